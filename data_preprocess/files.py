@@ -1,0 +1,274 @@
+"""Reading and writing files: whole or not at all, and with errors that name the file and the line.
+
+Library. Holds the error that a user can cause (InputError), the frame of every entry (run), the place of all output
+(study_root), atomic writers, checked readers, the part files of resumable work (Parts), and what a result file says
+about its making (git_hash, versions).
+"""
+
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The message is one line: "path:line: what is wrong (what was expected)"."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls an entry's main and ends the process with one line on stderr where the user can mend what went wrong.
+
+    Exit status: 2 for InputError, 1 for OSError (unwritable, disk full), 130 for an interrupt. Any other exception is
+    a bug and keeps its traceback.
+    """
+    try:
+        main()
+    except InputError as error:
+        _fail(str(error), 2)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: stop without a second failure when stdout is flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _fail(message: str, status: int) -> None:
+    # A progress bar leaves the cursor inside its line, so on a terminal the message starts on a new one.
+    lead = "\n" if sys.stderr.isatty() else ""
+    print(f"{lead}error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    raise SystemExit(status)
+
+
+def study_root() -> Path:
+    """The folder under which data/, checkpoints/, logs/ and results lie: $STUDY_ROOT, else the repository."""
+    return Path(os.environ.get("STUDY_ROOT") or REPOSITORY).resolve()
+
+
+@contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a temporary file beside `path` that takes its name when the block ends well; else nothing is left.
+
+    Makes parent folders. Text is UTF-8 with "\\n" line ends. An OSError without a file name (a full disk) is given
+    the target's.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:
+    """Writes one JSON value and a newline, atomically."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(obj, ensure_ascii=False, indent=indent) + "\n")
+
+
+def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
+    """Writes one JSON object per line, atomically."""
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads one JSON value; InputError "path:line: ..." where it is malformed, missing or not UTF-8."""
+    path = Path(path)
+    _check_is_file(path)
+    raw = path.read_bytes()
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yields (1-based line number, text without its line end) of a UTF-8 file, gzipped where it ends in .gz.
+
+    Raises InputError for a missing file, a damaged or truncated gzip file, and bytes that are not UTF-8.
+    """
+    path = Path(path)
+    _check_is_file(path)
+    number = 0
+    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+        lines = iter(file)
+        while True:
+            number += 1
+            try:
+                text = next(lines).decode("utf-8")
+            except StopIteration:
+                return
+            except UnicodeDecodeError as error:
+                raise InputError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise InputError(f"{path}:{number}: the gzip file is damaged or cut short ({error})") from None
+            yield number, text.rstrip("\r\n")
+
+
+def parse_object(text: str, where: str) -> dict:
+    """The JSON object in one line of text; InputError that starts with `where` ("path:line") if it is none."""
+    if not text.strip():
+        raise InputError(f"{where}: blank line (expected one JSON object per line)")
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise InputError(f"{where}: not valid JSON (nested too deeply)") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    if "\\ud" in text.lower():
+        # JSON can escape half a surrogate pair, which no UTF-8 output can hold: better refused here than when written.
+        try:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: holds an unpaired surrogate escape (not valid Unicode)") from None
+    return row
+
+
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
+    """Yields (1-based line number, object); InputError "path:line: ..." for a line that is not a JSON object."""
+    for number, text in read_lines(path):
+        yield number, parse_object(text, f"{path}:{number}")
+
+
+def _check_is_file(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder (expected a file)")
+
+
+def fingerprint(settings: dict, *inputs: str | Path) -> str:
+    """sha256 over settings (JSON values) and the bytes of the input files: equal only for the same work."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in inputs:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+class Parts:
+    """Append-only part files of resumable work on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
+
+    A part opens with its work's fingerprint, so rows made from other inputs or settings are never mixed in. Rows are
+    {"index": i, ...}. A line that a kill cut short is ignored and cut off before the next append.
+    """
+
+    def __init__(self, output: str | Path, fingerprint: str, rank: int = 0):
+        self.output = Path(output)
+        self.fingerprint = fingerprint
+        self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
+
+    def done(self) -> dict[int, dict]:
+        """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
+        rows: dict[int, dict] = {}
+        for path in self._all():
+            for row in self._read(path)[0]:
+                rows[row["index"]] = row
+        return rows
+
+    def append(self, rows: list[dict]) -> None:
+        """Adds a finished batch to this rank's part and hands it to the operating system before it returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        keep = self._read(self.path)[1] if self.path.exists() else 0
+        lines = [] if keep else [json.dumps({"fingerprint": self.fingerprint})]
+        lines += [json.dumps(row, ensure_ascii=False) for row in rows]
+        try:
+            with open(self.path, "r+b" if self.path.exists() else "wb") as file:
+                file.truncate(keep)
+                file.seek(keep)
+                file.write("".join(line + "\n" for line in lines).encode("utf-8"))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def merge(self, n_rows: int) -> list[dict]:
+        """Rows 0 .. n_rows-1 in order. RuntimeError where one is missing: call it when every rank has finished."""
+        rows = self.done()
+        missing = [index for index in range(n_rows) if index not in rows]
+        if missing:
+            raise RuntimeError(f"{self.output}: {len(missing)} of {n_rows} rows are missing, first {missing[0]}")
+        return [rows[index] for index in range(n_rows)]
+
+    def remove(self) -> None:
+        """Deletes the parts of all ranks, those of other settings too."""
+        for path in self._all():
+            path.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        prefix = f"{self.output.name}.part-"
+        if not self.output.parent.is_dir():
+            return []
+        names = sorted(path.name for path in self.output.parent.iterdir())
+        return [self.output.with_name(n) for n in names if n.startswith(prefix) and n.endswith(".jsonl")]
+
+    def _read(self, path: Path) -> tuple[list[dict], int]:
+        """(rows, number of bytes up to the end of the last whole line); nothing where the header differs."""
+        rows: list[dict] = []
+        length = 0
+        with open(path, "rb") as file:
+            for line in file:
+                try:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    row = None
+                if row is None:
+                    break
+                if length == 0:
+                    if row.get("fingerprint") != self.fingerprint:
+                        break
+                else:
+                    rows.append(row)
+                length += len(line)
+        return rows, length
+
+
+def git_hash() -> str | None:
+    """The repository's commit, or None where it is no git checkout."""
+    if not (REPOSITORY / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on; one that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED_PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

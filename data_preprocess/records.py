@@ -1,0 +1,146 @@
+"""Rankings on disk: what a row holds, and the reader that every entry uses, which names file and line at fault.
+
+Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers, "meta": {...}} and
+sometimes "sft_index", the response that the SFT term trains on.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.dialogue import ASSISTANT, PROMPTER
+from data_preprocess.files import InputError, read_jsonl
+
+REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
+ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One prompt with K responses."""
+
+    prefix: list[str]  # the prompt's turns, the last of them a bare tag (one copy)
+    suffix: list[str]  # K responses, in a training file best first
+    reward: list[float]  # K rewards, raw scale; in a training file they never increase
+    meta: dict[str, Any] = field(default_factory=dict)
+    sft_index: int = 0  # which response the SFT term trains on
+
+
+def load_records(path: str | Path, training: bool = True) -> list[Record]:
+    """Reads and checks a file of rankings (or a folder's train.json).
+
+    Args:
+        path: a JSONL file, gzipped or not, or a folder that holds train.json.
+        training: rewards must be finite and never increase, no response may be empty, and the prompt must end in
+            the assistant's bare tag. False (dev and test files) allows unsorted rewards, empty responses and either
+            bare tag.
+
+    Raises:
+        InputError: a ValueError, "path:line: what is wrong (what was expected)".
+    """
+    return [_record(row) for _, row in numbered_rows(path, training)]
+
+
+def read_rows(path: str | Path, training: bool = True) -> list[dict]:
+    """The same rows as load_records, checked alike, but as the JSON objects they are, in the file's order."""
+    return [row for _, row in numbered_rows(path, training)]
+
+
+def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int, dict]]:
+    """Yields (1-based line number, checked row). InputError as load_records, and for a file without rows."""
+    path = data_file(path)
+    empty = True
+    for number, row in read_jsonl(path):
+        empty = False
+        check_row(row, f"{path}:{number}", training)
+        yield number, row
+    if empty:
+        raise InputError(f"{path}:1: the file is empty (expected one ranking per line)")
+
+
+def data_file(path: str | Path) -> Path:
+    """The file that `path` stands for: itself, or train.json where it is a folder."""
+    path = Path(path)
+    return path / "train.json" if path.is_dir() else path
+
+
+def check_row(row: dict, where: str, training: bool) -> None:
+    """Raises InputError, its message starting with `where`, if a row is not a ranking (see load_records)."""
+    _check_keys(row, where)
+    _check_prefix(row["prefix"], where, training)
+    _check_suffix(row["suffix"], where, training)
+    _check_reward(row["reward"], where, training)
+    lengths = {key: len(row[key]) for key in ("prefix", "suffix", "reward")}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{key} {length}" for key, length in lengths.items())
+        raise InputError(f"{where}: lengths differ: {found} (expected the same number in each)")
+    if not isinstance(row["meta"], dict):
+        raise InputError(f"{where}: meta is {_kind(row['meta'])} (expected an object)")
+    index = row.get("sft_index", 0)
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(row["suffix"]):
+        raise InputError(f"{where}: sft_index is {index!r} (expected 0 to {len(row['suffix']) - 1})")
+
+
+def _record(row: dict) -> Record:
+    reward = [float(value) for value in row["reward"]]
+    return Record(row["prefix"][0], row["suffix"], reward, row["meta"], row.get("sft_index", 0))
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _check_keys(row: dict, where: str) -> None:
+    missing = [key for key in REQUIRED_KEYS if key not in row]
+    unknown = [key for key in row if key not in ALLOWED_KEYS]
+    if missing:
+        raise InputError(f"{where}: missing {', '.join(missing)} (expected {', '.join(REQUIRED_KEYS)})")
+    if unknown:
+        raise InputError(f"{where}: unknown key {', '.join(map(repr, unknown))} (expected {', '.join(ALLOWED_KEYS)})")
+
+
+def _check_prefix(prefix: Any, where: str, training: bool) -> None:
+    if not isinstance(prefix, list) or not prefix:
+        found = "an empty list" if prefix == [] else _kind(prefix)
+        raise InputError(f"{where}: prefix is {found} (expected one copy of the prompt's turns per response)")
+    turns = prefix[0]
+    if not isinstance(turns, list) or not turns:
+        raise InputError(f"{where}: prefix[0] is {'empty' if turns == [] else _kind(turns)} (expected a list of turns)")
+    for index, turn in enumerate(turns):
+        if not isinstance(turn, str) or not turn.startswith((PROMPTER, ASSISTANT)):
+            found = repr(turn[:30]) if isinstance(turn, str) else _kind(turn)
+            expected = f"a string that starts with {PROMPTER} or {ASSISTANT}"
+            raise InputError(f"{where}: turn {index} of the prefix is {found} (expected {expected})")
+    last_tags = (ASSISTANT,) if training else (ASSISTANT, PROMPTER)
+    if turns[-1] not in last_tags:
+        expected = " or ".join(last_tags)
+        raise InputError(f"{where}: the prefix ends in {turns[-1][:40]!r} (expected the bare tag {expected})")
+    for index, copy in enumerate(prefix):
+        if copy != turns:
+            raise InputError(f"{where}: prefix[{index}] differs from prefix[0] (a ranking shares one prompt)")
+
+
+def _check_suffix(suffix: Any, where: str, training: bool) -> None:
+    if not isinstance(suffix, list):
+        raise InputError(f"{where}: suffix is {_kind(suffix)} (expected a list of texts)")
+    for index, text in enumerate(suffix):
+        if not isinstance(text, str):
+            raise InputError(f"{where}: suffix[{index}] is {_kind(text)} (expected a text)")
+        if training and not text.strip():
+            raise InputError(f"{where}: suffix[{index}] is empty (a training response needs text)")
+
+
+def _check_reward(reward: Any, where: str, training: bool) -> None:
+    if not isinstance(reward, list):
+        raise InputError(f"{where}: reward is {_kind(reward)} (expected a list of numbers)")
+    for index, value in enumerate(reward):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"{where}: reward[{index}] is {_kind(value)} (expected a number)")
+        if not math.isfinite(value):
+            raise InputError(f"{where}: reward[{index}] is {value} (expected a finite number)")
+        if training and index and value > reward[index - 1]:
+            order = f"{reward[index - 1]} to {value} at reward[{index}]"
+            raise InputError(f"{where}: rewards increase, {order} (expected best first)")
