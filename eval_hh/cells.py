@@ -1,0 +1,262 @@
+"""The result file of one cell: what one trained model scored on the four test files.
+
+A cell is one (algorithm, ranking_len K, num_prompts M, seed, selection) of the study's grid. Its file holds
+the reward and BLEU of every test prompt next to the configuration that made them, so that every table,
+figure and test is a pure function of these files. A file that is wrong or does not
+belong is named, never averaged in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from data_preprocess.files import InputError, read_json, write_json
+
+SCHEMA = 1
+TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
+POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
+
+# Field of a cell -> the types it may have. bool is an int in Python and is refused separately.
+CELL_FIELDS: dict[str, tuple[type, ...]] = {
+    "schema": (int,),
+    "profile": (str, type(None)),
+    "algorithm": (str,),
+    "ranking_len": (int,),
+    "stage": (int,),
+    "num_prompts": (int,),
+    "seed": (int,),
+    "exp": (str,),
+    "data": (str,),
+    "diversity": (dict, type(None)),
+    "selection": (str,),
+    "reward_source": (str,),
+    "world": (str, type(None)),
+    "config": (dict,),
+    "git": (str, type(None)),
+    "versions": (dict,),
+    "files": (dict,),
+}
+DIVERSITY_FIELDS: dict[str, tuple[type, ...]] = {
+    "score": (int, float),
+    "unique": (int,),
+    "total": (int,),
+    "samples": (int,),
+    "tokenizer": (str,),
+}
+FILE_FIELDS: dict[str, tuple[type, ...]] = {
+    "row_id": (list,),
+    "reward": (list,),
+    "bleu": (list,),
+    "n": (int,),
+    "mean": (dict,),
+}
+
+
+def file_scores(
+    row_id: list, reward: list[float], bleu: list[float], extra: dict[str, list[float]] | None = None
+) -> dict:
+    """One test file's entry of a cell: per-row values (rewards in 0..1), their count and their means.
+
+    `extra` holds further rewards of the same rows by name, for example {"reward_model": [...]}.
+    """
+    entry: dict = {"row_id": row_id, "reward": reward, "bleu": bleu, "n": len(row_id)}
+    values = {"reward": reward, "bleu": bleu, **(extra or {})}
+    if extra:
+        entry["extra"] = extra
+    entry["mean"] = {name: float(np.mean(numbers)) for name, numbers in values.items()} if row_id else {}
+    return entry
+
+
+def write_cell(path: str | Path, cell: dict) -> None:
+    """Validate `cell` and write it in one step; raises InputError and writes nothing when it is not valid."""
+    validate_cell(cell, str(path))
+    write_json(Path(path), cell)
+
+
+def load_cell(path: str | Path) -> dict:
+    """Read and validate one result file. Raises InputError naming the file and the field at fault."""
+    cell = read_json(Path(path))
+    validate_cell(cell, str(path))
+    return cell
+
+
+def validate_cell(cell: object, name: str) -> None:
+    """Raise InputError "name: field: what is wrong" unless `cell` follows the schema exactly."""
+    if not isinstance(cell, dict):
+        raise InputError(f"{name}: expected a JSON object, found {type(cell).__name__}")
+    _check_fields(cell, CELL_FIELDS, name, "")
+    if cell["schema"] != SCHEMA:
+        raise InputError(f"{name}: schema: expected {SCHEMA}, found {cell['schema']}")
+    if cell["algorithm"] not in ("PRO", "SFT"):
+        raise InputError(f"{name}: algorithm: expected PRO or SFT, found {cell['algorithm']!r}")
+    for field in ("ranking_len", "stage", "num_prompts"):
+        if cell[field] < 1:
+            raise InputError(f"{name}: {field}: expected a positive number, found {cell[field]}")
+    if cell["diversity"] is not None:
+        _check_diversity(cell["diversity"], cell["num_prompts"], name)
+    _check_fields(cell["files"], dict.fromkeys(TEST_FILES, (dict,)), name, "files.")
+    for file in TEST_FILES:
+        _check_file(cell["files"][file], name, f"files.{file}.")
+    if len({tuple(sorted(cell["files"][file].get("extra", {}))) for file in TEST_FILES}) > 1:
+        raise InputError(f"{name}: files: the test files differ in the names of their extra rewards")
+
+
+def _check_fields(
+    found: dict, expected: dict[str, tuple[type, ...]], name: str, prefix: str, optional: Iterable[str] = ()
+) -> None:
+    for field in expected:
+        if field not in found:
+            raise InputError(f"{name}: {prefix}{field}: missing")
+    for field in found:
+        if field not in expected and field not in optional:
+            raise InputError(f"{name}: {prefix}{field}: not a field of a result file")
+    for field, types in expected.items():
+        if not isinstance(found[field], types) or isinstance(found[field], bool):
+            wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+            raise InputError(f"{name}: {prefix}{field}: expected {wanted}, found {found[field]!r:.60}")
+
+
+def _check_diversity(diversity: dict, num_prompts: int, name: str) -> None:
+    _check_fields(diversity, DIVERSITY_FIELDS, name, "diversity.")
+    if not (np.isfinite(diversity["score"]) and diversity["score"] >= 0):
+        raise InputError(f"{name}: diversity.score: expected a finite number, found {diversity['score']}")
+    if diversity["samples"] != num_prompts:
+        raise InputError(
+            f"{name}: diversity.samples: {diversity['samples']} prompts, but num_prompts is {num_prompts}"
+        )
+
+
+def _check_file(entry: dict, name: str, prefix: str) -> None:
+    _check_fields(entry, FILE_FIELDS, name, prefix, optional=("extra",))
+    ids = entry["row_id"]
+    if not ids:
+        raise InputError(f"{name}: {prefix}row_id: no rows")
+    if {type(row) for row in ids} not in ({int}, {str}):
+        raise InputError(f"{name}: {prefix}row_id: expected whole numbers or strings, all of one type")
+    if len(set(ids)) != len(ids):
+        raise InputError(f"{name}: {prefix}row_id: a row is named twice")
+    if entry["n"] != len(ids):
+        raise InputError(f"{name}: {prefix}n: {entry['n']}, but row_id has {len(ids)} rows")
+    extra = entry.get("extra", {})
+    if not isinstance(extra, dict):
+        raise InputError(f"{name}: {prefix}extra: expected dict, found {extra!r:.60}")
+    columns = {"reward": entry["reward"], "bleu": entry["bleu"]}
+    for field, values in {**columns, **{f"extra.{key}": value for key, value in extra.items()}}.items():
+        upper = 100.0 if field == "bleu" else 1.0
+        _check_numbers(values, len(ids), upper, f"{name}: {prefix}{field}")
+    for field in ("reward", "bleu", *extra):
+        mean = entry["mean"].get(field)
+        if isinstance(mean, bool) or not isinstance(mean, int | float) or not np.isfinite(mean):
+            raise InputError(f"{name}: {prefix}mean.{field}: expected a finite number, found {mean!r:.60}")
+    if abs(entry["mean"]["reward"] - np.mean(entry["reward"])) > 1e-6:
+        raise InputError(f"{name}: {prefix}mean.reward: not the mean of {prefix}reward")
+
+
+def _check_numbers(values: object, length: int, upper: float, where: str) -> None:
+    if not isinstance(values, list):
+        raise InputError(f"{where}: expected list, found {values!r:.60}")
+    if len(values) != length:
+        raise InputError(f"{where}: {len(values)} values for {length} rows")
+    if not {type(value) for value in values} <= {int, float}:
+        raise InputError(f"{where}: expected numbers only")
+    numbers = np.asarray(values, dtype=float)
+    # The comparison is also False for nan; sacrebleu's 100 is 100.00000000000004 at times.
+    wrong = ~((numbers >= 0) & (numbers <= upper * (1 + 1e-9)))
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise InputError(f"{where}[{first}]: expected a number in 0..{upper:g}, found {values[first]}")
+
+
+def load_cells(
+    source: str | Path | Iterable[str | Path], profile: str | None = None, world: str | None = None
+) -> tuple[list[dict], list[str]]:
+    """Read the result files of a folder (or the listed files) that belong together.
+
+    Returns the cells, in grid order, and one warning line for every file left out: not valid, of another
+    profile than `profile` (default: the commonest one), of another world than `world` (default: all are
+    kept and report.py refuses to mix them), with another reward or other test rows than most, or a
+    duplicate of a cell already read. Raises InputError when the folder does not exist.
+    """
+    if isinstance(source, str | Path):
+        if not Path(source).is_dir():
+            raise InputError(f"{source}: no such folder of result files")
+        source = sorted(Path(source).glob("*.json"))
+    found: list[tuple[str, dict]] = []
+    warnings: list[str] = []
+    for path in source:
+        try:
+            found.append((str(path), load_cell(path)))
+        except InputError as error:
+            warnings.append(f"left out {error}")
+    found = _keep(found, "profile", lambda cell: cell["profile"], warnings, profile)
+    if world is not None:
+        found = _keep(found, "world", lambda cell: cell["world"], warnings, world)
+    found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)
+    found = _keep(found, "test rows", _row_summary, warnings)
+    cells: dict[tuple, tuple[str, dict]] = {}
+    for path, cell in found:
+        first = cells.setdefault(cell_key(cell), (path, cell))[0]
+        if first != path:
+            warnings.append(f"left out {path}: the same cell as {first} ({describe(cell)})")
+    return [cells[key][1] for key in sorted(cells)], warnings
+
+
+def _keep(
+    found: list[tuple[str, dict]],
+    what: str,
+    value: Callable[[dict], str | None],
+    warnings: list[str],
+    wanted: str | None = None,
+) -> list[tuple[str, dict]]:
+    """The cells whose value is `wanted` (default: the commonest, on a tie the one read first)."""
+    values = [value(cell) for _, cell in found]
+    if wanted is None and values:
+        wanted = Counter(values).most_common(1)[0][0]
+    kept = []
+    for (path, cell), its in zip(found, values, strict=True):
+        if its == wanted:
+            kept.append((path, cell))
+        else:
+            warnings.append(f"left out {path}: {what}: {its}, but this report is about {wanted}")
+    return kept
+
+
+def _row_summary(cell: dict) -> str:
+    """Equal for two cells just when they were scored on the same test rows; readable in a warning."""
+    counts = "+".join(str(cell["files"][file]["n"]) for file in TEST_FILES)
+    rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in TEST_FILES]).encode())
+    return f"{counts} rows ({rows:08x})"
+
+
+def cell_key(cell: dict) -> tuple[str, str, int, int, int]:
+    """What makes a cell unique within a profile; the order of keys is the order of tables."""
+    return (cell["selection"], cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["seed"])
+
+
+def describe(cell: dict) -> str:
+    """The cell in words, for messages."""
+    selection, algorithm, ranking_len, num_prompts, seed = cell_key(cell)
+    return f"{algorithm} K={ranking_len} M={num_prompts} seed={seed} selection={selection}"
+
+
+def pooled(cell: dict, pool: str, field: str = "reward") -> np.ndarray:
+    """The pool's per-prompt values [rows]: files in TEST_FILES order, each in the order of its row ids.
+
+    `field` is "reward", "bleu" or the name of an extra reward; the result's mean is the mean over samples.
+    """
+    parts = []
+    for file in POOLS[pool]:
+        entry = cell["files"][file]
+        values = entry[field] if field in ("reward", "bleu") else entry["extra"][field]
+        parts.append(np.asarray(values, dtype=float)[np.argsort(np.asarray(entry["row_id"]), kind="stable")])
+    return np.concatenate(parts)
+
+
+def extra_rewards(cell: dict) -> list[str]:
+    """Names of the other rewards that this cell's rows carry, in sorted order."""
+    return sorted(cell["files"][TEST_FILES[0]].get("extra", {}))

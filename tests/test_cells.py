@@ -1,0 +1,182 @@
+"""eval_hh/cells.py: one result file is checked field by field, and a folder is never mixed silently."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from data_preprocess.files import InputError
+from eval_hh.cells import TEST_FILES, cell_key, file_scores, load_cell, load_cells, pooled, write_cell
+
+# Rewards by hand, a different number of rows per file: harmless 1, helpful 2 + 1 + 3.
+REWARDS = {
+    "harmless_base": [0.9],
+    "helpful_base": [0.1, 0.2],
+    "helpful_online": [0.6],
+    "helpful_rejection": [0.3, 0.4, 0.5],
+}
+
+
+def make_cell(**changes) -> dict:
+    cell = {
+        "schema": 1,
+        "profile": "toy",
+        "algorithm": "PRO",
+        "ranking_len": 2,
+        "stage": 2,
+        "num_prompts": 100,
+        "seed": 42,
+        "exp": "toy_pro",
+        "data": "hh_train_len2_100",
+        "diversity": {"score": 5.0, "unique": 50, "total": 100, "samples": 100, "tokenizer": "toy"},
+        "selection": "random",
+        "reward_source": "gold",
+        "world": "abc",
+        "config": {},
+        "git": None,
+        "versions": {"python": "3"},
+        "files": {
+            file: file_scores(list(range(len(values))), values, [10.0] * len(values))
+            for file, values in REWARDS.items()
+        },
+    }
+    if changes.get("num_prompts"):
+        cell["diversity"]["samples"] = changes["num_prompts"]
+    return {**cell, **changes}
+
+
+def test_a_written_cell_is_read_back_unchanged(tmp_path):
+    cell = make_cell()
+    write_cell(tmp_path / "a.json", cell)
+    assert load_cell(tmp_path / "a.json") == cell
+    assert cell["files"]["helpful_base"]["mean"] == {"reward": pytest.approx(0.15), "bleu": 10.0}
+
+
+def test_pools_are_means_over_samples_not_over_files():
+    cell = make_cell()
+    assert pooled(cell, "Harmless").tolist() == [0.9]
+    assert pooled(cell, "Helpful").tolist() == [0.1, 0.2, 0.6, 0.3, 0.4, 0.5]
+    assert pooled(cell, "Helpful").mean() == pytest.approx(2.1 / 6)  # a mean of file means would be 0.3833
+    assert pooled(cell, "Global").mean() == pytest.approx(3.0 / 7)
+    assert pooled(cell, "Global", "bleu").tolist() == [10.0] * 7
+
+
+def test_pooled_rows_come_in_row_id_order_whatever_the_files_order():
+    cell = make_cell()
+    entry = cell["files"]["helpful_rejection"]
+    entry.update(row_id=[7, 3, 5], reward=[0.7, 0.3, 0.5], extra={"reward_model": [0.07, 0.03, 0.05]})
+    assert pooled(cell, "Helpful")[3:].tolist() == [0.3, 0.5, 0.7]
+    for file in TEST_FILES[:3]:
+        cell["files"][file]["extra"] = {"reward_model": cell["files"][file]["reward"]}
+    assert pooled(cell, "Global", "reward_model")[4:].tolist() == [0.03, 0.05, 0.07]
+
+
+def set_at(cell: dict, path: str, value: object) -> None:
+    *parents, last = path.split(".")
+    for part in parents:
+        cell = cell[part]
+    if value is KeyError:
+        del cell[last]
+    else:
+        cell[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("seed", KeyError, "seed: missing"),
+        ("sede", 1, "sede: not a field"),
+        ("schema", 2, "schema: expected 1"),
+        ("seed", True, "seed: expected int"),
+        ("seed", "42", "seed: expected int"),
+        ("algorithm", "DPO", "algorithm: expected PRO or SFT"),
+        ("num_prompts", 0, "num_prompts: expected a positive"),
+        ("diversity.samples", 99, "diversity.samples: 99 prompts"),
+        ("diversity.score", float("nan"), "diversity.score: expected a finite"),
+        ("diversity.unique", KeyError, "diversity.unique: missing"),
+        ("files.helpful_online", KeyError, "files.helpful_online: missing"),
+        ("files.test", {}, "files.test: not a field"),
+        ("files.helpful_base.n", 3, "files.helpful_base.n: 3, but row_id has 2"),
+        ("files.helpful_base.row_id", [0, 0], "files.helpful_base.row_id: a row is named twice"),
+        ("files.helpful_base.row_id", [0, "1"], "files.helpful_base.row_id: expected whole"),
+        ("files.helpful_base.row_id", [], "files.helpful_base.row_id: no rows"),
+        ("files.helpful_base.reward", [0.1], "files.helpful_base.reward: 1 values for 2 rows"),
+        ("files.helpful_base.reward", [0.1, 1.5], r"files.helpful_base.reward\[1\]: expected a number in"),
+        ("files.helpful_base.reward", [-0.1, 0.5], r"files.helpful_base.reward\[0\]: expected a number in"),
+        ("files.helpful_base.reward", [0.1, float("nan")], r"files.helpful_base.reward\[1\]: expected a num"),
+        ("files.helpful_base.reward", [0.1, None], "files.helpful_base.reward: expected numbers only"),
+        ("files.helpful_base.reward", [0.1, True], "files.helpful_base.reward: expected numbers only"),
+        ("files.helpful_base.bleu", [0.0, 101.0], r"files.helpful_base.bleu\[1\]: expected .* 0..100"),
+        ("files.helpful_base.extra", {"rm": [0.1]}, "files.helpful_base.extra.rm: 1 values for 2 rows"),
+        ("files.helpful_base.mean.reward", 0.2, "files.helpful_base.mean.reward: not the mean"),
+        ("files.helpful_base.mean.bleu", KeyError, "files.helpful_base.mean.bleu: expected a finite"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name_and_nothing_is_written(tmp_path, path, value, message):
+    cell = copy.deepcopy(make_cell())
+    set_at(cell, path, value)
+    with pytest.raises(InputError, match=rf"a\.json: {message}"):
+        write_cell(tmp_path / "a.json", cell)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a.json").write_text(json.dumps(cell))
+    with pytest.raises(InputError, match=message):
+        load_cell(tmp_path / "a.json")
+
+
+def test_an_extra_reward_must_be_in_every_file():
+    cell = make_cell()
+    entry = cell["files"]["helpful_base"]
+    cell["files"]["helpful_base"] = file_scores(
+        entry["row_id"], entry["reward"], entry["bleu"], {"reward_model": [0.0, 1.0]}
+    )
+    assert cell["files"]["helpful_base"]["mean"]["reward_model"] == 0.5
+    with pytest.raises(InputError, match="names of their extra rewards"):
+        write_cell("never.json", cell)
+
+
+def test_load_cells_sorts_names_and_leaves_out_what_does_not_belong(tmp_path):
+    write_cell(tmp_path / "a.json", make_cell(num_prompts=200))
+    write_cell(tmp_path / "b.json", make_cell())
+    write_cell(tmp_path / "c.json", make_cell(exp="again"))
+    write_cell(tmp_path / "d.json", make_cell(profile="opt-1.3b", seed=43))
+    write_cell(tmp_path / "e.json", make_cell(reward_source="other", seed=44))
+    shorter = make_cell(seed=45)
+    shorter["files"]["helpful_base"] = file_scores([0], [0.1], [1.0])
+    write_cell(tmp_path / "f.json", shorter)
+    (tmp_path / "g.json").write_text("{")
+    cells, warnings = load_cells(tmp_path)
+    assert [cell_key(cell)[3] for cell in cells] == [100, 200]
+    assert cells[0]["exp"] == "toy_pro"
+    assert [warning.split("left out ")[1].split(": ")[0] for warning in warnings] == [
+        f"{tmp_path / 'g.json'}:1",
+        *(str(tmp_path / f"{name}.json") for name in "defc"),
+    ]
+    assert "profile: opt-1.3b" in warnings[1] and "reward_source: other" in warnings[2]
+    assert "test rows: 1+1+1+3 rows" in warnings[3] and "b.json" in warnings[4]
+    assert [cell["profile"] for cell in load_cells(tmp_path, profile="opt-1.3b")[0]] == ["opt-1.3b"]
+
+
+def test_load_cells_keeps_one_world_when_told_which(tmp_path):
+    write_cell(tmp_path / "a.json", make_cell())
+    write_cell(tmp_path / "b.json", make_cell(world="def", seed=43))
+    assert len(load_cells(tmp_path)[0]) == 2
+    cells, warnings = load_cells([tmp_path / "a.json", tmp_path / "b.json"], world="def")
+    assert [cell["seed"] for cell in cells] == [43]
+    assert len(warnings) == 1 and "a.json: world: abc" in warnings[0]
+
+
+def test_row_order_and_rewards_do_not_make_two_cells_differ_in_test_rows(tmp_path):
+    turned = make_cell(seed=43)
+    turned["files"]["helpful_base"] = file_scores([1, 0], [0.5, 0.6], [1.0, 2.0])
+    write_cell(tmp_path / "a.json", make_cell())
+    write_cell(tmp_path / "b.json", turned)
+    cells, warnings = load_cells(tmp_path)
+    assert len(cells) == 2 and warnings == []
+    np.testing.assert_array_equal(pooled(cells[1], "Helpful")[:2], [0.6, 0.5])
+
+
+def test_a_missing_folder_is_an_error_and_an_empty_one_has_no_cells(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        load_cells(tmp_path / "nothing")
+    assert load_cells(tmp_path) == ([], [])
