@@ -1,0 +1,110 @@
+"""Fixtures: the shared data, and tiny random models with a real byte-level tokenizer, built once per session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+SAMPLE_TEXT = [
+    "\n\nHuman: What is amber made of?\n\nAssistant: Amber is made of resin, and it is found in old forests.",
+    "\n\nHuman: How do I fix a leaking tap?\n\nAssistant: Turn the water off first, then change the worn washer.",
+    "\n\nHuman: Tell me about whales.\n\nAssistant: Whales are mammals; they breathe air and sing under water.",
+    "<|prompter|>Can you help me?<|assistant|>Of course! Human: no. Assistant: yes.",
+]
+
+
+@pytest.fixture(autouse=True)
+def _own_study_root(monkeypatch, tmp_path):
+    """No test ever writes into the repository's data/ or checkpoints/, nor asks a network."""
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and golden files; CI demands it, elsewhere its tests skip."""
+    if not SHARED.is_dir():
+        message = f"{SHARED} is absent"
+        if os.environ.get("REQUIRE_SHARED") == "1":
+            pytest.fail(message + " and REQUIRE_SHARED=1")
+        pytest.skip(message)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer():
+    """A byte-level BPE of 400 tokens that puts no special token in by itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SAMPLE_TEXT, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def _config(family: str, tokenizer, **more):
+    from transformers import AutoConfig
+
+    width = {
+        "opt": {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "dropout": 0.0},
+        "llama": {"hidden_size": 32, "intermediate_size": 64},
+        "gpt_neox": {"hidden_size": 32, "intermediate_size": 64, "rotary_pct": 0.5},
+        "gpt2": {"n_embd": 32, "n_inner": 64, "n_layer": 2, "n_head": 4, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+                 "attn_pdrop": 0.0},
+        "qwen2": {"hidden_size": 32, "intermediate_size": 64, "num_key_value_heads": 2},
+    }[family]  # fmt: skip
+    if family != "gpt2":
+        width |= {"num_hidden_layers": 2, "num_attention_heads": 4}
+    ids = {name + "_id": getattr(tokenizer, name + "_id") for name in SPECIAL_TOKENS}
+    return AutoConfig.for_model(family, vocab_size=len(tokenizer), **width, **ids, **more)
+
+
+@pytest.fixture(scope="session")
+def tiny_causal_lm_dir(tmp_path_factory, byte_tokenizer):
+    """tiny_causal_lm_dir(family) -> folder of a random two-layer model (dropout 0) with its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folders: dict[str, Path] = {}
+
+    def build(family: str = "opt") -> Path:
+        if family not in folders:
+            torch.manual_seed(0)
+            model = AutoModelForCausalLM.from_config(_config(family, byte_tokenizer))
+            with torch.no_grad():  # the usual small initialisation makes every next token about as likely
+                for parameter in model.parameters():
+                    if parameter.dim() == 2:
+                        parameter.normal_(std=0.3)
+            folders[family] = tmp_path_factory.mktemp(family)
+            model.save_pretrained(folders[family])
+            byte_tokenizer.save_pretrained(folders[family])
+        return folders[family]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_reward_dir(tmp_path_factory, byte_tokenizer) -> Path:
+    """A random GPT-NeoX with one label, as plain transformers saves it, with its tokenizer."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(1)
+    model = AutoModelForSequenceClassification.from_config(_config("gpt_neox", byte_tokenizer, num_labels=1))
+    with torch.no_grad():
+        model.score.weight.normal_(std=0.5)
+    folder = tmp_path_factory.mktemp("reward_model")
+    model.save_pretrained(folder)
+    byte_tokenizer.save_pretrained(folder)
+    return folder

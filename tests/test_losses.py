@@ -1,0 +1,206 @@
+"""training/losses.py against the paper's formula in scalar math, separate forward passes, and the golden step."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from training.losses import pro_loss, response_logps, shared_prompt_mask
+
+FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
+
+
+def scalar_pro(sum_logps, n_tokens, rewards, sft_weight):
+    """paper.md, 'PRO loss, exactly', for one prompt: (total, [L_1 .. L_{K-1}], SFT)."""
+    count = len(sum_logps)
+    s = [total / n for total, n in zip(sum_logps, n_tokens, strict=True)]
+    ranking = []
+    for k in range(count - 1):
+        t = {i: rewards[k] - rewards[i] for i in range(k + 1, count)}
+        t[k] = max(t.values())
+        ranking.append(math.log(sum(math.exp(s[i] * t[i]) for i in t)) - s[k] * t[k])
+    sft = -sum_logps[0]
+    return sum(ranking) + sft_weight * (count - 1) ** 2 * sft, ranking, sft
+
+
+SUM_LOGPS = [[-12.0, -30.0, -8.0, -21.0], [-40.0, -5.5, -9.0, -14.0]]
+N_TOKENS = [[6.0, 10.0, 3.0, 7.0], [16.0, 2.0, 6.0, 5.0]]
+REWARDS = [[2.0, 0.5, 0.5, -1.25], [0.3, 0.1, -2.0, -2.5]]
+
+
+@pytest.mark.parametrize("ranking_len", [2, 3, 4])
+def test_pro_loss_is_the_papers_formula(ranking_len):
+    batch = [torch.tensor(values)[:, :ranking_len] for values in (SUM_LOGPS, N_TOKENS, REWARDS)]
+    loss = pro_loss(*batch, sft_weight=0.05)
+    rows = [
+        scalar_pro(*(values[b][:ranking_len] for values in (SUM_LOGPS, N_TOKENS, REWARDS)), 0.05)
+        for b in range(2)
+    ]
+    assert loss.total.item() == pytest.approx(sum(row[0] for row in rows) / 2, rel=1e-6)
+    means = [sum(row[1][k] for row in rows) / 2 for k in range(ranking_len - 1)]
+    assert loss.ranking.tolist() == pytest.approx(means, rel=1e-6)
+    assert loss.sft.item() == pytest.approx(sum(row[2] for row in rows) / 2)
+
+
+def test_ranking_len_1_is_sft_with_weight_1():
+    loss = pro_loss(torch.tensor([[-12.0], [-40.0]]), torch.tensor([[6.0], [16.0]]), torch.zeros(2, 1))
+    assert loss.total.item() == loss.sft.item() == 26.0
+    assert loss.ranking.shape == (0,)
+
+
+def test_sft_index_chooses_the_imitated_response_and_nothing_else():
+    batch = [torch.tensor(values) for values in (SUM_LOGPS, N_TOKENS, REWARDS)]
+    loss = pro_loss(*batch, sft_index=torch.tensor([2, 1]))
+    assert loss.sft.item() == pytest.approx((8.0 + 5.5) / 2)
+    assert loss.ranking.tolist() == pro_loss(*batch).ranking.tolist()
+
+
+def test_all_ties_cost_log_n_and_push_nothing():
+    """With equal rewards every temperature is 0: L_k = log(number of responses left), gradient zero."""
+    sums = torch.tensor([[-3.0, -9.0, -4.0]], requires_grad=True)
+    loss = pro_loss(sums, torch.tensor([[3.0, 3.0, 2.0]]), torch.ones(1, 3), sft_weight=0.0)
+    assert loss.ranking.tolist() == pytest.approx([math.log(3), math.log(2)])
+    loss.total.backward()
+    assert sums.grad.tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_extreme_scores_and_half_precision_stay_finite():
+    sums = torch.tensor([[-5000.0, -1.0]], dtype=torch.bfloat16, requires_grad=True)
+    loss = pro_loss(sums, torch.tensor([[1.0, 1.0]]), torch.tensor([[50.0, -50.0]]))
+    assert loss.ranking.item() == pytest.approx(100 * (4992.0 - 1.0), rel=1e-3)  # bf16 holds 4992, not 5000
+    loss.total.backward()
+    assert torch.isfinite(sums.grad).all()
+
+
+def test_mask_by_hand():
+    """Prompt of two tokens, responses of two and one, one padding."""
+    mask = shared_prompt_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
+    assert mask == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0],  # the second response does not see the first
+        [1, 1, 0, 0, 0, 1],  # padding may look where it likes, as long as it looks at something
+    ]
+
+
+def separate_logps(model, tokenizer, records, ranking_len):
+    """The slow way: each response in a pass of its own behind its prompt, logits of the whole sequence."""
+    from data_preprocess.dialogue import render_prompt, training_text
+
+    sums, counts = [], []
+    for record in records:
+        n_prompt = 1 + len(tokenizer(render_prompt(record.prefix), add_special_tokens=False)["input_ids"])
+        for response in record.suffix[:ranking_len]:
+            text = training_text(record.prefix, response)
+            ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+            ids = torch.tensor([[*ids, tokenizer.eos_token_id]])
+            logps = model(input_ids=ids).logits[0].log_softmax(-1)
+            targets = range(n_prompt, ids.shape[1])
+            sums.append(sum(logps[i - 1, ids[0, i]] for i in targets))
+            counts.append(len(targets))
+    shape = (len(records), ranking_len)
+    return torch.stack(sums).view(shape), torch.tensor(counts, dtype=torch.float32).view(shape)
+
+
+@pytest.fixture
+def records():
+    from data_preprocess.records import Record
+
+    turns = ["<|prompter|>What is amber made of?", "<|assistant|>"]
+    more = ["<|prompter|>Hi!", "<|assistant|>Hello, how can I help?", "<|prompter|>Fix my tap?", "<|assistant|>"]
+    return [
+        Record(turns, ["Amber is made of resin.", "Trees.", "No idea, sorry about that.", "x"], [2.0, 1, 0, -1]),
+        Record(more, ["Turn the water off first.", "Change it!", "Why?", "Water sings."], [1.0, 1, -1, -3]),
+    ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_prompt_is_exact(family, tiny_causal_lm_dir, records):
+    """Same log-probabilities and same gradients as separate passes, K = 1 to 4, two rows of unequal length."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.collator import RankingCollator
+
+    folder = tiny_causal_lm_dir(family)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    for ranking_len in (1, 2, 4):
+        collator = RankingCollator(tokenizer, ranking_len)
+        batch = collator(records)
+        results = []
+        for sums, counts in (
+            response_logps(model, batch),
+            separate_logps(model, tokenizer, records, ranking_len),
+        ):
+            model.zero_grad()
+            pro_loss(sums, counts, batch["rewards"]).total.backward()
+            results.append((sums.detach(), counts, [p.grad.clone() for p in model.parameters()]))
+        ours, separate = results
+        torch.testing.assert_close(ours[0], separate[0], rtol=1e-4, atol=1e-4)
+        assert torch.equal(ours[1], separate[1])
+        for ours_grad, separate_grad in zip(ours[2], separate[2], strict=True):
+            scale = separate_grad.abs().max().clamp(min=1e-3)
+            assert ((ours_grad - separate_grad).abs().max() / scale).item() < 2e-3
+
+        alone = torch.cat([response_logps(model, collator([record]))[0] for record in records])
+        torch.testing.assert_close(ours[0], alone.detach(), rtol=1e-5, atol=1e-5)  # padding changes nothing
+
+
+def test_eager_attention_is_refused(tiny_causal_lm_dir, records):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.collator import RankingCollator
+
+    folder = tiny_causal_lm_dir("opt")
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    batch = RankingCollator(AutoTokenizer.from_pretrained(folder), 2)(records)
+    with pytest.raises(ValueError, match="sdpa"):
+        response_logps(model, batch)
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_causal_lm_dir, records):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.collator import RankingCollator
+
+    folder = tiny_causal_lm_dir("opt")
+    batch = RankingCollator(AutoTokenizer.from_pretrained(folder), 4)(records)
+    grads = []
+    for checkpointing in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(folder).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        pro_loss(*response_logps(model, batch), batch["rewards"]).total.backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*grads)
+
+
+def test_golden_step(shared):
+    """golden/pro_step.json: loss, parts, gradient norm and target counts of the published computation."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from data_preprocess.records import load_records
+    from training.collator import RankingCollator
+
+    folder = shared / "golden" / "tiny_opt"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    records = load_records(shared / "data" / "finegrained_len4")
+    model = AutoModelForCausalLM.from_pretrained(folder).train()
+    steps = json.loads((shared / "golden" / "pro_step.json").read_text())
+    assert {step["ranking_len"] for step in steps} == {1, 2, 3, 4}
+    for step in steps:
+        ranking_len = step["ranking_len"]
+        batch = RankingCollator(tokenizer, ranking_len, append_eos=False)([records[i] for i in step["rows"]])
+        sums, counts = response_logps(model, batch)
+        loss = pro_loss(sums, counts, batch["rewards"])
+        model.zero_grad()
+        loss.total.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        weighted_sft = loss.total - loss.ranking.sum()
+        assert counts.int().tolist() == step["target_tokens"]
+        assert [*loss.ranking.tolist(), weighted_sft.item()] == pytest.approx(step["parts"], rel=1e-4)
+        assert loss.total.item() == pytest.approx(step["total_loss"], rel=1e-4)
+        assert norm.item() == pytest.approx(step["grad_norm"], rel=1e-4)

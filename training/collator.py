@@ -1,0 +1,171 @@
+"""From ranking records to shared-prompt batches: tokenise, cut, lay out, pad.
+
+One row is BOS + prompt, then the K responses one after another. `segment_ids` says which is which (0 prompt, k
+response k, -1 padding), and position ids of every response go on from the prompt's end, so that under the mask of
+`training.losses.shared_prompt_mask` each response is computed as if it stood alone behind its prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from data_preprocess.dialogue import render_prompt, training_text
+from data_preprocess.records import Record
+
+
+@dataclass
+class EncodedRanking:
+    """One ranking as token ids; a segment is what follows the shared prompt in one response's text."""
+
+    prompt: list[int]
+    segments: list[list[int]]
+    n_targets: list[int]  # the last n_targets[k] ids of segment k are the response's, to be predicted
+    rewards: list[float]
+    sft_index: int
+
+    def __len__(self) -> int:
+        return len(self.prompt) + sum(map(len, self.segments))
+
+
+class RankingCollator:
+    """Turns records into one batch of tensors for `training.losses.response_logps` and `pro_loss`.
+
+    Args:
+        tokenizer: a fast tokenizer (offsets are needed).
+        ranking_len: K; the first K responses of a record are used.
+        block_size: a prompt with one response is cut from the right to so many tokens.
+        max_prompt: the prompt, BOS counted, is cut from the left to so many tokens.
+        append_eos: make EOS a target behind every response that the block did not cut.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        ranking_len: int,
+        block_size: int = 512,
+        max_prompt: int = 384,
+        append_eos: bool = True,
+    ):
+        if not 2 <= max_prompt < block_size:
+            raise ValueError(f"max_prompt {max_prompt}: expected 2 to block_size - 1 ({block_size - 1})")
+        self.tokenizer = tokenizer
+        self.ranking_len = ranking_len
+        self.block_size = block_size
+        self.max_prompt = max_prompt
+        self.bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self.eos = [tokenizer.eos_token_id] if append_eos else []
+
+    def __call__(self, records: Sequence[Record]) -> dict[str, torch.Tensor]:
+        """Batch of B records; the keys are those of `collate`."""
+        return collate([self.encode(record) for record in records])
+
+    def encode(self, record: Record) -> EncodedRanking:
+        """Token ids of one record. Raises ValueError where it has too few responses or imitates one beyond K."""
+        if len(record.suffix) < self.ranking_len:
+            raise ValueError(f"{len(record.suffix)} responses, ranking_len {self.ranking_len} needs as many")
+        if record.sft_index >= self.ranking_len:
+            raise ValueError(f"sft_index {record.sft_index} is beyond the first {self.ranking_len} responses")
+        prompts, responses = zip(
+            *self._encode_texts(record.prefix, record.suffix[: self.ranking_len]), strict=True
+        )
+        shared = _common_prefix_length(prompts)
+        return EncodedRanking(
+            prompt=prompts[0][:shared],
+            segments=[p[shared:] + r for p, r in zip(prompts, responses, strict=True)],
+            n_targets=[len(response) for response in responses],
+            rewards=record.reward[: self.ranking_len],
+            sft_index=record.sft_index,
+        )
+
+    def _encode_texts(self, turns: list[str], responses: list[str]) -> list[tuple[list[int], list[int]]]:
+        """(prompt ids, response ids) of each response.
+
+        Prompt and response are tokenised as the one text that they are and split by offsets: a tokenizer may mark
+        the word behind a blank, or join across it, and what the model reads when it generates is the joint text. A
+        token that reaches over the prompt's end is the response's.
+        """
+        prompt_chars = len(render_prompt(turns))
+        encoded = self.tokenizer(
+            [training_text(turns, response) for response in responses],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+        )
+        pairs = []
+        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            n_prompt = sum(end <= prompt_chars for _, end in offsets)
+            prompt = self.bos + ids[:n_prompt][-(self.max_prompt - len(self.bos)) :]
+            pairs.append((prompt, (ids[n_prompt:] + self.eos)[: self.block_size - len(prompt)]))
+        return pairs
+
+
+def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:
+    """Batch of B encoded rankings of K responses, padded to the longest row of L tokens, with N target tokens.
+
+    Returns:
+        input_ids, position_ids, segment_ids: [B, L]
+        source_index: [N] position, in the flattened [B * L], of the hidden state that predicts a target
+        target_ids: [N] the token to be predicted
+        response_index: [N] whose token it is, in the flattened [B * K]
+        rewards: [B, K] float32
+        sft_index: [B]
+    """
+    length = max(map(len, rankings))
+    rows = [_layout(ranking) for ranking in rankings]
+    ranking_len = len(rankings[0].segments)
+    return {
+        # Padding is never seen by a real token, so any valid id will do.
+        "input_ids": _padded([row.input_ids for row in rows], length, 0),
+        "position_ids": _padded([row.position_ids for row in rows], length, 0),
+        "segment_ids": _padded([row.segment_ids for row in rows], length, -1),
+        "source_index": _offset_concat([row.source_index for row in rows], length),
+        "target_ids": _offset_concat([row.target_ids for row in rows], 0),
+        "response_index": _offset_concat([row.response_index for row in rows], ranking_len),
+        "rewards": torch.tensor([ranking.rewards for ranking in rankings], dtype=torch.float32),
+        "sft_index": torch.tensor([ranking.sft_index for ranking in rankings]),
+    }
+
+
+@dataclass
+class _Row:
+    input_ids: list[int]
+    position_ids: list[int]
+    segment_ids: list[int]
+    source_index: list[int]
+    target_ids: list[int]
+    response_index: list[int]
+
+
+def _layout(ranking: EncodedRanking) -> _Row:
+    n_prompt = len(ranking.prompt)
+    row = _Row(list(ranking.prompt), list(range(n_prompt)), [0] * n_prompt, [], [], [])
+    for k, (segment, n_targets) in enumerate(zip(ranking.segments, ranking.n_targets, strict=True)):
+        start = len(row.input_ids)
+        # The first token behind the prompt is predicted by the prompt's last, whatever stands between them.
+        sources = [n_prompt - 1, *range(start, start + len(segment) - 1)]
+        first = len(segment) - n_targets
+        row.source_index += sources[first:]
+        row.target_ids += segment[first:]
+        row.response_index += [k] * n_targets
+        row.input_ids += segment
+        row.position_ids += range(n_prompt, n_prompt + len(segment))
+        row.segment_ids += [k + 1] * len(segment)
+    return row
+
+
+def _common_prefix_length(sequences: Sequence[list[int]]) -> int:
+    shortest = min(map(len, sequences))
+    for position in range(shortest):
+        if any(sequence[position] != sequences[0][position] for sequence in sequences):
+            return position
+    return shortest
+
+
+def _padded(rows: list[list[int]], length: int, value: int) -> torch.Tensor:
+    return torch.tensor([row + [value] * (length - len(row)) for row in rows])
+
+
+def _offset_concat(rows: list[list[int]], stride: int) -> torch.Tensor:
+    """The rows end to end, row b moved up by b * stride: indices into a flattened [B, stride]."""
+    return torch.tensor([value + b * stride for b, row in enumerate(rows) for value in row])
