@@ -1,7 +1,7 @@
 """The dialogue format: tagged turns, the prompt text a model reads, and raw HH-RLHF text parsed into turns.
 
-Library, and the one home of the role tags. A turn is a role tag followed by its text; a prompt is a list of turns that
-ends in a bare tag, the role that speaks next.
+Library, and the one home of the role tags. A turn is a role tag followed by its text; a prompt is a list of
+turns that ends in a bare tag, the role that speaks next.
 """
 
 PROMPTER = "<|prompter|>"
@@ -11,7 +11,7 @@ STOP_STRINGS = ("Human:", "human:", "Assistant:", "assistant:")
 
 
 def split_turn(turn: str) -> tuple[str, str]:
-    """Splits "<|role|>text" into (tag, text). Only a tag at the turn's start counts. ValueError if there is none."""
+    """Splits "<|role|>text" into (tag, text); only a tag at the start counts. ValueError without one."""
     for tag in ROLE_NAMES:
         if turn.startswith(tag):
             return tag, turn[len(tag) :]
@@ -19,7 +19,7 @@ def split_turn(turn: str) -> tuple[str, str]:
 
 
 def render_prompt(turns: list[str]) -> str:
-    """The prompt as a language model reads it: "\\n\\nHuman: ...\\n\\nAssistant:", without white space at the end.
+    """The prompt as a language model reads it: "\\n\\nHuman: ...\\n\\nAssistant:", no white space at the end.
 
     A tag inside a turn's text stays text, so a user who types one does not open a turn.
     """

@@ -1,8 +1,8 @@
 """Reading and writing files: whole or not at all, and with errors that name the file and the line.
 
-Library. Holds the error that a user can cause (InputError), the frame of every entry (run), the place of all output
-(study_root), atomic writers, checked readers, the part files of resumable work (Parts), and what a result file says
-about its making (git_hash, versions).
+Library. Holds the error that a user can cause (InputError), the frame of every entry (run), the place of all
+output (study_root), atomic writers, checked readers, the part files of resumable work (Parts), and what a
+result file says about its making (git_hash, versions).
 """
 
 import gzip
@@ -24,21 +24,21 @@ VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong. The message is one line: "path:line: what is wrong (what was expected)"."""
+    """Something the user gave is wrong, in one line: "path:line: what is wrong (what was expected)"."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls an entry's main and ends the process with one line on stderr where the user can mend what went wrong.
+    """Calls an entry's main; what the user can mend ends the process with one line on stderr.
 
-    Exit status: 2 for InputError, 1 for OSError (unwritable, disk full), 130 for an interrupt. Any other exception is
-    a bug and keeps its traceback.
+    Exit status: 2 for InputError, 1 for OSError (unwritable, disk full), 130 for an interrupt. Any other
+    exception is a bug and keeps its traceback.
     """
     try:
         main()
     except InputError as error:
         _fail(str(error), 2)
     except BrokenPipeError:
-        # The reader of our output (`| head`) has gone: stop without a second failure when stdout is flushed at exit.
+        # The reader of our output (`| head`) has gone: do not fail a second time when stdout is flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
@@ -62,10 +62,10 @@ def study_root() -> Path:
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path` that takes its name when the block ends well; else nothing is left.
+    """Opens a temporary file beside `path` that takes its name if the block ends well; else nothing is left.
 
-    Makes parent folders. Text is UTF-8 with "\\n" line ends. An OSError without a file name (a full disk) is given
-    the target's.
+    Makes parent folders. Text is UTF-8 with "\\n" line ends. An OSError without a file name (a full disk) is
+    given the target's.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -79,7 +79,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
@@ -108,7 +108,8 @@ def read_json(path: str | Path) -> Any:
         line = raw[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
+        where = f"{path}:{error.lineno}"
+        raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
@@ -128,14 +129,15 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             except StopIteration:
                 return
             except UnicodeDecodeError as error:
-                raise InputError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start})") from None
+                reason = f"{error.reason} at byte {error.start}"
+                raise InputError(f"{path}:{number}: not UTF-8 ({reason})") from None
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise InputError(f"{path}:{number}: the gzip file is damaged or cut short ({error})") from None
+                raise InputError(f"{path}:{number}: damaged or truncated gzip file ({error})") from None
             yield number, text.rstrip("\r\n")
 
 
 def parse_object(text: str, where: str) -> dict:
-    """The JSON object in one line of text; InputError that starts with `where` ("path:line") if it is none."""
+    """The JSON object in one line of text; InputError starting with `where` ("path:line") if it is none."""
     if not text.strip():
         raise InputError(f"{where}: blank line (expected one JSON object per line)")
     try:
@@ -147,7 +149,7 @@ def parse_object(text: str, where: str) -> dict:
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
     if "\\ud" in text.lower():
-        # JSON can escape half a surrogate pair, which no UTF-8 output can hold: better refused here than when written.
+        # JSON can escape half a surrogate pair, which no UTF-8 file can hold: refuse it before writing.
         try:
             json.dumps(row, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
@@ -156,7 +158,7 @@ def parse_object(text: str, where: str) -> dict:
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """Yields (1-based line number, object); InputError "path:line: ..." for a line that is not a JSON object."""
+    """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object."""
     for number, text in read_lines(path):
         yield number, parse_object(text, f"{path}:{number}")
 
@@ -173,21 +175,25 @@ def fingerprint(settings: dict, *inputs: str | Path) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in inputs:
         with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            inner = hashlib.sha256()
+            while block := file.read(1 << 20):
+                inner.update(block)
+            digest.update(inner.digest())
     return digest.hexdigest()
 
 
 class Parts:
     """Append-only part files of resumable work on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
 
-    A part opens with its work's fingerprint, so rows made from other inputs or settings are never mixed in. Rows are
-    {"index": i, ...}. A line that a kill cut short is ignored and cut off before the next append.
+    A part opens with its work's fingerprint, so rows made from other inputs or settings are never mixed in.
+    Rows are {"index": i, ...}. A line that a kill cut short is ignored and cut off before the next append.
     """
 
     def __init__(self, output: str | Path, fingerprint: str, rank: int = 0):
         self.output = Path(output)
         self.fingerprint = fingerprint
         self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
+        self._length: int | None = None  # bytes of whole lines in this rank's part, once known
 
     def done(self) -> dict[int, dict]:
         """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
@@ -198,29 +204,34 @@ class Parts:
         return rows
 
     def append(self, rows: list[dict]) -> None:
-        """Adds a finished batch to this rank's part and hands it to the operating system before it returns."""
+        """Adds a finished batch to this rank's part; it is with the operating system when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        keep = self._read(self.path)[1] if self.path.exists() else 0
-        lines = [] if keep else [json.dumps({"fingerprint": self.fingerprint})]
+        if self._length is None:
+            self._length = self._read(self.path)[1] if self.path.exists() else 0
+        lines = [] if self._length else [json.dumps({"fingerprint": self.fingerprint})]
         lines += [json.dumps(row, ensure_ascii=False) for row in rows]
+        data = "".join(line + "\n" for line in lines).encode("utf-8")
         try:
             with open(self.path, "r+b" if self.path.exists() else "wb") as file:
-                file.truncate(keep)
-                file.seek(keep)
-                file.write("".join(line + "\n" for line in lines).encode("utf-8"))
+                file.truncate(self._length)
+                file.seek(self._length)
+                file.write(data)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self._length += len(data)
 
     def merge(self, n_rows: int) -> list[dict]:
-        """Rows 0 .. n_rows-1 in order. RuntimeError where one is missing: call it when every rank has finished."""
+        """Rows 0 to n_rows-1 in order, once every rank has finished; RuntimeError where one is missing."""
         rows = self.done()
         missing = [index for index in range(n_rows) if index not in rows]
         if missing:
-            raise RuntimeError(f"{self.output}: {len(missing)} of {n_rows} rows are missing, first {missing[0]}")
+            found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
+            raise RuntimeError(f"{self.output}: {found}")
         return [rows[index] for index in range(n_rows)]
 
     def remove(self) -> None:
         """Deletes the parts of all ranks, those of other settings too."""
+        self._length = None
         for path in self._all():
             path.unlink(missing_ok=True)
 
@@ -243,10 +254,9 @@ class Parts:
                     row = None
                 if row is None:
                     break
-                if length == 0:
-                    if row.get("fingerprint") != self.fingerprint:
-                        break
-                else:
+                if length == 0 and row != {"fingerprint": self.fingerprint}:
+                    break
+                if length:
                     rows.append(row)
                 length += len(line)
         return rows, length
@@ -264,7 +274,7 @@ def git_hash() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on; one that is not installed is left out."""
+    """Versions of Python and the packages that numbers depend on; one that is not installed is left out."""
     found = {"python": platform.python_version()}
     for name in VERSIONED_PACKAGES:
         try:

@@ -1,7 +1,7 @@
-"""Rankings on disk: what a row holds, and the reader that every entry uses, which names file and line at fault.
+"""Rankings on disk: what a row holds, and the reader of every entry, which names the file and line at fault.
 
-Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers, "meta": {...}} and
-sometimes "sft_index", the response that the SFT term trains on.
+Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers,
+"meta": {...}} and sometimes "sft_index", the response that the SFT term trains on.
 """
 
 import math
@@ -33,9 +33,9 @@ def load_records(path: str | Path, training: bool = True) -> list[Record]:
 
     Args:
         path: a JSONL file, gzipped or not, or a folder that holds train.json.
-        training: rewards must be finite and never increase, no response may be empty, and the prompt must end in
-            the assistant's bare tag. False (dev and test files) allows unsorted rewards, empty responses and either
-            bare tag.
+        training: rewards must never increase, no response may be empty, and the prompt must end in the
+            assistant's bare tag. False (dev and test files) allows unsorted rewards, empty responses and
+            either bare tag. Rewards are finite in both.
 
     Raises:
         InputError: a ValueError, "path:line: what is wrong (what was expected)".
@@ -99,7 +99,8 @@ def _check_keys(row: dict, where: str) -> None:
     if missing:
         raise InputError(f"{where}: missing {', '.join(missing)} (expected {', '.join(REQUIRED_KEYS)})")
     if unknown:
-        raise InputError(f"{where}: unknown key {', '.join(map(repr, unknown))} (expected {', '.join(ALLOWED_KEYS)})")
+        found = ", ".join(map(repr, unknown))
+        raise InputError(f"{where}: unknown key {found} (expected {', '.join(ALLOWED_KEYS)})")
 
 
 def _check_prefix(prefix: Any, where: str, training: bool) -> None:
@@ -108,7 +109,8 @@ def _check_prefix(prefix: Any, where: str, training: bool) -> None:
         raise InputError(f"{where}: prefix is {found} (expected one copy of the prompt's turns per response)")
     turns = prefix[0]
     if not isinstance(turns, list) or not turns:
-        raise InputError(f"{where}: prefix[0] is {'empty' if turns == [] else _kind(turns)} (expected a list of turns)")
+        found = "an empty list" if turns == [] else _kind(turns)
+        raise InputError(f"{where}: prefix[0] is {found} (expected the prompt's turns)")
     for index, turn in enumerate(turns):
         if not isinstance(turn, str) or not turn.startswith((PROMPTER, ASSISTANT)):
             found = repr(turn[:30]) if isinstance(turn, str) else _kind(turn)
