@@ -1,0 +1,195 @@
+"""Reward models: a dialogue with its response in, one raw logit out.
+
+Library. Two kinds are read: the OpenAssistant GPT-NeoX head (model_type gpt_neox_reward_model), and any
+AutoModelForSequenceClassification with one label. A score depends on neither batch size nor padding.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+from transformers import (
+    AutoModelForSequenceClassification,
+    GPTNeoXConfig,
+    GPTNeoXModel,
+    GPTNeoXPreTrainedModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
+from data_preprocess.files import InputError
+from eval_hh.decoding import plan_batches
+from eval_hh.models import device, load_tokenizer, load_weights, source_options
+
+MAX_LENGTH = 1024  # tokens of a dialogue that are read; what is over is cut from the left
+OASST_TYPE = "gpt_neox_reward_model"
+POOLINGS = ("last", "mean")
+CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
+# Constant buffers that older checkpoints carry and today's GPT-NeoX computes by itself.
+OLD_BUFFERS = re.compile(r"attention\.(bias|masked_bias|rotary_emb\.\w+)$|(^|\.)rotary_emb\.\w+$")
+
+
+class GPTNeoXReward(GPTNeoXPreTrainedModel):
+    """The OpenAssistant reward model: GPT-NeoX, its last hidden states pooled, and a linear layer."""
+
+    def __init__(self, config: GPTNeoXConfig):
+        super().__init__(config)
+        self.gpt_neox = GPTNeoXModel(config)
+        self.out_proj = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Logits [B] in float32 of right-padded `input_ids` [B, T] under `attention_mask` [B, T], 1 or 0."""
+        output = self.gpt_neox(input_ids, attention_mask=attention_mask, use_cache=False)
+        hidden = output.last_hidden_state.float()
+        lengths = attention_mask.sum(dim=1)
+        if self.config.pooling == "mean":
+            pooled = (hidden * attention_mask.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)
+        else:
+            pooled = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+        head = self.out_proj
+        return nn.functional.linear(pooled, head.weight.float(), head.bias.float()).squeeze(-1)
+
+
+def encode_dialogue(
+    tokenizer: PreTrainedTokenizerBase, turns: list[str], response: str, max_length: int = MAX_LENGTH
+) -> list[int]:
+    """Token ids of "<|role|>text" + EOS per turn, the response behind the last tag, cut from the left.
+
+    Texts cannot forge a turn: a special token that somebody typed is read as plain characters.
+
+    Args:
+        tokenizer: has an EOS token; role tags that are tokens of its own stay whole.
+        turns: the prompt's turns, the last one a bare tag.
+        response: the text behind that tag.
+        max_length: the most ids to return.
+    """
+    ids: list[int] = []
+    for turn in [*turns[:-1], turns[-1] + response]:
+        tag, text = split_turn(turn)
+        tag_id = tokenizer.get_vocab().get(tag)
+        if tag_id is None:
+            text = turn  # the tag is plain characters, which may merge with the text's
+        else:
+            ids.append(tag_id)
+        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids.append(tokenizer.eos_token_id)
+    return ids[-max_length:]
+
+
+def _encode_chat(
+    tokenizer: PreTrainedTokenizerBase, turns: list[str], response: str, max_length: int
+) -> list[int]:
+    """Token ids of the dialogue under the tokenizer's chat template, cut from the left."""
+    pairs = [split_turn(turn) for turn in [*turns[:-1], turns[-1] + response]]
+    messages = [{"role": CHAT_ROLES[tag], "content": text} for tag, text in pairs]
+    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)[-max_length:]
+
+
+class RewardModel:
+    """A loaded reward model with its tokenizer. Made by `load_reward_model`."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: bool
+    ):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self._encode = _encode_chat if chat else encode_dialogue
+        self._pad = model.config.get_text_config().pad_token_id
+
+    def encode(self, turns: list[str], response: str) -> list[int]:
+        """Token ids that the model reads for one dialogue."""
+        return self._encode(self.tokenizer, turns, response, self.max_length)
+
+    def score(
+        self, turns_list: list[list[str]], suffixes: list[str], batch_size: int = 16, progress: bool = False
+    ) -> list[float]:
+        """Raw logits of the dialogues, in the order given.
+
+        Args:
+            turns_list: per dialogue the prompt's turns, the last one a bare tag.
+            suffixes: per dialogue the response.
+            batch_size: dialogues per forward pass; they are grouped by length.
+            progress: show a bar.
+        """
+        encoded = [self.encode(turns, suffix) for turns, suffix in zip(turns_list, suffixes, strict=True)]
+        scores = [0.0] * len(encoded)
+        batches = plan_batches([len(ids) for ids in encoded], batch_size)
+        for batch in tqdm(batches, desc="scoring", disable=not progress):
+            for index, logit in zip(batch, self.score_batch([encoded[i] for i in batch]), strict=True):
+                scores[index] = logit
+        return scores
+
+    @torch.inference_mode()
+    def score_batch(self, encoded: list[list[int]]) -> list[float]:
+        """Raw logits of one batch of token id lists."""
+        longest = max(map(len, encoded))
+        pad = self._pad_id(encoded)
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in encoded], device=self.model.device)
+        mask = torch.tensor(
+            [[1] * len(row) + [0] * (longest - len(row)) for row in encoded], device=ids.device
+        )
+        output = self.model(input_ids=ids, attention_mask=mask)
+        logits = output if isinstance(output, torch.Tensor) else output.logits.float().squeeze(-1)
+        return logits.tolist()
+
+    def _pad_id(self, encoded: list[list[int]]) -> int:
+        # transformers' classifiers pool at the last id that is not config.pad_token_id or, where there is none,
+        # at the last id of their only row. To pool there too, such a model gets an id not in the batch.
+        if self._pad is not None:
+            return self._pad
+        used = {token for row in encoded for token in row}
+        config = self.model.config.get_text_config()
+        config.pad_token_id = next(token for token in range(config.vocab_size) if token not in used)
+        return config.pad_token_id
+
+
+def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> RewardModel:
+    """Loads a reward model from a folder or hub name onto this process's device.
+
+    Args:
+        path: the OpenAssistant kind, or a sequence classifier with one label; weights in safetensors or .bin.
+        dtype: of the weights; bfloat16 halves the memory on a GPU. The OpenAssistant kind's pooling and head
+            are float32 in any case.
+
+    Raises:
+        InputError: the model cannot be found or read, has more labels than one, or lacks a weight.
+    """
+    config, _ = PreTrainedConfig.get_config_dict(str(path), **source_options(path))
+    tokenizer = load_tokenizer(path)
+    if config.get("model_type") == OASST_TYPE:
+        model = _load_oasst(path, config, dtype)
+    else:
+        model = _load_classifier(path, config, dtype)
+    chat = config.get("model_type") != OASST_TYPE and tokenizer.chat_template is not None
+    if not chat and tokenizer.eos_token_id is None:
+        raise InputError(f"{path}: its tokenizer has neither a chat template nor an EOS token")
+    positions = config.get("max_position_embeddings") or MAX_LENGTH
+    return RewardModel(model.to(device()), tokenizer, min(MAX_LENGTH, positions), chat)
+
+
+def _load_oasst(path: str | Path, config: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
+    pooling = config.get("pooling") or "last"
+    if pooling not in POOLINGS:
+        raise InputError(
+            f"{path}/config.json: pooling is {pooling!r} (expected one of {', '.join(POOLINGS)})"
+        )
+    fields = {key: value for key, value in config.items() if key != "model_type"}
+    neox = GPTNeoXConfig.from_dict({**fields, "pooling": pooling})
+    return load_weights(
+        GPTNeoXReward, path, config=neox, dtype=dtype, ignored=OLD_BUFFERS, **source_options(path)
+    )
+
+
+def _load_classifier(path: str | Path, config: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
+    options = source_options(path)
+    labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
+    if labels != 1:
+        raise InputError(f"{path}/config.json: a classifier with {labels} labels (a reward model has one)")
+    return load_weights(AutoModelForSequenceClassification, path, dtype=dtype, ignored=OLD_BUFFERS, **options)
