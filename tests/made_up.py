@@ -1,0 +1,68 @@
+"""Made-up result files with effects that are known, for the tests of the analysis."""
+
+import numpy as np
+
+from eval_hh.cells import TEST_FILES, file_scores
+
+SIZES = (1500, 2000, 3000, 6000)
+ROWS = {"harmless_base": 40, "helpful_base": 30, "helpful_online": 20, "helpful_rejection": 30}
+
+
+def diversity(size: int) -> float:
+    """A D that rises with M as the paper's does."""
+    return 12.0 + 2.4 * float(np.log(size / 1500))
+
+
+def make_cell(
+    algorithm: str,
+    ranking_len: int,
+    num_prompts: int,
+    seed: int,
+    reward: float,
+    noise: float = 0.02,
+    rows=None,
+) -> dict:
+    """A cell whose mean Global reward is `reward`: one fixed spread over prompts plus the cell's own noise."""
+    rows = rows or ROWS
+    n_rows = sum(rows.values())
+    prompts = np.random.default_rng(0).uniform(-0.2, 0.2, n_rows)
+    own = np.random.default_rng([ranking_len, num_prompts, seed, len(algorithm)]).normal(0, noise, n_rows)
+    shift = prompts + own
+    values = np.clip(reward + shift - shift.mean(), 0, 1)
+    files, start = {}, 0
+    for file in TEST_FILES:
+        part = values[start : start + rows[file]]
+        extra = {"reward_model": np.round(part, 2).tolist()}
+        files[file] = file_scores(list(range(len(part))), part.tolist(), (30 * part).tolist(), extra)
+        start += rows[file]
+    score = diversity(num_prompts)
+    return {
+        "schema": 1,
+        "profile": "toy",
+        "algorithm": algorithm,
+        "ranking_len": ranking_len,
+        "stage": ranking_len if algorithm == "PRO" else 1,
+        "num_prompts": num_prompts,
+        "seed": seed,
+        "exp": f"{algorithm.lower()}_{ranking_len}_{num_prompts}_{seed}",
+        "data": f"hh_train_len{ranking_len}_{num_prompts}",
+        "diversity": {"score": score, "unique": 1, "total": 2, "samples": num_prompts, "tokenizer": "toy"},
+        "selection": "random",
+        "reward_source": "gold",
+        "world": "abc",
+        "config": {},
+        "git": None,
+        "versions": {},
+        "files": files,
+    }
+
+
+def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), **options) -> list[dict]:
+    """A complete grid; `reward(algorithm, ranking_len, num_prompts, seed)` is each cell's mean Global reward."""
+    return [
+        make_cell(algorithm, k, size, seed, reward(algorithm, k, size, seed), **options)
+        for algorithm in algorithms
+        for k in (2, 3, 4)
+        for size in sizes
+        for seed in seeds
+    ]
