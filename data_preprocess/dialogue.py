@@ -4,6 +4,9 @@ Library, and the one home of the role tags. A turn is a role tag followed by its
 turns that ends in a bare tag, the role that speaks next.
 """
 
+import re
+from dataclasses import dataclass
+
 PROMPTER = "<|prompter|>"
 ASSISTANT = "<|assistant|>"
 ROLE_NAMES = {PROMPTER: "Human:", ASSISTANT: "Assistant:"}
@@ -21,7 +24,8 @@ def split_turn(turn: str) -> tuple[str, str]:
 def render_prompt(turns: list[str]) -> str:
     """The prompt as a language model reads it: "\\n\\nHuman: ...\\n\\nAssistant:", no white space at the end.
 
-    A tag inside a turn's text stays text, so a user who types one does not open a turn.
+    A tag inside a turn's text stays text, so a user who types one does not open a turn. (The plain format has no
+    escape: a "\\n\\nHuman:" inside a text, which neither parser here lets through, would read like a turn.)
     """
     texts = []
     for turn in turns:
@@ -39,3 +43,90 @@ def cut_at_stop(text: str) -> str:
     """The text before the first stop string: what follows would be a turn that the model made up."""
     cuts = [text.find(stop) for stop in STOP_STRINGS]
     return text[: min((cut for cut in cuts if cut >= 0), default=len(text))]
+
+
+@dataclass(frozen=True)
+class ParsedPair:
+    """A raw pair as one prompt with two responses."""
+
+    prefix: list[str]  # turns, the last of them a bare tag
+    suffix: list[str]  # [chosen text, rejected text]
+
+
+def parse_pair(chosen: str, rejected: str, published: bool = False) -> tuple[list[str], list[str]] | None:
+    """Parses two raw HH-RLHF dialogues into (prefix turns ending in a bare tag, [chosen text, rejected text]).
+
+    The default keeps every word: a paragraph without a role tag belongs to the turn before it. published=True
+    is the rule of the published data: such paragraphs are dropped, paragraphs of one role in a row are joined by
+    a newline, and the prompt is the chosen dialogue's.
+
+    Returns:
+        None where the pair is skipped; explain_pair says why.
+    """
+    parsed = explain_pair(chosen, rejected, published)
+    return (parsed.prefix, parsed.suffix) if isinstance(parsed, ParsedPair) else None
+
+
+def explain_pair(chosen: str, rejected: str, published: bool = False) -> ParsedPair | str:
+    """parse_pair with the reason, a few words, in place of None."""
+    turns = _published_turns if published else _turns
+    parsed = turns(chosen), turns(rejected)
+    if not all(parsed):
+        return "a dialogue does not open with a role tag"
+    return _published_pair(*parsed) if published else _pair(*parsed)
+
+
+def _turns(text: str) -> list[tuple[str, str]]:
+    """(tag, text) per tagged paragraph with the paragraphs that follow it; none if the text opens without a tag."""
+    opening, *paragraphs = re.split(r"\n\n(?=Human:|Assistant:)", text)
+    if opening:
+        return []
+    turns = []
+    for paragraph in paragraphs:
+        tag, body = _read_tag(paragraph)
+        turns.append((tag, body.removeprefix(" ")))
+    return turns
+
+
+def _read_tag(paragraph: str) -> tuple[str, str]:
+    """(tag, what follows the role name) of a paragraph; an empty tag if it has no role name."""
+    for tag, name in ROLE_NAMES.items():
+        if paragraph.startswith(name):
+            return tag, paragraph[len(name) :]
+    return "", paragraph
+
+
+def _pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> ParsedPair | str:
+    """The turns that both share are the prompt; what is left of each is its response.
+
+    A response that repeats its own role's tag (17 of the 8552 pairs in HH-RLHF's test files) is one response: the
+    tag, no word of it, is left out, for a model must not learn to open turns inside its reply.
+    """
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
+        shared += 1
+    roles = {tag for turns in (chosen, rejected) for tag, _ in turns[shared:]}
+    if len(roles) > 1:
+        return "the two dialogues differ before their last turn"
+    prefix = [tag + text for tag, text in chosen[:shared]] + [roles.pop()]
+    return ParsedPair(prefix, ["\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected)])
+
+
+def _published_turns(text: str) -> list[tuple[str, str]]:
+    turns: list[tuple[str, str]] = []
+    for paragraph in text.split("\n\n"):
+        tag, body = _read_tag(paragraph)
+        if not tag:
+            continue
+        if turns and turns[-1][0] == tag:
+            turns[-1] = (tag, turns[-1][1] + "\n" + body.strip())
+        else:
+            turns.append((tag, body.strip()))
+    return turns
+
+
+def _published_pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> ParsedPair | str:
+    if len(chosen) != len(rejected):
+        return "the two dialogues have different numbers of turns"
+    prefix = [tag + text for tag, text in chosen[:-1]] + [chosen[-1][0]]
+    return ParsedPair(prefix, [chosen[-1][1], rejected[-1][1]])

@@ -40,12 +40,23 @@ def load_records(path: str | Path, training: bool = True) -> list[Record]:
     Raises:
         InputError: a ValueError, "path:line: what is wrong (what was expected)".
     """
-    return [_record(row) for _, row in numbered_rows(path, training)]
+    return [to_record(row) for _, row in numbered_rows(path, training)]
 
 
 def read_rows(path: str | Path, training: bool = True) -> list[dict]:
     """The same rows as load_records, checked alike, but as the JSON objects they are, in the file's order."""
     return [row for _, row in numbered_rows(path, training)]
+
+
+def read_rankings(path: str | Path, ranking_len: int) -> list[dict]:
+    """read_rows of a training file; InputError for a row that has not exactly `ranking_len` responses."""
+    rows = []
+    for number, row in numbered_rows(path):
+        if len(row["suffix"]) != ranking_len:
+            where = f"{data_file(path)}:{number}"
+            raise InputError(f"{where}: {len(row['suffix'])} responses (expected {ranking_len})")
+        rows.append(row)
+    return rows
 
 
 def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int, dict]]:
@@ -83,7 +94,7 @@ def check_row(row: dict, where: str, training: bool) -> None:
         raise InputError(f"{where}: sft_index is {index!r} (expected 0 to {len(row['suffix']) - 1})")
 
 
-def _record(row: dict) -> Record:
+def to_record(row: dict) -> Record:
     reward = [float(value) for value in row["reward"]]
     return Record(row["prefix"][0], row["suffix"], reward, row["meta"], row.get("sft_index", 0))
 

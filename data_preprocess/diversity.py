@@ -1,0 +1,202 @@
+"""Prompt diversity D = sqrt(M) * U / T of the paper: M prompts, U distinct and T all token n-grams over them.
+
+Run: cd data_preprocess; python diversity.py SOURCE [--column NAME] [--tokenizer PATH_OR_NAME] [--sizes M ...]
+Prints n, U, T, M and D. SOURCE is a JSONL file of prompts or rankings, a folder, or a data set on the hub.
+"""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data_preprocess.files import InputError, run, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_TOKENS = 512  # tokens of a prompt that count, BOS included
+DEFAULT_TOKENIZER = "huggyllama/llama-7b"
+TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DEFAULT_TOKENIZER})"
+TOKENIZER_BATCH = 2000  # prompts tokenised at a time: bounds what the tokenizer holds beside the ids
+PARTITION = 1 << 23  # n-grams sorted at a time: bounds the memory of counting whatever the number of tokens
+MAX_KEY = 1 << 62  # keys are int64
+MAX_TABLE = 1 << 26  # largest range of token ids that a lookup table covers
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Counts and score of one set of prompts."""
+
+    unique: int  # U, distinct n-grams
+    total: int  # T, all n-grams
+    samples: int  # M, prompts
+    score: float  # sqrt(M) * U / T; 0 where no prompt has an n-gram
+
+
+def default_tokenizer() -> str:
+    """$LLaMA_path, the published scripts' variable, else LLaMA's name on the hub."""
+    return os.environ.get("LLaMA_path") or DEFAULT_TOKENIZER
+
+
+def encode_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: list[str]) -> list[np.ndarray]:
+    """Token ids (int32) of each prompt: BOS where the tokenizer has one, the first 512 tokens with it."""
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    encoded = []
+    for start in range(0, len(prompts), TOKENIZER_BATCH):
+        batch = tokenizer(
+            prompts[start : start + TOKENIZER_BATCH],
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        encoded += [np.array(bos + ids[: MAX_TOKENS - len(bos)], dtype=np.int32) for ids in batch]
+    return encoded
+
+
+def prompt_diversity(token_ids: Sequence[Sequence[int]], n: int = 2) -> float:
+    """D over all prompts: sqrt(M) * U / T for token n-grams. 0.0 where no prompt is n tokens long."""
+    size = len(token_ids)
+    return diversity_curve(token_ids, [size], n)[size].score
+
+
+def diversity_curve(
+    token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n: int = 2
+) -> dict[int, Diversity]:
+    """D of the first M prompts for every M in sizes, counted in one pass.
+
+    An n-gram is new to every subset that reaches the prompt where it first occurs, so the distinct n-grams of
+    all nested subsets follow from the first occurrences by a running sum. n-grams never cross prompts.
+
+    Args:
+        token_ids: one sequence of token ids per prompt.
+        sizes: numbers of leading prompts, each from 0 to len(token_ids).
+        n: tokens per n-gram, at least 1.
+    """
+    if n < 1:
+        raise ValueError(f"n is {n} (expected at least 1)")
+    for size in sizes:
+        if not 0 <= size <= len(token_ids):
+            raise ValueError(f"size {size} (expected 0 to the {len(token_ids)} prompts there are)")
+    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
+    new_ngrams = np.zeros(len(lengths), dtype=np.int64)
+    for first_prompts in _first_prompts(token_ids, lengths, n):
+        new_ngrams += np.bincount(first_prompts, minlength=len(lengths))
+    unique = np.concatenate([[0], np.cumsum(new_ngrams)])
+    total = np.concatenate([[0], np.cumsum(np.maximum(lengths - n + 1, 0))])
+    return {size: _diversity(int(unique[size]), int(total[size]), size) for size in sizes}
+
+
+def _diversity(unique: int, total: int, samples: int) -> Diversity:
+    return Diversity(unique, total, samples, math.sqrt(samples) * unique / total if total else 0.0)
+
+
+def _first_prompts(token_ids: Sequence[Sequence[int]], lengths: np.ndarray, n: int) -> Iterator[np.ndarray]:
+    """Yields, in partitions by an n-gram's first token, the prompt index where each distinct one first is."""
+    if not lengths.sum():
+        return
+    tokens, vocabulary = _dense(np.concatenate([np.asarray(ids) for ids in token_ids if len(ids)]))
+    prompt_of = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    # An n-gram starts where the token n-1 further on belongs to the same prompt.
+    starts = np.zeros(len(tokens), dtype=bool)
+    if len(tokens) >= n:
+        starts[: len(tokens) - n + 1] = prompt_of[: len(tokens) - n + 1] == prompt_of[n - 1 :]
+    n_partitions = len(tokens) // PARTITION + 1
+    for partition in range(n_partitions):
+        if n_partitions > 1:
+            positions = np.flatnonzero(starts & (tokens % n_partitions == partition))
+        else:
+            positions = np.flatnonzero(starts)
+        keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary)
+        yield _first_of_each(keys, n_keys, prompt_of[positions], len(lengths))
+
+
+def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
+    """Token ids renumbered 0 .. V-1 (int32), and V, the number of different ones."""
+    low, high = int(tokens.min()), int(tokens.max())
+    if high - low >= MAX_TABLE:
+        values, inverse = np.unique(tokens, return_inverse=True)
+        return inverse.astype(np.int32), len(values)
+    used = np.zeros(high - low + 1, dtype=bool)
+    used[tokens - low] = True
+    rank = np.cumsum(used, dtype=np.int32) - 1
+    return rank[tokens - low], int(rank[-1]) + 1
+
+
+def _ngram_keys(
+    tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int
+) -> tuple[np.ndarray, int]:
+    """int64 keys, equal where the n-grams at the positions are, and an upper bound of the keys."""
+    keys, n_keys = tokens[positions].astype(np.int64), vocabulary
+    for offset in range(1, n):
+        if n_keys * vocabulary >= MAX_KEY:
+            values, keys = np.unique(keys, return_inverse=True)
+            n_keys = len(values)
+        keys = keys * vocabulary + tokens[positions + offset]
+        n_keys *= vocabulary
+    return keys, n_keys
+
+
+def _first_of_each(keys: np.ndarray, n_keys: int, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
+    """For each distinct key the smallest of its prompt indices; prompts are in ascending order."""
+    if n_keys * n_prompts >= MAX_KEY:
+        return prompts[np.unique(keys, return_index=True)[1]]
+    # Key and prompt packed into one number: a plain sort is much faster than one that keeps positions.
+    packed = keys * n_prompts + prompts
+    packed.sort()
+    keys = packed // n_prompts
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return packed[first] % n_prompts
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="JSONL file, folder, or name of a data set on the hub")
+    parser.add_argument("--column", help="the prompts' field: text, tagged turns, or role and content")
+    parser.add_argument("--split", default="train", help="split of a data set (default: train)")
+    parser.add_argument("--tokenizer", help=TOKENIZER_HELP)
+    parser.add_argument("--n", type=int, nargs="+", default=[1, 2, 3, 4], help="tokens per n-gram")
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of first prompts (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="also write the table to FILE")
+    args = parser.parse_args(argv)
+    if min(args.n) < 1:
+        raise InputError(f"--n: {min(args.n)} (expected at least 1)")
+
+    from data_preprocess.sources import load_prompts
+    from eval_hh.models import load_tokenizer
+
+    prompts = load_prompts(args.source, args.column, args.split)
+    sizes = args.sizes or [len(prompts)]
+    for size in sizes:
+        if not 1 <= size <= len(prompts):
+            raise InputError(f"--sizes: {size} (expected 1 to the {len(prompts)} prompts of {args.source})")
+    name = args.tokenizer or default_tokenizer()
+    token_ids = encode_prompts(load_tokenizer(name), prompts)
+    curves = {n: diversity_curve(token_ids, sizes, n) for n in args.n}
+    rows = [{"n": n, **asdict(result)} for n, curve in curves.items() for result in curve.values()]
+    print(format_table(rows))
+    if args.json:
+        write_json(args.json, {"source": args.source, "tokenizer": name, "diversity": rows}, indent=4)
+
+
+def format_table(rows: list[dict]) -> str:
+    """The rows {n, unique, total, samples, score} as aligned columns n, U, T, M, D."""
+    lines = [f"{'n':>2} {'U':>12} {'T':>13} {'M':>9} {'D':>10}"]
+    for row in rows:
+        counts = f"{row['n']:>2} {row['unique']:>12} {row['total']:>13} {row['samples']:>9}"
+        lines.append(f"{counts} {row['score']:>10.4f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,117 @@
+"""Prompts from wherever a user has them: JSONL files, files of rankings, data sets on disk or on the hub.
+
+Library. Every prompt comes out as the text a model reads (see dialogue.render_prompt), so that numbers
+computed on different sources compare.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
+from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.records import check_row
+
+ROLES = {"user": PROMPTER, "human": PROMPTER, "prompter": PROMPTER, "assistant": ASSISTANT, "gpt": ASSISTANT}
+GUESSED_COLUMNS = ("prompt", "prefix")
+
+
+def load_prompts(source: str, column: str | None = None, split: str = "train") -> list[str]:
+    """Reads the prompts of a source as rendered texts.
+
+    Args:
+        source: a JSONL file (.gz too), a folder with train.json, a data set saved on disk, a folder that
+            `datasets` can read, or a data set's name on the hub.
+        column: the field that holds the prompt; by default "prompt", else "prefix" (a ranking). It is a text,
+            a list of tagged turns, or a list of {role, content} messages, of which system messages and a last
+            reply are left out.
+        split: which split of a data set.
+
+    Raises:
+        InputError: one line that names the row at fault, or what to pass where the hub is out of reach.
+    """
+    prompts = []
+    for where, row in _rows(source, split):
+        name = column or next((name for name in GUESSED_COLUMNS if name in row), None)
+        if name not in row:
+            wanted = f"--column {column}" if column else "a prompt or prefix field, or --column"
+            raise InputError(f"{where}: fields are {', '.join(row) or 'none'} (expected {wanted})")
+        if column is None and name == "prefix":
+            check_row(row, where, training=False)
+            prompts.append(render_prompt(row["prefix"][0]))
+        else:
+            prompts.append(prompt_text(row[name], f"{where}: {name}"))
+    if not prompts:
+        raise InputError(f"{source}: no prompts (the file or data set is empty)")
+    return prompts
+
+
+def prompt_text(value: Any, where: str) -> str:
+    """Renders one prompt: a text, a list of tagged turns, or a list of {role, content} messages.
+
+    A text that opens with "\\n\\nHuman:" is a rendered dialogue already and stays as it is.
+    """
+    if isinstance(value, str):
+        return value if value.startswith("\n\nHuman:") else render_prompt([PROMPTER + value, ASSISTANT])
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where} is {value!r:.40} (expected a text, or a list of turns or messages)")
+    if all(isinstance(turn, str) for turn in value):
+        for turn in value:
+            if not turn.startswith((PROMPTER, ASSISTANT)):
+                raise InputError(f"{where}: turn {turn!r:.40} (expected {PROMPTER} or {ASSISTANT} first)")
+        return render_prompt(value if value[-1] in (PROMPTER, ASSISTANT) else [*value, ASSISTANT])
+    return render_prompt(_turns(value, where))
+
+
+def _turns(messages: list, where: str) -> list[str]:
+    turns = []
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise InputError(f"{where}: message {message!r:.40} (expected role and content)")
+        role = message.get("role")
+        if role == "system":
+            continue
+        if role not in ROLES:
+            raise InputError(f"{where}: role {role!r} (expected system, {', '.join(ROLES)})")
+        turns.append(ROLES[role] + message["content"])
+    if turns and turns[-1].startswith(ASSISTANT):
+        turns.pop()
+    if not turns:
+        raise InputError(f"{where}: no message by a user")
+    return [*turns, ASSISTANT]
+
+
+def _rows(source: str, split: str) -> Iterator[tuple[str, dict]]:
+    """Yields ("source:line", row)."""
+    path = Path(source)
+    if (path / "train.json").is_file():
+        path = path / "train.json"
+    if path.is_file():
+        numbered: Iterable[tuple[int, dict]] = read_jsonl(path)
+    else:
+        numbered = enumerate(_data_set(source, split), start=1)
+    for number, row in numbered:
+        yield f"{path}:{number}", row
+
+
+def _data_set(source: str, split: str) -> Iterable[dict]:
+    path = Path(source)
+    if not path.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise InputError(f"{source}: no such file or folder")
+    import datasets
+
+    saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    try:
+        if not saved:
+            return datasets.load_dataset(source, split=split)
+        loaded = datasets.load_from_disk(source)
+    except Exception as error:
+        # The library raises many kinds of errors here, from the network's to the file formats'.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        local = "" if path.exists() else "; pass a local JSONL file or a folder saved by save_to_disk"
+        raise InputError(f"{source}: cannot be loaded as a data set ({reason}){local}") from error
+    if isinstance(loaded, datasets.DatasetDict):
+        if split not in loaded:
+            raise InputError(f"{source}: no split {split} (--split: {', '.join(loaded)})")
+        return loaded[split]
+    return loaded
