@@ -24,8 +24,8 @@ def split_turn(turn: str) -> tuple[str, str]:
 def render_prompt(turns: list[str]) -> str:
     """The prompt as a language model reads it: "\\n\\nHuman: ...\\n\\nAssistant:", no white space at the end.
 
-    A tag inside a turn's text stays text, so a user who types one does not open a turn. (The plain format has no
-    escape: a "\\n\\nHuman:" inside a text, which neither parser here lets through, would read like a turn.)
+    A tag inside a turn's text stays text, so a user who types one does not open a turn. (The plain format has
+    no escape: "\\n\\nHuman:" inside a text, which neither parser here lets through, would read like a turn.)
     """
     texts = []
     for turn in turns:
@@ -54,11 +54,11 @@ class ParsedPair:
 
 
 def parse_pair(chosen: str, rejected: str, published: bool = False) -> tuple[list[str], list[str]] | None:
-    """Parses two raw HH-RLHF dialogues into (prefix turns ending in a bare tag, [chosen text, rejected text]).
+    """Parses two raw dialogues into (prefix turns ending in a bare tag, [chosen text, rejected text]).
 
-    The default keeps every word: a paragraph without a role tag belongs to the turn before it. published=True
-    is the rule of the published data: such paragraphs are dropped, paragraphs of one role in a row are joined by
-    a newline, and the prompt is the chosen dialogue's.
+    The default keeps every word: a paragraph without a role tag belongs to the turn before it.
+    published=True is the rule of the published data: such paragraphs are dropped, paragraphs of one role in a
+    row are joined by a newline, and the prompt is the chosen dialogue's.
 
     Returns:
         None where the pair is skipped; explain_pair says why.
@@ -77,7 +77,7 @@ def explain_pair(chosen: str, rejected: str, published: bool = False) -> ParsedP
 
 
 def _turns(text: str) -> list[tuple[str, str]]:
-    """(tag, text) per tagged paragraph with the paragraphs that follow it; none if the text opens without a tag."""
+    """(tag, text) per tagged paragraph and the untagged ones after it; none if the text opens untagged."""
     opening, *paragraphs = re.split(r"\n\n(?=Human:|Assistant:)", text)
     if opening:
         return []
@@ -99,8 +99,8 @@ def _read_tag(paragraph: str) -> tuple[str, str]:
 def _pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> ParsedPair | str:
     """The turns that both share are the prompt; what is left of each is its response.
 
-    A response that repeats its own role's tag (17 of the 8552 pairs in HH-RLHF's test files) is one response: the
-    tag, no word of it, is left out, for a model must not learn to open turns inside its reply.
+    A response that repeats its own role's tag (one in 17 of the 8552 pairs of HH-RLHF's test files) is one
+    response: the tag, no word of it, is left out, for a model must not learn to open turns inside its reply.
     """
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
@@ -109,7 +109,8 @@ def _pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> Par
     if len(roles) > 1:
         return "the two dialogues differ before their last turn"
     prefix = [tag + text for tag, text in chosen[:shared]] + [roles.pop()]
-    return ParsedPair(prefix, ["\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected)])
+    suffix = ["\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected)]
+    return ParsedPair(prefix, suffix)
 
 
 def _published_turns(text: str) -> list[tuple[str, str]]:

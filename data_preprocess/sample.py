@@ -2,8 +2,8 @@
 
 Run: cd data_preprocess; python sample.py K [--sizes M ...] [--tokenizer PATH_OR_NAME]
 Reads data/original/hh_train_lenK/train.json, writes data/hh_train_lenK_M/train.json for every size M and
-merges the diversity into data/record_hh_train.json, all under STUDY_ROOT. Nothing is written unless everything
-can be.
+merges the diversity into data/record_hh_train.json, all under STUDY_ROOT. Nothing is written unless
+everything can be.
 """
 
 import argparse
