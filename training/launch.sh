@@ -1,0 +1,63 @@
+#!/bin/sh
+# The one launch body of the train_hh_*.sh scripts beside it.
+# usage: sh launch.sh MODEL EXP DATA RANKING_LEN SEED [flags of main.py]
+#
+# Machine limits come from the environment, with the paper's values as defaults:
+#   NUM_PROCESSES (8)     processes over all machines; must divide the global batch of 112 prompts
+#   BATCH_SIZE            most prompts in one forward pass of a process; each launcher has its own default
+#   MIXED_PRECISION       bf16 (default) or no
+#   ZERO_STAGE            2 (default), 3 (shards the weights too), or 0: plain DDP without DeepSpeed
+#   DEV_REWARD_MODEL      folder or hub name of the reward model that chooses the best checkpoint
+#   STUDY_ROOT            where data/, checkpoints/ and logs/ lie; default: the repository
+#   NUM_MACHINES (1), MACHINE_RANK (0), MAIN_PROCESS_IP, PORT
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+repository=$(dirname "$here")
+root=${STUDY_ROOT:-$repository}
+num_processes=${NUM_PROCESSES:-8}
+zero_stage=${ZERO_STAGE:-2}
+
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+case $num_processes in '' | 0 | *[!0-9]*) fail "NUM_PROCESSES $num_processes: expected a whole number above 0" ;; esac
+case $zero_stage in
+0) config=$repository/eval_hh/dp_config.yaml ;;
+2 | 3) config=$here/ds_config.yaml ;;
+*) fail "ZERO_STAGE $zero_stage: expected 0, 2 or 3" ;;
+esac
+
+model=$1 exp=$2 data=$3 ranking_len=$4 seed=$5
+shift 5
+set -- \
+    --do_train --do_validation \
+    --model_name_or_path "$model" --index "$exp" --train_file_path "$root/data/$data" \
+    --training_stage_num "$ranking_len" --seed "$seed" \
+    --per_device_train_batch_size "$BATCH_SIZE" \
+    ${DEV_REWARD_MODEL:+--dev_reward_model "$DEV_REWARD_MODEL"} \
+    "$@"
+
+# What quickstart.sh installed serves where no other environment is active.
+PATH=$PATH:$repository/.venv/bin
+python=${PYTHON:-$repository/.venv/bin/python}
+[ -x "$python" ] || python=python3
+
+# Bad settings or data end here, in one line, before any process is started.
+"$python" "$here/main.py" "$@" --preflight "$num_processes"
+
+if ! command -v nvidia-smi >/dev/null; then
+    export DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"
+    threads=$(($(getconf _NPROCESSORS_ONLN) / num_processes))
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
+fi
+if [ "$zero_stage" != 0 ]; then
+    set -- --zero_stage "$zero_stage" "$here/main.py" "$@"
+else
+    set -- "$here/main.py" "$@"
+fi
+exec accelerate launch --config_file "$config" \
+    --mixed_precision "${MIXED_PRECISION:-bf16}" --num_processes "$num_processes" \
+    --num_machines "${NUM_MACHINES:-1}" --machine_rank "${MACHINE_RANK:-0}" \
+    --main_process_ip "${MAIN_PROCESS_IP:-127.0.0.1}" --main_process_port "${PORT:-29500}" \
+    "$@"

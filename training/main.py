@@ -1,0 +1,51 @@
+"""Fine-tune a causal language model on ranked responses with PRO, or with SFT on the best of them.
+
+Run through the launchers beside it (`sh train_hh_pro_1b3.sh MODEL EXP DATA RANKING_LEN SEED`), or by itself for one
+process: `python main.py --do_train --index EXP --model_name_or_path DIR --train_file_path DIR --training_stage_num K`.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_preprocess.files import InputError, run
+from data_preprocess.records import Record, data_file, numbered_rows, to_record
+from training.checkpoints import RunFolder, describe
+from training.config import TrainConfig, micro_batches, parse_args
+
+
+def load_rankings(config: TrainConfig) -> list[Record]:
+    """The training records; InputError naming file and line where one has fewer responses than are asked for."""
+    path = data_file(config.train_file_path)
+    ranking_len = config.training_stage_num
+    records = []
+    for number, row in numbered_rows(path):
+        record = to_record(row)
+        if len(record.suffix) < ranking_len:
+            raise InputError(f"{path}:{number}: {len(record.suffix)} responses (expected at least {ranking_len})")
+        if record.sft_index >= ranking_len:
+            raise InputError(
+                f"{path}:{number}: sft_index {record.sft_index} is beyond the first {ranking_len} responses"
+            )
+        records.append(record)
+    return records
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    config, preflight = parse_args(argv)
+    records = load_rankings(config)
+    if preflight is not None:
+        micro_batches(config, preflight)
+        RunFolder(config.run_folder).check_same_run(describe(config, {"num_processes": preflight}))
+        return
+    if not config.do_train:
+        raise InputError("--do_train is missing: there is nothing else to do (expected it among the flags)")
+    from training.trainer import train
+
+    train(config, records)
+
+
+if __name__ == "__main__":
+    run(main)

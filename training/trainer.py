@@ -1,0 +1,266 @@
+"""Fine-tuning with PRO or SFT under accelerate: one process, DDP, DeepSpeed ZeRO-2 or ZeRO-3.
+
+The loop is a loop over named steps: draw the step's prompts, cut them into micro-batches, forward, loss, backward,
+log, and at every checkpoint save, validate and name the best. Which prompts a step sees, and the random numbers of
+its dropout, follow from the seed and the step's number alone; nothing else has to be restored but the full state.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration, broadcast_object_list
+from tqdm import tqdm
+
+from data_preprocess.files import InputError, write_jsonl
+from data_preprocess.records import Record, load_records
+from eval_hh.models import load_causal_lm, load_tokenizer
+from eval_hh.reward_model import load_reward_model
+from training.checkpoints import RunFolder, describe, write_folder
+from training.collator import EncodedRanking, RankingCollator, collate
+from training.config import TrainConfig, micro_batches
+from training.losses import ResponseLogps, pro_loss
+from training.validation import dev_reward
+
+log = logging.getLogger("training")
+
+
+def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[int]:
+    """The records of optimiser step `step` (from 1), independent of the number of processes.
+
+    Every pass over the records is a shuffle of its own, and passes follow one another without a gap: a step may
+    hold the end of one and the beginning of the next.
+    """
+    positions = range((step - 1) * batch_size, step * batch_size)
+    orders = {epoch: np.random.default_rng([seed, epoch]).permutation(n_records)
+              for epoch in {position // n_records for position in positions}}  # fmt: skip
+    return [int(orders[position // n_records][position % n_records]) for position in positions]
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """The accelerator of this process, its accumulation derived from the global batch."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else deepspeed, once imported, looks for a GPU
+    # accelerate warns at each save that tied weights are stored once, which is what is wanted
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+    # LOCAL_RANK is how a launcher says that there is a process group; without CUDA it must be told which backend.
+    needs_gloo = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
+    handlers = [InitProcessGroupKwargs(backend="gloo")] if needs_gloo else []
+    project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
+    accelerator = Accelerator(log_with="tensorboard", project_config=project, kwargs_handlers=handlers)
+    size, passes = micro_batches(config, accelerator.num_processes)
+    accelerator.gradient_accumulation_steps = passes
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        settings = accelerator.state.deepspeed_plugin.deepspeed_config
+        settings["train_micro_batch_size_per_gpu"] = size
+        settings["gradient_accumulation_steps"] = passes
+        settings["gradient_clipping"] = config.max_grad_norm
+    return accelerator
+
+
+class Trainer:
+    """One run, from its settings to its best checkpoint."""
+
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, records: list[Record]):
+        self.config = config
+        self.accelerator = accelerator
+        self.records = records
+        self.total_steps = config.total_steps(len(records))
+        self.micro_batch_size, _ = micro_batches(config, accelerator.num_processes)
+        self.run = RunFolder(config.run_folder)
+        self.tokenizer = load_tokenizer(config.model_name_or_path)
+        self.collator = RankingCollator(
+            self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
+        )
+        self.encoded: dict[int, EncodedRanking] = {}
+        self.metrics_file = config.log_folder / "metrics.jsonl"
+        if config.do_validation:  # loaded before the first step: a bad path must not cost 500 steps
+            self.dev_records = load_records(config.dev_file, training=False)
+            self.reward_model = load_reward_model(config.dev_reward_model)
+        lm = load_causal_lm(config.model_name_or_path)
+        check_positions(lm, config)
+        if config.gradient_checkpointing:
+            lm.gradient_checkpointing_enable({"use_reentrant": False})
+        model = ResponseLogps(lm).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+
+    def train(self) -> None:
+        """Runs, or goes on with, the whole run."""
+        start = self._resume()
+        self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+        bar = tqdm(
+            range(start + 1, self.total_steps + 1),
+            desc=f"{self.config.index} stage {self.config.training_stage_num}",
+            initial=start,
+            total=self.total_steps,
+            disable=not self.accelerator.is_main_process,
+        )
+        for step in bar:
+            metrics = self._step(step)
+            bar.set_postfix(loss=f"{metrics['loss']:.4g}", sft=f"{metrics['sft_loss']:.4g}")
+            if step % self.config.checkpointing_step == 0 or step == self.total_steps:
+                self._checkpoint(step)
+        self.accelerator.end_training()
+
+    def _resume(self) -> int:
+        """Loads the newest full state and finishes its checkpoint; returns the step that it belongs to."""
+        start = self.run.latest_state()
+        if start:
+            log.info("resuming after step %d", start)
+            self.accelerator.load_state(str(self.run.state_folder(start)))
+        if self.accelerator.is_main_process:
+            keep_metrics(self.metrics_file, start)
+        self.accelerator.wait_for_everyone()
+        if start:
+            self._checkpoint(start)
+        return start
+
+    def _step(self, step: int) -> dict[str, float]:
+        """One optimiser step; returns its metrics, means over the global batch."""
+        began = time.perf_counter()
+        self._seed_dropout(step)
+        sums = torch.zeros(self.config.training_stage_num + 2, device=self.accelerator.device)
+        for batch in self._micro_batches(step):
+            with self.accelerator.accumulate(self.model):
+                sum_logps, n_tokens = self.model(batch)
+                loss = pro_loss(
+                    sum_logps, n_tokens, batch["rewards"], self.config.sft_weight, batch["sft_index"]
+                )
+                self.accelerator.backward(loss.total)
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            parts = [loss.total, loss.sft, *loss.ranking, (batch["segment_ids"] >= 0).sum()]
+            sums += torch.stack([part.detach().float() for part in parts])
+        *losses, tokens = self.accelerator.reduce(sums).tolist()
+        n_micro_batches = self.accelerator.gradient_accumulation_steps * self.accelerator.num_processes
+        names = ["loss", "sft_loss", *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
+        metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
+        metrics["tokens_per_second"] = tokens / (time.perf_counter() - began)
+        self._log(step, metrics)
+        return metrics
+
+    def _seed_dropout(self, step: int) -> None:
+        """Makes a step's random numbers follow from its number, so that a resumed run draws the same."""
+        key = [self.config.seed, step, self.accelerator.process_index]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+    def _micro_batches(self, step: int) -> Iterator[dict[str, torch.Tensor]]:
+        """This process's share of a step, sorted by length and cut: rows of a micro-batch need little padding."""
+        rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
+        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        for row in mine:
+            if row not in self.encoded:
+                self.encoded[row] = self.collator.encode(self.records[row])
+        mine.sort(key=lambda row: len(self.encoded[row]), reverse=True)
+        for first in range(0, len(mine), self.micro_batch_size):
+            batch = collate([self.encoded[row] for row in mine[first : first + self.micro_batch_size]])
+            yield {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+
+    def _log(self, step: int, metrics: dict[str, float]) -> None:
+        self.accelerator.log(metrics, step=step)
+        if self.accelerator.is_main_process:
+            with open(self.metrics_file, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def _checkpoint(self, step: int) -> None:
+        """Saves the full state and the weights, validates, names the best. Each part is skipped where it is done."""
+        is_main, wait = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
+        write_folder(
+            self.run.state_folder(step), lambda path: self.accelerator.save_state(str(path)), is_main, wait
+        )
+        if is_main:
+            self.run.drop_older_states(step)
+        write_folder(self.run.step_folder(step), self._write_weights, is_main, wait)
+        if self.config.do_validation:
+            self._validate(step)
+        if is_main:
+            rewards = self.run.dev_rewards()
+            self.run.point_best(max(rewards, key=lambda s: (rewards[s], -s)) if rewards else step)
+        wait()
+
+    def _write_weights(self, folder: Path) -> None:
+        state = self.accelerator.get_state_dict(self.model)  # every process takes part: ZeRO-3 gathers here
+        if self.accelerator.is_main_process:
+            lm = self.accelerator.unwrap_model(self.model).lm
+            lm.save_pretrained(folder, state_dict={key.removeprefix("lm."): value for key, value in state.items()})
+            self.tokenizer.save_pretrained(folder)
+
+    def _validate(self, step: int) -> None:
+        done = broadcast_object_list([step in self.run.dev_rewards()])[0]
+        if done:
+            return
+        reward = dev_reward(
+            self.run.step_folder(step),
+            self.dev_records,
+            self.reward_model,
+            self.accelerator,
+            self.config.max_new_tokens,
+            self.config.per_device_eval_batch_size,
+        )
+        log.info("step %d: dev reward %.4f", step, reward)
+        if self.accelerator.is_main_process:
+            self.run.record_dev_reward(step, reward)
+        self.accelerator.log({"dev_reward": reward}, step=step)
+
+
+def check_positions(lm: torch.nn.Module, config: TrainConfig) -> None:
+    """InputError where the model has fewer positions than the settings need."""
+    positions = lm.config.max_position_embeddings
+    needed = max(config.block_size, config.max_prompt + config.max_new_tokens if config.do_validation else 0)
+    if positions < needed:
+        raise InputError(
+            f"{config.model_name_or_path}: the model has {positions} positions, fewer than --block_size or "
+            f"--max_prompt + --max_new_tokens ({needed})"
+        )
+
+
+def keep_metrics(path: Path, last_step: int) -> None:
+    """Drops from a metrics file what comes after `last_step`: a resumed run computes and logs those steps again."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line that a kill cut short
+                continue
+            if row["step"] <= last_step:
+                rows.append(row)
+    write_jsonl(path, rows)
+
+
+def train(config: TrainConfig, records: list[Record]) -> None:
+    """Runs one configuration to its end, or says that it has ended already."""
+    accelerator = make_accelerator(config)
+    run = RunFolder(config.run_folder)
+    launch = {
+        "num_processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+        "distributed_type": accelerator.distributed_type.value,
+    }
+    if launch["distributed_type"] == "DEEPSPEED":
+        launch["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
+    description = describe(config, launch)
+    run.check_same_run(description)
+    if accelerator.is_main_process:
+        config.log_folder.mkdir(parents=True, exist_ok=True)
+        run.open(description)
+        to_file = logging.FileHandler(config.log_folder / "train.log", encoding="utf-8")
+        to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(to_file)
+        log.setLevel(logging.INFO)
+    accelerator.wait_for_everyone()
+    try:
+        Trainer(config, accelerator, records).train()
+    finally:
+        for handler in list(log.handlers):
+            handler.close()
+            log.removeHandler(handler)
