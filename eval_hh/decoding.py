@@ -21,8 +21,8 @@ from data_preprocess.files import InputError
 from eval_hh.models import MAX_PROMPT, prompt_ids
 
 MAX_NEW_TOKENS = 128  # the paper's setting
-# Stop strings are looked for in the text of this many last tokens. Where one takes more, generation runs on and
-# `cut_at_stop` still ends the text at the right place.
+# The text of this many last tokens is searched for stop strings. Where one takes more, generation runs on,
+# and `cut_at_stop` ends the text at the right place all the same.
 STOP_WINDOW = 16
 COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
 

@@ -26,6 +26,15 @@ def device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def weights_dtype(mixed_precision: str) -> "torch.dtype":
+    """The dtype of weights for "bf16", "fp16" or "no"; on the CPU float32 in any case."""
+    import torch
+
+    if device().type == "cpu":
+        return torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[mixed_precision]
+
+
 def source_options(name: str | Path, marker: str = "config.json") -> dict[str, Any]:
     """Keyword arguments that a from_pretrained call needs to load `name` at once or not at all.
 

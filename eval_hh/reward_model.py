@@ -16,13 +16,13 @@ from transformers import (
     GPTNeoXConfig,
     GPTNeoXModel,
     GPTNeoXPreTrainedModel,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
-from data_preprocess.files import InputError
+from data_preprocess.files import InputError, read_json
 from eval_hh.decoding import plan_batches
 from eval_hh.models import device, load_tokenizer, load_weights, source_options
 
@@ -140,8 +140,8 @@ class RewardModel:
         return logits.tolist()
 
     def _pad_id(self, encoded: list[list[int]]) -> int:
-        # transformers' classifiers pool at the last id that is not config.pad_token_id or, where there is none,
-        # at the last id of their only row. To pool there too, such a model gets an id not in the batch.
+        # transformers' classifiers pool at the last id that is not config.pad_token_id or, where there is
+        # none, at the last id of their one row. To pool there too, such a model gets an id not in the batch.
         if self._pad is not None:
             return self._pad
         used = {token for row in encoded for token in row}
@@ -161,12 +161,13 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     Raises:
         InputError: the model cannot be found or read, has more labels than one, or lacks a weight.
     """
-    config, _ = PreTrainedConfig.get_config_dict(str(path), **source_options(path))
+    options = source_options(path)
+    config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
     tokenizer = load_tokenizer(path)
     if config.get("model_type") == OASST_TYPE:
-        model = _load_oasst(path, config, dtype)
+        model = _load_oasst(path, config, {**options, "dtype": dtype})
     else:
-        model = _load_classifier(path, config, dtype)
+        model = _load_classifier(path, config, {**options, "dtype": dtype})
     chat = config.get("model_type") != OASST_TYPE and tokenizer.chat_template is not None
     if not chat and tokenizer.eos_token_id is None:
         raise InputError(f"{path}: its tokenizer has neither a chat template nor an EOS token")
@@ -174,22 +175,17 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     return RewardModel(model.to(device()), tokenizer, min(MAX_LENGTH, positions), chat)
 
 
-def _load_oasst(path: str | Path, config: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
+def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     pooling = config.get("pooling") or "last"
     if pooling not in POOLINGS:
-        raise InputError(
-            f"{path}/config.json: pooling is {pooling!r} (expected one of {', '.join(POOLINGS)})"
-        )
+        raise InputError(f"{path}: config.json: pooling is {pooling!r} (expected {' or '.join(POOLINGS)})")
     fields = {key: value for key, value in config.items() if key != "model_type"}
     neox = GPTNeoXConfig.from_dict({**fields, "pooling": pooling})
-    return load_weights(
-        GPTNeoXReward, path, config=neox, dtype=dtype, ignored=OLD_BUFFERS, **source_options(path)
-    )
+    return load_weights(GPTNeoXReward, path, config=neox, ignored=OLD_BUFFERS, **options)
 
 
-def _load_classifier(path: str | Path, config: dict[str, Any], dtype: torch.dtype) -> PreTrainedModel:
-    options = source_options(path)
+def _load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
     if labels != 1:
-        raise InputError(f"{path}/config.json: a classifier with {labels} labels (a reward model has one)")
-    return load_weights(AutoModelForSequenceClassification, path, dtype=dtype, ignored=OLD_BUFFERS, **options)
+        raise InputError(f"{path}: config.json: a classifier with {labels} labels (a reward model has one)")
+    return load_weights(AutoModelForSequenceClassification, path, ignored=OLD_BUFFERS, **options)

@@ -1,0 +1,116 @@
+"""Generates a checkpoint's responses to the test prompts.
+
+Run from this folder: python generation.py --index EXP --stage RANKING_LEN
+
+For each data/hh_test/FILE.json it writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
+best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A killed run goes on where it was; a
+finished file is not made again.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_preprocess.files import InputError, run
+from eval_hh.cells import TEST_FILES
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from eval_hh.sharding import Job
+
+
+@dataclass(frozen=True)
+class Config:
+    index: str  # name of the experiment
+    stage: int  # ranking length that was trained on (1 for SFT)
+    checkpoint: str = "best_checkpoint"  # folder of the run that is tested
+    model_path: str | None = None  # tests this folder or hub name instead; results keep the experiment's name
+    test_files: tuple[str, ...] = TEST_FILES  # names under data/hh_test, without .json
+    max_new_tokens: int = 128  # tokens decoded per prompt at most
+    batch_size: int = 16  # prompts per batch and process
+    mixed_precision: str = "bf16"  # of the weights on a GPU: bf16, fp16 or no; the CPU always has float32
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--max_new_tokens", self.max_new_tokens), ("--batch_size", self.batch_size)):
+            if value < 1:
+                raise InputError(f"{flag}: {value} (expected a positive number)")
+
+
+def parse_args(argv: list[str] | None = None) -> Config:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", required=True, help="name of the experiment")
+    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
+    parser.add_argument("--checkpoint", default=Config.checkpoint, help="folder of the run that is tested")
+    parser.add_argument("--model_path", help="test this model instead of the run's checkpoint")
+    parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
+    parser.add_argument("--max_new_tokens", type=int, default=Config.max_new_tokens)
+    parser.add_argument(
+        "--batch_size", type=int, default=int(os.environ.get("BATCH_SIZE") or Config.batch_size)
+    )
+    parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
+    args = vars(parser.parse_args(argv))
+    return Config(**{**args, "test_files": tuple(args["test_files"])})
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse_args(argv)
+    from eval_hh.sharding import Job, Names, folder_identity, processes
+
+    names = Names(config.index, config.stage, config.checkpoint)
+    model = config.model_path or names.run_folder / config.checkpoint
+    if not config.model_path and not model.is_dir():
+        raise InputError(
+            f"{model}: no such checkpoint (train experiment {config.index} first: see training/*.sh)"
+        )
+    settings = {
+        "step": "generation",
+        "model": folder_identity(model),
+        "max_new_tokens": config.max_new_tokens,
+        "mixed_precision": config.mixed_precision,
+    }
+    jobs = []
+    for name in config.test_files:
+        if not names.test_file(name).is_file():
+            hint = "make it first: cd data_preprocess; python prepare.py"
+            raise InputError(f"{names.test_file(name)}: no such test file ({hint})")
+        jobs.append(Job(names.generated(name), names.test_file(name), settings))
+    waiting = [job for job in jobs if not job.is_done()]
+    state = processes()
+    if waiting:
+        generate_files(waiting, model, config, state)
+    if state.is_main_process:
+        print(f"{len(waiting)} of {len(jobs)} files generated anew, all in {jobs[0].output.parent}")
+
+
+def generate_files(jobs: "list[Job]", model_path: str | Path, config: Config, state: "PartialState") -> None:
+    """Loads the model once and generates for each job's test file."""
+    from data_preprocess.records import read_rows
+    from eval_hh.decoding import Decoder, plan_batches
+    from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
+    from eval_hh.sharding import run_job
+
+    tests = [
+        read_rows(job.source, training=False) for job in jobs
+    ]  # all at once: a bad row ends the run early
+    model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
+    decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
+    for job, rows in zip(jobs, tests, strict=True):
+        prompts = [decoder.encode(row["prefix"][0]) for row in rows]
+        batches = plan_batches([len(ids) for ids in prompts], config.batch_size)
+
+        def decode(batch: list[int], prompts: list[list[int]] = prompts) -> list[str]:
+            return decoder.decode_batch([prompts[row] for row in batch])
+
+        run_job(job, rows, batches, decode, "t", state)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,113 @@
+"""Scores the generated responses with a reward model.
+
+Run from this folder: python rewarding.py --index EXP --stage RANKING_LEN --reward_model PATH_OR_NAME
+
+Reads what generation.py wrote and writes eval_hh/inference_res/infer_main_EXP_RANKING_LEN_
+best_checkpoint_FILE.json: the rows with infer.score, the sigmoid of the reward model's logit. A killed run
+goes on where it was; a finished file is not made again.
+"""
+
+import argparse
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_preprocess.files import InputError, read_jsonl, run
+from eval_hh.cells import TEST_FILES
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from eval_hh.sharding import Job
+
+TEST_REWARD_MODEL = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"  # the paper's
+
+
+@dataclass(frozen=True)
+class Config:
+    index: str  # name of the experiment
+    stage: int  # ranking length that was trained on (1 for SFT)
+    reward_model: str = TEST_REWARD_MODEL  # folder or hub name
+    checkpoint: str = "best_checkpoint"  # folder of the run that is tested
+    test_files: tuple[str, ...] = TEST_FILES  # names under data/hh_test, without .json
+    batch_size: int = 16  # dialogues per batch and process
+    mixed_precision: str = "no"  # of the weights on a GPU: bf16, fp16 or no; half precision blurs the scores
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise InputError(f"--batch_size: {self.batch_size} (expected a positive number)")
+
+
+def parse_args(argv: list[str] | None = None) -> Config:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", required=True, help="name of the experiment")
+    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
+    default = os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL
+    parser.add_argument("--reward_model", default=default, help="folder or hub name ($TEST_REWARD_MODEL)")
+    parser.add_argument("--checkpoint", default=Config.checkpoint, help="folder of the run that is tested")
+    parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
+    parser.add_argument(
+        "--batch_size", type=int, default=int(os.environ.get("BATCH_SIZE") or Config.batch_size)
+    )
+    parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
+    args = vars(parser.parse_args(argv))
+    return Config(**{**args, "test_files": tuple(args["test_files"])})
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse_args(argv)
+    from eval_hh.sharding import Job, Names, folder_identity, processes
+
+    names = Names(config.index, config.stage, config.checkpoint)
+    settings = {
+        "step": "rewarding",
+        "reward_model": folder_identity(config.reward_model),
+        "mixed_precision": config.mixed_precision,
+    }
+    jobs = []
+    for name in config.test_files:
+        if not names.generated(name).is_file():
+            hint = f"make it first: python generation.py --index {config.index} --stage {config.stage}"
+            raise InputError(f"{names.generated(name)}: no such file ({hint})")
+        jobs.append(Job(names.scored(name), names.generated(name), settings))
+    waiting = [job for job in jobs if not job.is_done()]
+    state = processes()
+    if waiting:
+        score_files(waiting, config, state)
+    if state.is_main_process:
+        print(f"{len(waiting)} of {len(jobs)} files scored anew, all in {jobs[0].output.parent}")
+
+
+def score_files(jobs: "list[Job]", config: Config, state: "PartialState") -> None:
+    """Loads the reward model once and scores each job's generated file."""
+    from eval_hh.decoding import plan_batches
+    from eval_hh.models import weights_dtype
+    from eval_hh.reward_model import load_reward_model
+    from eval_hh.sharding import run_job
+
+    model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
+    for job in jobs:
+        rows = [row for _, row in read_jsonl(job.source)]
+        dialogues = [model.encode(row["prefix"][0], row["infer"]["t"]) for row in rows]
+        batches = plan_batches([len(ids) for ids in dialogues], config.batch_size)
+
+        def score(batch: list[int], dialogues: list[list[int]] = dialogues) -> list[float]:
+            return [sigmoid(logit) for logit in model.score_batch([dialogues[row] for row in batch])]
+
+        run_job(job, rows, batches, score, "score", state)
+
+
+def sigmoid(logit: float) -> float:
+    """1 / (1 + exp(-logit)), without overflow for any logit."""
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
+
+
+if __name__ == "__main__":
+    run(main)

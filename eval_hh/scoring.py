@@ -1,0 +1,188 @@
+"""Computes BLEU, prints the table of one tested checkpoint and writes its result file.
+
+Run from this folder: python scoring.py --index EXP --stage RANKING_LEN
+
+Reads what rewarding.py wrote, adds infer.bleu (against the row's first response) and line_index to its rows,
+and writes eval_hh/results/EXP_RANKING_LEN.json, the cell that report.py and figures.py read. Where
+data/toy/world.json says that this is the embedded world, the reward is the world's gold reward and the reward
+model's score stands beside it.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_preprocess.files import InputError, read_json, read_jsonl, run, study_root, write_jsonl
+from data_preprocess.records import data_file
+from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
+
+if TYPE_CHECKING:
+    from eval_hh.sharding import Names
+
+GOLD = "gold"  # reward source of the embedded world
+SUBSET = re.compile(r"hh_train_len(\d+)_(\d+)")  # a folder that sample.py made: K responses, M prompts
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", required=True, help="name of the experiment")
+    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
+    parser.add_argument("--checkpoint", default="best_checkpoint", help="folder of the run that was tested")
+    parser.add_argument("--profile", help="profile of reproduce.py that the run belongs to, if any")
+    args = parser.parse_args(argv)
+    from eval_hh.sharding import Names
+
+    names = Names(args.index, args.stage, args.checkpoint)
+    for name in TEST_FILES:
+        if not names.scored(name).is_file():
+            hint = f"python rewarding.py --index {args.index} --stage {args.stage} --reward_model PATH"
+            raise InputError(f"{names.scored(name)}: no such file (make it first: {hint})")
+    cell = describe_run(names, args.profile)
+    cell["files"] = {name: score_file(names.scored(name), cell["reward_source"]) for name in TEST_FILES}
+    path = study_root() / "eval_hh" / "results" / f"{args.index}_{args.stage}.json"
+    write_cell(path, cell)
+    print(table(cell))
+    print(f"written: {path}")
+
+
+def describe_run(names: "Names", profile: str | None) -> dict:
+    """A cell without its scores, from the run's saved configuration and the data it was trained on."""
+    record = names.run_folder / "run.json"
+    if not record.is_file():
+        raise InputError(
+            f"{record}: no such file (main.py writes it when experiment {names.index} is trained)"
+        )
+    made = read_json(record)
+    data = Path(made["config"]["train_file_path"])
+    data = data.parent if data.name == "train.json" else data
+    ranking_len, num_prompts = subset_shape(data)
+    world = study_root() / "data" / "toy" / "world.json"
+    return {
+        "schema": SCHEMA,
+        "profile": profile,
+        "algorithm": "SFT" if names.stage == 1 else "PRO",
+        "ranking_len": ranking_len,
+        "stage": names.stage,
+        "num_prompts": num_prompts,
+        "seed": made["config"]["seed"],
+        "exp": names.index,
+        "data": data.name,
+        "diversity": recorded_diversity(data.name, num_prompts),
+        "selection": "random",
+        "reward_source": GOLD if world.is_file() else reward_model_name(names),
+        "world": read_json(world)["hash"] if world.is_file() else None,
+        "config": made["config"],
+        "git": made["git"],
+        "versions": made["versions"],
+    }
+
+
+def reward_model_name(names: "Names") -> str:
+    """The hub name, or the folder's own name, of the reward model that rewarding.py used."""
+    from eval_hh.sharding import done_note
+
+    name = read_json(done_note(names.scored(TEST_FILES[0])))["settings"]["reward_model"]["name"]
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def subset_shape(data: Path) -> tuple[int, int]:
+    """(K responses, M prompts) of a training set: from its name where sample.py gave it, else from its rows."""
+    named = SUBSET.fullmatch(data.name)
+    if named:
+        return int(named[1]), int(named[2])
+    rows = [row for _, row in read_jsonl(data_file(data))]
+    return len(rows[0]["suffix"]), len(rows)
+
+
+def recorded_diversity(folder: str, num_prompts: int) -> dict | None:
+    """The diversity that sample.py recorded for a subset of `num_prompts` prompts, or None where it did not."""
+    record = study_root() / "data" / "record_hh_train.json"
+    if not (SUBSET.fullmatch(folder) and record.is_file()):
+        return None
+    entry = read_json(record).get(str(num_prompts), {}).get("2")
+    if entry is None:
+        return None
+    return {
+        "score": entry["diversity"],
+        "unique": entry["#filtered_ngrams"],
+        "total": entry["#all_ngrams"],
+        "samples": entry["#samples"],
+        "tokenizer": entry.get("tokenizer", "not recorded"),
+    }
+
+
+def score_file(path: Path, reward_source: str) -> dict:
+    """Adds infer.bleu and line_index to a scored file and returns the cell's entry for it."""
+    from eval_hh.metrics import sentence_bleu
+
+    rows = [row for _, row in read_jsonl(path)]
+    texts = [row["infer"]["t"] for row in rows]
+    bleu = sentence_bleu(texts, [row["suffix"][0] for row in rows])
+    for index, row in enumerate(rows):
+        row["infer"]["bleu"] = bleu[index]
+        row["line_index"] = index
+    write_jsonl(path, rows)
+    scores = [row["infer"]["score"] for row in rows]
+    ids = [row_id(row) for row in rows]
+    if reward_source != GOLD:
+        return file_scores(ids, scores, bleu)
+    return file_scores(ids, gold_rewards(path, rows), bleu, {"reward_model": scores})
+
+
+def row_id(row: dict) -> str:
+    """Line and content of a test row, so that results on different test files are told apart."""
+    content = json.dumps([row["prefix"][0], row["suffix"]], ensure_ascii=False)
+    return f"{row['line_index']:05d}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+
+def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
+    """The embedded world's own rewards of the generated texts."""
+    from data_preprocess.toy import GoldReward
+
+    try:
+        return GoldReward().score([row["prefix"][0] for row in rows], [row["infer"]["t"] for row in rows])
+    except ValueError as error:
+        raise InputError(
+            f"{path}: {error} (data/toy/world.json says that this is the embedded world)"
+        ) from error
+
+
+def table(cell: dict) -> str:
+    """Rewards x 100 with 95% bootstrap intervals and BLEU of each file and pool, as text."""
+    from eval_hh.metrics import bootstrap_interval
+
+    extra = extra_rewards(cell)
+    head = f"{'':18s} {'rows':>5s} {'reward':>7s} {'95% interval':>16s} {'BLEU':>6s}"
+    lines = [
+        f"{cell['exp']}, stage {cell['stage']}: rewards x 100, from {cell['reward_source']}",
+        head + "".join(f" {name:>13s}" for name in extra),
+    ]
+    for name in ("Harmless", *POOLS["Helpful"], "Helpful", "Global"):
+        rewards = 100 * column(cell, name, "reward")
+        low, high = bootstrap_interval(rewards)
+        line = f"{name:18s} {len(rewards):5d} {rewards.mean():7.2f} {f'[{low:.2f}, {high:.2f}]':>16s}"
+        line += f" {column(cell, name, 'bleu').mean():6.2f}"
+        lines.append(line + "".join(f" {100 * column(cell, name, field).mean():13.2f}" for field in extra))
+    return "\n".join(lines)
+
+
+def column(cell: dict, name: str, field: str) -> np.ndarray:
+    """Values of a pool or of one test file, one per row."""
+    if name in POOLS:
+        return pooled(cell, name, field)
+    entry = cell["files"][name]
+    return np.asarray(entry["extra"][field] if field in entry.get("extra", {}) else entry[field])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,133 @@
+"""Work on the rows of one file, divided over processes and resumable batch by batch.
+
+Library, used by generation.py and rewarding.py. All batches of a file are planned before any is run, so that
+neither a kill nor the number of processes changes which rows are computed together. Finished batches lie in
+part files until every process is done; then the first process writes the output, and beside it
+OUTPUT.done.json, which says what made it: an output whose note says the same is not made again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from data_preprocess.files import Parts, fingerprint, read_json, study_root, write_json, write_jsonl
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+# How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
+WAIT = timedelta(days=1)
+
+
+def processes() -> "PartialState":
+    """This process's place among those that the launcher started (one where there was no launcher)."""
+    from accelerate import PartialState
+
+    return PartialState(timeout=WAIT)
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where the evaluation of one checkpoint lies, under STUDY_ROOT (the published names)."""
+
+    index: str  # name of the experiment
+    stage: int  # ranking length that was trained on
+    checkpoint: str = "best_checkpoint"
+
+    @property
+    def run_folder(self) -> Path:
+        return study_root() / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
+
+    def test_file(self, name: str) -> Path:
+        return study_root() / "data" / "hh_test" / f"{name}.json"
+
+    def generated(self, name: str) -> Path:
+        return self._results() / "cache" / f"infer_generate_main_{self._key()}_{name}.json"
+
+    def scored(self, name: str) -> Path:
+        return self._results() / f"infer_main_{self._key()}_{name}.json"
+
+    def _results(self) -> Path:
+        return study_root() / "eval_hh" / "inference_res"
+
+    def _key(self) -> str:
+        return f"{self.index}_{self.stage}_{self.checkpoint}"
+
+
+def folder_identity(path: str | Path) -> dict[str, Any]:
+    """What tells a model's folder from another one: where it really lies, its files' names, sizes and times.
+
+    A hub name stands for itself.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return {"name": str(path)}
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return {"name": str(folder.resolve()), "files": [list(stat) for stat in stats]}
+
+
+def done_note(output: Path) -> Path:
+    """Beside a finished output: what made it, {"fingerprint", "settings"}."""
+    return output.with_name(output.name + ".done.json")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One output file, what it is made of, and how."""
+
+    output: Path
+    source: Path  # the input, a JSONL file of rows
+    settings: dict[str, Any]  # everything else that the output depends on, as JSON values
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.settings, self.source)
+
+    def is_done(self) -> bool:
+        note = done_note(self.output)
+        return (
+            self.output.is_file() and note.is_file() and read_json(note)["fingerprint"] == self.fingerprint()
+        )
+
+
+def run_job(
+    job: Job,
+    rows: list[dict],
+    batches: list[list[int]],
+    compute: Callable[[list[int]], list[Any]],
+    key: str,
+    state: "PartialState",
+) -> None:
+    """Computes one value per row and writes the rows with it as row["infer"][key], in the rows' order.
+
+    Args:
+        job: what is made; its part files of an earlier, killed run are used.
+        rows: the source's rows.
+        batches: row numbers, each in one batch; the same in every process.
+        compute: row numbers of a batch -> their values (JSON values).
+        key: the name of the value.
+        state: this process among all.
+    """
+    mark = job.fingerprint()
+    parts = Parts(job.output, mark, state.process_index)
+    done = parts.done()
+    mine = batches[state.process_index :: state.num_processes]
+    waiting = [batch for batch in mine if any(row not in done for row in batch)]
+    for batch in tqdm(waiting, desc=job.output.name, unit="batch", disable=not state.is_main_process):
+        values = compute(batch)
+        parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
+    state.wait_for_everyone()
+    if state.is_main_process:
+        made = parts.merge(len(rows))
+        write_jsonl(job.output, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
+        # First the output, then its note, then the parts go: a kill in between costs a merge, not the work.
+        write_json(done_note(job.output), {"fingerprint": mark, "settings": job.settings}, indent=4)
+        parts.remove()
+
+
+def _with_value(row: dict, key: str, value: Any) -> dict:
+    return {**row, "infer": {**row.get("infer", {}), key: value}}
