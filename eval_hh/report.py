@@ -148,8 +148,8 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         "## Equal budget: more responses or more prompts",
         "",
         "Difference in 100 x mean reward, more responses minus more prompts, on the same test prompts. "
-        f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects for "
-        "all rows of this table.",
+        f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects "
+        "for all rows of this table.",
         "",
     ]
     if not compared:
@@ -193,9 +193,9 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
     lines = [
         "## Reward against prompt diversity",
         "",
-        "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K. MSE is in the "
-        "sample; LOO MSE is at each size of the line through the others. Subsets are nested random ones, so D "
-        "rises with M by construction: a fit on D that is no better than one on log M says nothing for D "
+        "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K. MSE is in "
+        "the sample; LOO MSE is at each size of the line through the others. Subsets are nested random ones, "
+        "so D rises with M by construction: a fit on D that is no better than one on log M says nothing for D "
         "itself.",
         "",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -24,7 +25,9 @@ class Entry:
     n_seeds: int
 
 
-def table(cells: list[dict], field: str = "reward", scale: float = 100.0) -> dict[tuple[str, Setting], Entry]:
+def table(
+    cells: list[dict], field: str = "reward", scale: float = 100.0, pools: Iterable[str] = POOLS
+) -> dict[tuple[str, Setting], Entry]:
     """Entries by (pool, setting); a setting that was not run has none.
 
     `mean` is over the pool's prompts and the seeds. `spread` is the standard deviation over seeds (n - 1);
@@ -32,7 +35,7 @@ def table(cells: list[dict], field: str = "reward", scale: float = 100.0) -> dic
     """
     entries = {}
     for setting, seeds in grid(cells).items():
-        for pool in POOLS:
+        for pool in pools:
             rewards = scale * np.stack([pooled(cell, pool, field) for cell in seeds.values()])
             means = rewards.mean(axis=1)
             spread = means.std(ddof=1) if len(seeds) > 1 else half_width(rewards[0])
@@ -65,7 +68,8 @@ def ordering_accuracy(cells: list[dict], name: str) -> tuple[float, int]:
     """How often the extra reward `name` orders two cells' responses to a test prompt as `reward` does.
 
     Over all prompts and pairs of cells (at most 300 pairs, evenly chosen) whose rewards differ; a tie
-    in the extra reward counts half. Returns (accuracy, number of pairs of responses); nan and 0 where there is none.
+    in the extra reward counts half. Returns (accuracy, number of pairs of responses), (nan, 0) where there is
+    none.
     """
     gold = np.stack([pooled(cell, "Global") for cell in cells])
     other = np.stack([pooled(cell, "Global", name) for cell in cells])

@@ -22,7 +22,7 @@ def make_cell(
     noise: float = 0.02,
     rows=None,
 ) -> dict:
-    """A cell whose mean Global reward is `reward`: one fixed spread over prompts plus the cell's own noise."""
+    """A cell with mean Global reward `reward`: a spread over prompts that all share, and noise of its own."""
     rows = rows or ROWS
     n_rows = sum(rows.values())
     prompts = np.random.default_rng(0).uniform(-0.2, 0.2, n_rows)
@@ -58,7 +58,7 @@ def make_cell(
 
 
 def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), **options) -> list[dict]:
-    """A complete grid; `reward(algorithm, ranking_len, num_prompts, seed)` is each cell's mean Global reward."""
+    """A complete grid; `reward(algorithm, ranking_len, num_prompts, seed)` is a cell's mean Global reward."""
     return [
         make_cell(algorithm, k, size, seed, reward(algorithm, k, size, seed), **options)
         for algorithm in algorithms
