@@ -104,16 +104,13 @@ def _first_prompts(token_ids: Sequence[Sequence[int]], lengths: np.ndarray, n: i
         return
     tokens, vocabulary = _dense(np.concatenate([np.asarray(ids) for ids in token_ids if len(ids)]))
     prompt_of = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    # An n-gram starts where the token n-1 further on belongs to the same prompt.
-    starts = np.zeros(len(tokens), dtype=bool)
-    if len(tokens) >= n:
-        starts[: len(tokens) - n + 1] = prompt_of[: len(tokens) - n + 1] == prompt_of[n - 1 :]
+    n_starts = max(len(tokens) - n + 1, 0)
     n_partitions = len(tokens) // PARTITION + 1
+    partition_of = (tokens[:n_starts] % n_partitions).astype(np.int16)
+    # No n-gram starts where the token n-1 further on belongs to another prompt.
+    partition_of[prompt_of[:n_starts] != prompt_of[len(tokens) - n_starts :]] = -1
     for partition in range(n_partitions):
-        if n_partitions > 1:
-            positions = np.flatnonzero(starts & (tokens % n_partitions == partition))
-        else:
-            positions = np.flatnonzero(starts)
+        positions = np.flatnonzero(partition_of == partition)
         keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary)
         yield _first_of_each(keys, n_keys, prompt_of[positions], len(lengths))
 
@@ -146,15 +143,16 @@ def _ngram_keys(
 
 def _first_of_each(keys: np.ndarray, n_keys: int, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
     """For each distinct key the smallest of its prompt indices; prompts are in ascending order."""
-    if n_keys * n_prompts >= MAX_KEY:
+    bits = n_prompts.bit_length()
+    if n_keys << bits >= MAX_KEY:
         return prompts[np.unique(keys, return_index=True)[1]]
     # Key and prompt packed into one number: a plain sort is much faster than one that keeps positions.
-    packed = keys * n_prompts + prompts
+    packed = (keys << bits) | prompts
     packed.sort()
-    keys = packed // n_prompts
+    keys = packed >> bits
     first = np.ones(len(keys), dtype=bool)
     first[1:] = keys[1:] != keys[:-1]
-    return packed[first] % n_prompts
+    return packed[first] & ((1 << bits) - 1)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,9 +92,16 @@ def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
     """Writes one JSON object per line, atomically."""
-    with atomic_write(path) as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_jsonl_files({Path(path): rows})
+
+
+def write_jsonl_files(outputs: dict[Path, Iterable[dict]]) -> None:
+    """Writes several JSONL files; they take their names only when every one is complete."""
+    with ExitStack() as files:
+        for path, rows in outputs.items():
+            file = files.enter_context(atomic_write(path))
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

@@ -7,15 +7,13 @@ or none.
 """
 
 import argparse
-import json
 import random
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.dialogue import ParsedPair, explain_pair
-from data_preprocess.files import InputError, atomic_write, read_jsonl, run, study_root
+from data_preprocess.files import InputError, read_jsonl, run, study_root, write_jsonl_files
 
 # Raw folder -> name of the test file made from it.
 SOURCES = {
@@ -39,15 +37,15 @@ def main(argv: list[str] | None = None) -> None:
         pool = {source: read_pairs(path, source, published) for source, path in pool_paths.items()}
     dev = sample_dev([row for rows in pool.values() for row in rows], args.dev_rows)
     if args.dev_from == "test":
-        print("dev rows are drawn from the test files, as in the published study: the checkpoint is chosen on")
-        print("prompts that it is tested on")
+        print("dev rows are drawn from the test files, as published: a leak, since the checkpoint is chosen")
+        print("on prompts that it is tested on")
     data = study_root() / "data"
     outputs = {data / "hh_dev" / "sampled_dev.json": dev}
     for source, rows in tests.items():
         outputs[data / "hh_test" / f"{SOURCES[source]}.json"] = rows[: args.max_rows]
         if args.max_rows and args.max_rows < len(rows):
             print(f"{source}: the first {args.max_rows} of {len(rows)} test rows are kept (--max_rows)")
-    write_all(outputs)
+    write_jsonl_files(outputs)
     for path, rows in outputs.items():
         print(f"{path}: {len(rows)} rows")
 
@@ -82,7 +80,7 @@ def raw_file(raw: Path, source: str, split: str) -> Path:
 
 
 def read_pairs(path: Path, source: str, published: bool) -> list[dict]:
-    """Rows [chosen, rejected] of one raw file; prints how many are skipped, and each skipped line's reason."""
+    """Rows [chosen, rejected] of one raw file; prints how many lines are skipped, and each one's reason."""
     rows, skipped = [], []
     for line, pair in read_jsonl(path):
         for key in ("chosen", "rejected"):
@@ -113,14 +111,6 @@ def sample_dev(rows: list[dict], count: int) -> list[dict]:
     if count > len(rows):
         raise InputError(f"--dev_rows: {count} rows asked for, there are {len(rows)}")
     return random.Random(SEED).sample(rows, count)
-
-
-def write_all(outputs: dict[Path, list[dict]]) -> None:
-    """Writes all files; they take their names only when every one is complete."""
-    with ExitStack() as files:
-        for path, rows in outputs.items():
-            file = files.enter_context(atomic_write(path))
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ everything can be.
 import argparse
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer
-from data_preprocess.files import InputError, atomic_write, read_json, run, study_root
+from data_preprocess.files import InputError, atomic_write, read_json, run, study_root, write_jsonl_files
 from data_preprocess.ranking import nested_subsets
 from data_preprocess.records import read_rankings
 
@@ -39,15 +38,13 @@ def main(argv: list[str] | None = None) -> None:
     record = read_record(record_path)
     subsets = nested_subsets(rows, args.sizes, SEED)
     curve = measure(subsets[max(args.sizes)], args.sizes, args.tokenizer or default_tokenizer())
-    folders = {size: data / f"hh_train_len{args.ranking_len}_{size}" for size in args.sizes}
-    with ExitStack() as files:
-        for size, subset in subsets.items():
-            file = files.enter_context(atomic_write(folders[size] / "train.json"))
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in subset)
-        record |= {str(size): {str(NGRAM): record_entry(curve[size])} for size in args.sizes}
-        files.enter_context(atomic_write(record_path)).write(json.dumps(record, indent=4) + "\n")
-    for size in args.sizes:
-        print(f"{folders[size] / 'train.json'}: {size} rows, diversity {curve[size].score:.4f}")
+    paths = {size: data / f"hh_train_len{args.ranking_len}_{size}" / "train.json" for size in subsets}
+    record |= {str(size): {str(NGRAM): record_entry(curve[size])} for size in subsets}
+    with atomic_write(record_path) as file:
+        file.write(json.dumps(record, indent=4) + "\n")
+        write_jsonl_files({paths[size]: rows for size, rows in subsets.items()})
+    for size, path in paths.items():
+        print(f"{path}: {size} rows, diversity {curve[size].score:.4f}")
 
 
 def check_sizes(sizes: list[int], n_rows: int) -> None:

@@ -6,14 +6,12 @@ STUDY_ROOT.
 """
 
 import argparse
-import json
 import random
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.files import atomic_write, run, study_root
+from data_preprocess.files import run, study_root, write_jsonl_files
 from data_preprocess.ranking import cut_ranking
 from data_preprocess.records import read_rankings
 
@@ -29,13 +27,10 @@ def main(argv: list[str] | None = None) -> None:
     folder = study_root() / "data" / "original"
     source = folder / f"hh_train_len{FULL_LEN}" / "train.json"
     by_len = split_rankings(read_rankings(source, FULL_LEN))
-    with ExitStack() as files:
-        for ranking_len, rows in by_len.items():
-            path = folder / f"hh_train_len{ranking_len}" / "train.json"
-            file = files.enter_context(atomic_write(path))
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    for ranking_len, rows in by_len.items():
-        print(f"{folder / f'hh_train_len{ranking_len}' / 'train.json'}: {len(rows)} rows")
+    outputs = {folder / f"hh_train_len{length}" / "train.json": rows for length, rows in by_len.items()}
+    write_jsonl_files(outputs)
+    for path, rows in outputs.items():
+        print(f"{path}: {len(rows)} rows")
 
 
 def split_rankings(rows: list[dict]) -> dict[int, list[dict]]:
