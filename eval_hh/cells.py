@@ -14,6 +14,7 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+import orjson
 
 from data_preprocess.files import InputError, read_json, write_json
 
@@ -80,7 +81,11 @@ def write_cell(path: str | Path, cell: dict) -> None:
 
 def load_cell(path: str | Path) -> dict:
     """Read and validate one result file. Raises InputError naming the file and the field at fault."""
-    cell = read_json(Path(path))
+    try:
+        # A result file at paper scale holds 8,500 rows; orjson reads it four times as fast as json.
+        cell = orjson.loads(Path(path).read_bytes())
+    except (orjson.JSONDecodeError, OSError):
+        cell = read_json(path)  # for its message; it also lets nan through, which is refused below by field
     validate_cell(cell, str(path))
     return cell
 

@@ -125,7 +125,8 @@ def _entry_text(entry: Entry | None, most_seeds: int) -> str:
 def _other_scores(cells: list[dict]) -> list[str]:
     """BLEU of every setting and, where cells carry other rewards, these beside the table's reward."""
     names = [name for name in extra_rewards(cells[0]) if all(name in extra_rewards(cell) for cell in cells)]
-    columns = [table(cells)] + [table(cells, name) for name in names] + [table(cells, "bleu", 1.0)]
+    columns = [table(cells, name, pools=("Global",)) for name in ["reward", *names]]
+    columns.append(table(cells, "bleu", scale=1.0, pools=("Global",)))
     rows = [
         [algorithm, str(ranking_len), str(size)]
         + [f"{column['Global', (algorithm, ranking_len, size)].mean:.2f}" for column in columns]
@@ -195,8 +196,8 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
         "",
         "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K. MSE is in "
         "the sample; LOO MSE is at each size of the line through the others. Subsets are nested random ones, "
-        "so D rises with M by construction: a fit on D that is no better than one on log M says nothing for D "
-        "itself.",
+        "so D rises with M by construction: a fit on D that is no better than one on log M says nothing for "
+        "D itself.",
         "",
     ]
     for algorithm in sorted({one.algorithm for one in tested}):
