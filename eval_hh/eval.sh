@@ -26,8 +26,11 @@ launch() {
     fi
 }
 
+# Two words or none, so it stands without quotes below.
 precision=${MIXED_PRECISION:+--mixed_precision $MIXED_PRECISION}
-# $precision is two words or none, so it stands without quotes.
+# All inputs are looked at first: hours of generation should not end in a misspelt reward model.
+"$python" generation.py --check --index "$exp" --stage "$ranking_len" $precision "$@"
+"$python" rewarding.py --check --index "$exp" --stage "$ranking_len"
 launch generation.py --index "$exp" --stage "$ranking_len" $precision "$@"
 launch rewarding.py --index "$exp" --stage "$ranking_len" $precision
 "$python" scoring.py --index "$exp" --stage "$ranking_len"

@@ -22,7 +22,7 @@ from eval_hh.cells import TEST_FILES
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from eval_hh.sharding import Job
+    from eval_hh.sharding import Job, Names
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Config:
     test_files: tuple[str, ...] = TEST_FILES  # names under data/hh_test, without .json
     max_new_tokens: int = 128  # tokens decoded per prompt at most
     batch_size: int = 16  # prompts per batch and process
+    check: bool = False  # only look whether all inputs are there and well-formed
     mixed_precision: str = "bf16"  # of the weights on a GPU: bf16, fp16 or no; the CPU always has float32
 
     def __post_init__(self) -> None:
@@ -56,60 +57,83 @@ def parse_args(argv: list[str] | None = None) -> Config:
         "--batch_size", type=int, default=int(os.environ.get("BATCH_SIZE") or Config.batch_size)
     )
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
+    parser.add_argument("--check", action="store_true", help="only check the inputs")
     args = vars(parser.parse_args(argv))
     return Config(**{**args, "test_files": tuple(args["test_files"])})
 
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv)
-    from eval_hh.sharding import Job, Names, folder_identity, processes
+    from eval_hh.sharding import Names, processes
 
     names = Names(config.index, config.stage, config.checkpoint)
-    model = config.model_path or names.run_folder / config.checkpoint
-    if not config.model_path and not model.is_dir():
-        raise InputError(
-            f"{model}: no such checkpoint (train experiment {config.index} first: see training/*.sh)"
-        )
-    settings = {
-        "step": "generation",
-        "model": folder_identity(model),
-        "max_new_tokens": config.max_new_tokens,
-        "mixed_precision": config.mixed_precision,
-    }
-    jobs = []
+    model_path, tests = checked_inputs(config, names)
+    if config.check:
+        return
+    jobs = plan_jobs(config, names, model_path)
+    waiting = {name: job for name, job in jobs.items() if not job.is_done()}
+    state = processes()
+    if waiting:
+        generate_files(waiting, tests, model_path, config, state)
+    if state.is_main_process:
+        print(f"{len(waiting)} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
+
+
+def checked_inputs(config: Config, names: "Names") -> tuple[str | Path, dict[str, list[dict]]]:
+    """The path of the tested model and the rows of each test file; InputError where something is amiss."""
+    from data_preprocess.records import read_rows
+    from eval_hh.models import source_options
+
+    model_path = config.model_path or names.run_folder / config.checkpoint
+    if not config.model_path and not model_path.is_dir():
+        hint = f"train experiment {config.index} first, with the launchers in training/"
+        raise InputError(f"{model_path}: no such checkpoint ({hint})")
+    source_options(model_path)
     for name in config.test_files:
         if not names.test_file(name).is_file():
             hint = "make it first: cd data_preprocess; python prepare.py"
             raise InputError(f"{names.test_file(name)}: no such test file ({hint})")
-        jobs.append(Job(names.generated(name), names.test_file(name), settings))
-    waiting = [job for job in jobs if not job.is_done()]
-    state = processes()
-    if waiting:
-        generate_files(waiting, model, config, state)
-    if state.is_main_process:
-        print(f"{len(waiting)} of {len(jobs)} files generated anew, all in {jobs[0].output.parent}")
+    return model_path, {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
 
 
-def generate_files(jobs: "list[Job]", model_path: str | Path, config: Config, state: "PartialState") -> None:
+def plan_jobs(config: Config, names: "Names", model_path: str | Path) -> "dict[str, Job]":
+    """What is to be made of each test file. The batch size is left out: it changes texts by float error only."""
+    from eval_hh.sharding import Job, folder_identity
+
+    settings = {
+        "step": "generation",
+        "model": folder_identity(model_path),
+        "max_new_tokens": config.max_new_tokens,
+        "mixed_precision": config.mixed_precision,
+    }
+    return {
+        name: Job(f"generating {name}", names.generated(name), names.test_file(name), settings)
+        for name in config.test_files
+    }
+
+
+def generate_files(
+    jobs: "dict[str, Job]",
+    tests: dict[str, list[dict]],
+    model_path: str | Path,
+    config: Config,
+    state: "PartialState",
+) -> None:
     """Loads the model once and generates for each job's test file."""
-    from data_preprocess.records import read_rows
     from eval_hh.decoding import Decoder, plan_batches
     from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
     from eval_hh.sharding import run_job
 
-    tests = [
-        read_rows(job.source, training=False) for job in jobs
-    ]  # all at once: a bad row ends the run early
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
-    for job, rows in zip(jobs, tests, strict=True):
-        prompts = [decoder.encode(row["prefix"][0]) for row in rows]
+    for name, job in jobs.items():
+        prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]
         batches = plan_batches([len(ids) for ids in prompts], config.batch_size)
 
         def decode(batch: list[int], prompts: list[list[int]] = prompts) -> list[str]:
             return decoder.decode_batch([prompts[row] for row in batch])
 
-        run_job(job, rows, batches, decode, "t", state)
+        run_job(job, tests[name], batches, decode, "t", state)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from eval_hh.cells import TEST_FILES
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from eval_hh.sharding import Job
+    from eval_hh.sharding import Job, Names
 
 TEST_REWARD_MODEL = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"  # the paper's
 
@@ -36,6 +36,7 @@ class Config:
     checkpoint: str = "best_checkpoint"  # folder of the run that is tested
     test_files: tuple[str, ...] = TEST_FILES  # names under data/hh_test, without .json
     batch_size: int = 16  # dialogues per batch and process
+    check: bool = False  # only look whether the reward model can be had
     mixed_precision: str = "no"  # of the weights on a GPU: bf16, fp16 or no; half precision blurs the scores
 
     def __post_init__(self) -> None:
@@ -57,32 +58,44 @@ def parse_args(argv: list[str] | None = None) -> Config:
         "--batch_size", type=int, default=int(os.environ.get("BATCH_SIZE") or Config.batch_size)
     )
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
+    parser.add_argument("--check", action="store_true", help="only check that the reward model can be had")
     args = vars(parser.parse_args(argv))
     return Config(**{**args, "test_files": tuple(args["test_files"])})
 
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv)
-    from eval_hh.sharding import Job, Names, folder_identity, processes
+    from eval_hh.models import source_options
+    from eval_hh.sharding import Names, processes
 
-    names = Names(config.index, config.stage, config.checkpoint)
-    settings = {
-        "step": "rewarding",
-        "reward_model": folder_identity(config.reward_model),
-        "mixed_precision": config.mixed_precision,
-    }
-    jobs = []
-    for name in config.test_files:
-        if not names.generated(name).is_file():
-            hint = f"make it first: python generation.py --index {config.index} --stage {config.stage}"
-            raise InputError(f"{names.generated(name)}: no such file ({hint})")
-        jobs.append(Job(names.scored(name), names.generated(name), settings))
+    source_options(config.reward_model)
+    if config.check:
+        return
+    jobs = plan_jobs(config, Names(config.index, config.stage, config.checkpoint))
     waiting = [job for job in jobs if not job.is_done()]
     state = processes()
     if waiting:
         score_files(waiting, config, state)
     if state.is_main_process:
-        print(f"{len(waiting)} of {len(jobs)} files scored anew, all in {jobs[0].output.parent}")
+        print(f"{len(waiting)} of {len(jobs)} test files scored anew for {config.index}, stage {config.stage}")
+
+
+def plan_jobs(config: Config, names: "Names") -> "list[Job]":
+    """What is to be made of each generated file; InputError where one is missing."""
+    from eval_hh.sharding import Job, folder_identity
+
+    for name in config.test_files:
+        if not names.generated(name).is_file():
+            hint = f"make it first: python generation.py --index {config.index} --stage {config.stage}"
+            raise InputError(f"{names.generated(name)}: no such file ({hint})")
+    settings = {
+        "step": "rewarding",
+        "reward_model": folder_identity(config.reward_model),
+        "mixed_precision": config.mixed_precision,
+    }
+    return [
+        Job(f"scoring {name}", names.scored(name), names.generated(name), settings) for name in config.test_files
+    ]
 
 
 def score_files(jobs: "list[Job]", config: Config, state: "PartialState") -> None:

@@ -25,9 +25,11 @@ WAIT = timedelta(days=1)
 
 def processes() -> "PartialState":
     """This process's place among those that the launcher started (one where there was no launcher)."""
+    import torch
     from accelerate import PartialState
 
-    return PartialState(timeout=WAIT)
+    # Unless it is told of the CPU, accelerate takes each of several processes without a GPU for the only one.
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def done_note(output: Path) -> Path:
 class Job:
     """One output file, what it is made of, and how."""
 
+    label: str  # of the progress bar
     output: Path
     source: Path  # the input, a JSONL file of rows
     settings: dict[str, Any]  # everything else that the output depends on, as JSON values
@@ -117,7 +120,7 @@ def run_job(
     done = parts.done()
     mine = batches[state.process_index :: state.num_processes]
     waiting = [batch for batch in mine if any(row not in done for row in batch)]
-    for batch in tqdm(waiting, desc=job.output.name, unit="batch", disable=not state.is_main_process):
+    for batch in tqdm(waiting, desc=job.label, unit="batch", disable=not state.is_main_process):
         values = compute(batch)
         parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
     state.wait_for_everyone()

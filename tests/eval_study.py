@@ -1,0 +1,55 @@
+"""A small study folder for the evaluator's tests: test files, a trained run's folder, a training set."""
+
+import json
+from pathlib import Path
+
+TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
+QUESTIONS = [
+    "How do I fix a tap?",
+    "Hi",
+    "Tell me about whales, about where they live, and about what they eat when the sea is cold.",
+    "What is amber made of?",
+    "Can you help me with a letter to my landlord? The heating has not worked for three weeks.",
+]
+
+
+def test_row(question: str, number: int) -> dict:
+    turns = [f"<|prompter|>{question} ({number})", "<|assistant|>"]
+    if number % 2:
+        turns = ["<|prompter|>Hello.", "<|assistant|>Hello! How can I help?", *turns]
+    return {
+        "prefix": [turns, turns],
+        "suffix": [f"Turn the water off first. {number}", "No."],
+        "reward": [1.0, 0.0],
+        "meta": {"source": number},
+    }
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+
+
+def build_study(root: Path, model: Path, exp: str = "trial", stage: int = 2, n_rows: int = 5) -> Path:
+    """Writes data/hh_test and a run whose best checkpoint is `model` (a folder) under `root`; returns the run."""
+    for offset, name in enumerate(TEST_FILES):
+        numbers = range(offset, offset + n_rows)
+        rows = [test_row(QUESTIONS[number % len(QUESTIONS)], number) for number in numbers]
+        write_lines(root / "data" / "hh_test" / f"{name}.json", rows)
+    run = root / "checkpoints" / f"index_{exp}" / f"stage_{stage}"
+    run.mkdir(parents=True)
+    (run / "best_checkpoint").symlink_to(model)
+    config = {
+        "index": exp,
+        "seed": 43,
+        "training_stage_num": stage,
+        "train_file_path": str(root / "data" / "hh_train_len3_400"),
+    }
+    record = {"config": config, "git": "abc", "versions": {"torch": "2"}}
+    (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    return run
