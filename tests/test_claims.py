@@ -1,0 +1,162 @@
+"""eval_hh/claims.py: made-up grids with known effects get the verdicts, differences and lines that they should."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from data_preprocess.files import InputError
+from eval_hh.cells import POOLS, pooled
+from eval_hh.claims import PoolBootstrap, comparisons, diversity_of, grid, line_tests, verdicts
+from eval_hh.law import DID_NOT_HOLD, HELD, UNDECIDED, holm, paired_bootstrap
+from tests.made_up import SIZES, diversity, make_cell, make_grid
+
+FEW_ROWS = {"harmless_base": 30, "helpful_base": 20, "helpful_online": 20, "helpful_rejection": 30}
+
+
+def reward_of(slope: float, per_response: float):
+    """Global reward linear in D, and in K at a rate that decides the equal-budget pairs."""
+    return lambda algorithm, k, size, seed: 0.3 + slope * diversity(size) + per_response * k
+
+
+def claims_of(cells: list[dict]) -> list[str]:
+    return [one.verdict for one in verdicts(comparisons(cells), line_tests(cells))]
+
+
+def test_a_run_in_which_both_claims_hold():
+    cells = make_grid(reward_of(0.01, 0.03), seeds=(42, 43))
+    assert claims_of(cells) == [HELD, HELD, "not tested in this run"]
+
+
+def test_a_run_in_which_neither_claim_holds():
+    cells = make_grid(reward_of(-0.005, -0.02), seeds=(42, 43))
+    assert claims_of(cells) == [DID_NOT_HOLD, DID_NOT_HOLD, "not tested in this run"]
+
+
+def test_a_run_that_decides_nothing():
+    cells = make_grid(reward_of(0.0, 0.0), seeds=(42,), noise=0.1)
+    # Equal means, so every interval is about zero: nothing may be read off them.
+    assert claims_of(cells)[:2] == [UNDECIDED, UNDECIDED]
+
+
+def test_reward_that_rises_and_falls_again_is_no_line():
+    # A hump without any slope on D: its least-squares slope is taken off.
+    scores = [diversity(size) for size in SIZES]
+    hump = np.array([0.4, 0.6, 0.6, 0.4])
+    hump = dict(zip(SIZES, hump - np.polyfit(scores, hump, 1)[0] * (scores - np.mean(scores)), strict=True))
+    cells = make_grid(lambda algorithm, k, size, seed: hump[size], seeds=(42, 43))
+    assert {test.verdict for test in line_tests(cells)} == {DID_NOT_HOLD}
+    one_seed = [cell for cell in cells if cell["seed"] == 42]
+    assert {test.verdict for test in line_tests(one_seed)} == {UNDECIDED}
+
+
+def test_one_algorithm_that_fails_is_enough_and_is_named():
+    cells = make_grid(
+        lambda algorithm, k, size, seed: (
+            0.3 + 0.01 * diversity(size) + (0.03 if algorithm == "PRO" else -0.03) * k
+        )
+    )
+    claim = verdicts(comparisons(cells), line_tests(cells))[0]
+    assert claim.verdict == DID_NOT_HOLD
+    assert [detail.split(" (")[0] for detail in claim.details] == [
+        "PRO, K=4 M=1500 against K=2 M=3000: held",
+        "SFT, K=4 M=1500 against K=2 M=3000: did not hold",
+    ]
+
+
+def test_the_difference_of_a_pair_is_the_paired_bootstraps():
+    cells = make_grid(reward_of(0.01, 0.03), algorithms=("PRO",), seeds=(42, 43, 44))
+    found = {(one.pool, one.more_responses, one.more_prompts): one for one in comparisons(cells)}
+    assert len(found) == 3 * 3
+    settings = grid(cells)
+    for pool in POOLS:
+        one = found[pool, (4, 1500), (2, 3000)]
+        first, second = (
+            np.stack([pooled(settings[("PRO", *shape)][seed], pool) for seed in (42, 43, 44)])
+            for shape in ((4, 1500), (2, 3000))
+        )
+        expected = paired_bootstrap(first, second)
+        assert one.difference.value == pytest.approx((first - second).mean())
+        assert one.difference.low == pytest.approx(expected.low)
+        assert one.difference.high == pytest.approx(expected.high)
+        assert one.n_seeds == 3
+    assert found["Global", (4, 1500), (2, 3000)].difference.value == pytest.approx(
+        0.06 + 0.01 * (diversity(1500) - diversity(3000))
+    )
+
+
+def test_holm_runs_over_the_whole_table():
+    found = comparisons(make_grid(reward_of(0.01, 0.012), noise=0.1))
+    assert len(found) == 2 * 3 * 3
+    assert [one.holm_p for one in found] == holm([one.difference.p for one in found])
+
+
+def test_pairs_use_the_seeds_that_both_have_and_skip_without_one():
+    cells = make_grid(reward_of(0.01, 0.03), algorithms=("SFT",), seeds=(42, 43))
+    kept = [
+        cell
+        for cell in cells
+        if not (cell["ranking_len"], cell["num_prompts"], cell["seed"]) == (4, 1500, 42)
+        and not (cell["ranking_len"], cell["num_prompts"]) == (3, 2000)
+    ]
+    found = [one for one in comparisons(kept) if one.pool == "Global"]
+    assert [(one.more_responses, one.more_prompts, one.n_seeds) for one in found] == [
+        ((4, 1500), (2, 3000), 1)
+    ]
+
+
+def test_lines_are_fitted_to_the_mean_over_prompts_and_seeds():
+    cells = make_grid(
+        lambda algorithm, k, size, seed: 0.2 + 0.01 * diversity(size) + 0.02 * (seed - 43), seeds=(42, 44)
+    )
+    test = line_tests(cells)[0]
+    assert (test.algorithm, test.ranking_len, test.n_sizes, test.n_seeds) == ("PRO", 2, 4, 2)
+    assert test.lines["D"].slope == pytest.approx(0.01)
+    assert test.lines["D"].intercept == pytest.approx(0.2)
+    assert test.lines["log M"].slope == pytest.approx(0.024)  # D = 12 + 2.4 log(M / 1500)
+    assert test.lines["M"].r2 < test.lines["D"].r2 == pytest.approx(1)
+    assert test.slope.low < 0.01 < test.slope.high
+
+
+def test_fewer_than_three_sizes_decide_nothing():
+    cells = make_grid(reward_of(0.01, 0.03), sizes=(1500, 3000))
+    assert {test.verdict for test in line_tests(cells)} == {UNDECIDED}
+    single = line_tests(make_grid(reward_of(0.01, 0.03), sizes=(1500,)))
+    assert {(test.verdict, test.slope, len(test.lines)) for test in single} == {(UNDECIDED, None, 0)}
+
+
+def test_settings_without_a_usable_d_are_left_out_of_the_lines_and_named():
+    cells = make_grid(reward_of(0.01, 0.03), algorithms=("PRO",), seeds=(42, 43))
+    cells[0]["diversity"] = None  # K=2 M=1500
+    cells[2]["diversity"]["score"] += 1  # K=2 M=2000, one of two seeds
+    cells[4]["diversity"]["tokenizer"] = cells[5]["diversity"]["tokenizer"] = "other"  # K=2 M=3000
+    scores, warnings = diversity_of(cells)
+    assert len(scores) == 9 and ("PRO", 2, 6000) in scores
+    assert [warning.split(", left out")[0] for warning in warnings] == [
+        "PRO K=2 M=1500: no D recorded",
+        "PRO K=2 M=2000: D differs between seeds",
+        "PRO K=2 M=3000: D counted by another tokenizer than toy",
+    ]
+    assert [test.n_sizes for test in line_tests(cells)] == [1, 4, 4]
+    assert len(comparisons(cells)) == 9  # the rewards themselves are as good as any
+
+
+def test_no_cells_no_claims():
+    assert comparisons([]) == [] and line_tests([]) == []
+    assert [one.verdict for one in verdicts([], [])][:2] == [UNDECIDED, UNDECIDED]
+
+
+def test_chosen_subsets_take_no_part():
+    cells = make_grid(reward_of(0.01, 0.03))
+    chosen = [{**copy.deepcopy(cell), "selection": "max_diversity"} for cell in cells]
+    assert grid(cells + chosen) == grid(cells)
+
+
+def test_what_must_not_be_mixed_is_refused():
+    cells = make_grid(reward_of(0.01, 0.03))
+    with pytest.raises(InputError, match="2 different worlds: abc, def"):
+        grid([*cells, {**make_cell("PRO", 2, 1500, 43, 0.5), "world": "def"}])
+    with pytest.raises(InputError, match="there twice: PRO K=2 M=1500 seed=42"):
+        grid([*cells, make_cell("PRO", 2, 1500, 42, 0.5)])
+    with pytest.raises(InputError, match="same test rows"):
+        PoolBootstrap([*cells, make_cell("PRO", 2, 1500, 43, 0.5, rows=FEW_ROWS)], "Global")

@@ -1,0 +1,214 @@
+"""eval_hh/report.py and summary.py: table entries worked out by hand, and a report that hides nothing."""
+
+import math
+import statistics
+
+import pytest
+
+from data_preprocess.files import InputError
+from eval_hh import report
+from eval_hh.cells import TEST_FILES, file_scores, write_cell
+from eval_hh.report import make_report
+from eval_hh.summary import ordering_accuracy, paper_results, paper_table, table
+from tests.made_up import diversity, make_cell, make_grid
+
+# Two seeds of one cell: harmless 1 row, helpful 1 + 1 + 2 rows.
+HAND = {
+    42: {
+        "harmless_base": [0.8],
+        "helpful_base": [0.2],
+        "helpful_online": [0.4],
+        "helpful_rejection": [0.6, 0.8],
+    },
+    43: {
+        "harmless_base": [0.6],
+        "helpful_base": [0.2],
+        "helpful_online": [0.2],
+        "helpful_rejection": [0.4, 0.8],
+    },
+}
+
+
+def hand_cell(seed: int, extra: float = 0.0) -> dict:
+    cell = make_cell("PRO", 2, 1500, seed, 0.5)
+    for file in TEST_FILES:
+        values = HAND[seed][file]
+        others = {"reward_model": [min(1.0, value + extra) for value in values]}
+        cell["files"][file] = file_scores(list(range(len(values))), values, [7.0] * len(values), others)
+    return cell
+
+
+def rising(algorithm: str, k: int, size: int, seed: int) -> float:
+    return 0.3 + 0.01 * diversity(size) + 0.03 * k
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"## {title}")[1].split("\n## ")[0]
+
+
+def row_of(text: str, *start: str) -> list[str]:
+    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    return next(row for row in rows if row[: len(start)] == list(start))
+
+
+def test_entries_with_one_seed_have_the_interval_over_test_prompts():
+    entries = table([hand_cell(42)])
+    setting = ("PRO", 2, 1500)
+    assert entries["Harmless", setting].mean == pytest.approx(80)
+    assert entries["Helpful", setting].mean == pytest.approx(
+        50
+    )  # over 4 samples; over 3 files it would be 43.3
+    assert entries["Global", setting].mean == pytest.approx(100 * 2.8 / 5)
+    spread = statistics.stdev([20, 40, 60, 80])
+    assert entries["Helpful", setting].spread == pytest.approx(1.96 * spread / math.sqrt(4))
+    assert entries["Harmless", setting].spread == 0.0 and entries["Global", setting].n_seeds == 1
+
+
+def test_entries_with_more_seeds_have_the_deviation_over_seeds():
+    entry = table([hand_cell(42), hand_cell(43)])["Global", ("PRO", 2, 1500)]
+    assert entry.mean == pytest.approx((56 + 44) / 2)
+    assert entry.spread == pytest.approx(statistics.stdev([56, 44]))
+    assert entry.n_seeds == 2
+    bleu = table([hand_cell(42), hand_cell(43)], "bleu", scale=1.0)["Global", ("PRO", 2, 1500)]
+    assert (bleu.mean, bleu.spread) == (7.0, 0.0)
+
+
+def test_ordering_accuracy_by_hand():
+    first, second = hand_cell(42), hand_cell(43)
+    # Gold differs in three rows (0.8 > 0.6, 0.4 > 0.2, 0.6 > 0.4), the first cell being better each time.
+    first["files"]["harmless_base"]["extra"]["reward_model"] = [0.1]  # wrong way round
+    second["files"]["helpful_online"]["extra"]["reward_model"] = [0.4]  # a tie
+    accuracy, count = ordering_accuracy([first, second], "reward_model")
+    assert (accuracy, count) == (pytest.approx(1.5 / 3), 3)
+    assert math.isnan(ordering_accuracy([first], "reward_model")[0])
+
+
+def test_the_table_marks_equal_budgets_and_shows_what_is_missing():
+    cells = [
+        cell
+        for cell in make_grid(rising)
+        if (cell["algorithm"], cell["ranking_len"], cell["num_prompts"]) != ("SFT", 4, 1500)
+    ]
+    text = make_report(cells, ["left out x.json: broken"])
+    assert "- 23 of 24 cells present" in text and "- Warning: left out x.json: broken" in text
+    assert "1 seed (42): no spread over seeds" in text
+    shown = section(text, "Table 1")
+    assert "marked * cost the same 6000 labelled responses: K=2 M=3000, K=3 M=2000, K=4 M=1500" in shown
+    assert row_of(shown, "PRO Global", "4")[2].startswith("54.00 ± ")  # 0.3 + 0.01 * 12 + 0.03 * 4
+    marked = {
+        (row, column)
+        for row in ("2", "3", "4")
+        for column in range(2, 6)
+        if row_of(shown, "PRO Global", row)[column].endswith("*")
+    }
+    assert marked == {("2", 4), ("3", 3), ("4", 2)}
+    assert row_of(shown, "SFT Global", "4")[2] == "-*"
+    assert "K=4 M=1500" not in [
+        part
+        for line in section(text, "Equal budget").splitlines()
+        if "SFT" in line
+        for part in line.split(" | ")
+    ]
+
+
+def test_seeds_that_are_missing_are_told():
+    cells = make_grid(rising, seeds=(42, 43, 44))
+    text = make_report(cells[1:], [])  # without PRO K=2 M=1500 seed 42
+    assert "- 71 of 72 cells present" in text and "3 seeds (42, 43, 44)" in text
+    entry = row_of(section(text, "Table 1"), "PRO Global", "2")[2]
+    assert entry.endswith("(2 of 3 seeds)")
+    assert "± the standard deviation over seeds" in text and "no spread over seeds" not in text
+
+
+def test_comparisons_and_verdicts_are_in_the_text():
+    text = make_report(make_grid(rising), [])
+    difference = 100 * (0.06 + 0.01 * (diversity(1500) - diversity(3000)))
+    row = row_of(section(text, "Equal budget"), "PRO Global", "K=4 M=1500", "K=2 M=3000")
+    assert row[3] == f"{difference:+.2f}" and row[-1] == "held"
+    said = section(text, "What this run says")
+    assert (
+        "1. More responses and fewer prompts win at equal budget (K=4 against K=2, Global): **held**." in said
+    )
+    assert (
+        "2. Reward after fine-tuning is linear in prompt diversity D" in said
+        and "(Global): **held**." in said
+    )
+    assert "3. D can guide data augmentation: **not tested in this run**." in said
+    assert "From 1 seed (42): no spread over seeds, every interval is over test prompts only." in said
+
+
+def test_other_rewards_and_bleu_stand_beside_the_reward():
+    shown = section(make_report([hand_cell(42, 0.1), hand_cell(43, 0.1)], []), "Other scores")
+    assert "orders them the same way in 100.0% of 3 cases" in shown
+    assert row_of(shown, "PRO", "2", "1500") == ["PRO", "2", "1500", "50.00", "60.00", "7.00"]
+
+
+def test_cells_without_d_leave_the_lines_and_are_named():
+    cells = make_grid(rising)
+    for cell in cells:
+        cell["diversity"] = None
+    text = make_report(cells, [])
+    assert "PRO K=2 M=1500: no D recorded" in text and "No line can be fitted." in text
+    assert "one line per K (Global): **undecided**" in text
+
+
+def test_the_papers_value_stands_beside_ours_where_there_is_one():
+    published = paper_table("opt-1.3b")
+    assert (
+        published["Global", ("PRO", 4, 1500)] == 52.28 and published["Harmless", ("PRO", 2, 24000)] == 57.01
+    )
+    assert ("Harmless", ("SFT", 2, 3000)) not in published  # the paper prints SFT on Global only
+    assert paper_table("llama-7b")["Global", ("SFT", 4, 3000)] == 56.14 and paper_table("toy") == {}
+    cells = [{**cell, "profile": "opt-1.3b"} for cell in make_grid(rising)]
+    shown = section(make_report(cells, [], compare_paper=True), "Table 1")
+    assert row_of(shown, "PRO Global", "4")[2].endswith("* (paper 52.28)")
+    assert "paper" not in row_of(shown, "PRO Global", "4")[5]  # the table has no M = 6000
+    assert "no values for profile toy" in make_report(make_grid(rising), [], compare_paper=True)
+
+
+def test_the_papers_numbers_are_those_of_the_published_pages(shared):
+    page = (shared / "paper.md").read_text()
+    for row in paper_results()["table1"]["rows"]:
+        first, second = (
+            " ".join(f"{value:.2f}" for value in row["reward"][part : part + 3]) for part in (0, 3)
+        )
+        assert f"{row['ranking_len']} | {first} | {second}" in page
+    figure = paper_results()["figure4"]
+    for name, values in [(f"{a} {k}", figure["reward"][a][k]) for a in ("PRO", "SFT") for k in "234"]:
+        assert f"{name}  " + "  ".join(f"{value:.4f}"[1:] for value in values) in page
+    rows = paper_results()["table1"]["rows"]
+    for algorithm in ("PRO", "SFT"):  # the figure agrees with the table where they overlap
+        for row in rows:
+            if (row["algorithm"], row["model"], row["pool"]) == (algorithm, "OPT-1.3B", "Global"):
+                shown = figure["reward"][algorithm][str(row["ranking_len"])]
+                places = [figure["num_prompts"].index(m) for m in paper_results()["table1"]["num_prompts"]]
+                assert [round(100 * shown[place], 2) for place in places] == row["reward"]
+
+
+def test_the_command_prints_and_writes_the_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path))
+    for cell in make_grid(rising):
+        write_cell(tmp_path / "eval_hh" / "results" / f"{cell['exp']}_{cell['stage']}.json", cell)
+    (tmp_path / "eval_hh" / "results" / "torn.json").write_text('{"schema": 1,')
+    report.main([])
+    printed = capsys.readouterr().out
+    written = (tmp_path / "runs" / "report" / "report.md").read_text()
+    assert written in printed and "torn.json:1: not valid JSON" in written
+    report.main(["--results", str(tmp_path / "eval_hh" / "results"), "--output", str(tmp_path / "there")])
+    assert (tmp_path / "there" / "report.md").read_text() == written  # the same input, the same text
+
+
+def test_nothing_to_report_on_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no result file"):
+        report.main(["--results", str(tmp_path)])
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(InputError, match=r"bad\.json: expected a JSON object"):
+        report.main(["--results", str(tmp_path), "--output", str(tmp_path)])
+    assert not (tmp_path / "report.md").exists()
+
+
+def test_two_worlds_are_refused():
+    cells = make_grid(rising)
+    cells[3]["world"] = "def"
+    with pytest.raises(InputError, match="2 different worlds"):
+        make_report(cells, [])
