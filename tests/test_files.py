@@ -1,0 +1,292 @@
+"""Atomic writes, readers that name the line, resumable parts, and the frame of every entry."""
+
+import errno
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_preprocess import files
+from data_preprocess.files import (
+    InputError,
+    Parts,
+    atomic_write,
+    fingerprint,
+    read_json,
+    read_jsonl,
+    run,
+    write_json,
+    write_jsonl,
+    write_jsonl_files,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    target = tmp_path / "deep" / "out.json"
+    write_json(target, {"old": 1})
+    with pytest.raises(error):
+        with atomic_write(target) as file:
+            file.write("half")
+            file.flush()
+            raise error
+    assert target.read_text() == '{"old": 1}\n'
+    assert os.listdir(target.parent) == ["out.json"]
+
+
+def test_a_write_shows_only_when_complete(tmp_path):
+    target = tmp_path / "out.bin"
+    with atomic_write(target, "wb") as file:
+        file.write(b"\x00\xff")
+        file.flush()
+        assert not target.exists()
+    assert target.read_bytes() == b"\x00\xff"
+    assert os.listdir(tmp_path) == ["out.bin"]
+
+
+def test_a_full_disk_names_the_target_and_leaves_nothing(tmp_path):
+    with pytest.raises(OSError) as caught:
+        with atomic_write(tmp_path / "out.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "out.json") and caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unwritable_place_names_the_target(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as caught:
+        write_json(tmp_path / "file" / "out.json", 1)
+    assert str(tmp_path / "file") in str(caught.value)
+
+
+def test_several_files_appear_all_or_none(tmp_path):
+    def rows():
+        yield {"a": 1}
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_jsonl_files({tmp_path / "one": [{"a": 1}], tmp_path / "two": rows()})
+    assert os.listdir(tmp_path) == []
+    write_jsonl_files({tmp_path / "one": [{"a": 1}], tmp_path / "two": [{"b": "é\u2028"}]})
+    assert (tmp_path / "one").read_bytes() == b'{"a": 1}\n'
+    assert (tmp_path / "two").read_bytes() == '{"b": "é\u2028"}\n'.encode()
+
+
+def test_jsonl_round_trip_keeps_lines_numbers_and_unicode(tmp_path):
+    rows = [{"text": "naïve \u2028 \x85 🙂"}, {"x": 0.1 + 0.2}]
+    for name in ("rows.jsonl", "rows.jsonl.gz"):
+        path = tmp_path / name
+        write_jsonl(tmp_path / "rows.jsonl", rows)
+        if name.endswith(".gz"):
+            path.write_bytes(gzip.compress((tmp_path / "rows.jsonl").read_bytes()))
+        assert list(read_jsonl(path)) == [(1, rows[0]), (2, rows[1])]
+
+
+GOOD = b'{"a": 1}\n'
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (GOOD + b'{"a": \n', r":2: not valid JSON"),
+        (GOOD + GOOD + b"[1]\n", r":3: expected a JSON object, found list"),
+        (GOOD + b"\n" + GOOD, r":2: blank line"),
+        (GOOD + b'{"a": "\xe9"}\n', r":2: not UTF-8"),
+        ('{"a": 1}'.encode("utf-16"), r":1: not UTF-8"),
+        (b"\xef\xbb\xbf" + GOOD, r":1: not valid JSON .*BOM"),
+        (b'{"a": "\\ud83d"}\n', r":1: holds an unpaired surrogate"),
+        (b"[" * 100_000, r":1: not valid JSON"),
+        (GOOD + b'{"a": 1', r":2: not valid JSON"),
+    ],
+)
+def test_read_jsonl_names_the_line(tmp_path, content, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        list(read_jsonl(path))
+    assert str(caught.value).startswith(f"{path}:") and "\n" not in str(caught.value)
+
+
+def test_a_surrogate_pair_is_fine(tmp_path):
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": "\\ud83d\\ude00"}\n')
+    assert list(read_jsonl(tmp_path / "rows.jsonl")) == [(1, {"a": "😀"})]
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    whole = gzip.compress(b"".join(json.dumps({"n": n, "x": "y" * n}).encode() + b"\n" for n in range(999)))
+    path = tmp_path / "rows.jsonl.gz"
+    for content in (whole[: len(whole) // 2], b"not gzip at all", whole[:-8] + b"\0" * 8):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"rows.jsonl.gz:\d+: damaged or truncated gzip"):
+            list(read_jsonl(path))
+
+
+def test_absent_files_and_folders_are_input_errors(tmp_path):
+    for read in (read_json, lambda path: list(read_jsonl(path))):
+        with pytest.raises(InputError, match="absent: no such file"):
+            read(tmp_path / "absent")
+        with pytest.raises(InputError, match="is a folder"):
+            read(tmp_path)
+
+
+def test_read_json_names_the_line(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(b'{\n "a": 1,\n "b": }\n')
+    with pytest.raises(InputError, match="x.json:3: not valid JSON"):
+        read_json(path)
+    path.write_bytes(b'{\n "a": "\xff"}')
+    with pytest.raises(InputError, match="x.json:2: not UTF-8"):
+        read_json(path)
+
+
+def rows_of(*indices):
+    return [{"index": index, "text": f"t{index}", "score": index / 3} for index in indices]
+
+
+def test_parts_merge_in_order_from_all_ranks(tmp_path):
+    ranks = [Parts(tmp_path / "out.json", "work", rank) for rank in range(2)]
+    ranks[0].append(rows_of(3, 0))
+    ranks[1].append(rows_of(2))
+    ranks[0].append(rows_of(1))
+    assert ranks[1].merge(4) == rows_of(0, 1, 2, 3)
+    assert sorted(ranks[1].done()) == [0, 1, 2, 3]
+    with pytest.raises(RuntimeError, match="1 of 5 rows are missing, the first is 4"):
+        ranks[0].merge(5)
+    ranks[0].remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_torn_line_is_dropped_at_every_byte(tmp_path):
+    parts = Parts(tmp_path / "out.json", "work")
+    parts.append(rows_of(0))
+    first = parts.path.stat().st_size
+    parts.append(rows_of(1))
+    whole = parts.path.read_bytes()
+    for length in range(len(whole)):
+        parts.path.write_bytes(whole[:length])
+        again = Parts(tmp_path / "out.json", "work")
+        assert sorted(again.done()) == ([0] if length >= first else [])
+        again.append(rows_of(0, 1))
+        assert Parts(tmp_path / "out.json", "work").merge(2) == rows_of(0, 1)
+
+
+def test_parts_of_other_work_are_never_mixed_in(tmp_path):
+    Parts(tmp_path / "out.json", "old", 0).append(rows_of(0, 1))
+    Parts(tmp_path / "out.json", "old", 1).append(rows_of(2))
+    new = Parts(tmp_path / "out.json", "new", 0)
+    assert new.done() == {}
+    new.append(rows_of(1))
+    assert sorted(new.done()) == [1]
+    assert sorted(Parts(tmp_path / "out.json", "old").done()) == [2]
+    new.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_parts_of_another_file_with_a_like_name_are_left_alone(tmp_path):
+    Parts(tmp_path / "out.json", "work").append(rows_of(0))
+    other = Parts(tmp_path / "out", "work")
+    assert other.done() == {}
+    other.remove()
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_parts_outlive_sigkill(tmp_path):
+    """A process killed while it appends loses at most the batch it was writing."""
+    code = (
+        "import sys; from data_preprocess.files import Parts\n"
+        "parts = Parts(sys.argv[1], 'work')\n"
+        "for i in range(10**6): parts.append([{'index': i, 'text': 'x' * 1000}])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], cwd=REPOSITORY)
+    parts = Parts(tmp_path / "out", "work")
+    deadline = time.monotonic() + 20
+    while not (parts.path.exists() and parts.path.stat().st_size > 100_000):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = parts.done()
+    assert len(done) > 50 and sorted(done) == list(range(len(done)))
+    parts.append([{"index": len(done)}])
+    assert len(Parts(tmp_path / "out", "work").merge(len(done) + 1)) == len(done) + 1
+
+
+def test_fingerprint_depends_on_settings_and_bytes_only(tmp_path):
+    for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
+        (tmp_path / name).write_text(text)
+    a, b, c = (tmp_path / name for name in "abc")
+    assert fingerprint({"x": 1, "y": 2}, a) == fingerprint({"y": 2, "x": 1}, b)
+    expected = hashlib.sha256(b'{"x": 1}' + hashlib.sha256(b"same").digest()).hexdigest()
+    assert fingerprint({"x": 1}, a) == expected
+    assert len({fingerprint({"x": 1}, a), fingerprint({"x": 2}, a), fingerprint({"x": 1}, c)}) == 3
+
+
+@pytest.mark.parametrize(
+    "error, status, line",
+    [
+        (InputError("f.json:3: wrong\n(expected right)"), 2, "error: f.json:3: wrong (expected right)\n"),
+        (PermissionError(13, "Permission denied", "/x/y"), 1, "error: /x/y: Permission denied\n"),
+        (OSError("odd"), 1, "error: odd\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    ],
+)
+def test_run_says_one_line_and_the_status(capsys, error, status, line):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    assert caught.value.code == status
+    assert capsys.readouterr().err == line
+
+
+def test_run_leaves_bugs_their_traceback():
+    def main():
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        run(main)
+
+
+def test_run_survives_a_closed_pipe():
+    code = "from data_preprocess.files import run\nrun(lambda: [print('x' * 1000) for _ in range(10**4)])"
+    command = f"{sys.executable} -c \"$CODE\" | head -1"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=REPOSITORY, env={**os.environ, "CODE": code}, capture_output=True, text=True
+    )
+    assert done.stderr == "" and done.stdout == "x" * 1000 + "\n"
+
+
+def test_study_root_is_the_environments_or_the_repository(monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path / "study"))
+    assert files.study_root() == tmp_path / "study"
+    for empty in (lambda: monkeypatch.setenv("STUDY_ROOT", ""), lambda: monkeypatch.delenv("STUDY_ROOT")):
+        empty()
+        monkeypatch.chdir(tmp_path)
+        assert files.study_root() == REPOSITORY
+
+
+def test_versions_and_git_hash(monkeypatch, tmp_path):
+    import numpy
+
+    found = files.versions()
+    assert found["numpy"] == numpy.__version__
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {"torch", "transformers", "accelerate"} <= set(found)
+    monkeypatch.setattr(files, "VERSIONED_PACKAGES", ("no-such-package",))
+    assert list(files.versions()) == ["python"]
+    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
+    assert files.git_hash() is None
+    for command in ("init -q", "-c user.name=n -c user.email=e commit -q --allow-empty -m m"):
+        subprocess.run(["git", "-C", str(tmp_path), *command.split()], check=True)
+    head = (tmp_path / ".git" / (tmp_path / ".git" / "HEAD").read_text().split()[1]).read_text().strip()
+    assert files.git_hash() == head
