@@ -1,0 +1,157 @@
+"""pics/figures.py and drawing.py: the paper's numbers come out, and a picture shows what the cells hold."""
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from data_preprocess.files import InputError
+from eval_hh.cells import write_cell
+from pics import drawing, figures
+from pics.drawing import Points, draw_budgets, draw_intro, draw_panels, scientific
+from pics.figures import cell_facets, cell_points, error_note, line_summary, paper_points
+from tests.made_up import diversity, make_grid
+
+
+def rising(algorithm: str, k: int, size: int, seed: int) -> float:
+    return 0.3 + 0.01 * diversity(size) + 0.03 * k + 0.01 * (seed - 42)
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """The figures drawn in a test, kept for a look at their axes."""
+    kept: list[Figure] = []
+    save = drawing._save
+    monkeypatch.setattr(drawing, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    return kept
+
+
+def test_the_papers_figure_prints_its_three_errors_and_its_lines(tmp_path, capsys):
+    figures.main(["--paper", "--output", str(tmp_path / "paper.png")])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "(a) PRO reward on M: MSE 1.2e-4",
+        "    K=2: reward = 1.54e-06 M + 0.4947, R2 0.655",
+        "    K=3: reward = 1.44e-06 M + 0.5139, R2 0.676",
+        "    K=4: reward = 8.85e-07 M + 0.5341, R2 0.597",
+        "(c) PRO reward on D: MSE 2.6e-5",
+        "    K=2: reward = 0.00732 D + 0.3882, R2 0.966",
+        "    K=3: reward = 0.00646 D + 0.4210, R2 0.889",
+        "    K=4: reward = 0.00426 D + 0.4719, R2 0.910",
+        "(d) SFT reward on D: MSE 9.3e-6",
+        "    K=2: reward = 0.00465 D + 0.4348, R2 0.956",
+        "    K=3: reward = 0.00452 D + 0.4524, R2 0.932",
+        "    K=4: reward = 0.00536 D + 0.4497, R2 0.976",
+        f"Written to {tmp_path / 'paper.png'}",
+    ]
+    assert matplotlib.image.imread(tmp_path / "paper.png").shape[:2] == (1110, 1500)
+
+
+def test_the_panels_hold_the_papers_points(tmp_path, drawn):
+    draw_panels(paper_points(), tmp_path / "a.png")
+    size_panel, diversity_panel, pro_panel, sft_panel = drawn[0].axes
+    # Per K one set of points, then its line.
+    np.testing.assert_allclose(pro_panel.lines[0].get_xydata()[0], [12.70, 47.64])
+    np.testing.assert_allclose(sft_panel.lines[4].get_xydata()[-1], [20.79, 56.02])
+    np.testing.assert_allclose(size_panel.lines[0].get_xydata()[:, 0], paper_points()[0].sizes)
+    np.testing.assert_allclose(
+        diversity_panel.lines[0].get_xydata()[[0, -1]], [[1500, 12.70], [36000, 20.79]]
+    )
+    # The line of panel (c) for K=2 ends at .00732 D + .3882.
+    np.testing.assert_allclose(
+        pro_panel.lines[1].get_ydata(), 100 * (0.3882 + 0.00732 * np.array([12.7, 20.79])), atol=0.03
+    )
+    assert "1.2e-4" in size_panel.get_title(loc="left") and "9.3e-6" in sft_panel.get_title(loc="left")
+
+
+def test_points_of_cells_are_the_tables_entries():
+    cells = make_grid(rising, seeds=(42, 44))
+    points, warnings = cell_points(cells)
+    assert warnings == [] and [(one.algorithm, one.ranking_len) for one in points] == [
+        (algorithm, k) for algorithm in ("PRO", "SFT") for k in (2, 3, 4)
+    ]
+    one = points[1]
+    assert one.sizes == (1500, 2000, 3000, 6000)
+    np.testing.assert_allclose(one.diversity, [diversity(size) for size in one.sizes])
+    np.testing.assert_allclose(one.reward, [0.4 + 0.01 * diversity(size) for size in one.sizes])
+    np.testing.assert_allclose(one.error, 0.02 / 2**0.5)  # two seeds 0.02 apart
+    assert error_note(cells) == "Bars: standard deviation over 2 seeds."
+    assert "1 seed: no spread over seeds" in error_note(cells[::2])
+    assert "where there is one seed" in error_note(cells[1:])
+    assert line_summary(points)[5] == "    K=2: reward = 0.01 D + 0.3700, R2 1.000"
+
+
+def test_the_same_input_gives_the_same_bytes_and_another_gives_others(tmp_path):
+    points = paper_points()
+    for name in ("a", "b"):
+        draw_panels(points, tmp_path / f"panels_{name}.png", "a note")
+        draw_intro(tmp_path / f"intro_{name}.png")
+    for name in ("panels", "intro"):
+        assert (tmp_path / f"{name}_a.png").read_bytes() == (tmp_path / f"{name}_b.png").read_bytes()
+    draw_panels(points[:-1], tmp_path / "c.png", "a note")
+    assert (tmp_path / "c.png").read_bytes() != (tmp_path / "panels_a.png").read_bytes()
+    assert b"Software" not in (tmp_path / "c.png").read_bytes()
+
+
+def test_panels_without_points_or_with_one_size_say_so(tmp_path, drawn):
+    points = [Points("PRO", 2, (100,), (5.0,), (0.5,), (0.01,))]
+    draw_panels(points, tmp_path / "a.png")
+    assert [text.get_text() for text in drawn[0].axes[3].texts] == ["no results"]
+    assert "MSE" not in drawn[0].axes[2].get_title(loc="left")
+    assert line_summary(points)[0] == "(a) PRO reward on M: no line (fewer than two sizes)"
+    draw_panels([], tmp_path / "b.png")
+    assert (tmp_path / "b.png").exists()
+
+
+def test_the_equal_budget_chart_holds_the_marked_cells_only(tmp_path, drawn):
+    cells = make_grid(rising, sizes=(500, 1500, 2000, 3000, 6000))
+    facets = cell_facets(cells)
+    assert [facet.title for facet in facets] == [
+        "PRO, 6,000 labelled responses",
+        "SFT, 6,000 labelled responses",
+    ]
+    shown = facets[0].entries["Global"]
+    assert list(shown) == [(2, 3000), (3, 2000), (4, 1500)]
+    assert shown[4, 1500][0] == pytest.approx(100 * (0.3 + 0.01 * 12 + 0.03 * 4))
+    draw_budgets(facets, tmp_path / "a.png", "a note")
+    assert [text.get_text() for text in drawn[0].axes[0].texts][-1] == "54.0"
+    assert [label.get_text() for label in drawn[0].axes[0].get_xticklabels()] == [
+        "Harmless",
+        "Helpful",
+        "Global",
+    ]
+    with pytest.raises(InputError, match="no equal budget"):
+        draw_budgets(cell_facets(make_grid(rising, sizes=(1500, 3000))), tmp_path / "b.png")
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_the_commands_write_under_the_study_root_and_warn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path))
+    results = tmp_path / "results"
+    cells = make_grid(rising)
+    cells[0]["diversity"] = None
+    for cell in cells:
+        write_cell(results / f"{cell['exp']}.json", cell)
+    (results / "torn.json").write_text("{")
+    figures.main(["--results", str(results)])
+    told = capsys.readouterr().err
+    assert "torn.json:1" in told and "PRO K=2 M=1500: no D recorded" in told
+    figures.main(["--budgets", str(results)])
+    figures.main(["--intro"])
+    figures.main(["--paper"])
+    made = sorted(path.name for path in (tmp_path / "runs" / "figures").iterdir())
+    assert made == ["diversity.png", "intro.png", "paper.png", "quantitative.png"]
+
+
+def test_a_folder_without_results_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no result file to draw"):
+        figures.main(["--results", str(tmp_path), "--output", str(tmp_path / "a.png")])
+    with pytest.raises(InputError, match="no such folder"):
+        figures.main(["--budgets", str(tmp_path / "none")])
+    with pytest.raises(SystemExit) as caught:
+        figures.main([])
+    assert caught.value.code == 2
+
+
+def test_numbers_are_printed_as_the_paper_prints_them():
+    assert [scientific(value) for value in (1.2278e-4, 9.3001e-6, 0.5)] == ["1.2e-4", "9.3e-6", "5.0e-1"]
