@@ -1,0 +1,41 @@
+"""Runs `module.main(argv)` and kills itself with SIGKILL when a named function is called for the n-th time.
+
+    python kill_at.py MODULE FUNCTION N before|after -- argv...
+
+FUNCTION is a dotted path, such as os.replace or training.trainer.Trainer._step. A process that kills itself at a
+call meets every moment of a run without a race.
+"""
+
+import importlib
+import os
+import pkgutil
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def kill_at(function: str, number: int, when: str) -> None:
+    owner_name, name = function.rsplit(".", 1)
+    owner = pkgutil.resolve_name(owner_name)
+    original = getattr(owner, name)
+    calls = 0
+
+    def counting(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if when == "after":
+            original(*args, **kwargs)
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs) if when == "before" else None
+
+    setattr(owner, name, counting)
+
+
+if __name__ == "__main__":
+    module, function, number, when, _, *argv = sys.argv[1:]
+    entry = importlib.import_module(module)
+    kill_at(function, int(number), when)
+    entry.main(argv)

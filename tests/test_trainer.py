@@ -1,0 +1,250 @@
+"""training/main.py as users run it: batches and processes change nothing, and neither does SIGKILL."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.trainer import keep_metrics, step_indices
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MAIN = REPOSITORY / "training" / "main.py"
+
+
+def test_step_indices_are_shuffles_end_to_end():
+    """10 records in steps of 4: five steps are two whole passes, whatever the step they are asked for."""
+    rows = [index for step in range(1, 6) for index in step_indices(10, 4, seed=42, step=step)]
+    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
+    assert rows[:10] != rows[10:] != list(range(10))
+    assert step_indices(10, 4, seed=42, step=3) == rows[8:12]
+    assert step_indices(10, 4, seed=43, step=1) != rows[:4]
+    assert len(step_indices(3, 8, seed=42, step=1)) == 8  # fewer records than a step holds
+
+
+def test_keep_metrics_drops_later_steps_and_a_torn_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0}\n{"step": 3, "lo')
+    keep_metrics(path, 1)
+    assert path.read_text() == '{"step": 1, "loss": 3.0}\n'
+
+
+@pytest.fixture
+def study(tmp_path, tiny_causal_lm_dir, tiny_reward_dir):
+    """A study root with 20 rankings of 4, 5 dev prompts, a model with dropout, a reward model."""
+    words = "amber resin water forest whales breathe tap washer old sing help found made under".split()
+    rows = []
+    for i in range(20):
+        turns = [f"<|prompter|>What of {words[i % 14]} and {words[(3 * i + 1) % 14]}?", "<|assistant|>"]
+        texts = [" ".join(words[(i * j + j) % 14] for j in range(1, 3 + (i + k) % 5)) + f" {k}" for k in range(4)]
+        rows.append({"prefix": [turns] * 4, "suffix": texts, "reward": [1.5, 0.5, 0.5, -1.0], "meta": {"row": i}})
+    for folder, name, part in (
+        ("hh_train_len4_20", "train.json", rows),
+        ("hh_dev", "sampled_dev.json", rows[:5]),
+    ):
+        path = tmp_path / "data" / folder / name
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in part))
+    model = tmp_path / "model"
+    shutil.copytree(tiny_causal_lm_dir("opt"), model)
+    settings = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(settings | {"dropout": 0.1}))
+    shutil.copytree(tiny_reward_dir, tmp_path / "reward_model")
+    return tmp_path
+
+
+def arguments(root, exp, *more, stage=4):
+    return [
+        "--do_train", "--index", exp, "--model_name_or_path", str(root / "model"),
+        "--train_file_path", str(root / "data" / "hh_train_len4_20"), "--training_stage_num", str(stage),
+        "--global_batch_size", "8", "--per_device_train_batch_size", "8", "--learning_rate", "1e-2",
+        "--max_train_steps", "5", "--checkpointing_step", "2", "--block_size", "160", "--max_prompt", "96",
+        "--dev_reward_model", str(root / "reward_model"), "--max_new_tokens", "6", *more,
+    ]  # fmt: skip
+
+
+def run(command, root, expect=0, **environment):
+    result = subprocess.run(
+        command, env={**os.environ, "STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == expect, result.stderr[-3000:]
+    return result
+
+
+def run_folder(root, exp, stage=4):
+    return root / "checkpoints" / f"index_{exp}" / f"stage_{stage}"
+
+
+def metrics(root, exp, stage=4):
+    lines = (root / "logs" / exp / str(stage) / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+
+
+def weights(root, exp, step=5):
+    return (run_folder(root, exp) / f"step_{step}" / "model.safetensors").read_bytes()
+
+
+def assert_same_run(root, exp, reference):
+    """Weights bit for bit, every step logged once, the same dev rewards and the same best checkpoint."""
+    for step in (2, 4, 5):
+        assert weights(root, exp, step) == weights(root, reference, step)
+    assert metrics(root, exp) == metrics(root, reference)
+    ours, theirs = run_folder(root, exp), run_folder(root, reference)
+    assert (ours / "dev_rewards.json").read_text() == (theirs / "dev_rewards.json").read_text()
+    assert os.readlink(ours / "best_checkpoint") == os.readlink(theirs / "best_checkpoint")
+    assert sorted(p.name for p in ours.iterdir()) == sorted(p.name for p in theirs.iterdir())
+
+
+KILLS = {
+    "inside the third step": ("training.trainer.pro_loss", 3, "before"),
+    "full state written, not renamed": ("training.checkpoints.os.replace", 5, "before"),
+    "full state in place": ("training.checkpoints.RunFolder.drop_older_states", 2, "before"),
+    "half of the weights' folder": ("transformers.PreTrainedModel.save_pretrained", 2, "after"),
+    "before the dev score": ("training.validation.generate", 1, "before"),
+    "dev score known, best not named": ("training.checkpoints.RunFolder.point_best", 1, "before"),
+    "last checkpoint": ("training.checkpoints.RunFolder.point_best", 3, "before"),
+}
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_weights(study):
+    run([sys.executable, MAIN, *arguments(study, "whole", "--do_validation")], study)
+    assert [row["step"] for row in metrics(study, "whole")] == [1, 2, 3, 4, 5]
+    for number, (moment, kill) in enumerate(KILLS.items()):
+        flags = arguments(study, f"killed{number}", "--do_validation")
+        killer = [sys.executable, REPOSITORY / "tests" / "kill_at.py", "training.main", *map(str, kill), "--", *flags]
+        run(killer, study, expect=-signal.SIGKILL)
+        run([sys.executable, MAIN, *flags], study)
+        try:
+            assert_same_run(study, f"killed{number}", "whole")
+        except AssertionError as error:
+            raise AssertionError(f"killed at: {moment}") from error
+
+
+def test_a_killed_run_resumes_once(study):
+    """The shortest form of the test above, for every run of the tests; and what resuming refuses."""
+    flags = arguments(study, "killed", "--do_validation")
+    kill = ["training.checkpoints.RunFolder.point_best", "2", "before"]
+    killer = [sys.executable, REPOSITORY / "tests" / "kill_at.py", "training.main", *kill, "--", *flags]
+    run(killer, study, expect=-signal.SIGKILL)
+    run([sys.executable, MAIN, *flags], study)
+    run([sys.executable, MAIN, *arguments(study, "whole", "--do_validation")], study)
+    assert_same_run(study, "killed", "whole")
+
+    best = run_folder(study, "killed") / "best_checkpoint"
+    rewards = json.loads((best.parent / "dev_rewards.json").read_text())
+    assert rewards[os.readlink(best).removeprefix("step_")] == max(rewards.values())
+
+    before = weights(study, "killed")
+    run([sys.executable, MAIN, *flags], study)  # a finished run is left as it is
+    assert weights(study, "killed") == before
+
+    other = run([sys.executable, MAIN, *flags, "--learning_rate", "0.5", "--seed", "7"], study, expect=2)
+    assert other.stderr.count("\n") == 1
+    assert "learning_rate was 0.01, is 0.5" in other.stderr and "seed was 42, is 7" in other.stderr
+
+
+LOSSES = ("loss", "sft_loss", "ranking_loss_1", "ranking_loss_2", "ranking_loss_3")
+
+
+def assert_same_losses(ours, reference, rel):
+    assert len(ours) == len(reference) == 5
+    for row, expected in zip(ours, reference, strict=True):
+        assert [row[name] for name in LOSSES] == pytest.approx([expected[name] for name in LOSSES], rel=rel)
+    assert abs(reference[0]["loss"] / reference[-1]["loss"] - 1) > 0.1  # the updates do matter to the losses
+
+
+def without_dropout(study):
+    path = study / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dropout": 0.0}))
+
+
+def launch(study, exp, zero_stage, *more, processes=2):
+    """`accelerate launch` through the launch body, on the CPU."""
+    flags = arguments(study, exp, *more)
+    keep = [flag for flag in flags if flag != "--do_train"]
+    command = ["sh", REPOSITORY / "training" / "launch.sh", study / "model", exp, "hh_train_len4_20", "4", "42"]
+    run([*command, *keep], study, NUM_PROCESSES=str(processes), ZERO_STAGE=str(zero_stage), BATCH_SIZE="8",
+        MIXED_PRECISION="no", DEV_REWARD_MODEL=str(study / "reward_model"), PORT=str(29600 + zero_stage),
+        PYTHON=sys.executable)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_micro_batches_and_processes_change_nothing(study):
+    """8 x 1, 1 x 8 and 2 processes of DDP see the same losses for five steps at a large learning rate."""
+    without_dropout(study)
+    run([sys.executable, MAIN, *arguments(study, "8x1")], study)
+    run([sys.executable, MAIN, *arguments(study, "1x8", "--per_device_train_batch_size", "1")], study)
+    launch(study, "ddp", 0)
+    assert_same_losses(metrics(study, "1x8"), metrics(study, "8x1"), rel=1e-4)
+    assert_same_losses(metrics(study, "ddp"), metrics(study, "8x1"), rel=1e-4)
+    rewards = json.loads((run_folder(study, "ddp") / "dev_rewards.json").read_text())
+    assert sorted(rewards) == ["2", "4", "5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_deepspeed_changes_nothing(study, zero_stage):
+    """Two processes under ZeRO: the losses of one plain process; killed and resumed, the same weights again."""
+    pytest.importorskip("deepspeed")
+    without_dropout(study)
+    run([sys.executable, MAIN, *arguments(study, "plain")], study)
+    launch(study, "zero", zero_stage)
+    assert_same_losses(metrics(study, "zero"), metrics(study, "plain"), rel=1e-4)
+
+    halted = run_folder(study, "halted")
+    shutil.copytree(run_folder(study, "zero"), halted, symlinks=True)  # as if killed within the last checkpoint
+    settings = json.loads((halted / "run.json").read_text())
+    settings["config"]["index"] = "halted"
+    (halted / "run.json").write_text(json.dumps(settings))
+    shutil.copytree(study / "logs" / "zero", study / "logs" / "halted")
+    for leftover in ("step_5", "dev_rewards.json", "best_checkpoint"):
+        path = halted / leftover
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    launch(study, "halted", zero_stage)
+    assert weights(study, "halted") == weights(study, "zero")
+    assert metrics(study, "halted") == metrics(study, "zero")
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_one(study):
+    import torch
+
+    without_dropout(study)
+    script = REPOSITORY / "tests" / "save_gradients.py"
+    for processes in (1, 2):
+        flags = arguments(study, f"gradients{processes}")
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
+                   "--master_port", "29611", script, study / f"{processes}.pt", *flags]  # fmt: skip
+        run(command, study)
+    one, two = (torch.load(study / f"{processes}.pt") for processes in (1, 2))
+    assert set(one) == set(two) and len(one) > 10
+    assert max(gradient.abs().max() for gradient in one.values()) > 1e-2
+    for name, gradient in one.items():
+        torch.testing.assert_close(two[name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prefix": [], "suffix', "not valid JSON"),
+        ('{"prefix": [["<|prompter|>a", "<|assistant|>"]], "suffix": ["x"], "reward": [1.0], "meta": {}}', "1 responses"),
+        (
+            '{"prefix": [["<|prompter|>a", "<|assistant|>"], ["<|prompter|>a", "<|assistant|>"]], '
+            '"suffix": ["x", "y"], "reward": [1.0, 2.0], "meta": {}}',
+            "rewards increase",
+        ),
+    ],
+)
+def test_bad_rankings_are_one_line_and_no_output(study, line, message):
+    path = study / "data" / "hh_train_len4_20" / "train.json"
+    path.write_text(path.read_text() + line + "\n")
+    result = run([sys.executable, MAIN, *arguments(study, "bad", stage=2)], study, expect=2)
+    assert result.stderr.startswith(f"error: {path}:21: ") and message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (study / "checkpoints").exists() and not (study / "logs").exists()
