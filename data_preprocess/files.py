@@ -151,8 +151,8 @@ def parse_object(text: str, where: str) -> dict:
         row = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
-    except RecursionError:
-        raise InputError(f"{where}: not valid JSON (nested too deeply)") from None
+    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
+        raise InputError(f"{where}: not JSON that can be read ({error})") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
     if "\\ud" in text.lower():

@@ -4,7 +4,7 @@ Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, 
 "meta": {...}} and sometimes "sft_index", the response that the SFT term trains on.
 """
 
-import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,8 +152,8 @@ def _check_reward(reward: Any, where: str, training: bool) -> None:
     for index, value in enumerate(reward):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{where}: reward[{index}] is {_kind(value)} (expected a number)")
-        if not math.isfinite(value):
-            raise InputError(f"{where}: reward[{index}] is {value} (expected a finite number)")
+        if not abs(value) <= sys.float_info.max:  # false for NaN, and safe for an integer beyond any float
+            raise InputError(f"{where}: reward[{index}] is {value!r:.20} (expected a finite number)")
         if training and index and value > reward[index - 1]:
             order = f"{reward[index - 1]} to {value} at reward[{index}]"
             raise InputError(f"{where}: rewards increase, {order} (expected best first)")

@@ -104,7 +104,8 @@ GOOD = b'{"a": 1}\n'
         ('{"a": 1}'.encode("utf-16"), r":1: not UTF-8"),
         (b"\xef\xbb\xbf" + GOOD, r":1: not valid JSON .*BOM"),
         (b'{"a": "\\ud83d"}\n', r":1: holds an unpaired surrogate"),
-        (b"[" * 100_000, r":1: not valid JSON"),
+        (b"[" * 100_000, r":1: not JSON that can be read"),
+        (GOOD + b'{"a": ' + b"1" * 5000 + b"}", r":2: not JSON that can be read"),
         (GOOD + b'{"a": 1', r":2: not valid JSON"),
     ],
 )

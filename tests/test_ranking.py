@@ -1,0 +1,62 @@
+"""Cutting rankings: draws written by hand, properties over many seeds."""
+
+import random
+
+import pytest
+
+from data_preprocess.ranking import cut_ranking, nested_subsets
+
+ROW = {
+    "prefix": [["p0"], ["p1"], ["p2"], ["p3"]],
+    "suffix": ["a", "b", "c", "d"],
+    "reward": [4.0, 2.0, 2.0, 1.0],
+    "sft_index": 3,
+    "meta": {"id": 9},
+}
+
+
+class Drawn:
+    """A random stream whose next sample is known."""
+
+    def __init__(self, indices):
+        self.indices = indices
+
+    def sample(self, population, k):
+        assert list(population) == [0, 1, 2, 3] and k == len(self.indices)
+        return self.indices
+
+
+@pytest.mark.parametrize(
+    "drawn, suffix, reward",
+    [
+        ([3, 0, 1], ["a", "b", "d"], [4.0, 2.0, 1.0]),
+        ([2, 1, 0], ["a", "c", "b"], [4.0, 2.0, 2.0]),  # b and c tie: c was drawn first
+        ([1, 3, 2], ["b", "c", "d"], [2.0, 2.0, 1.0]),
+        ([2, 1], ["c", "b"], [2.0, 2.0]),
+    ],
+)
+def test_kept_responses_are_sorted_and_ties_stay_as_drawn(drawn, suffix, reward):
+    cut = cut_ranking(ROW, Drawn(drawn), len(drawn))
+    assert cut["suffix"] == suffix and cut["reward"] == reward
+    assert cut["prefix"] == [[f"p{'abcd'.index(text)}"] for text in suffix]
+    assert list(cut) == ["prefix", "suffix", "reward", "meta"] and cut["meta"] == {"id": 9}
+
+
+def test_every_response_is_kept_about_equally_often():
+    rng = random.Random(0)
+    counts = {text: 0 for text in ROW["suffix"]}
+    for _ in range(4000):
+        for text in cut_ranking(ROW, rng, 3)["suffix"]:
+            counts[text] += 1
+    # Each is kept with probability 3/4: 3000 of 4000, standard deviation 27.
+    assert all(abs(count - 3000) < 140 for count in counts.values())
+
+
+def test_subsets_nest_and_leave_the_rows_as_they_were():
+    rows = list(range(50))
+    subsets = nested_subsets(rows, [5, 50, 20], 42)
+    shuffled = list(range(50))
+    random.seed(42)
+    random.shuffle(shuffled)
+    assert subsets == {5: shuffled[:5], 50: shuffled, 20: shuffled[:20]}
+    assert rows == list(range(50))
