@@ -33,7 +33,9 @@ def make_cell(
     for file in TEST_FILES:
         part = values[start : start + rows[file]]
         extra = {"reward_model": np.round(part, 2).tolist()}
-        files[file] = file_scores(list(range(len(part))), part.tolist(), (30 * part).tolist(), extra)
+        files[file] = file_scores(
+            [f"{row:05d}-0123abcd" for row in range(len(part))], part.tolist(), (30 * part).tolist(), extra
+        )
         start += rows[file]
     score = diversity(num_prompts)
     return {

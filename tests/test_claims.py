@@ -1,6 +1,7 @@
 """eval_hh/claims.py: made-up grids with known effects get the verdicts, differences and lines that they should."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,18 @@ def test_one_algorithm_that_fails_is_enough_and_is_named():
         "PRO, K=4 M=1500 against K=2 M=3000: held",
         "SFT, K=4 M=1500 against K=2 M=3000: did not hold",
     ]
+
+
+def test_the_verdict_is_on_the_global_pool_and_on_four_against_two():
+    compared = comparisons(make_grid(reward_of(0.01, 0.03)))
+    turned = [
+        one
+        if one.pool == "Global" and one.more_responses[0] - one.more_prompts[0] == 2
+        else replace(one, verdict=DID_NOT_HOLD)
+        for one in compared
+    ]
+    assert verdicts(turned, [])[0].verdict == HELD
+    assert len(verdicts(turned, [])[0].details) == 2
 
 
 def test_the_difference_of_a_pair_is_the_paired_bootstraps():
