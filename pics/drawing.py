@@ -154,13 +154,15 @@ def draw_budgets(facets: list[Facet], path: Path, note: str = "") -> None:
     if not facets:
         raise InputError("no equal budget in these results: the sizes N, 2N/3 and N/2 are needed")
     with rc_context(STYLE):
-        columns = min(2, len(facets))
+        # Facets come by algorithm, then budget: with more than one budget each has a column and its own scale.
+        columns = len(facets) if len(facets) <= 2 else len(facets) // 2
         rows = -(-len(facets) // columns)
         figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if rows > 1 else True).ravel()
         for panel, facet in zip(axes, facets, strict=False):
             _budget_panel(panel, facet)
-            panel.label_outer()
+        for panel in axes[::columns]:
+            panel.set_ylabel("mean reward × 100")
         for panel in axes[len(facets) :]:
             panel.set_axis_off()
         if note:
@@ -197,7 +199,6 @@ def _budget_panel(axes: Axes, facet: Facet) -> None:
     axes.grid(axis="x", visible=False)
     axes.margins(x=0.12, y=0.15)
     axes.set_title(facet.title, loc="left")
-    axes.set_ylabel("mean reward × 100")
     axes.legend(
         fontsize=9,
         handletextpad=0.2,
