@@ -72,9 +72,10 @@ def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int
 
 
 def data_file(path: str | Path) -> Path:
-    """The file that `path` stands for: itself, or train.json where it is a folder."""
+    """The file that `path` stands for: itself, or train.json where it is (or is named like) a folder."""
     path = Path(path)
-    return path / "train.json" if path.is_dir() else path
+    names_folder = path.is_dir() or not (path.suffix or path.exists())
+    return path / "train.json" if names_folder else path
 
 
 def check_row(row: dict, where: str, training: bool) -> None:

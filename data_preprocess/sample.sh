@@ -25,6 +25,5 @@ if [ $# -gt 0 ] && [ -z "$1" ]; then
     shift
 fi
 
-for ranking_len in 4 3 2; do
-    "$PYTHON" sample.py "$ranking_len" "$@"
-done
+# One process: the three rankings of a prompt share it, so it is tokenised once.
+exec "$PYTHON" sample.py 4 3 2 "$@"

@@ -122,8 +122,9 @@ def test_files_that_are_no_jsonl_are_refused(tmp_path, content, message):
 
 
 def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="train.json: no such file"):
-        load_records(tmp_path)
+    for path in (tmp_path, tmp_path / "absent", tmp_path / "train.json"):
+        with pytest.raises(InputError, match="train.json: no such file"):
+            load_records(path)
 
 
 def test_read_rankings_wants_exactly_k_responses(tmp_path):

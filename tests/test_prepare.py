@@ -1,0 +1,157 @@
+"""prepare.py: hand-made raw pairs end in known rows; the real test files give the published counts."""
+
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_preprocess.files import InputError
+from data_preprocess.prepare import SOURCES, main
+from data_preprocess.records import load_records, read_rows
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FIXTURE = Path(__file__).parent / "fixtures" / "raw_pairs.jsonl"
+NAMES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
+
+
+@pytest.fixture
+def raw(tmp_path_factory):
+    """Raw HH-RLHF in small: four folders, test plain or gzipped, train with prompts of its own."""
+    folder = tmp_path_factory.mktemp("raw")
+    for index, source in enumerate(SOURCES):
+        (folder / source).mkdir()
+        if index % 2:
+            (folder / source / "test.jsonl.gz").write_bytes(gzip.compress(FIXTURE.read_bytes()))
+        else:
+            (folder / source / "test.jsonl").write_bytes(FIXTURE.read_bytes())
+        text = FIXTURE.read_text().replace("rice", "oats")
+        (folder / source / "train.jsonl").write_text(text)
+    return folder
+
+
+def outputs(root):
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_rows_of_the_fixture(tmp_path, raw, capsys):
+    main(["--raw", str(raw), "--dev_rows", "5"])
+    printed = capsys.readouterr().out
+    assert printed.count("3 rows, 1 skipped") == 8
+    assert printed.count("  skipped line 4: the two dialogues differ before their last turn") == 8
+    assert "leak" not in printed
+    for name, source in zip(NAMES, SOURCES, strict=True):
+        rows = read_rows(tmp_path / "data" / "hh_test" / f"{name}.json", training=False)
+        turns = ["<|prompter|>How do I boil rice?", "<|assistant|>"]
+        assert rows[0] == {
+            "prefix": [turns, turns],
+            "suffix": ["Rinse it.\n\nThen simmer it.", "No idea."],
+            "reward": [1.0, 0.0],
+            "meta": {"source": f"{source}/test", "line": 1},
+        }
+        assert [row["meta"]["line"] for row in rows] == [1, 2, 3]
+        assert rows[1]["suffix"] == ["Sure.", ""]
+
+
+def test_dev_comes_from_train_by_default(tmp_path, raw):
+    main(["--raw", str(raw), "--dev_rows", "5"])
+    dev = read_rows(tmp_path / "data" / "hh_dev" / "sampled_dev.json", training=False)
+    assert len(dev) == 5 and all(row["meta"]["source"].endswith("/train") for row in dev)
+    pool = [(f"{source}/train", line) for source in SOURCES for line in (1, 2, 3)]
+    random.seed(42)
+    assert [(row["meta"]["source"], row["meta"]["line"]) for row in dev] == random.sample(pool, 5)
+
+
+def test_dev_from_test_says_that_it_leaks(tmp_path, raw, capsys):
+    main(["--raw", str(raw), "--dev_rows", "5", "--dev_from", "test", "--max_rows", "1"])
+    assert "leak" in capsys.readouterr().out
+    dev = load_records(tmp_path / "data" / "hh_dev" / "sampled_dev.json", training=False)
+    assert len(dev) == 5 and all(record.meta["source"].endswith("/test") for record in dev)
+    for name in NAMES:
+        records = load_records(tmp_path / "data" / "hh_test" / f"{name}.json", training=False)
+        assert [record.meta["line"] for record in records] == [1]
+
+
+def test_published_parsing(tmp_path, raw, capsys):
+    main(["--raw", str(raw), "--dev_rows", "5", "--published_parsing"])
+    assert "different numbers of turns" in capsys.readouterr().out
+    rows = read_rows(tmp_path / "data" / "hh_test" / "harmless_base.json", training=False)
+    assert [row["suffix"] for row in rows] == [["Rinse it.", "No idea."], ["Sure.", ""], ["Yes.\nGo to bed.", "No."]]
+
+
+def break_json(folder):
+    with open(folder / "helpful-online" / "test.jsonl", "a") as file:
+        file.write('{"chosen": \n')
+
+
+def break_field(folder):
+    (folder / "helpful-online" / "test.jsonl").write_text('{"chosen": "a", "rejected": 3}\n')
+
+
+def cut_gzip(folder):
+    path = folder / "helpful-base" / "test.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def drop_train(folder):
+    (folder / "helpful-base" / "train.jsonl").unlink()
+
+
+def drop_test(folder):
+    (folder / "helpful-base" / "test.jsonl.gz").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (break_json, "helpful-online/test.jsonl:5: not valid JSON"),
+        (break_field, "helpful-online/test.jsonl:1: rejected is not a text"),
+        (cut_gzip, r"helpful-base/test.jsonl.gz:\d: damaged or truncated gzip"),
+        (drop_train, "helpful-base: no train.jsonl or train.jsonl.gz .*--dev_from test"),
+        (drop_test, "helpful-base: no test.jsonl or test.jsonl.gz"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(tmp_path, raw, damage, message):
+    damage(raw)
+    with pytest.raises(InputError, match=message):
+        main(["--raw", str(raw), "--dev_rows", "5"])
+    assert outputs(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--dev_rows", "13"], "--dev_rows: 13 rows asked for, there are 12"),
+        (["--max_rows", "0"], "--max_rows: 0"),
+        (["--dev_rows", "0"], "--dev_rows: 0"),
+    ],
+)
+def test_impossible_counts_are_refused(tmp_path, raw, arguments, message):
+    with pytest.raises(InputError, match=message):
+        main(["--raw", str(raw), *arguments])
+    assert outputs(tmp_path) == []
+
+
+@pytest.mark.parametrize("flags", [[], ["--published_parsing"]])
+def test_real_test_files(tmp_path, shared, flags):
+    main(["--raw", str(shared / "data" / "hh_rlhf"), "--dev_from", "test", *flags])
+    counts = [len(load_records(tmp_path / "data" / "hh_test" / f"{name}.json", training=False)) for name in NAMES]
+    assert counts == [2312, 2354, 1135, 2749]
+    assert len(load_records(tmp_path / "data" / "hh_dev" / "sampled_dev.json", training=False)) == 280
+
+
+def test_the_command_from_its_own_folder(tmp_path, raw):
+    command = [sys.executable, "prepare.py", "--raw", str(raw), "--dev_rows", "2"]
+    environment = {**os.environ, "STUDY_ROOT": str(tmp_path)}
+    subprocess.run(command, cwd=REPOSITORY / "data_preprocess", env=environment, check=True)
+    assert len(outputs(tmp_path)) == 5
+    drop_train(raw)
+    failed = subprocess.run(
+        command, cwd=REPOSITORY / "data_preprocess", env=environment, capture_output=True, text=True
+    )
+    assert failed.returncode == 2 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
+    assert json.loads(FIXTURE.read_text().split("\n")[0])["chosen"].startswith("\n\nHuman:")
