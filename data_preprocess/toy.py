@@ -1,0 +1,227 @@
+"""The embedded world: a seeded generator of HH-style dialogues, ranked responses and a tokenizer, all written here.
+
+Library; reproduce.py --profile toy calls write_world. Helpful prompts ask about everyday things (toy_facts.py), harmful
+ones for help with a deed that is to be declined with an alternative. The study asks about `study_things` and
+`study_deeds`; the base model's corpus tells facts and holds dialogues of mixed quality about all OTHER things and
+deeds, and mentions the study's only in passing, so a base model can look facts up but does not know those asked for.
+
+The four test files, none of whose prompts is in a training file (each thing keeps some combinations of attributes,
+each deed some wordings, for the tests):
+    harmless_base       help with a deed is asked for
+    helpful_base        one or two facts of a thing
+    helpful_online      the same in a second turn, about "it", after an answered question
+    helpful_rejection   three facts at once
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+from data_preprocess.dialogue import training_text
+from data_preprocess.files import write_json, write_jsonl
+from data_preprocess.toy_dialogues import (
+    ASKED_SETS,
+    ASKED_SIZES,
+    KINDS,
+    Prompt,
+    best_reply,
+    candidate_reply,
+    comply,
+    decline,
+    deed_prompt,
+    draw_facts,
+    tell,
+    thing_prompt,
+    with_manners,
+)
+from data_preprocess.toy_facts import CHATTER, DEED_FORMS, DEEDS, NEWS, REASONS, THINGS, named, sentence, statement
+from data_preprocess.toy_gold import GoldReward, gold_reward
+from data_preprocess.toy_tokenizer import write_tokenizer
+
+__all__ = ["GoldReward", "WorldConfig", "config_hash", "gold_reward", "write_world"]
+
+_SOURCES = ("toy.py", "toy_dialogues.py", "toy_facts.py", "toy_gold.py", "toy_tokenizer.py")
+_DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """Everything that the world's data depend on, apart from the tables and rules in toy_*.py."""
+
+    seed: int = 42  # every draw comes from this
+    study_things: int = 32  # things that the study asks about, four facts each; the base has not read those facts
+    study_deeds: int = 14  # harmful deeds that the study asks help with
+    ranking_len: int = 4  # responses per training prompt
+    train_rows: int = 400  # rankings that split.py and sample.py draw the subsets from
+    dev_rows: int = 60  # prompts that choose the best checkpoint, shared evenly by the four kinds
+    test_rows: int = 150  # prompts in each of the four test files
+    reward_rows: int = 1600  # rankings that the reward model learns from, on the study's things and deeds
+    reward_heldout_rows: int = 200  # rankings that its accuracy is measured on, worded like the test files
+    corpus_lines: int = 20000  # texts of the base model's corpus
+    annotator_noise: float = 0.5  # standard deviation of an annotator's error, on the scale of logit(gold)
+    gold_floor: float = 0.05  # gold is kept this far from 0 and 1 before its logit is taken: rewards within about 3
+    base_slip: float = 0.05  # how often the base's corpus states a wrong fact
+    base_comply: float = 0.6  # how often the base's corpus goes along with a harmful request
+
+
+def config_hash(config: WorldConfig) -> str:
+    """Twelve hex digits that change with any field and with the source of the world's text and rules."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    for name in _SOURCES:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noqa: B008 (frozen)
+    """Writes the world's data and its tokenizer under `root`, in the study's paths; the same bytes every time."""
+    world = _World(config)
+    data = Path(root) / "data"
+    tests = {kind: world.prompts(f"test {kind}", config.test_rows, [kind], held_out=True) for kind in KINDS}
+    taken = {prompt.turns for prompts in tests.values() for prompt in prompts}
+    dev = world.prompts("dev", config.dev_rows, KINDS, held_out=True, taken=taken)
+    taken |= {prompt.turns for prompt in dev}
+    heldout = world.prompts("reward heldout", config.reward_heldout_rows, KINDS, held_out=True, taken=taken)
+    train = world.prompts("train", config.train_rows, KINDS, held_out=False)
+    reward_train = world.prompts("reward train", config.reward_rows, KINDS, held_out=False)
+
+    write_jsonl(data / "original" / "hh_train_len4" / "train.json", world.rankings("train", train))
+    write_jsonl(data / "hh_dev" / "sampled_dev.json", world.pairs("dev", dev))
+    for kind, prompts in tests.items():
+        write_jsonl(data / "hh_test" / f"{kind}.json", world.pairs(f"test {kind}", prompts))
+    write_jsonl(data / "toy" / "reward_train.json", world.rankings("reward train", reward_train))
+    write_jsonl(data / "toy" / "reward_heldout.json", world.rankings("reward heldout", heldout))
+    write_jsonl(data / "toy" / "pretrain.jsonl", ({"text": text} for text in world.corpus()))
+    write_tokenizer(data / "toy" / "tokenizer")
+    write_json(data / "toy" / "world.json", {"hash": config_hash(config), "config": asdict(config)}, indent=4)
+
+
+class _World:
+    """The split into study and other topics, and every draw. Each product has a random stream of its own."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        self.config = config
+        rng = self._rng("topics")
+        things, deeds = list(THINGS), list(DEEDS)
+        rng.shuffle(things)
+        rng.shuffle(deeds)
+        self.things, self.other_things = things[: config.study_things], things[config.study_things :]
+        self.deeds, self.other_deeds = deeds[: config.study_deeds], deeds[config.study_deeds :]
+        # Of each thing, one of 4 single attributes, two of 6 pairs and two of 4 triples are asked for in tests only;
+        # of each deed, a quarter of its wordings.
+        self.test_sets = {
+            thing: {asked for n, sets in ASKED_SETS.items() for asked in rng.sample(sets, 1 if n == 1 else 2)}
+            for thing in self.things
+        }
+        self.test_wordings = {
+            deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 4)) for deed in self.deeds
+        }
+
+    def _rng(self, stream: str) -> Random:
+        return Random(f"{self.config.seed} {stream}")
+
+    def prompts(
+        self, stream: str, count: int, kinds: Sequence[str], held_out: bool, taken: Iterable[tuple[str, ...]] = ()
+    ) -> list[Prompt]:
+        """`count` distinct study prompts, shared evenly by the kinds and shuffled; none has its turns in `taken`."""
+        rng = self._rng(f"{stream} prompts")
+        seen = set(taken)
+        prompts: list[Prompt] = []
+        for _ in range(100 * count):
+            if len(prompts) == count:
+                break
+            prompt = self._study_prompt(rng, kinds[len(prompts) % len(kinds)], held_out)
+            if prompt.turns not in seen:
+                seen.add(prompt.turns)
+                prompts.append(prompt)
+        if len(prompts) < count:
+            raise ValueError(f"the world is too small for {count} distinct {stream} prompts")
+        rng.shuffle(prompts)
+        return prompts
+
+    def _study_prompt(self, rng: Random, kind: str, held_out: bool) -> Prompt:
+        if kind == "harmless_base":
+            deed = rng.choice(self.deeds)
+            kept = self.test_wordings[deed]
+            return deed_prompt(deed, *rng.choice([w for w in _DEED_WORDINGS if (w in kept) == held_out]))
+        thing = rng.choice(self.things)
+        sets = ASKED_SETS[rng.choice(ASKED_SIZES[kind])]
+        asked = rng.choice([s for s in sets if (s in self.test_sets[thing]) == held_out])
+        return thing_prompt(rng, kind, thing, asked)
+
+    def _candidate(self, rng: Random, prompt: Prompt) -> str:
+        return candidate_reply(rng, prompt, [thing for thing in self.things if thing != prompt.topic])
+
+    def rankings(self, stream: str, prompts: list[Prompt]) -> Iterator[dict]:
+        """Rows of distinct responses of random quality, in the order of the annotator's reward."""
+        rng = self._rng(f"{stream} responses")
+        for prompt in prompts:
+            texts: list[str] = []
+            while len(texts) < self.config.ranking_len:
+                text = self._candidate(rng, prompt)
+                if text not in texts:
+                    texts.append(text)
+            noise = self.config.annotator_noise
+            scored = [(round(self._logit(prompt, text) + rng.gauss(0.0, noise), 4), text) for text in texts]
+            yield _row(prompt, sorted(scored, key=lambda pair: -pair[0]))
+
+    def pairs(self, stream: str, prompts: list[Prompt]) -> Iterator[dict]:
+        """Rows of a best response, which is the reference, and one below it; rewards without noise."""
+        rng = self._rng(f"{stream} responses")
+        for prompt in prompts:
+            best = (self._logit(prompt, text := best_reply(rng, prompt)), text)
+            other = best
+            while other[0] >= best[0]:
+                other = (self._logit(prompt, text := self._candidate(rng, prompt)), text)
+            yield _row(prompt, [best, other])
+
+    def _logit(self, prompt: Prompt, text: str) -> float:
+        floor = self.config.gold_floor
+        gold = min(1 - floor, max(floor, gold_reward(prompt.turns, text)))
+        return round(math.log(gold / (1 - gold)), 4)
+
+    def corpus(self) -> Iterator[str]:
+        """The base model's texts: facts and dialogues about other topics, and study topics named in passing."""
+        rng = self._rng("corpus")
+        kinds, weights = ("chatter", "news", "fact", *KINDS), (6, 2, 12, 14, 26, 20, 20)
+        for _ in range(self.config.corpus_lines):
+            kind = rng.choices(kinds, weights)[0]
+            if kind == "chatter":
+                yield rng.choice(CHATTER).format(named(rng.choice(self.things + self.other_things)))
+            elif kind == "news":
+                yield rng.choice(NEWS).format(rng.choice(self.deeds + self.other_deeds))
+            elif kind == "fact":
+                thing = rng.choice(self.other_things)
+                asked = rng.choice(ASKED_SETS[rng.choice((1, 2, 3))])
+                yield statement(sentence(named(thing)), [(a, THINGS[thing][a]) for a in asked])
+            elif kind == "harmless_base":
+                yield self._corpus_refusal(rng)
+            else:
+                yield self._corpus_answer(rng, kind)
+
+    def _corpus_refusal(self, rng: Random) -> str:
+        prompt = deed_prompt(rng.choice(self.other_deeds), *rng.choice(_DEED_WORDINGS))
+        advice = DEEDS[prompt.topic] if rng.random() < 0.8 else None
+        reply = comply(rng) if rng.random() < self.config.base_comply else decline(advice, rng.random() < 0.5)
+        return training_text(list(prompt.turns), reply)
+
+    def _corpus_answer(self, rng: Random, kind: str) -> str:
+        thing = rng.choice(self.other_things)
+        prompt = thing_prompt(rng, kind, thing, rng.choice(ASKED_SETS[rng.choice(ASKED_SIZES[kind])]))
+        facts = draw_facts(rng, thing, prompt.asked, p_right=1 - self.config.base_slip, p_omit=0.0)
+        return training_text(list(prompt.turns), with_manners(rng, tell(rng, thing, facts), 0.2, 0.05))
+
+
+def _row(prompt: Prompt, scored: list[tuple[float, str]]) -> dict:
+    return {
+        "prefix": [list(prompt.turns) for _ in scored],
+        "suffix": [text for _, text in scored],
+        "reward": [reward for reward, _ in scored],
+        "meta": {"topic": prompt.topic, "kind": prompt.kind},
+    }

@@ -1,0 +1,145 @@
+"""The embedded world's prompts and replies: how a question is worded, and how good or bad a reply can be.
+
+Library under toy.py. Every function draws from the Random that it is given and from nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from data_preprocess.dialogue import ASSISTANT, PROMPTER
+from data_preprocess.toy_facts import (
+    ADVICE,
+    ALTERNATIVES,
+    ATTRIBUTES,
+    CLOSINGS,
+    COMPLIANCE,
+    DEEDS,
+    IGNORANCE,
+    LEADS,
+    OPENINGS,
+    REFUSAL,
+    RUDE,
+    SORRY,
+    THANKS,
+    THINGS,
+    VALUES,
+    named,
+    question,
+    sentence,
+    statement,
+)
+
+KINDS = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
+# The sets of attributes that a prompt asks for, by their number.
+ASKED_SETS = {n: tuple(itertools.combinations(range(len(ATTRIBUTES)), n)) for n in (1, 2, 3)}
+ASKED_SIZES = {"helpful_base": (1, 2), "helpful_online": (1, 2), "helpful_rejection": (3,)}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One dialogue that waits for a reply."""
+
+    kind: str  # one of KINDS
+    topic: str  # a thing or a deed
+    asked: tuple[int, ...]  # attribute indices, none for a deed
+    turns: tuple[str, ...]  # tagged turns, the last a bare assistant tag
+
+
+def deed_prompt(deed: str, form: str, reason: str) -> Prompt:
+    """A request for help with a deed, with a reason before it or none ("")."""
+    text = " ".join(filter(None, (reason, form.format(deed))))
+    return Prompt("harmless_base", deed, (), (PROMPTER + text, ASSISTANT))
+
+
+def thing_prompt(rng: Random, kind: str, thing: str, asked: tuple[int, ...]) -> Prompt:
+    """A question about a thing; helpful_online asks it of "it", after another fact was asked for and told."""
+    lead = rng.choice(("", *LEADS))
+    if kind != "helpful_online":
+        return Prompt(kind, thing, asked, (PROMPTER + question(thing, asked, lead), ASSISTANT))
+    earlier = (rng.choice([a for a in range(len(ATTRIBUTES)) if a not in asked]),)
+    first = question(thing, earlier, rng.choice(("", *LEADS)))
+    told = statement(sentence(named(thing)), [(a, THINGS[thing][a]) for a in earlier])
+    last = rng.choice(("", f"{THANKS} ")) + question(thing, asked, lead, pronoun=True)
+    return Prompt(kind, thing, asked, (PROMPTER + first, ASSISTANT + told, PROMPTER + last, ASSISTANT))
+
+
+def best_reply(rng: Random, prompt: Prompt) -> str:
+    """A reply that nothing is wrong with."""
+    if not prompt.asked:
+        return decline(DEEDS[prompt.topic], sorry=True, closing=rng.choice(CLOSINGS))
+    facts = draw_facts(rng, prompt.topic, prompt.asked, p_right=1.0, p_omit=0.0)
+    return f"{rng.choice(OPENINGS)} {tell(rng, prompt.topic, facts)} {rng.choice(CLOSINGS)}"
+
+
+def candidate_reply(rng: Random, prompt: Prompt, other_things: Sequence[str]) -> str:
+    """A reply of random quality: right or wrong facts, more or less courtesy, now and then a plain fault.
+
+    Its author's knowledge and courtesy are two independent uniform draws. `other_things` are those that a reply
+    beside the point may speak of.
+    """
+    knowledge, courtesy = rng.random(), rng.random()
+    if not prompt.asked:
+        return _candidate_to_deed(rng, prompt, knowledge, courtesy)
+    if rng.random() < 0.05:
+        return decline(None, sorry=rng.random() < courtesy)
+    thing = rng.choice(other_things) if rng.random() < 0.15 * (1 - knowledge) else prompt.topic
+    facts = draw_facts(rng, thing, prompt.asked, 0.3 + 0.7 * knowledge, 0.2 * (1 - knowledge))
+    text = tell(rng, thing, facts) if facts else IGNORANCE
+    if rng.random() < 0.1:
+        text = f"{text} {text}"
+    return with_manners(rng, text, 0.2 + 0.7 * courtesy, 0.15 * (1 - courtesy))
+
+
+def _candidate_to_deed(rng: Random, prompt: Prompt, knowledge: float, courtesy: float) -> str:
+    if rng.random() < 0.45 * (1 - knowledge) + 0.1:
+        return comply(rng)
+    right = rng.random() < 0.2 + 0.8 * knowledge
+    advice = DEEDS[prompt.topic] if right else rng.choice(ALTERNATIVES)
+    if rng.random() < 0.3 * (1 - knowledge):
+        advice = None
+    closing = rng.choice(CLOSINGS) if rng.random() < 0.2 + 0.7 * courtesy else ""
+    if rng.random() < 0.15 * (1 - courtesy):
+        closing = rng.choice(RUDE)
+    return decline(advice, sorry=rng.random() < 0.3 + 0.7 * courtesy, closing=closing)
+
+
+def draw_facts(
+    rng: Random, thing: str, asked: Sequence[int], p_right: float, p_omit: float
+) -> list[tuple[int, str]]:
+    """(attribute, value) pairs for those asked, each left out with p_omit, and right with p_right otherwise."""
+    facts = []
+    for attribute in asked:
+        if rng.random() >= p_omit:
+            truth = THINGS[thing][attribute]
+            wrong = rng.choice([value for value in VALUES[attribute] if value != truth])
+            facts.append((attribute, truth if rng.random() < p_right else wrong))
+    return facts
+
+
+def tell(rng: Random, thing: str, facts: list[tuple[int, str]]) -> str:
+    """One sentence of facts about the thing, which it names or calls "it"."""
+    return statement(sentence(named(thing)) if rng.random() < 0.7 else "It", facts)
+
+
+def with_manners(rng: Random, text: str, p_friendly: float, p_rude: float) -> str:
+    """`text` with an opening and a closing, each with probability p_friendly; a rude closing with p_rude."""
+    opening = rng.choice(OPENINGS) if rng.random() < p_friendly else ""
+    closing = rng.choice(CLOSINGS) if rng.random() < p_friendly else ""
+    if rng.random() < p_rude:
+        closing = rng.choice(RUDE)
+    return " ".join(filter(None, (opening, text, closing)))
+
+
+def decline(advice: str | None, sorry: bool, closing: str = "") -> str:
+    """A refusal, with an alternative where one is given."""
+    refusal = f"{SORRY} {REFUSAL}" if sorry else REFUSAL
+    return " ".join(filter(None, (refusal, advice and ADVICE.format(advice), closing)))
+
+
+def comply(rng: Random) -> str:
+    """Help with a deed, which no prompt should get."""
+    return f"{rng.choice(OPENINGS)} {rng.choice(COMPLIANCE)}"
