@@ -161,6 +161,16 @@ def test_paired_bootstrap_covers_the_truth_about_as_often_as_it_says():
     assert 0.90 <= covered / 300 <= 0.98
 
 
+def test_paired_bootstrap_covers_the_truth_with_three_seeds_too():
+    rng = np.random.default_rng(6)
+    covered = 0
+    for trial in range(200):
+        noise = rng.normal(0, 0.01, (3, 1)) + rng.normal(0, 0.1, (1, 300)) + rng.normal(0, 0.1, (3, 300))
+        found = paired_bootstrap(0.02 + noise, np.zeros((3, 300)), n_draws=400, seed=trial)
+        covered += found.low <= 0.02 <= found.high
+    assert 0.91 <= covered / 200 <= 0.99
+
+
 def test_identical_cells_differ_by_nothing_with_p_one():
     same = np.random.default_rng(0).uniform(size=(2, 50))
     assert paired_bootstrap(same, same) == Estimate(0.0, 0.0, 0.0, 1.0)
