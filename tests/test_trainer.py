@@ -233,7 +233,10 @@ def test_two_processes_have_the_gradients_of_one(study):
     ("line", "message"),
     [
         ('{"prefix": [], "suffix', "not valid JSON"),
-        ('{"prefix": [["<|prompter|>a", "<|assistant|>"]], "suffix": ["x"], "reward": [1.0], "meta": {}}', "1 responses"),
+        (
+            '{"prefix": [["<|prompter|>a", "<|assistant|>"]], "suffix": ["x"], "reward": [1.0], "meta": {}}',
+            "1 responses (expected at least 2)",
+        ),
         (
             '{"prefix": [["<|prompter|>a", "<|assistant|>"], ["<|prompter|>a", "<|assistant|>"]], '
             '"suffix": ["x", "y"], "reward": [1.0, 2.0], "meta": {}}',

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,17 +44,22 @@ def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[
     return [int(orders[position // n_records][position % n_records]) for position in positions]
 
 
+def without_gpu() -> dict[str, Any]:
+    """What Accelerator must be told where there is no GPU, or it takes each of several processes for the only one."""
+    if torch.cuda.is_available():
+        return {}
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else deepspeed, once imported, looks for a GPU
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        return {"kwargs_handlers": [InitProcessGroupKwargs(backend="gloo")]}
+    return {"cpu": True}
+
+
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """The accelerator of this process, its accumulation derived from the global batch."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else deepspeed, once imported, looks for a GPU
     # accelerate warns at each save that tied weights are stored once, which is what is wanted
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
-    # LOCAL_RANK is how a launcher says that there is a process group; without CUDA it must be told which backend.
-    needs_gloo = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
-    handlers = [InitProcessGroupKwargs(backend="gloo")] if needs_gloo else []
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
-    accelerator = Accelerator(log_with="tensorboard", project_config=project, kwargs_handlers=handlers)
+    accelerator = Accelerator(log_with="tensorboard", project_config=project, **without_gpu())
     size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:

@@ -1,0 +1,127 @@
+"""The training launchers under dash and bash, from their own folder, with a launcher on PATH that records."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAINING = Path(__file__).resolve().parents[1] / "training"
+SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
+RANKING = {
+    "prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 4,
+    "suffix": ["a", "b", "c", "d"],
+    "reward": [2.0, 1.0, 0.0, -1.0],
+    "meta": {},
+}
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    """A study root with one subset and dev file, and an `accelerate` that writes its arguments to a file."""
+    for path in ("data/hh_train_len4_3/train.json", "data/hh_dev/sampled_dev.json"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text((json.dumps(RANKING) + "\n") * 3)
+    fake = tmp_path / "bin" / "accelerate"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done > "{tmp_path}/arguments"\n')
+    fake.chmod(0o755)
+    return tmp_path
+
+
+def launch(shell, sandbox, script, *arguments, **environment):
+    keep = {name: value for name, value in os.environ.items() if name not in ("NUM_PROCESSES", "BATCH_SIZE")}
+    path = f"{sandbox / 'bin'}:{os.environ['PATH']}"
+    return subprocess.run(
+        [shell, script, *arguments], cwd=TRAINING, capture_output=True, text=True,
+        env={**keep, "PATH": path, "STUDY_ROOT": str(sandbox), "PYTHON": sys.executable, **environment},
+    )  # fmt: skip
+
+
+def recorded(sandbox):
+    """What the launcher was given: (flags of accelerate launch, flags of main.py)."""
+    arguments = (sandbox / "arguments").read_text().splitlines()
+    at = arguments.index(str(TRAINING / "main.py"))
+    return pairs(arguments[1:at]), pairs(arguments[at + 1 :])
+
+
+def pairs(arguments):
+    found = {}
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--"):
+            following = arguments[position + 1 : position + 2]
+            found[argument] = None if not following or following[0].startswith("--") else following[0]
+    return found
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("script", "positional", "stage", "learning_rate"),
+    [
+        ("train_hh_pro_1b3.sh", ["4", "43"], "4", "2e-5"),
+        ("train_hh_pro_7b.sh", ["3", "43"], "3", "5e-6"),
+        ("train_hh_sft_1b3.sh", ["43"], "1", "2e-5"),
+        ("train_hh_sft_7b.sh", ["43"], "1", "5e-6"),
+    ],
+)
+def test_paper_settings(shell, sandbox, script, positional, stage, learning_rate):
+    model = "a model's folder"  # blanks and quotes survive
+    result = launch(shell, sandbox, script, model, "exp", "hh_train_len4_3", *positional, "--max_train_steps", "20")
+    assert result.returncode == 0, result.stderr
+    launcher, main = recorded(sandbox)
+    assert launcher["--num_processes"] == "8" and launcher["--mixed_precision"] == "bf16"
+    assert launcher["--zero_stage"] == "2" and launcher["--config_file"] == str(TRAINING / "ds_config.yaml")
+    assert main["--model_name_or_path"] == model and main["--index"] == "exp"
+    assert main["--train_file_path"] == str(sandbox / "data" / "hh_train_len4_3")
+    assert main["--training_stage_num"] == stage and main["--seed"] == "43"
+    assert main["--learning_rate"] == learning_rate
+    assert main["--max_train_steps"] == "20"
+    assert "--do_train" in main and "--do_validation" in main and "--dev_reward_model" not in main
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_machine_limits_come_from_the_environment(shell, sandbox):
+    result = launch(
+        shell, sandbox, "train_hh_pro_1b3.sh", "m", "exp", "hh_train_len4_3", "4", "42",
+        NUM_PROCESSES="14", BATCH_SIZE="3", MIXED_PRECISION="no", ZERO_STAGE="3", DEV_REWARD_MODEL="/my rm",
+        NUM_MACHINES="2", MACHINE_RANK="1", MAIN_PROCESS_IP="10.0.0.1", PORT="1234",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    launcher, main = recorded(sandbox)
+    assert launcher == {
+        "--config_file": str(TRAINING / "ds_config.yaml"), "--mixed_precision": "no", "--num_processes": "14",
+        "--num_machines": "2", "--machine_rank": "1", "--main_process_ip": "10.0.0.1",
+        "--main_process_port": "1234", "--zero_stage": "3",
+    }  # fmt: skip
+    assert main["--per_device_train_batch_size"] == "3" and main["--dev_reward_model"] == "/my rm"
+
+
+def test_without_deepspeed(sandbox):
+    result = launch("sh", sandbox, "train_hh_sft_1b3.sh", "m", "e", "hh_train_len4_3", "42", ZERO_STAGE="0")
+    assert result.returncode == 0, result.stderr
+    launcher, _ = recorded(sandbox)
+    assert launcher["--config_file"].endswith("eval_hh/dp_config.yaml") and "--zero_stage" not in launcher
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["m", "e", "hh_train_len4_3", "4"], {}, "usage: sh train_hh_pro_1b3.sh MODEL EXP DATA RANKING_LEN SEED"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "5"}, "NUM_PROCESSES 5 .* use 4 or 7"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "x"}, "NUM_PROCESSES x: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"ZERO_STAGE": "1"}, "ZERO_STAGE 1: expected 0, 2 or 3"),
+        (["m", "e", "nowhere", "4", "42"], {}, "data/nowhere/train.json: no such file"),
+        (["m", "e", "hh_train_len4_3", "5", "42"], {}, r"train.json:1: 4 responses \(expected at least 5\)"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_any_process_starts(shell, sandbox, arguments, environment, message):
+    result = launch(shell, sandbox, "train_hh_pro_1b3.sh", *arguments, **environment)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert re.search(message, result.stderr), result.stderr
+    assert not (sandbox / "arguments").exists()
