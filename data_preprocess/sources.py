@@ -4,6 +4,9 @@ Library. Every prompt comes out as the text a model reads (see dialogue.render_p
 computed on different sources compare.
 """
 
+import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from data_preprocess.records import check_row
 
 ROLES = {"user": PROMPTER, "human": PROMPTER, "prompter": PROMPTER, "assistant": ASSISTANT, "gpt": ASSISTANT}
 GUESSED_COLUMNS = ("prompt", "prefix")
+HUB = "https://huggingface.co"
+HUB_TIMEOUT = 10.0  # seconds
 
 
 def load_prompts(source: str, column: str | None = None, split: str = "train") -> list[str]:
@@ -98,6 +103,10 @@ def _data_set(source: str, split: str) -> Iterable[dict]:
     path = Path(source)
     if not path.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise InputError(f"{source}: no such file or folder")
+    if not path.exists() and not _hub_answers():
+        # Then only the local cache is asked; the hub client, which reads this when it is imported, would retry
+        # for half a minute.
+        os.environ["HF_HUB_OFFLINE"] = "1"
     import datasets
 
     saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
@@ -115,3 +124,15 @@ def _data_set(source: str, split: str) -> Iterable[dict]:
             raise InputError(f"{source}: no split {split} (--split: {', '.join(loaded)})")
         return loaded[split]
     return loaded
+
+
+def _hub_answers() -> bool:
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return False
+    try:
+        urllib.request.urlopen(os.environ.get("HF_ENDPOINT") or HUB, timeout=HUB_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return True  # an answer, if a refusal: load_dataset says which
+    except OSError:
+        return False
+    return True

@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -259,6 +263,21 @@ def test_entry_names_the_local_way_when_the_hub_is_out_of_reach(monkeypatch):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no such file or folder"):
         main(["./absent.jsonl"])
+
+
+def test_without_a_network_the_command_says_one_line_and_soon(tmp_path):
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
+    del environment["HF_HUB_OFFLINE"]
+    done = subprocess.run(
+        [sys.executable, "diversity.py", "someone/prompts"],
+        cwd=Path(diversity.__file__).parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=25,  # the hub client's own retries take longer
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: someone/prompts: ")
 
 
 def test_score_reaches_its_bound_where_no_ngram_repeats():
