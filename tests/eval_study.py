@@ -13,7 +13,7 @@ QUESTIONS = [
 ]
 
 
-def test_row(question: str, number: int) -> dict:
+def dialogue_row(question: str, number: int) -> dict:
     turns = [f"<|prompter|>{question} ({number})", "<|assistant|>"]
     if number % 2:
         turns = ["<|prompter|>Hello.", "<|assistant|>Hello! How can I help?", *turns]
@@ -39,7 +39,7 @@ def build_study(root: Path, model: Path, exp: str = "trial", stage: int = 2, n_r
     """Writes data/hh_test and a run whose best checkpoint is `model` (a folder) under `root`; returns the run."""
     for offset, name in enumerate(TEST_FILES):
         numbers = range(offset, offset + n_rows)
-        rows = [test_row(QUESTIONS[number % len(QUESTIONS)], number) for number in numbers]
+        rows = [dialogue_row(QUESTIONS[number % len(QUESTIONS)], number) for number in numbers]
         write_lines(root / "data" / "hh_test" / f"{name}.json", rows)
     run = root / "checkpoints" / f"index_{exp}" / f"stage_{stage}"
     run.mkdir(parents=True)

@@ -1,0 +1,91 @@
+import math
+import shutil
+
+import pytest
+from eval_study import TEST_FILES, build_study, read_lines, write_lines
+
+from data_preprocess.files import InputError
+from eval_hh import rewarding
+from eval_hh.reward_model import load_reward_model
+
+NAMES = ["--index", "trial", "--stage", "2"]
+TEXTS = ["Turn it off.", "", "They sing, and they sing, and then they sing again.", "I do not know.", "Amber."]
+
+
+@pytest.fixture
+def study(tmp_path, tiny_causal_lm_dir):
+    """A study whose generation step is done."""
+    build_study(tmp_path, tiny_causal_lm_dir("opt"))
+    for name in TEST_FILES:
+        rows = read_lines(tmp_path / "data" / "hh_test" / f"{name}.json")
+        made = [{**row, "infer": {"t": text}} for row, text in zip(rows, TEXTS, strict=True)]
+        write_lines(generated(tmp_path, name), made)
+    return tmp_path
+
+
+def generated(root, name):
+    cache = root / "eval_hh" / "inference_res" / "cache"
+    return cache / f"infer_generate_main_trial_2_best_checkpoint_{name}.json"
+
+
+def scored(root, name="harmless_base"):
+    return root / "eval_hh" / "inference_res" / f"infer_main_trial_2_best_checkpoint_{name}.json"
+
+
+def test_sigmoid():
+    assert rewarding.sigmoid(0.0) == 0.5
+    assert rewarding.sigmoid(math.log(3)) == pytest.approx(0.75)
+    assert rewarding.sigmoid(-math.log(3)) == pytest.approx(0.25)
+    assert rewarding.sigmoid(1000.0) == 1.0
+    assert rewarding.sigmoid(-1000.0) == 0.0
+
+
+def test_the_score_is_the_sigmoid_of_the_logit(study, tiny_reward_dir):
+    rewarding.main([*NAMES, "--reward_model", str(tiny_reward_dir), "--batch_size", "2"])
+    model = load_reward_model(tiny_reward_dir)
+    for name in TEST_FILES:
+        source, made = read_lines(generated(study, name)), read_lines(scored(study, name))
+        assert len({row["infer"]["score"] for row in made}) == 5
+        for before, after in zip(source, made, strict=True):
+            (logit,) = model.score([before["prefix"][0]], [before["infer"]["t"]])
+            score = after["infer"].pop("score")
+            assert score == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
+            assert after == before
+
+
+def test_a_scored_file_is_scored_again_only_for_other_texts_or_another_model(study, tiny_reward_dir, tmp_path):
+    flags = [*NAMES, "--test_files", "harmless_base", "--reward_model"]
+    rewarding.main([*flags, str(tiny_reward_dir)])
+    stamp = scored(study).stat().st_mtime_ns
+    rewarding.main([*flags, str(tiny_reward_dir)])
+    assert scored(study).stat().st_mtime_ns == stamp
+
+    other = shutil.copytree(tiny_reward_dir, tmp_path / "other")
+    rewarding.main([*flags, str(other)])
+    assert scored(study).stat().st_mtime_ns > stamp
+
+    before = read_lines(scored(study))
+    rows = read_lines(generated(study, "harmless_base"))
+    rows[2]["infer"]["t"] = "A new text."
+    write_lines(generated(study, "harmless_base"), rows)
+    rewarding.main([*flags, str(other)])
+    after = [row["infer"]["score"] for row in read_lines(scored(study))]
+    same = [new == pytest.approx(old["infer"]["score"], abs=1e-6) for new, old in zip(after, before, strict=True)]
+    assert same == [True, True, False, True, True]
+
+
+def test_what_is_missing_is_named(study, tiny_reward_dir):
+    generated(study, "helpful_base").unlink()
+    with pytest.raises(InputError, match="helpful_base.json: no such file.*python generation.py --index trial"):
+        rewarding.main([*NAMES, "--reward_model", str(tiny_reward_dir)])
+    with pytest.raises(InputError, match="nowhere/model: no such folder"):
+        rewarding.main([*NAMES, "--check", "--reward_model", "/nowhere/model"])
+
+
+def test_the_environment_names_the_reward_model(monkeypatch):
+    monkeypatch.delenv("TEST_REWARD_MODEL", raising=False)
+    assert rewarding.parse_args(NAMES).reward_model == "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"
+    monkeypatch.setenv("TEST_REWARD_MODEL", "/models/mine")
+    monkeypatch.setenv("BATCH_SIZE", "7")
+    config = rewarding.parse_args(NAMES)
+    assert (config.reward_model, config.batch_size) == ("/models/mine", 7)

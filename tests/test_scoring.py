@@ -1,0 +1,176 @@
+import json
+
+import numpy as np
+import pytest
+import sacrebleu
+from eval_study import TEST_FILES, build_study, read_lines, write_lines
+
+from data_preprocess.files import InputError
+from eval_hh import scoring
+from eval_hh.cells import load_cell, pooled
+
+NAMES = ["--index", "trial", "--stage", "2"]
+# scores x 100 whose means are easy to see: 10, 20, 30 and 60 over 5 rows each
+SCORES = dict(zip(TEST_FILES, (0.1, 0.2, 0.3, 0.6), strict=True))
+
+
+@pytest.fixture
+def study(tmp_path, tiny_causal_lm_dir):
+    """A study whose generation and rewarding are done, with known texts and scores."""
+    build_study(tmp_path, tiny_causal_lm_dir("opt"))
+    for name in TEST_FILES:
+        rows = read_lines(tmp_path / "data" / "hh_test" / f"{name}.json")
+        for number, row in enumerate(rows):
+            text = row["suffix"][0] if number == 0 else "Turn the water on."
+            row["infer"] = {"t": text, "score": SCORES[name] + 0.02 * (number - 2)}
+        write_lines(scored(tmp_path, name), rows)
+        note = {"fingerprint": "x", "settings": {"reward_model": {"name": "/models/tiny-rm"}}}
+        scored(tmp_path, name).with_name(scored(tmp_path, name).name + ".done.json").write_text(json.dumps(note))
+    return tmp_path
+
+
+def scored(root, name="harmless_base"):
+    return root / "eval_hh" / "inference_res" / f"infer_main_trial_2_best_checkpoint_{name}.json"
+
+
+def cell_of(root):
+    return load_cell(root / "eval_hh" / "results" / "trial_2.json")
+
+
+def test_the_rows_get_bleu_and_line_index(study):
+    before = read_lines(scored(study))
+    scoring.main(NAMES)
+    after = read_lines(scored(study))
+    for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        expected = sacrebleu.sentence_bleu(old["infer"]["t"], [old["suffix"][0]]).score
+        assert new == {**old, "infer": {**old["infer"], "bleu": expected}, "line_index": number}
+    assert after[0]["infer"]["bleu"] == pytest.approx(100)
+
+
+def test_scoring_twice_changes_nothing(study):
+    scoring.main(NAMES)
+    files = [scored(study, name) for name in TEST_FILES] + [study / "eval_hh" / "results" / "trial_2.json"]
+    first = [path.read_bytes() for path in files]
+    scoring.main(NAMES)
+    assert [path.read_bytes() for path in files] == first
+
+
+def test_the_cell_says_what_was_run(study):
+    record = {"400": {"2": {"#filtered_ngrams": 30, "#all_ngrams": 60, "#samples": 400, "diversity": 10.0}}}
+    (study / "data" / "record_hh_train.json").write_text(json.dumps(record))
+    scoring.main([*NAMES, "--profile", "toy"])
+    cell = cell_of(study)
+    saved = json.loads((study / "checkpoints/index_trial/stage_2/run.json").read_text())
+    expected = {
+        "profile": "toy", "algorithm": "PRO", "ranking_len": 3, "stage": 2, "num_prompts": 400, "seed": 43,
+        "exp": "trial", "data": "hh_train_len3_400", "selection": "random", "world": None,
+        "reward_source": "tiny-rm", "git": "abc", "versions": {"torch": "2"}, "config": saved["config"],
+    }  # fmt: skip
+    assert {key: cell[key] for key in expected} == expected
+    diversity = {"score": 10.0, "unique": 30, "total": 60, "samples": 400}
+    assert {key: cell["diversity"][key] for key in diversity} == diversity
+
+
+def test_the_cells_numbers(study):
+    scoring.main(NAMES)
+    cell = cell_of(study)
+    assert cell["diversity"] is None
+    entry = cell["files"]["helpful_base"]
+    assert entry["reward"] == pytest.approx([0.16, 0.18, 0.20, 0.22, 0.24])
+    assert entry["mean"]["reward"] == pytest.approx(0.2)
+    assert entry["bleu"][0] == pytest.approx(100) and entry["bleu"][1] < 80
+    assert len(set(entry["row_id"])) == 5
+    assert pooled(cell, "Helpful").mean() == pytest.approx((20 + 30 + 60) / 300)
+    assert pooled(cell, "Global").mean() == pytest.approx((10 + 20 + 30 + 60) / 400)
+
+
+def test_the_table(study, capsys):
+    scoring.main(NAMES)
+    lines = capsys.readouterr().out.splitlines()
+    shown = {line.split()[0]: line.split() for line in lines[2:8]}
+    assert list(shown) == ["Harmless", "helpful_base", "helpful_online", "helpful_rejection", "Helpful", "Global"]
+    assert [shown[name][1] for name in shown] == ["5", "5", "5", "5", "15", "20"]
+    means = [shown[name][2] for name in shown]
+    assert means == ["10.00", "20.00", "30.00", "60.00", "36.67", "30.00"]
+    rewards = 100 * np.array([0.06, 0.08, 0.10, 0.12, 0.14])
+    low, high = float(shown["Harmless"][3].strip("[,")), float(shown["Harmless"][4].strip("]"))
+    assert rewards.min() < low < 9 < 11 < high < rewards.max()
+
+
+def test_row_ids_tell_other_test_rows_apart(study):
+    scoring.main(NAMES)
+    first = cell_of(study)["files"]["harmless_base"]["row_id"]
+    rows = read_lines(scored(study))
+    rows[3]["prefix"] = [["<|prompter|>Another question", "<|assistant|>"]] * 2
+    write_lines(scored(study), rows)
+    scoring.main(NAMES)
+    second = cell_of(study)["files"]["harmless_base"]["row_id"]
+    assert [a == b for a, b in zip(first, second, strict=True)] == [True, True, True, False, True]
+
+
+def test_shape_of_a_training_set_without_a_published_name(study):
+    run = study / "checkpoints/index_trial/stage_2/run.json"
+    record = json.loads(run.read_text())
+    data = study / "data" / "my_rankings"
+    turns = ["<|prompter|>Hi", "<|assistant|>"]
+    row = {"prefix": [turns] * 4, "suffix": list("abcd"), "reward": [4, 3, 2, 1], "meta": {}}
+    write_lines(data / "train.json", [row] * 6)
+    record["config"]["train_file_path"] = str(data / "train.json")
+    run.write_text(json.dumps(record))
+    scoring.main(NAMES)
+    cell = cell_of(study)
+    assert (cell["data"], cell["ranking_len"], cell["num_prompts"]) == ("my_rankings", 4, 6)
+
+
+def test_sft_is_stage_one(study):
+    for name in TEST_FILES:
+        path = scored(study, name)
+        path.rename(path.with_name(path.name.replace("_2_best", "_1_best")))
+        note = path.with_name(path.name + ".done.json")
+        note.rename(note.with_name(note.name.replace("_2_best", "_1_best")))
+    (study / "checkpoints/index_trial/stage_2").rename(study / "checkpoints/index_trial/stage_1")
+    scoring.main(["--index", "trial", "--stage", "1"])
+    cell = load_cell(study / "eval_hh" / "results" / "trial_1.json")
+    assert (cell["algorithm"], cell["ranking_len"]) == ("SFT", 3)
+
+
+def test_the_embedded_world_is_scored_by_its_gold_reward(study, monkeypatch, capsys):
+    (study / "data" / "toy").mkdir()
+    (study / "data" / "toy" / "world.json").write_text(json.dumps({"hash": "w0", "config": {}}))
+    texts = []
+
+    class Gold:
+        def score(self, turns_list, suffixes):
+            texts.extend(suffixes)
+            return [0.75 if turns[-1] == "<|assistant|>" else 0.0 for turns in turns_list]
+
+    monkeypatch.setattr("data_preprocess.toy.GoldReward", Gold)
+    scoring.main(NAMES)
+    cell = cell_of(study)
+    assert (cell["world"], cell["reward_source"]) == ("w0", "gold")
+    assert cell["files"]["harmless_base"]["reward"] == [0.75] * 5
+    assert pooled(cell, "Global", "reward_model").mean() == pytest.approx(0.3)
+    assert texts[:2] == ["Turn the water off first. 0", "Turn the water on."]
+    header, harmless = capsys.readouterr().out.splitlines()[1:3]
+    assert header.split()[-1] == "reward_model"
+    assert harmless.split()[2] == "75.00" and harmless.split()[-1] == "10.00"
+
+
+def test_prompts_of_another_world_are_refused(study):
+    (study / "data" / "toy").mkdir()
+    (study / "data" / "toy" / "world.json").write_text(json.dumps({"hash": "w0", "config": {}}))
+    with pytest.raises(InputError, match="harmless_base.json: .*embedded world"):
+        scoring.main(NAMES)
+
+
+def test_what_is_missing_is_named(study):
+    scored(study, "helpful_online").unlink()
+    with pytest.raises(InputError, match="helpful_online.json: no such file.*python rewarding.py --index trial"):
+        scoring.main(NAMES)
+    assert not (study / "eval_hh" / "results").exists()
+
+
+def test_a_run_without_its_configuration(study):
+    (study / "checkpoints/index_trial/stage_2/run.json").unlink()
+    with pytest.raises(InputError, match="run.json: no such file"):
+        scoring.main(NAMES)
