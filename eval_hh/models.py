@@ -101,11 +101,17 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     """
     options = source_options(path, "tokenizer_config.json")
     from transformers import AutoTokenizer
+    from transformers.utils import logging
 
+    # transformers warns of a model type that it does not know, on which a tokenizer does not depend.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         return AutoTokenizer.from_pretrained(str(path), **options)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def load_causal_lm(path: str | Path, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":

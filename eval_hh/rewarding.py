@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import InputError, read_jsonl, run
+from data_preprocess.files import InputError, run
 from eval_hh.cells import TEST_FILES
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ def score_files(jobs: "list[Job]", config: Config, state: "PartialState") -> Non
     from eval_hh.decoding import plan_batches
     from eval_hh.models import weights_dtype
     from eval_hh.reward_model import load_reward_model
-    from eval_hh.sharding import run_job
+    from eval_hh.sharding import read_results, run_job
 
     model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
     for job in jobs:
-        rows = [row for _, row in read_jsonl(job.source)]
+        rows = read_results(job.source, "t")
         dialogues = [model.encode(row["prefix"][0], row["infer"]["t"]) for row in rows]
         batches = plan_batches([len(ids) for ids in dialogues], config.batch_size)
 

@@ -124,8 +124,9 @@ def recorded_diversity(folder: str, num_prompts: int) -> dict | None:
 def score_file(path: Path, reward_source: str) -> dict:
     """Adds infer.bleu and line_index to a scored file and returns the cell's entry for it."""
     from eval_hh.metrics import sentence_bleu
+    from eval_hh.sharding import read_results
 
-    rows = [row for _, row in read_jsonl(path)]
+    rows = read_results(path, "t", "score")
     texts = [row["infer"]["t"] for row in rows]
     bleu = sentence_bleu(texts, [row["suffix"][0] for row in rows])
     for index, row in enumerate(rows):

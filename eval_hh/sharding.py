@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from data_preprocess.files import Parts, fingerprint, read_json, study_root, write_json, write_jsonl
+from data_preprocess.files import (
+    InputError,
+    Parts,
+    fingerprint,
+    read_json,
+    read_jsonl,
+    study_root,
+    write_json,
+    write_jsonl,
+)
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -130,6 +139,17 @@ def run_job(
         # First the output, then its note, then the parts go: a kill in between costs a merge, not the work.
         write_json(done_note(job.output), {"fingerprint": mark, "settings": job.settings}, indent=4)
         parts.remove()
+
+
+def read_results(path: Path, *keys: str) -> list[dict]:
+    """The rows of an earlier step's output; InputError naming file and line where infer[key] is missing."""
+    rows = []
+    for number, row in read_jsonl(path):
+        missing = [key for key in keys if key not in row.get("infer", {})]
+        if missing:
+            raise InputError(f"{path}:{number}: infer.{missing[0]} is missing (expected what the step before writes)")
+        rows.append(row)
+    return rows
 
 
 def _with_value(row: dict, key: str, value: Any) -> dict:

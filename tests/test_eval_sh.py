@@ -14,73 +14,81 @@ SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 
 
 @pytest.fixture
-def fake_python(tmp_path):
-    """Writes its arguments to calls.txt; fails with the status in $FAIL_STATUS where an argument is $FAIL_AT."""
-    path = tmp_path / "python"
-    path.write_text(
-        "#!/bin/sh\n"
-        f'echo "$*" >> {tmp_path}/calls.txt\n'
-        'for word in "$@"; do [ "$word" = "${FAIL_AT:-}" ] && exit "$FAIL_STATUS"; done\n'
-        "exit 0\n"
-    )
-    path.chmod(0o755)
-    return path
+def fakes(tmp_path):
+    """A python and an accelerate that write their arguments to calls.txt.
+
+    They fail with the status in $FAIL_STATUS where an argument is the entry $FAIL_AT.
+    """
+    for name in ("python", "accelerate"):
+        path = tmp_path / name
+        path.write_text(
+            "#!/bin/sh\n"
+            f'echo "{name} $*" >> {tmp_path}/calls.txt\n'
+            'for word in "$@"; do [ "${word##*/}" = "${FAIL_AT:-}" ] && exit "$FAIL_STATUS"; done\n'
+            "exit 0\n"
+        )
+        path.chmod(0o755)
+    return tmp_path
 
 
-def evaluate(shell, python, *words, **environment):
+def evaluate(shell, *words, cwd=FOLDER, fakes=None, **environment):
     kept = {key: value for key, value in os.environ.items() if key not in ("BATCH_SIZE", "MIXED_PRECISION", "PORT")}
-    return subprocess.run(
-        [shell, "eval.sh", *words],
-        cwd=FOLDER,
-        env=kept | {"PYTHON": str(python)} | environment,
-        capture_output=True,
-        text=True,
-    )
+    if fakes:
+        kept |= {"PYTHON": f"{fakes}/python", "PATH": f"{fakes}:{kept['PATH']}"}
+    else:
+        kept |= {"PYTHON": sys.executable, "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"}
+    command = [shell, os.path.relpath(FOLDER / "eval.sh", cwd), *words]
+    return subprocess.run(command, cwd=cwd, env=kept | environment, capture_output=True, text=True)
 
 
-def calls(python):
-    return (python.parent / "calls.txt").read_text().splitlines()
+def calls(fakes):
+    text = (fakes / "calls.txt").read_text()
+    return text.replace(f"{FOLDER}/", "").splitlines()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_one_process_runs_the_entries_directly(shell, fake_python):
-    done = evaluate(shell, fake_python, "my exp", "4", NUM_PROCESSES="1")
+def test_one_process_runs_the_entries_directly(shell, fakes):
+    done = evaluate(shell, "my exp", "4", fakes=fakes, NUM_PROCESSES="1")
     assert (done.returncode, done.stderr) == (0, "")
-    assert calls(fake_python) == [
-        "generation.py --check --index my exp --stage 4",
-        "rewarding.py --check --index my exp --stage 4",
-        "generation.py --index my exp --stage 4",
-        "rewarding.py --index my exp --stage 4",
-        "scoring.py --index my exp --stage 4",
+    assert calls(fakes) == [
+        "python generation.py --check --index my exp --stage 4",
+        "python rewarding.py --check --index my exp --stage 4",
+        "python generation.py --index my exp --stage 4",
+        "python rewarding.py --index my exp --stage 4",
+        "python scoring.py --index my exp --stage 4",
     ]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_eight_processes_are_the_default(shell, fake_python):
-    done = evaluate(shell, fake_python, "trial", "1", "--max_new_tokens", "9", MIXED_PRECISION="fp16", PORT="4000")
+def test_eight_processes_are_the_default(shell, fakes):
+    flags = ["--max_new_tokens", "9"]
+    done = evaluate(shell, "trial", "1", *flags, fakes=fakes, MIXED_PRECISION="fp16", PORT="4000")
     assert done.returncode == 0
-    launch = "-m accelerate.commands.launch --config_file dp_config.yaml --num_processes 8 --main_process_port 4000"
+    launch = "accelerate launch --config_file dp_config.yaml --num_processes 8 --main_process_port 4000"
     names = "--index trial --stage 1 --mixed_precision fp16"
-    assert calls(fake_python)[2:] == [
+    assert calls(fakes)[2:] == [
         f"{launch} generation.py {names} --max_new_tokens 9",
         f"{launch} rewarding.py {names}",
-        "scoring.py --index trial --stage 1",
+        "python scoring.py --index trial --stage 1",
     ]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("step", ["generation.py", "rewarding.py", "scoring.py"])
-def test_the_first_failure_ends_it_with_its_status(shell, step, fake_python):
-    done = evaluate(shell, fake_python, "trial", "2", NUM_PROCESSES="1", FAIL_AT=step, FAIL_STATUS="3")
+def test_the_first_failure_ends_it_with_its_status(shell, step, processes, fakes):
+    done = evaluate(shell, "trial", "2", fakes=fakes, NUM_PROCESSES=processes, FAIL_AT=step, FAIL_STATUS="3")
     assert done.returncode == 3
-    assert calls(fake_python)[-1].startswith(step)
+    assert step in calls(fakes)[-1]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_usage(shell, fake_python):
-    done = evaluate(shell, fake_python, "trial")
+def test_wrong_words_start_nothing(shell, fakes):
+    done = evaluate(shell, "trial", fakes=fakes)
     assert done.returncode == 2 and "usage: sh eval.sh EXP RANKING_LEN" in done.stderr
-    assert not (fake_python.parent / "calls.txt").exists()
+    done = evaluate(shell, "trial", "2", fakes=fakes, NUM_PROCESSES="two")
+    assert done.returncode == 2 and "NUM_PROCESSES two: expected a whole number" in done.stderr
+    assert not (fakes / "calls.txt").exists()
 
 
 def test_the_scripts_help_is_quick_and_imports_no_torch():
@@ -97,10 +105,17 @@ def test_the_scripts_help_is_quick_and_imports_no_torch():
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path):
-    done = evaluate("sh", sys.executable, "nothing", "2", STUDY_ROOT=str(tmp_path))
+    done = evaluate("sh", "nothing", "2", STUDY_ROOT=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
     assert "index_nothing/stage_2/best_checkpoint: no such checkpoint" in done.stderr
+
+
+def test_relative_paths_are_those_of_the_callers_folder(tmp_path):
+    """From the repository's root, with a relative STUDY_ROOT and reward model."""
+    where = os.path.relpath(tmp_path, FOLDER.parent)
+    done = evaluate("sh", "nothing", "2", cwd=FOLDER.parent, STUDY_ROOT=where)
+    assert f"error: {tmp_path}/checkpoints/index_nothing" in done.stderr
 
 
 @pytest.mark.slow
@@ -108,7 +123,7 @@ def test_a_missing_checkpoint_is_one_line(tmp_path):
 def test_the_documented_command_makes_the_result_file(processes, tmp_path, tiny_causal_lm_dir, tiny_reward_dir):
     build_study(tmp_path, tiny_causal_lm_dir("opt"))
     done = evaluate(
-        "sh", sys.executable, "trial", "2", "--max_new_tokens", "8",
+        "sh", "trial", "2", "--max_new_tokens", "8",
         NUM_PROCESSES=processes, PORT="29711", STUDY_ROOT=str(tmp_path), OMP_NUM_THREADS="1",
         TEST_REWARD_MODEL=str(tiny_reward_dir), BATCH_SIZE="2",
     )  # fmt: skip

@@ -170,6 +170,14 @@ def test_what_is_missing_is_named(study):
     assert not (study / "eval_hh" / "results").exists()
 
 
+def test_a_row_without_a_score_is_named(study):
+    rows = read_lines(scored(study))
+    del rows[2]["infer"]["score"]
+    write_lines(scored(study), rows)
+    with pytest.raises(InputError, match=r"harmless_base.json:3: infer.score is missing"):
+        scoring.main(NAMES)
+
+
 def test_a_run_without_its_configuration(study):
     (study / "checkpoints/index_trial/stage_2/run.json").unlink()
     with pytest.raises(InputError, match="run.json: no such file"):
