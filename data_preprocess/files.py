@@ -15,7 +15,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,24 +64,63 @@ def study_root() -> Path:
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path` that takes its name if the block ends well; else nothing is left.
 
-    Makes parent folders. Text is UTF-8 with "\\n" line ends. An OSError without a file name (a full disk) is
+    Makes parent folders. Text is UTF-8 with "\n" line ends. An OSError without a file name (a full disk) is
     given the target's.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _temporary_file(path, mode) as file:
+        yield file
+    _rename([path])
+
+
+def write_files(outputs: dict[Path, Iterable[str]]) -> None:
+    """Writes several text files from pieces of text; none takes its name before every one is complete."""
+    complete: list[Path] = []
+    try:
+        for path, pieces in outputs.items():
+            with _temporary_file(path, "w") as file:
+                file.writelines(pieces)
+            complete.append(path)
+    except BaseException:
+        for path in complete:
+            _temporary(path).unlink(missing_ok=True)
+        raise
+    _rename(complete)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
+    """Opens the temporary file of `path`: on disk in full when the block ends well, else gone."""
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def _rename(paths: list[Path]) -> None:
+    """Gives complete temporary files their names; where one cannot have it, those not yet renamed go."""
+    for index, path in enumerate(paths):
+        try:
+            os.replace(_temporary(path), path)
+        except BaseException as error:
+            for rest in paths[index:]:
+                _temporary(rest).unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
 
 
 def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:
@@ -90,18 +129,14 @@ def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:
         file.write(json.dumps(obj, ensure_ascii=False, indent=indent) + "\n")
 
 
+def json_lines(rows: Iterable[dict]) -> Iterator[str]:
+    """One line of JSON per row, as every file of rows here is written."""
+    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
     """Writes one JSON object per line, atomically."""
-    write_jsonl_files({Path(path): rows})
-
-
-def write_jsonl_files(outputs: dict[Path, Iterable[dict]]) -> None:
-    """Writes several JSONL files; they take their names only when every one is complete."""
-    with ExitStack() as files:
-        for path, rows in outputs.items():
-            file = files.enter_context(atomic_write(path))
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_files({Path(path): json_lines(rows)})
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.dialogue import ParsedPair, explain_pair
-from data_preprocess.files import InputError, read_jsonl, run, study_root, write_jsonl_files
+from data_preprocess.files import InputError, json_lines, read_jsonl, run, study_root, write_files
 
 # Raw folder -> name of the test file made from it.
 SOURCES = {
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         outputs[data / "hh_test" / f"{SOURCES[source]}.json"] = rows[: args.max_rows]
         if args.max_rows and args.max_rows < len(rows):
             print(f"{source}: the first {args.max_rows} of {len(rows)} test rows are kept (--max_rows)")
-    write_jsonl_files(outputs)
+    write_files({path: json_lines(rows) for path, rows in outputs.items()})
     for path, rows in outputs.items():
         print(f"{path}: {len(rows)} rows")
 

@@ -9,6 +9,7 @@ can be.
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,7 +21,7 @@ from data_preprocess.diversity import (
     diversity_curve,
     encode_prompts,
 )
-from data_preprocess.files import InputError, atomic_write, read_json, run, study_root, write_jsonl_files
+from data_preprocess.files import InputError, json_lines, read_json, run, study_root, write_files
 from data_preprocess.ranking import nested_subsets
 from data_preprocess.records import read_rankings
 
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     from eval_hh.models import load_tokenizer
 
     tokenizer = load_tokenizer(args.tokenizer or default_tokenizer())
-    outputs: dict[Path, list[dict]] = {}
+    outputs: dict[Path, Iterable[str]] = {}
     summary, measured, curve = [], None, {}
     for ranking_len, rows in by_len.items():
         subsets = nested_subsets(rows, args.sizes, SEED)
@@ -50,12 +51,10 @@ def main(argv: list[str] | None = None) -> None:
             measured, curve = prompts, diversity_curve(encode_prompts(tokenizer, prompts), args.sizes, NGRAM)
         for size, subset in subsets.items():
             path = data / f"hh_train_len{ranking_len}_{size}" / "train.json"
-            outputs[path] = subset
+            outputs[path] = json_lines(subset)
             record[str(size)] = {str(NGRAM): record_entry(curve[size])}
             summary.append(f"{path}: {size} rows, diversity {curve[size].score:.4f}")
-    with atomic_write(record_path) as file:
-        file.write(json.dumps(record, indent=4) + "\n")
-        write_jsonl_files(outputs)
+    write_files({**outputs, record_path: [json.dumps(record, indent=4) + "\n"]})
     print("\n".join(summary))
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.files import run, study_root, write_jsonl_files
+from data_preprocess.files import json_lines, run, study_root, write_files
 from data_preprocess.ranking import cut_ranking
 from data_preprocess.records import read_rankings
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     source = folder / f"hh_train_len{FULL_LEN}" / "train.json"
     by_len = split_rankings(read_rankings(source, FULL_LEN))
     outputs = {folder / f"hh_train_len{length}" / "train.json": rows for length, rows in by_len.items()}
-    write_jsonl_files(outputs)
+    write_files({path: json_lines(rows) for path, rows in outputs.items()})
     for path, rows in outputs.items():
         print(f"{path}: {len(rows)} rows")
 

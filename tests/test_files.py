@@ -19,12 +19,13 @@ from data_preprocess.files import (
     Parts,
     atomic_write,
     fingerprint,
+    json_lines,
     read_json,
     read_jsonl,
     run,
+    write_files,
     write_json,
     write_jsonl,
-    write_jsonl_files,
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -73,12 +74,22 @@ def test_several_files_appear_all_or_none(tmp_path):
         yield {"a": 1}
         raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        write_jsonl_files({tmp_path / "one": [{"a": 1}], tmp_path / "two": rows()})
-    assert os.listdir(tmp_path) == []
-    write_jsonl_files({tmp_path / "one": [{"a": 1}], tmp_path / "two": [{"b": "é\u2028"}]})
-    assert (tmp_path / "one").read_bytes() == b'{"a": 1}\n'
-    assert (tmp_path / "two").read_bytes() == '{"b": "é\u2028"}\n'.encode()
+    one, two = tmp_path / "one", tmp_path / "two"
+    for first, second in ((json_lines([{"a": 1}]), json_lines(rows())), (json_lines(rows()), ["x"])):
+        with pytest.raises(RuntimeError):
+            write_files({one: first, two: second})
+        assert os.listdir(tmp_path) == []
+    write_files({one: json_lines([{"a": 1}]), two: json_lines([{"b": "é\u2028"}])})
+    assert one.read_bytes() == b'{"a": 1}\n'
+    assert two.read_bytes() == '{"b": "é\u2028"}\n'.encode()
+
+
+def test_a_name_that_cannot_be_taken_is_named_and_no_temporary_file_stays(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError) as caught:
+        write_files({tmp_path / "folder": ["x"], tmp_path / "two": ["y"]})
+    assert caught.value.filename == str(tmp_path / "folder")
+    assert os.listdir(tmp_path) == ["folder"]
 
 
 def test_jsonl_round_trip_keeps_lines_numbers_and_unicode(tmp_path):

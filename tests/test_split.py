@@ -113,3 +113,30 @@ def test_the_command_from_its_own_folder(tmp_path):
     install(tmp_path)
     subprocess.run(command, cwd=folder, env=environment, check=True)
     assert len(read_rows(tmp_path / "data" / "original" / "hh_train_len2")) == 4
+
+
+def limit_file_size():
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+@pytest.mark.parametrize("trouble", ["full disk", "blocked folder"])
+def test_when_it_cannot_write_it_says_so_and_leaves_nothing(tmp_path, trouble):
+    """A limit on file sizes stands for a full disk: len3 takes more than 1000 bytes."""
+    original = install(tmp_path).parents[1]
+    if trouble == "blocked folder":
+        (original / "hh_train_len2").write_text("a file where a folder should be")
+    done = subprocess.run(
+        [sys.executable, "split.py"],
+        cwd=REPOSITORY / "data_preprocess",
+        env={**os.environ, "STUDY_ROOT": str(tmp_path)},
+        preexec_fn=limit_file_size if trouble == "full disk" else None,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    named = "hh_train_len3/train.json" if trouble == "full disk" else "hh_train_len2"
+    assert done.stderr.startswith(f"error: {original / named}") and done.stderr.count("\n") == 1
+    left = [path.name for path in original.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(["train.json"] + ["hh_train_len2"] * (trouble == "blocked folder"))
