@@ -164,13 +164,13 @@ def without_dropout(study):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dropout": 0.0}))
 
 
-def launch(study, exp, zero_stage, *more, processes=2):
+def launch(study, exp, zero_stage, *more, processes=2, precision="no"):
     """`accelerate launch` through the launch body, on the CPU."""
     flags = arguments(study, exp, *more)
     keep = [flag for flag in flags if flag != "--do_train"]
     command = ["sh", REPOSITORY / "training" / "launch.sh", study / "model", exp, "hh_train_len4_20", "4", "42"]
     run([*command, *keep], study, NUM_PROCESSES=str(processes), ZERO_STAGE=str(zero_stage), BATCH_SIZE="8",
-        MIXED_PRECISION="no", DEV_REWARD_MODEL=str(study / "reward_model"), PORT=str(29600 + zero_stage),
+        MIXED_PRECISION=precision, DEV_REWARD_MODEL=str(study / "reward_model"), PORT=str(29600 + zero_stage),
         PYTHON=sys.executable)  # fmt: skip
 
 
@@ -209,6 +209,18 @@ def test_deepspeed_changes_nothing(study, zero_stage):
     launch(study, "halted", zero_stage)
     assert weights(study, "halted") == weights(study, "zero")
     assert metrics(study, "halted") == metrics(study, "zero")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_bf16_follows_float32(study, zero_stage):
+    """The launchers' default precision, on one process: the losses of float32 to what bf16 can hold."""
+    without_dropout(study)
+    run([sys.executable, MAIN, *arguments(study, "float32", "--learning_rate", "1e-3")], study)
+    launch(study, "bf16", zero_stage, "--learning_rate", "1e-3", processes=1, precision="bf16")
+    for row, expected in zip(metrics(study, "bf16"), metrics(study, "float32"), strict=True):
+        assert [row[name] for name in LOSSES] == pytest.approx([expected[name] for name in LOSSES], rel=0.03)
+        assert row["loss"] != expected["loss"]  # it was bf16
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration, broadcast_object_list
 from tqdm import tqdm
+from transformers.integrations import unset_hf_deepspeed_config
 
 from data_preprocess.files import InputError, write_jsonl
 from data_preprocess.records import Record, load_records
@@ -63,6 +64,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        # Under ZeRO-3 transformers would else load every model in shards, the ones that validation reads too.
+        unset_hf_deepspeed_config()
         settings = accelerator.state.deepspeed_plugin.deepspeed_config
         settings["train_micro_batch_size_per_gpu"] = size
         settings["gradient_accumulation_steps"] = passes
@@ -89,7 +92,9 @@ class Trainer:
         if config.do_validation:  # loaded before the first step: a bad path must not cost 500 steps
             self.dev_records = load_records(config.dev_file, training=False)
             self.reward_model = load_reward_model(config.dev_reward_model)
-        lm = load_causal_lm(config.model_name_or_path)
+        # DeepSpeed makes its float32 master weights from the module's bf16 ones: loading float32 would gain nothing.
+        halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
+        lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
         check_positions(lm, config)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})

@@ -1,0 +1,28 @@
+"""reproduce.py on a world and a grid so small that a test can run it several times: `python tiny_study.py FLAGS`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import reproduce
+from data_preprocess.toy import WorldConfig
+
+WORLD = WorldConfig(train_rows=24, dev_rows=8, test_rows=12, reward_rows=40, reward_heldout_rows=20, corpus_lines=200)
+SMALL = ("--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_steps", "4")
+PROFILE = replace(
+    reproduce.TOY,
+    sizes=(8, 12, 16, 24),
+    ranking_lens=(2, 3, 4),
+    algorithms=("PRO",),
+    pretrain=SMALL,
+    train_reward=SMALL,
+    train=(*reproduce.TOY.train, "--max_train_steps", "4", "--checkpointing_step", "2"),
+    max_new_tokens=6,
+    world=WORLD,
+)
+
+if __name__ == "__main__":
+    reproduce.PROFILES["toy"] = PROFILE
+    reproduce.run(lambda: reproduce.main(["--profile", "toy", *sys.argv[1:]]))
