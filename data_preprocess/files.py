@@ -1,8 +1,8 @@
 """Reading and writing files: whole or not at all, and with errors that name the file and the line.
 
 Library. Holds the error that a user can cause (InputError), the frame of every entry (run), the place of all
-output (study_root), atomic writers, checked readers, the part files of resumable work (Parts), and what a
-result file says about its making (git_hash, versions).
+output (study_root), atomic writers, checked readers, and what a result file says about its making (fingerprint,
+git_hash, versions).
 """
 
 import gzip
@@ -222,86 +222,6 @@ def fingerprint(settings: dict, *inputs: str | Path) -> str:
                 inner.update(block)
             digest.update(inner.digest())
     return digest.hexdigest()
-
-
-class Parts:
-    """Append-only part files of resumable work on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
-
-    A part opens with its work's fingerprint, so rows made from other inputs or settings are never mixed in.
-    Rows are {"index": i, ...}. A line that a kill cut short is ignored and cut off before the next append.
-    """
-
-    def __init__(self, output: str | Path, fingerprint: str, rank: int = 0):
-        self.output = Path(output)
-        self.fingerprint = fingerprint
-        self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
-        self._length: int | None = None  # bytes of whole lines in this rank's part, once known
-
-    def done(self) -> dict[int, dict]:
-        """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
-        rows: dict[int, dict] = {}
-        for path in self._all():
-            for row in self._read(path)[0]:
-                rows[row["index"]] = row
-        return rows
-
-    def append(self, rows: list[dict]) -> None:
-        """Adds a finished batch to this rank's part; it is with the operating system when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._length is None:
-            self._length = self._read(self.path)[1] if self.path.exists() else 0
-        lines = [] if self._length else [json.dumps({"fingerprint": self.fingerprint})]
-        lines += [json.dumps(row, ensure_ascii=False) for row in rows]
-        data = "".join(line + "\n" for line in lines).encode("utf-8")
-        try:
-            with open(self.path, "r+b" if self.path.exists() else "wb") as file:
-                file.truncate(self._length)
-                file.seek(self._length)
-                file.write(data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
-        self._length += len(data)
-
-    def merge(self, n_rows: int) -> list[dict]:
-        """Rows 0 to n_rows-1 in order, once every rank has finished; RuntimeError where one is missing."""
-        rows = self.done()
-        missing = [index for index in range(n_rows) if index not in rows]
-        if missing:
-            found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
-            raise RuntimeError(f"{self.output}: {found}")
-        return [rows[index] for index in range(n_rows)]
-
-    def remove(self) -> None:
-        """Deletes the parts of all ranks, those of other settings too."""
-        self._length = None
-        for path in self._all():
-            path.unlink(missing_ok=True)
-
-    def _all(self) -> list[Path]:
-        prefix = f"{self.output.name}.part-"
-        if not self.output.parent.is_dir():
-            return []
-        names = sorted(path.name for path in self.output.parent.iterdir())
-        return [self.output.with_name(n) for n in names if n.startswith(prefix) and n.endswith(".jsonl")]
-
-    def _read(self, path: Path) -> tuple[list[dict], int]:
-        """(rows, number of bytes up to the end of the last whole line); nothing where the header differs."""
-        rows: list[dict] = []
-        length = 0
-        with open(path, "rb") as file:
-            for line in file:
-                try:
-                    row = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    row = None
-                if row is None:
-                    break
-                if length == 0 and row != {"fingerprint": self.fingerprint}:
-                    break
-                if length:
-                    rows.append(row)
-                length += len(line)
-        return rows, length
 
 
 def git_hash() -> str | None:

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from data_preprocess.files import (
     InputError,
-    Parts,
     fingerprint,
     read_json,
     read_jsonl,
@@ -24,6 +23,7 @@ from data_preprocess.files import (
     write_json,
     write_jsonl,
 )
+from data_preprocess.parts import Parts
 
 if TYPE_CHECKING:
     from accelerate import PartialState
