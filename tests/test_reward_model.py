@@ -191,6 +191,23 @@ def test_a_chat_template_is_used_where_there_is_one(tiny_reward_dir, tmp_path):
     assert model.score(TURNS, REPLIES) == pytest.approx(classifier_by_hand(folder, encode), abs=1e-5)
 
 
+def test_padding_that_is_missing_is_no_token_of_the_texts(tiny_reward_dir, tmp_path):
+    """The texts end in id 0: padded with it, a model without a pad token would be read one token too early."""
+    folder = shutil.copytree(tiny_reward_dir, tmp_path / "model")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}<s>"
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": None}))
+    model = load_reward_model(folder)
+    assert model.encode(TURNS[0], "x")[-1] == 0
+
+    def encode(turns, reply):
+        return model.encode(turns, reply)
+
+    assert model.score(TURNS, REPLIES) == pytest.approx(classifier_by_hand(folder, encode), abs=1e-5)
+
+
 def test_an_encoder_model_with_one_label(tmp_path, byte_tokenizer):
     """BERT attends both ways and has 64 positions: padding must be masked and the dialogue cut to what fits."""
     from transformers import BertConfig, BertForSequenceClassification
