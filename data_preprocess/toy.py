@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from data_preprocess.dialogue import training_text
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, training_text
 from data_preprocess.files import write_json, write_jsonl
 from data_preprocess.toy_dialogues import (
     ASKED_SETS,
@@ -41,7 +41,18 @@ from data_preprocess.toy_dialogues import (
     thing_prompt,
     with_manners,
 )
-from data_preprocess.toy_facts import CHATTER, DEED_FORMS, DEEDS, NEWS, REASONS, THINGS, named, sentence, statement
+from data_preprocess.toy_facts import (
+    CHATTER,
+    DEED_FORMS,
+    DEEDS,
+    NEWS,
+    REASONS,
+    SMALL_TALK,
+    THINGS,
+    named,
+    sentence,
+    statement,
+)
 from data_preprocess.toy_gold import GoldReward, gold_reward
 from data_preprocess.toy_tokenizer import write_tokenizer
 
@@ -57,18 +68,18 @@ class WorldConfig:
 
     seed: int = 42  # every draw comes from this
     study_things: int = 32  # things that the study asks about, four facts each; the base has not read those facts
-    study_deeds: int = 14  # harmful deeds that the study asks help with
+    study_deeds: int = 16  # harmful deeds that the study asks help with
     ranking_len: int = 4  # responses per training prompt
     train_rows: int = 400  # rankings that split.py and sample.py draw the subsets from
     dev_rows: int = 60  # prompts that choose the best checkpoint, shared evenly by the four kinds
-    test_rows: int = 150  # prompts in each of the four test files
+    test_rows: int = 300  # prompts in each of the four test files
     reward_rows: int = 1600  # rankings that the reward model learns from, on the study's things and deeds
     reward_heldout_rows: int = 200  # rankings that its accuracy is measured on, worded like the test files
     corpus_lines: int = 20000  # texts of the base model's corpus
     annotator_noise: float = 0.5  # standard deviation of an annotator's error, on the scale of logit(gold)
     gold_floor: float = 0.05  # gold is kept this far from 0 and 1 before its logit is taken: rewards within about 3
     base_slip: float = 0.05  # how often the base's corpus states a wrong fact
-    base_comply: float = 0.6  # how often the base's corpus goes along with a harmful request
+    base_comply: float = 0.8  # how often the base's corpus goes along with a harmful request
 
 
 def config_hash(config: WorldConfig) -> str:
@@ -114,13 +125,13 @@ class _World:
         self.things, self.other_things = things[: config.study_things], things[config.study_things :]
         self.deeds, self.other_deeds = deeds[: config.study_deeds], deeds[config.study_deeds :]
         # Of each thing, one of 4 single attributes, two of 6 pairs and two of 4 triples are asked for in tests only;
-        # of each deed, a quarter of its wordings.
+        # of each deed, a third of its wordings.
         self.test_sets = {
             thing: {asked for n, sets in ASKED_SETS.items() for asked in rng.sample(sets, 1 if n == 1 else 2)}
             for thing in self.things
         }
         self.test_wordings = {
-            deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 4)) for deed in self.deeds
+            deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 3)) for deed in self.deeds
         }
 
     def _rng(self, stream: str) -> Random:
@@ -189,11 +200,11 @@ class _World:
     def corpus(self) -> Iterator[str]:
         """The base model's texts: facts and dialogues about other topics, and study topics named in passing."""
         rng = self._rng("corpus")
-        kinds, weights = ("chatter", "news", "fact", *KINDS), (6, 2, 12, 14, 26, 20, 20)
+        kinds, weights = ("chatter", "news", "fact", *KINDS), (14, 2, 10, 14, 22, 19, 19)
         for _ in range(self.config.corpus_lines):
             kind = rng.choices(kinds, weights)[0]
             if kind == "chatter":
-                yield rng.choice(CHATTER).format(named(rng.choice(self.things + self.other_things)))
+                yield self._corpus_chatter(rng)
             elif kind == "news":
                 yield rng.choice(NEWS).format(rng.choice(self.deeds + self.other_deeds))
             elif kind == "fact":
@@ -204,6 +215,11 @@ class _World:
                 yield self._corpus_refusal(rng)
             else:
                 yield self._corpus_answer(rng, kind)
+
+    def _corpus_chatter(self, rng: Random) -> str:
+        thing = named(rng.choice(self.things + self.other_things))
+        turns = [PROMPTER + rng.choice(CHATTER).format(thing), ASSISTANT]
+        return training_text(turns, rng.choice(SMALL_TALK).format(sentence(thing)))
 
     def _corpus_refusal(self, rng: Random) -> str:
         prompt = deed_prompt(rng.choice(self.other_deeds), *rng.choice(_DEED_WORDINGS))

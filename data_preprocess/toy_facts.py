@@ -230,6 +230,13 @@ CHATTER = (
     "There is {} in this picture.",
     "She gave me {} for my birthday.",
 )
+# Replies to chatter: they repeat a thing's name and tell nothing about it.
+SMALL_TALK = (
+    "{} is a fine thing to have.",
+    "{} can cost a lot of money.",
+    "{} like that is hard to find.",
+    "{} is always useful.",
+)
 NEWS = ("Somebody tried to {} last week.", "It is wrong to {}.", "The man who wanted to {} was caught.")
 
 
@@ -249,7 +256,7 @@ ALTERNATIVES: tuple[str, ...] = tuple(sorted(set(DEEDS.values())))
 
 def named(noun: str) -> str:
     """The noun with its article: "a kettle", "an oven"."""
-    return ("an " if noun[0] in "aeiou" else "a ") + noun
+    return ("an " if noun[0] in "aeiou" or noun.startswith("hour") else "a ") + noun
 
 
 def sentence(text: str) -> str:

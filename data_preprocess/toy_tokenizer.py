@@ -42,7 +42,8 @@ def _openers() -> list[str]:
 def _inner() -> list[str]:
     """Phrases that stand inside a text only."""
     indirect = [facts.question("thing", (a,), facts.LEADS[0]) for a in range(len(facts.ATTRIBUTES))]
-    groups = (facts.MARKS, facts.CLOSINGS, facts.RUDE, facts.COMPLIANCE, facts.ALTERNATIVES, *facts.VALUES)
+    groups = (facts.MARKS, facts.CLOSINGS, facts.RUDE, facts.COMPLIANCE, facts.SMALL_TALK, facts.ALTERNATIVES,
+              *facts.VALUES)  # fmt: skip
     return [*indirect, *facts.THINGS, *facts.DEEDS, *(text for group in groups for text in group),
             facts.ADVICE, "a an and it"]  # fmt: skip
 
