@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MAX_TOKENS = 512  # tokens of a prompt that count, BOS included
 DEFAULT_TOKENIZER = "huggyllama/llama-7b"
 TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DEFAULT_TOKENIZER})"
+RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, as published
+# The published record has no room for the tokenizer that counted, so it stands in a file of its own, by size.
+RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
 TOKENIZER_BATCH = 2000  # prompts tokenised at a time: bounds what the tokenizer holds beside the ids
 PARTITION = 1 << 23  # n-grams sorted at a time: bounds the memory of counting whatever the number of tokens
 MAX_KEY = 1 << 62  # keys are int64

@@ -15,6 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import (
+    RECORD,
+    RECORD_TOKENIZERS,
     TOKENIZER_HELP,
     Diversity,
     default_tokenizer,
@@ -36,12 +38,14 @@ def main(argv: list[str] | None = None) -> None:
     by_len = {k: read_rankings(data / "original" / f"hh_train_len{k}", k) for k in args.ranking_len}
     for ranking_len, rows in by_len.items():
         check_sizes(args.sizes, len(rows), ranking_len)
-    record_path = data / "record_hh_train.json"
+    record_path = data / RECORD
     record = read_record(record_path)
+    tokenizers_path = data / RECORD_TOKENIZERS
 
     from eval_hh.models import load_tokenizer
 
-    tokenizer = load_tokenizer(args.tokenizer or default_tokenizer())
+    tokenizer_name = args.tokenizer or default_tokenizer()
+    tokenizer = load_tokenizer(tokenizer_name)
     outputs: dict[Path, Iterable[str]] = {}
     summary, measured, curve = [], None, {}
     for ranking_len, rows in by_len.items():
@@ -54,7 +58,10 @@ def main(argv: list[str] | None = None) -> None:
             outputs[path] = json_lines(subset)
             record[str(size)] = {str(NGRAM): record_entry(curve[size])}
             summary.append(f"{path}: {size} rows, diversity {curve[size].score:.4f}")
-    write_files({**outputs, record_path: [json.dumps(record, indent=4) + "\n"]})
+    tokenizers = read_record(tokenizers_path) | dict.fromkeys(map(str, args.sizes), under_root(tokenizer_name))
+    for path, content in ((record_path, record), (tokenizers_path, tokenizers)):
+        outputs[path] = [json.dumps(content, indent=4) + "\n"]
+    write_files(outputs)
     print("\n".join(summary))
 
 
@@ -76,8 +83,15 @@ def check_sizes(sizes: list[int], n_rows: int, ranking_len: int) -> None:
             raise InputError(f"--sizes: {found} (expected 1 to {n_rows})")
 
 
+def under_root(name: str) -> str:
+    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
+    path = Path(name).resolve()
+    is_inside = path.is_dir() and path.is_relative_to(study_root())
+    return path.relative_to(study_root()).as_posix() if is_inside else name
+
+
 def read_record(path: Path) -> dict:
-    """The diversity record so far, by size and then n; empty where there is none yet."""
+    """A record so far, by size; empty where there is none yet."""
     record = read_json(path) if path.exists() else {}
     if not isinstance(record, dict):
         raise InputError(f"{path}:1: expected a JSON object of sizes (remove the file to start a new record)")

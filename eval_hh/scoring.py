@@ -20,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import InputError, read_json, read_jsonl, run, study_root, write_jsonl
 from data_preprocess.records import data_file
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
@@ -106,7 +107,7 @@ def subset_shape(data: Path) -> tuple[int, int]:
 
 def recorded_diversity(folder: str, num_prompts: int) -> dict | None:
     """The diversity that sample.py recorded for a subset of `num_prompts` prompts, or None where it did not."""
-    record = study_root() / "data" / "record_hh_train.json"
+    record, tokenizers = (study_root() / "data" / name for name in (RECORD, RECORD_TOKENIZERS))
     if not (SUBSET.fullmatch(folder) and record.is_file()):
         return None
     entry = read_json(record).get(str(num_prompts), {}).get("2")
@@ -117,7 +118,7 @@ def recorded_diversity(folder: str, num_prompts: int) -> dict | None:
         "unique": entry["#filtered_ngrams"],
         "total": entry["#all_ngrams"],
         "samples": entry["#samples"],
-        "tokenizer": entry.get("tokenizer", "not recorded"),
+        "tokenizer": read_json(tokenizers)[str(num_prompts)] if tokenizers.is_file() else "not recorded",
     }
 
 

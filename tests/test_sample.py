@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from data_preprocess import split
-from data_preprocess.diversity import encode_prompts, prompt_diversity
+from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, encode_prompts, prompt_diversity
 from data_preprocess.files import InputError, write_json
 from data_preprocess.records import read_rows
 from data_preprocess.sample import SIZES, main
@@ -35,6 +35,9 @@ def tokenizer_dir(tmp_path_factory, byte_tokenizer):
     folder = tmp_path_factory.mktemp("tokenizer")
     byte_tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+RECORDS = [RECORD, RECORD_TOKENIZERS]
 
 
 def made(root):
@@ -205,7 +208,7 @@ def test_sample_sh_uses_llama_path(tmp_path, tokenizer_dir):
     install(tmp_path)
     done = sample_sh("sh", "--sizes", "2", LLaMA_path=tokenizer_dir)
     assert (done.returncode, done.stderr) == (0, "")
-    assert made(tmp_path) == [f"hh_train_len{k}_2/train.json" for k in (2, 3, 4)] + ["record_hh_train.json"]
+    assert made(tmp_path) == [f"hh_train_len{k}_2/train.json" for k in (2, 3, 4)] + RECORDS
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -213,7 +216,9 @@ def test_sample_sh_under_each_shell(tmp_path, tokenizer_dir, shell):
     install(tmp_path)
     done = sample_sh(shell, tokenizer_dir, "--sizes", "4", "2")
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(made(tmp_path)) == 7
+    assert made(tmp_path) == [f"hh_train_len{k}_{m}/train.json" for k in (2, 3, 4) for m in (2, 4)] + RECORDS
+    tokenizers = json.loads((tmp_path / "data" / RECORD_TOKENIZERS).read_text())
+    assert tokenizers == dict.fromkeys(("4", "2"), tokenizers["4"]) and tokenizer_dir.endswith(tokenizers["4"])
 
 
 def test_sample_sh_says_in_one_line_that_no_tokenizer_can_be_loaded(tmp_path):
