@@ -135,11 +135,9 @@ def _other_scores(cells: list[dict]) -> list[str]:
     lines = ["## Other scores of the same responses (Global)", ""]
     for name in names:
         accuracy, count = ordering_accuracy(cells, name)
-        lines += [
-            f"Where two cells' responses to one test prompt differ in reward, {name} orders them the same "
-            f"way in {accuracy:.1%} of {count} cases (a coin: 50%).",
-            "",
-        ]
+        same = f"{name} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
+        where = f"Where two cells' responses to one test prompt differ in reward, {same}."
+        lines += [where if count else "No two cells' responses to one test prompt differ in reward.", ""]
     lines += ["BLEU is the mean over responses, on words, against the chosen reply of the test row.", ""]
     return lines + markdown(["", "K", "M", "reward", *names, "BLEU"], rows)
 
