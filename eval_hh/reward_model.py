@@ -72,12 +72,12 @@ def encode_dialogue(
     ids: list[int] = []
     for turn in [*turns[:-1], turns[-1] + response]:
         tag, text = split_turn(turn)
-        tag_id = tokenizer.get_vocab().get(tag)
-        if tag_id is None:
+        tag_id = tokenizer.convert_tokens_to_ids(tag)  # get_vocab would copy the vocabulary for every turn
+        if tag_id == tokenizer.unk_token_id:  # None where the tokenizer has no such token either
             text = turn  # the tag is plain characters, which may merge with the text's
         else:
             ids.append(tag_id)
-        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         ids.append(tokenizer.eos_token_id)
     return ids[-max_length:]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from training.trainer import keep_metrics, step_indices
+from training.trainer import keep_metrics, sft_summary, step_indices
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MAIN = REPOSITORY / "training" / "main.py"
@@ -31,6 +31,13 @@ def test_keep_metrics_drops_later_steps_and_a_torn_line(tmp_path):
     path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0}\n{"step": 3, "lo')
     keep_metrics(path, 1)
     assert path.read_text() == '{"step": 1, "loss": 3.0}\n'
+
+
+def test_sft_summary_takes_means_of_both_ends_without_overlap():
+    losses = [5.0, 4.0, 3.0, 2.0, 1.0, 9.0, 9.0, 0.5, 0.5, 1.0, 1.5, 1.5]  # 15 / 5 and 5 / 5
+    assert sft_summary(losses) == "12 steps: SFT loss 3.0000 -> 1.0000 (mean of the first and last 5)"
+    assert sft_summary([4.0, 2.0, 3.0]) == "3 steps: SFT loss 4.0000 -> 3.0000 (mean of the first and last 1)"
+    assert sft_summary([2.5]) == "1 steps: SFT loss 2.5000 -> 2.5000 (mean of the first and last 1)"
 
 
 @pytest.fixture

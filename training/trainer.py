@@ -104,6 +104,9 @@ class Trainer:
 
     def train(self) -> None:
         """Runs, or goes on with, the whole run."""
+        passes = self.accelerator.gradient_accumulation_steps
+        sizes = f"{self.accelerator.num_processes} processes x {passes} passes x {self.micro_batch_size}"
+        log.info("%d prompts, %d steps of %s prompts", len(self.records), self.total_steps, sizes)
         start = self._resume()
         self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
         bar = tqdm(
@@ -119,6 +122,10 @@ class Trainer:
             if step % self.config.checkpointing_step == 0 or step == self.total_steps:
                 self._checkpoint(step)
         self.accelerator.end_training()
+        if self.accelerator.is_main_process:
+            summary = sft_summary([row["sft_loss"] for row in read_metrics(self.metrics_file)])
+            log.info(summary)
+            print(f"{summary}; best checkpoint: {self.run.step_folder(self.run.best_step())}")
 
     def _resume(self) -> int:
         """Loads the newest full state and finishes its checkpoint; returns the step that it belongs to."""
@@ -234,18 +241,27 @@ def check_positions(lm: torch.nn.Module, config: TrainConfig) -> None:
         )
 
 
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics file, without the line that a kill cut short."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
 def keep_metrics(path: Path, last_step: int) -> None:
     """Drops from a metrics file what comes after `last_step`: a resumed run computes and logs those steps again."""
-    rows = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the line that a kill cut short
-                continue
-            if row["step"] <= last_step:
-                rows.append(row)
-    write_jsonl(path, rows)
+    write_jsonl(path, [row for row in read_metrics(path) if row["step"] <= last_step])
+
+
+def sft_summary(losses: list[float], most: int = 5) -> str:
+    """One line on how the SFT loss moved; at each end the mean of up to `most` steps, which differ in their prompts."""
+    n = min(most, max(1, len(losses) // 2))
+    first, last = sum(losses[:n]) / n, sum(losses[-n:]) / n
+    return f"{len(losses)} steps: SFT loss {first:.4f} -> {last:.4f} (mean of the first and last {n})"
 
 
 def train(config: TrainConfig, records: list[Record]) -> None:
@@ -261,6 +277,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
         launch["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
     description = describe(config, launch)
     run.check_same_run(description)
+    trainer = Trainer(config, accelerator, records)  # what cannot be loaded must not leave a run that was never one
     if accelerator.is_main_process:
         config.log_folder.mkdir(parents=True, exist_ok=True)
         run.open(description)
@@ -270,7 +287,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
         log.setLevel(logging.INFO)
     accelerator.wait_for_everyone()
     try:
-        Trainer(config, accelerator, records).train()
+        trainer.train()
     finally:
         for handler in list(log.handlers):
             handler.close()
