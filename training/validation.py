@@ -33,8 +33,8 @@ def dev_reward(
     prompts = [record.prefix for record in mine]
     responses = generate(model, load_tokenizer(checkpoint), prompts, max_new_tokens, batch_size)
     del model
-    gc.collect()
-    if accelerator.device.type == "cuda":
+    if accelerator.device.type == "cuda":  # its memory is wanted back at once, for the training that goes on
+        gc.collect()
         torch.cuda.empty_cache()
     logits = reward_model.score(prompts, responses, batch_size=batch_size)
     rewards = gather_object(torch.tensor(logits, dtype=torch.float64).sigmoid().tolist())
