@@ -90,15 +90,14 @@ def test_help_is_quick(path):
 
 
 def test_paths_named_in_the_readme_exist():
+    """Scripts, documents and pictures that the text, its links or its commands name, from some folder's view."""
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|txt|json|png|cff))`", text))
+    named = set(re.findall(r"(?<![\w/.$*{])(?:\.\./)?((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff))\b", text))
     named |= {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link and "@" not in link}
     assert len(named) > 20
-    rooms = [REPOSITORY, *(REPOSITORY / room for room in (*ROOMS, "pics", "tests", "benchmarks"))]
+    folders = [REPOSITORY, *(REPOSITORY / folder for folder in (*ROOMS, "pics", "tests", "benchmarks"))]
     for name in sorted(named):
-        if name.startswith(("data/", "runs/", "checkpoints/", "logs/")):
-            continue  # what the commands make
-        assert any((room / name).exists() for room in rooms), f"README.md names {name}, which is not there"
+        assert any((folder / name).exists() for folder in folders), f"README.md names {name}, which is not there"
 
 
 def test_functions_and_files_are_short():
