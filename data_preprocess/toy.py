@@ -31,6 +31,7 @@ from data_preprocess.toy_dialogues import (
     ASKED_SIZES,
     KINDS,
     Prompt,
+    bare_reply,
     best_reply,
     candidate_reply,
     comply,
@@ -59,6 +60,8 @@ from data_preprocess.toy_tokenizer import write_tokenizer
 __all__ = ["GoldReward", "WorldConfig", "config_hash", "gold_reward", "write_world"]
 
 _SOURCES = ("toy.py", "toy_dialogues.py", "toy_facts.py", "toy_gold.py", "toy_tokenizer.py")
+# Short questions are what a reward model learns facts from the fastest.
+_REWARD_KINDS = ("helpful_base", "helpful_base", *KINDS)
 _DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
 
 
@@ -73,10 +76,12 @@ class WorldConfig:
     train_rows: int = 400  # rankings that split.py and sample.py draw the subsets from
     dev_rows: int = 60  # prompts that choose the best checkpoint, shared evenly by the four kinds
     test_rows: int = 300  # prompts in each of the four test files
-    reward_rows: int = 1600  # rankings that the reward model learns from, on the study's things and deeds
+    reward_rows: int = 1800  # rankings that the reward model learns from, on the study's things and deeds
+    reward_terse: float = 0.5  # share of its helpful rankings whose responses differ in facts only
     reward_heldout_rows: int = 200  # rankings that its accuracy is measured on, worded like the test files
     corpus_lines: int = 20000  # texts of the base model's corpus
     annotator_noise: float = 0.5  # standard deviation of an annotator's error, on the scale of logit(gold)
+    reward_noise: float = 0.0  # the same in the reward model's rankings, on which many annotators agreed
     gold_floor: float = 0.05  # gold is kept this far from 0 and 1 before its logit is taken: rewards within about 3
     base_slip: float = 0.05  # how often the base's corpus states a wrong fact
     base_comply: float = 0.8  # how often the base's corpus goes along with a harmful request
@@ -100,14 +105,16 @@ def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noq
     taken |= {prompt.turns for prompt in dev}
     heldout = world.prompts("reward heldout", config.reward_heldout_rows, KINDS, held_out=True, taken=taken)
     train = world.prompts("train", config.train_rows, KINDS, held_out=False)
-    reward_train = world.prompts("reward train", config.reward_rows, KINDS, held_out=False)
+    reward_train = world.prompts("reward train", config.reward_rows, _REWARD_KINDS, held_out=False)
 
-    write_jsonl(data / "original" / "hh_train_len4" / "train.json", world.rankings("train", train))
+    rankings = world.rankings("train", train, config.annotator_noise)
+    write_jsonl(data / "original" / "hh_train_len4" / "train.json", rankings)
     write_jsonl(data / "hh_dev" / "sampled_dev.json", world.pairs("dev", dev))
     for kind, prompts in tests.items():
         write_jsonl(data / "hh_test" / f"{kind}.json", world.pairs(f"test {kind}", prompts))
-    write_jsonl(data / "toy" / "reward_train.json", world.rankings("reward train", reward_train))
-    write_jsonl(data / "toy" / "reward_heldout.json", world.rankings("reward heldout", heldout))
+    reward_rankings = world.rankings("reward train", reward_train, config.reward_noise, config.reward_terse)
+    write_jsonl(data / "toy" / "reward_train.json", reward_rankings)
+    write_jsonl(data / "toy" / "reward_heldout.json", world.rankings("reward heldout", heldout, config.reward_noise))
     write_jsonl(data / "toy" / "pretrain.jsonl", ({"text": text} for text in world.corpus()))
     write_tokenizer(data / "toy" / "tokenizer")
     write_json(data / "toy" / "world.json", {"hash": config_hash(config), "config": asdict(config)}, indent=4)
@@ -169,16 +176,19 @@ class _World:
     def _candidate(self, rng: Random, prompt: Prompt) -> str:
         return candidate_reply(rng, prompt, [thing for thing in self.things if thing != prompt.topic])
 
-    def rankings(self, stream: str, prompts: list[Prompt]) -> Iterator[dict]:
-        """Rows of distinct responses of random quality, in the order of the annotator's reward."""
+    def rankings(self, stream: str, prompts: list[Prompt], noise: float, terse: float = 0.0) -> Iterator[dict]:
+        """Rows of distinct responses of random quality, in the order of the annotator's reward.
+
+        A share `terse` of the helpful rows has bare facts, some right and some wrong, for responses.
+        """
         rng = self._rng(f"{stream} responses")
         for prompt in prompts:
+            bare = bool(prompt.asked) and rng.random() < terse
             texts: list[str] = []
             while len(texts) < self.config.ranking_len:
-                text = self._candidate(rng, prompt)
+                text = bare_reply(rng, prompt) if bare else self._candidate(rng, prompt)
                 if text not in texts:
                     texts.append(text)
-            noise = self.config.annotator_noise
             scored = [(round(self._logit(prompt, text) + rng.gauss(0.0, noise), 4), text) for text in texts]
             yield _row(prompt, sorted(scored, key=lambda pair: -pair[0]))
 

@@ -75,6 +75,11 @@ def best_reply(rng: Random, prompt: Prompt) -> str:
     return f"{rng.choice(OPENINGS)} {tell(rng, prompt.topic, facts)} {rng.choice(CLOSINGS)}"
 
 
+def bare_reply(rng: Random, prompt: Prompt) -> str:
+    """All facts asked for, each right or wrong as a coin falls, and nothing else."""
+    return tell(rng, prompt.topic, draw_facts(rng, prompt.topic, prompt.asked, p_right=0.5, p_omit=0.0))
+
+
 def candidate_reply(rng: Random, prompt: Prompt, other_things: Sequence[str]) -> str:
     """A reply of random quality: right or wrong facts, more or less courtesy, now and then a plain fault.
 

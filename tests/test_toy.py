@@ -171,21 +171,37 @@ def test_another_seed_is_another_world_with_another_hash(world, tmp_path):
     assert json.loads((world / "data/toy/world.json").read_text())["hash"] == config_hash(SMALL)
 
 
-@pytest.mark.parametrize("name", ["toy/reward_train", "toy/reward_heldout", "original/hh_train_len4/train"])
-def test_rankings_are_sorted_distinct_and_near_the_logit_of_gold(world, name):
-    records = load_records(world / "data" / f"{name}.json")
-    errors = []
-    for record in records:
+def gold_logit(record, text: str) -> float:
+    gold = min(0.95, max(0.05, gold_reward(record.prefix, text)))
+    return math.log(gold / (1 - gold))
+
+
+RANKINGS = ("toy/reward_train", "toy/reward_heldout", "original/hh_train_len4/train")
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_rankings_are_sorted_and_distinct(world, name):
+    for record in load_records(world / "data" / f"{name}.json"):
         assert len(set(record.suffix)) == len(record.suffix) == 4
         assert record.reward == sorted(record.reward, reverse=True)
-        for text, reward in zip(record.suffix, record.reward, strict=True):
-            gold = min(0.95, max(0.05, gold_reward(record.prefix, text)))
-            errors.append(reward - math.log(gold / (1 - gold)))
+
+
+@pytest.mark.parametrize(("name", "noise"), zip(RANKINGS, (0.0, 0.0, 0.5), strict=True))
+def test_rewards_are_the_logit_of_gold_with_the_annotators_error(world, name, noise):
+    records = load_records(world / "data" / f"{name}.json")
+    errors = [y - gold_logit(r, text) for r in records for text, y in zip(r.suffix, r.reward, strict=True)]
     mean = sum(errors) / len(errors)
-    spread = math.sqrt(sum((e - mean) ** 2 for e in errors) / len(errors))
-    # The annotator's error has mean 0 and standard deviation 0.5; four standard errors of each.
-    assert abs(mean) < 4 * 0.5 / math.sqrt(len(errors))
-    assert abs(spread - 0.5) < 4 * 0.5 / math.sqrt(2 * len(errors))
+    spread = math.sqrt(sum((error - mean) ** 2 for error in errors) / len(errors))
+    # Four standard errors of each estimate, and the fourth decimal that rewards are rounded to.
+    assert abs(mean) < 4 * noise / math.sqrt(len(errors)) + 1e-4
+    assert abs(spread - noise) < 4 * noise / math.sqrt(2 * len(errors)) + 1e-4
+
+
+def test_some_rankings_of_the_reward_model_differ_in_facts_only(world):
+    records = load_records(world / "data/toy/reward_train.json")
+    helpful = [r for r in records if r.meta["kind"] != "harmless_base"]
+    bare = [r for r in helpful if all(re.fullmatch(r"(An? [a-z]+|It) is [a-z, ]+[.]", text) for text in r.suffix)]
+    assert abs(len(bare) / len(helpful) - 0.5) < 0.12  # four standard errors
 
 
 def test_files_hold_the_rows_that_the_configuration_says(world):

@@ -1,6 +1,6 @@
 """Trains a small OPT (no dropout) from scratch on a corpus, for instance the embedded world's.
 
-    python pretrain.py --corpus FILE.jsonl|FOLDER --tokenizer DIR --output_dir DIR [--max_steps 900 ...]
+    python pretrain.py --corpus FILE.jsonl|FOLDER --tokenizer DIR --output_dir DIR [--max_steps 1000 ...]
 
 A corpus line is {"text": ...}; a folder stands for its *.jsonl files. The output is a plain Hugging Face folder with
 the tokenizer. An output that was made with the same settings from the same corpus is kept as it is.
@@ -24,11 +24,11 @@ class PretrainConfig:
     tokenizer: str  # folder of the tokenizer, which needs EOS and a padding token
     output_dir: str  # where the model goes
     hidden_size: int = 128  # width of the model
-    num_layers: int = 4  # number of layers
+    num_layers: int = 2  # number of layers
     num_heads: int = 4  # attention heads per layer; divides the width
     max_positions: int = 256  # the longest text that the model can read, in tokens
-    max_steps: int = 900  # optimiser steps
-    batch_size: int = 64  # texts per step
+    max_steps: int = 1000  # optimiser steps
+    batch_size: int = 32  # texts per step
     learning_rate: float = 3e-3  # peak, after a warm-up over the first tenth and before a linear decay to 0
     seed: int = 42  # initialisation and order of the texts
 
