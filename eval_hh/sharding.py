@@ -6,6 +6,7 @@ part files until every process is done; then the first process writes the output
 OUTPUT.done.json, which says what made it: an output whose note says the same is not made again.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ from data_preprocess.files import (
     write_jsonl,
 )
 from data_preprocess.parts import Parts
+from data_preprocess.records import check_row
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -142,14 +144,30 @@ def run_job(
 
 
 def read_results(path: Path, *keys: str) -> list[dict]:
-    """The rows of an earlier step's output; InputError naming file and line where infer[key] is missing."""
+    """The rows of an earlier step's output, each with infer[key] for every key.
+
+    Raises:
+        InputError: names file and line of a row that is no test row with such results.
+    """
     rows = []
     for number, row in read_jsonl(path):
-        missing = [key for key in keys if key not in row.get("infer", {})]
-        if missing:
-            raise InputError(f"{path}:{number}: infer.{missing[0]} is missing (expected what the step before writes)")
+        _check_result(row, keys, f"{path}:{number}")
         rows.append(row)
     return rows
+
+
+def _check_result(row: dict, keys: tuple[str, ...], where: str) -> None:
+    infer = row.get("infer")
+    for key in keys:
+        if not isinstance(infer, dict) or key not in infer:
+            raise InputError(f"{where}: infer.{key} is missing (expected what the step before writes)")
+        value = infer[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not (isinstance(value, str) if key == "t" else number):
+            expected = "a text" if key == "t" else "a finite number"
+            raise InputError(f"{where}: infer.{key} is {value!r:.40} (expected {expected})")
+    test_row = {name: value for name, value in row.items() if name not in ("infer", "line_index")}
+    check_row(test_row, where, training=False)
 
 
 def _with_value(row: dict, key: str, value: Any) -> dict:
