@@ -73,6 +73,18 @@ def test_rankings_of_different_length_share_a_batch():
     assert loss.item() == pytest.approx(scalar_bradley_terry([[0.5, -0.5], [2.0, 1.0, 0.0]], rewards), rel=1e-6)
 
 
+def test_next_token_loss_by_hand_without_padding():
+    # Three tokens of vocabulary 2 and width 1: the state at a position scores tokens 0 and 1 by state x embedding.
+    hidden, embeddings = torch.tensor([[[2.0], [-1.0], [9.0], [9.0]]]), torch.tensor([[0.0], [1.0]])
+    loss = train_reward.next_token_loss(
+        hidden, embeddings, torch.tensor([[0, 1, 1, 0]]), torch.tensor([[1, 1, 1, 0]])
+    )
+    # Token 1 from state 2, then token 1 from state -1; the last token is padding.
+    expected = (math.log(1 + math.exp(-2.0)) + math.log(1 + math.exp(1.0))) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert train_reward._first_rows([4, 2, 3]) == [0, 4, 6]
+
+
 def test_pair_accuracy_by_hand():
     # row 1: pairs (0,1) right, (0,2) wrong, (1,2) wrong; row 2: a tied reward is no pair, a tied score is wrong
     assert pair_accuracy([[1.0, 0.5, 2.0], [1.0, 1.0, 0.0]], [[3.0, 2.0, 1.0], [5.0, 4.0, 4.0]]) == (2, 5)

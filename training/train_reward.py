@@ -3,10 +3,11 @@
     python train_reward.py --train_file FILE --heldout_file FILE --tokenizer DIR --output_dir DIR
     python train_reward.py --train_file FILE --heldout_file FILE --model_name_or_path DIR --output_dir DIR
 
-With --tokenizer a GPT-NeoX is trained from scratch, with --model_name_or_path an existing reward model goes on. A
-text is read as "<|role|>text" + EOS per turn, the response behind the last tag. The output is a folder that
-AutoModelForSequenceClassification reads, with metrics.json. An output that was made with the same settings from the
-same files is kept as it is.
+With --tokenizer a GPT-NeoX is trained from scratch, with --model_name_or_path an existing reward model goes on. From
+scratch it also learns to predict the tokens of best responses (--lm_weight): without that it takes far longer to find
+out which fact belongs to which thing. A text is read as "<|role|>text" + EOS per turn, the response behind the last
+tag. The output is a folder that AutoModelForSequenceClassification reads, with metrics.json. An output that was made
+with the same settings from the same files is kept as it is.
 """
 
 import argparse
@@ -35,12 +36,13 @@ class RewardConfig:
     output_dir: str  # where the model goes
     tokenizer: str = ""  # folder of a tokenizer: train from scratch
     model_name_or_path: str = ""  # folder of a reward model with its tokenizer: train it further
-    hidden_size: int = 128  # width of a model from scratch
-    num_layers: int = 2  # its layers
+    hidden_size: int = 64  # width of a model from scratch
+    num_layers: int = 3  # its layers
     num_heads: int = 4  # its attention heads per layer; divides the width
-    max_steps: int = 350  # optimiser steps
-    batch_size: int = 16  # rankings per step
+    max_steps: int = 1600  # optimiser steps
+    batch_size: int = 8  # rankings per step
     learning_rate: float = 3e-3  # peak, after a warm-up over the first tenth and before a linear decay to 0
+    lm_weight: float = 1.0  # from scratch: weight of predicting the best response's tokens, which builds features
     seed: int = 42  # initialisation and order of the rankings
 
     def __post_init__(self) -> None:
@@ -101,6 +103,22 @@ def bradley_terry_loss(scores: "torch.Tensor", rewards: "torch.Tensor") -> "torc
     return (F.softplus(-gaps) * preferred).sum() / preferred.sum().clamp(min=1)
 
 
+def next_token_loss(
+    hidden: "torch.Tensor", embeddings: "torch.Tensor", input_ids: "torch.Tensor", mask: "torch.Tensor"
+) -> "torch.Tensor":
+    """Mean cross-entropy of every real token given those before it, with the embeddings as the output layer.
+
+    Args:
+        hidden: [B, L, H] the last layer's states.
+        embeddings: [V, H].
+        input_ids, mask: [B, L], padded on the right.
+    """
+    import torch.nn.functional as F
+
+    real = mask[:, 1:].bool()
+    return F.cross_entropy((hidden[:, :-1][real] @ embeddings.T).float(), input_ids[:, 1:][real])
+
+
 def pair_accuracy(scores: list[list[float]], rewards: list[list[float]]) -> tuple[int, int]:
     """(pairs that the scores order as the rewards do, all pairs with different rewards); a tie of scores is wrong."""
     right = total = 0
@@ -129,11 +147,18 @@ def train(config: RewardConfig, records: list[Record]):
     schedule = linear_schedule(optimizer, config.max_steps)
     lengths = [max(map(len, texts)) for texts in encoded]
     batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
+    # A model that already judges texts needs no help to find its features.
+    lm_weight = 0.0 if config.model_name_or_path else config.lm_weight
     bar = tqdm(batches, desc="reward model", unit="step", mininterval=5.0)
     for batch in bar:
         ids, mask = padded([text for i in batch for text in encoded[i]], model.config.pad_token_id, model.device)
-        logits = model(input_ids=ids, attention_mask=mask).logits.squeeze(-1)
-        loss = bradley_terry_loss(*_as_rows(logits, [records[i].reward for i in batch]))
+        output = model(input_ids=ids, attention_mask=mask, output_hidden_states=bool(lm_weight))
+        loss = bradley_terry_loss(*_as_rows(output.logits.squeeze(-1), [records[i].reward for i in batch]))
+        if lm_weight:
+            best = _first_rows([len(encoded[i]) for i in batch])
+            embeddings = model.get_input_embeddings().weight
+            lm_loss = next_token_loss(output.hidden_states[-1][best], embeddings, ids[best], mask[best])
+            loss = loss + lm_weight * lm_loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -141,6 +166,11 @@ def train(config: RewardConfig, records: list[Record]):
         schedule.step()
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     return model.eval(), tokenizer
+
+
+def _first_rows(ranking_lens: list[int]) -> list[int]:
+    """Where each ranking's best response is among the texts of a batch."""
+    return [sum(ranking_lens[:i]) for i in range(len(ranking_lens))]
 
 
 def _as_rows(logits: "torch.Tensor", rewards: list[list[float]]) -> "tuple[torch.Tensor, torch.Tensor]":
