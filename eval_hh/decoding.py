@@ -1,6 +1,6 @@
-"""Greedy decoding of responses, in batches by length, to the end of the response or the first made-up turn.
+"""Decoding of responses, in batches by length, to the end of the response or the first made-up turn.
 
-Library, used by generation.py and by the trainer's validation.
+Library, used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ import torch
 from tqdm import tqdm
 from transformers import (
     GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     StoppingCriteria,
@@ -69,7 +71,7 @@ def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 class Decoder:
-    """A model and tokenizer ready to decode batches of encoded prompts greedily."""
+    """A model and tokenizer ready to decode batches of encoded prompts."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
         self.model = model
@@ -94,8 +96,11 @@ class Decoder:
         return ids
 
     @torch.inference_mode()
-    def decode_batch(self, prompts: list[list[int]]) -> list[str]:
-        """The responses to a batch of encoded prompts, stripped, in the order given."""
+    def decode_batch(self, prompts: list[list[int]], sampler: LogitsProcessor | None = None) -> list[str]:
+        """The responses to a batch of encoded prompts, stripped, in the order given.
+
+        The most likely token is taken, after `sampler`, where there is one, has changed what is likely.
+        """
         longest = max(map(len, prompts))
         where = self.model.device
         ids = torch.tensor([[self.pad] * (longest - len(row)) + row for row in prompts], device=where)
@@ -107,6 +112,7 @@ class Decoder:
                 attention_mask=mask,
                 generation_config=self._settings(),
                 stopping_criteria=StoppingCriteriaList([self.end_of_turn]),
+                logits_processor=LogitsProcessorList([] if sampler is None else [sampler]),
             )
         return [self._text(row) for row in output[:, longest:].tolist()]
 

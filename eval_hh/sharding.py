@@ -1,6 +1,6 @@
-"""Work on the rows of one file, divided over processes and resumable batch by batch.
+"""Work on numbered rows, divided over processes and resumable batch by batch.
 
-Library, used by generation.py and rewarding.py. All batches of a file are planned before any is run, so that
+Library, used by generation.py, rewarding.py and annotate.py. All batches are planned before any is run, so that
 neither a kill nor the number of processes changes which rows are computed together. Finished batches lie in
 part files until every process is done; then the first process writes the output, and beside it
 OUTPUT.done.json, which says what made it: an output whose note says the same is not made again.
@@ -95,11 +95,11 @@ class Job:
 
     label: str  # of the progress bar
     output: Path
-    source: Path  # the input, a JSONL file of rows
+    source: Path | None  # the input, a JSONL file of rows; None where the settings tell the input
     settings: dict[str, Any]  # everything else that the output depends on, as JSON values
 
     def fingerprint(self) -> str:
-        return fingerprint(self.settings, self.source)
+        return fingerprint(self.settings, *([self.source] if self.source else []))
 
     def is_done(self) -> bool:
         note = done_note(self.output)
@@ -126,8 +126,24 @@ def run_job(
         key: the name of the value.
         state: this process among all.
     """
-    mark = job.fingerprint()
-    parts = Parts(job.output, mark, state.process_index)
+    parts = compute_parts(job, batches, compute, key, state)
+    if state.is_main_process:
+        made = parts.merge(len(rows))
+        finish(job, parts, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
+
+
+def compute_parts(
+    job: Job,
+    batches: list[list[int]],
+    compute: Callable[[list[int]], list[Any]],
+    key: str,
+    state: "PartialState",
+) -> Parts:
+    """Computes this process's share of what the part files lack, {"index": row, key: value}, and waits for all.
+
+    Arguments as `run_job`. Returns the part files, which hold every row by then.
+    """
+    parts = Parts(job.output, job.fingerprint(), state.process_index)
     done = parts.done()
     mine = batches[state.process_index :: state.num_processes]
     waiting = [batch for batch in mine if any(row not in done for row in batch)]
@@ -135,12 +151,15 @@ def run_job(
         values = compute(batch)
         parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
     state.wait_for_everyone()
-    if state.is_main_process:
-        made = parts.merge(len(rows))
-        write_jsonl(job.output, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
-        # First the output, then its note, then the parts go: a kill in between costs a merge, not the work.
-        write_json(done_note(job.output), {"fingerprint": mark, "settings": job.settings}, indent=4)
-        parts.remove()
+    return parts
+
+
+def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
+    """Writes the output and what made it; for the first process, once every part is complete."""
+    # First the output, then its note, then the parts go: a kill in between costs a merge, not the work.
+    write_jsonl(job.output, rows)
+    write_json(done_note(job.output), {"fingerprint": parts.fingerprint, "settings": job.settings}, indent=4)
+    parts.remove()
 
 
 def read_results(path: Path, *keys: str) -> list[dict]:
