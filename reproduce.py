@@ -36,6 +36,7 @@ from data_preprocess.toy import WorldConfig, config_hash, write_world
 from eval_hh.cells import POOLS
 
 PUBLISHED_RESULTS = REPOSITORY / "eval_hh" / "results"
+REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses per algorithm, to compare yours with
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,9 @@ class ToyStudy:
             "--dev_reward_model", str(self.reward_model), "--max_new_tokens", str(self.profile.max_new_tokens),
             "--per_device_eval_batch_size", str(self.profile.eval_batch_size), *self.profile.train,
         ])  # fmt: skip
+
+    def metrics(self, cell: Cell) -> Path:
+        return self.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
 
     def run_cell(self, cell: Cell) -> None:
         """Trains, generates, scores; each step skips what it finds done."""
@@ -316,6 +320,7 @@ def publish(study: ToyStudy, cells: list[Cell], text: str, seconds: dict) -> Non
     target = PUBLISHED_RESULTS / "toy"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
+    REFERENCE_LOGS.mkdir(exist_ok=True)
     for cell in cells:
         shutil.copy(study.result(cell), target)
     seeds = " ".join(map(str, sorted({cell.seed for cell in cells})))
@@ -325,7 +330,10 @@ def publish(study: ToyStudy, cells: list[Cell], text: str, seconds: dict) -> Non
         file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
     for picture in (study.root / "pics").glob("*.png"):
         shutil.copy(picture, REPOSITORY / "pics")
-    print(f"published: {target}, {REPOSITORY / 'pics'}")
+    for algorithm in study.profile.algorithms:
+        cell = next(cell for cell in cells if cell.algorithm == algorithm)
+        shutil.copy(study.metrics(cell), REFERENCE_LOGS / f"{algorithm.lower()}.jsonl")
+    print(f"published: {target}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")
 
 
 def machine() -> str:
