@@ -37,12 +37,12 @@ class RewardConfig:
     tokenizer: str = ""  # folder of a tokenizer: train from scratch
     model_name_or_path: str = ""  # folder of a reward model with its tokenizer: train it further
     hidden_size: int = 64  # width of a model from scratch
-    num_layers: int = 3  # its layers
+    num_layers: int = 4  # its layers
     num_heads: int = 4  # its attention heads per layer; divides the width
-    max_steps: int = 1600  # optimiser steps
+    max_steps: int = 1200  # optimiser steps
     batch_size: int = 8  # rankings per step
     learning_rate: float = 3e-3  # peak, after a warm-up over the first tenth and before a linear decay to 0
-    lm_weight: float = 1.0  # from scratch: weight of predicting the best response's tokens, which builds features
+    lm_weight: float = 2.0  # from scratch: weight of predicting the best response's tokens, which builds features
     seed: int = 42  # initialisation and order of the rankings
 
     def __post_init__(self) -> None:
