@@ -76,6 +76,18 @@ def explain_pair(chosen: str, rejected: str, published: bool = False) -> ParsedP
     return _published_pair(*parsed) if published else _pair(*parsed)
 
 
+def parse_prompt(text: str) -> list[str]:
+    """A rendered prompt as turns, the last one a bare tag; none where the text does not open with a role tag.
+
+    The inverse of render_prompt, up to white space at the end. The assistant's bare tag is added where the
+    prompt ends in a turn with text.
+    """
+    turns = [tag + body for tag, body in _turns(text)]
+    if turns and turns[-1].strip() in ROLE_NAMES:
+        return [*turns[:-1], turns[-1].strip()]
+    return [*turns, ASSISTANT] if turns else []
+
+
 def _turns(text: str) -> list[tuple[str, str]]:
     """(tag, text) per tagged paragraph and the untagged ones after it; none if the text opens untagged."""
     opening, *paragraphs = re.split(r"\n\n(?=Human:|Assistant:)", text)

@@ -1,116 +1,216 @@
-"""Builds the test and dev files from raw HH-RLHF.
+"""Builds ranked training data, dev and test files: from raw HH-RLHF, or from any other prompts and preferences.
 
-Run: cd data_preprocess; python prepare.py --raw DIR [--max_rows N] [--published_parsing] [--dev_from test]
-DIR holds harmless-base, helpful-base, helpful-online and helpful-rejection-sampled, each with test.jsonl and
-train.jsonl (or .jsonl.gz). Writes data/hh_test/*.json and data/hh_dev/sampled_dev.json under STUDY_ROOT, all
-or none.
+Run: cd data_preprocess; python prepare.py --raw DIR | --source DATA [flags]
+
+--raw DIR holds harmless-base, helpful-base, helpful-online and helpful-rejection-sampled, each with test.jsonl and
+train.jsonl (or .jsonl.gz); Anthropic/hh-rlhf is read from the hub. Every other format: data_preprocess/README.md.
+Writes data/original/hh_train_lenK/train.json (--raw without train files: none), data/hh_dev/sampled_dev.json, for --raw
+data/hh_test/*.json, and the data card data/README.md, all under STUDY_ROOT and all or none. With --candidates and
+--reward_model it also runs under `accelerate launch`, and goes on where a killed run was.
 """
 
-import argparse
-import random
+import io
+import os
+import shlex
 import sys
+from collections.abc import Iterable
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.dialogue import ParsedPair, explain_pair
-from data_preprocess.files import InputError, json_lines, read_jsonl, run, study_root, write_files
+from data_preprocess.candidates import Candidates, add_responses, choose, commonest_len, plain_row, training_row
+from data_preprocess.card import Lengths, render_card, word_lengths
+from data_preprocess.export import write_prompts, write_trl
+from data_preprocess.files import InputError, json_lines, run, study_root, write_files
+from data_preprocess.formats import read_source
+from data_preprocess.join import join, unique_prompts
+from data_preprocess.near_duplicates import METHOD
+from data_preprocess.prepare_config import DEV_ROWS, Config, parse_args
+from data_preprocess.raw_hh import SOURCES, has_split, read_split
+from data_preprocess.records import read_rows
+from data_preprocess.splits import Splits, clean_of, sample_dev, split_train
 
-# Raw folder -> name of the test file made from it.
-SOURCES = {
-    "harmless-base": "harmless_base",
-    "helpful-base": "helpful_base",
-    "helpful-online": "helpful_online",
-    "helpful-rejection-sampled": "helpful_rejection",
-}
-SEED = 42
-DEV_ROWS = 280
+LEAK = (
+    "dev rows are drawn from the test files, as published: a leak, since the checkpoint is chosen "
+    "on prompts that it is tested on"
+)
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    test_paths = {source: raw_file(args.raw, source, "test") for source in SOURCES}
-    pool_paths = {source: raw_file(args.raw, source, args.dev_from) for source in SOURCES}
-    published = args.published_parsing
-    tests = {source: read_pairs(path, source, published) for source, path in test_paths.items()}
-    pool = tests
-    if args.dev_from == "train":
-        pool = {source: read_pairs(path, source, published) for source, path in pool_paths.items()}
-    dev = sample_dev([row for rows in pool.values() for row in rows], args.dev_rows)
-    if args.dev_from == "test":
-        print("dev rows are drawn from the test files, as published: a leak, since the checkpoint is chosen")
-        print("on prompts that it is tested on")
+    config = parse_args(argv, __doc__)
+    is_main = is_main_process()
+    with nullcontext() if is_main else redirect_stdout(io.StringIO()):
+        if config.export:
+            export(config, is_main)
+        else:
+            prepare(config, is_main, shlex.join(["python", "prepare.py", *(sys.argv[1:] if argv is None else argv)]))
+
+
+def is_main_process() -> bool:
+    """True in the one process that writes and prints (torch is loaded only under a launcher)."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from eval_hh.sharding import processes
+
+    return processes().is_main_process
+
+
+def prepare(config: Config, is_main: bool, command: str) -> None:
+    lengths, unit = load_lengths(config)
+    splits, tests = read_raw(config) if config.raw else (read_other(config), {})
+    rankings, facts = rank(splits.train, config) if splits.train else ([], [])
     data = study_root() / "data"
-    outputs = {data / "hh_dev" / "sampled_dev.json": dev}
-    for source, rows in tests.items():
-        outputs[data / "hh_test" / f"{SOURCES[source]}.json"] = rows[: args.max_rows]
-        if args.max_rows and args.max_rows < len(rows):
-            print(f"{source}: the first {args.max_rows} of {len(rows)} test rows are kept (--max_rows)")
-    write_files({path: json_lines(rows) for path, rows in outputs.items()})
+    outputs: dict[Path, list[dict]] = {}
+    if rankings:
+        outputs[data / "original" / f"hh_train_len{len(rankings[0]['suffix'])}" / "train.json"] = rankings
+    if splits.dev:
+        outputs[data / "hh_dev" / "sampled_dev.json"] = [plain_row(candidates) for candidates in splits.dev]
+    for name, rows in tests.items():
+        outputs[data / "hh_test" / f"{name}.json"] = [plain_row(candidates) for candidates in rows]
+    if not is_main:
+        return
+    notes = splits.notes + facts
+    files = {path.relative_to(data).as_posix(): rows for path, rows in outputs.items()}
+    card = render_card(command, files, notes + settings_facts(config), lengths, unit)
+    texts: dict[Path, Iterable[str]] = {path: json_lines(rows) for path, rows in outputs.items()}
+    write_files({**texts, data / "README.md": [card]})
+    print("\n".join(notes))
     for path, rows in outputs.items():
         print(f"{path}: {len(rows)} rows")
+    print(f"{data / 'README.md'}: the data card")
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--raw", type=Path, required=True, metavar="DIR", help="folder of raw HH-RLHF")
-    parser.add_argument("--max_rows", type=int, metavar="N", help="keep the first N rows of each test file")
-    parser.add_argument("--published_parsing", action="store_true",
-                        help="drop paragraphs without a role tag, as the published data does")  # fmt: skip
-    parser.add_argument("--dev_from", choices=("train", "test"), default="train",
-                        help="split that dev rows are drawn from (test: the published leak)")  # fmt: skip
-    parser.add_argument("--dev_rows", type=int, default=DEV_ROWS, help=f"number of dev rows ({DEV_ROWS})")
-    args = parser.parse_args(argv)
-    for flag in ("max_rows", "dev_rows"):
-        value = getattr(args, flag)
-        if value is not None and value < 1:
-            raise InputError(f"--{flag}: {value} (expected at least 1)")
-    return args
+def read_raw(config: Config) -> tuple[Splits, dict[str, list[Candidates]]]:
+    """Raw HH-RLHF as splits, and the test rows by the name of their file."""
+    needs_train = config.dev_from == "train" or has_split(config.raw, "train")
+    by_split = {}
+    for split in ("test", "train") if needs_train else ("test",):
+        read = [read_split(config.raw, source, split, config.published_parsing) for source in SOURCES]
+        print("\n".join(part.summary() for part in read))
+        by_split[split] = dict(zip(SOURCES.values(), (part.pairs for part in read), strict=True))
+    tests = {name: rows[: config.max_rows] for name, rows in by_split["test"].items()}
+    for name, rows in by_split["test"].items():
+        if len(tests[name]) < len(rows):
+            print(f"{name}: the first {len(tests[name])} of {len(rows)} test rows are kept (--max_rows)")
+    test = [row for rows in tests.values() for row in rows]
+    train = [row for rows in by_split.get("train", {}).values() for row in rows]
+    dev_rows = config.dev_rows or DEV_ROWS
+    if config.dev_from == "train":
+        return split_train(train, test, dev_rows, config.seed, config.decontaminate), tests
+    dev, _ = sample_dev([row for rows in by_split["test"].values() for row in rows], dev_rows, config.seed)
+    train, notes = clean_of(train, test + dev, "dev or test", config.decontaminate)
+    return Splits(train, dev, test, [LEAK, *notes]), tests
 
 
-def raw_file(raw: Path, source: str, split: str) -> Path:
-    """The raw file of a source and split, plain before gzipped; InputError where there is neither."""
-    for suffix in (".jsonl", ".jsonl.gz"):
-        path = raw / source / (split + suffix)
-        if path.is_file():
-            return path
-    remedy = " or --dev_from test" if split == "train" else ""
-    raise InputError(f"{raw / source}: no {split}.jsonl or {split}.jsonl.gz (expected raw HH-RLHF{remedy})")
+def read_other(config: Config) -> Splits:
+    """Any other source as train and dev, checked against the test files that are there already."""
+    pool = read_source(config.source, config.split, config.mapping())
+    missing: list[str] = []
+    if config.join:
+        pool, missing = join(pool, config.join)
+        print("".join(f"missing: {line}\n" for line in missing), end="")
+    dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
+    folder = study_root() / "data" / "hh_test"
+    paths = sorted(folder.glob("*.json"))
+    test = [Candidates(row["prefix"][0], [], None) for path in paths for row in read_rows(path, training=False)]
+    splits = split_train(pool, test, dev_rows, config.seed, config.decontaminate)
+    notes = [f"{len(pool)} prompts of {config.source}"]
+    if config.join:
+        notes.append(f"joined with {', '.join(config.join)}: {len(missing)} things missing")
+    return replace(splits, notes=notes + splits.notes)
 
 
-def read_pairs(path: Path, source: str, published: bool) -> list[dict]:
-    """Rows [chosen, rejected] of one raw file; prints how many lines are skipped, and each one's reason."""
-    rows, skipped = [], []
-    for line, pair in read_jsonl(path):
-        for key in ("chosen", "rejected"):
-            if not isinstance(pair.get(key), str):
-                raise InputError(f"{path}:{line}: {key} is not a text (expected chosen and rejected)")
-        parsed = explain_pair(pair["chosen"], pair["rejected"], published)
-        if isinstance(parsed, ParsedPair):
-            rows.append(pair_row(parsed, f"{source}/{path.name.split('.')[0]}", line))
-        else:
-            skipped.append(f"  skipped line {line}: {parsed}")
-    print(f"{path}: {len(rows)} rows, {len(skipped)} skipped")
-    print("".join(line + "\n" for line in skipped), end="")
-    return rows
+def rank(pool: list[Candidates], config: Config) -> tuple[list[dict], list[str]]:
+    """Training rankings, best first, and what was counted on the way."""
+    facts = []
+    if config.train_rows and config.train_rows < len(pool):
+        facts.append(f"a sample of {config.train_rows} of {len(pool)} training prompts is kept")
+        pool = sample_dev(pool, config.train_rows, config.seed)[0]
+    work = study_root() / "data" / "original" / "annotation"
+    prompts = [candidates.prefix for candidates in pool]
+    for index, model in enumerate(config.candidates):
+        from eval_hh.annotate import sample_responses
+
+        output = work / f"responses_{index}.jsonl"
+        sampled = sample_responses(
+            prompts, model, config.num_per_model, output, config.seed + index, config.temperature, config.top_p,
+            config.max_new_tokens, config.batch_size, config.mixed_precision,
+        )  # fmt: skip
+        pool = [add_responses(candidates, texts, model) for candidates, texts in zip(pool, sampled, strict=True)]
+    ranking_len = config.ranking_len or commonest_len(pool)
+    kept, dropped = choose(pool, ranking_len, config.seed)
+    facts += [f"{count} of {len(pool)} training prompts dropped: {why}" for why, count in dropped.items()]
+    if not kept:
+        found = f"no prompt has {ranking_len} distinct responses that are not empty"
+        raise InputError(f"--ranking_len: {found} (expected more --candidates, or a smaller number)")
+    return [training_row(candidates) for candidates in with_rewards(kept, config, work)], facts
 
 
-def pair_row(pair: ParsedPair, source: str, line: int) -> dict:
-    """A test row: chosen before rejected, rewards 1 and 0, and where the pair stands in the raw data."""
-    return {
-        "prefix": [pair.prefix] * 2,
-        "suffix": pair.suffix,
-        "reward": [1.0, 0.0],
-        "meta": {"source": source, "line": line},
-    }
+def with_rewards(pool: list[Candidates], config: Config, work: Path) -> list[Candidates]:
+    """The prompts with a reward per response: the reward model's, or the data's."""
+    if config.reward_model:
+        from eval_hh.annotate import score_rankings
+
+        responses = [candidates.responses for candidates in pool]
+        prompts = [candidates.prefix for candidates in pool]
+        rewards = score_rankings(prompts, responses, config.reward_model, work / "rewards.jsonl", config.batch_size)
+        return [replace(candidates, rewards=row) for candidates, row in zip(pool, rewards, strict=True)]
+    for candidates in pool:
+        if candidates.rewards is None:
+            where = f"{candidates.meta['source']}:{candidates.meta['line']}"
+            raise InputError(f"{where}: responses without rewards (expected --rewards_from, --join or --reward_model)")
+    return pool
 
 
-def sample_dev(rows: list[dict], count: int) -> list[dict]:
-    """A seeded sample of the rows."""
-    if count > len(rows):
-        raise InputError(f"--dev_rows: {count} rows asked for, there are {len(rows)}")
-    return random.Random(SEED).sample(rows, count)
+def load_lengths(config: Config) -> tuple[Lengths, str]:
+    """What measures texts for the card: a tokenizer where one is named, else words."""
+    name = config.tokenizer or os.environ.get("LLaMA_path")
+    if not name:
+        return word_lengths, "words"
+    from eval_hh.models import load_tokenizer
+
+    tokenizer = load_tokenizer(name)
+
+    def lengths(texts: list[str]) -> list[int]:
+        return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
+
+    return lengths, f"tokens of {Path(name).name}"
+
+
+def settings_facts(config: Config) -> list[str]:
+    """The data card's lines about how the data was made."""
+    if config.raw:
+        rule = "the published rule" if config.published_parsing else "every word is kept"
+        facts = [f"raw HH-RLHF from {config.raw}; parser: {rule}"]
+    else:
+        facts = [f"source: {config.source}, rewards: {' '.join(config.rewards_from or ['as the format has them'])}"]
+    facts.append(f"near-duplicate: {METHOD}")
+    facts.append(f"seed {config.seed}; dev rows from the {config.dev_from} split")
+    if config.candidates:
+        facts.append(
+            f"{config.num_per_model} responses by each of {', '.join(config.candidates)} (temperature "
+            f"{config.temperature}, top-p {config.top_p}, at most {config.max_new_tokens} tokens, model i's seed is "
+            f"{config.seed} + i, from 0)"
+        )
+    if config.reward_model:
+        facts.append(f"rewards: raw logits of {config.reward_model}")
+    return facts
+
+
+def export(config: Config, is_main: bool) -> None:
+    """Writes --source for another tool."""
+    pool = read_source(config.source, config.split, config.mapping())
+    if not is_main:
+        return
+    if config.export == "prompts":
+        pool = unique_prompts(pool)
+        write_prompts(config.output, pool)
+        print(f"{config.output}: {len(pool)} prompts")
+        return
+    pool = with_rewards(pool, config, Path())
+    count = write_trl(config.output, pool, config.form == "conversational")
+    print(f"{config.output}: {count} pairs of {len(pool)} rankings")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, parse_prompt, render_prompt
 from data_preprocess.files import InputError, read_jsonl
 from data_preprocess.records import check_row
 
@@ -36,7 +36,7 @@ def load_prompts(source: str, column: str | None = None, split: str = "train") -
         InputError: one line that names the row at fault, or what to pass where the hub is out of reach.
     """
     prompts = []
-    for where, row in _rows(source, split):
+    for where, row in source_rows(source, split):
         name = column or next((name for name in GUESSED_COLUMNS if name in row), None)
         if name not in row:
             wanted = f"--column {column}" if column else "a prompt or prefix field, or --column"
@@ -58,14 +58,25 @@ def prompt_text(value: Any, where: str) -> str:
     """
     if isinstance(value, str):
         return value if value.startswith("\n\nHuman:") else render_prompt([PROMPTER + value, ASSISTANT])
+    return render_prompt(prompt_turns(value, where))
+
+
+def prompt_turns(value: Any, where: str) -> list[str]:
+    """The same prompt as tagged turns, the last one a bare tag.
+
+    System messages and a last reply are left out of messages. A text that opens with "\\n\\nHuman:" is taken
+    apart into its turns.
+    """
+    if isinstance(value, str):
+        return parse_prompt(value) or [PROMPTER + value, ASSISTANT]
     if not isinstance(value, list) or not value:
         raise InputError(f"{where} is {value!r:.40} (expected a text, or a list of turns or messages)")
     if all(isinstance(turn, str) for turn in value):
         for turn in value:
             if not turn.startswith((PROMPTER, ASSISTANT)):
                 raise InputError(f"{where}: turn {turn!r:.40} (expected {PROMPTER} or {ASSISTANT} first)")
-        return render_prompt(value if value[-1] in (PROMPTER, ASSISTANT) else [*value, ASSISTANT])
-    return render_prompt(_turns(value, where))
+        return value if value[-1] in (PROMPTER, ASSISTANT) else [*value, ASSISTANT]
+    return _turns(value, where)
 
 
 def _turns(messages: list, where: str) -> list[str]:
@@ -86,20 +97,25 @@ def _turns(messages: list, where: str) -> list[str]:
     return [*turns, ASSISTANT]
 
 
-def _rows(source: str, split: str) -> Iterator[tuple[str, dict]]:
-    """Yields ("source:line", row)."""
+def source_rows(source: str, split: str) -> Iterator[tuple[str, dict]]:
+    """Yields ("source:line", row) of a JSONL file, a folder with train.json, or a data set."""
     path = Path(source)
     if (path / "train.json").is_file():
         path = path / "train.json"
-    if path.is_file():
+    if path.is_file() and path.suffix != ".parquet":
         numbered: Iterable[tuple[int, dict]] = read_jsonl(path)
     else:
-        numbered = enumerate(_data_set(source, split), start=1)
+        numbered = enumerate(load_data_set(source, split), start=1)
     for number, row in numbered:
         yield f"{path}:{number}", row
 
 
-def _data_set(source: str, split: str) -> Iterable[dict]:
+def load_data_set(source: str, split: str, data_dir: str | None = None) -> Iterable[dict]:
+    """One split of a data set saved on disk, of a folder or Parquet file that `datasets` reads, or of the hub's.
+
+    Raises:
+        InputError: one line that says why it cannot be loaded and what to pass instead.
+    """
     path = Path(source)
     if not path.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise InputError(f"{source}: no such file or folder")
@@ -112,7 +128,9 @@ def _data_set(source: str, split: str) -> Iterable[dict]:
     saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
     try:
         if not saved:
-            return datasets.load_dataset(source, split=split)
+            if path.suffix == ".parquet":
+                return datasets.load_dataset("parquet", data_files=source, split="train")
+            return datasets.load_dataset(source, data_dir=data_dir, split=split)
         loaded = datasets.load_from_disk(source)
     except Exception as error:
         # The library raises many kinds of errors here, from the network's to the file formats'.

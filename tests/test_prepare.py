@@ -1,6 +1,7 @@
 """prepare.py: hand-made raw pairs end in known rows; the real test files give the published counts."""
 
 import gzip
+import hashlib
 import json
 import os
 import random
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from data_preprocess.files import InputError
-from data_preprocess.prepare import SOURCES, main
+from data_preprocess.prepare import main
+from data_preprocess.raw_hh import SOURCES
 from data_preprocess.records import load_records, read_rows
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -47,11 +49,12 @@ def test_rows_of_the_fixture(tmp_path, raw, capsys):
     for name, source in zip(NAMES, SOURCES, strict=True):
         rows = read_rows(tmp_path / "data" / "hh_test" / f"{name}.json", training=False)
         turns = ["<|prompter|>How do I boil rice?", "<|assistant|>"]
+        identity = hashlib.sha256(b"\n\nHuman: How do I boil rice?\n\nAssistant:").hexdigest()[:16]
         assert rows[0] == {
             "prefix": [turns, turns],
             "suffix": ["Rinse it.\n\nThen simmer it.", "No idea."],
             "reward": [1.0, 0.0],
-            "meta": {"source": f"{source}/test", "line": 1},
+            "meta": {"id": identity, "source": f"{source}/test", "line": 1},
         }
         assert [row["meta"]["line"] for row in rows] == [1, 2, 3]
         assert rows[1]["suffix"] == ["Sure.", ""]
@@ -148,7 +151,12 @@ def test_the_command_from_its_own_folder(tmp_path, raw):
     command = [sys.executable, "prepare.py", "--raw", str(raw), "--dev_rows", "2"]
     environment = {**os.environ, "STUDY_ROOT": str(tmp_path)}
     subprocess.run(command, cwd=REPOSITORY / "data_preprocess", env=environment, check=True)
-    assert len(outputs(tmp_path)) == 5
+    assert outputs(tmp_path) == [
+        "data/README.md",
+        "data/hh_dev/sampled_dev.json",
+        *(f"data/hh_test/{name}.json" for name in NAMES),
+        "data/original/hh_train_len2/train.json",
+    ]
     drop_train(raw)
     failed = subprocess.run(
         command, cwd=REPOSITORY / "data_preprocess", env=environment, capture_output=True, text=True

@@ -1,0 +1,78 @@
+"""Rewards from what people or models have judged: scores, ranks, or votes between two responses.
+
+Library.
+"""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+from data_preprocess.files import InputError
+
+VOTE_FORMS = "[winner, loser] or [a, b, 'a' | 'b' | 'tie'], responses numbered from 0"
+
+
+def copeland(n_responses: int, votes: list[tuple[int, int, float]]) -> list[float]:
+    """Copeland count: pairs won minus pairs lost; a pair goes to whom most of its votes prefer.
+
+    Args:
+        n_responses: responses of the prompt.
+        votes: (a, b, preference), +1 for a, -1 for b, 0 for a tie. Pairs without votes, or with as many for
+            either, count for neither.
+    """
+    balance: dict[tuple[int, int], float] = defaultdict(float)
+    for a, b, preference in votes:
+        balance[min(a, b), max(a, b)] += preference if a < b else -preference
+    rewards = [0.0] * n_responses
+    for (a, b), votes_for_a in balance.items():
+        won = (votes_for_a > 0) - (votes_for_a < 0)
+        rewards[a] += won
+        rewards[b] -= won
+    return rewards
+
+
+def rewards_from(value: Any, n_responses: int, ranks: bool, where: str) -> list[float]:
+    """One reward per response from a field of a row.
+
+    Args:
+        value: a number per response, or a list of votes (VOTE_FORMS).
+        n_responses: responses of the row.
+        ranks: numbers are ranks, the lowest the best; the reward is minus the rank.
+        where: names row and field in errors.
+    """
+    if not isinstance(value, list) or not value:
+        raise InputError(f"{where} is {value!r:.40} (expected a number per response, or a list of votes)")
+    if all(isinstance(vote, list) for vote in value):
+        return copeland(n_responses, [_vote(vote, n_responses, where) for vote in value])
+    if len(value) != n_responses:
+        raise InputError(f"{where}: {len(value)} values for {n_responses} responses")
+    numbers = [number(item, where) for item in value]
+    return [0.0 - item for item in numbers] if ranks else numbers
+
+
+def number(value: Any, where: str) -> float:
+    """A finite float of a JSON number or of a text that holds one; InputError otherwise."""
+    try:
+        result = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        result = math.nan
+    if not math.isfinite(result):
+        raise InputError(f"{where}: {value!r:.40} (expected a finite number)")
+    return result
+
+
+def preference(vote: Any, where: str) -> float:
+    """+1 for "a", -1 for "b", 0 for "tie"."""
+    if vote not in ("a", "b", "tie"):
+        raise InputError(f"{where}: vote is {vote!r:.20} (expected a, b or tie)")
+    return {"a": 1.0, "b": -1.0, "tie": 0.0}[vote]
+
+
+def _vote(vote: list, n_responses: int, where: str) -> tuple[int, int, float]:
+    a_and_b = vote[:2]
+    are_indices = all(isinstance(index, int) and not isinstance(index, bool) for index in a_and_b)
+    if len(vote) not in (2, 3) or not are_indices or a_and_b[0] == a_and_b[1]:
+        raise InputError(f"{where}: vote {vote!r:.40} (expected {VOTE_FORMS})")
+    if not all(0 <= index < n_responses for index in a_and_b):
+        raise InputError(f"{where}: vote {vote!r:.40} (expected responses 0 to {n_responses - 1})")
+    return a_and_b[0], a_and_b[1], preference(vote[2], where) if len(vote) == 3 else 1.0

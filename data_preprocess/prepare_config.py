@@ -1,0 +1,134 @@
+"""Settings of prepare.py: its flags, and what contradicts what.
+
+Library.
+"""
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from data_preprocess.files import InputError
+from data_preprocess.formats import Mapping
+
+SEED = 42
+DEV_ROWS = 280
+
+
+@dataclass(frozen=True)
+class Config:
+    """One preparation of data."""
+
+    raw: str | None = None  # folder of raw HH-RLHF, or its name on the hub
+    source: str | None = None  # any other data: JSONL, Parquet, a folder, a name on the hub
+    split: str = "train"  # split of a --source that has several
+    published_parsing: bool = False  # the published parsing rule
+    max_rows: int | None = None  # rows kept per test file
+    train_rows: int | None = None  # training prompts kept, a seeded sample
+    dev_from: str = "train"  # split of --raw that dev rows are drawn from
+    dev_rows: int | None = None  # 280; of a --source at most a tenth of the prompts
+    decontaminate: bool = False  # drop training prompts that are near dev or test prompts
+    prompt_from: str | None = None  # fields of --source, see formats.Mapping
+    responses_from: tuple[str, ...] | None = None
+    rewards_from: tuple[str, ...] | None = None
+    ranks: bool = False
+    id_from: str | None = None
+    join: tuple[str, ...] | None = None  # files of answers and judgements
+    candidates: tuple[str, ...] = ()  # models that sample further responses
+    num_per_model: int = 1
+    temperature: float = 1.0
+    top_p: float = 0.95
+    max_new_tokens: int = 128
+    reward_model: str | None = None
+    batch_size: int = 16
+    mixed_precision: str = "bf16"  # of candidate models on a GPU; rewards are always float32
+    ranking_len: int | None = None  # K; the number of responses that most prompts have
+    seed: int = SEED
+    tokenizer: str | None = None  # counts the data card's tokens
+    export: str | None = None
+    form: str = "conversational"
+    output: Path | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.raw) == bool(self.source):
+            raise InputError("--raw or --source: give one of them (raw HH-RLHF, or any other data)")
+        self._check_numbers()
+        for flag in ("prompt_from", "responses_from", "rewards_from", "ranks", "id_from", "join", "export"):
+            if self.raw and getattr(self, flag):
+                raise InputError(f"--{flag} is about --source, and --raw is given")
+        for flag in ("published_parsing", "max_rows"):
+            if self.source and getattr(self, flag):
+                raise InputError(f"--{flag} is about --raw, and --source is given")
+        if self.source and self.dev_from != "train":
+            raise InputError("--dev_from test is about --raw, and --source is given")
+        if self.candidates and not self.reward_model:
+            raise InputError("--candidates needs --reward_model: sampled responses have no rewards yet")
+        for flag in ("rewards_from", "join"):
+            if self.reward_model and getattr(self, flag):
+                raise InputError(f"--{flag} and --reward_model both give the rewards (expected one of them)")
+        if bool(self.export) != bool(self.output):
+            raise InputError("--export and --output: give both, or neither")
+
+    def _check_numbers(self) -> None:
+        least = {"max_rows": 1, "train_rows": 1, "num_per_model": 1, "batch_size": 1, "max_new_tokens": 1,
+                 "ranking_len": 2, "dev_rows": 1 if self.raw else 0}  # fmt: skip
+        for flag, smallest in least.items():
+            value = getattr(self, flag)
+            if value is not None and value < smallest:
+                raise InputError(f"--{flag}: {value} (expected at least {smallest})")
+
+    def mapping(self) -> Mapping:
+        return Mapping(self.prompt_from, self.responses_from, self.rewards_from, self.ranks, self.id_from)
+
+
+def parse_args(argv: list[str] | None, description: str) -> Config:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    _add_input_flags(parser)
+    _add_model_flags(parser)
+    _add_output_flags(parser)
+    parser.set_defaults(**{field.name: field.default for field in fields(Config)})
+    args = vars(parser.parse_args(argv))
+    lists = {name: tuple(value) for name, value in args.items() if isinstance(value, list)}
+    return Config(**{**args, **lists})
+
+
+def _add_input_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("input").add_argument
+    add("--raw", metavar="DIR", help="folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)")
+    add("--source", metavar="DATA", help="any other data: JSONL, Parquet, folder, or name on the hub")
+    add("--split", help="split of a --source that has several (train)")
+    add("--published_parsing", action="store_true",
+        help="drop paragraphs without a role tag, as the published data does")  # fmt: skip
+    add("--prompt_from", metavar="FIELD", help="field of the prompt (prompt, instruction, question)")
+    add("--responses_from", nargs="+", metavar="FIELD", help="field of the list of responses, or a field each")
+    add("--rewards_from", nargs="+", metavar="FIELD", help="field of scores, ranks or votes, or a field each")
+    add("--ranks", action="store_true", help="the numbers of --rewards_from are ranks: the lowest is the best")
+    add("--id_from", metavar="FIELD", help="field of the prompt's id (id, prompt_id, else made of its words)")
+    add("--join", nargs="+", metavar="FILE", help="answers and judgements, by id, to the prompts of --source")
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("models (alone or under `accelerate launch`)").add_argument
+    add("--candidates", nargs="+", metavar="MODEL", help="causal LMs that sample further responses")
+    add("--num_per_model", type=int, metavar="N", help="responses that each one samples per prompt (1)")
+    add("--temperature", type=float, help="of sampling (1.0)")
+    add("--top_p", type=float, help="of sampling (0.95)")
+    add("--max_new_tokens", type=int, help="tokens per sampled response (128)")
+    add("--reward_model", metavar="MODEL", help="scores every training response, raw logits")
+    add("--batch_size", type=int, help="responses per batch and process (16)")
+    add("--mixed_precision", choices=("bf16", "fp16", "no"), help="of --candidates on a GPU (bf16)")
+
+
+def _add_output_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output").add_argument
+    add("--ranking_len", type=int, metavar="K", help="responses per ranking (as many as most prompts have)")
+    add("--max_rows", type=int, metavar="N", help="keep the first N rows of each test file")
+    add("--train_rows", type=int, metavar="N", help="keep a sample of N training prompts")
+    add("--dev_from", choices=("train", "test"),
+        help="split of --raw that dev rows are drawn from (test: the published leak)")  # fmt: skip
+    add("--dev_rows", type=int, help=f"number of dev rows ({DEV_ROWS}; of --source at most a tenth)")
+    add("--decontaminate", action="store_true", help="drop training prompts near dev or test prompts")
+    add("--seed", type=int, help=f"of every draw ({SEED})")
+    add("--tokenizer", metavar="PATH_OR_NAME", help="counts the data card's tokens ($LLaMA_path; else words)")
+    add("--export", choices=("trl", "prompts"), help="only write --source for TRL, or its prompts with ids")
+    add("--form", choices=("conversational", "standard"), help="TRL's form of --export trl (conversational)")
+    add("--output", type=Path, metavar="FILE", help="file of --export")
