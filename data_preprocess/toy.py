@@ -75,7 +75,8 @@ class WorldConfig:
     ranking_len: int = 4  # responses per training prompt
     train_rows: int = 400  # rankings that split.py and sample.py draw the subsets from
     dev_rows: int = 60  # prompts that choose the best checkpoint, shared evenly by the four kinds
-    test_rows: int = 300  # prompts in each of the four test files
+    test_rows: int = 400  # prompts in each of the four test files
+    plenty_rows: int = 1600  # more rankings like the training file's, for the check of what plenty of them can do
     reward_rows: int = 1800  # rankings that the reward model learns from, on the study's things and deeds
     reward_terse: float = 0.5  # share of its helpful rankings whose responses differ in facts only
     reward_heldout_rows: int = 200  # rankings that its accuracy is measured on, worded like the test files
@@ -109,6 +110,8 @@ def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noq
 
     rankings = world.rankings("train", train, config.annotator_noise)
     write_jsonl(data / "original" / "hh_train_len4" / "train.json", rankings)
+    plenty = world.prompts("plenty", config.plenty_rows, KINDS, held_out=False)
+    write_jsonl(data / "toy" / "plenty.json", world.rankings("plenty", plenty, config.annotator_noise))
     write_jsonl(data / "hh_dev" / "sampled_dev.json", world.pairs("dev", dev))
     for kind, prompts in tests.items():
         write_jsonl(data / "hh_test" / f"{kind}.json", world.pairs(f"test {kind}", prompts))
@@ -132,13 +135,13 @@ class _World:
         self.things, self.other_things = things[: config.study_things], things[config.study_things :]
         self.deeds, self.other_deeds = deeds[: config.study_deeds], deeds[config.study_deeds :]
         # Of each thing, one of 4 single attributes, two of 6 pairs and two of 4 triples are asked for in tests only;
-        # of each deed, a third of its wordings.
+        # of each deed, half of its wordings.
         self.test_sets = {
             thing: {asked for n, sets in ASKED_SETS.items() for asked in rng.sample(sets, 1 if n == 1 else 2)}
             for thing in self.things
         }
         self.test_wordings = {
-            deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 3)) for deed in self.deeds
+            deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 2)) for deed in self.deeds
         }
 
     def _rng(self, stream: str) -> Random:

@@ -20,7 +20,7 @@ from data_preprocess.toy_dialogues import ASKED_SETS, KINDS, best_reply, deed_pr
 from data_preprocess.toy_facts import DEED_FORMS, DEEDS, LEADS, THINGS, VALUES, question
 
 SMALL = WorldConfig(
-    train_rows=80, dev_rows=20, test_rows=20, reward_rows=400, reward_heldout_rows=40, corpus_lines=6000
+    train_rows=80, dev_rows=20, test_rows=20, plenty_rows=40, reward_rows=400, reward_heldout_rows=40, corpus_lines=6000
 )
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 
@@ -176,7 +176,7 @@ def gold_logit(record, text: str) -> float:
     return math.log(gold / (1 - gold))
 
 
-RANKINGS = ("toy/reward_train", "toy/reward_heldout", "original/hh_train_len4/train")
+RANKINGS = ("toy/reward_train", "toy/reward_heldout", "toy/plenty", "original/hh_train_len4/train")
 
 
 @pytest.mark.parametrize("name", RANKINGS)
@@ -186,7 +186,7 @@ def test_rankings_are_sorted_and_distinct(world, name):
         assert record.reward == sorted(record.reward, reverse=True)
 
 
-@pytest.mark.parametrize(("name", "noise"), zip(RANKINGS, (0.0, 0.0, 0.5), strict=True))
+@pytest.mark.parametrize(("name", "noise"), zip(RANKINGS, (0.0, 0.0, 0.5, 0.5), strict=True))
 def test_rewards_are_the_logit_of_gold_with_the_annotators_error(world, name, noise):
     records = load_records(world / "data" / f"{name}.json")
     errors = [y - gold_logit(r, text) for r in records for text, y in zip(r.suffix, r.reward, strict=True)]
@@ -208,7 +208,7 @@ def test_files_hold_the_rows_that_the_configuration_says(world):
     data = world / "data"
     assert len(load_records(data / "original/hh_train_len4/train.json")) == 80
     assert len(load_records(data / "toy/reward_train.json")) == 400
-    assert len(load_records(data / "toy/reward_heldout.json")) == 40
+    assert len(load_records(data / "toy/reward_heldout.json")) == len(load_records(data / "toy/plenty.json")) == 40
     assert len(rows(data / "toy/pretrain.jsonl")) == 6000
     for name in TEST_FILES:
         assert {r.meta["kind"] for r in load_records(data / f"hh_test/{name}.json", training=False)} == {name}
@@ -228,7 +228,7 @@ def test_test_prompts_are_in_no_training_file_nor_in_dev(world):
     data = world / "data"
     test = {render_prompt(r["prefix"][0]) for name in TEST_FILES for r in rows(data / f"hh_test/{name}.json")}
     assert len(test) == 4 * 20
-    for name in ("original/hh_train_len4/train", "toy/reward_train", "toy/reward_heldout", "hh_dev/sampled_dev"):
+    for name in ("original/hh_train_len4/train", "hh_dev/sampled_dev", *RANKINGS[:3]):
         assert not test & {render_prompt(r["prefix"][0]) for r in rows(data / f"{name}.json")}, name
 
 
@@ -240,7 +240,7 @@ def test_tests_ask_the_study_things_for_other_combinations_of_attributes(world):
         return {(r["meta"]["topic"], tuple(marks.findall(r["prefix"][0][-2]))) for r in found}
 
     test = combinations([f"hh_test/{name}" for name in TEST_FILES])
-    train = combinations(["toy/reward_train", "original/hh_train_len4/train"])
+    train = combinations(["toy/reward_train", "toy/plenty", "original/hh_train_len4/train"])
     assert not test & train
     assert {thing for thing, _ in test} <= {thing for thing, _ in combinations(["toy/reward_train"])}
 
