@@ -178,7 +178,7 @@ class ToyStudy:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, and the reward model's accuracy."""
         from eval_hh.world_check import best_responses, gold_by_pool, model_responses
 
-        plenty = self.world / "reward_train.json"
+        plenty = self.world / "plenty.json"
         self.fine_tune("check_sft_plenty", 1, plenty, seed=42)
         tuned = self.root / "checkpoints" / "index_check_sft_plenty" / "stage_1" / "best_checkpoint"
         profile = self.profile
