@@ -12,6 +12,7 @@ import pytest
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
+MODEL = "a model's folder"  # blanks and quotes survive
 RANKING = {
     "prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 4,
     "suffix": ["a", "b", "c", "d"],
@@ -26,6 +27,9 @@ def sandbox(tmp_path):
     for path in ("data/hh_train_len4_3/train.json", "data/hh_dev/sampled_dev.json"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text((json.dumps(RANKING) + "\n") * 3)
+    for model in (MODEL, "my rm"):
+        (tmp_path / model).mkdir()
+        (tmp_path / model / "config.json").write_text("{}")  # the check before the launch looks no further
     fake = tmp_path / "bin" / "accelerate"
     fake.parent.mkdir()
     fake.write_text(f'#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done > "{tmp_path}/arguments"\n')
@@ -38,7 +42,8 @@ def launch(shell, sandbox, script, *arguments, **environment):
     path = f"{sandbox / 'bin'}:{os.environ['PATH']}"
     return subprocess.run(
         [shell, script, *arguments], cwd=TRAINING, capture_output=True, text=True,
-        env={**keep, "PATH": path, "STUDY_ROOT": str(sandbox), "PYTHON": sys.executable, **environment},
+        env={**keep, "PATH": path, "STUDY_ROOT": str(sandbox), "PYTHON": sys.executable,
+             "DEV_REWARD_MODEL": str(sandbox / "my rm"), **environment},
     )  # fmt: skip
 
 
@@ -69,7 +74,7 @@ def pairs(arguments):
     ],
 )
 def test_paper_settings(shell, sandbox, script, positional, stage, learning_rate):
-    model = "a model's folder"  # blanks and quotes survive
+    model = str(sandbox / MODEL)
     result = launch(shell, sandbox, script, model, "exp", "hh_train_len4_3", *positional, "--max_train_steps", "20")
     assert result.returncode == 0, result.stderr
     launcher, main = recorded(sandbox)
@@ -80,14 +85,23 @@ def test_paper_settings(shell, sandbox, script, positional, stage, learning_rate
     assert main["--training_stage_num"] == stage and main["--seed"] == "43"
     assert main["--learning_rate"] == learning_rate
     assert main["--max_train_steps"] == "20"
-    assert "--do_train" in main and "--do_validation" in main and "--dev_reward_model" not in main
+    assert "--do_train" in main and "--do_validation" in main
+    assert main["--dev_reward_model"] == str(sandbox / "my rm")
+
+
+def test_the_paper_s_reward_model_is_main_py_s_default(sandbox):
+    """Without $DEV_REWARD_MODEL no flag is passed; the default is a hub name, which is out of reach in tests."""
+    result = launch("sh", sandbox, "train_hh_pro_1b3.sh", str(sandbox / MODEL), "e", "hh_train_len4_3", "4", "42",
+                    DEV_REWARD_MODEL="")  # fmt: skip
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5: not a folder here")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_machine_limits_come_from_the_environment(shell, sandbox):
     result = launch(
-        shell, sandbox, "train_hh_pro_1b3.sh", "m", "exp", "hh_train_len4_3", "4", "42",
-        NUM_PROCESSES="14", BATCH_SIZE="3", MIXED_PRECISION="no", ZERO_STAGE="3", DEV_REWARD_MODEL="/my rm",
+        shell, sandbox, "train_hh_pro_1b3.sh", str(sandbox / MODEL), "exp", "hh_train_len4_3", "4", "42",
+        NUM_PROCESSES="14", BATCH_SIZE="3", MIXED_PRECISION="no", ZERO_STAGE="3",
         NUM_MACHINES="2", MACHINE_RANK="1", MAIN_PROCESS_IP="10.0.0.1", PORT="1234",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -97,11 +111,12 @@ def test_machine_limits_come_from_the_environment(shell, sandbox):
         "--num_machines": "2", "--machine_rank": "1", "--main_process_ip": "10.0.0.1",
         "--main_process_port": "1234", "--zero_stage": "3",
     }  # fmt: skip
-    assert main["--per_device_train_batch_size"] == "3" and main["--dev_reward_model"] == "/my rm"
+    assert main["--per_device_train_batch_size"] == "3" and main["--dev_reward_model"] == str(sandbox / "my rm")
 
 
 def test_without_deepspeed(sandbox):
-    result = launch("sh", sandbox, "train_hh_sft_1b3.sh", "m", "e", "hh_train_len4_3", "42", ZERO_STAGE="0")
+    model = str(sandbox / MODEL)
+    result = launch("sh", sandbox, "train_hh_sft_1b3.sh", model, "e", "hh_train_len4_3", "42", ZERO_STAGE="0")
     assert result.returncode == 0, result.stderr
     launcher, _ = recorded(sandbox)
     assert launcher["--config_file"].endswith("eval_hh/dp_config.yaml") and "--zero_stage" not in launcher
@@ -117,6 +132,8 @@ def test_without_deepspeed(sandbox):
         (["m", "e", "hh_train_len4_3", "4", "42"], {"ZERO_STAGE": "1"}, "ZERO_STAGE 1: expected 0, 2 or 3"),
         (["m", "e", "nowhere", "4", "42"], {}, "data/nowhere/train.json: no such file"),
         (["m", "e", "hh_train_len4_3", "5", "42"], {}, r"train.json:1: 4 responses \(expected at least 5\)"),
+        (["/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: /m: no such folder"),
+        (["owner/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: owner/m: not a folder here, and .* local copy"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_any_process_starts(shell, sandbox, arguments, environment, message):

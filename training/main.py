@@ -11,7 +11,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.files import InputError, run
-from data_preprocess.records import Record, data_file, numbered_rows, to_record
+from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
+from eval_hh.models import source_options
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches, parse_args
 
@@ -33,15 +34,25 @@ def load_rankings(config: TrainConfig) -> list[Record]:
     return records
 
 
+def check_inputs(config: TrainConfig) -> None:
+    """InputError where a model or the dev file cannot be had: in seconds, and before several processes each say so."""
+    source_options(config.model_name_or_path)
+    if config.do_validation:
+        source_options(config.dev_reward_model)
+        load_records(config.dev_file, training=False)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     config, preflight = parse_args(argv)
     records = load_rankings(config)
     if preflight is not None:
         micro_batches(config, preflight)
+        check_inputs(config)
         RunFolder(config.run_folder).check_same_run(describe(config, {"num_processes": preflight}))
         return
     if not config.do_train:
         raise InputError("--do_train is missing: there is nothing else to do (expected it among the flags)")
+    check_inputs(config)
     from training.trainer import train
 
     train(config, records)
