@@ -75,7 +75,7 @@ class WorldConfig:
     ranking_len: int = 4  # responses per training prompt
     train_rows: int = 400  # rankings that split.py and sample.py draw the subsets from
     dev_rows: int = 60  # prompts that choose the best checkpoint, shared evenly by the four kinds
-    test_rows: int = 400  # prompts in each of the four test files
+    test_rows: int = 360  # prompts in each of the four test files
     plenty_rows: int = 1600  # more rankings like the training file's, for the check of what plenty of them can do
     reward_rows: int = 1800  # rankings that the reward model learns from, on the study's things and deeds
     reward_terse: float = 0.5  # share of its helpful rankings whose responses differ in facts only
