@@ -260,6 +260,14 @@ def test_wrong_facts_are_possible_for_every_attribute():
     assert all(facts[a] in VALUES[a] for facts in THINGS.values() for a in range(4))
 
 
+def test_the_study_s_own_world_has_room_for_all_its_rows(tmp_path):
+    write_world(tmp_path)
+    config = WorldConfig()
+    assert len(rows(tmp_path / "data/original/hh_train_len4/train.json")) == config.train_rows
+    for name in TEST_FILES:
+        assert len(rows(tmp_path / f"data/hh_test/{name}.json")) == config.test_rows
+
+
 def test_a_world_too_small_for_its_rows_says_so(tmp_path):
     with pytest.raises(ValueError, match="too small"):
         write_world(tmp_path, replace(SMALL, study_things=2, test_rows=500))
