@@ -5,6 +5,7 @@ output (study_root), atomic writers, checked readers, and what a result file say
 git_hash, versions).
 """
 
+import errno
 import gzip
 import hashlib
 import importlib.metadata
@@ -122,6 +123,18 @@ def _rename(paths: list[Path]) -> None:
             if isinstance(error, OSError):
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise
+
+
+@contextmanager
+def disk_full_as_oserror(target: Path) -> Iterator[None]:
+    """Inside, what safetensors, torch and others raise on a full disk becomes an OSError that names the target."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)  # torch does not say why it could not write
+        if any(sign in text for sign in ("No space left on device", "file write failed", "unexpected pos", "iostream error")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
 
 
 def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:

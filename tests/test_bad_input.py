@@ -104,13 +104,19 @@ def test_training_rankings(entry, defect, refused, tmp_path, tiny_causal_lm_dir)
 
 
 @pytest.mark.parametrize("defect", RANKING)
-@pytest.mark.parametrize("entry", ["generation", "diversity"])
+@pytest.mark.parametrize("entry", ["generation", "diversity", "main.py's dev file"])
 def test_rankings_that_are_not_trained_on(entry, defect, refused, tmp_path, tiny_causal_lm_dir):
     bad, message = RANKING[defect]
     model = tiny_causal_lm_dir("opt")
     if entry == "diversity":
         path = write(tmp_path / "prompts.jsonl", bad)
         error = refused(data_preprocess.diversity.main, [path, "--tokenizer", model])
+    elif entry == "main.py's dev file":
+        path = write(tmp_path / "data" / "hh_dev" / "sampled_dev.json", bad)
+        train = write(tmp_path / "data" / "hh_train_len4_3" / "train.json", json.dumps(ROW).encode())
+        argv = ["--do_train", "--do_validation", "--index", "e", "--model_name_or_path", model,
+                "--dev_reward_model", model, "--train_file_path", train.parent, "--training_stage_num", "4"]  # fmt: skip
+        error = refused(training.main.main, argv)
     else:
         build_study(tmp_path, model)
         path = write(tmp_path / "data" / "hh_test" / "helpful_online.json", bad)

@@ -227,3 +227,32 @@ def test_versions_and_git_hash(monkeypatch, tmp_path):
         subprocess.run(["git", "-C", str(tmp_path), *command.split()], check=True)
     head = (tmp_path / ".git" / (tmp_path / ".git" / "HEAD").read_text().split()[1]).read_text().strip()
     assert files.git_hash() == head
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),  # safetensors
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 448 vs 342"),  # torch.save
+        OSError(errno.ENOSPC, "No space left on device"),  # a library's, without the file's name
+    ],
+)
+def test_a_full_disk_under_a_library_is_one_line_with_the_target(error, capsys, tmp_path):
+    def save():
+        with files.disk_full_as_oserror(tmp_path / "step_5"):
+            raise error
+
+    with pytest.raises(SystemExit) as ended:
+        files.run(save)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'step_5'}: No space left on device\n"
+    with pytest.raises(RuntimeError, match="another"), files.disk_full_as_oserror(tmp_path):
+        raise RuntimeError("another fault keeps its traceback")
+
+
+def test_an_output_under_a_file_is_named_without_its_temporary_name(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError) as error:
+        files.write_json(tmp_path / "file" / "a.json", {})
+    assert error.value.filename == str(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -17,7 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.files import InputError, fingerprint, git_hash, read_json, versions, write_json
+from data_preprocess.files import (
+    InputError,
+    disk_full_as_oserror,
+    fingerprint,
+    git_hash,
+    read_json,
+    versions,
+    write_json,
+)
 from data_preprocess.records import data_file
 from training.config import TrainConfig
 
@@ -126,7 +134,8 @@ def write_folder(target: Path, write: Callable[[Path], None], is_main: bool, wai
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     wait()
-    write(temporary)
+    with disk_full_as_oserror(target):
+        write(temporary)
     wait()
     if is_main:
         os.replace(temporary, target)

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from data_preprocess.files import read_json, write_json
+from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -41,11 +41,12 @@ def save_folder(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        if metrics is not None:
-            write_json(temporary / METRICS_FILE, metrics, indent=4)
-        write_json(temporary / SETTINGS_FILE, _record(settings, inputs), indent=4)
+        with disk_full_as_oserror(folder):
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            if metrics is not None:
+                write_json(temporary / METRICS_FILE, metrics, indent=4)
+            write_json(temporary / SETTINGS_FILE, _record(settings, inputs), indent=4)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
