@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import IO, Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# safetensors and the system say it; torch.save says only that writing failed.
+DISK_FULL_SIGNS = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
 VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
 
 
@@ -131,8 +133,7 @@ def disk_full_as_oserror(target: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = str(error)  # torch does not say why it could not write
-        if any(sign in text for sign in ("No space left on device", "file write failed", "unexpected pos", "iostream error")):
+        if any(sign in str(error) for sign in DISK_FULL_SIGNS):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
 

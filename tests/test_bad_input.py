@@ -115,7 +115,7 @@ def test_rankings_that_are_not_trained_on(entry, defect, refused, tmp_path, tiny
         path = write(tmp_path / "data" / "hh_dev" / "sampled_dev.json", bad)
         train = write(tmp_path / "data" / "hh_train_len4_3" / "train.json", json.dumps(ROW).encode())
         argv = ["--do_train", "--do_validation", "--index", "e", "--model_name_or_path", model,
-                "--dev_reward_model", model, "--train_file_path", train.parent, "--training_stage_num", "4"]  # fmt: skip
+                "--dev_reward_model", model, "--train_file_path", train, "--training_stage_num", "4"]  # fmt: skip
         error = refused(training.main.main, argv)
     else:
         build_study(tmp_path, model)
