@@ -22,7 +22,7 @@ class Candidates:
 
     prefix: list[str]  # the prompt's turns, the last of them a bare tag
     responses: list[str]
-    rewards: list[float] | None  # one per response, in no order; None: not judged yet
+    rewards: list[float] | None  # one per response, in no order; None: not judged yet (drop_unjudged: one of them)
     meta: dict[str, Any] = field(default_factory=dict)
     origins: list[str] = field(default_factory=list)  # per response FROM_DATA or a model; empty: all from the data
 
@@ -54,6 +54,18 @@ def keep_responses(candidates: Candidates, indices: list[int]) -> Candidates:
         origins=[origins[i] for i in indices],
         rewards=None if rewards is None else [rewards[i] for i in indices],
     )
+
+
+def drop_unjudged(pool: list[Candidates]) -> tuple[list[Candidates], int]:
+    """The prompts without the responses whose own reward is None, and the number of those responses."""
+    kept, dropped = [], 0
+    for candidates in pool:
+        judged = [i for i, reward in enumerate(candidates.rewards or []) if reward is not None]
+        if candidates.rewards is not None and len(judged) < len(candidates.responses):
+            dropped += len(candidates.responses) - len(judged)
+            candidates = keep_responses(candidates, judged)
+        kept.append(candidates)
+    return kept, dropped
 
 
 def distinct(candidates: Candidates) -> Candidates:

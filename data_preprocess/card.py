@@ -62,7 +62,7 @@ def _files_table(files: dict[str, list[dict]], lengths: Lengths, unit: str) -> s
 def _length(values: list[int]) -> str:
     if len(values) < 2:
         return str(values[0]) if values else ""
-    return f"{fmean(values):.1f} ({quantiles(values, n=20)[-1]:.0f})"
+    return f"{fmean(values):.1f} ({quantiles(values, n=20, method='inclusive')[-1]:.0f})"
 
 
 def _rewards_table(files: dict[str, list[dict]]) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from data_preprocess.candidates import Candidates, prompt_id
 from data_preprocess.dialogue import ASSISTANT, ParsedPair, explain_pair, split_turn
 from data_preprocess.files import InputError
-from data_preprocess.judgements import number, rewards_from
+from data_preprocess.judgements import rewards_from
 from data_preprocess.oasst import is_oasst, oasst_candidates
+from data_preprocess.ranking import RESPONSE_FROM
 from data_preprocess.raw_hh import NO_ALTERNATION, alternates
 from data_preprocess.records import ALLOWED_KEYS, check_row
 from data_preprocess.sources import ROLES, prompt_turns, source_rows
@@ -57,7 +58,9 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping) -> Candidates
     given = lookup(row, mapping.id, where) if mapping.id else next((row[k] for k in ID_FIELDS if row.get(k)), None)
     identity = {"id": str(given if given is not None else meta.get("id") or prompt_id(turns))}
     origin = {"source": meta.get("source", source), "line": meta.get("line", int(where.rpartition(":")[2]))}
-    return Candidates(turns, responses, rewards, {**meta, **identity, **origin})
+    origins = meta.pop(RESPONSE_FROM, [])  # of a file that prepare.py has written before
+    fits = isinstance(origins, list) and len(origins) == len(responses)
+    return Candidates(turns, responses, rewards, {**meta, **identity, **origin}, origins if fits else [])
 
 
 Parts = tuple[list[str], list[str], list[float] | None, dict[str, Any]]  # turns, responses, rewards, meta
@@ -97,7 +100,7 @@ def _ranking(row: dict, where: str, mapping: Mapping) -> Parts:
     known = {key: row[key] for key in ALLOWED_KEYS if key in row}
     check_row({"meta": {}, "reward": [0.0] * len(row["suffix"]), **known}, where, training=False)
     rewards = [float(value) for value in row["reward"]] if "reward" in row else None
-    return row["prefix"][0], row["suffix"], rewards, row.get("meta", {})
+    return row["prefix"][0], row["suffix"], rewards, dict(row.get("meta", {}))
 
 
 def _pair(row: dict, where: str, mapping: Mapping) -> Parts:
@@ -164,6 +167,8 @@ def _turns(value: Any, where: str) -> list[str]:
 
 def _conversation(messages: Any, where: str) -> tuple[list[str], str | None]:
     """(prompt turns, last reply), None where the user has the last word."""
+    if not isinstance(messages, list):
+        raise InputError(f"{where}: {messages!r:.40} (expected a list of role and content)")
     turns = _turns(messages, where)  # checks the messages, too
     last = messages[-1]
     is_reply = ROLES.get(last.get("role")) == ASSISTANT if isinstance(last, dict) else split_turn(last)[0] == ASSISTANT
@@ -183,12 +188,12 @@ def _text(value: Any, where: str) -> str:
     return value
 
 
-def _mapped_rewards(row: dict, n_responses: int, where: str, mapping: Mapping) -> list[float]:
+def _mapped_rewards(row: dict, n_responses: int, where: str, mapping: Mapping) -> list[float | None]:
     name = f"{where}: {' '.join(mapping.rewards)}"
     values = [lookup(row, path, where) for path in mapping.rewards]
     if len(values) == 1 and isinstance(values[0], list):
         return rewards_from(values[0], n_responses, mapping.ranks, name)
-    return rewards_from([number(value, name) for value in values], n_responses, mapping.ranks, name)
+    return rewards_from(values, n_responses, mapping.ranks, name)
 
 
 def _system_text(value: Any) -> dict[str, str]:

@@ -31,8 +31,8 @@ def copeland(n_responses: int, votes: list[tuple[int, int, float]]) -> list[floa
     return rewards
 
 
-def rewards_from(value: Any, n_responses: int, ranks: bool, where: str) -> list[float]:
-    """One reward per response from a field of a row.
+def rewards_from(value: Any, n_responses: int, ranks: bool, where: str) -> list[float | None]:
+    """One reward per response from a field of a row, None for a response whose value is null.
 
     Args:
         value: a number per response, or a list of votes (VOTE_FORMS).
@@ -46,8 +46,8 @@ def rewards_from(value: Any, n_responses: int, ranks: bool, where: str) -> list[
         return copeland(n_responses, [_vote(vote, n_responses, where) for vote in value])
     if len(value) != n_responses:
         raise InputError(f"{where}: {len(value)} values for {n_responses} responses")
-    numbers = [number(item, where) for item in value]
-    return [0.0 - item for item in numbers] if ranks else numbers
+    numbers = [None if item is None else number(item, where) for item in value]
+    return [item if item is None else 0.0 - item for item in numbers] if ranks else numbers
 
 
 def number(value: Any, where: str) -> float:

@@ -6,7 +6,6 @@ common order of all members. The order is by rarity in the reference, so few pai
 time grows with the number of words that are probed.
 """
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -15,9 +14,9 @@ from data_preprocess.dialogue import split_turn
 
 WORDS = re.compile(r"\w+")
 N_WORDS = 3
-THRESHOLD = 0.8
+SHARED, OF = 4, 5  # the threshold 0.8 as a fraction: whole numbers keep pairs right at it on one side
 METHOD = (
-    f"Jaccard similarity of the sets of word {N_WORDS}-grams (lower case, whole prompt) of at least {THRESHOLD}, "
+    f"Jaccard similarity of the sets of word {N_WORDS}-grams (lower case, whole prompt) of at least {SHARED / OF}, "
     "computed exactly"
 )
 
@@ -30,11 +29,16 @@ def shingles(turns: list[str]) -> frozenset[tuple[str, ...]]:
     return frozenset(zip(*(words[offset:] for offset in range(N_WORDS)), strict=False))
 
 
+def similar(one: frozenset, other: frozenset) -> bool:
+    """True where the Jaccard similarity reaches the threshold."""
+    shared = len(one & other)
+    return OF * shared >= SHARED * (len(one) + len(other) - shared)
+
+
 class NearDuplicates:
     """Prompts to which others can be compared."""
 
-    def __init__(self, reference: Iterable[list[str]], threshold: float = THRESHOLD):
-        self.threshold = threshold
+    def __init__(self, reference: Iterable[list[str]]):
         self.sets = list({shingles(turns) for turns in reference})
         self.rarity = Counter(member for members in self.sets for member in members)
         self.index: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -50,15 +54,12 @@ class NearDuplicates:
             for position in self.index.get(member, ()):
                 if position not in seen:
                     seen.add(position)
-                    if self._similar(members, self.sets[position]):
+                    if similar(members, self.sets[position]):
                         return True
         return False
 
     def _prefix(self, members: frozenset) -> list:
         # Members that the reference lacks come first: nothing is looked up under them.
         ordered = sorted(members, key=lambda member: (self.rarity[member], member))
-        return ordered[: len(members) - math.ceil(self.threshold * len(members)) + 1]
-
-    def _similar(self, one: frozenset, other: frozenset) -> bool:
-        shared = len(one & other)
-        return shared >= self.threshold * (len(one) + len(other) - shared)
+        least_shared = -(-SHARED * len(members) // OF)
+        return ordered[: len(members) - least_shared + 1]

@@ -19,7 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.candidates import Candidates, add_responses, choose, commonest_len, plain_row, training_row
+from data_preprocess.candidates import (
+    Candidates,
+    add_responses,
+    choose,
+    commonest_len,
+    drop_unjudged,
+    plain_row,
+    training_row,
+)
 from data_preprocess.card import Lengths, render_card, word_lengths
 from data_preprocess.export import write_prompts, write_trl
 from data_preprocess.files import InputError, json_lines, run, study_root, write_files
@@ -105,20 +113,26 @@ def read_raw(config: Config) -> tuple[Splits, dict[str, list[Candidates]]]:
 
 def read_other(config: Config) -> Splits:
     """Any other source as train and dev, checked against the test files that are there already."""
-    pool = read_source(config.source, config.split, config.mapping())
-    missing: list[str] = []
+    pool, notes = read_pool(config)
     if config.join:
         pool, missing = join(pool, config.join)
         print("".join(f"missing: {line}\n" for line in missing), end="")
+        notes.append(f"joined with {', '.join(config.join)}: {len(pool)} prompts have answers, {len(missing)} gaps")
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))
     test = [Candidates(row["prefix"][0], [], None) for path in paths for row in read_rows(path, training=False)]
     splits = split_train(pool, test, dev_rows, config.seed, config.decontaminate)
-    notes = [f"{len(pool)} prompts of {config.source}"]
-    if config.join:
-        notes.append(f"joined with {', '.join(config.join)}: {len(missing)} things missing")
     return replace(splits, notes=notes + splits.notes)
+
+
+def read_pool(config: Config) -> tuple[list[Candidates], list[str]]:
+    """--source, and what was counted in reading it."""
+    pool, unjudged = drop_unjudged(read_source(config.source, config.split, config.mapping()))
+    notes = [f"{len(pool)} prompts of {config.source}"]
+    if unjudged:
+        notes.append(f"{unjudged} responses dropped: their reward is null")
+    return pool, notes
 
 
 def rank(pool: list[Candidates], config: Config) -> tuple[list[dict], list[str]]:
@@ -200,9 +214,10 @@ def settings_facts(config: Config) -> list[str]:
 
 def export(config: Config, is_main: bool) -> None:
     """Writes --source for another tool."""
-    pool = read_source(config.source, config.split, config.mapping())
+    pool, notes = read_pool(config)
     if not is_main:
         return
+    print("\n".join(notes))
     if config.export == "prompts":
         pool = unique_prompts(pool)
         write_prompts(config.output, pool)

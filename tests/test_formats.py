@@ -1,0 +1,165 @@
+"""Every documented format ends as the same prompt and responses; what fits no format is named by line."""
+
+import json
+
+import pytest
+
+from data_preprocess.dialogue import parse_prompt, render_prompt
+from data_preprocess.files import InputError
+from data_preprocess.formats import Mapping, lookup, read_source
+from data_preprocess.raw_hh import SOURCES, read_split
+
+TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Name a fruit.", "<|assistant|>"]
+TEXT = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a fruit.\n\nAssistant:"
+USER = {"role": "user", "content": "Name a fruit."}
+MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}, USER]
+SYSTEM = {"role": "system", "content": "Be brief."}
+PLUM, RICE = {"role": "assistant", "content": "Plum."}, {"role": "assistant", "content": "Rice."}
+BOTH = ["Plum.", "Rice."]
+PLAIN = Mapping()
+
+
+def read(tmp_path, *rows, mapping=PLAIN):
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_source(str(path), "train", mapping)
+
+
+@pytest.mark.parametrize(
+    "row, mapping, rewards",
+    [
+        ({"prompt": TEXT, "chosen": " Plum.", "rejected": " Rice."}, PLAIN, [1.0, 0.0]),  # TRL, standard
+        ({"prompt": MESSAGES, "chosen": [PLUM], "rejected": [RICE]}, PLAIN, [1.0, 0.0]),  # TRL, conversational
+        ({"chosen": TEXT + " Plum.", "rejected": TEXT + " Rice."}, PLAIN, [1.0, 0.0]),  # raw HH, implicit prompt
+        ({"chosen": [*MESSAGES, PLUM], "rejected": [*MESSAGES, RICE]}, PLAIN, [1.0, 0.0]),  # implicit, messages
+        ({"prompt": "Name a fruit.", "chosen": [*MESSAGES, PLUM], "rejected": [*MESSAGES, RICE], "score_chosen": 8,
+          "score_rejected": 2.5}, Mapping(rewards=("score_chosen", "score_rejected")), [8.0, 2.5]),
+        ({"prompt": MESSAGES, "completions": BOTH, "scores": [3, 1]}, PLAIN, [3.0, 1.0]),
+        ({"prompt": MESSAGES, "completions": BOTH, "scores": [1, 2]}, Mapping(ranks=True), [-1.0, -2.0]),
+        ({"instruction": TEXT, "completions": [{"response": "Plum.", "overall_score": 8.5},
+                                               {"response": "Rice.", "overall_score": 2}]},
+         Mapping(rewards=("completions.overall_score",)), [8.5, 2.0]),  # UltraFeedback
+        ({"q": {"text": TEXT}, "good": "Plum.", "bad": "Rice.", "s": {"votes": [["a"]]}},
+         Mapping(prompt="q.text", responses=("good", "bad")), None),
+        ({"q": MESSAGES, "replies": BOTH, "votes": [[0, 1], [1, 0], [0, 1, "a"]]},
+         Mapping(prompt="q", responses=("replies",), rewards=("votes",)), [1.0, -1.0]),
+        ({"prefix": [TURNS] * 2, "suffix": BOTH, "reward": [2, 3], "meta": {"quality": [0.1, 0.2]}},
+         Mapping(rewards=("meta.quality",)), [0.1, 0.2]),  # the rankings format
+    ],
+)  # fmt: skip
+def test_formats(tmp_path, row, mapping, rewards):
+    [candidates] = read(tmp_path, row, mapping=mapping)
+    assert candidates.prefix == TURNS
+    assert [text.strip() for text in candidates.responses] == BOTH
+    assert candidates.rewards == rewards
+    assert candidates.meta["line"] == 1 and candidates.meta["source"].endswith("data.jsonl")
+
+
+def test_messages_and_prompts_alone(tmp_path):
+    rows = [{"messages": [SYSTEM, *MESSAGES, PLUM]}, {"messages": MESSAGES}, {"prompt": TEXT, "id": 7}]
+    spoken, unanswered, prompt = read(tmp_path, *rows)
+    assert spoken.prefix == unanswered.prefix == prompt.prefix == TURNS
+    assert (spoken.responses, unanswered.responses, prompt.responses) == (["Plum."], [], [])
+    assert spoken.meta["system"] == "Be brief." and "system" not in unanswered.meta
+    assert spoken.meta["id"] == unanswered.meta["id"] != prompt.meta["id"] == "7"
+
+
+def test_ids(tmp_path):
+    row = {"prompt": TEXT, "key": {"k": "a"}, "prompt_id": "p"}
+    assert read(tmp_path, row)[0].meta["id"] == "p"
+    assert read(tmp_path, row, mapping=Mapping(id="key.k"))[0].meta["id"] == "a"
+
+
+def test_a_file_that_prepare_has_written_keeps_its_marks(tmp_path):
+    meta = {"id": "i", "source": "s", "line": 9, "response_from": ["data", "m"]}
+    [again] = read(tmp_path, {"prefix": [TURNS] * 2, "suffix": BOTH, "reward": [2, 1], "meta": meta})
+    assert again.origins == ["data", "m"] and again.meta == {"id": "i", "source": "s", "line": 9}
+
+
+@pytest.mark.parametrize(
+    "row, mapping, message",
+    [
+        ({"words": 1}, PLAIN, "fields are words"),
+        ({"prompt": [USER, USER], "chosen": "a", "rejected": "b"}, PLAIN, "two turns of one role in a row"),
+        ({"messages": [USER, PLUM, PLUM, USER]}, PLAIN, "two turns of one role in a row"),
+        ({"messages": "Hi"}, PLAIN, "split_turn|expected"),
+        ({"chosen": [USER, PLUM], "rejected": [MESSAGES[0], PLUM]}, PLAIN, "the same messages but for the last"),
+        ({"chosen": "a", "rejected": "b"}, PLAIN, "does not open with a role tag .*expected a prompt field"),
+        ({"prompt": "a", "chosen": 3, "rejected": "b"}, PLAIN, "chosen is 3"),
+        ({"prompt": "a", "completions": ["b"], "scores": [1, 2]}, PLAIN, "scores: 2 values for 1 responses"),
+        ({"prompt": "a", "completions": ["b", None]}, PLAIN, "response 1 is None"),
+        ({"completions": ["b"]}, PLAIN, "expected prompt, instruction, question, or --prompt_from"),
+        ({"prompt": "a"}, Mapping(responses=("b",)), "no field b"),
+        ({"prompt": "a", "r": ["b"]}, Mapping(responses=("r.x",)), "no field r.x"),
+        ({"prompt": "a", "r": ["b"], "s": "1"}, Mapping(responses=("r",), rewards=("s", "t")), "no field t"),
+        ({"prefix": [TURNS], "suffix": BOTH, "reward": [1, 2], "meta": {}}, PLAIN, "lengths differ"),
+    ],
+)
+def test_what_fits_no_format_is_named_by_line(tmp_path, row, mapping, message):
+    good = {"prompt": "a", "r": ["x"], "s": 1, "t": 1, "b": "c", "chosen": "y", "rejected": "z"}
+    if mapping.responses:
+        good["r"] = [{"x": "x"}] if mapping.responses == ("r.x",) else ["x"]
+        good["s"], good["t"] = 1, 1
+        mapping_for_good = mapping.rewards is None
+    else:
+        mapping_for_good = True
+    rows = [good, row] if mapping_for_good else [row]
+    with pytest.raises(InputError, match=rf"data.jsonl:{len(rows)}: .*({message})"):
+        read(tmp_path, *rows, mapping=mapping)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no rows"):
+        read(tmp_path)
+
+
+def test_lookup():
+    row = {"a": {"b": [{"c": 1}, {"c": 2}]}}
+    assert lookup(row, "a.b.c", "here") == [1, 2]
+    with pytest.raises(InputError, match=r"here: no field a.x \(fields are a\)"):
+        lookup(row, "a.x", "here")
+
+
+def test_oasst_trees(tmp_path):
+    def message(identity, parent, role, text, **more):
+        return {"message_id": identity, "parent_id": parent, "role": role, "text": text, **more}
+
+    rows = [
+        message("p", None, "prompter", "Hi"),
+        message("a", "p", "assistant", "Hello.", rank=1),
+        message("b", "p", "assistant", "Hey.", rank=0),
+        message("c", "p", "assistant", "Gone", rank=2, deleted=True),
+        message("q", "a", "prompter", "Name a fruit."),
+        message("f", "q", "assistant", "Plum.", rank=0),
+        message("g", "q", "assistant", "Rice.", rank=2),
+        message("h", "q", "assistant", "Fig.", rank=1),
+        message("r", "b", "prompter", "Bye"),
+        message("s", "r", "assistant", "Bye.", rank=0),
+        message("t", "r", "assistant", "Bye!", rank=None),
+    ]
+    first, second = read(tmp_path, *rows[::-1])[::-1]
+    assert first.prefix == ["<|prompter|>Hi", "<|assistant|>"]
+    assert dict(zip(first.responses, first.rewards, strict=True)) == {"Hello.": -1.0, "Hey.": 0.0}
+    assert second.prefix == TURNS and second.meta["id"] == "q"
+    assert dict(zip(second.responses, second.rewards, strict=True)) == {"Plum.": 0.0, "Fig.": -1.0, "Rice.": -2.0}
+    with pytest.raises(InputError, match="data.jsonl:1: parent_id p .*expected the id of a message"):
+        read(tmp_path, *rows[1:])
+    with pytest.raises(InputError, match="data.jsonl:2: no message of a tree"):
+        read(tmp_path, rows[0], {**rows[1], "role": "system"})
+
+
+def test_a_rendered_prompt_comes_back_as_its_turns(shared):
+    """parse_prompt inverts render_prompt on all real prompts, but for white space at the very end."""
+    for source in SOURCES:
+        for candidates in read_split(str(shared / "data" / "hh_rlhf"), source, "test", False).pairs:
+            assert parse_prompt(render_prompt(candidates.prefix)) == candidates.prefix
+    assert parse_prompt("Hi") == [] and parse_prompt("\n\nHuman: Hi") == ["<|prompter|>Hi", "<|assistant|>"]
+
+
+def test_human_ranked_sets_go_through_without_a_model(shared):
+    for name, quality in (("oasst1_ranked", "meta.quality"), ("finegrained_len4", "reward")):
+        rows = [json.loads(line) for line in open(shared / "data" / name / "train.json", encoding="utf-8")]
+        pool = read_source(str(shared / "data" / name), "train", Mapping(rewards=(quality,)))
+        for candidates, row in zip(pool, rows, strict=True):
+            expected = row["meta"]["quality"] if "quality" in row["meta"] else row["reward"]
+            assert candidates.rewards == expected and candidates.responses == row["suffix"]

@@ -1,0 +1,120 @@
+"""Answers and judgements come back by id: hand-made files end in hand-made rewards, and gaps are named."""
+
+import json
+
+import pytest
+
+from data_preprocess.candidates import Candidates
+from data_preprocess.files import InputError
+from data_preprocess.join import join, read_table, unique_prompts
+
+PROMPTS = [
+    Candidates([f"<|prompter|>{text}", "<|assistant|>"], ["old"], [0.0], {"id": key, "source": "s", "line": i})
+    for i, (key, text) in enumerate([("p1", "Hi"), ("p2", "Rice?"), ("p3", "Why?")], start=1)
+]
+ANSWERS = [
+    {"id": "p1", "answer": "x", "response": "Hello.", "from": "m1"},
+    {"id": "p1", "answer": "y", "response": "Hey, you!"},
+    {"id": "p1", "answer": "z", "response": ""},
+    {"id": "p2", "response": "Boil it."},
+    {"id": "p2", "response": "Rinse it.\n\nThen boil it."},
+]
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def joined(tmp_path, judgements, answers=ANSWERS):
+    paths = [lines(tmp_path / "answers.jsonl", answers), lines(tmp_path / "judgements.jsonl", judgements)]
+    return join(PROMPTS, paths)
+
+
+def test_scores_of_several_judges_are_averaged(tmp_path):
+    scores = [("p1", "x", 1), ("p1", "x", 2), ("p1", "y", "2.5"), ("p1", "z", 0), ("p2", 0, 1), ("p2", 1, -1)]
+    pool, missing = joined(tmp_path, [{"id": i, "answer": a, "score": s} for i, a, s in scores])
+    assert [c.meta["id"] for c in pool] == ["p1", "p2"]
+    assert pool[0].responses == ["Hello.", "Hey, you!", ""] and pool[0].rewards == [1.5, 2.5, 0.0]
+    assert pool[0].origins == ["m1", "data", "data"]
+    assert pool[1].rewards == [1.0, -1.0] and pool[1].prefix == PROMPTS[1].prefix
+    assert missing == ["prompt p3: no answer"]
+
+
+def test_ranks_are_negated_and_answers_without_a_judgement_named(tmp_path):
+    ranks = [("p1", "x", 2), ("p1", "y", 1), ("p2", "0", 1), ("p2", "0", 2)]
+    pool, missing = joined(tmp_path, [{"id": i, "answer": a, "rank": r} for i, a, r in ranks])
+    assert pool[0].responses == ["Hello.", "Hey, you!"] and pool[0].rewards == [-2.0, -1.0]
+    assert pool[1].responses == ["Boil it."] and pool[1].rewards == [-1.5]
+    assert missing == [
+        "prompt p1: no judgement of answer z",
+        "prompt p2: no judgement of answer 1",
+        "prompt p3: no answer",
+    ]
+
+
+def test_votes_become_copeland_counts_and_missing_pairs_are_named(tmp_path):
+    votes = [("p1", "x", "y", "a"), ("p1", "y", "x", "b"), ("p1", "x", "y", "b"), ("p1", "y", "z", "a")]
+    votes += [("p2", 0, 1, "tie")]
+    pool, missing = joined(tmp_path, [{"id": i, "a": a, "b": b, "vote": v} for i, a, b, v in votes])
+    # x beats y by 2 votes to 1; y beats z; nobody compared x and z.
+    assert pool[0].rewards == [1.0, 0.0, -1.0] and pool[1].rewards == [0.0, 0.0]
+    assert missing == ["prompt p1: no vote between answers x and z", "prompt p3: no answer"]
+
+
+def test_csv_gives_what_jsonl_gives(tmp_path):
+    path = tmp_path / "answers.csv"
+    text = '\ufeffid,answer,response,score\np1,x,"Say ""Hi"",\nthen go.",1\np1,y,,0.5\np2,,Boil.,3\n'
+    path.write_text(text, encoding="utf-8")
+    assert [row for _, row in read_table(str(path))] == [
+        {"id": "p1", "answer": "x", "response": 'Say "Hi",\nthen go.', "score": "1"},
+        {"id": "p1", "answer": "y", "response": "", "score": "0.5"},
+        {"id": "p2", "response": "Boil.", "score": "3"},
+    ]
+    assert [where.rpartition(":")[2] for where, _ in read_table(str(path))] == ["3", "4", "5"]
+    pool, _ = join(PROMPTS, [str(path)])
+    assert pool[0].responses == ['Say "Hi",\nthen go.', ""] and pool[0].rewards == [1.0, 0.5]
+
+
+def test_judgements_may_come_before_the_answers(tmp_path):
+    judgements = lines(tmp_path / "j.jsonl", [{"id": "p2", "a": "0", "b": "1", "vote": "b"}])
+    pool, _ = join(PROMPTS, [judgements, lines(tmp_path / "a.jsonl", ANSWERS)])
+    assert [c.rewards for c in pool] == [[-1.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"id": "p9", "answer": "x", "score": 1}, "judgements.jsonl:2: id 'p9' .*expected the id of a prompt"),
+        ({"answer": "x", "score": 1}, "judgements.jsonl:2: id ''"),
+        ({"id": "p1", "answer": "q", "score": 1}, "answer 'q' to prompt p1 .*one of: x, y, z"),
+        ({"id": "p1", "answer": "x", "score": "high"}, "judgements.jsonl:2: score: 'high' .*finite number"),
+        ({"id": "p1", "answer": "x", "score": 1, "rank": 1}, "judgements.jsonl:2: fields are"),
+        ({"id": "p1", "answer": "x"}, "judgements.jsonl:2: fields are id, answer"),
+        ({"id": "p1", "answer": "x", "rank": 1}, "different kinds: score .*, rank .*judgements.jsonl:2"),
+        ({"id": "p1", "a": "x", "b": "x", "vote": "a"}, "between answer 'x' and itself"),
+        ({"id": "p1", "a": "x", "b": "y", "vote": "x"}, "vote is 'x' .*expected a, b or tie"),
+        ({"id": "p1", "answer": "x", "response": "Ho"}, "a second answer 'x' to prompt p1"),
+        ({"id": "p1", "response": 3}, "response is 3"),
+    ],
+)
+def test_what_does_not_fit_is_named_by_line(tmp_path, row, message):
+    with pytest.raises(InputError, match=message):
+        joined(tmp_path, [{"id": "p1", "answer": "x", "score": 1}, row])
+
+
+def test_bad_csv(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,score\np1,1,2\n")
+    with pytest.raises(InputError, match="a.csv:2: more values than the 2 columns"):
+        list(read_table(str(path)))
+    path.write_text('id,score\np1,"1\n')
+    with pytest.raises(InputError, match=r"a.csv:\d: not valid CSV"):
+        list(read_table(str(path)))
+
+
+def test_prompts_once_by_id():
+    assert unique_prompts([*PROMPTS, PROMPTS[0]]) == PROMPTS
+    other = Candidates(PROMPTS[1].prefix, [], None, {"id": "p1", "source": "s", "line": 8})
+    with pytest.raises(InputError, match="s:8: id p1 is another prompt's, of line 1"):
+        unique_prompts([*PROMPTS, other])

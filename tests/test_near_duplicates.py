@@ -1,0 +1,72 @@
+"""Near-duplicates against a slow comparison of every pair with fractions, on made-up and real prompts."""
+
+import random
+from fractions import Fraction
+
+from data_preprocess.near_duplicates import NearDuplicates, shingles
+from data_preprocess.raw_hh import read_split
+
+
+def turns(text):
+    return ["<|prompter|>" + text, "<|assistant|>"]
+
+
+def slow_has(reference, prompt):
+    """Every pair's Jaccard similarity, as a fraction, by a plain loop over the words."""
+
+    def grams(prompt):
+        text = " ".join(turn.removeprefix("<|prompter|>").removeprefix("<|assistant|>") for turn in prompt).lower()
+        words = "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
+        return {" ".join(words[i : i + 3]) for i in range(max(len(words) - 2, 1))}
+
+    one = grams(prompt)
+    return any(Fraction(len(one & grams(o)), len(one | grams(o))) >= Fraction(4, 5) for o in reference)
+
+
+def test_shingles_by_hand():
+    prompt = ["<|prompter|>How do I boil rice?", "<|assistant|>Rinse it.", "<|prompter|>Why?", "<|assistant|>"]
+    words = "how do i boil rice rinse it why".split()
+    assert shingles(prompt) == {tuple(words[i : i + 3]) for i in range(6)}
+    assert shingles(turns("Hi!")) == {("hi",)} and shingles(turns("")) == {()}
+
+
+def test_the_threshold_itself_is_near():
+    """11 words are 9 three-grams; another last word makes 8 shared of 10 in all, 0.8; 10 words: 7 of 9."""
+    words = [f"w{i}" for i in range(11)]
+    near = NearDuplicates([turns(" ".join(words))])
+    assert near.has(turns(" ".join(words[:-1] + ["other"])))
+    assert near.has(turns(" ".join(words).upper() + "!"))
+    assert not near.has(turns(" ".join(words[1:-1] + ["other"])))
+    short = NearDuplicates([turns(" ".join(words[:10]))])
+    assert not short.has(turns(" ".join(words[:9] + ["other"])))
+
+
+def test_short_and_empty_prompts():
+    near = NearDuplicates([turns("Hi"), turns("")])
+    assert near.has(turns("hi!")) and near.has(turns("  ")) and not near.has(turns("Hi there"))
+    assert not NearDuplicates([]).has(turns("Hi"))
+
+
+def test_as_the_slow_loop_on_edited_prompts():
+    rng = random.Random(0)
+    vocabulary = [f"w{i}" for i in range(30)]
+    texts = [[rng.choice(vocabulary) for _ in range(rng.randrange(1, 40))] for _ in range(60)]
+    reference = [turns(" ".join(words)) for words in texts]
+    near = NearDuplicates(reference)
+    found = 0
+    for words in texts * 5:
+        edited = list(words)
+        for _ in range(rng.randrange(4)):
+            edited[rng.randrange(len(edited))] = rng.choice(vocabulary)
+        probe = turns(" ".join(edited))
+        expected = slow_has(reference, probe)
+        assert near.has(probe) == expected
+        found += expected
+    assert 80 < found < 280  # both answers are common, so both are tested
+
+
+def test_as_the_slow_loop_on_real_prompts(shared):
+    prompts = [c.prefix for c in read_split(str(shared / "data" / "hh_rlhf"), "harmless-base", "test", False).pairs]
+    reference, probes = prompts[:150], prompts[100:200]
+    near = NearDuplicates(reference)
+    assert [near.has(prompt) for prompt in probes] == [slow_has(reference, prompt) for prompt in probes]
