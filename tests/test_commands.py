@@ -172,6 +172,7 @@ def real_data_block() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # four minutes on an idle core
 @pytest.mark.parametrize("shell", SHELLS[:1])
 def test_the_readmes_commands_on_real_data(shell, shared, tmp_path):
     """Word for word but for the data's place, in a copy of the repository: a user's runs/ is left alone."""
