@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
-from transformers import TopPLogitsWarper
+from transformers import LogitsProcessor, TopPLogitsWarper
 
 from data_preprocess.files import InputError
 from eval_hh.decoding import Decoder, generate
@@ -107,13 +107,13 @@ def test_a_wide_vocabulary_against_scalars_and_against_transformers_nucleus(top_
     keys = streams(3)
     tokens, _ = draw(logits, keys, 9, 1.3, top_p, TOLERANCE)
     rows = zip(logits.tolist(), keys.tolist(), strict=True)
-    expected = [uniform_and_sorted(row, key, 9, 1.3, top_p) for row, key in rows]
+    expected = [draw_sorted_by_hand(row, key, 9, 1.3, top_p) for row, key in rows]
     assert tokens.tolist() == expected
     kept = TopPLogitsWarper(top_p)(None, logits / 1.3) if top_p < 1 else logits
     assert torch.isfinite(kept.gather(1, tokens.unsqueeze(1))).all()
 
 
-def uniform_and_sorted(logits, stream, step, temperature, top_p):
+def draw_sorted_by_hand(logits, stream, step, temperature, top_p):
     """draw_by_hand with a sort in place of its double loop, for a wide vocabulary without ties."""
     order = sorted(range(len(logits)), key=lambda token: -logits[token])
     total = math.fsum(math.exp(value / temperature) for value in logits)
@@ -161,6 +161,32 @@ def test_at_the_real_tolerance_few_draws_are_unsure():
     for temperature, top_p in ((1.0, 0.9), (0.7, 0.95), (1.0, 1.0)):
         _, sure = draw(logits, streams(400), 0, temperature, top_p, TOLERANCE)
         assert (~sure).sum() <= 4
+
+
+class LogitsAlone(LogitsProcessor):
+    """Takes the largest difference between a batch's logits and those of each row alone, without cache or padding."""
+
+    def __init__(self, model, prompts):
+        self.model, self.prompts, self.longest, self.worst = model, prompts, max(map(len, prompts)), 0.0
+
+    def __call__(self, input_ids, scores):
+        for row, prompt in enumerate(self.prompts):
+            ids = torch.tensor([prompt + input_ids[row, self.longest :].tolist()])
+            alone = self.model(ids, use_cache=False).logits[0, -1]
+            self.worst = max(self.worst, float((alone - scores[row]).abs().max()))
+        return scores
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
+def test_float_error_stays_within_a_quarter_of_the_tolerance(family, tiny_causal_lm_dir):
+    folder = tiny_causal_lm_dir(family)
+    model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
+    tokenizer.eos_token = None  # a row that has ended is fed padding, which it would not be alone
+    decoder = Decoder(model, tokenizer, 12)
+    encoded = [decoder.encode(turns) for turns in PROMPTS]
+    measured = LogitsAlone(model, encoded)
+    decoder.decode_batch(encoded, measured)
+    assert 0 < measured.worst < TOLERANCE / 4
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
