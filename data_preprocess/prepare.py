@@ -80,7 +80,7 @@ def prepare(config: Config, is_main: bool, command: str) -> None:
         return
     notes = splits.notes + facts
     files = {path.relative_to(data).as_posix(): rows for path, rows in outputs.items()}
-    card = render_card(command, files, notes + settings_facts(config), lengths, unit)
+    card = render_card(command, files, [*splits.read, *notes, *settings_facts(config)], lengths, unit)
     texts: dict[Path, Iterable[str]] = {path: json_lines(rows) for path, rows in outputs.items()}
     write_files({**texts, data / "README.md": [card]})
     print("\n".join(notes))
@@ -92,10 +92,11 @@ def prepare(config: Config, is_main: bool, command: str) -> None:
 def read_raw(config: Config) -> tuple[Splits, dict[str, list[Candidates]]]:
     """Raw HH-RLHF as splits, and the test rows by the name of their file."""
     needs_train = config.dev_from == "train" or has_split(config.raw, "train")
-    by_split = {}
+    by_split, read_files = {}, []
     for split in ("test", "train") if needs_train else ("test",):
         read = [read_split(config.raw, source, split, config.published_parsing) for source in SOURCES]
         print("\n".join(part.summary() for part in read))
+        read_files += [part.summary().splitlines()[0] for part in read]
         by_split[split] = dict(zip(SOURCES.values(), (part.pairs for part in read), strict=True))
     tests = {name: rows[: config.max_rows] for name, rows in by_split["test"].items()}
     for name, rows in by_split["test"].items():
@@ -105,10 +106,11 @@ def read_raw(config: Config) -> tuple[Splits, dict[str, list[Candidates]]]:
     train = [row for rows in by_split.get("train", {}).values() for row in rows]
     dev_rows = config.dev_rows or DEV_ROWS
     if config.dev_from == "train":
-        return split_train(train, test, dev_rows, config.seed, config.decontaminate), tests
+        splits = split_train(train, test, dev_rows, config.seed, config.decontaminate)
+        return replace(splits, read=tuple(read_files)), tests
     dev, _ = sample_dev([row for rows in by_split["test"].values() for row in rows], dev_rows, config.seed)
     train, notes = clean_of(train, test + dev, "dev or test", config.decontaminate)
-    return Splits(train, dev, test, [LEAK, *notes]), tests
+    return Splits(train, dev, test, [LEAK, *notes], tuple(read_files)), tests
 
 
 def read_other(config: Config) -> Splits:

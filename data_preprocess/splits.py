@@ -19,6 +19,7 @@ class Splits:
     dev: list[Candidates]
     test: list[Candidates]
     notes: list[str]  # what was counted and dropped
+    read: tuple[str, ...] = ()  # a line per file that was read
 
 
 def sample_dev(rows: list[Candidates], count: int, seed: int) -> tuple[list[Candidates], list[Candidates]]:

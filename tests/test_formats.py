@@ -1,13 +1,17 @@
 """Every documented format ends as the same prompt and responses; what fits no format is named by line."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from data_preprocess.dialogue import parse_prompt, render_prompt
 from data_preprocess.files import InputError
 from data_preprocess.formats import Mapping, lookup, read_source
+from data_preprocess.prepare import main
 from data_preprocess.raw_hh import SOURCES, read_split
+from data_preprocess.records import load_records
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Name a fruit.", "<|assistant|>"]
 TEXT = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a fruit.\n\nAssistant:"
@@ -163,3 +167,26 @@ def test_human_ranked_sets_go_through_without_a_model(shared):
         for candidates, row in zip(pool, rows, strict=True):
             expected = row["meta"]["quality"] if "quality" in row["meta"] else row["reward"]
             assert candidates.rewards == expected and candidates.responses == row["suffix"]
+
+
+def documented_examples():
+    """(rows, flags) of every example in data_preprocess/README.md."""
+    text = (Path(__file__).resolve().parents[1] / "data_preprocess" / "README.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```\n(\{.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        *rows, command = block.strip().splitlines()
+        yield pytest.param(rows, command.removeprefix("python prepare.py ").split(), id=rows[0][:30])
+
+
+@pytest.mark.parametrize("rows, flags", documented_examples())
+def test_documented_examples(tmp_path, rows, flags):
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    main([str(path) if flag == "FILE" else flag for flag in flags] + ["--dev_rows", "0"])
+    [train] = (tmp_path / "data" / "original").glob("*/train.json")
+    [record] = load_records(train)
+    assert record.prefix == ["<|prompter|>Name a fruit.", "<|assistant|>"]
+    assert record.suffix[0] == "A plum." and record.reward[0] > record.reward[1]
+
+
+def test_all_formats_are_documented():
+    assert len(list(documented_examples())) == 8

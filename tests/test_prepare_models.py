@@ -1,0 +1,135 @@
+"""prepare.py with models: from real pairs to rankings of 4 that split, sample and training take, through kills."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_preprocess.files import InputError
+from data_preprocess.prepare import main
+from data_preprocess.raw_hh import SOURCES
+from data_preprocess.records import load_records, read_rows
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def raw(shared, tmp_path_factory):
+    """Raw HH-RLHF in small, of real pairs: the first 4 are test rows, the next 8 train, whose last repeats a prompt."""
+    folder = tmp_path_factory.mktemp("raw")
+    for source in SOURCES:
+        with gzip.open(shared / "data" / "hh_rlhf" / source / "test.jsonl.gz", "rt", encoding="utf-8") as file:
+            lines = [next(file) for _ in range(11)]
+        (folder / source).mkdir()
+        (folder / source / "test.jsonl").write_text("".join(lines[:4]), encoding="utf-8")
+        (folder / source / "train.jsonl").write_text("".join(lines[4:] + lines[:1]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def flags(raw, tiny_causal_lm_dir, tiny_reward_dir):
+    return [
+        "--raw", str(raw), "--dev_rows", "4", "--decontaminate", "--ranking_len", "4", "--batch_size", "6",
+        "--candidates", str(tiny_causal_lm_dir("opt")), str(tiny_causal_lm_dir("gpt2")), "--num_per_model", "2",
+        "--max_new_tokens", "6", "--reward_model", str(tiny_reward_dir),
+    ]  # fmt: skip
+
+
+def test_rankings_are_the_reward_models_order(flags, tmp_path, tiny_reward_dir, tiny_causal_lm_dir, capsys):
+    main(flags)
+    printed = capsys.readouterr().out
+    assert "near-duplicates: 4 of 32 train and dev prompts are near a test prompt (dropped)" in printed
+    rows = read_rows(tmp_path / "data" / "original" / "hh_train_len4" / "train.json")
+    dev = read_rows(tmp_path / "data" / "hh_dev" / "sampled_dev.json", training=False)
+    assert 12 <= len(rows) <= 24 and len(dev) == 4
+    prompts = [json.dumps(row["prefix"][0]) for row in rows + dev]
+    assert len(set(prompts)) == len(prompts)
+
+    from eval_hh.reward_model import load_reward_model
+
+    model = load_reward_model(tiny_reward_dir)
+    sampled = 0
+    for row in rows:
+        scores = [model.score([row["prefix"][0]], [text])[0] for text in row["suffix"]]
+        assert row["reward"] == pytest.approx(scores, abs=1e-5)
+        assert len({text.strip() for text in row["suffix"]}) == 4 and all(text.strip() for text in row["suffix"])
+        for text, origin in zip(row["suffix"], row["meta"]["response_from"], strict=True):
+            pair = raw_pair(flags[1], row["meta"])
+            assert (origin == "data") == any(text in dialogue for dialogue in pair.values())
+            assert origin in ("data", str(tiny_causal_lm_dir("opt")), str(tiny_causal_lm_dir("gpt2")))
+            sampled += origin != "data"
+    assert sampled >= 2 * len(rows)  # of 6 candidates at most 2 are the data's
+    card = (tmp_path / "data" / "README.md").read_text(encoding="utf-8")
+    assert f"| original/hh_train_len4/train.json | {len(rows)} | {4 * len(rows)} |" in card
+    means = [sum(row["reward"][rank] for row in rows) / len(rows) for rank in range(4)]
+    cells = " | ".join(f"{mean:.3f}" for mean in means)
+    assert f"| original/hh_train_len4/train.json | {cells} |" in card
+
+
+def raw_pair(raw, meta):
+    source, split = meta["source"].split("/")
+    lines = (Path(raw) / source / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[meta["line"] - 1])
+
+
+def test_candidates_without_a_reward_model_are_refused(flags):
+    with pytest.raises(InputError, match="--candidates needs --reward_model"):
+        main(flags[:-2])
+
+
+def test_prompts_of_ones_own(tmp_path, tiny_causal_lm_dir, tiny_reward_dir):
+    """Prompts alone become rankings: every response is sampled."""
+    source = tmp_path / "prompts.jsonl"
+    source.write_text("".join(json.dumps({"prompt": f"What of {i}?"}) + "\n" for i in range(6)))
+    model = str(tiny_causal_lm_dir("opt"))
+    main(["--source", str(source), "--candidates", model, "--num_per_model", "3", "--max_new_tokens", "8",
+          "--reward_model", str(tiny_reward_dir), "--ranking_len", "2"])  # fmt: skip
+    records = load_records(tmp_path / "data" / "original" / "hh_train_len2" / "train.json")
+    assert len(records) >= 4
+    assert all(record.meta["response_from"] == [model] * 2 for record in records)
+
+
+def run(command, root, cwd, expect=0):
+    environment = {**os.environ, "STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}
+    result = subprocess.run(command, cwd=REPOSITORY / cwd, env=environment, capture_output=True, text=True)
+    assert result.returncode == expect, result.stderr
+    return result.stdout
+
+
+def made(root):
+    paths = [path for path in (root / "data").rglob("*.json") if "annotation" not in path.parts]
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(paths)}
+
+
+@pytest.mark.slow
+def test_killed_twice_then_two_processes_then_split_sample_and_training(flags, tmp_path, tiny_causal_lm_dir, shared):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run([sys.executable, "prepare.py", *flags], whole, "data_preprocess")
+    # Sampling takes 8 or 9 batches per model and scoring a few more; the first kill is in the second model's sampling.
+    for number in (12, 8):
+        killer = [sys.executable, "kill_at.py", "data_preprocess.prepare", "data_preprocess.parts.Parts.append"]
+        run([*killer, str(number), "after", "--", *flags], broken, "tests", -signal.SIGKILL)
+        assert made(broken) == {}
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "../eval_hh/dp_config.yaml"]
+    launch += ["--num_processes", "2", "--main_process_port", "29745", "prepare.py", *flags]
+    printed = run(launch, broken, "data_preprocess")
+    assert printed.count("the data card") == 1  # one of two processes prints and writes
+    assert made(broken) == made(whole) and len(made(whole)) == 6
+
+    run([sys.executable, "split.py"], whole, "data_preprocess")
+    run(["sh", "sample.sh", str(shared / "data" / "llama_tokenizer"), "--sizes", "12", "8"], whole, "data_preprocess")
+    origins = [row["meta"]["response_from"] for row in read_rows(whole / "data" / "hh_train_len2_12")]
+    assert [len(origin) for origin in origins] == [2] * 12
+    base = str(tiny_causal_lm_dir("opt"))
+    arguments = ["--do_train", "--do_validation", "--index", "e", "--model_name_or_path", base, "--seed", "42"]
+    arguments += ["--train_file_path", str(whole / "data" / "hh_train_len4_8"), "--training_stage_num", "4"]
+    arguments += ["--global_batch_size", "4", "--per_device_train_batch_size", "4", "--max_train_steps", "2"]
+    arguments += ["--checkpointing_step", "2", "--block_size", "256", "--max_prompt", "128", "--max_new_tokens", "4"]
+    run([sys.executable, "main.py", *arguments, "--dev_reward_model", flags[-1]], whole, "training")
+    checkpoint = whole / "checkpoints" / "index_e" / "stage_4" / "best_checkpoint"
+    assert (checkpoint / "model.safetensors").is_file()
