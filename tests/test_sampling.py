@@ -206,3 +206,18 @@ def test_a_tiny_nucleus_or_temperature_is_greedy_decoding(family, temperature, t
     encoded = [decoder.encode(turns) for turns in PROMPTS]
     sampler = Sampler(model, encoded, [1, 2, 3], temperature, top_p)
     assert decoder.decode_batch(encoded, sampler) == generate(model, tokenizer, PROMPTS, max_new_tokens=16)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_the_same(tiny_causal_lm_dir):
+    logits, keys = 3 * torch.randn(200, 3000, generator=torch.Generator().manual_seed(6)), streams(200)
+    here, _ = draw(logits, keys, 5, 0.8, 0.9, TOLERANCE)
+    there, sure = draw(logits.cuda(), keys.cuda(), 5, 0.8, 0.9, TOLERANCE)
+    assert (here == there.cpu())[sure.cpu()].all() and sure.sum() > 190
+
+    folder, texts = tiny_causal_lm_dir("opt"), []
+    for place in ("cpu", "cuda"):
+        decoder = Decoder(load_causal_lm(folder).to(place), load_tokenizer(folder), 16)
+        ids = [decoder.encode(turns) for turns in PROMPTS]
+        texts.append(decoder.decode_batch(ids, Sampler(decoder.model, ids, [1, 2, 3], 1.0, 0.9)))
+    assert texts[0] == texts[1]
