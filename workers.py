@@ -83,7 +83,7 @@ class Workers:
     def _count(self, name: str, seconds: float, wall: float) -> None:
         """Keeps what each task and the whole run took, over all the times that the run was started."""
         clock = self.seconds()
-        clock["tasks"][name] = round(seconds, 1)
+        clock["tasks"][name] = round(clock["tasks"].get(name, 0.0) + seconds, 1)
         clock["wall"] = round(clock["wall"] + wall, 1)
         write_json(self.clock, clock | {"workers": self.number}, indent=1)
 
