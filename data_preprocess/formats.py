@@ -55,12 +55,17 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping) -> Candidates
         rewards = _mapped_rewards(row, len(responses), where, mapping)
     for role in ("prompt", "messages", "chosen"):
         meta = {**_system_text(row.get(role)), **meta}
-    given = lookup(row, mapping.id, where) if mapping.id else next((row[k] for k in ID_FIELDS if row.get(k)), None)
-    identity = {"id": str(given if given is not None else meta.get("id") or prompt_id(turns))}
+    identity = {"id": _given_id(row, where, mapping) or str(meta.get("id") or prompt_id(turns))}
     origin = {"source": meta.get("source", source), "line": meta.get("line", int(where.rpartition(":")[2]))}
     origins = meta.pop(RESPONSE_FROM, [])  # of a file that prepare.py has written before
     fits = isinstance(origins, list) and len(origins) == len(responses)
     return Candidates(turns, responses, rewards, {**meta, **identity, **origin}, origins if fits else [])
+
+
+def _given_id(row: dict, where: str, mapping: Mapping) -> str | None:
+    if mapping.id:
+        return str(lookup(row, mapping.id, where))
+    return next((str(row[name]) for name in ID_FIELDS if row.get(name) is not None), None)
 
 
 Parts = tuple[list[str], list[str], list[float] | None, dict[str, Any]]  # turns, responses, rewards, meta

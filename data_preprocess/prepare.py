@@ -66,6 +66,7 @@ def is_main_process() -> bool:
 
 def prepare(config: Config, is_main: bool, command: str) -> None:
     lengths, unit = load_lengths(config)
+    check_models(config)
     splits, tests = read_raw(config) if config.raw else (read_other(config), {})
     rankings, facts = rank(splits.train, config) if splits.train else ([], [])
     data = study_root() / "data"
@@ -89,6 +90,14 @@ def prepare(config: Config, is_main: bool, command: str) -> None:
     print(f"{data / 'README.md'}: the data card")
 
 
+def check_models(config: Config) -> None:
+    """InputError for a model that is not there, before others work for hours."""
+    from eval_hh.models import source_options
+
+    for model in [*config.candidates, *([config.reward_model] if config.reward_model else [])]:
+        source_options(model)
+
+
 def read_raw(config: Config) -> tuple[Splits, dict[str, list[Candidates]]]:
     """Raw HH-RLHF as splits, and the test rows by the name of their file."""
     needs_train = config.dev_from == "train" or has_split(config.raw, "train")
@@ -96,7 +105,7 @@ def read_raw(config: Config) -> tuple[Splits, dict[str, list[Candidates]]]:
     for split in ("test", "train") if needs_train else ("test",):
         read = [read_split(config.raw, source, split, config.published_parsing) for source in SOURCES]
         print("\n".join(part.summary() for part in read))
-        read_files += [part.summary().splitlines()[0] for part in read]
+        read_files += [part.counts() for part in read]
         by_split[split] = dict(zip(SOURCES.values(), (part.pairs for part in read), strict=True))
     tests = {name: rows[: config.max_rows] for name, rows in by_split["test"].items()}
     for name, rows in by_split["test"].items():
@@ -119,7 +128,7 @@ def read_other(config: Config) -> Splits:
     if config.join:
         pool, missing = join(pool, config.join)
         print("".join(f"missing: {line}\n" for line in missing), end="")
-        notes.append(f"joined with {', '.join(config.join)}: {len(pool)} prompts have answers, {len(missing)} gaps")
+        notes.append(f"joined with {', '.join(config.join)}: {len(pool)} prompts have judged answers, {len(missing)} gaps")
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))

@@ -62,6 +62,9 @@ class Config:
             raise InputError("--dev_from test is about --raw, and --source is given")
         if self.candidates and not self.reward_model:
             raise InputError("--candidates needs --reward_model: sampled responses have no rewards yet")
+        most = 2 + len(self.candidates) * self.num_per_model
+        if self.raw and (self.ranking_len or 0) > most:
+            raise InputError(f"--ranking_len: {self.ranking_len} (a pair and --candidates make at most {most})")
         for flag in ("rewards_from", "join"):
             if self.reward_model and getattr(self, flag):
                 raise InputError(f"--{flag} and --reward_model both give the rewards (expected one of them)")

@@ -3,6 +3,7 @@
 Library.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,15 @@ class RawSplit:
     skipped: list[tuple[int, str]]  # lines that make no ranking, and why
     odd: list[int]  # lines kept although their prompt's roles do not alternate
 
+    def counts(self) -> str:
+        """Rows, and skipped lines by reason, in one line."""
+        by_reason = Counter(reason for _, reason in self.skipped).items()
+        reasons = "".join(f", {count} because {reason}" for reason, count in by_reason)
+        return f"{self.name}: {len(self.pairs)} rows, {len(self.skipped)} skipped{reasons}"
+
     def summary(self) -> str:
         """Counts and every line that is skipped or odd, as text."""
-        lines = [f"{self.name}: {len(self.pairs)} rows, {len(self.skipped)} skipped"]
+        lines = [self.counts()]
         lines += [f"  skipped line {line}: {reason}" for line, reason in self.skipped]
         lines += [f"  kept line {line}: {NO_ALTERNATION} in its prompt" for line in self.odd]
         return "\n".join(lines)

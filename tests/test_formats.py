@@ -72,6 +72,7 @@ def test_ids(tmp_path):
     row = {"prompt": TEXT, "key": {"k": "a"}, "prompt_id": "p"}
     assert read(tmp_path, row)[0].meta["id"] == "p"
     assert read(tmp_path, row, mapping=Mapping(id="key.k"))[0].meta["id"] == "a"
+    assert read(tmp_path, {"prompt": TEXT, "id": 0})[0].meta["id"] == "0"
 
 
 def test_a_file_that_prepare_has_written_keeps_its_marks(tmp_path):

@@ -131,6 +131,12 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, raw, damage, messag
         (["--dev_rows", "13"], "--dev_rows: 13 rows asked for, there are 12"),
         (["--max_rows", "0"], "--max_rows: 0"),
         (["--dev_rows", "0"], "--dev_rows: 0"),
+        (["--ranking_len", "1"], "--ranking_len: 1 .*at least 2"),
+        (["--ranking_len", "3"], "--ranking_len: 3 .*at most 2"),
+        (["--source", "x"], "--raw or --source: give one"),
+        (["--join", "x"], "--join is about --source"),
+        (["--export", "trl"], "--export is about --source"),
+        (["--candidates", "x"], "--candidates needs --reward_model"),
     ],
 )
 def test_impossible_counts_are_refused(tmp_path, raw, arguments, message):
@@ -163,3 +169,44 @@ def test_the_command_from_its_own_folder(tmp_path, raw):
     )
     assert failed.returncode == 2 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
     assert json.loads(FIXTURE.read_text().split("\n")[0])["chosen"].startswith("\n\nHuman:")
+
+
+def test_labelled_answers_become_rankings(tmp_path, capsys):
+    """Prompts go out with their ids, answers and votes come back, the data card says what was joined."""
+    prompts, sent = tmp_path / "prompts.jsonl", tmp_path / "to_label.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"What of {i}?"}) + "\n" for i in range(4)))
+    main(["--source", str(prompts), "--export", "prompts", "--output", str(sent)])
+    ids = [json.loads(line)["id"] for line in sent.read_text().splitlines()]
+    answers, votes = tmp_path / "answers.csv", tmp_path / "votes.jsonl"
+    answers.write_text("id,answer,response\n" + "".join(f"{i},{a},{a} to {i}\n" for i in ids[:3] for a in "xy"))
+    votes.write_text("".join(json.dumps({"id": i, "a": "x", "b": "y", "vote": "b"}) + "\n" for i in ids[:2]))
+    main(["--source", str(sent), "--join", str(answers), str(votes), "--dev_rows", "0"])
+    printed = capsys.readouterr().out
+    assert f"missing: prompt {ids[3]}: no answer" in printed
+    assert f"missing: prompt {ids[2]}: no judgement of answer x" in printed
+    records = load_records(tmp_path / "data" / "original" / "hh_train_len2")
+    assert [(r.meta["id"], r.suffix, r.reward) for r in records] == [
+        (i, [f"y to {i}", f"x to {i}"], [1.0, -1.0]) for i in ids[:2]
+    ]
+    assert "2 prompts have judged answers, 3 gaps" in (tmp_path / "data" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name, ranking_len, rows", [("finegrained_len4", 4, 500), ("oasst1_ranked", 3, 281)])
+def test_human_ranked_sets(tmp_path, shared, name, ranking_len, rows):
+    """281: the rankings of oasst1_ranked with 3 or more responses; of 4 or 5, three are drawn."""
+    main(["--source", str(shared / "data" / name), "--dev_rows", "0"])
+    records = load_records(tmp_path / "data" / "original" / f"hh_train_len{ranking_len}")
+    given = load_records(shared / "data" / name)
+    by_prompt = {json.dumps(record.prefix): dict(zip(record.suffix, record.reward, strict=True)) for record in given}
+    assert abs(len(records) - rows) <= 1 and {len(record.suffix) for record in records} == {ranking_len}
+    for record in records:
+        rewards = by_prompt[json.dumps(record.prefix)]
+        assert record.reward == [rewards[text] for text in record.suffix]
+
+
+def test_a_pair_without_rewards_is_named(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"prompt": "Hi", "completions": ["a", "b"]}) + "\n")
+    with pytest.raises(InputError, match="data.jsonl:1: responses without rewards .*--rewards_from"):
+        main(["--source", str(path), "--dev_rows", "0"])
+    assert outputs(tmp_path) == ["data.jsonl"]

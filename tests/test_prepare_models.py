@@ -82,6 +82,14 @@ def test_candidates_without_a_reward_model_are_refused(flags):
         main(flags[:-2])
 
 
+@pytest.mark.parametrize("model", [("--candidates",), ("--reward_model",)])
+def test_a_model_that_is_not_there_is_named_before_anything_is_sampled(flags, model, tmp_path):
+    flags[flags.index(*model) + 1] = str(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        main(flags)
+    assert not (tmp_path / "data").exists()
+
+
 def test_prompts_of_ones_own(tmp_path, tiny_causal_lm_dir, tiny_reward_dir):
     """Prompts alone become rankings: every response is sampled."""
     source = tmp_path / "prompts.jsonl"

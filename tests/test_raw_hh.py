@@ -33,6 +33,7 @@ def test_published_counts_and_every_exception_is_listed(shared):
         assert [len(part.skipped) for part in read] == skipped
         assert [len(part.odd) for part in read] == odd
         assert [line for line, _ in read[2].skipped] == [786, 1056]
+        assert read[2].counts().endswith("1135 rows, 2 skipped, 2 because " + read[2].skipped[0][1])
         for part in read:
             assert part.summary().count("\n") == len(part.skipped) + len(part.odd)
 
