@@ -128,7 +128,8 @@ def read_other(config: Config) -> Splits:
     if config.join:
         pool, missing = join(pool, config.join)
         print("".join(f"missing: {line}\n" for line in missing), end="")
-        notes.append(f"joined with {', '.join(config.join)}: {len(pool)} prompts have judged answers, {len(missing)} gaps")
+        counts = f"{len(pool)} prompts have judged answers, {len(missing)} gaps"
+        notes.append(f"joined with {', '.join(config.join)}: {counts}")
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))
