@@ -65,8 +65,8 @@ def is_main_process() -> bool:
 
 
 def prepare(config: Config, is_main: bool, command: str) -> None:
-    lengths, unit = load_lengths(config)
     check_models(config)
+    lengths, unit = load_lengths(config)
     splits, tests = read_raw(config) if config.raw else (read_other(config), {})
     rankings, facts = rank(splits.train, config) if splits.train else ([], [])
     data = study_root() / "data"
@@ -190,8 +190,9 @@ def with_rewards(pool: list[Candidates], config: Config, work: Path) -> list[Can
 
 
 def load_lengths(config: Config) -> tuple[Lengths, str]:
-    """What measures texts for the card: a tokenizer where one is named, else words."""
-    name = config.tokenizer or os.environ.get("LLaMA_path")
+    """What measures texts for the card: a tokenizer that is named, else a model's that is used, else words."""
+    models = [config.reward_model, *config.candidates]
+    name = next((name for name in (config.tokenizer, os.environ.get("LLaMA_path"), *models) if name), None)
     if not name:
         return word_lengths, "words"
     from eval_hh.models import load_tokenizer

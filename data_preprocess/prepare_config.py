@@ -131,7 +131,8 @@ def _add_output_flags(parser: argparse.ArgumentParser) -> None:
     add("--dev_rows", type=int, help=f"number of dev rows ({DEV_ROWS}; of --source at most a tenth)")
     add("--decontaminate", action="store_true", help="drop training prompts near dev or test prompts")
     add("--seed", type=int, help=f"of every draw ({SEED})")
-    add("--tokenizer", metavar="PATH_OR_NAME", help="counts the data card's tokens ($LLaMA_path; else words)")
+    add("--tokenizer", metavar="PATH_OR_NAME",
+        help="counts the data card's tokens ($LLaMA_path, else the reward model's, else words)")  # fmt: skip
     add("--export", choices=("trl", "prompts"), help="only write --source for TRL, or its prompts with ids")
     add("--form", choices=("conversational", "standard"), help="TRL's form of --export trl (conversational)")
     add("--output", type=Path, metavar="FILE", help="file of --export")

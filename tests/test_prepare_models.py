@@ -67,6 +67,10 @@ def test_rankings_are_the_reward_models_order(flags, tmp_path, tiny_reward_dir, 
     card = (tmp_path / "data" / "README.md").read_text(encoding="utf-8")
     assert f"| original/hh_train_len4/train.json | {len(rows)} | {4 * len(rows)} |" in card
     means = [sum(row["reward"][rank] for row in rows) / len(rows) for rank in range(4)]
+    lengths = [len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for r in rows for text in r["suffix"]]
+    name = f"| original/hh_train_len4/train.json | {len(rows)} |"
+    [line] = [line for line in card.splitlines() if line.startswith(name)]
+    assert f" | {sum(lengths) / len(lengths):.1f} (" in line and "response tokens of reward_model" in card
     cells = " | ".join(f"{mean:.3f}" for mean in means)
     assert f"| original/hh_train_len4/train.json | {cells} |" in card
 
