@@ -204,6 +204,14 @@ def test_human_ranked_sets(tmp_path, shared, name, ranking_len, rows):
         assert record.reward == [rewards[text] for text in record.suffix]
 
 
+def test_a_tenth_of_another_source_is_dev(tmp_path, shared):
+    main(["--source", str(shared / "data" / "finegrained_len4")])
+    dev = read_rows(tmp_path / "data" / "hh_dev" / "sampled_dev.json", training=False)
+    train = read_rows(tmp_path / "data" / "original" / "hh_train_len4")
+    lines = [[row["meta"]["line"] for row in rows] for rows in (train, dev)]
+    assert [len(rows) for rows in lines] == [450, 50] and sorted(lines[0] + lines[1]) == list(range(1, 501))
+
+
 def test_a_pair_without_rewards_is_named(tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text(json.dumps({"prompt": "Hi", "completions": ["a", "b"]}) + "\n")

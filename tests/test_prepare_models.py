@@ -99,8 +99,11 @@ def test_prompts_of_ones_own(tmp_path, tiny_causal_lm_dir, tiny_reward_dir):
     source = tmp_path / "prompts.jsonl"
     source.write_text("".join(json.dumps({"prompt": f"What of {i}?"}) + "\n" for i in range(6)))
     model = str(tiny_causal_lm_dir("opt"))
-    main(["--source", str(source), "--candidates", model, "--num_per_model", "3", "--max_new_tokens", "8",
+    main(["--source", str(source), "--candidates", model, model, "--num_per_model", "2", "--max_new_tokens", "8",
           "--reward_model", str(tiny_reward_dir), "--ranking_len", "2"])  # fmt: skip
+    work = tmp_path / "data" / "original" / "annotation"
+    first, second = ((work / f"responses_{i}.jsonl").read_text() for i in (0, 1))
+    assert first != second  # the model's second turn draws with a seed of its own
     records = load_records(tmp_path / "data" / "original" / "hh_train_len2" / "train.json")
     assert len(records) >= 4
     assert all(record.meta["response_from"] == [model] * 2 for record in records)

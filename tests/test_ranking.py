@@ -60,3 +60,14 @@ def test_subsets_nest_and_leave_the_rows_as_they_were():
     random.shuffle(shuffled)
     assert subsets == {5: shuffled[:5], 50: shuffled, 20: shuffled[:20]}
     assert rows == list(range(50))
+
+
+def test_the_responses_origins_are_cut_with_them():
+    """Only a list of one origin per response is: other meta goes along as it is."""
+    row = {"prefix": [["p"]] * 4, "suffix": list("abcd"), "reward": [4.0, 3.0, 2.0, 1.0]}
+    rng = random.Random(0)
+    for _ in range(20):
+        cut = cut_ranking({**row, "meta": {"id": 1, "response_from": list("ABCD")}}, rng, 2)
+        assert cut["meta"] == {"id": 1, "response_from": [text.upper() for text in cut["suffix"]]}
+    for meta in ({}, {"response_from": ["A"]}, {"response_from": "ABCD"}):
+        assert cut_ranking({**row, "meta": meta}, rng, 2)["meta"] == meta
