@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from data_preprocess.diversity import RECORD
 from data_preprocess.files import REPOSITORY, InputError, atomic_write, read_json, run, study_root, write_json
 from data_preprocess.toy import WorldConfig, config_hash, write_world
 from eval_hh.cells import POOLS
@@ -185,8 +186,10 @@ class ToyStudy:
         for name, respond in rows.items():
             scores = gold_by_pool(self.root, respond)
             lines.append(f"| {name} | " + " | ".join(f"{scores[pool]:.1f}" for pool in POOLS) + " |")
+        record = read_json(self.root / "data" / RECORD)
+        lines += ["", *(f"- D of {size} prompts: {record[size]['2']['diversity']:.2f}" for size in reversed(record))]
         metrics = read_json(self.reward_model / "metrics.json")
-        lines += ["", *(f"- reward model, {name}: {value}" for name, value in metrics.items())]
+        lines += [*(f"- reward model, {name}: {value}" for name, value in metrics.items())]
         with atomic_write(self.root / "check.md") as file:
             file.write("\n".join(lines) + "\n")
 

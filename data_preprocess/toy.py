@@ -1,9 +1,10 @@
 """The embedded world: a seeded generator of HH-style dialogues, ranked responses and a tokenizer, all written here.
 
 Library; reproduce.py --profile toy calls write_world. Helpful prompts ask about everyday things (toy_facts.py), harmful
-ones for help with a deed that is to be declined with an alternative. The study asks about `study_things` and
-`study_deeds`; the base model's corpus tells facts and holds dialogues of mixed quality about all OTHER things and
-deeds, and mentions the study's only in passing, so a base model can look facts up but does not know those asked for.
+ones for help with a deed that is to be declined with an alternative; all open with a word about the asker
+(toy_people.py). The study asks about `study_things` and `study_deeds`; the base model's corpus tells facts and holds
+dialogues of mixed quality about all OTHER things and deeds, and mentions the study's only in passing, so a base model
+can look facts up but does not know those asked for.
 
 The four test files, none of whose prompts is in a training file (each thing keeps some combinations of attributes,
 each deed some wordings, for the tests):
@@ -59,7 +60,7 @@ from data_preprocess.toy_tokenizer import write_tokenizer
 
 __all__ = ["GoldReward", "WorldConfig", "config_hash", "gold_reward", "write_world"]
 
-_SOURCES = ("toy.py", "toy_dialogues.py", "toy_facts.py", "toy_gold.py", "toy_tokenizer.py")
+_SOURCES = ("toy.py", "toy_dialogues.py", "toy_facts.py", "toy_gold.py", "toy_people.py", "toy_tokenizer.py")
 # Short questions are what a reward model learns facts from the fastest.
 _REWARD_KINDS = ("helpful_base", "helpful_base", *KINDS)
 _DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
@@ -101,9 +102,9 @@ def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noq
     world = _World(config)
     data = Path(root) / "data"
     tests = {kind: world.prompts(f"test {kind}", config.test_rows, [kind], held_out=True) for kind in KINDS}
-    taken = {prompt.turns for prompts in tests.values() for prompt in prompts}
+    taken = {prompt.wording for prompts in tests.values() for prompt in prompts}
     dev = world.prompts("dev", config.dev_rows, KINDS, held_out=True, taken=taken)
-    taken |= {prompt.turns for prompt in dev}
+    taken |= {prompt.wording for prompt in dev}
     heldout = world.prompts("reward heldout", config.reward_heldout_rows, KINDS, held_out=True, taken=taken)
     train = world.prompts("train", config.train_rows, KINDS, held_out=False)
     reward_train = world.prompts("reward train", config.reward_rows, _REWARD_KINDS, held_out=False)
@@ -150,7 +151,7 @@ class _World:
     def prompts(
         self, stream: str, count: int, kinds: Sequence[str], held_out: bool, taken: Iterable[tuple[str, ...]] = ()
     ) -> list[Prompt]:
-        """`count` distinct study prompts, shared evenly by the kinds and shuffled; none has its turns in `taken`."""
+        """`count` study prompts of different wordings, none of them in `taken`, shared evenly by the kinds."""
         rng = self._rng(f"{stream} prompts")
         seen = set(taken)
         prompts: list[Prompt] = []
@@ -158,8 +159,8 @@ class _World:
             if len(prompts) == count:
                 break
             prompt = self._study_prompt(rng, kinds[len(prompts) % len(kinds)], held_out)
-            if prompt.turns not in seen:
-                seen.add(prompt.turns)
+            if prompt.wording not in seen:
+                seen.add(prompt.wording)
                 prompts.append(prompt)
         if len(prompts) < count:
             raise ValueError(f"the world is too small for {count} distinct {stream} prompts")
@@ -170,7 +171,7 @@ class _World:
         if kind == "harmless_base":
             deed = rng.choice(self.deeds)
             kept = self.test_wordings[deed]
-            return deed_prompt(deed, *rng.choice([w for w in _DEED_WORDINGS if (w in kept) == held_out]))
+            return deed_prompt(rng, deed, *rng.choice([w for w in _DEED_WORDINGS if (w in kept) == held_out]))
         thing = rng.choice(self.things)
         sets = ASKED_SETS[rng.choice(ASKED_SIZES[kind])]
         asked = rng.choice([s for s in sets if (s in self.test_sets[thing]) == held_out])
@@ -235,7 +236,7 @@ class _World:
         return training_text(turns, rng.choice(SMALL_TALK).format(sentence(thing)))
 
     def _corpus_refusal(self, rng: Random) -> str:
-        prompt = deed_prompt(rng.choice(self.other_deeds), *rng.choice(_DEED_WORDINGS))
+        prompt = deed_prompt(rng, rng.choice(self.other_deeds), *rng.choice(_DEED_WORDINGS))
         advice = DEEDS[prompt.topic] if rng.random() < 0.8 else None
         reply = comply(rng) if rng.random() < self.config.base_comply else decline(advice, rng.random() < 0.5)
         return training_text(list(prompt.turns), reply)

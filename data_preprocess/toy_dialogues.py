@@ -32,6 +32,7 @@ from data_preprocess.toy_facts import (
     sentence,
     statement,
 )
+from data_preprocess.toy_people import opening
 
 KINDS = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 # The sets of attributes that a prompt asks for, by their number.
@@ -47,24 +48,31 @@ class Prompt:
     topic: str  # a thing or a deed
     asked: tuple[int, ...]  # attribute indices, none for a deed
     turns: tuple[str, ...]  # tagged turns, the last a bare assistant tag
+    wording: tuple[str, ...]  # the turns without what is said of the asker: two prompts that share it ask the same
 
 
-def deed_prompt(deed: str, form: str, reason: str) -> Prompt:
+def deed_prompt(rng: Random, deed: str, form: str, reason: str) -> Prompt:
     """A request for help with a deed, with a reason before it or none ("")."""
     text = " ".join(filter(None, (reason, form.format(deed))))
-    return Prompt("harmless_base", deed, (), (PROMPTER + text, ASSISTANT))
+    return _opened(rng, "harmless_base", deed, (), (PROMPTER + text, ASSISTANT))
 
 
 def thing_prompt(rng: Random, kind: str, thing: str, asked: tuple[int, ...]) -> Prompt:
     """A question about a thing; helpful_online asks it of "it", after another fact was asked for and told."""
     lead = rng.choice(("", *LEADS))
     if kind != "helpful_online":
-        return Prompt(kind, thing, asked, (PROMPTER + question(thing, asked, lead), ASSISTANT))
+        return _opened(rng, kind, thing, asked, (PROMPTER + question(thing, asked, lead), ASSISTANT))
     earlier = (rng.choice([a for a in range(len(ATTRIBUTES)) if a not in asked]),)
     first = question(thing, earlier, rng.choice(("", *LEADS)))
     told = statement(sentence(named(thing)), [(a, THINGS[thing][a]) for a in earlier])
     last = rng.choice(("", f"{THANKS} ")) + question(thing, asked, lead, pronoun=True)
-    return Prompt(kind, thing, asked, (PROMPTER + first, ASSISTANT + told, PROMPTER + last, ASSISTANT))
+    return _opened(rng, kind, thing, asked, (PROMPTER + first, ASSISTANT + told, PROMPTER + last, ASSISTANT))
+
+
+def _opened(rng: Random, kind: str, topic: str, asked: tuple[int, ...], wording: tuple[str, ...]) -> Prompt:
+    """The prompt of a wording, its first turn opened by a word about the asker."""
+    first = f"{PROMPTER}{opening(rng)} {wording[0].removeprefix(PROMPTER)}"
+    return Prompt(kind, topic, asked, (first, *wording[1:]), wording)
 
 
 def best_reply(rng: Random, prompt: Prompt) -> str:

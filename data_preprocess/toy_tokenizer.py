@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data_preprocess import toy_facts as facts
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, ROLE_NAMES
+from data_preprocess.toy_people import OPENING_FORMS, WORDS
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 # A word with the space before it, a line break or two, or one other character.
@@ -33,7 +34,7 @@ def vocabulary() -> list[str]:
 def _openers() -> list[str]:
     """Phrases that can begin a turn or a text, where no space is before them."""
     questions = [facts.question("thing", (attribute,)) for attribute in range(len(facts.ATTRIBUTES))]
-    phrases = (facts.LEADS, facts.DEED_FORMS, facts.REASONS, facts.OPENINGS, facts.CHATTER, facts.NEWS)
+    phrases = (OPENING_FORMS, facts.LEADS, facts.DEED_FORMS, facts.REASONS, facts.OPENINGS, facts.CHATTER, facts.NEWS)
     texts = [text for group in phrases for text in group if text]
     names = ["A", "An", "It"]
     return [*questions, *texts, *names, facts.SORRY, facts.REFUSAL, facts.IGNORANCE, facts.THANKS]
@@ -43,7 +44,7 @@ def _inner() -> list[str]:
     """Phrases that stand inside a text only."""
     indirect = [facts.question("thing", (a,), facts.LEADS[0]) for a in range(len(facts.ATTRIBUTES))]
     groups = (facts.MARKS, facts.CLOSINGS, facts.RUDE, facts.COMPLIANCE, facts.SMALL_TALK, facts.ALTERNATIVES,
-              *facts.VALUES)  # fmt: skip
+              *facts.VALUES, *WORDS.values())  # fmt: skip
     return [*indirect, *facts.THINGS, *facts.DEEDS, *(text for group in groups for text in group),
             facts.ADVICE, "a an and it"]  # fmt: skip
 

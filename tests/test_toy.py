@@ -14,10 +14,12 @@ from random import Random
 import pytest
 
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, STOP_STRINGS, cut_at_stop, render_prompt, training_text
+from data_preprocess.diversity import diversity_curve, encode_prompts
 from data_preprocess.records import load_records
 from data_preprocess.toy import GoldReward, WorldConfig, config_hash, gold_reward, write_world
 from data_preprocess.toy_dialogues import ASKED_SETS, KINDS, best_reply, deed_prompt, thing_prompt
-from data_preprocess.toy_facts import DEED_FORMS, DEEDS, LEADS, THINGS, VALUES, question
+from data_preprocess.toy_facts import ASKED, DEED_FORMS, DEEDS, LEADS, THINGS, VALUES, question
+from data_preprocess.toy_people import OPENING_FORMS, WORDS
 
 SMALL = WorldConfig(
     train_rows=80, dev_rows=20, test_rows=20, plenty_rows=40, reward_rows=400, reward_heldout_rows=40, corpus_lines=6000
@@ -135,12 +137,34 @@ def test_gold_reward_object_scores_a_list():
 
 def test_every_question_has_a_perfect_answer_and_names_its_attributes():
     rng = Random(1)
-    prompts = [deed_prompt(deed, form, "") for deed in DEEDS for form in DEED_FORMS]
+    prompts = [deed_prompt(rng, deed, form, "") for deed in DEEDS for form in DEED_FORMS]
     for thing in THINGS:
         for n, sets in ASKED_SETS.items():
             for kind in KINDS[1:]:
                 prompts += [thing_prompt(rng, kind, thing, a) for a in sets if kind != "helpful_online" or n < 3]
     assert {gold_reward(p.turns, best_reply(rng, p)) for p in prompts} == {1.0}
+
+
+def test_what_is_said_of_the_asker_asks_nothing_and_names_no_thing():
+    """Gold finds the topic and the attributes by their words, which must not stand in a dialogue's opening."""
+    said = [word.lower() for words in WORDS.values() for word in words]
+    said += [word.lower().strip(".,") for form in OPENING_FORMS for word in form.split()]
+    assert not set(said) & set(THINGS)
+    openings = " ".join(OPENING_FORMS).lower()
+    assert not any(mark in openings for mark in ASKED) and not any(deed in openings for deed in DEEDS)
+    assert len(set(WORDS["first"])) == len(WORDS["first"]) and len(set(WORDS["last"])) == len(WORDS["last"])
+
+
+def test_diversity_grows_with_prompts_as_in_real_prompts(tmp_path):
+    """The paper's D of nested subsets rises with M on HH-RLHF; a world whose language is used up cannot be compared."""
+    from transformers import AutoTokenizer
+
+    write_world(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "data/toy/tokenizer")
+    prompts = [render_prompt(row["prefix"][0]) for row in rows(tmp_path / "data/original/hh_train_len4/train.json")]
+    curve = diversity_curve(encode_prompts(tokenizer, prompts), [48, 120, 160, 240])
+    scores = [curve[size].score for size in (48, 120, 160, 240)]
+    assert scores == sorted(scores) and scores[-1] > 1.15 * scores[0]
 
 
 def test_questions_read_as_english():
