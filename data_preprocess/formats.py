@@ -103,7 +103,8 @@ def lookup(row: dict, path: str, where: str) -> Any:
 
 def _ranking(row: dict, where: str, mapping: Mapping) -> Parts:
     known = {key: row[key] for key in ALLOWED_KEYS if key in row}
-    check_row({"meta": {}, "reward": [0.0] * len(row["suffix"]), **known}, where, training=False)
+    n_responses = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
+    check_row({"meta": {}, "reward": [0.0] * n_responses, **known}, where, training=False)
     rewards = [float(value) for value in row["reward"]] if "reward" in row else None
     return row["prefix"][0], row["suffix"], rewards, dict(row.get("meta", {}))
 

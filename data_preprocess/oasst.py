@@ -8,6 +8,8 @@ from collections import defaultdict
 from data_preprocess.candidates import Candidates
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.files import InputError
+from data_preprocess.judgements import number
+from data_preprocess.raw_hh import NO_ALTERNATION, alternates
 
 FIELDS = ("message_id", "parent_id", "role", "text")
 TAGS = {"prompter": PROMPTER, "assistant": ASSISTANT}
@@ -28,9 +30,7 @@ def oasst_candidates(rows: list[tuple[str, dict]]) -> list[Candidates]:
     """
     by_id, replies, where_of = {}, defaultdict(list), {}
     for where, row in rows:
-        if not is_oasst(row) or row["role"] not in TAGS or not isinstance(row["text"], str):
-            expected = f"{', '.join(FIELDS)}; role {' or '.join(TAGS)}"
-            raise InputError(f"{where}: no message of a tree (expected {expected})")
+        _check(row, where)
         by_id[row["message_id"]] = row
         where_of[row["message_id"]] = where
         if row["role"] == "assistant" and row.get("rank") is not None and not row.get("deleted"):
@@ -42,12 +42,23 @@ def oasst_candidates(rows: list[tuple[str, dict]]) -> list[Candidates]:
         if parent not in by_id:
             where = where_of[answers[0]["message_id"]]
             raise InputError(f"{where}: parent_id {parent} (expected the id of a message in the file)")
-        ranks = [float(answer["rank"]) for answer in answers]
+        turns = [*_dialogue(by_id, parent), ASSISTANT]
+        if not alternates(turns):
+            raise InputError(f"{where_of[parent]}: {NO_ALTERNATION} in the dialogue that leads to its replies")
+        ranks = [number(answer["rank"], f"{where_of[answer['message_id']]}: rank") for answer in answers]
         source, _, line = where_of[parent].rpartition(":")
         meta = {"id": parent, "source": source, "line": int(line)}
         texts = [answer["text"] for answer in answers]
-        pool.append(Candidates([*_dialogue(by_id, parent), ASSISTANT], texts, [0.0 - rank for rank in ranks], meta))
+        pool.append(Candidates(turns, texts, [0.0 - rank for rank in ranks], meta))
     return pool
+
+
+def _check(row: dict, where: str) -> None:
+    values = [row.get(name) for name in FIELDS]
+    if not all(isinstance(value, str) or (value is None and i == 1) for i, value in enumerate(values)):
+        raise InputError(f"{where}: no message of a tree (expected texts in {', '.join(FIELDS)})")
+    if row["role"] not in TAGS:
+        raise InputError(f"{where}: role {row['role']!r:.20} (expected {' or '.join(TAGS)})")
 
 
 def _dialogue(by_id: dict[str, dict], message: str | None) -> list[str]:

@@ -87,7 +87,7 @@ def _turns(messages: list, where: str) -> list[str]:
         role = message.get("role")
         if role == "system":
             continue
-        if role not in ROLES:
+        if not isinstance(role, str) or role not in ROLES:
             raise InputError(f"{where}: role {role!r} (expected system, {', '.join(ROLES)})")
         turns.append(ROLES[role] + message["content"])
     if turns and turns[-1].startswith(ASSISTANT):

@@ -1,6 +1,7 @@
 """Every documented format ends as the same prompt and responses; what fits no format is named by line."""
 
 import json
+import random
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from data_preprocess.dialogue import parse_prompt, render_prompt
 from data_preprocess.files import InputError
-from data_preprocess.formats import Mapping, lookup, read_source
+from data_preprocess.formats import Mapping, lookup, read_row, read_source
 from data_preprocess.prepare import main
 from data_preprocess.raw_hh import SOURCES, read_split
 from data_preprocess.records import load_records
@@ -87,7 +88,9 @@ def test_a_file_that_prepare_has_written_keeps_its_marks(tmp_path):
         ({"words": 1}, PLAIN, "fields are words"),
         ({"prompt": [USER, USER], "chosen": "a", "rejected": "b"}, PLAIN, "two turns of one role in a row"),
         ({"messages": [USER, PLUM, PLUM, USER]}, PLAIN, "two turns of one role in a row"),
-        ({"messages": "Hi"}, PLAIN, "split_turn|expected"),
+        ({"messages": "Hi"}, PLAIN, "messages: 'Hi' .*expected a list of role and content"),
+        ({"messages": [{"role": [1], "content": "x"}]}, PLAIN, r"role \[1\]"),
+        ({"prefix": [TURNS], "suffix": 3}, PLAIN, "suffix is a number"),
         ({"chosen": [USER, PLUM], "rejected": [MESSAGES[0], PLUM]}, PLAIN, "the same messages but for the last"),
         ({"chosen": "a", "rejected": "b"}, PLAIN, "does not open with a role tag .*expected a prompt field"),
         ({"prompt": "a", "chosen": 3, "rejected": "b"}, PLAIN, "chosen is 3"),
@@ -149,8 +152,16 @@ def test_oasst_trees(tmp_path):
     assert dict(zip(second.responses, second.rewards, strict=True)) == {"Plum.": 0.0, "Fig.": -1.0, "Rice.": -2.0}
     with pytest.raises(InputError, match="data.jsonl:1: parent_id p .*expected the id of a message"):
         read(tmp_path, *rows[1:])
-    with pytest.raises(InputError, match="data.jsonl:2: no message of a tree"):
-        read(tmp_path, rows[0], {**rows[1], "role": "system"})
+    for change, expected in (
+        ({"role": "system"}, "data.jsonl:2: role 'system'"),
+        ({"text": None}, "data.jsonl:2: no message of a tree"),
+        ({"message_id": [1]}, "data.jsonl:2: no message of a tree"),
+        ({"rank": "x"}, "data.jsonl:2: rank: 'x'"),
+        ({"parent_id": "b"}, "data.jsonl:3: two turns of one role in a row"),
+    ):
+        with pytest.raises(InputError, match=expected):
+            read(tmp_path, rows[0], {**rows[1], **change}, rows[2], message("d", "p", "assistant", "Ho.", rank=3),
+                 message("e", "b", "assistant", "Ha.", rank=4))  # fmt: skip
 
 
 def test_a_rendered_prompt_comes_back_as_its_turns(shared):
@@ -191,3 +202,31 @@ def test_documented_examples(tmp_path, rows, flags):
 
 def test_all_formats_are_documented():
     assert len(list(documented_examples())) == 8
+
+
+def test_rows_of_any_values_are_read_or_refused():
+    """20,000 rows of random fields and values: only InputError, never another exception."""
+    rng = random.Random(0)
+    values = [None, True, 3, float("nan"), 10**400, "", "Hi", TEXT, "<|prompter|>x", [], {}, [[]], [{}], ["a", "b"]]
+    values += [TURNS, [TURNS, TURNS], MESSAGES, [SYSTEM], [PLUM], [*MESSAGES, PLUM], [1, 2]]
+    values += [[{"role": [1], "content": "x"}], [[0, 1]], [[1, 0, "tie"]], [None, 1], {"a": 1}]
+    values += [[{"response": "x"}, {"response": 3}]]
+    names = "prompt chosen rejected messages completions scores prefix suffix reward meta id instruction".split()
+    paths = [*names, "meta.a", "completions.response"]
+
+    def some(share):
+        return tuple(rng.sample(paths, rng.randrange(1, 3))) if rng.random() < share else None
+
+    read_rows = 0
+    for _ in range(20_000):
+        row = {name: rng.choice(values) for name in rng.sample(names, rng.randrange(1, 7))}
+        one = rng.choice(paths) if rng.random() < 0.2 else None
+        try:
+            candidates = read_row(row, "file:1", "file", Mapping(one, some(0.2), some(0.2), rng.random() < 0.5))
+        except InputError as error:
+            assert str(error).startswith("file:1: ") and "\n" not in str(error)
+            continue
+        read_rows += 1
+        assert candidates.rewards is None or len(candidates.rewards) == len(candidates.responses)
+        assert all(isinstance(text, str) for text in candidates.prefix + candidates.responses)
+    assert read_rows > 1000
