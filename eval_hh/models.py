@@ -7,6 +7,7 @@ reached and has not been before, one line says what to pass instead. Code that c
 
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from data_preprocess.files import InputError
@@ -131,7 +132,11 @@ def load_causal_lm(path: str | Path, dtype: "torch.dtype | None" = None) -> "Pre
 
 
 def load_weights(
-    model_class: Any, path: str | Path, ignored: re.Pattern[str] | None = None, **options: Any
+    model_class: Any,
+    path: str | Path,
+    ignored: re.Pattern[str] | None = None,
+    fresh: re.Pattern[str] | None = None,
+    **options: Any,
 ) -> "PreTrainedModel":
     """`model_class.from_pretrained`, refusing weights that do not fit: a parameter would stay random.
 
@@ -139,6 +144,7 @@ def load_weights(
         model_class: a model class or auto class of transformers.
         path: folder or hub name.
         ignored: names of weights in the files that the model may leave unused; None for any.
+        fresh: names of the model's parameters that the files may lack, and that then are random; None for none.
         **options: for from_pretrained.
 
     Raises:
@@ -149,15 +155,24 @@ def load_weights(
     logging.disable_progress_bar()
     try:
         model, info = model_class.from_pretrained(str(path), output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: the model cannot be loaded ({_first_line(error)})") from error
-    wrong = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, IndexError, UnpicklingError) as error:
+        message = f"{path}: the model cannot be loaded ({_first_line(error)})"
+        raise InputError(message + _bin_advice(Path(path))) from error
+    missing = [key for key in sorted(info["missing_keys"]) if not (fresh and fresh.search(key))]
+    wrong = missing + sorted(str(key) for key in info["mismatched_keys"])
     if wrong:
         raise InputError(f"{path}: {len(wrong)} weights are missing or misshapen, first {wrong[0]}")
     unused = [key for key in sorted(info["unexpected_keys"]) if ignored and not ignored.search(key)]
     if unused:
         raise InputError(f"{path}: {len(unused)} weights belong to no part of the model, first {unused[0]}")
     return model
+
+
+def _bin_advice(folder: Path) -> str:
+    """What to do about a checkpoint that is a .bin only; nothing for any other."""
+    if not list(folder.glob("pytorch_model*.bin")) or list(folder.glob("*.safetensors")):
+        return ""
+    return f"; its weights are a .bin: `python eval_hh/convert_weights.py {folder}` makes safetensors of it"
 
 
 def _first_line(error: Exception) -> str:

@@ -167,12 +167,27 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     if config.get("model_type") == OASST_TYPE:
         model = _load_oasst(path, config, {**options, "dtype": dtype})
     else:
-        model = _load_classifier(path, config, {**options, "dtype": dtype})
-    chat = config.get("model_type") != OASST_TYPE and tokenizer.chat_template is not None
+        model = load_classifier(path, config, {**options, "dtype": dtype})
+    return as_reward_model(model.to(device()), tokenizer, path)
+
+
+def as_reward_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
+) -> RewardModel:
+    """The model with the way in which it reads a dialogue, which training and scoring must share.
+
+    A classifier whose tokenizer has a chat template reads by it; everything else as `encode_dialogue` writes.
+
+    Args:
+        model: one of the two kinds.
+        tokenizer: its tokenizer.
+        path: where it came from, for messages.
+    """
+    chat = not isinstance(model, GPTNeoXReward) and tokenizer.chat_template is not None
     if not chat and tokenizer.eos_token_id is None:
         raise InputError(f"{path}: its tokenizer has neither a chat template nor an EOS token")
-    positions = config.get("max_position_embeddings") or MAX_LENGTH
-    return RewardModel(model.to(device()), tokenizer, min(MAX_LENGTH, positions), chat)
+    positions = model.config.to_dict().get("max_position_embeddings") or MAX_LENGTH
+    return RewardModel(model, tokenizer, min(MAX_LENGTH, positions), chat)
 
 
 def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
@@ -184,7 +199,17 @@ def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any
     return load_weights(GPTNeoXReward, path, config=neox, ignored=OLD_BUFFERS, **options)
 
 
-def _load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+def load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+    """A sequence classifier of transformers.
+
+    Args:
+        path: its folder or hub name.
+        config: its config.json.
+        options: for from_pretrained.
+
+    Raises:
+        InputError: it has more labels than one, or a weight is missing or left over.
+    """
     labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
     if labels != 1:
         raise InputError(f"{path}: config.json: a classifier with {labels} labels (a reward model has one)")

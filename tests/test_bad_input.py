@@ -84,7 +84,7 @@ def write(path, bad: bytes, good: str = json.dumps(ROW)):
 
 
 @pytest.mark.parametrize("defect", TRAINING)
-@pytest.mark.parametrize("entry", ["split", "sample", "main.py", "train_reward train", "train_reward heldout"])
+@pytest.mark.parametrize("entry", ["split", "sample", "main.py", "train_reward"])
 def test_training_rankings(entry, defect, refused, tmp_path, tiny_causal_lm_dir):
     bad, message = TRAINING[defect]
     path = write(tmp_path / "data" / "original" / "hh_train_len4" / "train.json", bad)
@@ -96,15 +96,14 @@ def test_training_rankings(entry, defect, refused, tmp_path, tiny_causal_lm_dir)
         "sample": (data_preprocess.sample.main, ["4", "--sizes", "2", "--tokenizer", tokenizer]),
         "main.py": (training.main.main, ["--do_train", "--index", "e", "--model_name_or_path", tokenizer,
                                          "--train_file_path", path.parent, "--training_stage_num", "4"]),
-        "train_reward train": (training.train_reward.main, ["--train_file", path, "--heldout_file", good, *reward]),
-        "train_reward heldout": (training.train_reward.main, ["--train_file", good, "--heldout_file", path, *reward]),
+        "train_reward": (training.train_reward.main, ["--train_file", path, "--heldout_file", good, *reward]),
     }[entry]  # fmt: skip
     error = refused(main, argv)
     assert f"{path}:2: " in error and message in error
 
 
 @pytest.mark.parametrize("defect", RANKING)
-@pytest.mark.parametrize("entry", ["generation", "diversity", "main.py's dev file"])
+@pytest.mark.parametrize("entry", ["generation", "diversity", "main.py's dev file", "train_reward heldout"])
 def test_rankings_that_are_not_trained_on(entry, defect, refused, tmp_path, tiny_causal_lm_dir):
     bad, message = RANKING[defect]
     model = tiny_causal_lm_dir("opt")
@@ -117,6 +116,10 @@ def test_rankings_that_are_not_trained_on(entry, defect, refused, tmp_path, tiny
         argv = ["--do_train", "--do_validation", "--index", "e", "--model_name_or_path", model,
                 "--dev_reward_model", model, "--train_file_path", train, "--training_stage_num", "4"]  # fmt: skip
         error = refused(training.main.main, argv)
+    elif entry == "train_reward heldout":
+        path, good = write(tmp_path / "heldout.json", bad), write(tmp_path / "train.json", json.dumps(ROW).encode())
+        argv = ["--train_file", good, "--heldout_file", path, "--tokenizer", model, "--output_dir", tmp_path / "output"]
+        error = refused(training.train_reward.main, argv)
     else:
         build_study(tmp_path, model)
         path = write(tmp_path / "data" / "hh_test" / "helpful_online.json", bad)

@@ -13,7 +13,8 @@ from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.files import InputError, write_jsonl
 from data_preprocess.records import load_records
 from training import train_reward
-from training.train_reward import RewardConfig, bradley_terry_loss, pair_accuracy
+from training.reward_config import RewardConfig, parse_args, passes_per_step
+from training.reward_losses import as_rows, bradley_terry_loss, first_rows, next_token_loss, pair_accuracy
 
 SMALL = ["--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--batch_size", "4"]
 
@@ -69,20 +70,20 @@ def test_rewards_count_by_their_order_only():
 
 def test_rankings_of_different_length_share_a_batch():
     logits, rewards = torch.tensor([0.5, -0.5, 2.0, 1.0, 0.0]), [[1.0, 0.0], [3.0, 2.0, 1.0]]
-    loss = bradley_terry_loss(*train_reward._as_rows(logits, rewards))
+    loss = bradley_terry_loss(*as_rows(logits, rewards))
     assert loss.item() == pytest.approx(scalar_bradley_terry([[0.5, -0.5], [2.0, 1.0, 0.0]], rewards), rel=1e-6)
 
 
 def test_next_token_loss_by_hand_without_padding():
     # Three tokens of vocabulary 2 and width 1: the state at a position scores tokens 0 and 1 by state x embedding.
     hidden, embeddings = torch.tensor([[[2.0], [-1.0], [9.0], [9.0]]]), torch.tensor([[0.0], [1.0]])
-    loss = train_reward.next_token_loss(
+    loss = next_token_loss(
         hidden, embeddings, torch.tensor([[0, 1, 1, 0]]), torch.tensor([[1, 1, 1, 0]])
     )
     # Token 1 from state 2, then token 1 from state -1; the last token is padding.
     expected = (math.log(1 + math.exp(-2.0)) + math.log(1 + math.exp(1.0))) / 2
     assert loss.item() == pytest.approx(expected, rel=1e-6)
-    assert train_reward._first_rows([4, 2, 3]) == [0, 4, 6]
+    assert first_rows([4, 2, 3]) == [0, 4, 6]
 
 
 def test_pair_accuracy_by_hand():
@@ -178,10 +179,48 @@ def test_a_finished_model_is_kept_and_its_accuracy_printed_again(rankings, token
 
 
 def test_two_sources_or_none_are_refused(rankings):
-    config = RewardConfig(str(rankings[0]), str(rankings[1]), "out", tokenizer="here")
+    config = RewardConfig(str(rankings[0]), [str(rankings[1])], "out", tokenizer="here")
     for wrong in ({"tokenizer": ""}, {"model_name_or_path": "there"}):
         with pytest.raises(InputError, match="--tokenizer .* or --model_name_or_path"):
             replace(config, **wrong)
+
+
+def test_passes_by_hand():
+    """16 rankings a step on 2 processes are 8 each: at most 3 at a time takes 3 passes."""
+    config = RewardConfig("train", ["heldout"], "out", tokenizer="here", batch_size=16)
+    assert passes_per_step(config, 1, 100) == passes_per_step(config, 2, 100) == 1
+    small = replace(config, per_device_train_batch_size=3)
+    assert [passes_per_step(small, n, 100) for n in (1, 2, 4, 8, 16)] == [6, 3, 2, 1, 1]
+    assert passes_per_step(small, 1, 5) == 2  # a step of all 5 rankings that there are
+    assert passes_per_step(replace(config, gradient_accumulation_steps=8), 2, 100) == 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes", "message"),
+    [
+        ({}, 3, "a step of 16 rankings .* does not divide over 3 processes"),
+        ({"gradient_accumulation_steps": 9}, 2, "--gradient_accumulation_steps 9 contradicts --batch_size 16"),
+        ({"gradient_accumulation_steps": 2, "per_device_train_batch_size": 3}, 2, "between 1 and 3"),
+    ],
+)
+def test_steps_that_cannot_be_divided_are_refused(settings, processes, message):
+    config = RewardConfig("train", ["heldout"], "out", tokenizer="here", batch_size=16, **settings)
+    with pytest.raises(InputError, match=message):
+        passes_per_step(config, processes, 100)
+
+
+def test_a_model_of_before_the_new_settings_is_known_as_the_same():
+    """The settings of the embedded world's reward model, as they were saved when there were no others."""
+    argv = ["--train_file", "t", "--heldout_file", "h", "--tokenizer", "d", "--output_dir", "o"]
+    assert parse_args(argv, "").resolved("no").identity() == {
+        "train_file": "t", "heldout_file": "h", "tokenizer": "d", "model_name_or_path": "", "hidden_size": 64,
+        "num_layers": 4, "num_heads": 4, "max_steps": 1200, "batch_size": 8, "learning_rate": 0.003,
+        "lm_weight": 2.0, "seed": 42,
+    }  # fmt: skip
+    further = parse_args([*argv[:3], "h1", "h2", "--model_name_or_path", "d", "--output_dir", "o"], "")
+    identity = replace(further, eval_steps=5).resolved("bf16").identity()
+    assert identity["heldout_file"] == ["h1", "h2"] and identity["learning_rate"] == 1e-5
+    assert identity["eval_steps"] == 5 and identity["mixed_precision"] == "bf16"
 
 
 def test_unsorted_training_rewards_are_named(rankings, tokenizer_dir, tmp_path):

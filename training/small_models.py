@@ -22,7 +22,7 @@ METRICS_FILE = "metrics.json"
 def finished(folder: Path, settings: dict[str, Any], inputs: Sequence[Path]) -> bool:
     """True if `folder` holds a model made with these settings from inputs with these contents."""
     path = folder / SETTINGS_FILE
-    return path.is_file() and read_json(path) == _record(settings, inputs)
+    return path.is_file() and read_json(path) == record(settings, inputs)
 
 
 def save_folder(
@@ -46,7 +46,7 @@ def save_folder(
             tokenizer.save_pretrained(temporary)
             if metrics is not None:
                 write_json(temporary / METRICS_FILE, metrics, indent=4)
-            write_json(temporary / SETTINGS_FILE, _record(settings, inputs), indent=4)
+            write_json(temporary / SETTINGS_FILE, record(settings, inputs), indent=4)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
@@ -54,8 +54,16 @@ def save_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _record(settings: dict[str, Any], inputs: Sequence[Path]) -> dict[str, Any]:
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs}
+def record(settings: dict[str, Any], inputs: Sequence[Path]) -> dict[str, Any]:
+    """What tells a model from others: its settings, where it lies apart, and the contents of its inputs.
+
+    An input goes by its file name, or by its path where two have one name.
+    """
+    names = [path.name for path in inputs]
+    hashes = {
+        path.name if names.count(path.name) == 1 else str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in inputs
+    }
     kept = {name: value for name, value in settings.items() if name != "output_dir"}
     return {"settings": kept, "inputs": hashes}
 

@@ -1,0 +1,129 @@
+"""Turns the .bin weights of a model's folder into safetensors, without running what a pickle may carry.
+
+    python convert_weights.py FOLDER [FOLDER ...]
+
+Each pytorch_model*.bin is read by torch.load(weights_only=True), one at a time, and written beside itself as
+model*.safetensors with the same names and bit for bit the same values. Loaders take the new files from then on; the
+.bin files are left in place and can be deleted. A file that holds anything but tensors is refused, and a failure or a
+kill leaves the folder as good as it was. Published reward models and older checkpoints come as .bin; every model that
+this project loads, whichever folder's command loads it, is loaded through eval_hh, so this command lies here.
+"""
+
+import argparse
+import re
+import sys
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_preprocess.files import InputError, disk_full_as_oserror, read_json, run, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "pytorch_model.bin.index.json"
+SHARD = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a model's folder with pytorch_model*.bin")
+    for folder in map(Path, parser.parse_args(argv).folders):
+        print(convert(folder))
+
+
+def convert(folder: Path) -> str:
+    """Converts one folder; returns a line on what was done.
+
+    Raises:
+        InputError: no .bin weights, an index that does not fit them, or a file that is no plain dict of tensors.
+    """
+    if any((folder / _new_name(name)).exists() for name in ("pytorch_model.bin", INDEX)):
+        return f"{folder}: has safetensors already"
+    index = read_json(folder / INDEX) if (folder / INDEX).exists() else None
+    names = _bin_files(folder, index)
+    weight_map, total = {}, 0
+    temporary = {name: folder / f".{_new_name(name)}.tmp" for name in names}
+    try:
+        for name in names:
+            tensors = load_bin(folder / name)
+            _save(tensors, temporary[name])
+            weight_map |= dict.fromkeys(tensors, _new_name(name))
+            total += sum(tensor.nbytes for tensor in tensors.values())
+        if index and set(index["weight_map"]) - set(weight_map):
+            missing = sorted(set(index["weight_map"]) - set(weight_map))
+            raise InputError(f"{folder / INDEX}: names {missing[0]}, which no file holds")
+        for name in names:
+            temporary[name].replace(folder / _new_name(name))
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
+    if index:  # last of all: without it no loader looks at the shards
+        write_json(folder / _new_name(INDEX), {"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
+    return f"{folder}: {len(weight_map)} tensors, {total / 1e6:.1f} MB in {len(names)} file(s) of safetensors"
+
+
+def load_bin(path: Path) -> "dict[str, torch.Tensor]":
+    """The tensors of a .bin by name, on the CPU.
+
+    Raises:
+        InputError: it is no checkpoint, or holds more than tensors: code, or a nested training state.
+    """
+    import torch
+
+    try:
+        # Only today's zip files can be mapped; those from before torch 1.6 are read whole.
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except UnpicklingError as error:
+        raise InputError(
+            f"{path}: holds something other than tensors, which could run code, or is no checkpoint; it was not read "
+            "(expected the plain weights that save_pretrained wrote)"
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # bytes that are no checkpoint can lead the reader into any
+        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        raise InputError(f"{path}: is no whole checkpoint ({reason})") from error
+    if not isinstance(tensors, dict) or not tensors:
+        raise InputError(f"{path}: holds a {type(tensors).__name__} (expected tensors by name)")
+    for name, value in tensors.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise InputError(f"{path}: {name!r} is a {type(value).__name__} (expected tensors by name, nothing else)")
+    return tensors
+
+
+def _save(tensors: "dict[str, torch.Tensor]", path: Path) -> None:
+    from safetensors.torch import save_file
+
+    # Tied weights share memory, which safetensors does not keep: each name gets values of its own, and models tie
+    # them again as they load.
+    apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    with disk_full_as_oserror(path):
+        save_file(apart, path, metadata={"format": "pt"})
+
+
+def _bin_files(folder: Path, index: dict | None) -> list[str]:
+    """Names of the files that hold the weights."""
+    if index is None:
+        names = ["pytorch_model.bin"]
+    elif isinstance(index.get("weight_map"), dict):
+        names = sorted(set(index["weight_map"].values()))
+    else:
+        raise InputError(f"{folder / INDEX}: has no weight_map")
+    for name in names:
+        if not SHARD.fullmatch(name):
+            raise InputError(f"{folder / INDEX}: names {name!r} (expected pytorch_model-00001-of-00002.bin and so on)")
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: no such file (a folder with .bin weights was expected)")
+    return names
+
+
+def _new_name(name: str) -> str:
+    return name.replace("pytorch_model", "model").replace(".bin", ".safetensors")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,314 @@
+"""Reward models: started from checkpoints, in passes, processes and bf16, measured per file, killed, resumed."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from data_preprocess.files import InputError, write_jsonl
+from data_preprocess.records import load_records
+from eval_hh.reward_model import encode_dialogue, load_reward_model
+from training import reward_trainer, train_reward
+from training.reward_config import RewardConfig
+from training.reward_start import start
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ENTRY = REPOSITORY / "training" / "train_reward.py"
+WORDS = "amber resin water forest whales breathe tap washer old sing help found made under".split()
+
+
+def row(rng: random.Random) -> dict:
+    """A ranking of 2 to 4 texts of unequal length, now and then with a tie: the more thanks, the better."""
+    turns = ["<|prompter|>What of " + " ".join(rng.choices(WORDS, k=rng.randrange(1, 9))) + "?", "<|assistant|>"]
+    thanks = sorted((rng.randrange(4) for _ in range(rng.randrange(2, 5))), reverse=True)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randrange(1, 12))) + " thanks" * n for n in thanks]
+    return {"prefix": [turns] * len(texts), "suffix": texts, "reward": [float(n) for n in thanks], "meta": {}}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """24 training rankings, and two held-out files, whose rankings are in any order."""
+    folder, rng = tmp_path_factory.mktemp("files"), random.Random(5)
+    write_jsonl(folder / "train.json", [row(rng) for _ in range(24)])
+    for name, n in (("one.json", 9), ("two.json", 14)):
+        rows = [row(rng) for _ in range(n)]
+        for r in rows:
+            order = rng.sample(range(len(r["suffix"])), len(r["suffix"]))
+            r["suffix"], r["reward"] = [r["suffix"][i] for i in order], [r["reward"][i] for i in order]
+        write_jsonl(folder / name, rows)
+    return {path.stem: path for path in folder.iterdir()}
+
+
+def arguments(files, source: Path, output: Path, *more: str, scratch: bool = False) -> list[str]:
+    kind = "--tokenizer" if scratch else "--model_name_or_path"
+    return [
+        "--train_file", str(files["train"]), "--heldout_file", str(files["one"]), str(files["two"]),
+        kind, str(source), "--output_dir", str(output), "--batch_size", "8", "--max_steps", "5",
+        "--learning_rate", "1e-2", "--hidden_size", "16", "--num_layers", "2", "--num_heads", "2", *more,
+    ]  # fmt: skip
+
+
+def losses(folder: Path) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == list(range(1, len(rows) + 1))
+    return [r["loss"] for r in rows]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def settings(files, source, **more) -> RewardConfig:
+    return RewardConfig(str(files["train"]), [str(files["one"])], "out", model_name_or_path=str(source), **more)
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
+def test_a_causal_checkpoint_keeps_its_backbone_and_gets_a_head(family, files, tiny_causal_lm_dir):
+    """Weights bit for bit, and the score is the head on the state of the last EOS, as the causal model has it."""
+    torch.manual_seed(7)
+    scorer = start(settings(files, tiny_causal_lm_dir(family)))
+    causal = AutoModelForCausalLM.from_pretrained(tiny_causal_lm_dir(family), dtype=torch.float32).eval()
+    ours, theirs = scorer.model.base_model.state_dict(), causal.base_model.state_dict()
+    ours = {name.removeprefix("decoder."): value for name, value in ours.items()}
+    theirs = {name.removeprefix("decoder."): value for name, value in theirs.items()}
+    assert set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    head = scorer.model.score
+    assert head.weight.shape == (1, scorer.model.config.hidden_size) and head.bias is None
+    record = load_records(files["train"])[0]
+    ids = encode_dialogue(scorer.tokenizer, record.prefix, record.suffix[0])
+    with torch.no_grad():
+        state = causal(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0, -1]
+    by_hand = sum(a * b for a, b in zip(state.tolist(), head.weight[0].tolist(), strict=True))
+    assert scorer.score([record.prefix], [record.suffix[0]])[0] == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_a_backbone_without_a_weight_is_refused(files, tiny_causal_lm_dir, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_causal_lm_dir("gpt_neox"), tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match="missing.*dense_h_to_4h"):
+        start(settings(files, folder))
+
+
+@pytest.mark.parametrize("padding", ["<|padding|>", None])
+def test_a_checkpoint_that_names_no_padding_is_trained_and_read_alike(padding, files, tiny_causal_lm_dir, tmp_path):
+    """As Pythia: padding has a token that nothing names, or none at all, and then EOS serves."""
+    from transformers import AutoTokenizer
+
+    folder = shutil.copytree(tiny_causal_lm_dir("gpt_neox"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"pad_token_id": None}
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer_file = folder / "tokenizer.json"
+    if padding:
+        tokenizer_file.write_text(tokenizer_file.read_text().replace("<pad>", padding))
+    saved = json.loads((folder / "tokenizer_config.json").read_text())
+    saved.pop("pad_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(saved))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.pad_token is None
+    train_reward.main(arguments(files, folder, tmp_path / "reward", "--max_steps", "1"))
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward").eval()
+    assert model.config.pad_token_id == (2 if padding else tokenizer.eos_token_id)
+    records = load_records(files["train"])
+    pairs = [(r.prefix, text) for r in records for text in r.suffix]
+    plain = [model(torch.tensor([encode_dialogue(tokenizer, *pair)])).logits.item() for pair in pairs]
+    ours = load_reward_model(tmp_path / "reward").score([turns for turns, _ in pairs], [text for _, text in pairs])
+    assert ours == pytest.approx(plain, abs=1e-4)
+
+
+def test_models_that_cannot_be_trained_further_are_refused(files, tiny_reward_dir, tmp_path):
+    for change, message in (
+        ({"model_type": "gpt_neox_reward_model"}, "only scored with"),
+        ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}, "classifier with 2 labels"),
+    ):
+        folder = shutil.copytree(tiny_reward_dir, tmp_path / "model", dirs_exist_ok=True)
+        config = json.loads((tiny_reward_dir / "config.json").read_text()) | change
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError, match=message):
+            start(settings(files, folder))
+
+
+def test_passes_change_nothing(files, tiny_causal_lm_dir, tmp_path):
+    """1 x 8, 8 x 1 and passes of 2 and 3, on rankings of unequal length: same losses, pairs and tokens alike."""
+    tokenizer = tiny_causal_lm_dir("gpt_neox")
+    for name, more in {
+        "1x8": (), "8x1": ("--gradient_accumulation_steps", "8"), "2+3+3": ("--per_device_train_batch_size", "3"),
+    }.items():  # fmt: skip
+        train_reward.main(arguments(files, tokenizer, tmp_path / name, *more, scratch=True))
+    expected = losses(tmp_path / "1x8")
+    assert len(expected) == 5 and abs(expected[0] / expected[-1] - 1) > 0.1  # the updates do matter
+    assert losses(tmp_path / "8x1") == pytest.approx(expected, rel=1e-4)
+    assert losses(tmp_path / "2+3+3") == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_s_loss_is_the_mean_over_the_pairs_of_all_its_rankings(files, tiny_reward_dir, tmp_path):
+    """All 24 rankings in 5 passes against a slow loop over single texts, by the evaluator's own scores."""
+    more = ("--batch_size", "24", "--per_device_train_batch_size", "5", "--max_steps", "1", "--learning_rate", "0")
+    train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "model", *more))
+    scorer, terms = load_reward_model(tiny_reward_dir), []
+    for record in load_records(files["train"]):
+        scores = [scorer.score([record.prefix], [text])[0] for text in record.suffix]
+        for i, better in enumerate(record.reward):
+            for j, worse in enumerate(record.reward):
+                if better > worse:
+                    terms.append(torch.nn.functional.softplus(torch.tensor(scores[j] - scores[i])).item())
+    assert losses(tmp_path / "model") == pytest.approx([sum(terms) / len(terms)], rel=1e-4)
+
+
+def test_accuracy_per_file_is_the_saved_model_s(files, tiny_causal_lm_dir, tmp_path, capsys):
+    train_reward.main(arguments(files, tiny_causal_lm_dir("opt"), tmp_path / "model", "--learning_rate", "1e-3"))
+    printed = capsys.readouterr().out.strip().splitlines()
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    scorer, counts = load_reward_model(tmp_path / "model"), {}
+    for name in ("one", "two"):
+        right = pairs = 0
+        records = load_records(files[name], training=False)
+        for record in records:
+            scores = [scorer.score([record.prefix], [text])[0] for text in record.suffix]
+            for i in range(len(scores)):
+                for j in range(i):
+                    if record.reward[i] != record.reward[j]:
+                        pairs += 1
+                        right += (scores[i] > scores[j]) == (record.reward[i] > record.reward[j])
+        counts[name] = right, pairs, len(records)
+        assert metrics["files"][f"{name}.json"] == {
+            "pair_accuracy": right / pairs, "pairs": pairs, "rankings": len(records),
+        }  # fmt: skip
+        assert f"{name}.json: pair accuracy {right / pairs:.3f} ({pairs} pairs of {len(records)})" in printed
+    right, pairs, rankings = (sum(column) for column in zip(*counts.values(), strict=True))
+    assert (metrics["pair_accuracy"], metrics["pairs"], metrics["rankings"]) == (right / pairs, pairs, rankings)
+    assert f"held-out pair accuracy {right / pairs:.3f} ({pairs} pairs of {rankings})" in printed
+
+
+def test_the_most_accurate_step_is_saved(files, tiny_reward_dir, tmp_path, monkeypatch, capsys):
+    """Of five measurements the second and the fourth are the best: the weights are the second's."""
+    script, seen = iter([0.4, 0.8, 0.6, 0.8, 0.7]), []
+
+    def evaluate(self):
+        seen.append({name: value.clone() for name, value in self.scorer.model.state_dict().items()})
+        return {"pair_accuracy": next(script), "pairs": 10, "rankings": 5}
+
+    monkeypatch.setattr(reward_trainer.RewardTrainer, "evaluate", evaluate)
+    train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "model", "--max_steps", "9", "--eval_steps", "2"))
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert metrics["step"] == 4 and metrics["pair_accuracy"] == 0.8
+    assert metrics["pair_accuracy_by_step"] == {"2": 0.4, "4": 0.8, "6": 0.6, "8": 0.8, "9": 0.7}
+    assert capsys.readouterr().out.strip().endswith("best after step 4")
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").state_dict()
+    assert all(torch.equal(saved[name], seen[1][name]) for name in saved)
+    assert not torch.equal(saved["score.weight"], seen[3]["score.weight"])
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]  # nothing of the run is left
+
+
+def run(command: list, expect: int = 0) -> str:
+    result = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert result.returncode == expect, result.stderr[-3000:]
+    return result.stderr
+
+
+def killed(argv: list[str], function: str, number: int, when: str = "before") -> None:
+    killer = REPOSITORY / "tests" / "kill_at.py"
+    run([sys.executable, killer, "training.train_reward", function, number, when, "--", *argv], -signal.SIGKILL)
+
+
+@pytest.fixture
+def dropout_model(tiny_causal_lm_dir, tmp_path) -> Path:
+    folder = shutil.copytree(tiny_causal_lm_dir("opt"), tmp_path / "opt")
+    config = json.loads((folder / "config.json").read_text()) | {"dropout": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+KILLS = {
+    "in a step": ("training.reward_trainer.batch_order", 1),
+    "state written, not renamed": ("training.checkpoints.os.replace", 5),
+    "before the accuracy": ("training.reward_trainer.RewardTrainer.evaluate", 2),
+    "before the weights": ("training.reward_trainer.RewardTrainer._write_weights", 1),
+    "before the end": ("training.reward_trainer.RewardTrainer._publish", 1),
+    "metrics written, weights not named": ("training.reward_trainer.shutil.copyfile", 1),
+    "weights named, run not removed": ("pathlib.Path.replace", 1, "after"),
+}
+
+
+def assert_same_model(folder: Path, expected: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in expected.iterdir())
+    for name in ("model.safetensors", "metrics.json", "losses.jsonl"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_model(files, dropout_model, tmp_path):
+    more = ("--eval_steps", "2")
+    train_reward.main(arguments(files, dropout_model, tmp_path / "whole", *more))
+    for number, (moment, kill) in enumerate(KILLS.items()):
+        argv = arguments(files, dropout_model, tmp_path / f"killed{number}", *more)
+        killed(argv, *kill)
+        train_reward.main(argv)
+        print(moment)  # shown where one fails
+        assert_same_model(tmp_path / f"killed{number}", tmp_path / "whole")
+        assert not (tmp_path / f".killed{number}.run").exists()
+
+
+def test_a_killed_run_goes_on_once_and_only_with_its_settings(files, dropout_model, tmp_path):
+    argv = arguments(files, dropout_model, tmp_path / "killed", "--eval_steps", "2")
+    killed(argv, "training.reward_trainer.RewardTrainer.evaluate", 2)
+    with pytest.raises(InputError, match="learning_rate was 0.01, is 0.5; seed was 42, is 7"):
+        train_reward.main([*argv, "--learning_rate", "0.5", "--seed", "7"])
+    train_reward.main(argv)
+    train_reward.main(arguments(files, dropout_model, tmp_path / "whole", "--eval_steps", "2"))
+    assert_same_model(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_without_eval_steps_a_failure_leaves_nothing(files, tiny_reward_dir, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(reward_trainer.RewardTrainer, "_write_weights", fail)
+    with pytest.raises(OSError, match="disk full"):
+        train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "model"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(files, tiny_causal_lm_dir, tmp_path):
+    """Losses, accuracies and the model, with passes, measuring every second step."""
+    model, more = tiny_causal_lm_dir("opt"), ("--eval_steps", "2", "--learning_rate", "1e-3")
+    train_reward.main(arguments(files, model, tmp_path / "one", *more))
+    more = (*more, "--per_device_train_batch_size", "2")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+              "--main_process_port", "29655", ENTRY]  # fmt: skip
+    run([*launch, *arguments(files, model, tmp_path / "two", *more)])
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert (tmp_path / "two" / "metrics.json").read_text() == (tmp_path / "one" / "metrics.json").read_text()
+    one, two = (AutoModelForSequenceClassification.from_pretrained(tmp_path / name) for name in ("one", "two"))
+    for name, value in one.state_dict().items():
+        if name.endswith("k_proj.bias"):
+            continue  # adds the same to every score of a query: its gradient is rounding, which AdamW makes large
+        torch.testing.assert_close(two.state_dict()[name], value, rtol=1e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_bf16_follows_float32(files, tiny_reward_dir, tmp_path):
+    for precision in ("no", "bf16"):
+        argv = arguments(files, tiny_reward_dir, tmp_path / precision, "--learning_rate", "2e-4")
+        run([sys.executable, ENTRY, *argv, "--mixed_precision", precision])
+    assert losses(tmp_path / "bf16") == pytest.approx(losses(tmp_path / "no"), rel=0.03)
+    assert losses(tmp_path / "bf16") != losses(tmp_path / "no")
+    saved = json.loads((tmp_path / "bf16" / "training_settings.json").read_text())
+    assert saved["settings"]["mixed_precision"] == "bf16"
+    dtypes = {v.dtype for v in AutoModelForSequenceClassification.from_pretrained(tmp_path / "bf16").parameters()}
+    assert dtypes == {torch.float32}  # what AdamW holds

@@ -1,0 +1,82 @@
+"""What the training of a reward model starts from: a classifier with one label, and how it reads a dialogue.
+
+Library. Three starts: a small GPT-NeoX from scratch, a causal language model that gets a new head (its backbone's
+weights exactly, the language-modelling head left out), or a reward model that goes on.
+"""
+
+import re
+
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    GPTNeoXConfig,
+    GPTNeoXForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import cached_file
+
+from data_preprocess.files import InputError, read_json
+from eval_hh.models import load_tokenizer, load_weights, source_options
+from eval_hh.reward_model import OASST_TYPE, RewardModel, as_reward_model, load_classifier
+from training.reward_config import RewardConfig
+
+MAX_POSITIONS = 1024  # the longest text that a model from scratch reads; dialogues are cut from the left to it
+HEAD = re.compile(r"^(score|classifier|classification_head)\.")  # as transformers' classifiers name it
+NEOX_PADDING = "<|padding|>"  # GPT-NeoX's and Pythia's vocabularies have it, their tokenizers do not say so
+
+
+def start(config: RewardConfig) -> RewardModel:
+    """The model to begin with, in float32 on the CPU, under its reader.
+
+    Raises:
+        InputError: it cannot be loaded, has more labels than one, or is an OpenAssistant model, whose head no
+            classifier of transformers has.
+    """
+    source = config.tokenizer or config.model_name_or_path
+    tokenizer = load_tokenizer(source)
+    model = _from_scratch(config, tokenizer) if config.tokenizer else _from_checkpoint(source, tokenizer)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return as_reward_model(model, tokenizer, source)
+
+
+def _from_scratch(config: RewardConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise InputError(f"{config.tokenizer}: a padding token other than EOS was expected")
+    return GPTNeoXForSequenceClassification(
+        GPTNeoXConfig(
+            vocab_size=len(tokenizer), hidden_size=config.hidden_size, intermediate_size=4 * config.hidden_size,
+            num_hidden_layers=config.num_layers, num_attention_heads=config.num_heads, num_labels=1,
+            max_position_embeddings=MAX_POSITIONS, initializer_range=config.hidden_size**-0.5 / 2,
+            hidden_dropout=0.0, attention_dropout=0.0, classifier_dropout=0.0, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+
+
+def _from_checkpoint(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    options = source_options(path)
+    saved = read_json(cached_file(path, "config.json", local_files_only=options["local_files_only"]))
+    if saved.get("model_type") == OASST_TYPE:
+        raise InputError(f"{path}: an OpenAssistant reward model is only scored with, not trained further")
+    options["dtype"] = torch.float32  # AdamW's small steps are lost in halves; bf16 comes through autocast
+    if any("SequenceClassification" in name for name in saved.get("architectures") or []):
+        model = load_classifier(path, saved, options)
+    else:
+        model = load_weights(AutoModelForSequenceClassification, path, fresh=HEAD, num_labels=1, **options)
+    text_config = model.config.get_text_config()
+    if text_config.pad_token_id is None:
+        text_config.pad_token_id = padding_id(tokenizer)
+    return model
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id to pad with where a model names none.
+
+    A classifier reads its score off the last token that is not padding: that is the last turn's EOS, or, where EOS
+    itself has to serve as padding, the token before it, in training and scoring alike.
+    """
+    if tokenizer.pad_token_id is not None:
+        return tokenizer.pad_token_id
+    return tokenizer.get_vocab().get(NEOX_PADDING, tokenizer.eos_token_id)
