@@ -1,8 +1,9 @@
 """Training of a reward model under accelerate: one process, or several (DDP) that share every step.
 
 Library of train_reward.py. Beside the output lies, while the run lasts, .NAME.run/ with run.json, losses.jsonl (a row
-per step), accuracy.json, the best weights so far and, with --eval_steps, the newest full state: a run that is killed
-goes on from it. The best weights take the output's name at the end, in one move.
+per step: the loss and the norm of its gradient), accuracy.json, the best weights so far and, with --eval_steps, the
+newest full state: a run that is killed goes on from it. The best weights take the output's name at the end, in one
+move.
 """
 
 import json
@@ -105,6 +106,9 @@ class RewardTrainer:
         loss = RankingLoss(self.scorer.model, config.lm_weight if config.tokenizer else 0.0)
         self.rewards = [record.reward for record in records]
         self.encoded = [[self._encode(record, text) for text in record.suffix] for record in records]
+        self.heldout_encoded = [
+            self._encode(record, text) for file in heldout.values() for record in file for text in record.suffix
+        ]
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
         optimizer = torch.optim.AdamW(loss.parameters(), lr=config.learning_rate)
@@ -181,22 +185,22 @@ class RewardTrainer:
         n_pairs = max(1, sum(count_pairs(self.rewards[row]) for row in rows))
         n_tokens = max(1, sum(len(self.encoded[row][0]) - 1 for row in rows))
         parts = self.passes * self.accelerator.num_processes  # accelerate takes means over passes and processes
-        total = torch.zeros((), device=self.accelerator.device)
+        total, norm = torch.zeros((), device=self.accelerator.device), None
         for ids, mask, rewards in self._micro_batches(rows):
             with self.accelerator.accumulate(self.loss):
                 loss = self.loss(ids, mask, rewards, n_pairs, n_tokens)
                 self.accelerator.backward(loss * parts)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.loss.parameters(), 1.0)
+                    norm = self.accelerator.clip_grad_norm_(self.loss.parameters(), 1.0)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             total += loss.detach()
         self.schedule.step()
-        value = self.accelerator.reduce(total).item()
+        row = {"step": step, "loss": self.accelerator.reduce(total).item(), "grad_norm": norm.item()}
         if self.accelerator.is_main_process:
             with open(self.run.path / LOSSES_FILE, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "loss": value}) + "\n")
-        return value
+                file.write(json.dumps(row) + "\n")
+        return row["loss"]
 
     def _micro_batches(self, rows: list[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[list[float]]]]:
         """This process's share of a step, in as many parts as there are passes; neighbours are alike in length."""
@@ -253,14 +257,13 @@ class RewardTrainer:
         Scored in the training's precision, batched by length, every process its share.
         """
         self.scorer.model.eval()
-        records = [record for file in self.heldout.values() for record in file]
-        encoded = [list(self._encode(record, text)) for record in records for text in record.suffix]
+        records, encoded = [record for file in self.heldout.values() for record in file], self.heldout_encoded
         batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
         mine = batches[self.accelerator.process_index :: self.accelerator.num_processes]
         found = []
         with self.accelerator.autocast():
             for batch in mine:
-                found += zip(batch, self.scorer.score_batch([encoded[i] for i in batch]), strict=True)
+                found += zip(batch, self.scorer.score_batch([list(encoded[i]) for i in batch]), strict=True)
         logits = dict(gather_object(found))
         flat = iter([logits[i] for i in range(len(encoded))])
         scores = {name: [[next(flat) for _ in record.suffix] for record in file] for name, file in self.heldout.items()}
