@@ -22,10 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from data_preprocess.diversity import RECORD
 from data_preprocess.files import REPOSITORY, InputError, atomic_write, read_json, run, study_root, write_json
 from data_preprocess.toy import WorldConfig, config_hash, write_world
-from eval_hh.cells import POOLS
 from workers import Workers, only_run
 
 PUBLISHED_RESULTS = REPOSITORY / "eval_hh" / "results"
@@ -168,28 +166,21 @@ class ToyStudy:
         scoring.main([*names, "--profile", "toy"])
 
     def check(self) -> None:
-        """Writes check.md: base, ceiling, SFT on plenty of best responses, and the reward model's accuracy."""
-        from eval_hh.world_check import best_responses, gold_by_pool, model_responses
+        """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
+        from eval_hh.world_check import best_responses, check_lines, model_responses
 
-        plenty = self.world / "plenty.json"
-        self.fine_tune("check_sft_plenty", 1, plenty, seed=42)
+        self.fine_tune("check_sft_plenty", 1, self.world / "plenty.json", seed=42)
         tuned = self.root / "checkpoints" / "index_check_sft_plenty" / "stage_1" / "best_checkpoint"
-        profile = self.profile
-        rows = {
-            "base model": model_responses(self.base, profile.max_new_tokens, profile.eval_batch_size),
-            "SFT on the best of 4, plenty of prompts": model_responses(
-                tuned, profile.max_new_tokens, profile.eval_batch_size
-            ),
-            "ceiling: the world's best responses": best_responses,
-        }
-        lines = ["| gold reward x 100 | " + " | ".join(POOLS) + " |", "|---|" + "---|" * len(POOLS)]
-        for name, respond in rows.items():
-            scores = gold_by_pool(self.root, respond)
-            lines.append(f"| {name} | " + " | ".join(f"{scores[pool]:.1f}" for pool in POOLS) + " |")
-        record = read_json(self.root / "data" / RECORD)
-        lines += ["", *(f"- D of {size} prompts: {record[size]['2']['diversity']:.2f}" for size in reversed(record))]
-        metrics = read_json(self.reward_model / "metrics.json")
-        lines += [*(f"- reward model, {name}: {value}" for name, value in metrics.items())]
+        how = (self.profile.max_new_tokens, self.profile.eval_batch_size)
+        lines = check_lines(
+            self.root,
+            {
+                "base model": model_responses(self.base, *how),
+                "SFT on the best of 4, plenty of prompts": model_responses(tuned, *how),
+                "ceiling: the world's best responses": best_responses,
+            },
+            read_json(self.reward_model / "metrics.json"),
+        )
         with atomic_write(self.root / "check.md") as file:
             file.write("\n".join(lines) + "\n")
 
@@ -205,7 +196,8 @@ def run_grid(study: ToyStudy, workers: Workers, cells: list[Cell]) -> None:
     missing = [cell for cell in cells if not study.result(cell).exists()]
     waiting = {f"{cell.exp}_{cell.stage}": (study.run_cell, cell) for cell in missing}
     print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
-    workers.run("cells", waiting)
+    if waiting:
+        workers.run("cells", waiting)
 
 
 def write_report(study: ToyStudy, cells: list[Cell]) -> str:

@@ -6,17 +6,32 @@ Library, used by `reproduce.py --profile toy --check`, which is how the world wa
 from collections.abc import Callable
 from pathlib import Path
 
+from data_preprocess.diversity import RECORD
+from data_preprocess.files import read_json
 from data_preprocess.records import read_rows
 from data_preprocess.toy import GoldReward
 from eval_hh.cells import POOLS, TEST_FILES
 
+Respond = Callable[[list[dict]], list[str]]  # rows of one test file -> one response each
 
-def gold_by_pool(root: Path, respond: Callable[[list[dict]], list[str]]) -> dict[str, float]:
+
+def check_lines(root: Path, responders: dict[str, Respond], reward_model_metrics: dict) -> list[str]:
+    """Markdown: a row of gold rewards for every responder, D of every subset's size, the reward model's metrics."""
+    lines = ["| gold reward x 100 | " + " | ".join(POOLS) + " |", "|---|" + "---|" * len(POOLS)]
+    for name, respond in responders.items():
+        scores = gold_by_pool(root, respond)
+        lines.append(f"| {name} | " + " | ".join(f"{scores[pool]:.1f}" for pool in POOLS) + " |")
+    record = read_json(root / "data" / RECORD)
+    lines += ["", *(f"- D of {size} prompts: {record[size]['2']['diversity']:.2f}" for size in reversed(record))]
+    return lines + [f"- reward model, {name}: {value}" for name, value in reward_model_metrics.items()]
+
+
+def gold_by_pool(root: Path, respond: Respond) -> dict[str, float]:
     """Mean gold reward times 100 of the responses that `respond` gives to test rows, by pool of test files.
 
     Args:
         root: the study's root, with the world's data/hh_test.
-        respond: rows of one test file -> one response each.
+        respond: gives the responses.
     """
     scores = {}
     for name in TEST_FILES:
@@ -31,7 +46,7 @@ def best_responses(rows: list[dict]) -> list[str]:
     return [row["suffix"][0] for row in rows]
 
 
-def model_responses(model_path: Path, max_new_tokens: int, batch_size: int) -> Callable[[list[dict]], list[str]]:
+def model_responses(model_path: Path, max_new_tokens: int, batch_size: int) -> Respond:
     """What a model's greedy decoding gives to each row."""
     from eval_hh.decoding import generate
     from eval_hh.models import device, load_causal_lm, load_tokenizer

@@ -94,6 +94,9 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path):
     assert "equal budget" in output.lower() and "What this run says about the paper's claims" in output
     expected = scores(whole)
     assert len(expected) == 12
+    checked = finish(whole, "--check")
+    assert all(name in checked for name in ("base model", "SFT on", "D of 24 prompts", "pair_accuracy"))
+    assert "ceiling: the world's best responses | 100.0 | 100.0 | 100.0" in checked
 
     for pattern, count in MOMENTS:
         process = start(killed)
