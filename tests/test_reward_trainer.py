@@ -1,8 +1,7 @@
-"""Reward models: started from checkpoints, in passes, processes and bf16, measured per file, killed, resumed."""
+"""Training of reward models: in passes, processes and bf16, measured per file, the best one kept, killed, resumed."""
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -11,55 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from reward_rankings import arguments, losses, write_rankings
+from transformers import AutoModelForSequenceClassification
 
-from data_preprocess.files import InputError, write_jsonl
+from data_preprocess.files import InputError
 from data_preprocess.records import load_records
-from eval_hh.reward_model import encode_dialogue, load_reward_model
+from eval_hh.reward_model import load_reward_model
 from training import reward_trainer, train_reward
-from training.reward_config import RewardConfig
-from training.reward_start import start
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENTRY = REPOSITORY / "training" / "train_reward.py"
-WORDS = "amber resin water forest whales breathe tap washer old sing help found made under".split()
-
-
-def row(rng: random.Random) -> dict:
-    """A ranking of 2 to 4 texts of unequal length, now and then with a tie: the more thanks, the better."""
-    turns = ["<|prompter|>What of " + " ".join(rng.choices(WORDS, k=rng.randrange(1, 9))) + "?", "<|assistant|>"]
-    thanks = sorted((rng.randrange(4) for _ in range(rng.randrange(2, 5))), reverse=True)
-    texts = [" ".join(rng.choices(WORDS, k=rng.randrange(1, 12))) + " thanks" * n for n in thanks]
-    return {"prefix": [turns] * len(texts), "suffix": texts, "reward": [float(n) for n in thanks], "meta": {}}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """24 training rankings, and two held-out files, whose rankings are in any order."""
-    folder, rng = tmp_path_factory.mktemp("files"), random.Random(5)
-    write_jsonl(folder / "train.json", [row(rng) for _ in range(24)])
-    for name, n in (("one.json", 9), ("two.json", 14)):
-        rows = [row(rng) for _ in range(n)]
-        for r in rows:
-            order = rng.sample(range(len(r["suffix"])), len(r["suffix"]))
-            r["suffix"], r["reward"] = [r["suffix"][i] for i in order], [r["reward"][i] for i in order]
-        write_jsonl(folder / name, rows)
-    return {path.stem: path for path in folder.iterdir()}
-
-
-def arguments(files, source: Path, output: Path, *more: str, scratch: bool = False) -> list[str]:
-    kind = "--tokenizer" if scratch else "--model_name_or_path"
-    return [
-        "--train_file", str(files["train"]), "--heldout_file", str(files["one"]), str(files["two"]),
-        kind, str(source), "--output_dir", str(output), "--batch_size", "8", "--max_steps", "5",
-        "--learning_rate", "1e-2", "--hidden_size", "16", "--num_layers", "2", "--num_heads", "2", *more,
-    ]  # fmt: skip
-
-
-def losses(folder: Path, column: str = "loss") -> list[float]:
-    rows = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in rows] == list(range(1, len(rows) + 1))
-    return [r[column] for r in rows]
+    return write_rankings(tmp_path_factory.mktemp("files"))
 
 
 def assert_same_steps(ours: Path, expected: Path, rel: float) -> None:
@@ -68,83 +33,6 @@ def assert_same_steps(ours: Path, expected: Path, rel: float) -> None:
         assert losses(ours, column) == pytest.approx(losses(expected, column), rel=rel), column
     first, *_, last = losses(expected)
     assert len(losses(expected)) == 5 and abs(first / last - 1) > 0.05  # the updates do matter to the losses
-
-
-def weights(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
-
-
-def settings(files, source, **more) -> RewardConfig:
-    return RewardConfig(str(files["train"]), [str(files["one"])], "out", model_name_or_path=str(source), **more)
-
-
-@pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
-def test_a_causal_checkpoint_keeps_its_backbone_and_gets_a_head(family, files, tiny_causal_lm_dir):
-    """Weights bit for bit, and the score is the head on the state of the last EOS, as the causal model has it."""
-    torch.manual_seed(7)
-    scorer = start(settings(files, tiny_causal_lm_dir(family)))
-    causal = AutoModelForCausalLM.from_pretrained(tiny_causal_lm_dir(family), dtype=torch.float32).eval()
-    ours, theirs = scorer.model.base_model.state_dict(), causal.base_model.state_dict()
-    ours = {name.removeprefix("decoder."): value for name, value in ours.items()}
-    theirs = {name.removeprefix("decoder."): value for name, value in theirs.items()}
-    assert set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    head = scorer.model.score
-    assert head.weight.shape == (1, scorer.model.config.hidden_size) and head.bias is None
-    record = load_records(files["train"])[0]
-    ids = encode_dialogue(scorer.tokenizer, record.prefix, record.suffix[0])
-    with torch.no_grad():
-        state = causal(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0, -1]
-    by_hand = sum(a * b for a, b in zip(state.tolist(), head.weight[0].tolist(), strict=True))
-    assert scorer.score([record.prefix], [record.suffix[0]])[0] == pytest.approx(by_hand, abs=1e-4)
-
-
-def test_a_backbone_without_a_weight_is_refused(files, tiny_causal_lm_dir, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    folder = shutil.copytree(tiny_causal_lm_dir("gpt_neox"), tmp_path / "model")
-    tensors = load_file(folder / "model.safetensors")
-    del tensors["gpt_neox.layers.1.mlp.dense_h_to_4h.weight"]
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match="missing.*dense_h_to_4h"):
-        start(settings(files, folder))
-
-
-@pytest.mark.parametrize("padding", ["<|padding|>", None])
-def test_a_checkpoint_that_names_no_padding_is_trained_and_read_alike(padding, files, tiny_causal_lm_dir, tmp_path):
-    """As Pythia: padding has a token that nothing names, or none at all, and then EOS serves."""
-    from transformers import AutoTokenizer
-
-    folder = shutil.copytree(tiny_causal_lm_dir("gpt_neox"), tmp_path / "model")
-    config = json.loads((folder / "config.json").read_text()) | {"pad_token_id": None}
-    (folder / "config.json").write_text(json.dumps(config))
-    tokenizer_file = folder / "tokenizer.json"
-    if padding:
-        tokenizer_file.write_text(tokenizer_file.read_text().replace("<pad>", padding))
-    saved = json.loads((folder / "tokenizer_config.json").read_text())
-    saved.pop("pad_token")
-    (folder / "tokenizer_config.json").write_text(json.dumps(saved))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.pad_token is None
-    train_reward.main(arguments(files, folder, tmp_path / "reward", "--max_steps", "1"))
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward").eval()
-    assert model.config.pad_token_id == (2 if padding else tokenizer.eos_token_id)
-    records = load_records(files["train"])
-    pairs = [(r.prefix, text) for r in records for text in r.suffix]
-    plain = [model(torch.tensor([encode_dialogue(tokenizer, *pair)])).logits.item() for pair in pairs]
-    ours = load_reward_model(tmp_path / "reward").score([turns for turns, _ in pairs], [text for _, text in pairs])
-    assert ours == pytest.approx(plain, abs=1e-4)
-
-
-def test_models_that_cannot_be_trained_further_are_refused(files, tiny_reward_dir, tmp_path):
-    for change, message in (
-        ({"model_type": "gpt_neox_reward_model"}, "only scored with"),
-        ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}, "classifier with 2 labels"),
-    ):
-        folder = shutil.copytree(tiny_reward_dir, tmp_path / "model", dirs_exist_ok=True)
-        config = json.loads((tiny_reward_dir / "config.json").read_text()) | change
-        (folder / "config.json").write_text(json.dumps(config))
-        with pytest.raises(InputError, match=message):
-            start(settings(files, folder))
 
 
 def test_passes_change_nothing(files, tiny_causal_lm_dir, tmp_path):
