@@ -67,18 +67,30 @@ class Workers:
             self.pool.submit(work, task, arguments, logs[name]): name
             for name, (task, *arguments) in tasks.items()
         }
-        for future in tqdm(as_completed(futures), title, total=len(futures), unit="task"):
-            name = futures[future]
-            try:
-                seconds = future.result()
-            except (Exception, SystemExit) as error:
-                self.pool.shutdown(wait=False, cancel_futures=True)
-                message = f"{name}: {error} (its output is in {logs[name]})"
-                kind = InputError if isinstance(error, InputError) else OSError  # status 2, status 1
-                raise kind(message) from error
-            now = time.perf_counter()
-            self._count(name, seconds, now - began)
-            began = now
+        try:
+            for future in tqdm(as_completed(futures), title, total=len(futures), unit="task"):
+                name = futures[future]
+                try:
+                    seconds = future.result()
+                except (Exception, SystemExit) as error:
+                    message = f"{name}: {error} (its output is in {logs[name]})"
+                    kind = InputError if isinstance(error, InputError) else OSError  # status 2, status 1
+                    raise kind(message) from error
+                now = time.perf_counter()
+                self._count(name, seconds, now - began)
+                began = now
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        """Ends all workers, tasks at work and tasks waiting, before the folder's lock goes (a failure, Ctrl-C)."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        workers = multiprocessing.active_children()
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
 
     def _count(self, name: str, seconds: float, wall: float) -> None:
         """Keeps what each task and the whole run took, over all the times that the run was started."""
