@@ -109,6 +109,8 @@ class Trainer:
         log.info("%d prompts, %d steps of %s prompts", len(self.records), self.total_steps, sizes)
         start = self._resume()
         self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+        if start:
+            self._checkpoint(start)  # what a kill left undone of it
         bar = tqdm(
             range(start + 1, self.total_steps + 1),
             desc=f"{self.config.index} stage {self.config.training_stage_num}",
@@ -128,7 +130,7 @@ class Trainer:
             print(f"{summary}; best checkpoint: {self.run.step_folder(self.run.best_step())}")
 
     def _resume(self) -> int:
-        """Loads the newest full state and finishes its checkpoint; returns the step that it belongs to."""
+        """Loads the newest full state; returns the step that it belongs to, 0 where there is none."""
         start = self.run.latest_state()
         if start:
             log.info("resuming after step %d", start)
@@ -136,8 +138,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             keep_metrics(self.metrics_file, start)
         self.accelerator.wait_for_everyone()
-        if start:
-            self._checkpoint(start)
         return start
 
     def _step(self, step: int) -> dict[str, float]:
