@@ -53,9 +53,7 @@ def parse_args(argv: list[str] | None = None) -> Config:
     parser.add_argument("--model_path", help="test this model instead of the run's checkpoint")
     parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
     parser.add_argument("--max_new_tokens", type=int, default=Config.max_new_tokens)
-    parser.add_argument(
-        "--batch_size", type=int, default=int(os.environ.get("BATCH_SIZE") or Config.batch_size)
-    )
+    parser.add_argument("--batch_size", type=int, default=os.environ.get("BATCH_SIZE") or Config.batch_size)
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
     parser.add_argument("--check", action="store_true", help="only check the inputs")
     args = vars(parser.parse_args(argv))

@@ -54,9 +54,7 @@ def parse_args(argv: list[str] | None = None) -> Config:
     parser.add_argument("--reward_model", default=default, help="folder or hub name ($TEST_REWARD_MODEL)")
     parser.add_argument("--checkpoint", default=Config.checkpoint, help="folder of the run that is tested")
     parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
-    parser.add_argument(
-        "--batch_size", type=int, default=int(os.environ.get("BATCH_SIZE") or Config.batch_size)
-    )
+    parser.add_argument("--batch_size", type=int, default=os.environ.get("BATCH_SIZE") or Config.batch_size)
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
     parser.add_argument("--check", action="store_true", help="only check that the reward model can be had")
     args = vars(parser.parse_args(argv))
