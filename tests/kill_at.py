@@ -25,11 +25,12 @@ def kill_at(function: str, number: int, when: str) -> None:
     def counting(*args, **kwargs):
         nonlocal calls
         calls += 1
-        if when == "after":
-            original(*args, **kwargs)
-        if calls == number:
+        if calls == number and when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **kwargs) if when == "before" else None
+        result = original(*args, **kwargs)
+        if calls == number and when == "after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
     setattr(owner, name, counting)
 
