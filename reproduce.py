@@ -50,8 +50,8 @@ TOY = Profile(
     sizes=(48, 120, 160, 240),
     ranking_lens=(2, 3, 4),
     algorithms=("PRO", "SFT"),
-    pretrain=(),  # the defaults of pretrain.py and train_reward.py are this world's
-    train_reward=(),
+    pretrain=(),  # the defaults of pretrain.py and train_reward.py are this world's, but for the reward model's help
+    train_reward=("--lm_weight", "2"),
     train=(
         "--global_batch_size", "16", "--per_device_train_batch_size", "16", "--learning_rate", "5e-4",
         "--max_train_steps", "150", "--checkpointing_step", "50", "--block_size", "160", "--max_prompt", "96",

