@@ -15,7 +15,7 @@ stamp=.venv/installed-$(echo "$*" | cksum | cut -d ' ' -f 1)
 if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
-if [ ! -x .venv/bin/python ]; then
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then # none yet, or one that was cut short
     "$python" -m venv .venv || {
         echo "error: $python cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)" >&2
         rm -rf .venv

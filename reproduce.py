@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -22,9 +21,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from data_preprocess.files import REPOSITORY, InputError, atomic_write, read_json, run, study_root, write_json
+from data_preprocess.files import (
+    REPOSITORY,
+    InputError,
+    atomic_write,
+    hold_lock,
+    read_json,
+    run,
+    study_root,
+    write_json,
+)
 from data_preprocess.toy import WorldConfig, config_hash, write_world
-from workers import Workers, only_run
+from workers import Workers, machine
 
 PUBLISHED_RESULTS = REPOSITORY / "eval_hh" / "results"
 REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses per algorithm, to compare yours with
@@ -219,32 +227,27 @@ def write_report(study: ToyStudy, cells: list[Cell]) -> str:
 
 
 def publish(study: ToyStudy, cells: list[Cell], text: str, seconds: dict) -> None:
-    """Copies results, report and pictures to the places that are committed."""
+    """Copies results, report, pictures and one log per algorithm to the places that are committed."""
     target = PUBLISHED_RESULTS / "toy"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    REFERENCE_LOGS.mkdir(exist_ok=True)
+    fresh = target.with_name("toy.tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
     for cell in cells:
-        shutil.copy(study.result(cell), target)
+        shutil.copy(study.result(cell), fresh)
     seeds = " ".join(map(str, sorted({cell.seed for cell in cells})))
-    made = f"Made by `python reproduce.py --profile toy --seeds {seeds}` "
-    made += f"in {seconds['wall'] / 60:.0f} minutes with {seconds['workers']} workers on {machine()}."
-    with atomic_write(target / "report.md") as file:
+    made = f"Made by `python reproduce.py --profile toy --seeds {seeds} --publish`, whose tasks took "
+    made += f"{seconds['wall'] / 60:.0f} minutes with {seconds['workers']} workers on {machine()}."
+    with atomic_write(fresh / "report.md") as file:
         file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
     for picture in (study.root / "pics").glob("*.png"):
         shutil.copy(picture, REPOSITORY / "pics")
+    REFERENCE_LOGS.mkdir(exist_ok=True)
     for algorithm in study.profile.algorithms:
         cell = next(cell for cell in cells if cell.algorithm == algorithm)
         shutil.copy(study.metrics(cell), REFERENCE_LOGS / f"{algorithm.lower()}.jsonl")
     print(f"published: {target}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")
-
-
-def machine() -> str:
-    """The processor and its cores, as a report names them."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"
 
 
 def root_of(name: str, profile: Profile) -> Path:
@@ -275,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     profile = PROFILES[args.profile]
     study = ToyStudy(root_of(args.profile, profile), profile)
     cells = grid(profile, args.seeds)
-    with only_run(study.root):
+    with hold_lock(study.root):
         workers = Workers(study.root, args.workers)
         prepare(study, workers)
         if args.check:

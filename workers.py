@@ -1,16 +1,16 @@
-"""Processes that run named tasks for reproduce.py: their logs, what they took, one run at a time in a folder.
+"""Processes that run named tasks for reproduce.py: their logs, what they took, on which machine.
 
 Library of the root folder, without a word about the study in it.
 """
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
+import platform
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -103,13 +103,9 @@ class Workers:
         return read_json(self.clock) if self.clock.exists() else {"tasks": {}, "wall": 0.0}
 
 
-@contextlib.contextmanager
-def only_run(root: Path) -> Iterator[None]:
-    """Holds the folder's lock: two runs at once would write into each other's cells."""
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{root}: another reproduce.py is at work there (wait for it, or end it)") from None
-        yield
+def machine() -> str:
+    """The processor and its cores, as a report names them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"

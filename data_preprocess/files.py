@@ -64,6 +64,24 @@ def study_root() -> Path:
 
 
 @contextmanager
+def hold_lock(folder: str | Path) -> Iterator[None]:
+    """Holds a folder's lock: two runs at once would write into each other's files. A killed run's lock is free.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    import fcntl
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another run is at work there (wait for it, or end it)") from None
+        yield
+
+
+@contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path` that takes its name if the block ends well; else nothing is left.
 

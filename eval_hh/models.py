@@ -188,5 +188,5 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_prompt: int 
         max_prompt: the most ids to return, BOS counted; what is over is cut from the left, behind BOS.
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return bos + ids[max(0, len(ids) - (max_prompt - len(bos))) :]

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# One thread in this process and all that it starts, set before torch is loaded: results that are compared bit for bit
+# must be summed in the same order.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 SPECIAL_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}

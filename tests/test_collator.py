@@ -17,8 +17,8 @@ class WordTokenizer:
     def __init__(self, pieces):
         self.pieces = pieces
 
-    def __call__(self, texts, add_special_tokens, return_offsets_mapping):
-        assert not add_special_tokens and return_offsets_mapping
+    def __call__(self, texts, add_special_tokens, split_special_tokens, return_offsets_mapping):
+        assert not add_special_tokens and split_special_tokens and return_offsets_mapping
         encoded = [self.encode(text) for text in texts]
         return {"input_ids": [ids for ids, _ in encoded], "offset_mapping": [offsets for _, offsets in encoded]}
 
@@ -103,6 +103,16 @@ def test_no_bos_token():
 def test_records_that_do_not_fit_are_refused(record, message):
     with pytest.raises(ValueError, match=message):
         RankingCollator(WordTokenizer(PIECES), 2).encode(record)
+
+
+def test_a_typed_special_token_is_text(byte_tokenizer):
+    """Somebody who types "</s>" or "<pad>" neither ends a text nor opens a gap in it."""
+    record = Record(["<|prompter|>What is </s>?", "<|assistant|>"], ["It is </s> and <pad>."], [0.0], {})
+    encoded = RankingCollator(byte_tokenizer, 1).encode(record)
+    ids = encoded.prompt + encoded.segments[0]
+    specials = (byte_tokenizer.bos_token_id, byte_tokenizer.eos_token_id, byte_tokenizer.pad_token_id)
+    assert [id for id in ids if id in specials] == [ids[0], ids[-1]] == list(specials[:2])
+    assert "It is </s> and <pad>." in byte_tokenizer.decode(ids[1:-1])
 
 
 def test_llama_boundaries(shared):

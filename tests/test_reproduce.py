@@ -123,7 +123,7 @@ def test_the_number_of_workers_changes_nothing_and_two_runs_at_once_are_refused(
         time.sleep(0.01)
     second = start(tmp_path / "two")
     _, errors = second.communicate(timeout=100)
-    assert second.returncode == 2 and "another reproduce.py is at work there" in errors
+    assert second.returncode == 2 and "another run is at work there" in errors
     assert process.wait(timeout=500) == 0
     finish(tmp_path / "one", "--workers", "1")
     assert scores(tmp_path / "one") == scores(tmp_path / "two") != {}

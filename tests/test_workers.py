@@ -14,7 +14,8 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from data_preprocess.files import InputError, run
-from workers import Workers, only_run
+from data_preprocess.files import hold_lock
+from workers import Workers
 
 ROOT = Path(sys.argv[1])
 
@@ -25,7 +26,7 @@ def task(number, fails):
     time.sleep(60)
 
 def main():
-    with only_run(ROOT):
+    with hold_lock(ROOT):
         Workers(ROOT, 2).run("tasks", {f"task{n}": (task, n, sys.argv[2] == "fail" and n == 1) for n in range(6)})
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_preprocess.files import (
     InputError,
-    disk_full_as_oserror,
     fingerprint,
     git_hash,
     read_json,
@@ -28,6 +27,9 @@ from data_preprocess.files import (
 )
 from data_preprocess.records import data_file
 from training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 # Settings that leave the trained weights alone, and so may change when a run is resumed.
 FREE_TO_CHANGE = {"do_train", "per_device_eval_batch_size", "output_dir", "log_path"}
@@ -113,30 +115,36 @@ class RunFolder:
         temporary.symlink_to(self.step_folder(step).name)
         os.replace(temporary, self.path / "best_checkpoint")
 
+    def is_finished(self, last_step: int, validated: bool) -> bool:
+        """Whether the last checkpoint is complete: weights, dev reward where there is one, and the best named."""
+        scored = not validated or last_step in self.dev_rewards()
+        return self.step_folder(last_step).exists() and scored and self.best_step() is not None
+
     def best_step(self) -> int | None:
         link = self.path / "best_checkpoint"
         return int(os.readlink(link).removeprefix("step_")) if link.is_symlink() else None
 
 
-def write_folder(target: Path, write: Callable[[Path], None], is_main: bool, wait: Callable[[], None]) -> None:
+def write_folder(target: Path, write: Callable[[Path], None], accelerator: "Accelerator") -> None:
     """Lets every process `write` into a temporary folder, which then takes the name `target`.
 
     Args:
         target: the final name; a complete folder of that name is kept, not written again.
         write: called in every process with the temporary folder.
-        is_main: whether this process makes and renames the folder.
-        wait: a barrier over all processes.
+        accelerator: its first process makes and renames the folder, and says whether there is one already: on a
+            network's file system another may not see it yet.
     """
-    if target.exists():
+    from accelerate.utils import broadcast_object_list
+
+    if broadcast_object_list([target.exists()])[0]:
         return
     temporary = target.with_name(target.name + TEMPORARY)
-    if is_main:
+    if accelerator.is_main_process:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    wait()
-    with disk_full_as_oserror(target):
-        write(temporary)
-    wait()
-    if is_main:
+    accelerator.wait_for_everyone()
+    write(temporary)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
         os.replace(temporary, target)
-    wait()
+    accelerator.wait_for_everyone()

@@ -90,6 +90,7 @@ class RankingCollator:
         encoded = self.tokenizer(
             [training_text(turns, response) for response in responses],
             add_special_tokens=False,
+            split_special_tokens=True,  # "</s>" typed by somebody is four characters, not the end of the text
             return_offsets_mapping=True,
         )
         pairs = []

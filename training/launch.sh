@@ -8,20 +8,22 @@
 #   MIXED_PRECISION       bf16 (default) or no
 #   ZERO_STAGE            2 (default), 3 (shards the weights too), or 0: plain DDP without DeepSpeed
 #   DEV_REWARD_MODEL      folder or hub name of the reward model that chooses the best checkpoint
-#   STUDY_ROOT            where data/, checkpoints/ and logs/ lie; default: the repository
+#   STUDY_ROOT            where data/, checkpoints/ and logs/ lie; default: the repository. Several machines share it.
 #   NUM_MACHINES (1), MACHINE_RANK (0), MAIN_PROCESS_IP, PORT
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 root=${STUDY_ROOT:-$repository}
 num_processes=${NUM_PROCESSES:-8}
+num_machines=${NUM_MACHINES:-1}
 zero_stage=${ZERO_STAGE:-2}
 
 fail() {
     echo "error: $1" >&2
     exit 2
 }
-case $num_processes in '' | 0 | *[!0-9]*) fail "NUM_PROCESSES $num_processes: expected a whole number above 0" ;; esac
+case $num_processes in '' | 0* | *[!0-9]*) fail "NUM_PROCESSES $num_processes: expected a whole number above 0" ;; esac
+case $num_machines in '' | 0* | *[!0-9]*) fail "NUM_MACHINES $num_machines: expected a whole number above 0" ;; esac
 case $zero_stage in
 0) config=$repository/eval_hh/dp_config.yaml ;;
 2 | 3) config=$here/ds_config.yaml ;;
@@ -40,15 +42,17 @@ set -- \
 
 # What quickstart.sh installed serves where no other environment is active.
 PATH=$PATH:$repository/.venv/bin
-python=${PYTHON:-$repository/.venv/bin/python}
-[ -x "$python" ] || python=python3
+python=${PYTHON:-python3}
+if [ -z "${PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$repository/.venv/bin/python" ]; then
+    python=$repository/.venv/bin/python
+fi
 
 # Bad settings or data end here, in one line, before any process is started.
 "$python" "$here/main.py" "$@" --preflight "$num_processes"
 
 if ! command -v nvidia-smi >/dev/null; then
     export DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"
-    threads=$(($(getconf _NPROCESSORS_ONLN) / num_processes))
+    threads=$(($(getconf _NPROCESSORS_ONLN) * num_machines / num_processes))
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
 fi
 if [ "$zero_stage" != 0 ]; then
@@ -58,6 +62,6 @@ else
 fi
 exec accelerate launch --config_file "$config" \
     --mixed_precision "${MIXED_PRECISION:-bf16}" --num_processes "$num_processes" \
-    --num_machines "${NUM_MACHINES:-1}" --machine_rank "${MACHINE_RANK:-0}" \
+    --num_machines "$num_machines" --machine_rank "${MACHINE_RANK:-0}" \
     --main_process_ip "${MAIN_PROCESS_IP:-127.0.0.1}" --main_process_port "${PORT:-29500}" \
     "$@"

@@ -24,6 +24,7 @@ from data_preprocess.files import InputError, read_json, write_json
 from data_preprocess.records import Record
 from eval_hh.decoding import plan_batches
 from training.checkpoints import RunFolder, write_folder
+from training.metrics import keep_metrics
 from training.reward_config import RewardConfig, passes_per_step
 from training.reward_losses import (
     as_rows,
@@ -35,7 +36,7 @@ from training.reward_losses import (
 )
 from training.reward_start import start
 from training.small_models import METRICS_FILE, SETTINGS_FILE, batch_order, linear_schedule, padded
-from training.trainer import keep_metrics, without_gpu
+from training.trainer import accelerator_options
 
 LOSSES_FILE = "losses.jsonl"
 
@@ -47,7 +48,7 @@ def run_path(output: Path) -> Path:
 
 def make_accelerator(config: RewardConfig) -> Accelerator:
     """The accelerator of this process; its precision is the one asked for, else the launcher's."""
-    accelerator = Accelerator(mixed_precision=config.mixed_precision or None, **without_gpu())
+    accelerator = Accelerator(mixed_precision=config.mixed_precision or None, **accelerator_options())
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise InputError("train_reward.py: DeepSpeed was asked for (expected one process, or DDP: --multi_gpu)")
     return accelerator
@@ -224,7 +225,7 @@ class RewardTrainer:
         main, wait = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
         if self.config.eval_steps:
             state = self.run.state_folder(step)
-            write_folder(state, lambda folder: self.accelerator.save_state(str(folder)), main, wait)
+            write_folder(state, lambda folder: self.accelerator.save_state(str(folder)), self.accelerator)
             if main:
                 self.run.drop_older_states(step)
         if step not in self.accuracy:
@@ -232,7 +233,7 @@ class RewardTrainer:
             if main:
                 write_json(self._accuracy_file, self.accuracy)
         if self.best_step == step:
-            write_folder(self.run.step_folder(step), self._write_weights, main, wait)
+            write_folder(self.run.step_folder(step), self._write_weights, self.accelerator)
             if main:
                 for folder in self.run.path.glob("step_*"):
                     if folder != self.run.step_folder(step):

@@ -5,6 +5,7 @@ log, and at every checkpoint save, validate and name the best. Which prompts a s
 its dropout, follow from the seed and the step's number alone; nothing else has to be restored but the full state.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -20,17 +21,21 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectCon
 from tqdm import tqdm
 from transformers.integrations import unset_hf_deepspeed_config
 
-from data_preprocess.files import InputError, write_jsonl
+from data_preprocess.dialogue import render_prompt
+from data_preprocess.files import InputError, hold_lock
 from data_preprocess.records import Record, load_records
-from eval_hh.models import load_causal_lm, load_tokenizer
+from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids
 from eval_hh.reward_model import load_reward_model
+from eval_hh.sharding import WAIT
 from training.checkpoints import RunFolder, describe, write_folder
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.losses import ResponseLogps, pro_loss
+from training.metrics import keep_metrics, read_metrics, sft_summary
 from training.validation import dev_reward
 
 log = logging.getLogger("training")
+METRICS = "metrics.jsonl"
 
 
 def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[int]:
@@ -45,14 +50,17 @@ def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[
     return [int(orders[position // n_records][position % n_records]) for position in positions]
 
 
-def without_gpu() -> dict[str, Any]:
-    """What Accelerator must be told where there is no GPU, or it takes each of several processes for the only one."""
+def accelerator_options() -> dict[str, Any]:
+    """What Accelerator must be told: how long to wait for the slowest process and, without a GPU, how to find any.
+
+    Without a GPU it would else take each of several processes for the only one.
+    """
     if torch.cuda.is_available():
-        return {}
+        return {"kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else deepspeed, once imported, looks for a GPU
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        return {"kwargs_handlers": [InitProcessGroupKwargs(backend="gloo")]}
-    return {"cpu": True}
+        return {"kwargs_handlers": [InitProcessGroupKwargs(backend="gloo", timeout=WAIT)]}
+    return {"cpu": True, "kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -60,7 +68,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     # accelerate warns at each save that tied weights are stored once, which is what is wanted
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
-    accelerator = Accelerator(log_with="tensorboard", project_config=project, **without_gpu())
+    accelerator = Accelerator(log_with="tensorboard", project_config=project, **accelerator_options())
     size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
@@ -88,14 +96,18 @@ class Trainer:
             self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
         )
         self.encoded: dict[int, EncodedRanking] = {}
-        self.metrics_file = config.log_folder / "metrics.jsonl"
+        self.metrics_file = config.log_folder / METRICS
         if config.do_validation:  # loaded before the first step: a bad path must not cost 500 steps
             self.dev_records = load_records(config.dev_file, training=False)
             self.reward_model = load_reward_model(config.dev_reward_model)
+            prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
+            longest = max(config.block_size, max(map(len, prompts)) + config.max_new_tokens)
+        else:
+            longest = config.block_size
         # DeepSpeed makes its float32 master weights from the module's bf16 ones: loading float32 would gain nothing.
         halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
         lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
-        check_positions(lm, config)
+        check_positions(lm, config.model_name_or_path, longest)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         model = ResponseLogps(lm).train()
@@ -125,13 +137,12 @@ class Trainer:
                 self._checkpoint(step)
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
-            summary = sft_summary([row["sft_loss"] for row in read_metrics(self.metrics_file)])
-            log.info(summary)
-            print(f"{summary}; best checkpoint: {self.run.step_folder(self.run.best_step())}")
+            log.info(summary(self.config))
+            print(summary(self.config))
 
     def _resume(self) -> int:
         """Loads the newest full state; returns the step that it belongs to, 0 where there is none."""
-        start = self.run.latest_state()
+        start = broadcast_object_list([self.run.latest_state()])[0]
         if start:
             log.info("resuming after step %d", start)
             self.accelerator.load_state(str(self.run.state_folder(start)))
@@ -191,19 +202,17 @@ class Trainer:
 
     def _checkpoint(self, step: int) -> None:
         """Saves the full state and the weights, validates, names the best. Each part is skipped where it is done."""
-        is_main, wait = self.accelerator.is_main_process, self.accelerator.wait_for_everyone
-        write_folder(
-            self.run.state_folder(step), lambda path: self.accelerator.save_state(str(path)), is_main, wait
-        )
-        if is_main:
+        accelerator = self.accelerator
+        write_folder(self.run.state_folder(step), lambda path: accelerator.save_state(str(path)), accelerator)
+        if accelerator.is_main_process:
             self.run.drop_older_states(step)
-        write_folder(self.run.step_folder(step), self._write_weights, is_main, wait)
+        write_folder(self.run.step_folder(step), self._write_weights, accelerator)
         if self.config.do_validation:
             self._validate(step)
-        if is_main:
+        if accelerator.is_main_process:
             rewards = self.run.dev_rewards()
             self.run.point_best(max(rewards, key=lambda s: (rewards[s], -s)) if rewards else step)
-        wait()
+        accelerator.wait_for_everyone()
 
     def _write_weights(self, folder: Path) -> None:
         state = self.accelerator.get_state_dict(self.model)  # every process takes part: ZeRO-3 gathers here
@@ -230,38 +239,21 @@ class Trainer:
         self.accelerator.log({"dev_reward": reward}, step=step)
 
 
-def check_positions(lm: torch.nn.Module, config: TrainConfig) -> None:
-    """InputError where the model has fewer positions than the settings need."""
+def check_positions(lm: torch.nn.Module, name: str, needed: int) -> None:
+    """InputError where the model has fewer positions than its longest text needs."""
     positions = lm.config.max_position_embeddings
-    needed = max(config.block_size, config.max_prompt + config.max_new_tokens if config.do_validation else 0)
     if positions < needed:
         raise InputError(
-            f"{config.model_name_or_path}: the model has {positions} positions, fewer than --block_size or "
-            f"--max_prompt + --max_new_tokens ({needed})"
+            f"{name}: the model has {positions} positions, --block_size or the dev prompts and --max_new_tokens need "
+            f"{needed}"
         )
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics file, without the line that a kill cut short."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
-
-
-def keep_metrics(path: Path, last_step: int) -> None:
-    """Drops from a metrics file what comes after `last_step`: a resumed run computes and logs those steps again."""
-    write_jsonl(path, [row for row in read_metrics(path) if row["step"] <= last_step])
-
-
-def sft_summary(losses: list[float], most: int = 5) -> str:
-    """One line on how the SFT loss moved; at each end the mean of up to `most` steps, which differ in their prompts."""
-    n = min(most, max(1, len(losses) // 2))
-    first, last = sum(losses[:n]) / n, sum(losses[-n:]) / n
-    return f"{len(losses)} steps: SFT loss {first:.4f} -> {last:.4f} (mean of the first and last {n})"
+def summary(config: TrainConfig) -> str:
+    """The line that a run ends with: how the SFT loss moved, and which checkpoint is the best."""
+    losses = [row["sft_loss"] for row in read_metrics(config.log_folder / METRICS)]
+    run = RunFolder(config.run_folder)
+    return f"{sft_summary(losses)}; best checkpoint: {run.step_folder(run.best_step())}"
 
 
 def train(config: TrainConfig, records: list[Record]) -> None:
@@ -277,18 +269,32 @@ def train(config: TrainConfig, records: list[Record]) -> None:
         launch["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
     description = describe(config, launch)
     run.check_same_run(description)
+    if broadcast_object_list([run.is_finished(config.total_steps(len(records)), config.do_validation)])[0]:
+        accelerator.print(f"finished already: {summary(config)}")
+        accelerator.end_training()
+        return
     trainer = Trainer(config, accelerator, records)  # what cannot be loaded must not leave a run that was never one
-    if accelerator.is_main_process:
-        config.log_folder.mkdir(parents=True, exist_ok=True)
-        run.open(description)
-        to_file = logging.FileHandler(config.log_folder / "train.log", encoding="utf-8")
-        to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(to_file)
-        log.setLevel(logging.INFO)
-    accelerator.wait_for_everyone()
-    try:
+    with hold_lock(run.path) if accelerator.is_main_process else contextlib.nullcontext(), train_log(trainer):
+        if accelerator.is_main_process:
+            run.open(description)
+        accelerator.wait_for_everyone()
         trainer.train()
+
+
+@contextlib.contextmanager
+def train_log(trainer: Trainer) -> Iterator[None]:
+    """Lets the first process write what is logged to train.log."""
+    if not trainer.accelerator.is_main_process:
+        yield
+        return
+    folder = trainer.config.log_folder
+    folder.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(folder / "train.log", encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(to_file)
+    log.setLevel(logging.INFO)
+    try:
+        yield
     finally:
-        for handler in list(log.handlers):
-            handler.close()
-            log.removeHandler(handler)
+        log.removeHandler(to_file)
+        to_file.close()
