@@ -22,8 +22,9 @@ SCHEMA = 1
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
 
-# Field of a cell -> the types it may have. bool is an int in Python and is refused separately.
-CELL_FIELDS: dict[str, tuple[type, ...]] = {
+# Field -> the types it may have. bool is an int in Python and is refused separately.
+Fields = dict[str, tuple[type, ...]]
+CELL_FIELDS: Fields = {
     "schema": (int,),
     "profile": (str, type(None)),
     "algorithm": (str,),
@@ -40,16 +41,23 @@ CELL_FIELDS: dict[str, tuple[type, ...]] = {
     "config": (dict,),
     "git": (str, type(None)),
     "versions": (dict,),
+    "evaluation": (dict,),
+    "launch": (dict, type(None)),
+    "data_sha256": (dict, type(None)),
     "files": (dict,),
 }
-DIVERSITY_FIELDS: dict[str, tuple[type, ...]] = {
+# How the texts and scores were made: the settings of generation.py and of rewarding.py.
+EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
+GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
+REWARDING_FIELDS: Fields = {"reward_model": (str,), "mixed_precision": (str,)}
+DIVERSITY_FIELDS: Fields = {
     "score": (int, float),
     "unique": (int,),
     "total": (int,),
     "samples": (int,),
     "tokenizer": (str,),
 }
-FILE_FIELDS: dict[str, tuple[type, ...]] = {
+FILE_FIELDS: Fields = {
     "row_id": (list,),
     "reward": (list,),
     "bleu": (list,),
@@ -104,6 +112,9 @@ def validate_cell(cell: object, name: str) -> None:
             raise InputError(f"{name}: {field}: expected a positive number, found {cell[field]}")
     if cell["diversity"] is not None:
         _check_diversity(cell["diversity"], cell["num_prompts"], name)
+    _check_fields(cell["evaluation"], EVALUATION_FIELDS, name, "evaluation.")
+    _check_fields(cell["evaluation"]["generation"], GENERATION_FIELDS, name, "evaluation.generation.")
+    _check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
     _check_fields(cell["files"], dict.fromkeys(TEST_FILES, (dict,)), name, "files.")
     for file in TEST_FILES:
         _check_file(cell["files"][file], name, f"files.{file}.")
@@ -112,7 +123,7 @@ def validate_cell(cell: object, name: str) -> None:
 
 
 def _check_fields(
-    found: dict, expected: dict[str, tuple[type, ...]], name: str, prefix: str, optional: Iterable[str] = ()
+    found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()
 ) -> None:
     for field in expected:
         if field not in found:
@@ -184,8 +195,9 @@ def load_cells(
 
     Returns the cells, in grid order, and one warning line for every file left out: not valid, of another
     profile than `profile` (default: the commonest one), of another world than `world` (default: all are
-    kept and report.py refuses to mix them), with another reward or other test rows than most, or a
-    duplicate of a cell already read. Raises InputError when the folder does not exist.
+    kept and report.py refuses to mix them), with another reward, other evaluation settings or other test rows
+    than most, of PRO on fewer responses than its data has (the table's K would not be what it learnt from),
+    or a duplicate of a cell already read. Raises InputError when the folder does not exist.
     """
     if isinstance(source, str | Path):
         if not Path(source).is_dir():
@@ -202,6 +214,8 @@ def load_cells(
     if world is not None:
         found = _keep(found, "world", lambda cell: cell["world"], warnings, world)
     found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)
+    found = _keep(found, "responses used", _responses_used, warnings, "all")
+    found = _keep(found, "evaluation", _evaluation_summary, warnings)
     found = _keep(found, "test rows", _row_summary, warnings)
     cells: dict[tuple, tuple[str, dict]] = {}
     for path, cell in found:
@@ -229,6 +243,22 @@ def _keep(
         else:
             warnings.append(f"left out {path}: {what}: {its}, but this report is about {wanted}")
     return kept
+
+
+def _evaluation_summary(cell: dict) -> str:
+    """Equal for two cells that were evaluated alike; the model itself is what may differ."""
+    made = cell["evaluation"]
+    generation, rewarding = made["generation"], made["rewarding"]
+    return (
+        f"{made['checkpoint']}, {generation['max_new_tokens']} new tokens ({generation['mixed_precision']}), "
+        f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
+    )
+
+
+def _responses_used(cell: dict) -> str:
+    """How many of its data's K responses a run learnt from: PRO takes the first RANKING_LEN, SFT the best."""
+    part = cell["algorithm"] == "PRO" and cell["stage"] != cell["ranking_len"]
+    return f"the first {cell['stage']} of {cell['ranking_len']}" if part else "all"
 
 
 def _row_summary(cell: dict) -> str:
@@ -267,4 +297,4 @@ def pooled(cell: dict, pool: str, field: str = "reward") -> np.ndarray:
 
 def extra_rewards(cell: dict) -> list[str]:
     """Names of the other rewards that this cell's rows carry, in sorted order."""
-    return sorted(cell["files"][TEST_FILES[0]].get("extra", {}))
+    return sorted(next(iter(cell["files"].values())).get("extra", {}))

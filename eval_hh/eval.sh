@@ -1,20 +1,29 @@
 #!/bin/sh
 # Tests the best checkpoint of an experiment: generates, scores with the reward model, prints the table and writes
 # the result file. SFT runs have RANKING_LEN 1. Run again, it goes on where it was stopped.
-# usage: sh eval.sh EXP RANKING_LEN [flags of generation.py, such as --max_new_tokens 64]
+# usage: sh eval.sh EXP RANKING_LEN [FLAGS]
+#
+#   --checkpoint NAME      tests this folder of the run, such as step_500; its result has a file of its own
+#   --test_files NAME...   only these of data/hh_test; a result file is written once all four are done
+#   --max_new_tokens N     decodes at most so many tokens (default: the paper's 128)
+#   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name
 #
 # Machine limits come from the environment, with the paper's values as defaults:
 #   NUM_PROCESSES (8)     processes on this machine; 1 needs no launcher
 #   BATCH_SIZE (16)       prompts or dialogues in one batch of a process
 #   TEST_REWARD_MODEL     folder or hub name of the reward model
 #   MIXED_PRECISION       bf16, fp16 or no: weights on a GPU; unset, bf16 generates and float32 scores
+#   PROFILE               profile that the result belongs to: opt-1.3b or llama-7b lets report.py --compare_paper put
+#                         the paper's values beside it; default: none
 #   STUDY_ROOT            where data/, checkpoints/ and eval_hh/ lie; default: the repository
 #   PORT (29500)          of the launcher
 set -eu
-if [ $# -lt 2 ]; then
-    echo "usage: sh eval.sh EXP RANKING_LEN [flags of generation.py]" >&2
+usage() {
+    echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
+        "[--model_path MODEL]" >&2
     exit 2
-fi
+}
+[ $# -ge 2 ] || usage
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
@@ -25,6 +34,25 @@ case $processes in '' | 0 | *[!0-9]*)
 esac
 exp=$1 ranking_len=$2
 shift 2
+checkpoint='' test_files='' max_new_tokens='' model_path=''
+while [ $# -gt 0 ]; do
+    [ $# -ge 2 ] || usage
+    flag=$1 value=$2
+    shift 2
+    case $flag in
+    --checkpoint) checkpoint=$value ;;
+    --max_new_tokens) max_new_tokens=$value ;;
+    --model_path) model_path=$value ;;
+    --test_files)
+        test_files=$value
+        while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
+            test_files="$test_files $1"
+            shift
+        done
+        ;;
+    *) usage ;;
+    esac
+done
 
 # What quickstart.sh installed serves where no other environment is active.
 PATH=$PATH:$repository/.venv/bin
@@ -46,11 +74,19 @@ launch() {
     fi
 }
 
-# Two words or none, so it stands without quotes below.
+# What is tested, for all steps. Words without quotes are flags with their values, or nothing.
 precision=${MIXED_PRECISION:+--mixed_precision $MIXED_PRECISION}
+set -- --index "$exp" --stage "$ranking_len" ${checkpoint:+--checkpoint "$checkpoint"} \
+    ${test_files:+--test_files $test_files}
+
+generation() {
+    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"}
+}
+
 # All inputs are looked at first: hours of generation should not end in a misspelt reward model.
-"$python" "$here/generation.py" --check --index "$exp" --stage "$ranking_len" $precision "$@"
-"$python" "$here/rewarding.py" --check --index "$exp" --stage "$ranking_len" $precision
-launch "$here/generation.py" --index "$exp" --stage "$ranking_len" $precision "$@"
-launch "$here/rewarding.py" --index "$exp" --stage "$ranking_len" $precision
-"$python" "$here/scoring.py" --index "$exp" --stage "$ranking_len"
+generation "$python" "$here/generation.py" --check "$@"
+"$python" "$here/rewarding.py" --check "$@" $precision
+"$python" "$here/scoring.py" --check "$@"
+generation launch "$here/generation.py" "$@"
+launch "$here/rewarding.py" "$@" $precision
+"$python" "$here/scoring.py" "$@" ${PROFILE:+--profile "$PROFILE"}

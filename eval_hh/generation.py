@@ -7,9 +7,9 @@ best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A kill
 finished file is not made again.
 """
 
-import argparse
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +18,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.files import InputError, run
 from eval_hh.cells import TEST_FILES
+from eval_hh.sharding import (
+    BEST_CHECKPOINT,
+    Job,
+    Names,
+    folder_identity,
+    names_parser,
+    processes,
+    run_job,
+)
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-    from eval_hh.sharding import Job, Names
 
 
 @dataclass(frozen=True)
 class Config:
     index: str  # name of the experiment
     stage: int  # ranking length that was trained on (1 for SFT)
-    checkpoint: str = "best_checkpoint"  # folder of the run that is tested
+    checkpoint: str = BEST_CHECKPOINT  # folder of the run that is tested
     model_path: str | None = None  # tests this folder or hub name instead; results keep the experiment's name
-    test_files: tuple[str, ...] = TEST_FILES  # names under data/hh_test, without .json
+    test_files: Sequence[str] = TEST_FILES  # names under data/hh_test, without .json
     max_new_tokens: int = 128  # tokens decoded per prompt at most
     batch_size: int = 16  # prompts per batch and process
     check: bool = False  # only look whether all inputs are there and well-formed
@@ -44,26 +51,17 @@ class Config:
 
 
 def parse_args(argv: list[str] | None = None) -> Config:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--index", required=True, help="name of the experiment")
-    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
-    parser.add_argument("--checkpoint", default=Config.checkpoint, help="folder of the run that is tested")
+    parser = names_parser(__doc__)
     parser.add_argument("--model_path", help="test this model instead of the run's checkpoint")
-    parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
     parser.add_argument("--max_new_tokens", type=int, default=Config.max_new_tokens)
     parser.add_argument("--batch_size", type=int, default=os.environ.get("BATCH_SIZE") or Config.batch_size)
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
     parser.add_argument("--check", action="store_true", help="only check the inputs")
-    args = vars(parser.parse_args(argv))
-    return Config(**{**args, "test_files": tuple(args["test_files"])})
+    return Config(**vars(parser.parse_args(argv)))
 
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv)
-    from eval_hh.sharding import Names, processes
-
     names = Names(config.index, config.stage, config.checkpoint)
     model_path, tests = checked_inputs(config, names)
     if config.check:
@@ -77,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(waiting)} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
 
 
-def checked_inputs(config: Config, names: "Names") -> tuple[str | Path, dict[str, list[dict]]]:
+def checked_inputs(config: Config, names: Names) -> tuple[str | Path, dict[str, list[dict]]]:
     """The path of the tested model and the rows of each test file; InputError where something is amiss."""
     from data_preprocess.records import read_rows
     from eval_hh.models import source_options
@@ -94,10 +92,8 @@ def checked_inputs(config: Config, names: "Names") -> tuple[str | Path, dict[str
     return model_path, {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
 
 
-def plan_jobs(config: Config, names: "Names", model_path: str | Path) -> "dict[str, Job]":
+def plan_jobs(config: Config, names: Names, model_path: str | Path) -> dict[str, Job]:
     """What is to be made of each test file. The batch size is left out: it changes texts by float error only."""
-    from eval_hh.sharding import Job, folder_identity
-
     settings = {
         "step": "generation",
         "model": folder_identity(model_path),
@@ -111,7 +107,7 @@ def plan_jobs(config: Config, names: "Names", model_path: str | Path) -> "dict[s
 
 
 def generate_files(
-    jobs: "dict[str, Job]",
+    jobs: dict[str, Job],
     tests: dict[str, list[dict]],
     model_path: str | Path,
     config: Config,
@@ -120,7 +116,6 @@ def generate_files(
     """Loads the model once and generates for each job's test file."""
     from eval_hh.decoding import Decoder, plan_batches
     from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
-    from eval_hh.sharding import run_job
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)

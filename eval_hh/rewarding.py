@@ -7,10 +7,10 @@ best_checkpoint_FILE.json: the rows with infer.score, the sigmoid of the reward 
 goes on where it was; a finished file is not made again.
 """
 
-import argparse
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,11 +19,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.files import InputError, run
 from eval_hh.cells import TEST_FILES
+from eval_hh.sharding import (
+    BEST_CHECKPOINT,
+    Job,
+    Names,
+    folder_identity,
+    names_parser,
+    processes,
+    read_results,
+    run_job,
+)
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-    from eval_hh.sharding import Job, Names
 
 TEST_REWARD_MODEL = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"  # the paper's
 
@@ -33,8 +41,8 @@ class Config:
     index: str  # name of the experiment
     stage: int  # ranking length that was trained on (1 for SFT)
     reward_model: str = TEST_REWARD_MODEL  # folder or hub name
-    checkpoint: str = "best_checkpoint"  # folder of the run that is tested
-    test_files: tuple[str, ...] = TEST_FILES  # names under data/hh_test, without .json
+    checkpoint: str = BEST_CHECKPOINT  # folder of the run that is tested
+    test_files: Sequence[str] = TEST_FILES  # names under data/hh_test, without .json
     batch_size: int = 16  # dialogues per batch and process
     check: bool = False  # only look whether the reward model can be had
     mixed_precision: str = "no"  # of the weights on a GPU: bf16, fp16 or no; half precision blurs the scores
@@ -45,26 +53,18 @@ class Config:
 
 
 def parse_args(argv: list[str] | None = None) -> Config:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--index", required=True, help="name of the experiment")
-    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
+    parser = names_parser(__doc__)
     default = os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL
     parser.add_argument("--reward_model", default=default, help="folder or hub name ($TEST_REWARD_MODEL)")
-    parser.add_argument("--checkpoint", default=Config.checkpoint, help="folder of the run that is tested")
-    parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
     parser.add_argument("--batch_size", type=int, default=os.environ.get("BATCH_SIZE") or Config.batch_size)
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
     parser.add_argument("--check", action="store_true", help="only check that the reward model can be had")
-    args = vars(parser.parse_args(argv))
-    return Config(**{**args, "test_files": tuple(args["test_files"])})
+    return Config(**vars(parser.parse_args(argv)))
 
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv)
     from eval_hh.models import source_options
-    from eval_hh.sharding import Names, processes
 
     source_options(config.reward_model)
     if config.check:
@@ -78,13 +78,11 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{len(waiting)} of {len(jobs)} test files scored anew for {config.index}, stage {config.stage}")
 
 
-def plan_jobs(config: Config, names: "Names") -> "list[Job]":
+def plan_jobs(config: Config, names: Names) -> list[Job]:
     """What is to be made of each generated file; InputError where one is missing."""
-    from eval_hh.sharding import Job, folder_identity
-
     for name in config.test_files:
         if not names.generated(name).is_file():
-            hint = f"make it first: python generation.py --index {config.index} --stage {config.stage}"
+            hint = f"make it first: python generation.py {names.flags}"
             raise InputError(f"{names.generated(name)}: no such file ({hint})")
     settings = {
         "step": "rewarding",
@@ -96,12 +94,11 @@ def plan_jobs(config: Config, names: "Names") -> "list[Job]":
     ]
 
 
-def score_files(jobs: "list[Job]", config: Config, state: "PartialState") -> None:
+def score_files(jobs: list[Job], config: Config, state: "PartialState") -> None:
     """Loads the reward model once and scores each job's generated file."""
     from eval_hh.decoding import plan_batches
     from eval_hh.models import weights_dtype
     from eval_hh.reward_model import load_reward_model
-    from eval_hh.sharding import read_results, run_job
 
     model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
     for job in jobs:

@@ -3,18 +3,18 @@
 Run from this folder: python scoring.py --index EXP --stage RANKING_LEN
 
 Reads what rewarding.py wrote, adds infer.bleu (against the row's first response) and line_index to its rows,
-and writes eval_hh/results/EXP_RANKING_LEN.json, the cell that report.py and figures.py read. Where
-data/toy/world.json says that this is the embedded world, the reward is the world's gold reward and the reward
-model's score stands beside it.
+and writes eval_hh/results/EXP_RANKING_LEN.json, the cell that report.py and figures.py read
+(EXP_RANKING_LEN_CHECKPOINT.json of another checkpoint than the best one). Where data/toy/world.json says that this
+is the embedded world, the reward is the world's gold reward and the reward model's score stands beside it.
 """
 
-import argparse
 import hashlib
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -24,45 +24,45 @@ from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import InputError, read_json, read_jsonl, run, study_root, write_jsonl
 from data_preprocess.records import data_file
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
-
-if TYPE_CHECKING:
-    from eval_hh.sharding import Names
+from eval_hh.sharding import Job, Names, done_note, names_parser, read_results
 
 GOLD = "gold"  # reward source of the embedded world
 SUBSET = re.compile(r"hh_train_len(\d+)_(\d+)")  # a folder that sample.py made: K responses, M prompts
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--index", required=True, help="name of the experiment")
-    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
-    parser.add_argument("--checkpoint", default="best_checkpoint", help="folder of the run that was tested")
+    parser = names_parser(__doc__)
     parser.add_argument("--profile", help="profile of reproduce.py that the run belongs to, if any")
+    parser.add_argument("--check", action="store_true", help="only check that the run is described")
     args = parser.parse_args(argv)
-    from eval_hh.sharding import Names
-
     names = Names(args.index, args.stage, args.checkpoint)
-    for name in TEST_FILES:
-        if not names.scored(name).is_file():
-            hint = f"python rewarding.py --index {args.index} --stage {args.stage} --reward_model PATH"
-            raise InputError(f"{names.scored(name)}: no such file (make it first: {hint})")
     cell = describe_run(names, args.profile)
-    cell["files"] = {name: score_file(names.scored(name), cell["reward_source"]) for name in TEST_FILES}
-    path = study_root() / "eval_hh" / "results" / f"{args.index}_{args.stage}.json"
-    write_cell(path, cell)
+    if args.check:
+        return
+    made = common_settings(names, args.test_files)
+    # The other files of a result stand beside the named ones where they were evaluated alike.
+    lacking = [name for name in TEST_FILES if name not in args.test_files and not is_like(names, name, made)]
+    files = [*args.test_files] if lacking else [*dict.fromkeys([*TEST_FILES, *args.test_files])]
+    cell["evaluation"] = describe_evaluation(names, *made)
+    cell["reward_source"] = cell["reward_source"] or cell["evaluation"]["rewarding"]["reward_model"]
+    cell["files"] = {name: score_file(names.scored(name), cell["reward_source"]) for name in files}
     print(table(cell))
-    print(f"written: {path}")
+    if lacking:
+        print(f"no result file written: it needs all four test files, evaluated alike; lacking: {', '.join(lacking)}")
+        return
+    write_cell(names.cell(), {**cell, "files": {name: cell["files"][name] for name in TEST_FILES}})
+    print(f"written: {names.cell()}")
 
 
-def describe_run(names: "Names", profile: str | None) -> dict:
-    """A cell without its scores, from the run's saved configuration and the data it was trained on."""
+def describe_run(names: Names, profile: str | None) -> dict:
+    """What a cell says of the run: its saved configuration and the data it was trained on."""
     record = names.run_folder / "run.json"
     if not record.is_file():
-        raise InputError(
-            f"{record}: no such file (main.py writes it when experiment {names.index} is trained)"
+        hint = (
+            f"training/main.py writes it when experiment {names.index} is trained, and a result file says how its "
+            "model was trained; a model of no run can be tested with generation.py and rewarding.py alone"
         )
+        raise InputError(f"{record}: no such file ({hint})")
     made = read_json(record)
     data = Path(made["config"]["train_file_path"])
     data = data.parent if data.name == "train.json" else data
@@ -80,20 +80,74 @@ def describe_run(names: "Names", profile: str | None) -> dict:
         "data": data.name,
         "diversity": recorded_diversity(data.name, num_prompts),
         "selection": "random",
-        "reward_source": GOLD if world.is_file() else reward_model_name(names),
+        "reward_source": GOLD if world.is_file() else None,
         "world": read_json(world)["hash"] if world.is_file() else None,
-        "config": made["config"],
+        "config": {name: below_study_root(value) for name, value in made["config"].items()},
         "git": made["git"],
         "versions": made["versions"],
+        "launch": made.get("launch"),
+        "data_sha256": made.get("data_sha256"),
     }
 
 
-def reward_model_name(names: "Names") -> str:
-    """The hub name, or the folder's own name, of the reward model that rewarding.py used."""
-    from eval_hh.sharding import done_note
+def below_study_root(value: Any) -> Any:
+    """A path under STUDY_ROOT, relative to it; any other value of a configuration as it is."""
+    if isinstance(value, str) and Path(value).is_relative_to(study_root()):
+        return Path(value).relative_to(study_root()).as_posix()
+    return value
 
-    name = read_json(done_note(names.scored(TEST_FILES[0])))["settings"]["reward_model"]["name"]
+
+def model_name(identity: dict[str, Any]) -> str:
+    """Of a model's `folder_identity`: its place under STUDY_ROOT, else the folder's own name or the hub's."""
+    name = below_study_root(identity["name"])
     return Path(name).name if Path(name).is_absolute() else name
+
+
+def settings_of(names: Names, name: str) -> list[dict]:
+    """The settings that generation.py and rewarding.py noted; InputError where a file is missing or out of date."""
+    generated, scored = names.generated(name), names.scored(name)
+    for path, step in ((generated, "generation.py"), (scored, "rewarding.py")):
+        if not (path.is_file() and done_note(path).is_file()):
+            raise InputError(f"{path}: no such file (make it first: python {step} {names.flags})")
+    settings = [read_json(done_note(path))["settings"] for path in (generated, scored)]
+    if not Job("", scored, generated, settings[1]).is_done():
+        hint = f"make it anew: python rewarding.py {names.flags}"
+        raise InputError(f"{scored}: its scores are of other texts than those of {generated} ({hint})")
+    return settings
+
+
+def common_settings(names: Names, files: Sequence[str]) -> list[dict]:
+    """The settings of all `files`; InputError where they differ: their rewards would not be of one model."""
+    made = settings_of(names, files[0])
+    for name in files[1:]:
+        if settings_of(names, name) != made:
+            where, first = names.scored(name), names.scored(files[0])
+            raise InputError(f"{where}: made with other settings than {first.name} (evaluate all files anew)")
+    return made
+
+
+def is_like(names: Names, name: str, made: list[dict]) -> bool:
+    """Whether a test file has been evaluated with these settings."""
+    try:
+        return settings_of(names, name) == made
+    except InputError:
+        return False
+
+
+def describe_evaluation(names: Names, generation: dict, rewarding: dict) -> dict:
+    """A cell's "evaluation", of the settings of both steps."""
+    return {
+        "checkpoint": names.checkpoint,
+        "generation": {
+            "model": model_name(generation["model"]),
+            "max_new_tokens": generation["max_new_tokens"],
+            "mixed_precision": generation["mixed_precision"],
+        },
+        "rewarding": {
+            "reward_model": model_name(rewarding["reward_model"]),
+            "mixed_precision": rewarding["mixed_precision"],
+        },
+    }
 
 
 def subset_shape(data: Path) -> tuple[int, int]:
@@ -125,8 +179,6 @@ def recorded_diversity(folder: str, num_prompts: int) -> dict | None:
 def score_file(path: Path, reward_source: str) -> dict:
     """Adds infer.bleu and line_index to a scored file and returns the cell's entry for it."""
     from eval_hh.metrics import sentence_bleu
-    from eval_hh.sharding import read_results
-
     rows = read_results(path, "t", "score")
     texts = [row["infer"]["t"] for row in rows]
     bleu = sentence_bleu(texts, [row["suffix"][0] for row in rows])
@@ -169,7 +221,10 @@ def table(cell: dict) -> str:
         f"{cell['exp']}, stage {cell['stage']}: rewards x 100, from {cell['reward_source']}",
         head + "".join(f" {name:>13s}" for name in extra),
     ]
-    for name in ("Harmless", *POOLS["Helpful"], "Helpful", "Global"):
+    others = [name for name in cell["files"] if name not in TEST_FILES]
+    for name in ("Harmless", *POOLS["Helpful"], "Helpful", "Global", *others):
+        if not set(POOLS.get(name, (name,))) <= set(cell["files"]):
+            continue
         rewards = 100 * column(cell, name, "reward")
         low, high = bootstrap_interval(rewards)
         line = f"{name:18s} {len(rewards):5d} {rewards.mean():7.2f} {f'[{low:.2f}, {high:.2f}]':>16s}"

@@ -6,6 +6,7 @@ part files until every process is done; then the first process writes the output
 OUTPUT.done.json, which says what made it: an output whose note says the same is not made again.
 """
 
+import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,12 +27,14 @@ from data_preprocess.files import (
 )
 from data_preprocess.parts import Parts
 from data_preprocess.records import check_row
+from eval_hh.cells import TEST_FILES
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 # How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
 WAIT = timedelta(days=1)
+BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
 
 
 def processes() -> "PartialState":
@@ -49,7 +52,17 @@ class Names:
 
     index: str  # name of the experiment
     stage: int  # ranking length that was trained on
-    checkpoint: str = "best_checkpoint"
+    checkpoint: str = BEST_CHECKPOINT
+
+    def __post_init__(self) -> None:
+        if Path(self.checkpoint).name != self.checkpoint:
+            raise InputError(f"--checkpoint: {self.checkpoint} (expected a folder's name in {self.run_folder})")
+
+    @property
+    def flags(self) -> str:
+        """The flags that name this checkpoint, for messages."""
+        other = "" if self.checkpoint == BEST_CHECKPOINT else f" --checkpoint {self.checkpoint}"
+        return f"--index {self.index} --stage {self.stage}{other}"
 
     @property
     def run_folder(self) -> Path:
@@ -64,11 +77,28 @@ class Names:
     def scored(self, name: str) -> Path:
         return self._results() / f"infer_main_{self._key()}_{name}.json"
 
+    def cell(self) -> Path:
+        """The result file; another checkpoint than the best one has one of its own."""
+        other = "" if self.checkpoint == BEST_CHECKPOINT else f"_{self.checkpoint}"
+        return study_root() / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
+
     def _results(self) -> Path:
         return study_root() / "eval_hh" / "inference_res"
 
     def _key(self) -> str:
         return f"{self.index}_{self.stage}_{self.checkpoint}"
+
+
+def names_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the flags that every step of an evaluation has: what is tested, and on which files."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", required=True, help="name of the experiment")
+    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
+    parser.add_argument("--checkpoint", default=BEST_CHECKPOINT, help="folder of the run that is tested")
+    parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
+    return parser
 
 
 def folder_identity(path: str | Path) -> dict[str, Any]:

@@ -13,6 +13,15 @@ def diversity(size: int) -> float:
     return 12.0 + 2.4 * float(np.log(size / 1500))
 
 
+def evaluation(checkpoint: str = "best_checkpoint", max_new_tokens: int = 48, reward_model: str = "rm") -> dict:
+    """How a cell's texts and scores were made."""
+    return {
+        "checkpoint": checkpoint,
+        "generation": {"model": "step_2", "max_new_tokens": max_new_tokens, "mixed_precision": "bf16"},
+        "rewarding": {"reward_model": reward_model, "mixed_precision": "no"},
+    }
+
+
 def make_cell(
     algorithm: str,
     ranking_len: int,
@@ -55,6 +64,9 @@ def make_cell(
         "config": {},
         "git": None,
         "versions": {},
+        "evaluation": evaluation(),
+        "launch": None,
+        "data_sha256": None,
         "files": files,
     }
 

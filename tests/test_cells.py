@@ -2,9 +2,11 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import evaluation
 
 from data_preprocess.files import InputError
 from eval_hh.cells import TEST_FILES, cell_key, file_scores, load_cell, load_cells, pooled, write_cell
@@ -36,6 +38,9 @@ def make_cell(**changes) -> dict:
         "config": {},
         "git": None,
         "versions": {"python": "3"},
+        "evaluation": evaluation(),
+        "launch": {"num_processes": 1},
+        "data_sha256": None,
         "files": {
             file: file_scores(list(range(len(values))), values, [10.0] * len(values))
             for file, values in REWARDS.items()
@@ -95,6 +100,13 @@ def set_at(cell: dict, path: str, value: object) -> None:
         ("diversity.samples", 99, "diversity.samples: 99 prompts"),
         ("diversity.score", float("nan"), "diversity.score: expected a finite"),
         ("diversity.unique", KeyError, "diversity.unique: missing"),
+        ("evaluation", KeyError, "evaluation: missing"),
+        ("evaluation.checkpoint", None, "evaluation.checkpoint: expected str"),
+        ("evaluation.generation.max_new_tokens", "48", "evaluation.generation.max_new_tokens: expected int"),
+        ("evaluation.rewarding.reward_model", KeyError, "evaluation.rewarding.reward_model: missing"),
+        ("evaluation.rewarding.batch_size", 2, "evaluation.rewarding.batch_size: not a field"),
+        ("launch", "one", "launch: expected dict or null"),
+        ("data_sha256", KeyError, "data_sha256: missing"),
         ("files.helpful_online", KeyError, "files.helpful_online: missing"),
         ("files.test", {}, "files.test: not a field"),
         ("files.helpful_base.n", 3, "files.helpful_base.n: 3, but row_id has 2"),
@@ -164,6 +176,46 @@ def test_load_cells_keeps_one_world_when_told_which(tmp_path):
     cells, warnings = load_cells([tmp_path / "a.json", tmp_path / "b.json"], world="def")
     assert [cell["seed"] for cell in cells] == [43]
     assert len(warnings) == 1 and "a.json: world: abc" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"max_new_tokens": 128}, "best_checkpoint, 128 new tokens (bf16), scored by rm (no)"),
+        ({"reward_model": "larger"}, "best_checkpoint, 48 new tokens (bf16), scored by larger (no)"),
+        ({"checkpoint": "step_500"}, "step_500, 48 new tokens (bf16), scored by rm (no)"),
+    ],
+)
+def test_cells_that_were_evaluated_otherwise_are_left_out(other, message, tmp_path):
+    write_cell(tmp_path / "a.json", make_cell(evaluation=evaluation(**other)))
+    for seed in (43, 44):
+        write_cell(tmp_path / f"{seed}.json", make_cell(seed=seed))
+    cells, warnings = load_cells(tmp_path)
+    assert [cell["seed"] for cell in cells] == [43, 44]
+    assert len(warnings) == 1 and f"a.json: evaluation: {message}, but this report is about best" in warnings[0]
+
+
+def test_only_the_model_itself_may_differ_between_evaluations(tmp_path):
+    moved = evaluation()
+    moved["generation"]["model"] = "step_9"
+    half = evaluation()
+    half["rewarding"]["mixed_precision"] = "bf16"
+    for seed, made in ((42, evaluation()), (43, moved), (44, half)):
+        write_cell(tmp_path / f"{seed}.json", make_cell(seed=seed, evaluation=made))
+    cells, warnings = load_cells(tmp_path)
+    assert [cell["seed"] for cell in cells] == [42, 43]
+    assert "44.json: evaluation: " in warnings[0] and "scored by rm (bf16)" in warnings[0]
+
+
+def test_pro_on_a_part_of_the_responses_is_no_cell_of_the_table(tmp_path):
+    """RANKING_LEN 3 on hh_train_len4_100 learns from three responses, so it is neither K = 4 nor a subset's K = 3."""
+    for name, stage in (("a", 3), ("b", 3), ("c", 4)):
+        write_cell(tmp_path / f"{name}.json", make_cell(ranking_len=4, stage=stage, seed=40 + stage))
+    write_cell(tmp_path / "d.json", make_cell(algorithm="SFT", ranking_len=4, stage=1))
+    cells, warnings = load_cells(tmp_path)
+    assert [(cell["algorithm"], cell["stage"]) for cell in cells] == [("PRO", 4), ("SFT", 1)]
+    assert [Path(warning.split(": ")[0]).name for warning in warnings] == ["a.json", "b.json"]
+    assert "responses used: the first 3 of 4, but this report is about all" in warnings[0]
 
 
 def test_row_order_and_rewards_do_not_make_two_cells_differ_in_test_rows(tmp_path):

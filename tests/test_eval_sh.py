@@ -10,6 +10,7 @@ from eval_study import TEST_FILES, build_study
 from eval_hh.cells import load_cell
 
 FOLDER = Path(__file__).resolve().parents[1] / "eval_hh"
+OWN_VARIABLES = ("BATCH_SIZE", "MIXED_PRECISION", "PORT", "PROFILE")
 SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 
 
@@ -32,7 +33,7 @@ def fakes(tmp_path):
 
 
 def evaluate(shell, *words, cwd=FOLDER, fakes=None, **environment):
-    kept = {key: value for key, value in os.environ.items() if key not in ("BATCH_SIZE", "MIXED_PRECISION", "PORT")}
+    kept = {key: value for key, value in os.environ.items() if key not in OWN_VARIABLES}
     if fakes:
         kept |= {"PYTHON": f"{fakes}/python", "PATH": f"{fakes}:{kept['PATH']}"}
     else:
@@ -53,6 +54,7 @@ def test_one_process_runs_the_entries_directly(shell, fakes):
     assert calls(fakes) == [
         "python generation.py --check --index my exp --stage 4",
         "python rewarding.py --check --index my exp --stage 4",
+        "python scoring.py --check --index my exp --stage 4",
         "python generation.py --index my exp --stage 4",
         "python rewarding.py --index my exp --stage 4",
         "python scoring.py --index my exp --stage 4",
@@ -62,15 +64,30 @@ def test_one_process_runs_the_entries_directly(shell, fakes):
 @pytest.mark.parametrize("shell", SHELLS)
 def test_eight_processes_are_the_default(shell, fakes):
     flags = ["--max_new_tokens", "9"]
-    done = evaluate(shell, "trial", "1", *flags, fakes=fakes, MIXED_PRECISION="fp16", PORT="4000")
+    environment = {"MIXED_PRECISION": "fp16", "PORT": "4000", "PROFILE": "opt-1.3b"}
+    done = evaluate(shell, "trial", "1", *flags, fakes=fakes, **environment)
     assert done.returncode == 0
     launch = "accelerate launch --config_file dp_config.yaml --num_processes 8 --main_process_port 4000"
     names = "--index trial --stage 1 --mixed_precision fp16"
-    assert calls(fakes)[2:] == [
+    assert calls(fakes)[3:] == [
         f"{launch} generation.py {names} --max_new_tokens 9",
         f"{launch} rewarding.py {names}",
-        "python scoring.py --index trial --stage 1",
+        "python scoring.py --index trial --stage 1 --profile opt-1.3b",
     ]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_is_tested_is_told_to_every_step(shell, fakes):
+    flags = ["--test_files", "helpful_base", "mine", "--model_path", "a model", "--checkpoint", "step_500"]
+    done = evaluate(shell, "trial", "4", *flags, "--max_new_tokens", "9", fakes=fakes, NUM_PROCESSES="1")
+    assert done.returncode == 0
+    names = "--index trial --stage 4 --checkpoint step_500 --test_files helpful_base mine"
+    for start, check in ((0, "--check "), (3, "")):
+        assert calls(fakes)[start : start + 3] == [
+            f"python generation.py {check}{names} --max_new_tokens 9 --model_path a model",
+            f"python rewarding.py {check}{names}",
+            f"python scoring.py {check}{names}",
+        ]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -88,6 +105,9 @@ def test_wrong_words_start_nothing(shell, fakes):
     assert done.returncode == 2 and "usage: sh eval.sh EXP RANKING_LEN" in done.stderr
     done = evaluate(shell, "trial", "2", fakes=fakes, NUM_PROCESSES="two")
     assert done.returncode == 2 and "NUM_PROCESSES two: expected a whole number" in done.stderr
+    for flags in (["--batch_size", "4"], ["--checkpoint"], ["--checkpoint=step_500"], ["step_500", "x"]):
+        done = evaluate(shell, "trial", "2", *flags, fakes=fakes)
+        assert done.returncode == 2 and done.stderr.startswith("usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME]")
     assert not (fakes / "calls.txt").exists()
 
 
@@ -116,6 +136,15 @@ def test_relative_paths_are_those_of_the_callers_folder(tmp_path):
     where = os.path.relpath(tmp_path, FOLDER.parent)
     done = evaluate("sh", "nothing", "2", cwd=FOLDER.parent, STUDY_ROOT=where)
     assert f"error: {tmp_path}/checkpoints/index_nothing" in done.stderr
+
+
+def test_a_model_without_a_run_is_refused_before_it_generates(tmp_path, tiny_causal_lm_dir, tiny_reward_dir):
+    model = tiny_causal_lm_dir("opt")
+    (build_study(tmp_path, model) / "run.json").unlink()
+    environment = {"STUDY_ROOT": str(tmp_path), "TEST_REWARD_MODEL": str(tiny_reward_dir)}
+    done = evaluate("sh", "trial", "2", "--model_path", str(model), **environment)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "stage_2/run.json: no such file" in done.stderr and not (tmp_path / "eval_hh").exists()
 
 
 @pytest.mark.slow

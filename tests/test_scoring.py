@@ -1,11 +1,12 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import sacrebleu
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
-from data_preprocess.files import InputError
+from data_preprocess.files import InputError, fingerprint
 from eval_hh import scoring
 from eval_hh.cells import load_cell, pooled
 
@@ -22,11 +23,32 @@ def study(tmp_path, tiny_causal_lm_dir):
         rows = read_lines(tmp_path / "data" / "hh_test" / f"{name}.json")
         for number, row in enumerate(rows):
             text = row["suffix"][0] if number == 0 else "Turn the water on."
-            row["infer"] = {"t": text, "score": SCORES[name] + 0.02 * (number - 2)}
-        write_lines(scored(tmp_path, name), rows)
-        note = {"fingerprint": "x", "settings": {"reward_model": {"name": "/models/tiny-rm"}}}
-        scored(tmp_path, name).with_name(scored(tmp_path, name).name + ".done.json").write_text(json.dumps(note))
+            row["infer"] = {"t": text}
+        evaluate(tmp_path, name, rows)
     return tmp_path
+
+
+def evaluate(root, name, rows, key="trial_2_best_checkpoint", max_new_tokens=9):
+    """Writes what generation.py and rewarding.py would: rows with texts, rows with scores, and a note beside each."""
+    folder = root / "eval_hh" / "inference_res"
+    generated = folder / "cache" / f"infer_generate_main_{key}_{name}.json"
+    made = folder / f"infer_main_{key}_{name}.json"
+    model = {"name": str(root / "checkpoints" / "index_trial" / "stage_2" / "step_7"), "files": [["config.json", 1, 2]]}
+    generation = {"step": "generation", "model": model, "max_new_tokens": max_new_tokens, "mixed_precision": "bf16"}
+    rewarding = {"step": "rewarding", "reward_model": {"name": "/models/tiny-rm", "files": []}, "mixed_precision": "no"}
+    write_lines(generated, rows)
+    for number, row in enumerate(rows):
+        row["infer"]["score"] = SCORES[name] + 0.02 * (number - 2)
+    write_lines(made, rows)
+    test = root / "data" / "hh_test" / f"{name}.json"
+    for output, source, settings in ((generated, test, generation), (made, generated, rewarding)):
+        note = {"fingerprint": fingerprint(settings, source), "settings": settings}
+        output.with_name(output.name + ".done.json").write_text(json.dumps(note))
+
+
+def rows_with(root, name, text):
+    rows = read_lines(root / "data" / "hh_test" / f"{name}.json")
+    return [{**row, "infer": {"t": text}} for row in rows]
 
 
 def scored(root, name="harmless_base"):
@@ -60,13 +82,20 @@ def test_the_cell_says_what_was_run(study):
     (study / "data" / "record_hh_train.json").write_text(json.dumps(record))
     scoring.main([*NAMES, "--profile", "toy"])
     cell = cell_of(study)
-    saved = json.loads((study / "checkpoints/index_trial/stage_2/run.json").read_text())
     expected = {
         "profile": "toy", "algorithm": "PRO", "ranking_len": 3, "stage": 2, "num_prompts": 400, "seed": 43,
         "exp": "trial", "data": "hh_train_len3_400", "selection": "random", "world": None,
-        "reward_source": "tiny-rm", "git": "abc", "versions": {"torch": "2"}, "config": saved["config"],
+        "reward_source": "tiny-rm", "git": "abc", "versions": {"torch": "2"}, "launch": None, "data_sha256": None,
     }  # fmt: skip
     assert {key: cell[key] for key in expected} == expected
+    assert cell["config"]["train_file_path"] == "data/hh_train_len3_400"
+    assert cell["evaluation"] == {
+        "checkpoint": "best_checkpoint",
+        "generation": {
+            "model": "checkpoints/index_trial/stage_2/step_7", "max_new_tokens": 9, "mixed_precision": "bf16",
+        },
+        "rewarding": {"reward_model": "tiny-rm", "mixed_precision": "no"},
+    }  # fmt: skip
     diversity = {"score": 10.0, "unique": 30, "total": 60, "samples": 400}
     assert {key: cell["diversity"][key] for key in diversity} == diversity
 
@@ -124,10 +153,7 @@ def test_shape_of_a_training_set_without_a_published_name(study):
 
 def test_sft_is_stage_one(study):
     for name in TEST_FILES:
-        path = scored(study, name)
-        path.rename(path.with_name(path.name.replace("_2_best", "_1_best")))
-        note = path.with_name(path.name + ".done.json")
-        note.rename(note.with_name(note.name.replace("_2_best", "_1_best")))
+        evaluate(study, name, rows_with(study, name, "Yes."), "trial_1_best_checkpoint")
     (study / "checkpoints/index_trial/stage_2").rename(study / "checkpoints/index_trial/stage_1")
     scoring.main(["--index", "trial", "--stage", "1"])
     cell = load_cell(study / "eval_hh" / "results" / "trial_1.json")
@@ -180,5 +206,74 @@ def test_a_row_without_a_score_is_named(study):
 
 def test_a_run_without_its_configuration(study):
     (study / "checkpoints/index_trial/stage_2/run.json").unlink()
-    with pytest.raises(InputError, match="run.json: no such file"):
+    for flags in ([], ["--check"]):
+        with pytest.raises(InputError, match="run.json: no such file .*a model of no run can be tested"):
+            scoring.main([*NAMES, *flags])
+
+
+def test_check_only_looks(study):
+    shutil.rmtree(study / "eval_hh")
+    scoring.main([*NAMES, "--check"])
+    assert not (study / "eval_hh").exists()
+
+
+def test_launch_and_data_are_those_of_the_run(study):
+    path = study / "checkpoints/index_trial/stage_2/run.json"
+    record = json.loads(path.read_text())
+    record |= {"launch": {"num_processes": 8}, "data_sha256": {"train": "ab", "dev": "cd"}}
+    record["config"] |= {"dev_reward_model": "/elsewhere/rm", "model_name_or_path": "facebook/opt-1.3b"}
+    path.write_text(json.dumps(record))
+    scoring.main(NAMES)
+    cell = cell_of(study)
+    assert (cell["launch"], cell["data_sha256"]) == ({"num_processes": 8}, {"train": "ab", "dev": "cd"})
+    assert cell["config"]["dev_reward_model"] == "/elsewhere/rm"
+    assert cell["config"]["model_name_or_path"] == "facebook/opt-1.3b"
+
+
+def test_another_checkpoint_has_a_result_of_its_own(study):
+    scoring.main(NAMES)
+    best = (study / "eval_hh" / "results" / "trial_2.json").read_bytes()
+    for name in TEST_FILES:
+        evaluate(study, name, rows_with(study, name, "Yes."), "trial_2_step_500")
+    scoring.main([*NAMES, "--checkpoint", "step_500"])
+    assert (study / "eval_hh" / "results" / "trial_2.json").read_bytes() == best
+    cell = load_cell(study / "eval_hh" / "results" / "trial_2_step_500.json")
+    assert cell["evaluation"]["checkpoint"] == "step_500"
+    assert set(cell["files"]["harmless_base"]["bleu"]) != set(json.loads(best)["files"]["harmless_base"]["bleu"])
+    with pytest.raises(InputError, match="--checkpoint: step_500/"):
+        scoring.main([*NAMES, "--checkpoint", "step_500/"])
+
+
+def test_some_test_files_make_a_table_and_no_result(study, capsys):
+    for name in ("helpful_base", "helpful_rejection"):
+        scored(study, name).unlink()
+    scoring.main([*NAMES, "--test_files", "helpful_online", "harmless_base"])
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in printed[2:4]] == [["Harmless", "5", "10.00"], ["helpful_online", "5", "30.00"]]
+    assert printed[4].startswith("no result file written") and len(printed) == 5
+    assert printed[4].endswith("lacking: helpful_base, helpful_rejection")
+    assert not (study / "eval_hh" / "results").exists()
+
+
+def test_the_last_of_the_test_files_completes_the_result(study, capsys):
+    scoring.main([*NAMES, "--test_files", "helpful_online"])
+    assert {name: entry["n"] for name, entry in cell_of(study)["files"].items()} == dict.fromkeys(TEST_FILES, 5)
+    assert "Global" in capsys.readouterr().out
+
+
+def test_files_of_other_settings_are_not_mixed(study, capsys):
+    """One file generated with more tokens: no result of all four, but a table of that one."""
+    name = "helpful_base"
+    evaluate(study, name, rows_with(study, name, "Yes."), max_new_tokens=128)
+    with pytest.raises(InputError, match="helpful_base.json: made with other settings than .*harmless_base.json"):
+        scoring.main(NAMES)
+    scoring.main([*NAMES, "--test_files", name])
+    assert "lacking: harmless_base, helpful_online, helpful_rejection" in capsys.readouterr().out
+    assert not (study / "eval_hh" / "results").exists()
+
+
+def test_scores_of_earlier_texts_are_refused(study):
+    cache = study / "eval_hh/inference_res/cache/infer_generate_main_trial_2_best_checkpoint_harmless_base.json"
+    write_lines(cache, rows_with(study, "harmless_base", "A newer text."))
+    with pytest.raises(InputError, match="its scores are of other texts.*python rewarding.py --index trial --stage 2"):
         scoring.main(NAMES)
