@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from data_preprocess.files import fingerprint
+
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 QUESTIONS = [
     "How do I fix a tap?",
@@ -53,3 +55,21 @@ def build_study(root: Path, model: Path, exp: str = "trial", stage: int = 2, n_r
     record = {"config": config, "git": "abc", "versions": {"torch": "2"}}
     (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
     return run
+
+
+def result_paths(root: Path, name: str, key: str = "trial_2_best_checkpoint") -> tuple[Path, Path]:
+    """Where generation.py and rewarding.py write."""
+    results = root / "eval_hh" / "inference_res"
+    return results / "cache" / f"infer_generate_main_{key}_{name}.json", results / f"infer_main_{key}_{name}.json"
+
+
+def write_notes(root: Path, name: str, key: str = "trial_2_best_checkpoint", max_new_tokens: int = 9) -> None:
+    """The notes of both steps beside their outputs, which are there."""
+    generated, scored = result_paths(root, name, key)
+    model = {"name": str(root / "checkpoints" / "index_trial" / "stage_2" / "step_7"), "files": [["config.json", 1, 2]]}
+    generation = {"step": "generation", "model": model, "max_new_tokens": max_new_tokens, "mixed_precision": "bf16"}
+    rewarding = {"step": "rewarding", "reward_model": {"name": "/models/tiny-rm", "files": []}, "mixed_precision": "no"}
+    test = root / "data" / "hh_test" / f"{name}.json"
+    for output, source, settings in ((generated, test, generation), (scored, generated, rewarding)):
+        note = {"fingerprint": fingerprint(settings, source), "settings": settings}
+        output.with_name(output.name + ".done.json").write_text(json.dumps(note))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from eval_study import TEST_FILES, build_study
+from eval_study import TEST_FILES, build_study, result_paths, write_notes
 from made_up import make_cell
 
 import data_preprocess.diversity
@@ -144,14 +144,12 @@ def test_results_of_the_step_before(entry, defect, refused, tmp_path, tiny_causa
     if (entry, defect) == ("rewarding", "score"):
         pytest.skip("rewarding makes the scores")
     build_study(tmp_path, tiny_causal_lm_dir("opt"))
-    results = tmp_path / "eval_hh" / "inference_res"
-    folder, stem = (results, "infer_main") if entry == "scoring" else (results / "cache", "infer_generate_main")
-    paths = {name: folder / f"{stem}_trial_2_best_checkpoint_{name}.json" for name in TEST_FILES}
-    for path in paths.values():
-        write(path, json.dumps(TESTED).encode(), json.dumps(TESTED))
-        note = {"fingerprint": "f", "settings": {"reward_model": {"name": "rm"}}}
-        path.with_name(path.name + ".done.json").write_text(json.dumps(note))
-    path = write(paths["harmless_base"], bad, json.dumps(TESTED))
+    for name in TEST_FILES:
+        for path in result_paths(tmp_path, name):
+            write(path, json.dumps(TESTED).encode(), json.dumps(TESTED))
+        write_notes(tmp_path, name)
+    generated, scored = result_paths(tmp_path, "harmless_base")
+    path = write(scored if entry == "scoring" else generated, bad, json.dumps(TESTED))
     names = ["--index", "trial", "--stage", "2"]
     if entry == "scoring":
         error = refused(eval_hh.scoring.main, names)

@@ -4,9 +4,9 @@ import shutil
 import numpy as np
 import pytest
 import sacrebleu
-from eval_study import TEST_FILES, build_study, read_lines, write_lines
+from eval_study import TEST_FILES, build_study, read_lines, result_paths, write_lines, write_notes
 
-from data_preprocess.files import InputError, fingerprint
+from data_preprocess.files import InputError
 from eval_hh import scoring
 from eval_hh.cells import load_cell, pooled
 
@@ -30,20 +30,12 @@ def study(tmp_path, tiny_causal_lm_dir):
 
 def evaluate(root, name, rows, key="trial_2_best_checkpoint", max_new_tokens=9):
     """Writes what generation.py and rewarding.py would: rows with texts, rows with scores, and a note beside each."""
-    folder = root / "eval_hh" / "inference_res"
-    generated = folder / "cache" / f"infer_generate_main_{key}_{name}.json"
-    made = folder / f"infer_main_{key}_{name}.json"
-    model = {"name": str(root / "checkpoints" / "index_trial" / "stage_2" / "step_7"), "files": [["config.json", 1, 2]]}
-    generation = {"step": "generation", "model": model, "max_new_tokens": max_new_tokens, "mixed_precision": "bf16"}
-    rewarding = {"step": "rewarding", "reward_model": {"name": "/models/tiny-rm", "files": []}, "mixed_precision": "no"}
+    generated, made = result_paths(root, name, key)
     write_lines(generated, rows)
     for number, row in enumerate(rows):
         row["infer"]["score"] = SCORES[name] + 0.02 * (number - 2)
     write_lines(made, rows)
-    test = root / "data" / "hh_test" / f"{name}.json"
-    for output, source, settings in ((generated, test, generation), (made, generated, rewarding)):
-        note = {"fingerprint": fingerprint(settings, source), "settings": settings}
-        output.with_name(output.name + ".done.json").write_text(json.dumps(note))
+    write_notes(root, name, key, max_new_tokens)
 
 
 def rows_with(root, name, text):
