@@ -13,8 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from data_preprocess.files import InputError, run
-from data_preprocess.files import hold_lock
+from data_preprocess.files import InputError, hold_lock, run
 from workers import Workers
 
 ROOT = Path(sys.argv[1])
@@ -41,6 +40,8 @@ def test_nothing_is_started_or_finished_behind_the_end(how, status, tmp_path):
     process = subprocess.Popen(
         [sys.executable, script, root, how], env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # a shell without a terminal starts what runs in its background deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     if how == "interrupt":
         end = time.monotonic() + 60
