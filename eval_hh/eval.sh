@@ -56,8 +56,10 @@ done
 
 # What quickstart.sh installed serves where no other environment is active.
 PATH=$PATH:$repository/.venv/bin
-python=${PYTHON:-$repository/.venv/bin/python}
-[ -x "$python" ] || python=python3
+python=${PYTHON:-python3}
+if [ -z "${PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$repository/.venv/bin/python" ]; then
+    python=$repository/.venv/bin/python
+fi
 
 if ! command -v nvidia-smi >/dev/null; then
     export DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"

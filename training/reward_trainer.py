@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object
@@ -36,7 +35,7 @@ from training.reward_losses import (
 )
 from training.reward_start import start
 from training.small_models import METRICS_FILE, SETTINGS_FILE, batch_order, linear_schedule, padded
-from training.trainer import accelerator_options
+from training.trainer import accelerator_options, seed_step
 
 LOSSES_FILE = "losses.jsonl"
 
@@ -180,8 +179,7 @@ class RewardTrainer:
     def _step(self, step: int) -> float:
         """One optimiser step; returns its loss over all processes."""
         self.loss.train()
-        key = [self.config.seed, step, self.accelerator.process_index]  # a resumed run draws the same dropout
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        seed_step(self.config.seed, step, self.accelerator.process_index)
         rows = self.batches[step - 1]
         n_pairs = max(1, sum(count_pairs(self.rewards[row]) for row in rows))
         n_tokens = max(1, sum(len(self.encoded[row][0]) - 1 for row in rows))

@@ -50,6 +50,11 @@ def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[
     return [int(orders[position // n_records][position % n_records]) for position in positions]
 
 
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Makes a step's random numbers follow from its number, so that a resumed run draws the same dropout."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
+
+
 def accelerator_options() -> dict[str, Any]:
     """What Accelerator must be told: how long to wait for the slowest process and, without a GPU, how to find any.
 
@@ -154,7 +159,7 @@ class Trainer:
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; returns its metrics, means over the global batch."""
         began = time.perf_counter()
-        self._seed_dropout(step)
+        seed_step(self.config.seed, step, self.accelerator.process_index)
         sums = torch.zeros(self.config.training_stage_num + 2, device=self.accelerator.device)
         for batch in self._micro_batches(step):
             with self.accelerator.accumulate(self.model):
@@ -176,11 +181,6 @@ class Trainer:
         metrics["tokens_per_second"] = tokens / (time.perf_counter() - began)
         self._log(step, metrics)
         return metrics
-
-    def _seed_dropout(self, step: int) -> None:
-        """Makes a step's random numbers follow from its number, so that a resumed run draws the same."""
-        key = [self.config.seed, step, self.accelerator.process_index]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def _micro_batches(self, step: int) -> Iterator[dict[str, torch.Tensor]]:
         """This process's share of a step, sorted by length and cut: rows of a micro-batch need little padding."""
