@@ -1,0 +1,92 @@
+"""Prompts, replies and rankings with the lengths of HH-RLHF, for the benchmarks.
+
+Library. The text is HH-RLHF's own where ../shared/data/hh_rlhf is present (or $HH_RLHF names such a folder), else
+made-up words in the numbers that hh_lengths.json holds: percentiles 0 to 100 of words per prompt and per reply over
+the release's test files. Rankings of 4 exist nowhere in public, so each prompt is given replies drawn with a seed.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
+from data_preprocess.files import REPOSITORY, read_json
+from data_preprocess.raw_hh import SOURCES, read_split
+from data_preprocess.records import Record
+
+SHARED = REPOSITORY.parent / "shared"
+LENGTHS = Path(__file__).with_name("hh_lengths.json")
+MADE_UP = 8000  # prompts made up where there are no real ones, about as many as the release's test files hold
+SYLLABLES = [consonant + vowel for consonant in "bcdfghklmnprstvw" for vowel in ("a", "e", "i", "o", "u", "ea", "ou")]
+
+
+def raw_folder() -> Path | None:
+    """The folder of real HH-RLHF, or None."""
+    folder = Path(os.environ.get("HH_RLHF") or SHARED / "data" / "hh_rlhf")
+    return folder if folder.is_dir() else None
+
+
+def source() -> str:
+    """What the rows are, in a few words, for the results."""
+    return "real HH-RLHF text" if raw_folder() else "made-up words in HH-RLHF's lengths"
+
+
+@cache
+def corpus() -> tuple[list[list[str]], list[str]]:
+    """(prompts, each a list of turns that ends in a bare tag; replies, none of them empty)."""
+    folder = raw_folder()
+    if folder is None:
+        return _made_up()
+    pairs = [pair for name in SOURCES for pair in read_split(str(folder), name, "test", published=False).pairs]
+    pairs = [pair for pair in pairs if pair.prefix[-1] == ASSISTANT]
+    return [pair.prefix for pair in pairs], [text for pair in pairs for text in pair.responses if text.strip()]
+
+
+def _made_up() -> tuple[list[list[str]], list[str]]:
+    lengths, rng = read_json(LENGTHS), Random(0)
+    words = [rng.choice(SYLLABLES) + rng.choice(SYLLABLES) * rng.randint(0, 2) for _ in range(20000)]
+
+    def text(kind: str) -> str:
+        n_words = max(1, lengths[kind][rng.randint(0, 100)])
+        # Squared, the draw prefers the first words, as language prefers its frequent ones.
+        return " ".join(words[int(len(words) * rng.random() ** 2)] for _ in range(n_words))
+
+    prompts = [[PROMPTER + text("prompt_words"), ASSISTANT] for _ in range(MADE_UP)]
+    return prompts, [text("reply_words") for _ in range(MADE_UP)]
+
+
+def prompts(count: int, seed: int = 0) -> list[list[str]]:
+    """`count` prompts in a seeded order; where there are fewer, they come again with one word changed."""
+    pool, rng = list(corpus()[0]), Random(seed)
+    rng.shuffle(pool)
+    repeats = [_edited(pool[rng.randrange(len(pool))], rng) for _ in range(count - len(pool))]
+    return pool[:count] + repeats
+
+
+def _edited(turns: list[str], rng: Random) -> list[str]:
+    """The prompt with one word of its last turn with text replaced by a made-up one."""
+    *before, turn, tag = turns
+    words = turn.split(" ")
+    words[rng.randrange(1, len(words)) if len(words) > 1 else 0] += "".join(rng.choices(SYLLABLES, k=3))
+    return [*before, " ".join(words), tag]
+
+
+def replies(count: int, seed: int = 0) -> list[str]:
+    """`count` replies, drawn with replacement."""
+    return Random(seed).choices(corpus()[1], k=count)
+
+
+def rankings(count: int, ranking_len: int, seed: int = 0) -> list[Record]:
+    """Prompts with `ranking_len` drawn replies each and rewards that fall from 1 by steps of 1/2."""
+    texts = replies(count * ranking_len, seed)
+    rewards = [1 - k / 2 for k in range(ranking_len)]
+    return [
+        Record(turns, texts[i * ranking_len : (i + 1) * ranking_len], rewards)
+        for i, turns in enumerate(prompts(count, seed))
+    ]
+
+
+def rendered(turns_list: list[list[str]]) -> list[str]:
+    """The prompts as a language model reads them."""
+    return [render_prompt(turns) for turns in turns_list]
