@@ -49,7 +49,9 @@ class Measure:
 Row = Comparison | Measure
 
 
-def in_turns(naive: Callable[[], Any], ours: Callable[[], Any], rounds: int, warm_up: bool = True) -> tuple[float, float]:
+def in_turns(
+    naive: Callable[[], Any], ours: Callable[[], Any], rounds: int, warm_up: bool = True
+) -> tuple[float, float]:
     """Median seconds of each way over `rounds` rounds.
 
     Who goes first changes from round to round, so that neither is always the one with the warmer caches.
