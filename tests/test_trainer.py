@@ -11,20 +11,9 @@ from pathlib import Path
 import pytest
 
 from training.metrics import keep_metrics, sft_summary
-from training.trainer import step_indices
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MAIN = REPOSITORY / "training" / "main.py"
-
-
-def test_step_indices_are_shuffles_end_to_end():
-    """10 records in steps of 4: five steps are two whole passes, whatever the step they are asked for."""
-    rows = [index for step in range(1, 6) for index in step_indices(10, 4, seed=42, step=step)]
-    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
-    assert rows[:10] != rows[10:] != list(range(10))
-    assert step_indices(10, 4, seed=42, step=3) == rows[8:12]
-    assert step_indices(10, 4, seed=43, step=1) != rows[:4]
-    assert len(step_indices(3, 8, seed=42, step=1)) == 8  # fewer records than a step holds
 
 
 def test_keep_metrics_drops_later_steps_and_a_torn_line(tmp_path):
