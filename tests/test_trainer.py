@@ -79,7 +79,7 @@ def run_folder(root, exp, stage=4):
 
 def metrics(root, exp, stage=4):
     lines = (root / "logs" / exp / str(stage) / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_second")} for line in lines]
 
 
 def weights(root, exp, step=5):

@@ -170,7 +170,8 @@ class Trainer:
         n_micro_batches = self.accelerator.gradient_accumulation_steps * self.accelerator.num_processes
         names = ["loss", "sft_loss", *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
         metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
-        metrics["tokens_per_second"] = tokens / (time.perf_counter() - began)
+        metrics["seconds"] = time.perf_counter() - began
+        metrics["tokens_per_second"] = tokens / metrics["seconds"]
         self._log(step, metrics)
         return metrics
 
