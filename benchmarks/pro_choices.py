@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__)
     made.add_argument("--rankings", type=int, default=8, help="rankings per step, a multiple of 4")
     made.add_argument("--rounds", type=int, help="timed rounds (default: 3, quick 1)")
-    made.add_argument("--layers", type=int, default=12, help="of the model (default: OPT-125M's 12)")
+    made.add_argument("--layers", type=int, help="of the model (default: OPT-125M's 12, quick 2)")
     args = made.parse_args(argv)
     import torch
 
@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     collator = RankingCollator(tokenizer(), RANKING_LEN)
     encoded = [collator.encode(record) for record in hh_rankings(args.rankings, RANKING_LEN)]
-    model = opt_125m(args.layers).train()
+    model = opt_125m(args.layers or (2 if args.quick else 12)).train()
     rows: list[Row] = []
     for name, (alternative, ours) in alternatives(model, encoded).items():
         same(name, [alternative()], [ours()], 1e-4)  # and warms both up
