@@ -101,6 +101,7 @@ class Decoder:
         self.model = model
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
+        self.eos = tokenizer.eos_token_id  # looked up once: a tokenizer makes it anew whenever it is asked
         self.layers = count_layers(model, MAX_PROMPT + max_new_tokens)
         self.end_of_turn = EndOfTurn(tokenizer)
 
@@ -193,11 +194,11 @@ class Decoder:
         return ended
 
     def _has_ended(self, response: list[int]) -> bool:
-        over = response[-1] == self.tokenizer.eos_token_id or len(response) == self.max_new_tokens
+        over = response[-1] == self.eos or len(response) == self.max_new_tokens
         return over or self.end_of_turn(response)
 
     def _text(self, response: list[int]) -> str:
-        said = response[:-1] if response[-1] == self.tokenizer.eos_token_id else response
+        said = response[:-1] if response[-1] == self.eos else response
         return cut_at_stop(_decode(self.tokenizer, said)).strip()
 
 
