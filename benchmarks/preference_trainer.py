@@ -79,7 +79,7 @@ def check_logps(model, trainer, encoded: list) -> float:
 
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__)
-    made.add_argument("--pairs", type=int, help="pairs, a multiple of 8 (default: 32, quick 8)")
+    made.add_argument("--pairs", type=int, help="pairs, a multiple of the batch size (default: 16, quick 8)")
     made.add_argument("--batch_size", type=int, default=4, help="pairs per step")
     made.add_argument("--layers", type=int, default=12, help="of the model (default: OPT-125M's 12)")
     args = made.parse_args(argv)
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     from benchmarks.stand_in_models import opt_125m
 
     torch.set_num_threads(args.threads)
-    pairs = fitting_pairs(args.pairs or (8 if args.quick else 32))
+    pairs = fitting_pairs(args.pairs or (8 if args.quick else 16))
     records, encoded = [record for record, _ in pairs], [ids for _, ids in pairs]
     steps = [encoded[i : i + args.batch_size] for i in range(0, len(encoded), args.batch_size)]
     with tempfile.TemporaryDirectory() as folder:

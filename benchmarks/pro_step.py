@@ -45,6 +45,7 @@ def measure(ranking_len: int, batch_sizes: list[int], args) -> list[Row]:
     from benchmarks.training_ways import packed, separate_passes
 
     model, rankings = opt_125m(args.layers).train(), encoded(args.rankings, ranking_len)
+    separate_passes(model, rankings[:1], 1), packed(model, rankings[:OURS], OURS)  # warm both up
     rows: list[Row] = []
     for batch_size in batch_sizes:
         losses: dict[str, float] = {}
@@ -57,7 +58,7 @@ def measure(ranking_len: int, batch_sizes: list[int], args) -> list[Row]:
             model.zero_grad()
             losses["ours"] = packed(model, rankings, OURS)
 
-        seconds = in_turns(naive, ours, args.rounds, warm_up=not args.quick)
+        seconds = in_turns(naive, ours, args.rounds, warm_up=False)
         off = same(f"loss, K = {ranking_len}", [losses["naive"]], [losses["ours"]], 1e-4)
         what = f"PRO step, K = {ranking_len}, {args.rankings} rankings, naive in batches of {batch_size}"
         rows.append(Comparison(what, *seconds, "s", TARGETS[ranking_len], f"losses differ by {off:.0e}"))
@@ -70,23 +71,21 @@ def measure(ranking_len: int, batch_sizes: list[int], args) -> list[Row]:
 
 def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__)
-    made.add_argument("--rankings", type=int, help="rankings per step, a multiple of 2 (default: 8, quick 4)")
+    made.add_argument("--rankings", type=int, help="rankings per step, a multiple of 2 (default: 16, quick 4)")
     made.add_argument("--ranking_len", type=int, nargs="+", choices=TARGETS, help="K (default: 2 3 4, quick 2 4)")
-    made.add_argument("--rounds", type=int, help="timed rounds (default: 3, quick 1)")
+    made.add_argument("--rounds", type=int, default=1, help="timed rounds (default: 1; a step is long)")
     made.add_argument("--layers", type=int, default=12, help="of the model (default: OPT-125M's 12)")
     args = made.parse_args(argv)
-    args.rankings = args.rankings or (4 if args.quick else 8)
-    args.rounds = args.rounds or (1 if args.quick else 3)
+    args.rankings = args.rankings or (4 if args.quick else 16)
     import torch
 
     torch.set_num_threads(args.threads)
     rows: list[Row] = []
     for ranking_len in args.ranking_len or ([2, 4] if args.quick else [2, 3, 4]):
-        rows += measure(ranking_len, [4] if args.quick or ranking_len == 3 else [4, 8], args)
+        rows += measure(ranking_len, [4, 8] if ranking_len == 4 and not args.quick else [4], args)
     top = max(args.ranking_len or [4])
-    sizes = (top, args.rankings, 4, args.layers, args.threads)
-    naive = peak_memory(one_step, "separate_passes", *sizes)
-    ours = peak_memory(one_step, "packed", *(top, args.rankings, OURS, args.layers, args.threads))
+    naive = peak_memory(one_step, "separate_passes", top, 4, 4, args.layers, args.threads)
+    ours = peak_memory(one_step, "packed", top, 4, OURS, args.layers, args.threads)
     rows.append(Comparison(f"peak memory of a step, K = {top}, whole process", naive, ours, "MiB", 2.0))
     report(rows, args.json)
 

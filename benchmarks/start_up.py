@@ -2,14 +2,19 @@
 
 Run: python benchmarks/start_up.py [--quick]
 The cell is one of the small study's: its data, its models' sizes and its settings, with validation at each checkpoint,
-in a process of its own, from the first import to the end. The base and the reward model are hardly trained, which
-changes what the cell learns and not what it costs (but that its validation decodes to the last token).
+as a worker of reproduce.py runs it after another, and in a process of its own from the first import to the end. The
+base and the reward model are hardly trained, which changes what the cell learns and not what it costs (but that its
+validation decodes to the last token).
 """
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,40 +39,52 @@ def help_seconds(path: Path, rounds: int) -> float:
     )
 
 
-def toy_cell(root: Path, steps: int | None) -> tuple[float, float]:
-    """(seconds of the whole cell, seconds in its steps)."""
-    from dataclasses import replace
-
+def toy_study(root: Path):
+    """The small study under a root, with its data made and its models hardly trained."""
     import reproduce
 
     os.environ |= {"STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    study = reproduce.ToyStudy(root, reproduce.TOY)
-    study.make_data()
-    short = replace(reproduce.TOY, pretrain=("--max_steps", "1"), train_reward=("--max_steps", "1"))
-    untrained = reproduce.ToyStudy(root, short)
-    untrained.train_base()
-    untrained.train_reward_model()
-    cell = reproduce.Cell("PRO", 4, max(reproduce.TOY.sizes), 42)
-    flags = study.fine_tune_flags(cell.exp, cell.stage, root / "data" / cell.data, cell.seed)
-    flags += ["--max_train_steps", str(steps)] if steps else []
-    command = [sys.executable, REPOSITORY / "training" / "main.py", *flags]
-    whole = timed(lambda: subprocess.run(command, check=True, capture_output=True))
-    return whole, sum(row["seconds"] for _, row in read_jsonl(study.metrics(cell)))
+    one_step = ("--max_steps", "1")
+    untrained = reproduce.ToyStudy(root, replace(reproduce.TOY, pretrain=one_step, train_reward=one_step))
+    with contextlib.redirect_stdout(io.StringIO()):
+        untrained.make_data()
+        untrained.train_base()
+        untrained.train_reward_model()
+    return untrained
+
+
+def outside_steps(way: Callable[[str], None], name: str, metrics: Path) -> Measure:
+    """The share of a cell's time, `way` called with its experiment's name, that its metrics do not count as steps."""
+    whole = timed(lambda: way(name))
+    in_steps = sum(row["seconds"] for _, row in read_jsonl(metrics / name / "4" / "metrics.jsonl"))
+    what = f"toy training cell, {name.replace('_', ' ')}: share of its time outside steps"
+    return Measure(what, 1 - in_steps / whole, "", note=f"{in_steps:.1f} s of {whole:.1f} s are steps")
 
 
 def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__)
-    made.add_argument("--steps", type=int, help="steps of the toy cell (default: the small study's)")
-    args = made.parse_args(argv)
+    args = parser(__doc__).parse_args(argv)
     seconds = {path: help_seconds(path, 1 if args.quick else 3) for path in entries()}
     slowest = max(seconds, key=seconds.__getitem__)
     note = f"{slowest.relative_to(REPOSITORY)}, of {len(seconds)} entries"
     rows: list[Row] = [Measure("--help of the slowest entry", seconds[slowest], "s", "under 2", note)]
     with tempfile.TemporaryDirectory() as folder:
-        whole, in_steps = toy_cell(Path(folder), args.steps)
-    note = f"{in_steps:.1f} s of {whole:.1f} s are steps"
-    outside = 1 - in_steps / whole
-    rows.append(Measure("toy training cell: share of its time outside steps", outside, "", "under 0.2", note))
+        root = Path(folder)
+        study = toy_study(root)
+        data = root / "data" / f"hh_train_len4_{max(study.profile.sizes)}"
+
+        def in_a_worker(exp: str) -> None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                study.fine_tune(exp, 4, data, 42)
+
+        def in_a_process_of_its_own(exp: str) -> None:
+            command = [sys.executable, REPOSITORY / "training" / "main.py", *study.fine_tune_flags(exp, 4, data, 42)]
+            subprocess.run(command, check=True, capture_output=True)
+
+        import training.trainer  # noqa: F401  (a worker of reproduce.py has imported it for the cell before)
+
+        worker = outside_steps(in_a_worker, "in_a_worker", root / "logs")
+        rows.append(replace(worker, target="under 0.2"))
+        rows.append(outside_steps(in_a_process_of_its_own, "in_a_process_of_its_own", root / "logs"))
     report(rows, args.json)
 
 

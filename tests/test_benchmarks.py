@@ -140,10 +140,10 @@ def test_training_benchmarks_on_tiny_sizes():
     assert "PRO step, K = 2" in printed and "target 3x" in printed and "peak memory of a step" in printed
     one[3] = "4"
     choices = output("pro_choices.py", *one)
-    assert choices.count("PRO step, K = 4: ") == 8
+    assert choices.count("PRO step, K = 4: ") == 7
     scaling = output("scaling.py", "--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2")
     assert "two processes, DDP" in scaling and "two processes, ZeRO-2" in scaling
-    assert "of its time outside steps" in output("start_up.py", "--quick", "--steps", "2")
+    assert output("start_up.py", "--quick").count("of its time outside steps") == 2
 
 
 @pytest.mark.slow
@@ -163,7 +163,30 @@ def test_run_py_names_what_fails_and_goes_on(monkeypatch, capfd):
 
 
 def test_table_of_results():
-    rows = [Comparison("a", 6.0, 1.5, "s", 3.0, "n"), Measure("b", 0.81, "", "at least 0.7")]
-    lines = run.table({"pro_step": rows, "scaling": "trl is not installed"})
+    rows = [
+        {"kind": "Comparison", "what": "a", "naive": 6.0, "ours": 1.5, "unit": "s", "target": 3.0, "note": "n"},
+        {"kind": "Measure", "what": "b", "value": 0.81, "unit": "", "target": "at least 0.7"},
+    ]
+    failed = run.Result([], 1.0, "0123456789ab", "trl is not installed")
+    lines = run.table({"pro_step": run.Result(rows, 12.0, "0123456789ab"), "scaling": failed})
     assert "| a | 6 s | 1.5 s | **4.00x** | 3x | n |" in lines
     assert "| b | | 0.81  | | at least 0.7 |  |" in lines and "Did not run: trl is not installed" in lines
+    assert "`python benchmarks/pro_step.py`: 12 s, at commit 012345678" in lines
+
+
+def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, capfd):
+    made = []
+
+    def one(name, quick, threads):
+        made.append(name)
+        return run.Result([{"kind": "Measure", "what": name, "value": len(made), "unit": "s"}], 1.0, "abc")
+
+    monkeypatch.setattr(run, "run_one", one)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "RESULTS.md")
+    run.main(["--full", "--only", "scaling"])
+    run.main(["--full", "--only", "scaling", "start_up"])
+    assert made == ["scaling", "start_up"] and "kept from an earlier run" in capfd.readouterr().out
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| scaling | | 1 s |" in text and "| start_up | | 2 s |" in text
+    run.main(["--full", "--only", "scaling", "--anew"])
+    assert "| scaling | | 3 s |" in (tmp_path / "RESULTS.md").read_text()
