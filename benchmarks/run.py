@@ -4,8 +4,8 @@
     python benchmarks/run.py --full     the claimed sizes, most of an hour; writes benchmarks/RESULTS.md
 
 `--only NAME ...` runs some of them. What cannot run here (TRL is not installed, say) is named with its reason, and the
-others go on; the exit status is 1 if any failed. A full run that was ended goes on: what each benchmark printed is kept
-in runs/benchmarks/ with the commit that it was made at, until `--anew` drops it. RESULTS.md is written from all of them.
+others go on; the exit status is 1 if any failed. A full run that was ended goes on: what each benchmark measured is
+kept in runs/benchmarks/ with its commit, until `--anew` drops it, and RESULTS.md is written from all of them.
 """
 
 import argparse

@@ -42,7 +42,8 @@ def metrics(root: Path, processes: int, zero_stage: int, steps: int, batch: int)
     """The metrics of every step of one run."""
     exp = f"zero{zero_stage}_{processes}"
     environment = os.environ | {
-        "STUDY_ROOT": str(root), "NUM_PROCESSES": str(processes), "ZERO_STAGE": str(zero_stage), "BATCH_SIZE": str(batch // 2),
+        "STUDY_ROOT": str(root), "NUM_PROCESSES": str(processes), "ZERO_STAGE": str(zero_stage),
+        "BATCH_SIZE": str(batch // 2),  # two processes take one pass each
         "MIXED_PRECISION": "no", "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "PORT": str(PORT + processes),
     }  # fmt: skip
     command = ["sh", str(REPOSITORY / "training" / "launch.sh"), str(root / "model"), exp, DATA, "4", "42"]

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import hh_like, run, side_by_side, training_ways
 from benchmarks.flops import OPT_125M, Shape, separate_flops, shared_flops
-from benchmarks.side_by_side import Comparison, Measure, in_turns, peak_memory, same
+from benchmarks.side_by_side import Comparison, in_turns, peak_memory, same
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
