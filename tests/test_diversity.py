@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_preprocess import diversity
+from data_preprocess import diversity, token_ids
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import (
     Diversity,
@@ -149,7 +149,7 @@ def test_encoding_is_llamas_own_with_bos_cut_to_512(shared):
 
 
 def test_bos_is_added_for_a_tokenizer_that_adds_none(byte_tokenizer, monkeypatch):
-    monkeypatch.setattr(diversity, "TOKENIZER_BATCH", 2)  # three prompts: a batch of two and one of one
+    monkeypatch.setattr(token_ids, "BATCH", 2)  # three prompts: a batch of two and one of one
     texts = ["Human", "a" * 1000, "whales"]
     plain = byte_tokenizer(texts)["input_ids"]
     assert plain[0][0] != byte_tokenizer.bos_token_id
