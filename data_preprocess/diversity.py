@@ -30,9 +30,10 @@ RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then
 RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
 PARTITION = 1 << 20  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
 MAX_PARTITIONS = 32  # each is looked for among all tokens, so that a number that grew with them would cost their square
-MAX_THREADS = 4  # of counting: each holds a partition
+THREADS = min(os.cpu_count() or 1, 4)  # of counting: each holds a partition
 MAX_KEY = 1 << 62  # keys are int64
-MAX_TABLE = 1 << 26  # largest range of token ids that a lookup table covers
+MAX_TABLE = 1 << 26  # entries of the largest lookup table, of token ids or of n-grams
+TABLE_PER_KEY = 64  # entries that a table of n-grams may have for each of them: in a sparser one, sorting is quicker
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,10 @@ def _new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
 
     def count(partition: int) -> np.ndarray:
         positions = np.flatnonzero(partition_of == partition)
-        keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary)
+        keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary, n_partitions)
         return np.bincount(_first_of_each(keys, n_keys, prompt_of[positions], len(ids)), minlength=len(ids))
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_THREADS)) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         return sum(threads.map(count, range(n_partitions)))
 
 
@@ -136,10 +137,11 @@ def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _ngram_keys(
-    tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int
+    tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int, n_partitions: int
 ) -> tuple[np.ndarray, int]:
-    """int64 keys, equal where the n-grams at the positions are, and an upper bound of the keys."""
-    keys, n_keys = tokens[positions].astype(np.int64), vocabulary
+    """int64 keys, equal where the n-grams at one partition's positions are, and an upper bound of the keys."""
+    keys = (tokens[positions] // n_partitions).astype(np.int64)  # a partition's first tokens share the remainder
+    n_keys = vocabulary // n_partitions + 1
     for offset in range(1, n):
         if n_keys * vocabulary >= MAX_KEY:
             values, keys = np.unique(keys, return_inverse=True)
@@ -151,16 +153,21 @@ def _ngram_keys(
 
 def _first_of_each(keys: np.ndarray, n_keys: int, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
     """For each distinct key the smallest of its prompt indices; prompts are in ascending order."""
+    if n_keys <= min(MAX_TABLE, TABLE_PER_KEY * len(keys)):
+        places = np.arange(len(keys), dtype=np.int32)
+        first_place = np.empty(n_keys, dtype=np.int32)  # set and read at keys that occur, only
+        first_place[keys[::-1]] = places[::-1]  # of equal keys the one set last counts, which is the first of them
+        return prompts[first_place[keys] == places]
     bits = n_prompts.bit_length()
     if n_keys << bits >= MAX_KEY:
         return prompts[np.unique(keys, return_index=True)[1]]
     # Key and prompt packed into one number: a plain sort is much faster than one that keeps positions.
-    packed = (keys << bits) | prompts
-    packed.sort()
-    keys = packed >> bits
+    packed_keys = (keys << bits) | prompts
+    packed_keys.sort()
+    keys = packed_keys >> bits
     first = np.ones(len(keys), dtype=bool)
     first[1:] = keys[1:] != keys[:-1]
-    return packed[first] & ((1 << bits) - 1)
+    return packed_keys[first] & ((1 << bits) - 1)
 
 
 def main(argv: list[str] | None = None) -> None:

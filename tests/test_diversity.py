@@ -65,9 +65,12 @@ def test_equals_the_slow_loop(n, seed):
     "limits",
     [
         {"PARTITION": 7},  # many partitions
-        {"MAX_TABLE": 2},  # ids renumbered by sorting
-        {"MAX_KEY": 600},  # keys of 2 tokens fit, of 3 do not; prompts do not fit beside them
-        {"MAX_KEY": 100, "PARTITION": 50},
+        {"PARTITION": 1},  # as many as there may be, some of them empty
+        {"PARTITION": 40, "THREADS": 1},
+        {"MAX_TABLE": 2},  # ids renumbered by sorting, n-grams too
+        {"TABLE_PER_KEY": 0},  # n-grams sorted with their prompts beside them
+        {"TABLE_PER_KEY": 0, "MAX_KEY": 600},  # keys of 2 tokens fit, of 3 do not; prompts do not fit beside them
+        {"TABLE_PER_KEY": 0, "MAX_KEY": 100, "PARTITION": 50},
     ],
 )
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
