@@ -8,7 +8,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,20 +18,22 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.files import InputError, run, write_json
+from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MAX_TOKENS = 512  # tokens of a prompt that count, BOS included
 DEFAULT_TOKENIZER = "huggyllama/llama-7b"
 TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DEFAULT_TOKENIZER})"
 RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, as published
 # The published record has no room for the tokenizer that counted, so it stands in a file of its own, by size.
 RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
-TOKENIZER_BATCH = 2000  # prompts tokenised at a time: bounds what the tokenizer holds beside the ids
-PARTITION = 1 << 23  # n-grams sorted at a time: bounds the memory of counting whatever the number of tokens
+PARTITION = 1 << 20  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
+MAX_PARTITIONS = 32  # each is looked for among all tokens, so that a number that grew with them would cost their square
+THREADS = min(os.cpu_count() or 1, 4)  # of counting: each holds a partition
 MAX_KEY = 1 << 62  # keys are int64
-MAX_TABLE = 1 << 26  # largest range of token ids that a lookup table covers
+MAX_TABLE = 1 << 26  # entries of the largest lookup table, of token ids or of n-grams
+TABLE_PER_KEY = 64  # entries that a table of n-grams may have for each of them: in a sparser one, sorting is quicker
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,6 @@ class Diversity:
 def default_tokenizer() -> str:
     """$LLaMA_path, the published scripts' variable, else LLaMA's name on the hub."""
     return os.environ.get("LLaMA_path") or DEFAULT_TOKENIZER
-
-
-def encode_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: list[str]) -> list[np.ndarray]:
-    """Token ids (int32) of each prompt: BOS where the tokenizer has one, the first 512 tokens with it."""
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    encoded = []
-    for start in range(0, len(prompts), TOKENIZER_BATCH):
-        batch = tokenizer(
-            prompts[start : start + TOKENIZER_BATCH],
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
-        encoded += [np.array(bos + ids[: MAX_TOKENS - len(bos)], dtype=np.int32) for ids in batch]
-    return encoded
 
 
 def prompt_diversity(token_ids: Sequence[Sequence[int]], n: int = 2) -> float:
@@ -88,34 +75,53 @@ def diversity_curve(
     for size in sizes:
         if not 0 <= size <= len(token_ids):
             raise ValueError(f"size {size} (expected 0 to the {len(token_ids)} prompts there are)")
-    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
-    new_ngrams = np.zeros(len(lengths), dtype=np.int64)
-    for first_prompts in _first_prompts(token_ids, lengths, n):
-        new_ngrams += np.bincount(first_prompts, minlength=len(lengths))
+    ids = packed(token_ids)
+    new_ngrams = _new_ngrams(ids, n) if len(ids.flat) else np.zeros(len(ids), dtype=np.int64)
     unique = np.concatenate([[0], np.cumsum(new_ngrams)])
-    total = np.concatenate([[0], np.cumsum(np.maximum(lengths - n + 1, 0))])
+    total = np.concatenate([[0], np.cumsum(np.maximum(ids.lengths - n + 1, 0))])
     return {size: _diversity(int(unique[size]), int(total[size]), size) for size in sizes}
+
+
+def nested_diversity(
+    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[str]], sizes: Sequence[int], n: int = 2
+) -> dict[int, dict[int, Diversity]]:
+    """The diversity_curve of the prompts of each K; what has the prompts of the one before is not measured again.
+
+    Rankings cut by split.py share their prompts, so that all K cost what one does.
+    """
+    curves, measured, curve = {}, None, {}
+    for ranking_len, prompts in prompts_of.items():
+        if prompts != measured:
+            measured, curve = prompts, diversity_curve(encode_prompts(tokenizer, prompts), sizes, n)
+        curves[ranking_len] = curve
+    return curves
 
 
 def _diversity(unique: int, total: int, samples: int) -> Diversity:
     return Diversity(unique, total, samples, math.sqrt(samples) * unique / total if total else 0.0)
 
 
-def _first_prompts(token_ids: Sequence[Sequence[int]], lengths: np.ndarray, n: int) -> Iterator[np.ndarray]:
-    """Yields, in partitions by an n-gram's first token, the prompt index where each distinct one first is."""
-    if not lengths.sum():
-        return
-    tokens, vocabulary = _dense(np.concatenate([np.asarray(ids) for ids in token_ids if len(ids)]))
-    prompt_of = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+def _new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
+    """How many distinct n-grams first occur in each prompt.
+
+    n-grams with the same first token fall into the same partition, and partitions are counted by themselves, in
+    threads: what takes the time (comparing, indexing, sorting) lets other threads run.
+    """
+    tokens, vocabulary = _dense(ids.flat)
+    prompt_of = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
     n_starts = max(len(tokens) - n + 1, 0)
-    n_partitions = len(tokens) // PARTITION + 1
-    partition_of = (tokens[:n_starts] % n_partitions).astype(np.int16)
+    n_partitions = min(len(tokens) // PARTITION + 1, MAX_PARTITIONS)
+    partition_of = (tokens[:n_starts] % n_partitions).astype(np.uint8)
     # No n-gram starts where the token n-1 further on belongs to another prompt.
-    partition_of[prompt_of[:n_starts] != prompt_of[len(tokens) - n_starts :]] = -1
-    for partition in range(n_partitions):
+    partition_of[prompt_of[:n_starts] != prompt_of[len(tokens) - n_starts :]] = n_partitions
+
+    def count(partition: int) -> np.ndarray:
         positions = np.flatnonzero(partition_of == partition)
-        keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary)
-        yield _first_of_each(keys, n_keys, prompt_of[positions], len(lengths))
+        keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary, n_partitions)
+        return np.bincount(_first_of_each(keys, n_keys, prompt_of[positions], len(ids)), minlength=len(ids))
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        return sum(threads.map(count, range(n_partitions)))
 
 
 def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
@@ -131,10 +137,11 @@ def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _ngram_keys(
-    tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int
+    tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int, n_partitions: int
 ) -> tuple[np.ndarray, int]:
-    """int64 keys, equal where the n-grams at the positions are, and an upper bound of the keys."""
-    keys, n_keys = tokens[positions].astype(np.int64), vocabulary
+    """int64 keys, equal where the n-grams at one partition's positions are, and an upper bound of the keys."""
+    keys = (tokens[positions] // n_partitions).astype(np.int64)  # a partition's first tokens share the remainder
+    n_keys = vocabulary // n_partitions + 1
     for offset in range(1, n):
         if n_keys * vocabulary >= MAX_KEY:
             values, keys = np.unique(keys, return_inverse=True)
@@ -146,16 +153,21 @@ def _ngram_keys(
 
 def _first_of_each(keys: np.ndarray, n_keys: int, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
     """For each distinct key the smallest of its prompt indices; prompts are in ascending order."""
+    if n_keys <= min(MAX_TABLE, TABLE_PER_KEY * len(keys)):
+        places = np.arange(len(keys), dtype=np.int32)
+        first_place = np.empty(n_keys, dtype=np.int32)  # set and read at keys that occur, only
+        first_place[keys[::-1]] = places[::-1]  # of equal keys the one set last counts, which is the first of them
+        return prompts[first_place[keys] == places]
     bits = n_prompts.bit_length()
     if n_keys << bits >= MAX_KEY:
         return prompts[np.unique(keys, return_index=True)[1]]
     # Key and prompt packed into one number: a plain sort is much faster than one that keeps positions.
-    packed = (keys << bits) | prompts
-    packed.sort()
-    keys = packed >> bits
+    packed_keys = (keys << bits) | prompts
+    packed_keys.sort()
+    keys = packed_keys >> bits
     first = np.ones(len(keys), dtype=bool)
     first[1:] = keys[1:] != keys[:-1]
-    return packed[first] & ((1 << bits) - 1)
+    return packed_keys[first] & ((1 << bits) - 1)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from data_preprocess.quick_json import quick_object
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 # safetensors and the system say it; torch.save says only that writing failed.
 DISK_FULL_SIGNS = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
@@ -94,13 +96,13 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     _rename([path])
 
 
-def write_files(outputs: dict[Path, Iterable[str]]) -> None:
-    """Writes several text files from pieces of text; none takes its name before every one is complete."""
+def write_files(outputs: dict[Path, Iterable[str | bytes]]) -> None:
+    """Writes several text files from pieces of text, or of its UTF-8; none takes its name before all are complete."""
     complete: list[Path] = []
     try:
         for path, pieces in outputs.items():
-            with _temporary_file(path, "w") as file:
-                file.writelines(pieces)
+            with _temporary_file(path, "wb") as file:
+                file.writelines(piece if isinstance(piece, bytes) else piece.encode("utf-8") for piece in pieces)
             complete.append(path)
     except BaseException:
         for path in complete:
@@ -192,7 +194,11 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
     Raises InputError for a missing file, a damaged or truncated gzip file, and bytes that are not UTF-8.
     """
-    path = Path(path)
+    for number, raw in _raw_lines(Path(path)):
+        yield number, _decoded(raw, f"{path}:{number}")
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     _check_is_file(path)
     number = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
@@ -200,15 +206,19 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
         while True:
             number += 1
             try:
-                text = next(lines).decode("utf-8")
+                raw = next(lines)
             except StopIteration:
                 return
-            except UnicodeDecodeError as error:
-                reason = f"{error.reason} at byte {error.start}"
-                raise InputError(f"{path}:{number}: not UTF-8 ({reason})") from None
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise InputError(f"{path}:{number}: damaged or truncated gzip file ({error})") from None
-            yield number, text.rstrip("\r\n")
+            yield number, raw
+
+
+def _decoded(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def parse_object(text: str, where: str) -> dict:
@@ -234,8 +244,10 @@ def parse_object(text: str, where: str) -> dict:
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object."""
-    for number, text in read_lines(path):
-        yield number, parse_object(text, f"{path}:{number}")
+    for number, raw in _raw_lines(Path(path)):
+        where = f"{path}:{number}"
+        row = quick_object(raw)
+        yield number, parse_object(_decoded(raw, where), where) if row is None else row
 
 
 def _check_is_file(path: Path) -> None:

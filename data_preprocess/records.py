@@ -4,6 +4,7 @@ Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, 
 "meta": {...}} and sometimes "sft_index", the response that the SFT term trains on.
 """
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.quick_json import quick_strings
 
 REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
@@ -50,13 +52,16 @@ def read_rows(path: str | Path, training: bool = True) -> list[dict]:
 
 def read_rankings(path: str | Path, ranking_len: int) -> list[dict]:
     """read_rows of a training file; InputError for a row that has not exactly `ranking_len` responses."""
-    rows = []
+    return list(iter_rankings(path, ranking_len))
+
+
+def iter_rankings(path: str | Path, ranking_len: int) -> Iterator[dict]:
+    """read_rankings one row at a time, for those who keep less than the rows."""
     for number, row in numbered_rows(path):
         if len(row["suffix"]) != ranking_len:
             where = f"{data_file(path)}:{number}"
             raise InputError(f"{where}: {len(row['suffix'])} responses (expected {ranking_len})")
-        rows.append(row)
-    return rows
+        yield row
 
 
 def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int, dict]]:
@@ -66,9 +71,24 @@ def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int
     for number, row in read_jsonl(path):
         empty = False
         check_row(row, f"{path}:{number}", training)
+        row["prefix"] = row["prefix"][:1] * len(row["prefix"])  # K names for one copy: the others' memory is freed
         yield number, row
     if empty:
         raise InputError(f"{path}:1: the file is empty (expected one ranking per line)")
+
+
+def row_line(row: dict) -> bytes:
+    """A checked row's line: json.dumps(row, ensure_ascii=False) and a newline, in UTF-8."""
+    fields = []
+    for key, value in row.items():
+        if key == "prefix":
+            text = b"[" + b", ".join([quick_strings(value[0])] * len(value)) + b"]"
+        elif key == "suffix":
+            text = quick_strings(value)
+        else:
+            text = json.dumps(value, ensure_ascii=False).encode("utf-8")
+        fields.append(f'"{key}": '.encode() + text)
+    return b"{" + b", ".join(fields) + b"}\n"
 
 
 def data_file(path: str | Path) -> Path:

@@ -9,34 +9,29 @@ can be.
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import (
     RECORD,
     RECORD_TOKENIZERS,
     TOKENIZER_HELP,
     Diversity,
     default_tokenizer,
-    diversity_curve,
-    encode_prompts,
+    nested_diversity,
 )
-from data_preprocess.files import InputError, json_lines, read_json, run, study_root, write_files
-from data_preprocess.ranking import nested_subsets
-from data_preprocess.records import read_rankings
+from data_preprocess.files import InputError, read_json, run, study_root, write_files
+from data_preprocess.subsets import read_lines_of, sample_subsets, subset_file
 
 SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)
-SEED = 42
 NGRAM = 2
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     data = study_root() / "data"
-    by_len = {k: read_rankings(data / "original" / f"hh_train_len{k}", k) for k in args.ranking_len}
-    for ranking_len, rows in by_len.items():
+    rankings = {k: read_lines_of(data, k) for k in args.ranking_len}
+    for ranking_len, rows in rankings.items():
         check_sizes(args.sizes, len(rows), ranking_len)
     record_path = data / RECORD
     record = read_record(record_path)
@@ -46,23 +41,16 @@ def main(argv: list[str] | None = None) -> None:
 
     tokenizer_name = args.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)
-    outputs: dict[Path, Iterable[str]] = {}
-    summary, measured, curve = [], None, {}
-    for ranking_len, rows in by_len.items():
-        subsets = nested_subsets(rows, args.sizes, SEED)
-        prompts = [render_prompt(row["prefix"][0]) for row in subsets[max(args.sizes)]]
-        if prompts != measured:  # rankings cut by split.py share their prompts, which are then measured once
-            measured, curve = prompts, diversity_curve(encode_prompts(tokenizer, prompts), args.sizes, NGRAM)
-        for size, subset in subsets.items():
-            path = data / f"hh_train_len{ranking_len}_{size}" / "train.json"
-            outputs[path] = json_lines(subset)
-            record[str(size)] = {str(NGRAM): record_entry(curve[size])}
-            summary.append(f"{path}: {size} rows, diversity {curve[size].score:.4f}")
+    subsets, prompts = sample_subsets(data, rankings, args.sizes)
+    curves = nested_diversity(tokenizer, prompts, args.sizes, NGRAM)
+    for curve in curves.values():
+        record |= {str(size): {str(NGRAM): record_entry(diversity)} for size, diversity in curve.items()}
     tokenizers = read_record(tokenizers_path) | dict.fromkeys(map(str, args.sizes), under_root(tokenizer_name))
-    for path, content in ((record_path, record), (tokenizers_path, tokenizers)):
-        outputs[path] = [json.dumps(content, indent=4) + "\n"]
-    write_files(outputs)
-    print("\n".join(summary))
+    records = {record_path: record, tokenizers_path: tokenizers}
+    write_files({**subsets, **{path: [json.dumps(content, indent=4) + "\n"] for path, content in records.items()}})
+    for ranking_len, curve in curves.items():
+        for size, diversity in curve.items():
+            print(f"{subset_file(data, ranking_len, size)}: {size} rows, diversity {diversity.score:.4f}")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

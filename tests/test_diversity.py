@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_preprocess import diversity
+from data_preprocess import diversity, token_ids
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import (
     Diversity,
@@ -65,9 +65,12 @@ def test_equals_the_slow_loop(n, seed):
     "limits",
     [
         {"PARTITION": 7},  # many partitions
-        {"MAX_TABLE": 2},  # ids renumbered by sorting
-        {"MAX_KEY": 600},  # keys of 2 tokens fit, of 3 do not; prompts do not fit beside them
-        {"MAX_KEY": 100, "PARTITION": 50},
+        {"PARTITION": 1},  # as many as there may be, some of them empty
+        {"PARTITION": 40, "THREADS": 1},
+        {"MAX_TABLE": 2},  # ids renumbered by sorting, n-grams too
+        {"TABLE_PER_KEY": 0},  # n-grams sorted with their prompts beside them
+        {"TABLE_PER_KEY": 0, "MAX_KEY": 600},  # keys of 2 tokens fit, of 3 do not; prompts do not fit beside them
+        {"TABLE_PER_KEY": 0, "MAX_KEY": 100, "PARTITION": 50},
     ],
 )
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
@@ -149,7 +152,7 @@ def test_encoding_is_llamas_own_with_bos_cut_to_512(shared):
 
 
 def test_bos_is_added_for_a_tokenizer_that_adds_none(byte_tokenizer, monkeypatch):
-    monkeypatch.setattr(diversity, "TOKENIZER_BATCH", 2)  # three prompts: a batch of two and one of one
+    monkeypatch.setattr(token_ids, "BATCH", 2)  # three prompts: a batch of two and one of one
     texts = ["Human", "a" * 1000, "whales"]
     plain = byte_tokenizer(texts)["input_ids"]
     assert plain[0][0] != byte_tokenizer.bos_token_id

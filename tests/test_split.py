@@ -13,7 +13,8 @@ import pytest
 
 from data_preprocess.files import InputError
 from data_preprocess.records import read_rows
-from data_preprocess.split import main, split_rankings
+from data_preprocess.split import main
+from data_preprocess.subsets import split_rankings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURE = Path(__file__).parent / "fixtures" / "len4.json"

@@ -1,0 +1,155 @@
+"""The diversity of the paper's 8 nested sizes for K = 2, 3, 4, and the cost of up to a million prompts.
+
+Run: python benchmarks/diversity_counts.py [--quick] [--prompts N] [--curve N ...] [--threads N] [--json FILE]
+Naive: as the published scripts do, every subset of every K is tokenised prompt by prompt and its n-grams are put into
+a set of its own. Ours: what sample.py calls. Both start from the rendered prompts.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from math import sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import hh_like, llama_like
+from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report
+from data_preprocess.files import run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+RANKING_LENS = (4, 3, 2)
+SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)  # the paper's
+CURVE = (10_000, 100_000, 1_000_000)
+QUICK = 10  # times fewer
+MAX_TOKENS = 512
+Counts = tuple[int, int, float]  # U, T, D
+
+
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__)
+    made.add_argument("--prompts", type=int, help=f"the largest size (paper: {SIZES[0]}); the others in proportion")
+    made.add_argument("--curve", type=int, nargs="+", help="numbers of prompts of the memory and time curve")
+    args = made.parse_args(argv)
+    scale = QUICK if args.quick else 1
+    largest = args.prompts or SIZES[0] // scale
+    curve = args.curve or [size // scale for size in CURVE]
+    use_threads(args.threads)
+    rows = compare([max(1, size * largest // SIZES[0]) for size in SIZES])
+    for count in curve:
+        rows += curve_point(count, args.threads)
+    report(rows, args.json)
+
+
+def use_threads(threads: int) -> None:
+    """Before the tokenizer's first batch, which settles its number of threads."""
+    from data_preprocess import diversity
+
+    os.environ["RAYON_NUM_THREADS"] = str(threads)
+    diversity.THREADS = threads
+
+
+def compare(sizes: list[int]) -> list[Row]:
+    """Both ways on the same prompts: tokenising with counting, then counting alone; ends where their counts differ."""
+    from data_preprocess.diversity import diversity_curve, nested_diversity
+    from data_preprocess.token_ids import encode_prompts
+
+    tokenizer, prompts = llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(sizes[0]))
+    prompts_of = {ranking_len: list(prompts) for ranking_len in RANKING_LENS}
+    found: dict[str, dict] = {}
+    seconds = in_turns(
+        lambda: found.update(naive=naive_diversity(tokenizer, prompts_of, sizes)),
+        lambda: found.update(ours=nested_diversity(tokenizer, prompts_of, sizes)),
+        rounds=1,
+        warm_up=False,
+    )
+    check_counts(found["naive"], found["ours"])
+    token_ids = encode_prompts(tokenizer, prompts)
+    lists = [ids.tolist() for ids in token_ids]
+    counting = in_turns(
+        lambda: [count_naively(lists[:size]) for _ in RANKING_LENS for size in sizes],
+        lambda: diversity_curve(token_ids, sizes),
+        rounds=1,
+        warm_up=False,
+    )
+    subsets = f"{len(sizes)} nested sizes up to {sizes[0]:,} for K = 2, 3, 4"
+    note = "one round, no warm-up"
+    return [
+        Comparison(f"diversity of {subsets}, {hh_like.source()}", *seconds, "s", 20, note),
+        Comparison("counting alone, of the same", *counting, "s", 40, f"{note}; the K share prompts, ours counts once"),
+        Measure("subsets whose U, T and D both ways agree on", len(sizes) * len(RANKING_LENS), "of them", "all"),
+    ]
+
+
+def naive_diversity(
+    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[str]], sizes: list[int]
+) -> dict[int, dict[int, Counts]]:
+    """U, T and D by K and size, each subset by itself."""
+    return {
+        ranking_len: {size: count_naively([encode_one(tokenizer, text) for text in prompts[:size]]) for size in sizes}
+        for ranking_len, prompts in prompts_of.items()
+    }
+
+
+def encode_one(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return [tokenizer.bos_token_id, *ids][:MAX_TOKENS]
+
+
+def count_naively(token_ids: list[list[int]]) -> Counts:
+    """U, T and D of the bigrams of one subset."""
+    seen, total = set(), 0
+    for ids in token_ids:
+        for bigram in zip(ids, ids[1:], strict=False):
+            seen.add(bigram)
+            total += 1
+    return len(seen), total, sqrt(len(token_ids)) * len(seen) / total
+
+
+def check_counts(naive: dict[int, dict[int, Counts]], ours: dict) -> None:
+    """Ends the benchmark where the two ways do not count the same, to the last bit of D."""
+    for ranking_len, by_size in naive.items():
+        for size, expected in by_size.items():
+            result = ours[ranking_len][size]
+            found = (result.unique, result.total, result.score)
+            if found != expected:
+                sys.exit(f"error: K {ranking_len}, {size} prompts: U, T, D are {found} (expected {expected})")
+
+
+def curve_point(count: int, threads: int) -> list[Row]:
+    """Seconds, speed and memory of one number of prompts, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result"
+        peak = peak_memory(measure_prompts, count, threads, result)
+        tokenising, counting, n_tokens = map(float, result.read_text().split())
+    what = f"{count:,} prompts of {n_tokens / count:.0f} tokens"
+    parts = f"tokenising {tokenising:.3g} s, counting {counting:.3g} s"
+    seconds = tokenising + counting
+    return [
+        Measure(f"{what}, tokenised and counted", seconds, "s", note=parts),
+        Measure(f"{what}, speed", n_tokens / seconds, "tokens/s", "the same for all sizes"),
+        Measure(f"{what}, peak memory with the texts", peak, "MiB", "under 4096"),
+    ]
+
+
+def measure_prompts(count: int, threads: int, result: Path) -> None:
+    """Writes seconds of tokenising, seconds of counting and the number of tokens into `result`."""
+    from data_preprocess.diversity import diversity_curve
+    from data_preprocess.token_ids import encode_prompts
+
+    use_threads(threads)
+    tokenizer, prompts = llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(count))
+    began = time.perf_counter()
+    token_ids = encode_prompts(tokenizer, prompts)
+    encoded = time.perf_counter()
+    diversity_curve(token_ids, [count])
+    done = time.perf_counter()
+    result.write_text(f"{encoded - began} {done - encoded} {len(token_ids.flat)}")
+
+
+if __name__ == "__main__":
+    run(main)

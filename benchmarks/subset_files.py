@@ -1,0 +1,131 @@
+"""split.py and sample.py on 40,000 rankings of 4: the files of 3 and 2 responses, then 8 nested subsets of each K.
+
+Run: python benchmarks/subset_files.py [--quick] [--rows N] [--json FILE]
+Naive: as the published scripts do, rows are parsed and dumped line by line with json for every file that they go to.
+Ours: what split.py and sample.py call, without the tokenizing of sample.py. Both write the same bytes.
+"""
+
+import hashlib
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import hh_like
+from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, report
+from data_preprocess.files import run, write_files, write_jsonl
+from data_preprocess.subsets import read_lines_of, sample_subsets, write_split
+
+RANKING_LENS = (4, 3, 2)
+ROWS = 40_000
+QUICK_ROWS = 4_000
+SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)  # the paper's, of 40,000 rows
+ROUNDS = 3
+
+
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__)
+    made.add_argument("--rows", type=int, help=f"rankings of 4 (default: {ROWS}, quick: {QUICK_ROWS})")
+    args = made.parse_args(argv)
+    n_rows = args.rows or (QUICK_ROWS if args.quick else ROWS)
+    sizes = [max(1, size * n_rows // ROWS) for size in SIZES]
+    with tempfile.TemporaryDirectory() as folder:
+        naive, ours = Path(folder) / "naive", Path(folder) / "ours"
+        for root in (naive, ours):
+            write_rankings(root, n_rows)
+        report(compare(naive, ours, n_rows, sizes), args.json)
+
+
+def write_rankings(root: Path, n_rows: int) -> None:
+    """The rankings of 4, each as the row of a training file."""
+    write_jsonl(
+        original(root, 4),
+        (
+            {"prefix": [row.prefix] * 4, "suffix": row.suffix, "reward": row.reward, "meta": {"id": index}}
+            for index, row in enumerate(hh_like.rankings(n_rows, 4))
+        ),
+    )
+
+
+def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]:
+    """Seconds of both scripts both ways, each in its own folder; ends where the folders' files differ."""
+    cutting = in_turns(lambda: split_naively(naive), lambda: write_split(ours), ROUNDS)
+    sampling = in_turns(lambda: sample_naively(naive, sizes), lambda: sample(ours, sizes), ROUNDS)
+    n_files = check_files(naive, ours)
+    what = f"{n_rows:,} rows of 4 responses, {hh_like.source()}"
+    both = [sum(seconds) for seconds in zip(cutting, sampling, strict=True)]
+    return [
+        Comparison(f"split.py and sample.py without tokenizing, {what}", *both, "s", 3, "the sum of the next two"),
+        Comparison("split.py alone", *cutting, "s"),
+        Comparison(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampling, "s"),
+        Measure("files of equal sha256 both ways", n_files, "of them", "all"),
+    ]
+
+
+def sample(root: Path, sizes: list[int]) -> None:
+    """Ours: what sample.py does but for the diversity."""
+    rankings = {ranking_len: read_lines_of(root, ranking_len) for ranking_len in RANKING_LENS}
+    write_files(sample_subsets(root, rankings, sizes)[0])
+
+
+def original(root: Path, ranking_len: int) -> Path:
+    return root / "original" / f"hh_train_len{ranking_len}" / "train.json"
+
+
+def split_naively(root: Path) -> None:
+    import numpy as np
+
+    rng = random.Random(42)
+    rows = read(original(root, 4))
+    for ranking_len in (3, 2):
+        cut = []
+        for row in rows:
+            drawn = rng.sample(range(ranking_len + 1), ranking_len)
+            order = np.argsort([-row["reward"][index] for index in drawn], kind="stable")
+            kept = [drawn[place] for place in order]
+            cut.append({key: [row[key][i] for i in kept] for key in ("prefix", "suffix", "reward")})
+            cut[-1]["meta"] = row["meta"]
+        rows = cut
+        write(original(root, ranking_len), rows)
+
+
+def sample_naively(root: Path, sizes: list[int]) -> None:
+    for ranking_len in RANKING_LENS:
+        rows = read(original(root, ranking_len))
+        random.Random(42).shuffle(rows)
+        for size in sizes:
+            write(root / f"hh_train_len{ranking_len}_{size}" / "train.json", rows[:size])
+
+
+def read(path: Path) -> list[dict]:
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def write(path: Path, rows: Iterable[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def check_files(naive: Path, ours: Path) -> int:
+    """The number of files; ends the benchmark where the folders do not hold the same files with the same bytes."""
+    digests = [{path.relative_to(root): digest(path) for path in root.rglob("train.json")} for root in (naive, ours)]
+    for path in sorted(digests[0].keys() | digests[1].keys()):
+        if digests[0].get(path) != digests[1].get(path):
+            sys.exit(f"error: {path}: the two ways do not write the same bytes")
+    return len(digests[0])
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    run(main)

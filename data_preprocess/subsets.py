@@ -1,0 +1,81 @@
+"""The files of rankings that split.py and sample.py make of one another.
+
+Library. Each row is read, checked and written out as a line once, however many files it goes to.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from data_preprocess.dialogue import render_prompt
+from data_preprocess.files import write_files
+from data_preprocess.ranking import cut_ranking, nested_subsets
+from data_preprocess.records import iter_rankings, read_rankings, row_line
+
+FULL_LEN = 4
+SEED = 42  # of split's cuts and of sample's shuffle, each a stream of its own
+
+
+class RankingLine(NamedTuple):
+    """A ranking as sample.py needs it: kept small, for all K are held at once."""
+
+    line: bytes  # as it stands in a file
+    prompt: str  # as a language model reads it
+
+
+def rankings_file(data: Path, ranking_len: int) -> Path:
+    """The file of all rankings of K responses, under the data folder."""
+    return data / "original" / f"hh_train_len{ranking_len}" / "train.json"
+
+
+def subset_file(data: Path, ranking_len: int, size: int) -> Path:
+    """The file of M sampled rankings of K responses, under the data folder."""
+    return data / f"hh_train_len{ranking_len}_{size}" / "train.json"
+
+
+def write_split(data: Path) -> dict[Path, int]:
+    """Cuts the data folder's rankings of 4 and writes those of 3 and of 2; the number of rows by file."""
+    by_len = split_rankings(read_rankings(rankings_file(data, FULL_LEN), FULL_LEN))
+    outputs = {rankings_file(data, ranking_len): rows for ranking_len, rows in by_len.items()}
+    write_files({path: map(row_line, rows) for path, rows in outputs.items()})
+    return {path: len(rows) for path, rows in outputs.items()}
+
+
+def split_rankings(rows: list[dict]) -> dict[int, list[dict]]:
+    """Rankings of 3 cut from all rows, then rankings of 2 cut from those, by one stream of random numbers."""
+    rng = random.Random(SEED)
+    by_len = {}
+    for ranking_len in range(FULL_LEN - 1, 1, -1):
+        rows = [cut_ranking(row, rng, ranking_len) for row in rows]
+        by_len[ranking_len] = rows
+    return by_len
+
+
+def read_lines_of(data: Path, ranking_len: int) -> list[RankingLine]:
+    """The data folder's rankings of K responses; InputError as read_rankings."""
+    rows = iter_rankings(rankings_file(data, ranking_len), ranking_len)
+    return [RankingLine(row_line(row), render_prompt(row["prefix"][0])) for row in rows]
+
+
+def sample_subsets(
+    data: Path, rankings: dict[int, list[RankingLine]], sizes: Sequence[int]
+) -> tuple[dict[Path, list[bytes]], dict[int, list[str]]]:
+    """Nested subsets of each K's rankings.
+
+    Args:
+        data: the data folder.
+        rankings: by K.
+        sizes: prompts per subset, each at most the number of rankings.
+
+    Returns:
+        (the lines of every subset's file, the prompts of each K's largest subset in their order in it).
+    """
+    lines, prompts = {}, {}
+    for ranking_len, rows in rankings.items():
+        subsets = nested_subsets(rows, sizes, SEED)
+        lines |= {
+            subset_file(data, ranking_len, size): [row.line for row in subset] for size, subset in subsets.items()
+        }
+        prompts[ranking_len] = [row.prompt for row in subsets[max(sizes)]]
+    return lines, prompts
