@@ -33,10 +33,10 @@ class Sizes:
     dialogues: int = 240
     layers: int = 12
     width: int = 768
-    rounds: int = 3
+    rounds: int = 1
 
 
-QUICK = Sizes(dialogues=144, layers=4, rounds=1)
+QUICK = Sizes(dialogues=144, layers=4)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
