@@ -32,7 +32,7 @@ TARGET = 3.0
 class Sizes:
     """How much is decoded. The defaults are the full benchmark's."""
 
-    prompts: int = 64
+    prompts: int = 256
     batch_size: int = 16  # generation.py's default
     layers: int = 12
     width: int = 768

@@ -133,17 +133,23 @@ def test_cost_of_the_grids():
     assert hours[0] == pytest.approx([2 * value for value in hours[1]], rel=1e-3)
 
 
+TINY = ("--layers", "1", "--rounds", "1", "--threads", "1")
+
+
 @pytest.mark.slow
-def test_training_benchmarks_on_tiny_sizes():
-    one = ["--layers", "1", "--rankings", "2", "--rounds", "1", "--threads", "1"]
-    printed = output("pro_step.py", *one, "--ranking_len", "2")
-    assert "PRO step, K = 2" in printed and "target 3x" in printed and "peak memory of a step" in printed
-    one[3] = "4"
-    choices = output("pro_choices.py", *one)
-    assert choices.count("PRO step, K = 4: ") == 7
-    scaling = output("scaling.py", "--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2")
-    assert "two processes, DDP" in scaling and "two processes, ZeRO-2" in scaling
-    assert output("start_up.py", "--quick").count("of its time outside steps") == 2
+@pytest.mark.timeout(1500)  # torch.compile takes minutes on a busy core
+@pytest.mark.parametrize(
+    ("script", "flags", "expected"),
+    [
+        ("pro_step.py", (*TINY, "--rankings", "2", "--ranking_len", "2"), {"naive in batches": 1, "peak memory": 1}),
+        ("pro_choices.py", (*TINY, "--rankings", "4"), {"PRO step, K = 4: ": 7}),
+        ("scaling.py", ("--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2"), {"DDP": 1, "ZeRO-2": 1}),
+        ("start_up.py", ("--quick",), {"--help of the slowest": 1, "of its time outside steps": 2}),
+    ],
+)
+def test_training_benchmarks_on_tiny_sizes(script, flags, expected):
+    printed = output(script, *flags)
+    assert {words: printed.count(words) for words in expected} == expected
 
 
 @pytest.mark.slow
