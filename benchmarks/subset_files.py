@@ -12,6 +12,9 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import median
+
+from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -53,17 +56,28 @@ def write_rankings(root: Path, n_rows: int) -> None:
 
 def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]:
     """Seconds of both scripts both ways, each in its own folder; ends where the folders' files differ."""
-    cutting = in_turns(lambda: split_naively(naive), lambda: write_split(ours), ROUNDS)
-    sampling = in_turns(lambda: sample_naively(naive, sizes), lambda: sample(ours, sizes), ROUNDS)
+    cutting, sampling = [], []
+    for _ in tqdm(range(ROUNDS), desc="rounds", leave=False):
+        for root in (naive, ours):  # as a user's first run: no old file has to give way
+            for path in made(root):
+                path.unlink()
+        cutting.append(in_turns(lambda: split_naively(naive), lambda: write_split(ours), 1, warm_up=False))
+        sampling.append(in_turns(lambda: sample_naively(naive, sizes), lambda: sample(ours, sizes), 1, warm_up=False))
     n_files = check_files(naive, ours)
     what = f"{n_rows:,} rows of 4 responses, {hh_like.source()}"
-    both = [sum(seconds) for seconds in zip(cutting, sampling, strict=True)]
+    split, sampled = ([median(way) for way in zip(*rounds, strict=True)] for rounds in (cutting, sampling))
+    both = [sum(seconds) for seconds in zip(split, sampled, strict=True)]
     return [
         Comparison(f"split.py and sample.py without tokenizing, {what}", *both, "s", 3, "the sum of the next two"),
-        Comparison("split.py alone", *cutting, "s"),
-        Comparison(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampling, "s"),
+        Comparison("split.py alone", *split, "s"),
+        Comparison(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampled, "s"),
         Measure("files of equal sha256 both ways", n_files, "of them", "all"),
     ]
+
+
+def made(root: Path) -> list[Path]:
+    """Every file but the rankings of 4."""
+    return [path for path in root.rglob("train.json") if path != original(root, 4)]
 
 
 def sample(root: Path, sizes: list[int]) -> None:
@@ -115,7 +129,7 @@ def write(path: Path, rows: Iterable[dict]) -> None:
 
 def check_files(naive: Path, ours: Path) -> int:
     """The number of files; ends the benchmark where the folders do not hold the same files with the same bytes."""
-    digests = [{path.relative_to(root): digest(path) for path in root.rglob("train.json")} for root in (naive, ours)]
+    digests = [{path.relative_to(root): digest(path) for path in made(root)} for root in (naive, ours)]
     for path in sorted(digests[0].keys() | digests[1].keys()):
         if digests[0].get(path) != digests[1].get(path):
             sys.exit(f"error: {path}: the two ways do not write the same bytes")
