@@ -26,13 +26,14 @@ from data_preprocess.files import (
     InputError,
     atomic_write,
     hold_lock,
+    machine,
     read_json,
     run,
     study_root,
     write_json,
 )
 from data_preprocess.toy import WorldConfig, config_hash, write_world
-from workers import Workers, machine
+from workers import Workers
 
 PUBLISHED_RESULTS = REPOSITORY / "eval_hh" / "results"
 REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses per algorithm, to compare yours with
@@ -148,15 +149,19 @@ class ToyStudy:
     def result(self, cell: Cell) -> Path:
         return self.root / "eval_hh" / "results" / f"{cell.exp}_{cell.stage}.json"
 
-    def fine_tune(self, exp: str, stage: int, data: Path, seed: int) -> None:
-        from training import main as training
-
-        training.main([
+    def fine_tune_flags(self, exp: str, stage: int, data: Path, seed: int) -> list[str]:
+        """What training/main.py is called with for one cell."""
+        return [
             "--do_train", "--do_validation", "--index", exp, "--training_stage_num", str(stage),
             "--seed", str(seed), "--model_name_or_path", str(self.base), "--train_file_path", str(data),
             "--dev_reward_model", str(self.reward_model), "--max_new_tokens", str(self.profile.max_new_tokens),
             "--per_device_eval_batch_size", str(self.profile.eval_batch_size), *self.profile.train,
-        ])  # fmt: skip
+        ]  # fmt: skip
+
+    def fine_tune(self, exp: str, stage: int, data: Path, seed: int) -> None:
+        from training.main import main
+
+        main(self.fine_tune_flags(exp, stage, data, seed))
 
     def metrics(self, cell: Cell) -> Path:
         return self.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
@@ -165,11 +170,10 @@ class ToyStudy:
         """Trains, generates, scores; each step skips what it finds done."""
         from eval_hh import generation, rewarding, scoring
 
-        profile = self.profile
         self.fine_tune(cell.exp, cell.stage, self.root / "data" / cell.data, cell.seed)
         names = ["--index", cell.exp, "--stage", str(cell.stage)]
-        batch = ["--batch_size", str(profile.eval_batch_size)]
-        generation.main([*names, *batch, "--max_new_tokens", str(profile.max_new_tokens)])
+        batch = ["--batch_size", str(self.profile.eval_batch_size)]
+        generation.main([*names, *batch, "--max_new_tokens", str(self.profile.max_new_tokens)])
         rewarding.main([*names, *batch, "--reward_model", str(self.reward_model)])
         scoring.main([*names, "--profile", "toy"])
 
@@ -277,9 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     profile = PROFILES[args.profile]
     study = ToyStudy(root_of(args.profile, profile), profile)
-    cells = grid(profile, args.seeds)
+    cells, workers = grid(profile, args.seeds), Workers(study.root, args.workers)
     with hold_lock(study.root):
-        workers = Workers(study.root, args.workers)
         prepare(study, workers)
         if args.check:
             workers.run("check", {"check": (study.check,)})

@@ -6,7 +6,6 @@ Library of the root folder, without a word about the study in it.
 import contextlib
 import multiprocessing
 import os
-import platform
 import threading
 import time
 import traceback
@@ -101,11 +100,3 @@ class Workers:
 
     def seconds(self) -> dict:
         return read_json(self.clock) if self.clock.exists() else {"tasks": {}, "wall": 0.0}
-
-
-def machine() -> str:
-    """The processor and its cores, as a report names them."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"

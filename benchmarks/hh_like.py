@@ -48,12 +48,18 @@ def _made_up() -> tuple[list[list[str]], list[str]]:
     words = [rng.choice(SYLLABLES) + rng.choice(SYLLABLES) * rng.randint(0, 2) for _ in range(20000)]
 
     def text(kind: str) -> str:
-        n_words = max(1, lengths[kind][rng.randint(0, 100)])
+        n_words = max(1, _between(lengths[kind], 100 * rng.random()))
         # Squared, the draw prefers the first words, as language prefers its frequent ones.
         return " ".join(words[int(len(words) * rng.random() ** 2)] for _ in range(n_words))
 
     prompts = [[PROMPTER + text("prompt_words"), ASSISTANT] for _ in range(MADE_UP)]
     return prompts, [text("reply_words") for _ in range(MADE_UP)]
+
+
+def _between(percentiles: list[int], at: float) -> int:
+    """The percentile `at`, on the line between its two neighbours."""
+    low = int(at)
+    return round(percentiles[low] + (at - low) * (percentiles[low + 1] - percentiles[low]))
 
 
 def prompts(count: int, seed: int = 0) -> list[list[str]]:

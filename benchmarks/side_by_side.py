@@ -98,8 +98,9 @@ def _peak_of(way: Callable[..., Any], arguments: tuple) -> float:
 
 def same(what: str, naive: Sequence[float], ours: Sequence[float], tolerance: float) -> float:
     """The largest difference of two results, relative to the larger; ends the benchmark where it is too large."""
-    worst = max(abs(a - b) / max(abs(a), abs(b), 1e-30) for a, b in zip(naive, ours, strict=True))
-    if not worst <= tolerance:
+    differences = [abs(a - b) / max(abs(a), abs(b), 1e-30) for a, b in zip(naive, ours, strict=True)]
+    worst = max(differences)
+    if not all(difference <= tolerance for difference in differences):  # false for NaN, which max passes over
         sys.exit(f"error: {what}: the two ways differ by {worst:.2g} relative (expected at most {tolerance:.0e})")
     return worst
 

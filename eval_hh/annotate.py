@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.files import InputError, read_jsonl
-from eval_hh.decoding import Decoder, plan_batches
+from eval_hh.decoding import Decoder, plan_batches, plan_units
 from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
 from eval_hh.reward_model import load_reward_model
 from eval_hh.sampling import Sampler, stream_keys
@@ -47,7 +47,7 @@ def sample_responses(
         temperature: what logits are divided by, above 0.
         top_p: probability that the nucleus holds, above 0 and at most 1.
         max_new_tokens: tokens per response at most.
-        batch_size: responses per batch and process.
+        batch_size: responses decoded at a time, per process.
         mixed_precision: of the weights on a GPU, "bf16", "fp16" or "no"; the CPU always has float32.
 
     Returns:
@@ -86,15 +86,14 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
     decoder = Decoder(model, load_tokenizer(model_path), job.settings["max_new_tokens"])
     encoded = [decoder.encode(turns) for turns in prompts]
     keys = stream_keys(prompts, count, job.settings["seed"])
-    batches = plan_batches([len(ids) for ids in encoded for _ in range(count)], batch_size)
+    units = plan_units([len(ids) for ids in encoded for _ in range(count)], batch_size)
 
-    def sample(batch: list[int]) -> list[str]:
-        ids = [encoded[row // count] for row in batch]
-        streams = [keys[row // count][row % count] for row in batch]
-        sampler = Sampler(model, ids, streams, job.settings["temperature"], job.settings["top_p"])
-        return decoder.decode_batch(ids, sampler)
+    def sample(unit: list[int]) -> list[str]:
+        streams = [keys[row // count][row % count] for row in unit]
+        sampler = Sampler(model, streams, job.settings["temperature"], job.settings["top_p"])
+        return decoder.decode([encoded[row // count] for row in unit], batch_size, sampler)
 
-    parts = compute_parts(job, batches, sample, "t", state)
+    parts = compute_parts(job, units, sample, "t", state)
     if state.is_main_process:
         texts = [row["t"] for row in parts.merge(len(prompts) * count)]
         grouped = [texts[start : start + count] for start in range(0, len(texts), count)]

@@ -1,32 +1,29 @@
-"""Decoding of responses, in batches by length, to the end of the response or the first made-up turn.
+"""Decoding of responses, to the end of each response or its first made-up turn; a row that ends makes room for another.
 
 Library, used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from tqdm import tqdm
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.dialogue import STOP_STRINGS, cut_at_stop, render_prompt
 from data_preprocess.files import InputError
 from eval_hh.models import MAX_PROMPT, prompt_ids
+from eval_hh.slots import SlotCache, count_layers
 
 MAX_NEW_TOKENS = 128  # the paper's setting
 # The text of this many last tokens is searched for stop strings. Where one takes more, generation runs on,
 # and `cut_at_stop` ends the text at the right place all the same.
 STOP_WINDOW = 16
 COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
+REFILL = 8  # new rows are begun when one slot in so many is free: together they cost less than one by one
+UNIT = 8  # batches' worth of rows that resumable work decodes in one go, so that there is something to refill from
 
 
 def plan_batches(lengths: list[int], batch_size: int) -> list[list[int]]:
@@ -40,30 +37,56 @@ def plan_batches(lengths: list[int], batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-class EndOfTurn(StoppingCriteria):
-    """Ends a row whose generated text holds a stop string.
+def plan_units(lengths: list[int], batch_size: int) -> list[list[int]]:
+    """As `plan_batches`, several batches to a group: what a killed job does over again of decoding, at most."""
+    return plan_batches(lengths, UNIT * batch_size)
 
-    Only generated tokens count: the prompt is full of stop strings. All stop strings end in ":", so a row is
+
+@dataclass
+class Row:
+    """A prompt and what has been said to it so far."""
+
+    number: int  # in the list of prompts
+    prompt: list[int]
+    response: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Tokens of both."""
+        return len(self.prompt) + len(self.response)
+
+    @property
+    def newest(self) -> int:
+        """The last token of both."""
+        return self.response[-1] if self.response else self.prompt[-1]
+
+
+# Next tokens int64 [B] of B rows, given their logits [B, V].
+Choose = Callable[[torch.Tensor, list[Row]], torch.Tensor]
+
+
+def most_likely(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+    """Greedy decoding: the token of the largest logit, whatever the row."""
+    return logits.argmax(dim=-1)
+
+
+class EndOfTurn:
+    """Tells whether a response holds a stop string.
+
+    Only generated tokens count: the prompt is full of stop strings. All stop strings end in ":", so a response is
     looked at only when its newest token has one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int, device: torch.device):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
-        self.prompt_length = 0
         vocabulary = tokenizer.get_vocab().items()
-        colons = [index for token, index in vocabulary if ":" in token or token == COLON_BYTE]
-        self.may_end = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-        self.may_end[[index for index in colons if index < vocab_size]] = True
+        self.colons = {index for token, index in vocabulary if ":" in token or token == COLON_BYTE}
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs) -> torch.Tensor:
-        """True [B] for each row of `input_ids` [B, prompt + generated] that has ended."""
-        ended = self.may_end[input_ids[:, -1]]
-        if ended.any():
-            start = max(self.prompt_length, input_ids.shape[1] - STOP_WINDOW)
-            for row in ended.nonzero().flatten().tolist():
-                text = _decode(self.tokenizer, input_ids[row, start:].tolist())
-                ended[row] = any(stop in text for stop in STOP_STRINGS)
-        return ended
+    def __call__(self, response: list[int]) -> bool:
+        if response[-1] not in self.colons:
+            return False
+        text = _decode(self.tokenizer, response[-STOP_WINDOW:])
+        return any(stop in text for stop in STOP_STRINGS)
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -71,16 +94,16 @@ def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
 
 
 class Decoder:
-    """A model and tokenizer ready to decode batches of encoded prompts."""
+    """A model and tokenizer ready to decode encoded prompts."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
+        """Raises InputError for a model of a kind that cannot be decoded (see `count_layers`)."""
         self.model = model
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
-        self.eos = tokenizer.eos_token_id
-        # Padding is masked and what follows a row's end is cut off, so any id will do.
-        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.eos or 0
-        self.end_of_turn = EndOfTurn(tokenizer, model.get_output_embeddings().weight.shape[0], model.device)
+        self.eos = tokenizer.eos_token_id  # looked up once: a tokenizer makes it anew whenever it is asked
+        self.layers = count_layers(model, MAX_PROMPT + max_new_tokens)
+        self.end_of_turn = EndOfTurn(tokenizer)
 
     def encode(self, turns: list[str]) -> list[int]:
         """Token ids of a prompt, BOS and its last tokens.
@@ -96,55 +119,97 @@ class Decoder:
         return ids
 
     @torch.inference_mode()
-    def decode_batch(self, prompts: list[list[int]], sampler: LogitsProcessor | None = None) -> list[str]:
-        """The responses to a batch of encoded prompts, stripped, in the order given.
+    def decode(
+        self, prompts: list[list[int]], batch_size: int, choose: Choose = most_likely, progress: bool = False
+    ) -> list[str]:
+        """The responses to encoded prompts, stripped, in the order given.
 
-        The most likely token is taken, after `sampler`, where there is one, has changed what is likely.
+        Up to `batch_size` rows are decoded together, longest prompts first. Those that end leave, and when a part of
+        the slots is free, the next prompts take them.
+
+        Args:
+            prompts: of one token at least.
+            batch_size: slots.
+            choose: chooses the rows' next tokens; `Row.number` counts in `prompts`.
+            progress: show a bar.
         """
-        longest = max(map(len, prompts))
-        where = self.model.device
-        ids = torch.tensor([[self.pad] * (longest - len(row)) + row for row in prompts], device=where)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts], device=where)
-        self.end_of_turn.prompt_length = longest
-        with _ready_to_decode(self.model):
-            output = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=self._settings(),
-                stopping_criteria=StoppingCriteriaList([self.end_of_turn]),
-                logits_processor=LogitsProcessorList([] if sampler is None else [sampler]),
-            )
-        return [self._text(row) for row in output[:, longest:].tolist()]
+        texts = [""] * len(prompts)
+        queue = deque(sorted((Row(i, ids) for i, ids in enumerate(prompts)), key=lambda row: -row.length))
+        slots = min(batch_size, len(prompts))
+        # The last token of a response is never read.
+        cache = SlotCache(self.layers, slots, max(map(len, prompts), default=0) + self.max_new_tokens - 1)
+        rows: list[Row] = []
+        with _evaluating(self.model), tqdm(total=len(prompts), desc="generating", disable=not progress) as bar:
+            while queue or rows:
+                if queue and slots - len(rows) >= max(1, slots // REFILL):
+                    new = [queue.popleft() for _ in range(min(slots - len(rows), len(queue)))]
+                    self._begin(new, cache, len(rows))
+                    rows += new
+                # The one place per step where a GPU is waited for.
+                tokens = choose(self._logits(rows, cache), rows).tolist()
+                for row, token in zip(rows, tokens, strict=True):
+                    row.response.append(token)
+                for row in self._leave(rows, cache):
+                    texts[row.number] = self._text(row.response)
+                    bar.update()
+        return texts
 
-    def _settings(self) -> GenerationConfig:
-        return GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.eos,
-            pad_token_id=self.pad,
+    def _begin(self, rows: list[Row], cache: SlotCache, first: int) -> None:
+        """Reads new rows' prompts into slots from `first` on, but for the last token, which the next step reads."""
+        longest = max(row.length for row in rows) - 1
+        if not longest:
+            return
+        # What is behind a row's end is never seen, so any token will do there.
+        read = [row.prompt[:-1] + row.prompt[-1:] * (longest + 1 - row.length) for row in rows]
+        ids = torch.tensor(read, device=self.model.device)
+        cache.begin(first)
+        positions = torch.arange(longest, device=ids.device).expand(ids.shape)
+        self.model.base_model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
+
+    def _logits(self, rows: list[Row], cache: SlotCache) -> torch.Tensor:
+        """Logits [B, V] of the next token of each row, whose newest token is read."""
+        where = self.model.device
+        positions = torch.tensor([row.length - 1 for row in rows], device=where)
+        cache.extend(positions, max(row.length for row in rows))
+        output = self.model(
+            input_ids=torch.tensor([[row.newest] for row in rows], device=where),
+            position_ids=positions.unsqueeze(1),
+            attention_mask=cache.mask(self.model.dtype),
+            past_key_values=cache,
             use_cache=True,
         )
+        return output.logits[:, -1]
 
-    def _text(self, generated: list[int]) -> str:
-        if self.eos in generated:
-            generated = generated[: generated.index(self.eos)]
-        return cut_at_stop(_decode(self.tokenizer, generated)).strip()
+    def _leave(self, rows: list[Row], cache: SlotCache) -> list[Row]:
+        """Takes the rows that have ended out of `rows`, whose last ones move into their slots."""
+        ended = []
+        for slot in reversed(range(len(rows))):
+            if self._has_ended(rows[slot].response):
+                ended.append(rows[slot])
+                last = rows.pop()
+                if slot < len(rows):
+                    # Its newest token is not in the cache yet.
+                    cache.move(len(rows), slot, last.length - 1)
+                    rows[slot] = last
+        return ended
+
+    def _has_ended(self, response: list[int]) -> bool:
+        over = response[-1] == self.eos or len(response) == self.max_new_tokens
+        return over or self.end_of_turn(response)
+
+    def _text(self, response: list[int]) -> str:
+        said = response[:-1] if response[-1] == self.eos else response
+        return cut_at_stop(_decode(self.tokenizer, said)).strip()
 
 
 @contextmanager
-def _ready_to_decode(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode, and none of the model's own generation settings.
-
-    generate() fills what its caller leaves open (a repetition penalty, say) from model.generation_config.
-    """
-    training, settings = model.training, model.generation_config
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode, and back."""
+    training = model.training
     model.eval()
-    model.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = settings
         model.train(training)
 
 
@@ -159,24 +224,19 @@ def generate(
     """Greedy responses to prompts, in the order given.
 
     A prompt is cut from the left to 384 tokens. A response ends at EOS, before the first stop string, or
-    after `max_new_tokens`, and is stripped. It depends on its batch only by float error.
+    after `max_new_tokens`, and is stripped. It depends on the other prompts only by float error.
 
     Args:
         model: a causal language model on the device to use.
         tokenizer: its tokenizer.
         prompts: each a list of turns, the last one a bare tag.
         max_new_tokens: tokens decoded per prompt at most.
-        batch_size: prompts per batch; they are grouped by length.
+        batch_size: prompts decoded at a time.
         progress: show a bar.
 
     Raises:
-        InputError: a prompt and its response would not fit the model's positions.
+        InputError: a prompt and its response would not fit the model's positions, or a model of a kind that cannot
+            be decoded.
     """
     decoder = Decoder(model, tokenizer, max_new_tokens)
-    encoded = [decoder.encode(turns) for turns in prompts]
-    texts = [""] * len(prompts)
-    batches = plan_batches([len(ids) for ids in encoded], batch_size)
-    for batch in tqdm(batches, desc="generating", disable=not progress):
-        for row, text in zip(batch, decoder.decode_batch([encoded[i] for i in batch]), strict=True):
-            texts[row] = text
-    return texts
+    return decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, progress=progress)

@@ -40,7 +40,7 @@ class Config:
     model_path: str | None = None  # tests this folder or hub name instead; results keep the experiment's name
     test_files: Sequence[str] = TEST_FILES  # names under data/hh_test, without .json
     max_new_tokens: int = 128  # tokens decoded per prompt at most
-    batch_size: int = 16  # prompts per batch and process
+    batch_size: int = 16  # prompts decoded at a time, per process
     check: bool = False  # only look whether all inputs are there and well-formed
     mixed_precision: str = "bf16"  # of the weights on a GPU: bf16, fp16 or no; the CPU always has float32
 
@@ -114,19 +114,19 @@ def generate_files(
     state: "PartialState",
 ) -> None:
     """Loads the model once and generates for each job's test file."""
-    from eval_hh.decoding import Decoder, plan_batches
+    from eval_hh.decoding import Decoder, plan_units
     from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
     for name, job in jobs.items():
         prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]
-        batches = plan_batches([len(ids) for ids in prompts], config.batch_size)
+        units = plan_units([len(ids) for ids in prompts], config.batch_size)
 
-        def decode(batch: list[int], prompts: list[list[int]] = prompts) -> list[str]:
-            return decoder.decode_batch([prompts[row] for row in batch])
+        def decode(unit: list[int], prompts: list[list[int]] = prompts) -> list[str]:
+            return decoder.decode([prompts[row] for row in unit], config.batch_size)
 
-        run_job(job, tests[name], batches, decode, "t", state)
+        run_job(job, tests[name], units, decode, "t", state)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,8 @@ class GPTNeoXReward(GPTNeoXPreTrainedModel):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Logits [B] in float32 of right-padded `input_ids` [B, T] under `attention_mask` [B, T], 1 or 0."""
-        output = self.gpt_neox(input_ids, attention_mask=attention_mask, use_cache=False)
-        hidden = output.last_hidden_state.float()
+        # Causal attention never looks to the right, where the padding is: a mask would only slow it down.
+        hidden = self.gpt_neox(input_ids, use_cache=False).last_hidden_state.float()
         lengths = attention_mask.sum(dim=1)
         if self.config.pooling == "mean":
             pooled = (hidden * attention_mask.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)

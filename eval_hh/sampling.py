@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import LogitsProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from data_preprocess.files import InputError
+from eval_hh.decoding import Row
 
 # Two tokens nearer than this, in logits, may change places by float error. Float32 logits computed in batches of
 # different sizes were seen to differ by 6e-6 (OPT, 8 layers of 768) and 1.5e-5 (LLaMA, 16 layers of 512, logits up
@@ -58,16 +59,21 @@ def _mix(state: torch.Tensor) -> torch.Tensor:
     return state ^ (state >> 31 & (1 << 33) - 1)
 
 
-def uniform(streams: torch.Tensor, step: int, tokens: torch.Tensor) -> torch.Tensor:
-    """Numbers in (0, 1), float64 [B, N], of `streams` int64 [B] at a decoding step for `tokens` int64 [B, N]."""
-    rows = _mix(streams + _signed((step + 1) * INCREMENT)).unsqueeze(1)
+def uniform(streams: torch.Tensor, steps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Numbers in (0, 1), float64 [B, N], of `streams` and decoding `steps`, int64 [B], for `tokens` int64 [B, N]."""
+    rows = _mix(streams + (steps + 1) * INCREMENT).unsqueeze(1)
     states = rows + (tokens + 1) * INCREMENT
     # 52 bits and a half: neither 0 nor 1 can come out, whatever the rounding.
     return ((_mix(states) >> 12 & (1 << 52) - 1).double() + 0.5) * 2.0**-52
 
 
 def draw(
-    logits: torch.Tensor, streams: torch.Tensor, step: int, temperature: float, top_p: float, tolerance: float
+    logits: torch.Tensor,
+    streams: torch.Tensor,
+    steps: torch.Tensor,
+    temperature: float,
+    top_p: float,
+    tolerance: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draws one token per row from softmax(logits / temperature), cut to its nucleus and renormalised.
 
@@ -79,7 +85,7 @@ def draw(
     Args:
         logits: [B, V].
         streams: int64 [B], a key per row (see `stream_keys`).
-        step: number of the token in its response, from 0.
+        steps: int64 [B], each token's number in its response, from 0.
         temperature: above 0.
         top_p: above 0, at most 1.
         tolerance: an error of logits, of which two may differ by this much without changing a sure draw.
@@ -95,7 +101,7 @@ def draw(
     top, tokens, mass = _nucleus_candidates(scaled, top_p, slack)
     # Too wide by the tolerance rather than too narrow; whether the winner is surely inside is asked below.
     inside = _mass_above(top, mass, top + slack) * (1 - slack) < top_p
-    noise = -torch.log(-torch.log(uniform(streams, step, tokens)))
+    noise = -torch.log(-torch.log(uniform(streams, steps, tokens)))
     best, places = torch.where(inside, top + noise, -torch.inf).topk(2, dim=1)
     winner = places[:, :1]
     score = top.gather(1, winner)
@@ -132,43 +138,37 @@ def _mass_above(top: torch.Tensor, mass: torch.Tensor, bounds: torch.Tensor) -> 
     return mass.gather(1, counts)
 
 
-class Sampler(LogitsProcessor):
-    """Draws the next token of each row of one batch and leaves it alone possible, so that greedy decoding takes it."""
+class Sampler:
+    """Draws the next token of rows that are decoded together, wherever each of them is in its response."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        prompts: list[list[int]],
-        streams: list[int],
-        temperature: float,
-        top_p: float,
-    ):
-        """`prompts` are the batch's encoded prompts, to be padded on the left; `streams` a key for each."""
+    def __init__(self, model: PreTrainedModel, streams: list[int], temperature: float, top_p: float):
+        """`streams` holds a key for each prompt that is decoded, by its number in the list of prompts."""
         self.model = model
-        self.prompts = prompts
-        self.streams = torch.tensor(streams, dtype=torch.int64, device=model.device)
+        self.streams = streams
         self.temperature = temperature
         self.top_p = top_p
-        self.longest = max(map(len, prompts))
         # In half precision near ties are everywhere: there the draws are the same, the logits are not.
         self.tolerance = TOLERANCE if model.dtype == torch.float32 else 0.0
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores [B, V] that are 0 for the token drawn and minus infinity for others."""
-        step = input_ids.shape[1] - self.longest
-        tokens, sure = draw(scores, self.streams, step, self.temperature, self.top_p, self.tolerance)
+    def __call__(self, logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+        """Tokens int64 [B] for `rows`, from their logits [B, V]."""
+        tokens, sure = self._draw(logits, rows, self.tolerance)
         if self.tolerance:
-            for row in (~sure).nonzero().flatten().tolist():
-                tokens[row] = self._draw_alone(row, input_ids[row, self.longest :].tolist(), step)
-        return torch.full_like(scores, -torch.inf).scatter_(1, tokens.unsqueeze(1), 0.0)
+            for index in (~sure).nonzero().flatten().tolist():
+                tokens[index] = self._draw_alone(rows[index])
+        return tokens
 
-    def _draw_alone(self, row: int, generated: list[int], step: int) -> int:
-        """The row's draw from logits that depend on its own tokens alone."""
-        ids = torch.tensor([self.prompts[row] + generated], device=self.model.device)
+    def _draw(self, logits: torch.Tensor, rows: list[Row], tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
+        keys = [(self.streams[row.number], len(row.response)) for row in rows]
+        streams, steps = torch.tensor(keys, device=logits.device).unbind(dim=1)
+        return draw(logits, streams, steps, self.temperature, self.top_p, tolerance)
+
+    def _draw_alone(self, row: Row) -> torch.Tensor:
+        """The row's draw, of one token, from logits that depend on its own tokens alone."""
+        ids = torch.tensor([row.prompt + row.response], device=self.model.device)
         with _one_thread():  # the number of threads, which the launcher sets, changes float sums as well
-            logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
-        tokens, _ = draw(logits, self.streams[row : row + 1], step, self.temperature, self.top_p, 0.0)
-        return int(tokens[0])
+            logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1]
+        return self._draw(logits, [row], 0.0)[0][0]
 
 
 @contextmanager

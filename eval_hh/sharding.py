@@ -177,9 +177,12 @@ def compute_parts(
     done = parts.done()
     mine = batches[state.process_index :: state.num_processes]
     waiting = [batch for batch in mine if any(row not in done for row in batch)]
-    for batch in tqdm(waiting, desc=job.label, unit="batch", disable=not state.is_main_process):
-        values = compute(batch)
-        parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
+    bar = tqdm(total=sum(map(len, waiting)), desc=job.label, unit="row", disable=not state.is_main_process)
+    with bar:
+        for batch in waiting:
+            values = compute(batch)
+            parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
+            bar.update(len(batch))
     state.wait_for_everyone()
     return parts
 

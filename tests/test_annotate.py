@@ -124,11 +124,7 @@ def test_float_error_of_the_batch_changes_no_token(tiny_causal_lm_dir, monkeypat
     keys = [key for group in stream_keys(PROMPTS, 20, 3) for key in group]
 
     def decode(size):
-        texts = []
-        for start in range(0, len(ids), size):
-            part = slice(start, start + size)
-            texts += decoder.decode_batch(ids[part], Sampler(decoder.model, ids[part], keys[part], 1.0, 0.9))
-        return texts
+        return decoder.decode(ids, size, Sampler(decoder.model, keys, 1.0, 0.9))
 
     monkeypatch.setattr(sampling, "TOLERANCE", 0.04)
     assert decode(100) == decode(25)
@@ -264,7 +260,7 @@ def test_a_logit_that_is_not_finite_is_named(tiny_reward_dir, tmp_path, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def job_words(prompts, model, reward_model, folder, batch_size=4, count=2, tokens=8):
+def job_words(prompts, model, reward_model, folder, batch_size=1, count=2, tokens=8):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prompts.json").write_text(json.dumps(prompts), encoding="utf-8")
     return [str(folder / "prompts.json"), str(model), str(reward_model), str(folder),
@@ -278,20 +274,20 @@ def files_of(folder):
 def counted(monkeypatch):
     """Records the prompts of every row that is sampled from now on."""
     decoded = []
-    original = Decoder.decode_batch
+    original = Decoder.decode
 
-    def counting(self, prompts, sampler):
+    def counting(self, prompts, batch_size, sampler):
         decoded.extend(prompts)
-        return original(self, prompts, sampler)
+        return original(self, prompts, batch_size, sampler)
 
-    monkeypatch.setattr(Decoder, "decode_batch", counting)
+    monkeypatch.setattr(Decoder, "decode", counting)
     return decoded
 
 
-@pytest.mark.parametrize("appends", [0, 1, 4])
+@pytest.mark.parametrize("appends", [0, 1, 3])
 def test_a_broken_off_run_goes_on_without_repeating_rows(appends, tiny_causal_lm_dir, tmp_path, monkeypatch):
     prompts, folder = PROMPTS * 2, tiny_causal_lm_dir("opt")
-    whole = sample(prompts, folder, tmp_path / "whole.jsonl", batch_size=4)  # 30 rows, 8 batches
+    whole = sample(prompts, folder, tmp_path / "whole.jsonl", batch_size=1)  # 30 rows in units of 8
     output, append = tmp_path / "responses.jsonl", Parts.append
     left = iter(range(appends))
 
@@ -300,11 +296,11 @@ def test_a_broken_off_run_goes_on_without_repeating_rows(appends, tiny_causal_lm
 
     monkeypatch.setattr(Parts, "append", breaking)
     with pytest.raises(ZeroDivisionError):
-        sample(prompts, folder, output, batch_size=4)
+        sample(prompts, folder, output, batch_size=1)
     monkeypatch.setattr(Parts, "append", append)
     decoded = counted(monkeypatch)
-    assert sample(prompts, folder, output, batch_size=4) == whole
-    assert len(decoded) == 30 - 4 * appends
+    assert sample(prompts, folder, output, batch_size=1) == whole
+    assert len(decoded) == 30 - 8 * appends
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
@@ -312,7 +308,7 @@ def test_a_broken_off_run_goes_on_without_repeating_rows(appends, tiny_causal_lm
 @pytest.mark.parametrize(
     ("function", "number", "when", "done"),
     [
-        ("data_preprocess.parts.Parts.append", 3, "after", 12),  # in the middle of sampling
+        ("data_preprocess.parts.Parts.append", 2, "after", 16),  # in the middle of sampling
         ("os.replace", 1, "before", 20),  # the responses are on disk under another name
         ("os.replace", 1, "after", 20),  # they have their name, but no note says so
         ("data_preprocess.parts.Parts.append", 7, "after", 20),  # in the middle of scoring

@@ -36,19 +36,17 @@ PIECES = {"\n\nHuman:": 10, " hi": 11, "\n\nAssistant:": 12, " yes": 20, " no": 
 
 
 def test_layout_by_hand():
-    """Prompt 1 10 11 12; responses "yes no" and "why", each with EOS; the second row is shorter by one."""
+    """Prompt 1 10 11 12; responses "yes no" and "why", each with EOS; the second ranking is shorter by one."""
     collator = RankingCollator(WordTokenizer(PIECES), 2, block_size=16, max_prompt=8)
     batch = collator([
         Record(TURNS, ["yes no", "why"], [1.0, -1.0], {}),
         Record(TURNS, ["no", "yes", "why"], [3.0, 2.0, 1.0], {}, sft_index=1),
     ])  # fmt: skip
-    assert batch["input_ids"].tolist() == [
-        [BOS, 10, 11, 12, 20, 21, EOS, 22, EOS],
-        [BOS, 10, 11, 12, 21, EOS, 20, EOS, 0],
-    ]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 4, 5], [0, 1, 2, 3, 4, 5, 4, 5, 0]]
-    assert batch["segment_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 1, 1, 2, 2, -1]]
-    # A first target is predicted at the prompt's end (3); the second row lies 9 further on.
+    first, second = [BOS, 10, 11, 12, 20, 21, EOS, 22, EOS], [BOS, 10, 11, 12, 21, EOS, 20, EOS]
+    assert batch["input_ids"].tolist() == [first + second]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 6, 4, 5, 0, 1, 2, 3, 4, 5, 4, 5]]
+    assert batch["lengths"].tolist() == [[4, 3, 2], [4, 2, 2]]
+    # A first target is predicted at the prompt's end (3); the second ranking lies 9 further on.
     assert batch["source_index"].tolist() == [3, 4, 5, 3, 7, 12, 13, 12, 15]
     assert batch["target_ids"].tolist() == [20, 21, EOS, 22, EOS, 21, EOS, 20, EOS]
     assert batch["response_index"].tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]

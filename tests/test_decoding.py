@@ -1,11 +1,13 @@
+import random
+
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from data_preprocess.dialogue import cut_at_stop, render_prompt
 from data_preprocess.files import InputError
 from data_preprocess.toy_tokenizer import write_tokenizer
-from eval_hh.decoding import Decoder, generate, plan_batches
+from eval_hh.decoding import Decoder, EndOfTurn, generate, most_likely, plan_batches, plan_units
 from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids
 
 PROMPTS = [
@@ -21,6 +23,12 @@ def test_plan_batches_sorts_by_length_and_keeps_ties_in_order():
     assert plan_batches([3, 9, 3, 7, 1], 2) == [[1, 3], [0, 2], [4]]
     assert plan_batches([3, 9, 3], 8) == [[1, 0, 2]]
     assert plan_batches([], 4) == []
+
+
+def test_plan_units_holds_eight_batches_of_like_lengths():
+    units = plan_units(list(range(40)), 2)
+    assert [len(unit) for unit in units] == [16, 16, 8]
+    assert units[0] == list(range(39, 23, -1))
 
 
 def greedy_by_hand(model, tokenizer, turns, max_new_tokens):
@@ -121,7 +129,7 @@ def test_rows_of_one_batch_end_at_their_own_places(byte_tokenizer):
     decoder = Decoder(model, byte_tokenizer, max_new_tokens=28)  # seven times " low" of four tokens
     first = [byte_tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (short, stop, endless)]
     long_prompt = [7] * 20
-    answers = decoder.decode_batch([[*long_prompt, first[0]], [first[1]], [5, first[2]]])
+    answers = decoder.decode([[*long_prompt, first[0]], [first[1]], [5, first[2]]], batch_size=3)
     assert answers[:2] == ["It", "a"]
     assert answers[2] == " ".join(["low"] * 7)
 
@@ -140,15 +148,11 @@ def test_the_toy_tokenizer_stops_too(tmp_path):
 
 def test_the_sentencepiece_tokenizer_stops_too(shared):
     """LLaMA's tokenizer; a model that wide is too large, so the criterion is asked directly."""
-    from eval_hh.decoding import EndOfTurn
-
     tokenizer = load_tokenizer(shared / "data" / "llama_tokenizer")
-    criterion = EndOfTurn(tokenizer, len(tokenizer), torch.device("cpu"))
-    prompt = tokenizer("\n\nHuman: Hi\n\nAssistant:")["input_ids"]
-    criterion.prompt_length = len(prompt)
+    end_of_turn = EndOfTurn(tokenizer)
     reply = tokenizer(" Well.\n\nHuman: Hi", add_special_tokens=False)["input_ids"]
-    ended = [bool(criterion(torch.tensor([prompt + reply[:n]]), None)[0]) for n in range(len(reply) + 1)]
-    texts = [tokenizer.decode(reply[:n]) for n in range(len(reply) + 1)]
+    ended = [end_of_turn(reply[:n]) for n in range(1, len(reply) + 1)]
+    texts = [tokenizer.decode(reply[:n]) for n in range(1, len(reply) + 1)]
     assert ended.index(True) == next(n for n, text in enumerate(texts) if text.endswith("Human:"))
     assert not any(ended[: ended.index(True)])
 
@@ -184,3 +188,107 @@ def test_a_prompt_over_the_models_positions_is_refused(byte_tokenizer):
 def test_no_prompts(byte_tokenizer):
     model, _ = chain_model(byte_tokenizer, ": It")
     assert generate(model, byte_tokenizer, []) == []
+
+
+class EndsAt:
+    """Greedy but for the rows' ends: EOS is the n-th token of a row, never an earlier one. Keeps the rows."""
+
+    def __init__(self, eos, lengths):
+        self.eos, self.lengths, self.rows, self.together = eos, lengths, {}, []
+
+    def __call__(self, logits, rows):
+        self.together.append(len(rows))
+        self.rows.update((row.number, row) for row in rows)
+        logits[:, self.eos] = -torch.inf
+        tokens = most_likely(logits, rows)
+        over = [len(row.response) + 1 == self.lengths[row.number] for row in rows]
+        return torch.where(torch.tensor(over), self.eos, tokens)
+
+
+def said_alone(model, prompt, length, eos):
+    """`length` tokens of which the last is EOS, the whole sequence recomputed for each of them."""
+    said = []
+    while len(said) < length - 1:
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + said])).logits[0, -1]
+        logits[eos] = -torch.inf
+        said.append(int(logits.argmax()))
+    return [*said, eos]
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("slots", [1, 3, 8, 40])
+def test_many_rows_through_few_slots_say_what_they_say_alone(slots, family, tiny_causal_lm_dir):
+    """Lengths and ends are mixed, so that rows leave, move and are replaced everywhere; one prompt is BOS alone."""
+    folder = tiny_causal_lm_dir(family)
+    model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
+    rng = random.Random(4)
+    lengths = [1, 60, 60, 2, *(rng.randint(2, 50) for _ in range(20))]
+    prompts = [[tokenizer.bos_token_id, *rng.choices(range(3, 400), k=length - 1)] for length in lengths]
+    ends = EndsAt(tokenizer.eos_token_id, [rng.choice((1, 2, 5, 12)) for _ in prompts])
+    texts = Decoder(model, tokenizer, 12).decode(prompts, slots, ends)
+    for number, prompt in enumerate(prompts):
+        expected = said_alone(model, prompt, ends.lengths[number], ends.eos)
+        assert ends.rows[number].response == expected
+        assert texts[number] == cut_at_stop(tokenizer.decode(expected[:-1], skip_special_tokens=True)).strip()
+    assert max(ends.together) == min(slots, len(prompts))
+    assert sum(ends.together) == sum(ends.lengths), "a row that has ended is computed on"
+
+
+def test_a_free_slot_is_taken_while_the_others_go_on(tiny_causal_lm_dir):
+    """Ten tokens for one row, one for each of nine: with two slots, ten steps are enough."""
+    folder = tiny_causal_lm_dir("opt")
+    decoder = Decoder(load_causal_lm(folder), load_tokenizer(folder), 10)
+    ends = EndsAt(decoder.tokenizer.eos_token_id, [1] * 4 + [10] + [1] * 5)
+    decoder.decode([[5, 6, 7]] * 4 + [[5, 6, 7, 8]] + [[5, 6]] * 5, 2, ends)
+    assert ends.together == [2] * 9 + [1]
+
+
+def test_new_rows_wait_for_an_eighth_of_the_slots(tiny_causal_lm_dir):
+    """Of 16 slots one is free after the first step, which is too few, and two are after the second."""
+    folder = tiny_causal_lm_dir("opt")
+    decoder = Decoder(load_causal_lm(folder), load_tokenizer(folder), 6)
+    ends = EndsAt(decoder.tokenizer.eos_token_id, [1, 2, *[4] * 14, 1, 1, 1])
+    decoder.decode([[5, 6, 7]] * 19, 16, ends)
+    assert ends.together == [16, 15, 16, 15]
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
+def test_half_precision_gives_the_logits_of_each_row_alone(family, tiny_causal_lm_dir):
+    """To bf16's error: a column too many or too few, or a position by one, changes them by their own size."""
+    folder = tiny_causal_lm_dir(family)
+    model, tokenizer = load_causal_lm(folder, torch.bfloat16), load_tokenizer(folder)
+    decoder, errors = Decoder(model, tokenizer, 8), []
+
+    def compare(logits, rows):
+        for row, own in zip(rows, logits.float(), strict=True):
+            alone = model(torch.tensor([row.prompt + row.response]), use_cache=False).logits[0, -1].float()
+            errors.append(float((own - alone).norm() / alone.norm()))
+        return most_likely(logits, rows)
+
+    decoder.decode([decoder.encode(turns) for turns in PROMPTS * 2], 4, compare)
+    assert len(errors) > 20 and max(errors) < 0.05
+
+
+def of_kind(kind, **settings):
+    """A model without weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, num_hidden_layers=2, **settings))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "why"),
+    [
+        ("mamba", {}, "LinearAttentionLayer"),  # a recurrent state
+        ("bloom", {}, "no position ids"),  # a token's place is its column
+        ("falcon", {"alibi": True}, "no position ids"),
+        ("mistral", {"sliding_window": 511}, "DynamicSlidingWindowLayer"),
+    ],
+)
+def test_a_model_that_slots_do_not_serve_is_refused(kind, settings, why, byte_tokenizer):
+    with pytest.raises(InputError, match=f"a {kind} model cannot be decoded here .*{why}.*512 tokens"):
+        Decoder(of_kind(kind, **settings), byte_tokenizer, max_new_tokens=128)
+
+
+def test_a_window_that_holds_every_row_is_no_hindrance(byte_tokenizer):
+    assert Decoder(of_kind("mistral", sliding_window=512), byte_tokenizer, max_new_tokens=128).layers == 2

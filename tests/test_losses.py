@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from training.losses import pro_loss, response_logps, shared_prompt_mask
+from training.losses import pro_loss, response_logps, token_logps
+from training.shared_prompt import responses_mask
 
 FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
 
@@ -74,16 +75,36 @@ def test_extreme_scores_and_half_precision_stay_finite():
 
 
 def test_mask_by_hand():
-    """Prompt of two tokens, responses of two and one, one padding."""
-    mask = shared_prompt_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
-    assert mask == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 0, 0, 1, 0],  # the second response does not see the first
-        [1, 1, 0, 0, 0, 1],  # padding may look where it likes, as long as it looks at something
+    """What responses of two and one tokens see behind a prompt of two."""
+    assert responses_mask(2, [2, 1]).int().tolist() == [
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],  # the second response does not see the first
     ]
+
+
+@pytest.mark.parametrize("n_targets", [1, 7, 20])
+def test_logits_in_chunks_change_nothing(n_targets):
+    """Three positions at a time, met twice, against all at once: log-probabilities and gradients."""
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(5, 11, bias=False)
+    hidden = torch.randn(n_targets, 5, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 11, (n_targets,), generator=generator)
+    expected = head(hidden).log_softmax(-1)[torch.arange(n_targets), targets]
+    weights = torch.arange(1.0, n_targets + 1)
+    wanted = torch.autograd.grad(expected @ weights, (hidden, head.weight))
+    for max_logits in (33, 10**9, 1):
+        logps = token_logps(head, hidden, targets, max_logits)
+        torch.testing.assert_close(logps, expected)
+        torch.testing.assert_close(torch.autograd.grad(logps @ weights, (hidden, head.weight)), wanted)
+
+
+def test_chunks_never_hold_more_logits_than_allowed():
+    calls = []
+    head = torch.nn.Linear(5, 11)
+    head.register_forward_hook(lambda _, __, logits: calls.append(logits.numel()))
+    token_logps(head, torch.randn(20, 5, requires_grad=True), torch.zeros(20, dtype=torch.long), 33).sum().backward()
+    assert max(calls) == 33 and sum(calls) == 2 * 20 * 11  # each position once forward, once backward
 
 
 def separate_logps(model, tokenizer, records, ranking_len):
@@ -119,7 +140,7 @@ def records():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shared_prompt_is_exact(family, tiny_causal_lm_dir, records):
-    """Same log-probabilities and same gradients as separate passes, K = 1 to 4, two rows of unequal length."""
+    """Same log-probabilities and gradients as separate passes, K = 1 to 4, two packed rankings of unequal length."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from training.collator import RankingCollator
@@ -146,7 +167,29 @@ def test_shared_prompt_is_exact(family, tiny_causal_lm_dir, records):
             assert ((ours_grad - separate_grad).abs().max() / scale).item() < 2e-3
 
         alone = torch.cat([response_logps(model, collator([record]))[0] for record in records])
-        torch.testing.assert_close(ours[0], alone.detach(), rtol=1e-5, atol=1e-5)  # padding changes nothing
+        torch.testing.assert_close(ours[0], alone.detach(), rtol=1e-5, atol=1e-5)  # its neighbour changes nothing
+
+
+def test_every_other_forward_of_the_model_stays_as_it_was(tiny_causal_lm_dir, records):
+    """A padded batch and a generation, before and after the model has computed shared prompts."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.collator import RankingCollator
+
+    folder = tiny_causal_lm_dir("qwen2")  # grouped keys and values
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.tensor([[5, 6, 7, 8, 9], [0, 0, 10, 11, 12]])
+    mask = (ids > 0).long()
+
+    def others():
+        with torch.no_grad():
+            generated = model.generate(ids, attention_mask=mask, max_new_tokens=8, do_sample=False)
+            return model(ids, attention_mask=mask).logits, generated
+
+    before = others()
+    response_logps(model, RankingCollator(AutoTokenizer.from_pretrained(folder), 2)(records))
+    after = others()
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
 
 
 def test_eager_attention_is_refused(tiny_causal_lm_dir, records):

@@ -124,9 +124,11 @@ def made(root):
 @pytest.mark.slow
 def test_killed_twice_then_two_processes_then_split_sample_and_training(flags, tmp_path, tiny_causal_lm_dir, shared):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    flags[flags.index("--batch_size") + 1] = "1"
     run([sys.executable, "prepare.py", *flags], whole, "data_preprocess")
-    # Sampling takes 8 or 9 batches per model and scoring a few more; the first kill is in the second model's sampling.
-    for number in (12, 8):
+    # Sampling takes 6 or 7 units of 8 rows per model, and scoring many batches of one: the first kill is in the second
+    # model's sampling, the second one in the scoring.
+    for number in (9, 8):
         killer = [sys.executable, "kill_at.py", "data_preprocess.prepare", "data_preprocess.parts.Parts.append"]
         run([*killer, str(number), "after", "--", *flags], broken, "tests", -signal.SIGKILL)
         assert made(broken) == {}

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 from scipy.stats import chisquare, kstest
-from transformers import LogitsProcessor, TopPLogitsWarper
+from transformers import TopPLogitsWarper
 
 from data_preprocess.files import InputError
-from eval_hh.decoding import Decoder, generate
+from eval_hh.decoding import Decoder, generate, most_likely
 from eval_hh.models import load_causal_lm, load_tokenizer
 from eval_hh.sampling import TOLERANCE, Sampler, draw, stream_keys, uniform
 
@@ -46,18 +46,24 @@ def streams(count, seed=0):
     return torch.tensor(stream_keys([["<|assistant|>"]], count, seed)[0])
 
 
+def steps(count, step):
+    """All rows at one step."""
+    return torch.full((count,), step)
+
+
 def test_the_generator_is_splitmix64():
     """The first outputs for seed 0 as its authors' code gives them; then our tensors against plain integers."""
     assert [splitmix64(0, n) for n in (1, 2, 3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     keys, tokens = [0, 1, -1, 2**63 - 1, -(2**63), 123456789], [0, 1, 399, 50271]
-    for step in (0, 1, 127):
-        found = uniform(torch.tensor(keys), step, torch.tensor([tokens] * len(keys)))
-        assert found.tolist() == [[uniform_by_hand(key, step, token) for token in tokens] for key in keys]
+    for places in ([0] * 6, [1, 0, 127, 5, 2, 1]):
+        found = uniform(torch.tensor(keys), torch.tensor(places), torch.tensor([tokens] * len(keys)))
+        by_hand = [[uniform_by_hand(*row, token) for token in tokens] for row in zip(keys, places, strict=True)]
+        assert found.tolist() == by_hand
 
 
 def test_numbers_are_uniform_and_independent_over_streams_steps_and_tokens():
     tokens = torch.arange(300).repeat(30, 1)
-    values = torch.stack([uniform(streams(30), step, tokens) for step in range(30)])
+    values = torch.stack([uniform(streams(30), steps(30, step), tokens) for step in range(30)])
     assert kstest(values.flatten().numpy(), "uniform").pvalue > 0.01
     assert values.unique().numel() == values.numel()
     for dim in range(3):
@@ -93,7 +99,7 @@ def test_frequencies_are_those_of_the_renormalised_nucleus(temperature, top_p, e
     order, count = [2, 0, 3, 1], 4000
     logits = torch.empty(4)
     logits[order] = torch.tensor([0.5, 0.3, 0.15, 0.05]).log() + 3.0
-    tokens, _ = draw(logits.repeat(count, 1), streams(count), 4, temperature, top_p, TOLERANCE)
+    tokens, _ = draw(logits.repeat(count, 1), streams(count), steps(count, 4), temperature, top_p, TOLERANCE)
     counts = torch.bincount(tokens, minlength=4)[order].tolist()
     drawn = [(found, count * p) for found, p in zip(counts, expected, strict=True) if p]
     assert sum(found for found, _ in drawn) == count, "a token outside the nucleus was drawn"
@@ -105,7 +111,7 @@ def test_a_wide_vocabulary_against_scalars_and_against_transformers_nucleus(top_
     """12000 tokens, about as likely: all three numbers of candidates are needed."""
     logits = torch.randn(3, 12000, generator=torch.Generator().manual_seed(3))
     keys = streams(3)
-    tokens, _ = draw(logits, keys, 9, 1.3, top_p, TOLERANCE)
+    tokens, _ = draw(logits, keys, steps(3, 9), 1.3, top_p, TOLERANCE)
     rows = zip(logits.tolist(), keys.tolist(), strict=True)
     expected = [draw_sorted_by_hand(row, key, 9, 1.3, top_p) for row, key in rows]
     assert tokens.tolist() == expected
@@ -133,9 +139,10 @@ def test_small_rows_against_scalars():
     logits[::3, 4] = logits[::3, 2]  # equal ones are in or out together
     keys = streams(60)
     for temperature, top_p in ((1.0, 0.5), (0.7, 0.8), (1.5, 0.999), (1.0, 1e-9)):
-        tokens, _ = draw(logits, keys, 2, temperature, top_p, TOLERANCE)
-        rows = zip(logits.tolist(), keys.tolist(), strict=True)
-        assert tokens.tolist() == [draw_by_hand(row, key, 2, temperature, top_p) for row, key in rows]
+        places = torch.arange(60) % 7
+        tokens, _ = draw(logits, keys, places, temperature, top_p, TOLERANCE)
+        rows = zip(logits.tolist(), keys.tolist(), places.tolist(), strict=True)
+        assert tokens.tolist() == [draw_by_hand(*row, temperature, top_p) for row in rows]
 
 
 @pytest.mark.parametrize("top_p", [1e-6, 0.4, 0.9, 1.0])
@@ -147,11 +154,11 @@ def test_a_sure_draw_survives_every_error_of_logits_within_a_quarter_of_the_tole
     logits = 3 * torch.randn(count, 12, generator=generator)
     logits[::2, 6:] = logits[::2, :6] + 0.01 * torch.randn(count // 2, 6, generator=generator)
     keys = streams(count)
-    tokens, sure = draw(logits, keys, 0, temperature, top_p, tolerance)
+    tokens, sure = draw(logits, keys, steps(count, 0), temperature, top_p, tolerance)
     changed = torch.zeros(count, dtype=torch.bool)
     for _ in range(40):
         error = (2 * torch.rand(logits.shape, generator=generator) - 1) * tolerance / 4
-        changed |= draw(logits + error, keys, 0, temperature, top_p, 0.0)[0] != tokens
+        changed |= draw(logits + error, keys, steps(count, 0), temperature, top_p, 0.0)[0] != tokens
     assert not (changed & sure).any()
     assert changed.any() and sure.float().mean() > 0.4, "the trial tests nothing"
 
@@ -159,33 +166,29 @@ def test_a_sure_draw_survives_every_error_of_logits_within_a_quarter_of_the_tole
 def test_at_the_real_tolerance_few_draws_are_unsure():
     logits = 3 * torch.randn(400, 3000, generator=torch.Generator().manual_seed(5))
     for temperature, top_p in ((1.0, 0.9), (0.7, 0.95), (1.0, 1.0)):
-        _, sure = draw(logits, streams(400), 0, temperature, top_p, TOLERANCE)
+        _, sure = draw(logits, streams(400), steps(400, 0), temperature, top_p, TOLERANCE)
         assert (~sure).sum() <= 4
 
 
-class LogitsAlone(LogitsProcessor):
-    """Takes the largest difference between a batch's logits and those of each row alone, without cache or padding."""
+class LogitsAlone:
+    """Takes the largest difference between rows' logits and those of each row alone, without cache or padding."""
 
-    def __init__(self, model, prompts):
-        self.model, self.prompts, self.longest, self.worst = model, prompts, max(map(len, prompts)), 0.0
+    def __init__(self, model):
+        self.model, self.worst = model, 0.0
 
-    def __call__(self, input_ids, scores):
-        for row, prompt in enumerate(self.prompts):
-            ids = torch.tensor([prompt + input_ids[row, self.longest :].tolist()])
-            alone = self.model(ids, use_cache=False).logits[0, -1]
-            self.worst = max(self.worst, float((alone - scores[row]).abs().max()))
-        return scores
+    def __call__(self, logits, rows):
+        for row, own in zip(rows, logits, strict=True):
+            alone = self.model(torch.tensor([row.prompt + row.response]), use_cache=False).logits[0, -1]
+            self.worst = max(self.worst, float((alone - own).abs().max()))
+        return most_likely(logits, rows)
 
 
 @pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
 def test_float_error_stays_within_a_quarter_of_the_tolerance(family, tiny_causal_lm_dir):
     folder = tiny_causal_lm_dir(family)
-    model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
-    tokenizer.eos_token = None  # a row that has ended is fed padding, which it would not be alone
-    decoder = Decoder(model, tokenizer, 12)
-    encoded = [decoder.encode(turns) for turns in PROMPTS]
-    measured = LogitsAlone(model, encoded)
-    decoder.decode_batch(encoded, measured)
+    decoder = Decoder(load_causal_lm(folder), load_tokenizer(folder), 12)
+    measured = LogitsAlone(decoder.model)
+    decoder.decode([decoder.encode(turns) for turns in PROMPTS * 2], 4, measured)
     assert 0 < measured.worst < TOLERANCE / 4
 
 
@@ -194,7 +197,7 @@ def test_broken_logits_are_named(value):
     logits = torch.zeros(2, 5)
     logits[1, 3] = value
     with pytest.raises(InputError, match="logits that are not finite"):
-        draw(logits, streams(2), 0, 1.0, 0.9, TOLERANCE)
+        draw(logits, streams(2), steps(2, 0), 1.0, 0.9, TOLERANCE)
 
 
 @pytest.mark.parametrize("family", ["opt", "llama"])
@@ -204,20 +207,20 @@ def test_a_tiny_nucleus_or_temperature_is_greedy_decoding(family, temperature, t
     model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
     decoder = Decoder(model, tokenizer, 16)
     encoded = [decoder.encode(turns) for turns in PROMPTS]
-    sampler = Sampler(model, encoded, [1, 2, 3], temperature, top_p)
-    assert decoder.decode_batch(encoded, sampler) == generate(model, tokenizer, PROMPTS, max_new_tokens=16)
+    sampler = Sampler(model, [1, 2, 3], temperature, top_p)
+    assert decoder.decode(encoded, 2, sampler) == generate(model, tokenizer, PROMPTS, max_new_tokens=16)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_draws_the_same(tiny_causal_lm_dir):
     logits, keys = 3 * torch.randn(200, 3000, generator=torch.Generator().manual_seed(6)), streams(200)
-    here, _ = draw(logits, keys, 5, 0.8, 0.9, TOLERANCE)
-    there, sure = draw(logits.cuda(), keys.cuda(), 5, 0.8, 0.9, TOLERANCE)
+    here, _ = draw(logits, keys, steps(200, 5), 0.8, 0.9, TOLERANCE)
+    there, sure = draw(logits.cuda(), keys.cuda(), steps(200, 5).cuda(), 0.8, 0.9, TOLERANCE)
     assert (here == there.cpu())[sure.cpu()].all() and sure.sum() > 190
 
     folder, texts = tiny_causal_lm_dir("opt"), []
     for place in ("cpu", "cuda"):
         decoder = Decoder(load_causal_lm(folder).to(place), load_tokenizer(folder), 16)
         ids = [decoder.encode(turns) for turns in PROMPTS]
-        texts.append(decoder.decode_batch(ids, Sampler(decoder.model, ids, [1, 2, 3], 1.0, 0.9)))
+        texts.append(decoder.decode(ids, 2, Sampler(decoder.model, [1, 2, 3], 1.0, 0.9)))
     assert texts[0] == texts[1]

@@ -11,20 +11,9 @@ from pathlib import Path
 import pytest
 
 from training.metrics import keep_metrics, sft_summary
-from training.trainer import step_indices
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MAIN = REPOSITORY / "training" / "main.py"
-
-
-def test_step_indices_are_shuffles_end_to_end():
-    """10 records in steps of 4: five steps are two whole passes, whatever the step they are asked for."""
-    rows = [index for step in range(1, 6) for index in step_indices(10, 4, seed=42, step=step)]
-    assert sorted(rows[:10]) == sorted(rows[10:]) == list(range(10))
-    assert rows[:10] != rows[10:] != list(range(10))
-    assert step_indices(10, 4, seed=42, step=3) == rows[8:12]
-    assert step_indices(10, 4, seed=43, step=1) != rows[:4]
-    assert len(step_indices(3, 8, seed=42, step=1)) == 8  # fewer records than a step holds
 
 
 def test_keep_metrics_drops_later_steps_and_a_torn_line(tmp_path):
@@ -90,7 +79,7 @@ def run_folder(root, exp, stage=4):
 
 def metrics(root, exp, stage=4):
     lines = (root / "logs" / exp / str(stage) / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "tokens_per_second"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in ("seconds", "tokens_per_second")} for line in lines]
 
 
 def weights(root, exp, step=5):

@@ -1,12 +1,12 @@
-"""From ranking records to shared-prompt batches: tokenise, cut, lay out, pad.
+"""From ranking records to shared-prompt batches: tokenise, cut, lay out.
 
-One row is BOS + prompt, then the K responses one after another. `segment_ids` says which is which (0 prompt, k
-response k, -1 padding), and position ids of every response go on from the prompt's end, so that under the mask of
-`training.losses.shared_prompt_mask` each response is computed as if it stood alone behind its prompt.
+A ranking is BOS + prompt, then its K responses one after another; a batch is one row of rankings end to end, without
+padding. The position ids of every response go on from its prompt's end, so that under `training.shared_prompt`
+each response is computed as if it stood alone behind its prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -102,27 +102,27 @@ class RankingCollator:
 
 
 def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:
-    """Batch of B encoded rankings of K responses, padded to the longest row of L tokens, with N target tokens.
+    """Batch of B encoded rankings of K responses: one row of T tokens without padding, with N target tokens.
 
     Returns:
-        input_ids, position_ids, segment_ids: [B, L]
-        source_index: [N] position, in the flattened [B * L], of the hidden state that predicts a target
+        input_ids, position_ids: [1, T]
+        lengths: [B, 1 + K] tokens of each prompt and of each of its responses, in the row's order
+        source_index: [N] position, in the row, of the hidden state that predicts a target
         target_ids: [N] the token to be predicted
         response_index: [N] whose token it is, in the flattened [B * K]
         rewards: [B, K] float32
         sft_index: [B]
     """
-    length = max(map(len, rankings))
-    rows = [_layout(ranking) for ranking in rankings]
-    ranking_len = len(rankings[0].segments)
+    row = _Row()
+    for ranking in rankings:
+        row.append(ranking)
     return {
-        # Padding is never seen by a real token, so any valid id will do.
-        "input_ids": _padded([row.input_ids for row in rows], length, 0),
-        "position_ids": _padded([row.position_ids for row in rows], length, 0),
-        "segment_ids": _padded([row.segment_ids for row in rows], length, -1),
-        "source_index": _offset_concat([row.source_index for row in rows], length),
-        "target_ids": _offset_concat([row.target_ids for row in rows], 0),
-        "response_index": _offset_concat([row.response_index for row in rows], ranking_len),
+        "input_ids": torch.tensor([row.input_ids]),
+        "position_ids": torch.tensor([row.position_ids]),
+        "lengths": torch.tensor([[len(r.prompt), *map(len, r.segments)] for r in rankings]),
+        "source_index": torch.tensor(row.source_index),
+        "target_ids": torch.tensor(row.target_ids),
+        "response_index": torch.tensor(row.response_index),
         "rewards": torch.tensor([ranking.rewards for ranking in rankings], dtype=torch.float32),
         "sft_index": torch.tensor([ranking.sft_index for ranking in rankings]),
     }
@@ -130,29 +130,29 @@ def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:
 
 @dataclass
 class _Row:
-    input_ids: list[int]
-    position_ids: list[int]
-    segment_ids: list[int]
-    source_index: list[int]
-    target_ids: list[int]
-    response_index: list[int]
+    input_ids: list[int] = field(default_factory=list)
+    position_ids: list[int] = field(default_factory=list)
+    source_index: list[int] = field(default_factory=list)
+    target_ids: list[int] = field(default_factory=list)
+    response_index: list[int] = field(default_factory=list)
+    n_responses: int = 0
 
-
-def _layout(ranking: EncodedRanking) -> _Row:
-    n_prompt = len(ranking.prompt)
-    row = _Row(list(ranking.prompt), list(range(n_prompt)), [0] * n_prompt, [], [], [])
-    for k, (segment, n_targets) in enumerate(zip(ranking.segments, ranking.n_targets, strict=True)):
-        start = len(row.input_ids)
-        # The first token behind the prompt is predicted by the prompt's last, whatever stands between them.
-        sources = [n_prompt - 1, *range(start, start + len(segment) - 1)]
-        first = len(segment) - n_targets
-        row.source_index += sources[first:]
-        row.target_ids += segment[first:]
-        row.response_index += [k] * n_targets
-        row.input_ids += segment
-        row.position_ids += range(n_prompt, n_prompt + len(segment))
-        row.segment_ids += [k + 1] * len(segment)
-    return row
+    def append(self, ranking: EncodedRanking) -> None:
+        n_prompt = len(ranking.prompt)
+        self.input_ids += ranking.prompt
+        self.position_ids += range(n_prompt)
+        prompt_end = len(self.input_ids)
+        for segment, n_targets in zip(ranking.segments, ranking.n_targets, strict=True):
+            start = len(self.input_ids)
+            # The first token behind the prompt is predicted by the prompt's last, whatever stands between them.
+            sources = [prompt_end - 1, *range(start, start + len(segment) - 1)]
+            first = len(segment) - n_targets
+            self.source_index += sources[first:]
+            self.target_ids += segment[first:]
+            self.response_index += [self.n_responses] * n_targets
+            self.input_ids += segment
+            self.position_ids += range(n_prompt, n_prompt + len(segment))
+            self.n_responses += 1
 
 
 def _common_prefix_length(sequences: Sequence[list[int]]) -> int:
@@ -161,12 +161,3 @@ def _common_prefix_length(sequences: Sequence[list[int]]) -> int:
         if any(sequence[position] != sequences[0][position] for sequence in sequences):
             return position
     return shortest
-
-
-def _padded(rows: list[list[int]], length: int, value: int) -> torch.Tensor:
-    return torch.tensor([row + [value] * (length - len(row)) for row in rows])
-
-
-def _offset_concat(rows: list[list[int]], stride: int) -> torch.Tensor:
-    """The rows end to end, row b moved up by b * stride: indices into a flattened [B, stride]."""
-    return torch.tensor([value + b * stride for b, row in enumerate(rows) for value in row])

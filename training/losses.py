@@ -8,6 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from training.shared_prompt import rankings_of, use_shared_prompts
+
+MAX_LOGITS = 1 << 26  # 256 MiB of float32
 
 
 @dataclass
@@ -59,19 +64,6 @@ def _ranking_loss(scores: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
     return (torch.logsumexp(scaled, dim=1) - scaled[:, 0]).mean()
 
 
-def shared_prompt_mask(segment_ids: torch.Tensor) -> torch.Tensor:
-    """Boolean attention mask [B, 1, L, L] from segment ids [B, L]: 0 prompt, k response k, -1 padding.
-
-    A position sees the past of its own segment and the whole prompt. Padding sees padding, so that no row of the
-    mask is empty (a softmax over nothing is NaN).
-    """
-    length = segment_ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
-    same_segment = segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1)
-    is_prompt = (segment_ids == 0).unsqueeze(1)
-    return ((same_segment | is_prompt) & causal).unsqueeze(1)
-
-
 def response_logps(
     model: torch.nn.Module, batch: dict[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,28 +77,49 @@ def response_logps(
         sum_logps [B, K] in float32 and n_tokens [B, K].
 
     Raises:
-        ValueError: for an attention implementation other than sdpa. Eager attention adds the mask to its scores, so
-            a boolean one would be silently wrong.
+        ValueError: for an attention implementation other than sdpa.
     """
-    if model.config._attn_implementation != "sdpa":
-        raise ValueError(
-            f"shared prompts need attn_implementation='sdpa', this model has {model.config._attn_implementation!r}"
-        )
+    use_shared_prompts(model)
     hidden = model.base_model(
         input_ids=batch["input_ids"],
         position_ids=batch["position_ids"],
-        attention_mask=shared_prompt_mask(batch["segment_ids"]),
+        attention_mask=torch.empty(1, 1, 0, 0),  # four dimensions: transformers then makes no mask of its own
         use_cache=False,
+        rankings=rankings_of(batch["lengths"]),
     )[0]
     # Only the positions that predict a response token meet the vocabulary: that is where memory goes.
-    logits = model.get_output_embeddings()(hidden.flatten(0, 1)[batch["source_index"]])
-    logps = -F.cross_entropy(logits.float(), batch["target_ids"], reduction="none")
+    logps = token_logps(model.get_output_embeddings(), hidden[0, batch["source_index"]], batch["target_ids"])
 
     shape = batch["rewards"].shape
     flat = logps.new_zeros(shape.numel())
     sum_logps = flat.index_add(0, batch["response_index"], logps)
     n_tokens = flat.index_add(0, batch["response_index"], torch.ones_like(logps))
     return sum_logps.view(shape), n_tokens.view(shape)
+
+
+def token_logps(
+    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int = MAX_LOGITS
+) -> torch.Tensor:
+    """Log-probability [N], in float32, of `targets` [N] given the `hidden` states [N, width] that predict them.
+
+    Where there are more than `max_logits` logits, the vocabulary is met in chunks of positions and met again in the
+    backward pass, so that a chunk's logits are the most that is ever alive. With fewer they are kept: that is faster.
+
+    Args:
+        head: the model's output embeddings.
+        hidden, targets: as above.
+        max_logits: positions times vocabulary of a chunk.
+    """
+    n_rows = max(1, max_logits // head.out_features)  # ZeRO-3 leaves no shape in head.weight
+    if len(targets) <= n_rows:
+        return _logps_of(head, hidden, targets)
+    # `head` is called as a module in both passes: ZeRO-3 gathers its weights there.
+    chunks = zip(hidden.split(n_rows), targets.split(n_rows), strict=True)
+    return torch.cat([checkpoint(_logps_of, head, *chunk, use_reentrant=False) for chunk in chunks])
+
+
+def _logps_of(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return -F.cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
 class ResponseLogps(torch.nn.Module):

@@ -27,6 +27,7 @@ from data_preprocess.records import Record, load_records
 from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids
 from eval_hh.reward_model import load_reward_model
 from eval_hh.sharding import WAIT
+from training.batches import balanced, step_indices
 from training.checkpoints import RunFolder, describe, write_folder
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
@@ -36,18 +37,6 @@ from training.validation import dev_reward
 
 log = logging.getLogger("training")
 METRICS = "metrics.jsonl"
-
-
-def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[int]:
-    """The records of optimiser step `step` (from 1), independent of the number of processes.
-
-    Every pass over the records is a shuffle of its own, and passes follow one another without a gap: a step may
-    hold the end of one and the beginning of the next.
-    """
-    positions = range((step - 1) * batch_size, step * batch_size)
-    orders = {epoch: np.random.default_rng([seed, epoch]).permutation(n_records)
-              for epoch in {position // n_records for position in positions}}  # fmt: skip
-    return [int(orders[position // n_records][position % n_records]) for position in positions]
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
@@ -101,6 +90,8 @@ class Trainer:
             self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
         )
         self.encoded: dict[int, EncodedRanking] = {}
+        # Stands for the number of tokens, which only the process that encodes a record knows.
+        self.n_chars = [sum(map(len, [*r.prefix, *r.suffix[: config.training_stage_num]])) for r in records]
         self.metrics_file = config.log_folder / METRICS
         if config.do_validation:  # loaded before the first step: a bad path must not cost 500 steps
             self.dev_records = load_records(config.dev_file, training=False)
@@ -172,26 +163,27 @@ class Trainer:
                     self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            parts = [loss.total, loss.sft, *loss.ranking, (batch["segment_ids"] >= 0).sum()]
-            sums += torch.stack([part.detach().float() for part in parts])
+            parts = [loss.total, loss.sft, *loss.ranking]
+            sums[:-1] += torch.stack([part.detach().float() for part in parts])
+            sums[-1] += batch["input_ids"].numel()
         *losses, tokens = self.accelerator.reduce(sums).tolist()
         n_micro_batches = self.accelerator.gradient_accumulation_steps * self.accelerator.num_processes
         names = ["loss", "sft_loss", *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
         metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
-        metrics["tokens_per_second"] = tokens / (time.perf_counter() - began)
+        metrics["seconds"] = time.perf_counter() - began
+        metrics["tokens_per_second"] = tokens / metrics["seconds"]
         self._log(step, metrics)
         return metrics
 
     def _micro_batches(self, step: int) -> Iterator[dict[str, torch.Tensor]]:
-        """This process's share of a step, sorted by length and cut: rows of a micro-batch need little padding."""
+        """This process's share of a step, in micro-batches of equal counts and about equal lengths."""
         rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
-        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
-        for row in mine:
-            if row not in self.encoded:
-                self.encoded[row] = self.collator.encode(self.records[row])
-        mine.sort(key=lambda row: len(self.encoded[row]), reverse=True)
-        for first in range(0, len(mine), self.micro_batch_size):
-            batch = collate([self.encoded[row] for row in mine[first : first + self.micro_batch_size]])
+        parts = balanced(rows, self.n_chars, len(rows) // self.micro_batch_size)
+        for part in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
+            for row in part:
+                if row not in self.encoded:
+                    self.encoded[row] = self.collator.encode(self.records[row])
+            batch = collate([self.encoded[row] for row in part])
             yield {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:

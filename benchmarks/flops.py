@@ -1,0 +1,68 @@
+"""How many floating-point operations a step needs, and how many this machine does in a second.
+
+Library of the benchmarks. Counted are the products of the matrices that depend on a token: 2 operations per weight and
+token forward, twice that backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and attention's scores and
+sums at the pairs of positions that may see each other. What is elementwise, and the embeddings, are left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.side_by_side import timed
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the count depends on."""
+
+    layers: int
+    width: int
+    inner: int  # width of the feed-forward layer
+    vocabulary: int
+    gated: bool = False  # LLaMA's feed-forward layer has three matrices, OPT's two
+
+    @property
+    def body(self) -> int:
+        """Weights that every token meets."""
+        return self.layers * (4 * self.width**2 + (3 if self.gated else 2) * self.width * self.inner)
+
+    @property
+    def head(self) -> int:
+        """Weights that a token meets only where something is predicted."""
+        return self.vocabulary * self.width
+
+
+OPT_125M = Shape(12, 768, 3072, 50272)
+OPT_1B3 = Shape(24, 2048, 8192, 50272)
+LLAMA_7B = Shape(32, 4096, 11008, 32000, gated=True)
+
+
+def step_flops(shape: Shape, n_tokens: int, n_logits: int, n_pairs: int) -> int:
+    """Forward and backward operations for tokens in the body, positions at the head, and pairs in attention."""
+    attention = 4 * shape.layers * shape.width * n_pairs
+    return 3 * (2 * shape.body * n_tokens + 2 * shape.head * n_logits + attention)
+
+
+def shared_flops(shape: Shape, prompt: int, responses: Sequence[int]) -> int:
+    """What one ranking needs: its prompt once, and logits only where a response's token is predicted."""
+    pairs = _causal(prompt) + sum(prompt * length + _causal(length) for length in responses)
+    return step_flops(shape, prompt + sum(responses), sum(responses), pairs)
+
+
+def separate_flops(shape: Shape, prompt: int, responses: Sequence[int]) -> int:
+    """What one ranking costs in separate passes without any padding, all logits computed."""
+    texts = [prompt + length for length in responses]
+    return step_flops(shape, sum(texts), sum(texts), sum(map(_causal, texts)))
+
+
+def _causal(length: int) -> int:
+    return length * (length + 1) // 2
+
+
+def matmul_rate(size: int = 2048, rounds: int = 5) -> float:
+    """Operations per second of a square float32 matrix product on all of torch's threads, the best of some."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    return 2 * size**3 / min(timed(lambda: a @ b) for _ in range(rounds))

@@ -1,0 +1,119 @@
+"""PRO at K = 2 against TRL's DPOTrainer (reference log-probabilities precomputed) on the same pairs.
+
+Run: python benchmarks/preference_trainer.py [--quick]
+OPT-125M's shape on the CPU in float32; a step is forward, loss, backward, clipping and AdamW on both sides. Only pairs
+that fit 384 + 128 tokens are taken, so that both compute the same tokens; the two libraries' log-probabilities of
+them must agree. TRL is not among the study's requirements: sh install.sh requirements.txt benchmarks/requirements.txt
+"""
+
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side import Comparison, parser, report, same
+from data_preprocess.files import InputError, run
+
+LEARNING_RATE = 1e-6
+OURS = 2  # rankings per pass of ours, see pro_choices.py
+
+
+def fitting_pairs(count: int) -> list:
+    """(record, its encoding) of `count` pairs that neither side cuts."""
+    from benchmarks.hh_like import rankings
+    from benchmarks.stand_in_models import tokenizer
+    from training.collator import RankingCollator
+
+    collator, uncut = RankingCollator(tokenizer(), 2), RankingCollator(tokenizer(), 2, 100_000, 50_000)
+    pairs = [(record, collator.encode(record)) for record in rankings(3 * count, 2)]
+    return [(record, ids) for record, ids in pairs if len(uncut.encode(record)) == len(ids)][:count]
+
+
+def trl_trainer(model, records: list, batch_size: int, folder: str):
+    """A DPOTrainer over the records, each seen once in order, whose reference log-probabilities are known."""
+    from datasets import Dataset, disable_progress_bars
+    from trl import DPOConfig, DPOTrainer
+
+    from benchmarks.stand_in_models import tokenizer
+    from data_preprocess.dialogue import render_prompt
+
+    disable_progress_bars()
+    rows = [{"prompt": render_prompt(r.prefix), "chosen": " " + r.suffix[0], "rejected": " " + r.suffix[1]}
+            for r in records]  # fmt: skip
+    config = DPOConfig(
+        output_dir=folder, per_device_train_batch_size=batch_size, max_length=512, precompute_ref_log_probs=True,
+        learning_rate=LEARNING_RATE, lr_scheduler_type="constant", max_grad_norm=1.0, num_train_epochs=1, bf16=False,
+        gradient_checkpointing=False, use_cpu=True, report_to="none", save_strategy="no", logging_strategy="no",
+        disable_tqdm=True, seed=0, train_sampling_strategy="sequential",
+    )  # fmt: skip
+    return DPOTrainer(model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer())
+
+
+def our_step(model, optimizer, rankings: list) -> None:
+    """One optimiser step of PRO over the rankings."""
+    import torch
+
+    from benchmarks.training_ways import packed
+
+    packed(model, rankings, OURS)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def check_logps(model, trainer, encoded: list) -> float:
+    """The largest relative difference between TRL's log-probabilities of the responses and ours, same weights."""
+    import torch
+
+    from training.collator import collate
+    from training.losses import response_logps
+
+    with torch.no_grad():
+        ours = [response_logps(model, collate([ids]))[0][0].tolist() for ids in encoded]
+    data = trainer.train_dataset
+    theirs = [[*pair] for pair in zip(data["ref_chosen_logps"], data["ref_rejected_logps"], strict=True)]
+    return same("log-probabilities", sum(theirs, []), sum(ours, []), 1e-3)
+
+
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__)
+    made.add_argument("--pairs", type=int, help="pairs, a multiple of the batch size (default: 16, quick 8)")
+    made.add_argument("--batch_size", type=int, default=4, help="pairs per step")
+    made.add_argument("--layers", type=int, default=12, help="of the model (default: OPT-125M's 12)")
+    args = made.parse_args(argv)
+    if importlib.util.find_spec("trl") is None:
+        raise InputError("trl is not installed (sh install.sh requirements.txt benchmarks/requirements.txt)")
+    import torch
+
+    from benchmarks.side_by_side import timed
+    from benchmarks.stand_in_models import opt_125m
+
+    torch.set_num_threads(args.threads)
+    pairs = fitting_pairs(args.pairs or (8 if args.quick else 16))
+    records, encoded = [record for record, _ in pairs], [ids for _, ids in pairs]
+    steps = [encoded[i : i + args.batch_size] for i in range(0, len(encoded), args.batch_size)]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trl_trainer(opt_125m(args.layers).train(), records, args.batch_size, folder)
+        model = opt_125m(args.layers).train()
+        off = check_logps(model, trainer, encoded)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+        our_step(model, optimizer, steps[0])  # warms up the optimiser and the threads
+        ours = timed(lambda: [our_step(model, optimizer, step) for step in steps])
+        theirs = trainer.train().metrics["train_runtime"]
+    report(
+        [
+            Comparison(
+                f"{len(pairs)} pairs, {args.batch_size} a step: TRL's DPOTrainer (as naive), PRO at K = 2 (ours)",
+                theirs, ours, "s", 2.0,
+                f"{len(pairs) / theirs:.2f} and {len(pairs) / ours:.2f} pairs a second; log-probabilities "
+                f"differ by {off:.0e}",
+            )
+        ],
+        args.json,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,157 @@
+"""All benchmarks, one after another, each in a process of its own.
+
+    python benchmarks/run.py --quick    reduced sizes, under 10 minutes on two cores
+    python benchmarks/run.py --full     the claimed sizes, most of an hour; writes benchmarks/RESULTS.md
+
+`--only NAME ...` runs some of them. What cannot run here (TRL is not installed, say) is named with its reason, and the
+others go on; the exit status is 1 if any failed. A full run that was ended goes on: what each benchmark measured is
+kept in runs/benchmarks/ with its commit, until `--anew` drops it, and RESULTS.md is written from all of them.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side import Comparison, Measure, Row
+from data_preprocess.files import (
+    atomic_write,
+    git_hash,
+    machine,
+    read_json,
+    run,
+    study_root,
+    versions,
+    write_json,
+)
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "RESULTS.md"
+BENCHMARKS = {
+    "pro_step": "PRO step",
+    "pro_choices": "What the PRO step was weighed against",
+    "preference_trainer": "PRO against TRL's DPOTrainer",
+    "diversity_counts": "Diversity",
+    "generation_speed": "Generation",
+    "reward_scoring": "Reward scoring",
+    "start_up": "Start-up",
+    "subset_files": "split.py and sample.py",
+    "scaling": "Two processes",
+    "study_cost": "Cost of the paper's grids",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one benchmark measured, and where."""
+
+    rows: list[dict]  # of side_by_side.Row, with its kind
+    seconds: float
+    commit: str
+    failure: str = ""  # why there are no rows
+
+    def read(self) -> list[Row]:
+        kinds = {kind.__name__: kind for kind in (Comparison, Measure)}
+        return [kinds[row["kind"]](**{key: value for key, value in row.items() if key != "kind"}) for row in self.rows]
+
+
+def kept(name: str) -> Path:
+    """Where a full run keeps a finished benchmark."""
+    return study_root() / "runs" / "benchmarks" / f"{name}.json"
+
+
+def run_one(name: str, quick: bool, threads: int) -> Result:
+    """Runs one benchmark in a process of its own; its output is shown as it comes."""
+    began, commit = time.perf_counter(), git_hash() or "no commit"
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        flags = ["--threads", str(threads), "--json", str(rows), *(["--quick"] if quick else [])]
+        done = subprocess.run([sys.executable, HERE / f"{name}.py", *flags], stderr=subprocess.PIPE, text=True)
+        seconds = time.perf_counter() - began
+        if not done.returncode:
+            return Result(read_json(rows), seconds, commit)
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        return Result([], seconds, commit, lines[-1] if lines else f"exit status {done.returncode}")
+
+
+def table(results: dict[str, Result]) -> list[str]:
+    """Markdown: a section per benchmark."""
+    lines = []
+    for name, result in results.items():
+        made = f"`python benchmarks/{name}.py`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
+        lines += ["", f"## {BENCHMARKS[name]}", "", made, ""]
+        if result.failure:
+            lines.append(f"Did not run: {result.failure}")
+            continue
+        lines += ["| what | naive | ours | ratio | target | note |", "|---|---|---|---|---|---|"]
+        lines += [cells(row) for row in result.read()]
+    return lines
+
+
+def cells(row: Row) -> str:
+    """One row of the table."""
+    if isinstance(row, Measure):
+        return f"| {row.what} | | {row.value:.3g} {row.unit} | | {row.target} | {row.note} |"
+    target = f"{row.target:g}x" if row.target else ""
+    both = f"{row.naive:.3g} {row.unit} | {row.ours:.3g} {row.unit}"
+    return f"| {row.what} | {both} | **{row.ratio:.2f}x** | {target} | {row.note} |"
+
+
+def heading(threads: int) -> list[str]:
+    """What was run where."""
+    from benchmarks.hh_like import source
+
+    names = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return [
+        "# Benchmarks",
+        "",
+        f"Made by `python benchmarks/run.py --full` on {machine()}, {threads} threads. {names}. Rows: {source()}.",
+        "",
+        "Both ways run in one process in turns, medians are given; a ratio is naive / ours. Seconds are this "
+        "machine's, and it is shared, so only ratios mean anything elsewhere.",
+    ]
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--quick", action="store_true", help="reduced sizes")
+    size.add_argument("--full", action="store_true", help="the claimed sizes; writes benchmarks/RESULTS.md")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help="some of them")
+    parser.add_argument("--anew", action="store_true", help="with --full: also those that are kept")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each way (default: one a core)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    began, failures = time.perf_counter(), 0
+    for name in args.only:
+        print(f"\n{BENCHMARKS[name]} ({name}.py)", flush=True)
+        if args.full and kept(name).exists() and not args.anew:
+            print("kept from an earlier run")
+            continue
+        result = run_one(name, args.quick, args.threads)
+        failed = f"did not run: {result.failure}\n" if result.failure else ""
+        print(f"{failed}[{result.seconds:.0f} s]", flush=True)
+        failures += bool(failed)
+        if args.full and not failed:
+            write_json(kept(name), asdict(result), indent=1)
+    if args.full:
+        results = {name: Result(**read_json(kept(name))) for name in BENCHMARKS if kept(name).exists()}
+        with atomic_write(RESULTS) as file:
+            file.write("\n".join(heading(args.threads) + table(results)) + "\n")
+        print(f"\nwritten: {RESULTS}")
+    print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes")
+    if failures:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,92 @@
+"""Start-up: seconds of every entry's --help, and the share of a toy training cell that is not spent in its steps.
+
+Run: python benchmarks/start_up.py [--quick]
+The cell is one of the small study's: its data, its models' sizes and its settings, with validation at each checkpoint,
+as a worker of reproduce.py runs it after another, and in a process of its own from the first import to the end. The
+base and the reward model are hardly trained, which changes what the cell learns and not what it costs (but that its
+validation decodes to the last token).
+"""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side import Measure, Row, parser, report, timed
+from data_preprocess.files import REPOSITORY, read_jsonl, run
+
+FOLDERS = (".", "data_preprocess", "eval_hh", "training", "pics", "benchmarks")
+
+
+def entries() -> list[Path]:
+    """Every script that a user runs: it has a main."""
+    paths = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).glob("*.py"))]
+    return [path for path in paths if "\ndef main(argv" in path.read_text(encoding="utf-8")]
+
+
+def help_seconds(path: Path, rounds: int) -> float:
+    """Of `python FILE --help`, the best of some rounds."""
+    return min(
+        timed(lambda: subprocess.run([sys.executable, path, "--help"], check=True, stdout=subprocess.DEVNULL))
+        for _ in range(rounds)
+    )
+
+
+def toy_study(root: Path):
+    """The small study under a root, with its data made and its models hardly trained."""
+    import reproduce
+
+    os.environ |= {"STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    one_step = ("--max_steps", "1")
+    untrained = reproduce.ToyStudy(root, replace(reproduce.TOY, pretrain=one_step, train_reward=one_step))
+    with contextlib.redirect_stdout(io.StringIO()):
+        untrained.make_data()
+        untrained.train_base()
+        untrained.train_reward_model()
+    return untrained
+
+
+def outside_steps(way: Callable[[str], None], name: str, metrics: Path) -> Measure:
+    """The share of a cell's time, `way` called with its experiment's name, that its metrics do not count as steps."""
+    whole = timed(lambda: way(name))
+    in_steps = sum(row["seconds"] for _, row in read_jsonl(metrics / name / "4" / "metrics.jsonl"))
+    what = f"toy training cell, {name.replace('_', ' ')}: share of its time outside steps"
+    return Measure(what, 1 - in_steps / whole, "", note=f"{in_steps:.1f} s of {whole:.1f} s are steps")
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser(__doc__).parse_args(argv)
+    seconds = {path: help_seconds(path, 1 if args.quick else 3) for path in entries()}
+    slowest = max(seconds, key=seconds.__getitem__)
+    note = f"{slowest.relative_to(REPOSITORY)}, of {len(seconds)} entries"
+    rows: list[Row] = [Measure("--help of the slowest entry", seconds[slowest], "s", "under 2", note)]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        study = toy_study(root)
+        data = root / "data" / f"hh_train_len4_{max(study.profile.sizes)}"
+
+        def in_a_worker(exp: str) -> None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                study.fine_tune(exp, 4, data, 42)
+
+        def in_a_process_of_its_own(exp: str) -> None:
+            command = [sys.executable, REPOSITORY / "training" / "main.py", *study.fine_tune_flags(exp, 4, data, 42)]
+            subprocess.run(command, check=True, capture_output=True)
+
+        import training.trainer  # noqa: F401  (a worker of reproduce.py has imported it for the cell before)
+
+        worker = outside_steps(in_a_worker, "in_a_worker", root / "logs")
+        rows.append(replace(worker, target="under 0.2"))
+        rows.append(outside_steps(in_a_process_of_its_own, "in_a_process_of_its_own", root / "logs"))
+    report(rows, args.json)
+
+
+if __name__ == "__main__":
+    run(main)

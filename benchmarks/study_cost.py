@@ -1,0 +1,73 @@
+"""What the paper's grids cost: tokens and operations of a step, and GPU hours at a stated utilisation.
+
+Run: python benchmarks/study_cost.py [--peak TFLOPS] [--utilisation SHARE] [--tokenizer PATH_OR_NAME]
+A count, not a timing: lengths are those of HH-RLHF's prompts and replies, cut as the trainer cuts them. Hours are of
+training alone; "separate" is K separate passes without any padding, so what it costs more is the shared prompt's gain.
+"""
+
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side import Measure, Row, parser, report
+from data_preprocess.files import InputError, run
+
+STEPS, GLOBAL_BATCH, SEEDS, ALGORITHMS, RANKING_LENS = 4000, 112, 3, ("PRO", "SFT"), (2, 3, 4)
+GRIDS = {"OPT-1.3B": 8, "LLaMA-7B": 6}  # sizes M in the paper
+SAMPLE = 4000  # rankings whose lengths are averaged
+
+
+def lengths(name: str | None) -> list[tuple[int, list[int]]]:
+    """(tokens of the prompt, of each of 4 responses) of HH-like rankings, cut as in training."""
+    from benchmarks.hh_like import rankings
+    from benchmarks.stand_in_models import tokenizer
+    from eval_hh.models import load_tokenizer
+    from training.collator import RankingCollator
+
+    collator = RankingCollator(load_tokenizer(name) if name else tokenizer(), max(RANKING_LENS))
+    encoded = (collator.encode(record) for record in rankings(SAMPLE, max(RANKING_LENS)))
+    return [(len(ids.prompt), [len(segment) for segment in ids.segments]) for ids in encoded]
+
+
+def step_means(shape, sample: list[tuple[int, list[int]]], ranking_len: int) -> tuple[float, float, float]:
+    """Means over rankings of `ranking_len`: (tokens of the shared row, operations shared, operations separate)."""
+    from benchmarks.flops import separate_flops, shared_flops
+
+    cut = [(prompt, responses[:ranking_len]) for prompt, responses in sample]
+    tokens = statistics.fmean(prompt + sum(responses) for prompt, responses in cut)
+    shared = statistics.fmean(shared_flops(shape, *ranking) for ranking in cut)
+    return tokens, shared, statistics.fmean(separate_flops(shape, *ranking) for ranking in cut)
+
+
+def main(argv: list[str] | None = None) -> None:
+    made = parser(__doc__)
+    made.add_argument("--peak", type=float, default=312.0, help="TFLOPS of a GPU (default: A100, bf16)")
+    made.add_argument("--utilisation", type=float, default=0.4, help="share of the peak that training reaches")
+    made.add_argument("--tokenizer", help="folder or name of a tokenizer (default: OPT's, or its stand-in)")
+    args = made.parse_args(argv)
+    if not (args.peak > 0 and 0 < args.utilisation <= 1):
+        raise InputError("--peak, --utilisation: expected a number above 0, and one above 0 and at most 1")
+    from benchmarks.flops import LLAMA_7B, OPT_1B3
+
+    sample, rate = lengths(args.tokenizer), args.peak * 1e12 * args.utilisation
+    rows: list[Row] = []
+    for name, shape in (("OPT-1.3B", OPT_1B3), ("LLaMA-7B", LLAMA_7B)):
+        hours = {"shared": 0.0, "separate": 0.0}
+        for ranking_len in (1, *RANKING_LENS):
+            tokens, shared, separate = step_means(shape, sample, ranking_len)
+            note = f"{GLOBAL_BATCH * shared / 1e15:.2f} PFLOP; separate passes {separate / shared:.2f} times as many"
+            rows.append(Measure(f"{name}, K = {ranking_len}: tokens a step", GLOBAL_BATCH * tokens, "", note=note))
+            # An SFT cell costs a step of K = 1 whatever K its data have.
+            cells = GRIDS[name] * SEEDS * (len(RANKING_LENS) if ranking_len == 1 else 1)
+            for way, flops in (("shared", shared), ("separate", separate)):
+                hours[way] += cells * STEPS * GLOBAL_BATCH * flops / rate / 3600
+        n_cells = GRIDS[name] * SEEDS * len(ALGORITHMS) * len(RANKING_LENS)
+        what = f"{name}, {n_cells} cells of {STEPS} steps at {args.utilisation:.0%} of {args.peak:g} TFLOPS"
+        rows.append(Measure(what, hours["shared"], "GPU hours", note=f"{hours['separate']:.0f} in separate passes"))
+    report(rows, args.json)
+
+
+if __name__ == "__main__":
+    run(main)

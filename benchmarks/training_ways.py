@@ -1,0 +1,109 @@
+"""A PRO step in several ways, on the same encoded rankings: the published one, ours, and what ours was weighed against.
+
+Library of the benchmarks. Each way runs forward, loss and backward over all rankings and returns the loss of the
+step; gradients add up in the model. The optimiser's update is the same for all and left out.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from training.batches import balanced
+from training.collator import EncodedRanking, collate
+from training.losses import pro_loss, response_logps
+
+PAD = 1  # OPT's
+
+
+def separate_passes(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:
+    """The published way: K passes, each over the prompt again, padded to the batch's longest text, all logits kept."""
+    total = 0.0
+    for start in range(0, len(rankings), batch_size):
+        batch = rankings[start : start + batch_size]
+        ids, mask, labels = _padded_texts(batch)
+        sums, counts = [], []
+        for k in range(ids.shape[1]):
+            output = model(input_ids=ids[:, k], attention_mask=mask[:, k], output_hidden_states=True, use_cache=False)
+            logps = output.logits[:, :-1].float().log_softmax(dim=-1)
+            targets = labels[:, k, 1:]
+            chosen = logps.gather(2, targets.clamp(min=0).unsqueeze(2)).squeeze(2)
+            sums.append((chosen * (targets >= 0)).sum(dim=1))
+            counts.append((targets >= 0).sum(dim=1))
+        rewards = torch.tensor([ranking.rewards for ranking in batch])
+        loss = pro_loss(torch.stack(sums, 1), torch.stack(counts, 1), rewards).total * (len(batch) / len(rankings))
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def _padded_texts(rankings: Sequence[EncodedRanking]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(ids, mask, labels), each [B, K, L]: every text by itself, labels -1 where there is nothing to predict."""
+    ranking_len = len(rankings[0].segments)
+    length = max(len(ranking.prompt) + len(segment) for ranking in rankings for segment in ranking.segments)
+    ids = torch.full((len(rankings), ranking_len, length), PAD)
+    labels = torch.full_like(ids, -1)
+    mask = torch.zeros_like(ids)
+    for b, ranking in enumerate(rankings):
+        for k, (segment, n_targets) in enumerate(zip(ranking.segments, ranking.n_targets, strict=True)):
+            text = torch.tensor(ranking.prompt + segment)
+            ids[b, k, : len(text)] = text
+            mask[b, k, : len(text)] = 1
+            labels[b, k, len(text) - n_targets : len(text)] = text[-n_targets:]
+    return ids, mask, labels
+
+
+def packed(
+    model: torch.nn.Module,
+    rankings: Sequence[EncodedRanking],
+    batch_size: int,
+    logps: Callable = response_logps,
+) -> float:
+    """Ours, as training/trainer.py does it; `batch_size` divides the number of rankings."""
+    parts = balanced(range(len(rankings)), [len(ranking) for ranking in rankings], len(rankings) // batch_size)
+    total = 0.0
+    for part in parts:
+        batch = collate([rankings[row] for row in part])
+        sums, counts = logps(model, batch)
+        loss = pro_loss(sums, counts, batch["rewards"]).total * (len(part) / len(rankings))
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def padded_shared(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:
+    """Shared prompts, but one ranking a row, sorted by length and padded, under one mask over all of the row."""
+    total = 0.0
+    order = sorted(rankings, key=len, reverse=True)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        total += _padded_shared_batch(model, batch, len(batch) / len(rankings))
+    return total
+
+
+def _padded_shared_batch(model: torch.nn.Module, batch: Sequence[EncodedRanking], weight: float) -> float:
+    rows, length = [collate([ranking]) for ranking in batch], max(map(len, batch))
+
+    def pad(name: str) -> torch.Tensor:
+        return torch.cat([F.pad(row[name], (0, length - row[name].shape[1])) for row in rows])
+
+    masks = torch.eye(length, dtype=torch.bool).repeat(len(rows), 1, 1)  # padding sees itself
+    for mask, row in zip(masks, rows, strict=True):
+        lengths = row["lengths"][0]
+        segment = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        sees = ((segment.unsqueeze(1) == segment) | (segment == 0)).tril()
+        mask[: len(segment), : len(segment)] = sees
+    hidden = model.base_model(
+        input_ids=pad("input_ids"), position_ids=pad("position_ids"), attention_mask=masks.unsqueeze(1), use_cache=False
+    )[0]
+    sums, counts = [], []
+    for states, row in zip(hidden, rows, strict=True):
+        logits = model.get_output_embeddings()(states[row["source_index"]])
+        logps = -F.cross_entropy(logits.float(), row["target_ids"], reduction="none")
+        zeros = logps.new_zeros(row["rewards"].shape[1])
+        sums.append(zeros.index_add(0, row["response_index"], logps))
+        counts.append(zeros.index_add(0, row["response_index"], torch.ones_like(logps)))
+    rewards = torch.cat([row["rewards"] for row in rows])
+    loss = pro_loss(torch.stack(sums), torch.stack(counts), rewards).total * weight
+    loss.backward()
+    return loss.item()

@@ -1,0 +1,192 @@
+"""benchmarks/: its library on its own, and the training benchmarks on tiny sizes. No time is ever tested."""
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import hh_like, run, side_by_side, training_ways
+from benchmarks.flops import OPT_125M, Shape, separate_flops, shared_flops
+from benchmarks.side_by_side import Comparison, in_turns, peak_memory, same
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def test_ways_take_turns_and_medians_are_theirs(monkeypatch):
+    clock, order = itertools.count(), []
+    monkeypatch.setattr(side_by_side.time, "perf_counter", lambda: float(next(clock)))
+
+    def way(name, ticks):
+        def call():
+            order.append(name)
+            for _ in range(next(ticks)):
+                next(clock)
+
+        return call
+
+    naive, ours = way("naive", iter([0, 8, 2, 4])), way("ours", iter([0, 1, 7, 3]))
+    assert in_turns(naive, ours, 3) == (5.0, 4.0)  # one tick more than each waits: the clock's own
+    assert order == ["naive", "ours", "naive", "ours", "ours", "naive", "naive", "ours"]
+    assert Comparison("x", 6.0, 1.5, "s").ratio == 4.0
+
+
+def hold(mebibytes):
+    np.ones(mebibytes << 17)
+
+
+def test_peak_memory_is_that_of_the_way_alone():
+    held = [np.ones(300 << 17)]  # in this process: not to be counted
+    small, large = peak_memory(hold, 1), peak_memory(hold, 400)
+    assert 350 < large - small < 450 and len(held) == 1
+
+
+def test_results_that_differ_end_the_benchmark():
+    assert same("loss", [1.0, 2.0], [1.0, 2.00001], 1e-4) == pytest.approx(5e-6, rel=0.01)
+    for wrong in (2.001, float("nan")):
+        with pytest.raises(SystemExit, match="error: loss: the two ways differ"):
+            same("loss", [1.0, 2.0], [1.0, wrong], 1e-4)
+
+
+def test_stored_lengths_are_those_of_the_release(shared):
+    stored = json.loads((BENCHMARKS / "hh_lengths.json").read_text())
+    prompts, replies = hh_like.corpus()
+    for kind, texts in (("prompt_words", hh_like.rendered(prompts)), ("reply_words", replies)):
+        lengths = sorted(len(text.split()) for text in texts)
+        quantiles = [lengths[round(q / 100 * (len(lengths) - 1))] for q in range(101)]
+        assert np.abs(np.array(stored[kind]) - quantiles).max() <= 1
+
+
+def test_rows_without_the_release_have_its_lengths(monkeypatch):
+    monkeypatch.setenv("HH_RLHF", "/nowhere")
+    hh_like.corpus.cache_clear()
+    try:
+        assert hh_like.source().startswith("made-up")
+        prompts = hh_like.prompts(hh_like.MADE_UP + 500, seed=3)
+        assert len({json.dumps(turns) for turns in prompts}) > hh_like.MADE_UP  # repeats are edited
+        words = [len(text.split()) for text in hh_like.rendered(prompts)]
+        assert 100 < np.mean(words) < 125 and 70 < np.median(words) < 90  # 111.9 and 78 in the release
+        rows = hh_like.rankings(5, 3, seed=1)
+        assert rows == hh_like.rankings(5, 3, seed=1) != hh_like.rankings(5, 3, seed=2)
+        assert all(len(row.suffix) == 3 and row.reward == [1.0, 0.5, 0.0] for row in rows)
+    finally:
+        hh_like.corpus.cache_clear()
+
+
+def test_flops_by_hand():
+    """Prompt of 2, responses of 1 and 3, by loops over tokens and pairs: 2 a weight forward, twice that backward."""
+    shape = Shape(layers=2, width=4, inner=16, vocabulary=10)
+    per_token = 2 * 2 * (4 * 4 * 4 + 2 * 4 * 16)
+    per_logit, per_pair = 2 * 10 * 4, 2 * (2 * 4 + 2 * 4)
+    pairs = (1 + 2) + (2 + 1) + sum(2 + i for i in (1, 2, 3))
+    assert shared_flops(shape, 2, [1, 3]) == 3 * (6 * per_token + 4 * per_logit + pairs * per_pair)
+    pairs = sum(range(1, 4)) + sum(range(1, 6))
+    assert separate_flops(shape, 2, [1, 3]) == 3 * (8 * per_token + 8 * per_logit + pairs * per_pair)
+
+
+def test_the_shape_counted_is_the_model_that_is_run():
+    from benchmarks.stand_in_models import opt_125m
+
+    model = opt_125m()
+    matrices = [p for name, p in model.model.decoder.layers.named_parameters() if p.dim() == 2]
+    assert sum(p.numel() for p in matrices) == OPT_125M.body
+    assert model.lm_head.weight.numel() == OPT_125M.head
+
+
+@pytest.mark.parametrize("ranking_len", [1, 2, 4])
+def test_all_ways_of_a_step_have_one_loss_and_gradient(tiny_causal_lm_dir, ranking_len):
+    from eval_hh.models import load_causal_lm, load_tokenizer
+    from training.collator import RankingCollator
+
+    folder = tiny_causal_lm_dir("opt")
+    collator = RankingCollator(load_tokenizer(folder), ranking_len)
+    rankings = [collator.encode(record) for record in hh_like.rankings(4, ranking_len)]
+    results = []
+    for way in (training_ways.separate_passes, training_ways.packed, training_ways.padded_shared):
+        for batch_size in (1, 2, 4):
+            model = load_causal_lm(folder)
+            loss = way(model, rankings, batch_size)
+            results.append((loss, torch.cat([p.grad.flatten() for p in model.parameters()])))
+    for loss, gradient in results[1:]:
+        assert loss == pytest.approx(results[0][0], rel=1e-5)
+        torch.testing.assert_close(gradient, results[0][1], rtol=2e-3, atol=2e-3 * float(gradient.abs().max()))
+
+
+def output(script, *flags):
+    done = subprocess.run([sys.executable, BENCHMARKS / script, *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_cost_of_the_grids():
+    rows = output("study_cost.py", "--peak", "100", "--utilisation", "0.5").splitlines()
+    assert [row.split(":")[0] for row in rows if "cells" in row] == [
+        "OPT-1.3B, 144 cells of 4000 steps at 50% of 100 TFLOPS",
+        "LLaMA-7B, 108 cells of 4000 steps at 50% of 100 TFLOPS",
+    ]
+    half = output("study_cost.py", "--peak", "200", "--utilisation", "0.5").splitlines()
+    hours = [[float(row.split(": ")[1].split()[0]) for row in lines if "cells" in row] for lines in (rows, half)]
+    assert hours[0] == pytest.approx([2 * value for value in hours[1]], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_training_benchmarks_on_tiny_sizes():
+    one = ["--layers", "1", "--rankings", "2", "--rounds", "1", "--threads", "1"]
+    printed = output("pro_step.py", *one, "--ranking_len", "2")
+    assert "PRO step, K = 2" in printed and "target 3x" in printed and "peak memory of a step" in printed
+    one[3] = "4"
+    choices = output("pro_choices.py", *one)
+    assert choices.count("PRO step, K = 4: ") == 7
+    scaling = output("scaling.py", "--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2")
+    assert "two processes, DDP" in scaling and "two processes, ZeRO-2" in scaling
+    assert output("start_up.py", "--quick").count("of its time outside steps") == 2
+
+
+@pytest.mark.slow
+def test_against_trl():
+    pytest.importorskip("trl")
+    printed = output("preference_trainer.py", "--layers", "1", "--pairs", "8")
+    assert "TRL's DPOTrainer" in printed and "log-probabilities differ by" in printed
+
+
+def test_run_py_names_what_fails_and_goes_on(monkeypatch, capfd):
+    monkeypatch.setitem(run.BENCHMARKS, "not_there", "A benchmark that is not there")
+    with pytest.raises(SystemExit) as ended:
+        run.main(["--quick", "--only", "not_there", "study_cost"])
+    printed = capfd.readouterr().out
+    assert ended.value.code == 1
+    assert "did not run: " in printed and "not_there.py" in printed and "GPU hours" in printed
+
+
+def test_table_of_results():
+    rows = [
+        {"kind": "Comparison", "what": "a", "naive": 6.0, "ours": 1.5, "unit": "s", "target": 3.0, "note": "n"},
+        {"kind": "Measure", "what": "b", "value": 0.81, "unit": "", "target": "at least 0.7"},
+    ]
+    failed = run.Result([], 1.0, "0123456789ab", "trl is not installed")
+    lines = run.table({"pro_step": run.Result(rows, 12.0, "0123456789ab"), "scaling": failed})
+    assert "| a | 6 s | 1.5 s | **4.00x** | 3x | n |" in lines
+    assert "| b | | 0.81  | | at least 0.7 |  |" in lines and "Did not run: trl is not installed" in lines
+    assert "`python benchmarks/pro_step.py`: 12 s, at commit 012345678" in lines
+
+
+def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, capfd):
+    made = []
+
+    def one(name, quick, threads):
+        made.append(name)
+        return run.Result([{"kind": "Measure", "what": name, "value": len(made), "unit": "s"}], 1.0, "abc")
+
+    monkeypatch.setattr(run, "run_one", one)
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "RESULTS.md")
+    run.main(["--full", "--only", "scaling"])
+    run.main(["--full", "--only", "scaling", "start_up"])
+    assert made == ["scaling", "start_up"] and "kept from an earlier run" in capfd.readouterr().out
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| scaling | | 1 s |" in text and "| start_up | | 2 s |" in text
+    run.main(["--full", "--only", "scaling", "--anew"])
+    assert "| scaling | | 3 s |" in (tmp_path / "RESULTS.md").read_text()

@@ -1,0 +1,105 @@
+"""The benchmarks of generation and reward scoring: tiny sizes give their rows, and a way that differs is caught."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks import generation_speed, hh_like, padded_decoding, reward_scoring, stand_in_models
+from benchmarks.padded_decoding import Ends, is_near_tie
+from eval_hh.decoding import Decoder
+from eval_hh.reward_model import RewardModel
+
+GENERATION = ["--prompts", "7", "--batch_size", "3", "--layers", "1", "--width", "24", "--max_new_tokens", "6"]
+SCORING = ["--dialogues", "14", "--layers", "1", "--width", "24", "--rounds", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _without_shared(monkeypatch, tmp_path):
+    """As on a machine without ../shared: made-up words, and the tokenizer trained on them. One thread, as ever."""
+    monkeypatch.setenv("HH_RLHF", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(stand_in_models, "OPT_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    for made in (hh_like.corpus, stand_in_models.tokenizer):
+        made.cache_clear()
+    yield
+    for made in (hh_like.corpus, stand_in_models.tokenizer):
+        made.cache_clear()
+
+
+def rows_of(benchmark, flags, tmp_path):
+    benchmark.main([*flags, "--json", str(tmp_path / "rows.json")])
+    return json.loads((tmp_path / "rows.json").read_text())
+
+
+def test_generation_gives_a_ratio_and_its_parts(tmp_path):
+    speed, *parts = rows_of(generation_speed, [*GENERATION, "--parts"], tmp_path)
+    assert speed["kind"] == "Comparison" and speed["target"] == 3.0 and min(speed["naive"], speed["ours"]) > 0
+    assert "7 replies" in speed["what"] and "0 of 7 texts part" in speed["note"] and "made-up words" in speed["note"]
+    assert [row["unit"] for row in parts] == ["x the naive speed"] * 3 and all(row["value"] > 0 for row in parts)
+
+
+def test_generation_stops_where_one_text_differs(monkeypatch):
+    decode = Decoder.decode
+
+    def wrong(self, prompts, batch_size, *choose):
+        first, *others = decode(self, prompts, batch_size, *choose)
+        return [first + " indeed", *others]
+
+    monkeypatch.setattr(Decoder, "decode", wrong)
+    with pytest.raises(SystemExit, match="error: prompt 0: the two ways give different texts"):
+        generation_speed.main(GENERATION)
+
+
+def test_both_ways_end_at_the_drawn_lengths():
+    """Three tokens, one token, and one that the limit cuts off; EOS itself is not part of a reply."""
+    model, eos = stand_in_models.opt_125m(layers=1, width=24), 2
+    prompts, ends = [[2, 7, 8], [2, 9], [2, 9, 9, 9]], Ends([4, 1, 9], eos)
+    naive = padded_decoding.generate_padded(model, prompts, ends, [[1, 0], [2]], 6, 5)
+    assert [len(reply) for reply in naive] == [3, 0, 5] and not any(eos in reply for reply in naive)
+    choose = padded_decoding.Ours(ends)
+    Decoder(model, stand_in_models.tokenizer(), 5).decode(prompts, 2, choose)
+    ours = [choose.rows[number].response for number in range(3)]
+    assert ours == [[*naive[0], eos], [eos], naive[2]]
+
+
+def test_a_near_tie_is_one_of_the_models_logits():
+    """A model that gives token 5 a logit of 1, token 6 nearly as much, and 7 less."""
+    logits = torch.zeros(1, 1, 9)
+    logits[..., 5], logits[..., 6], logits[..., 7] = 1.0, 1.0 + padded_decoding.TIE / 2, 1.0 - padded_decoding.TIE * 2
+
+    def model(ids):
+        assert ids.tolist() == [[2, 3, 4]], "read up to where the replies part"
+        return SimpleNamespace(logits=logits)
+
+    assert is_near_tie(model, [2, 3], [4, 5, 8], [4, 6, 8])
+    assert not is_near_tie(model, [2, 3], [4, 5, 8], [4, 7, 8])
+    assert not is_near_tie(model, [2, 3], [4, 5], [4, 5])
+
+
+def test_scoring_gives_a_ratio_and_the_largest_difference(tmp_path):
+    speed, worst = rows_of(reward_scoring, SCORING, tmp_path)
+    assert speed["kind"] == "Comparison" and speed["target"] == 2.0 and min(speed["naive"], speed["ours"]) > 0
+    assert "14 dialogues" in speed["what"] and "made-up words" in speed["note"]
+    assert worst["kind"] == "Measure" and 0 <= worst["value"] <= 1e-5
+
+
+@pytest.mark.parametrize("size", [1, 12, 64])
+def test_scoring_stops_where_a_score_differs_at_one_batch_size(size, monkeypatch):
+    score = RewardModel.score
+
+    def wrong(self, turns_list, suffixes, batch_size=16):
+        return [value + 2e-5 * (batch_size == size) for value in score(self, turns_list, suffixes, batch_size)]
+
+    monkeypatch.setattr(RewardModel, "score", wrong)
+    with pytest.raises(SystemExit, match=f"error: batches of {size}: scores differ by 2"):
+        reward_scoring.main(SCORING)
+
+
+def test_the_naive_scores_are_those_of_each_dialogue_alone():
+    trial = reward_scoring.Trial(reward_scoring.Sizes(dialogues=14, layers=1, width=24))
+    trial.naive()
+    encoded = [trial.model.encode(turns, reply) for turns, reply in zip(*trial.dialogues, strict=True)]
+    alone = [reward_scoring.score_padded(trial.model, [ids])[0] for ids in encoded]
+    assert trial.naive_scores == pytest.approx(alone, abs=1e-6) and max(alone) - min(alone) > 1e-3
