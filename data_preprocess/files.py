@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from data_preprocess.quick_json import quick_object
+from data_preprocess.quick_json import object_in, quick_object
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # safetensors and the system say it; torch.save says only that writing failed.
@@ -230,27 +230,6 @@ def _decoded(raw: bytes, where: str) -> str:
         raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
-def parse_object(text: str, where: str) -> dict:
-    """The JSON object in one line of text; InputError starting with `where` ("path:line") if it is none."""
-    if not text.strip():
-        raise InputError(f"{where}: blank line (expected one JSON object per line)")
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
-        raise InputError(f"{where}: not JSON that can be read ({error})") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
-    if "\\ud" in text.lower():
-        # JSON can escape half a surrogate pair, which no UTF-8 file can hold: refuse it before writing.
-        try:
-            json.dumps(row, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(f"{where}: holds an unpaired surrogate escape (not valid Unicode)") from None
-    return row
-
-
 def read_jsonl(
     path: str | Path, quick: Callable[[bytes], dict | None] = quick_object
 ) -> Iterator[tuple[int, dict]]:
@@ -264,7 +243,11 @@ def read_jsonl(
         row = quick(raw)
         if row is None:
             where = f"{path}:{number}"
-            row = parse_object(_decoded(raw, where), where)
+            text = _decoded(raw, where)
+            try:
+                row = object_in(text)
+            except ValueError as error:
+                raise InputError(f"{where}: {error}") from None
         yield number, row
 
 

@@ -14,6 +14,27 @@ BEYOND_64_BITS = 2.0**63  # orjson reads an integer that has no room in 64 bits 
 compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps(value, ensure_ascii=False)
 
 
+def object_in(text: str) -> dict:
+    """The JSON object in a line of text, by json; a ValueError says in words why there is none."""
+    if not text.strip():
+        raise ValueError("blank line (expected one JSON object per line)")
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
+        raise ValueError(f"not JSON that can be read ({error})") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+    if "\\ud" in text.lower():
+        # JSON can escape half a surrogate pair, which no UTF-8 file can hold: refuse it before writing.
+        try:
+            compact_json(row).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("holds an unpaired surrogate escape (not valid Unicode)") from None
+    return row
+
+
 def quick_object(line: bytes) -> dict | None:
     """The JSON object in a line, as json.loads reads it; None where json has to decide, and for any other value.
 
