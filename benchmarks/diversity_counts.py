@@ -2,7 +2,7 @@
 
 Run: python benchmarks/diversity_counts.py [--quick] [--prompts N] [--curve N ...] [--threads N] [--json FILE]
 Naive: as the published scripts do, every subset of every K is tokenised prompt by prompt and its n-grams are put into
-a set of its own. Ours: what sample.py calls. Both start from the rendered prompts.
+a set of its own. Ours: what sample.py calls. Both start from the prompts' turns.
 """
 
 import os
@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like, llama_like
 from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report
+from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import run
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def compare(sizes: list[int]) -> list[Row]:
     from data_preprocess.diversity import diversity_curve, nested_diversity
     from data_preprocess.token_ids import encode_prompts
 
-    tokenizer, prompts = llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(sizes[0]))
+    tokenizer, prompts = llama_like.tokenizer(), hh_like.prompts(sizes[0])
     prompts_of = {ranking_len: list(prompts) for ranking_len in RANKING_LENS}
     found: dict[str, dict] = {}
     seconds = in_turns(
@@ -68,7 +69,7 @@ def compare(sizes: list[int]) -> list[Row]:
         warm_up=False,
     )
     check_counts(found["naive"], found["ours"])
-    token_ids = encode_prompts(tokenizer, prompts)
+    token_ids = encode_prompts(tokenizer, hh_like.rendered(prompts))
     lists = [ids.tolist() for ids in token_ids]
     counting = in_turns(
         lambda: [count_naively(lists[:size]) for _ in RANKING_LENS for size in sizes],
@@ -86,17 +87,17 @@ def compare(sizes: list[int]) -> list[Row]:
 
 
 def naive_diversity(
-    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[str]], sizes: list[int]
+    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[list[str]]], sizes: list[int]
 ) -> dict[int, dict[int, Counts]]:
     """U, T and D by K and size, each subset by itself."""
     return {
-        ranking_len: {size: count_naively([encode_one(tokenizer, text) for text in prompts[:size]]) for size in sizes}
+        ranking_len: {size: count_naively([encode_one(tokenizer, turns) for turns in prompts[:size]]) for size in sizes}
         for ranking_len, prompts in prompts_of.items()
     }
 
 
-def encode_one(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+def encode_one(tokenizer: "PreTrainedTokenizerBase", turns: list[str]) -> list[int]:
+    ids = tokenizer(render_prompt(turns), add_special_tokens=False, verbose=False)["input_ids"]
     return [tokenizer.bos_token_id, *ids][:MAX_TOKENS]
 
 

@@ -50,7 +50,11 @@ Row = Comparison | Measure
 
 
 def in_turns(
-    naive: Callable[[], Any], ours: Callable[[], Any], rounds: int, warm_up: bool = True
+    naive: Callable[[], Any],
+    ours: Callable[[], Any],
+    rounds: int,
+    warm_up: bool = True,
+    before: Callable[[Callable[[], Any]], Any] = lambda way: None,
 ) -> tuple[float, float]:
     """Median seconds of each way over `rounds` rounds.
 
@@ -60,6 +64,7 @@ def in_turns(
         naive, ours: called without arguments; what they return is dropped.
         rounds: at least 1.
         warm_up: call each once beforehand, untimed.
+        before: called with a way, untimed, before that way is timed.
     """
     if warm_up:
         naive()
@@ -67,6 +72,7 @@ def in_turns(
     seconds: dict[Callable, list[float]] = {naive: [], ours: []}
     for number in tqdm(range(rounds), desc="rounds", leave=False):
         for way in (naive, ours) if number % 2 == 0 else (ours, naive):
+            before(way)
             seconds[way].append(timed(way))
     return statistics.median(seconds[naive]), statistics.median(seconds[ours])
 

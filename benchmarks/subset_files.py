@@ -7,10 +7,13 @@ Ours: what split.py and sample.py call, without the tokenizing of sample.py. Bot
 
 import hashlib
 import json
+import os
 import random
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,6 +28,8 @@ ROWS = 40_000
 QUICK_ROWS = 4_000
 SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)  # the paper's, of 40,000 rows
 ROUNDS = 3
+
+Way = Callable[[Path], object]  # works in a data folder
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,17 +58,31 @@ def write_rankings(root: Path, n_rows: int) -> None:
 
 def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]:
     """Seconds of both scripts both ways, each in its own folder; ends where the folders' files differ."""
-    cutting = in_turns(lambda: split_naively(naive), lambda: write_split(ours), ROUNDS)
-    sampling = in_turns(lambda: sample_naively(naive, sizes), lambda: sample(ours, sizes), ROUNDS)
+    split = both_ways(naive, ours, split_naively, write_split, "original/hh_train_len[32]")
+    sampled = both_ways(
+        naive, ours, lambda root: sample_naively(root, sizes), lambda root: sample(root, sizes), "hh_train_len*"
+    )
     n_files = check_files(naive, ours)
     what = f"{n_rows:,} rows of 4 responses, {hh_like.source()}"
-    both = [sum(seconds) for seconds in zip(cutting, sampling, strict=True)]
+    both = [sum(seconds) for seconds in zip(split, sampled, strict=True)]
     return [
         Comparison(f"split.py and sample.py without tokenizing, {what}", *both, "s", 3, "the sum of the next two"),
-        Comparison("split.py alone", *cutting, "s"),
-        Comparison(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampling, "s"),
+        Comparison("split.py alone", *split, "s"),
+        Comparison(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampled, "s"),
         Measure("files of equal sha256 both ways", n_files, "of them", "all"),
     ]
+
+
+def both_ways(naive: Path, ours: Path, naive_way: Way, our_way: Way, outputs: str) -> tuple[float, float]:
+    """Seconds of each way in its own folder, as in a first run: without the outputs, and the disk at rest."""
+    roots = {partial(naive_way, naive): naive, partial(our_way, ours): ours}
+
+    def clear(way: Callable) -> None:
+        for folder in roots[way].glob(outputs):
+            shutil.rmtree(folder)
+        os.sync()
+
+    return in_turns(*roots, ROUNDS, warm_up=False, before=clear)
 
 
 def sample(root: Path, sizes: list[int]) -> None:
@@ -115,11 +134,16 @@ def write(path: Path, rows: Iterable[dict]) -> None:
 
 def check_files(naive: Path, ours: Path) -> int:
     """The number of files; ends the benchmark where the folders do not hold the same files with the same bytes."""
-    digests = [{path.relative_to(root): digest(path) for path in root.rglob("train.json")} for root in (naive, ours)]
+    digests = [{path.relative_to(root): digest(path) for path in made(root)} for root in (naive, ours)]
     for path in sorted(digests[0].keys() | digests[1].keys()):
         if digests[0].get(path) != digests[1].get(path):
             sys.exit(f"error: {path}: the two ways do not write the same bytes")
     return len(digests[0])
+
+
+def made(root: Path) -> list[Path]:
+    """Every file but the rankings of 4."""
+    return [path for path in root.rglob("train.json") if path != original(root, 4)]
 
 
 def digest(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import InputError, run, write_json
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
@@ -83,16 +84,18 @@ def diversity_curve(
 
 
 def nested_diversity(
-    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[str]], sizes: Sequence[int], n: int = 2
+    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[list[str]]], sizes: Sequence[int], n: int = 2
 ) -> dict[int, dict[int, Diversity]]:
-    """The diversity_curve of the prompts of each K; what has the prompts of the one before is not measured again.
+    """The diversity_curve of each K's prompts, given as turns; K with the same prompts are measured once.
 
     Rankings cut by split.py share their prompts, so that all K cost what one does.
     """
     curves, measured, curve = {}, None, {}
     for ranking_len, prompts in prompts_of.items():
         if prompts != measured:
-            measured, curve = prompts, diversity_curve(encode_prompts(tokenizer, prompts), sizes, n)
+            measured = prompts
+            token_ids = encode_prompts(tokenizer, [render_prompt(turns) for turns in prompts])
+            curve = diversity_curve(token_ids, sizes, n)
         curves[ranking_len] = curve
     return curves
 

@@ -16,15 +16,18 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from data_preprocess.quick_json import quick_object
+from data_preprocess.quick_json import object_in, quick_object
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # safetensors and the system say it; torch.save says only that writing failed.
 DISK_FULL_SIGNS = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
+BLOCK = 1 << 20  # bytes read or written at a time
+WRITERS = 2  # threads
 VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
 
 
@@ -97,18 +100,24 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_files(outputs: dict[Path, Iterable[str | bytes]]) -> None:
-    """Writes several text files from pieces of text, or of its UTF-8; none takes its name before all are complete."""
-    complete: list[Path] = []
+    """Writes several text files from pieces of text, or of its UTF-8; none takes its name before all are complete.
+
+    Files are written in threads, since a disk is waited for. Of several that fail the first one's error is raised.
+    """
+
+    def write(path: Path) -> None:
+        with _temporary_file(path, "wb") as file:
+            file.writelines(piece if isinstance(piece, bytes) else piece.encode("utf-8") for piece in outputs[path])
+
     try:
-        for path, pieces in outputs.items():
-            with _temporary_file(path, "wb") as file:
-                file.writelines(piece if isinstance(piece, bytes) else piece.encode("utf-8") for piece in pieces)
-            complete.append(path)
+        with ThreadPoolExecutor(WRITERS) as threads:
+            list(threads.map(write, outputs))
     except BaseException:
-        for path in complete:
-            _temporary(path).unlink(missing_ok=True)
+        for path in outputs:
+            with suppress(OSError):  # its folder may not be one
+                _temporary(path).unlink(missing_ok=True)
         raise
-    _rename(complete)
+    _rename(list(outputs))
 
 
 def _temporary(path: Path) -> Path:
@@ -122,7 +131,7 @@ def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
     temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, mode, **text) as file:
+        with open(temporary, mode, BLOCK, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -201,7 +210,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     _check_is_file(path)
     number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb", BLOCK) as file:
         lines = iter(file)
         while True:
             number += 1
@@ -221,33 +230,25 @@ def _decoded(raw: bytes, where: str) -> str:
         raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
-def parse_object(text: str, where: str) -> dict:
-    """The JSON object in one line of text; InputError starting with `where` ("path:line") if it is none."""
-    if not text.strip():
-        raise InputError(f"{where}: blank line (expected one JSON object per line)")
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
-        raise InputError(f"{where}: not JSON that can be read ({error})") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
-    if "\\ud" in text.lower():
-        # JSON can escape half a surrogate pair, which no UTF-8 file can hold: refuse it before writing.
-        try:
-            json.dumps(row, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            raise InputError(f"{where}: holds an unpaired surrogate escape (not valid Unicode)") from None
-    return row
+def read_jsonl(
+    path: str | Path, quick: Callable[[bytes], dict | None] = quick_object
+) -> Iterator[tuple[int, dict]]:
+    """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object.
 
-
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object."""
+    Args:
+        path: a JSONL file, gzipped where it ends in .gz.
+        quick: reads a line as json does, or gives None and leaves it to json.
+    """
     for number, raw in _raw_lines(Path(path)):
-        where = f"{path}:{number}"
-        row = quick_object(raw)
-        yield number, parse_object(_decoded(raw, where), where) if row is None else row
+        row = quick(raw)
+        if row is None:
+            where = f"{path}:{number}"
+            text = _decoded(raw, where)
+            try:
+                row = object_in(text)
+            except ValueError as error:
+                raise InputError(f"{where}: {error}") from None
+        yield number, row
 
 
 def _check_is_file(path: Path) -> None:

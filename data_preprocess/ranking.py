@@ -16,7 +16,7 @@ def cut_ranking(row: dict, rng: random.Random, ranking_len: int) -> dict:
     origins cut alike.
     """
     drawn = rng.sample(range(len(row["suffix"])), ranking_len)
-    kept = sorted(drawn, key=lambda index: row["reward"][index], reverse=True)
+    kept = sorted(drawn, key=row["reward"].__getitem__, reverse=True)
     cut = {key: [row[key][index] for index in kept] for key in ("prefix", "suffix", "reward")}
     meta, origins = row["meta"], row["meta"].get(RESPONSE_FROM)
     if isinstance(origins, list) and len(origins) == len(row["suffix"]):

@@ -4,19 +4,24 @@ Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, 
 "meta": {...}} and sometimes "sft_index", the response that the SFT term trains on.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.files import InputError, read_jsonl
-from data_preprocess.quick_json import quick_strings
+from data_preprocess.quick_json import compact_json, could_differ, quick_object, quick_strings, quick_texts
 
 REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
+REQUIRED = set(REQUIRED_KEYS)
+NUMBER = (int, float)
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
+# How a line opens that json.dumps has written of a row in the usual order: PREFIX, K prompts with BETWEEN, SUFFIX.
+PREFIX, BETWEEN, SUFFIX = b'{"prefix": [', b", ", b'], "suffix": '
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,8 @@ def read_rows(path: str | Path, training: bool = True) -> list[dict]:
     return [row for _, row in numbered_rows(path, training)]
 
 
-def read_rankings(path: str | Path, ranking_len: int) -> list[dict]:
-    """read_rows of a training file; InputError for a row that has not exactly `ranking_len` responses."""
-    return list(iter_rankings(path, ranking_len))
-
-
-def iter_rankings(path: str | Path, ranking_len: int) -> Iterator[dict]:
-    """read_rankings one row at a time, for those who keep less than the rows."""
+def read_rankings(path: str | Path, ranking_len: int) -> Iterator[dict]:
+    """Yields the rows of a training file, as read_rows; InputError for one that has not `ranking_len` responses."""
     for number, row in numbered_rows(path):
         if len(row["suffix"]) != ranking_len:
             where = f"{data_file(path)}:{number}"
@@ -68,7 +68,7 @@ def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int
     """Yields (1-based line number, checked row). InputError as load_records, and for a file without rows."""
     path = data_file(path)
     empty = True
-    for number, row in read_jsonl(path):
+    for number, row in read_jsonl(path, quick_ranking):
         empty = False
         check_row(row, f"{path}:{number}", training)
         row["prefix"] = row["prefix"][:1] * len(row["prefix"])  # K names for one copy: the others' memory is freed
@@ -77,18 +77,59 @@ def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int
         raise InputError(f"{path}:1: the file is empty (expected one ranking per line)")
 
 
+def quick_ranking(line: bytes) -> dict | None:
+    """A line's row, as json.loads reads it and ready for check_row; None where json has to decide."""
+    row = _with_one_prompt(line)
+    return quick_object(line) if row is None else row
+
+
+def _with_one_prompt(line: bytes) -> dict | None:
+    """The row of a line that opens with K copies of the prompt, byte for byte; None of any other, and where in doubt.
+
+    The copies are most of a line, and one is parsed for all: if its values stand in a list by themselves, then so do
+    they K times over, and if what follows the copies ends an object after its suffix, then after its prefix too.
+    """
+    place = line.find(SUFFIX)
+    if place < 0 or not line.startswith(PREFIX):
+        return None
+    copies = line[len(PREFIX) : place]
+    try:
+        row = orjson.loads(b'{"suffix": ' + line[place + len(SUFFIX) :])
+        ranking_len = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
+        copy = copies[: (len(copies) + len(BETWEEN)) // max(ranking_len, 1) - len(BETWEEN)]
+        prompt = orjson.loads(b"[" + copy + b"]")
+    except orjson.JSONDecodeError:
+        return None
+    # The texts are left out: a row with a number in their place is refused, whatever number it is.
+    doubtful = "prefix" in row or could_differ([value for key, value in row.items() if key != "suffix"])
+    if doubtful or not ranking_len or copies != BETWEEN.join([copy] * ranking_len):
+        return None
+    return {"prefix": prompt * ranking_len, **row}
+
+
 def row_line(row: dict) -> bytes:
     """A checked row's line: json.dumps(row, ensure_ascii=False) and a newline, in UTF-8."""
+    return line_of(with_json_texts(row))
+
+
+def with_json_texts(row: dict) -> dict:
+    """A checked row with its prompt and responses as JSON, made once however many lines will hold them."""
+    texts = {"prefix": [quick_strings(row["prefix"][0])] * len(row["prefix"]), "suffix": quick_texts(row["suffix"])}
+    return {**row, **texts}
+
+
+def line_of(row: dict) -> bytes:
+    """The line of a row whose texts are JSON already."""
     fields = []
     for key, value in row.items():
-        if key == "prefix":
-            text = b"[" + b", ".join([quick_strings(value[0])] * len(value)) + b"]"
-        elif key == "suffix":
-            text = quick_strings(value)
+        if key in ("prefix", "suffix"):
+            text = b"[" + BETWEEN.join(value) + b"]"
+        elif key == "reward":
+            text = str(value).encode()  # a list of finite numbers reads alike in Python and in JSON
         else:
-            text = json.dumps(value, ensure_ascii=False).encode("utf-8")
-        fields.append(f'"{key}": '.encode() + text)
-    return b"{" + b", ".join(fields) + b"}\n"
+            text = compact_json(value).encode("utf-8")
+        fields.append(b'"%b": %b' % (key.encode(), text))
+    return b"{" + BETWEEN.join(fields) + b"}\n"
 
 
 def data_file(path: str | Path) -> Path:
@@ -104,9 +145,8 @@ def check_row(row: dict, where: str, training: bool) -> None:
     _check_prefix(row["prefix"], where, training)
     _check_suffix(row["suffix"], where, training)
     _check_reward(row["reward"], where, training)
-    lengths = {key: len(row[key]) for key in ("prefix", "suffix", "reward")}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{key} {length}" for key, length in lengths.items())
+    if not len(row["prefix"]) == len(row["suffix"]) == len(row["reward"]):
+        found = ", ".join(f"{key} {len(row[key])}" for key in ("prefix", "suffix", "reward"))
         raise InputError(f"{where}: lengths differ: {found} (expected the same number in each)")
     if not isinstance(row["meta"], dict):
         raise InputError(f"{where}: meta is {_kind(row['meta'])} (expected an object)")
@@ -126,6 +166,8 @@ def _kind(value: Any) -> str:
 
 
 def _check_keys(row: dict, where: str) -> None:
+    if row.keys() == REQUIRED:
+        return
     missing = [key for key in REQUIRED_KEYS if key not in row]
     unknown = [key for key in row if key not in ALLOWED_KEYS]
     if missing:
@@ -163,7 +205,7 @@ def _check_suffix(suffix: Any, where: str, training: bool) -> None:
     for index, text in enumerate(suffix):
         if not isinstance(text, str):
             raise InputError(f"{where}: suffix[{index}] is {_kind(text)} (expected a text)")
-        if training and not text.strip():
+        if training and (not text or text.isspace()):
             raise InputError(f"{where}: suffix[{index}] is empty (a training response needs text)")
 
 
@@ -171,7 +213,7 @@ def _check_reward(reward: Any, where: str, training: bool) -> None:
     if not isinstance(reward, list):
         raise InputError(f"{where}: reward is {_kind(reward)} (expected a list of numbers)")
     for index, value in enumerate(reward):
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, NUMBER):
             raise InputError(f"{where}: reward[{index}] is {_kind(value)} (expected a number)")
         if not abs(value) <= sys.float_info.max:  # false for NaN, and safe for an integer beyond any float
             raise InputError(f"{where}: reward[{index}] is {value!r:.20} (expected a finite number)")

@@ -3,15 +3,16 @@
 Library. Each row is read, checked and written out as a line once, however many files it goes to.
 """
 
+import gc
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import write_files
 from data_preprocess.ranking import cut_ranking, nested_subsets
-from data_preprocess.records import iter_rankings, read_rankings, row_line
+from data_preprocess.records import line_of, read_rankings, row_line, with_json_texts
 
 FULL_LEN = 4
 SEED = 42  # of split's cuts and of sample's shuffle, each a stream of its own
@@ -21,7 +22,7 @@ class RankingLine(NamedTuple):
     """A ranking as sample.py needs it: kept small, for all K are held at once."""
 
     line: bytes  # as it stands in a file
-    prompt: str  # as a language model reads it
+    turns: list[str]  # of its prompt
 
 
 def rankings_file(data: Path, ranking_len: int) -> Path:
@@ -36,13 +37,26 @@ def subset_file(data: Path, ranking_len: int, size: int) -> Path:
 
 def write_split(data: Path) -> dict[Path, int]:
     """Cuts the data folder's rankings of 4 and writes those of 3 and of 2; the number of rows by file."""
-    by_len = split_rankings(read_rankings(rankings_file(data, FULL_LEN), FULL_LEN))
-    outputs = {rankings_file(data, ranking_len): rows for ranking_len, rows in by_len.items()}
-    write_files({path: map(row_line, rows) for path, rows in outputs.items()})
-    return {path: len(rows) for path, rows in outputs.items()}
+    rows = map(with_json_texts, read_rankings(rankings_file(data, FULL_LEN), FULL_LEN))
+    with _collector_paused():
+        outputs = {rankings_file(data, ranking_len): cut for ranking_len, cut in split_rankings(rows).items()}
+        write_files({path: map(line_of, cut) for path, cut in outputs.items()})
+    return {path: len(cut) for path, cut in outputs.items()}
 
 
-def split_rankings(rows: list[dict]) -> dict[int, list[dict]]:
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Inside, Python looks for no garbage in cycles: rows hold none, and it would look at all of them over and over."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def split_rankings(rows: Iterable[dict]) -> dict[int, list[dict]]:
     """Rankings of 3 cut from all rows, then rankings of 2 cut from those, by one stream of random numbers."""
     rng = random.Random(SEED)
     by_len = {}
@@ -54,13 +68,13 @@ def split_rankings(rows: list[dict]) -> dict[int, list[dict]]:
 
 def read_lines_of(data: Path, ranking_len: int) -> list[RankingLine]:
     """The data folder's rankings of K responses; InputError as read_rankings."""
-    rows = iter_rankings(rankings_file(data, ranking_len), ranking_len)
-    return [RankingLine(row_line(row), render_prompt(row["prefix"][0])) for row in rows]
+    rows = read_rankings(rankings_file(data, ranking_len), ranking_len)
+    return [RankingLine(row_line(row), row["prefix"][0]) for row in rows]
 
 
 def sample_subsets(
     data: Path, rankings: dict[int, list[RankingLine]], sizes: Sequence[int]
-) -> tuple[dict[Path, list[bytes]], dict[int, list[str]]]:
+) -> tuple[dict[Path, list[bytes]], dict[int, list[list[str]]]]:
     """Nested subsets of each K's rankings.
 
     Args:
@@ -69,7 +83,7 @@ def sample_subsets(
         sizes: prompts per subset, each at most the number of rankings.
 
     Returns:
-        (the lines of every subset's file, the prompts of each K's largest subset in their order in it).
+        (the lines of every subset's file, the prompts' turns, by K, of the largest subset in its order).
     """
     lines, prompts = {}, {}
     for ranking_len, rows in rankings.items():
@@ -77,5 +91,5 @@ def sample_subsets(
         lines |= {
             subset_file(data, ranking_len, size): [row.line for row in subset] for size, subset in subsets.items()
         }
-        prompts[ranking_len] = [row.prompt for row in subsets[max(sizes)]]
+        prompts[ranking_len] = [row.turns for row in subsets[max(sizes)]]
     return lines, prompts

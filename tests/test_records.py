@@ -131,9 +131,9 @@ def test_read_rankings_wants_exactly_k_responses(tmp_path):
     three = good_row(prefix=[TURNS] * 3, suffix=["a", "b", "c"], reward=[3, 2, 1])
     path = write(tmp_path / "train.json", good_row(), three)
     with pytest.raises(InputError, match=rf"{path}:2: 3 responses \(expected 2\)"):
-        read_rankings(path, 2)
+        list(read_rankings(path, 2))
     with pytest.raises(InputError, match=rf"{path}:1: 2 responses \(expected 3\)"):
-        read_rankings(tmp_path, 3)
+        list(read_rankings(tmp_path, 3))
 
 
 @pytest.mark.parametrize("name, count, lens", [("finegrained_len4", 500, {4}), ("oasst1_ranked", 418, {2, 3, 4, 5})])
