@@ -97,10 +97,15 @@ def table(results: dict[str, Result]) -> list[str]:
 def cells(row: Row) -> str:
     """One row of the table."""
     if isinstance(row, Measure):
-        return f"| {row.what} | | {row.value:.3g} {row.unit} | | {row.target} | {row.note} |"
+        return f"| {row.what} | | {number(row.value)} {row.unit} | | {row.target} | {row.note} |"
     target = f"{row.target:g}x" if row.target else ""
-    both = f"{row.naive:.3g} {row.unit} | {row.ours:.3g} {row.unit}"
+    both = f"{number(row.naive)} {row.unit} | {number(row.ours)} {row.unit}"
     return f"| {row.what} | {both} | **{row.ratio:.2f}x** | {target} | {row.note} |"
+
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def heading(threads: int) -> list[str]:

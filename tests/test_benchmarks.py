@@ -196,3 +196,12 @@ def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, c
     assert "| scaling | | 1 s |" in text and "| start_up | | 2 s |" in text
     run.main(["--full", "--only", "scaling", "--anew"])
     assert "| scaling | | 3 s |" in (tmp_path / "RESULTS.md").read_text()
+
+
+def test_readme_shows_rows_of_the_results():
+    """Its tables of speed and cost are lines of RESULTS.md, word for word."""
+    results = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    readme = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
+    for table in ("speed", "cost"):
+        shown = readme.split(f"<!-- {table} -->")[1].split(f"<!-- /{table} -->")[0].strip().splitlines()
+        assert len(shown) > 5 and not [line for line in shown if line not in results]
