@@ -86,8 +86,8 @@ def quick_ranking(line: bytes) -> dict | None:
 def _with_one_prompt(line: bytes) -> dict | None:
     """The row of a line that opens with K copies of the prompt, byte for byte; None of any other, and where in doubt.
 
-    The copies are most of a line, and one is parsed for all: if its values stand in a list by themselves, then so do
-    they K times over, and if what follows the copies ends an object after its suffix, then after its prefix too.
+    The copies are most of a line, and one is parsed for all: if its values, one at least, stand in a list by
+    themselves, then so do they K times over, and if what follows ends an object after its suffix, then also here.
     """
     place = line.find(SUFFIX)
     if place < 0 or not line.startswith(PREFIX):
@@ -102,7 +102,7 @@ def _with_one_prompt(line: bytes) -> dict | None:
         return None
     # The texts are left out: a row with a number in their place is refused, whatever number it is.
     doubtful = "prefix" in row or could_differ([value for key, value in row.items() if key != "suffix"])
-    if doubtful or not ranking_len or copies != BETWEEN.join([copy] * ranking_len):
+    if doubtful or not prompt or not ranking_len or copies != BETWEEN.join([copy] * ranking_len):
         return None
     return {"prefix": prompt * ranking_len, **row}
 

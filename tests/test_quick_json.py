@@ -97,6 +97,8 @@ RANKINGS = [
     line(prefix=f" {TURNS},  {TURNS}"),
     line(prefix="1, 2, 1, 2"),
     line(prefix="", suffix="[]"),
+    line(prefix="", suffix='["a"]'),
+    line(prefix=", "),
     line(prefix="1", suffix='["a"]'),
     line(prefix='[1], "x": [2, [1], "x": [2'),  # a half each, and half of it is no list
     line(prefix='[1]], "prefix": [[2]], "prefix": [[1]], "prefix": [[2]'),
