@@ -3,12 +3,13 @@
 # what else is given goes to pytest. REQUIRE_SHARED=1 fails, rather than skips, where ../shared is absent.
 set -eu
 cd "$(dirname "$0")"
+requirements="requirements.txt tests/requirements.txt"
 if [ "${1:-}" = --all ]; then
     shift
-    sh install.sh requirements.txt tests/requirements.txt benchmarks/requirements.txt
-    .venv/bin/python -m ruff check .
-    exec .venv/bin/python -m pytest "$@"
+    requirements="$requirements benchmarks/requirements.txt"
+else
+    set -- -m "not slow" "$@"
 fi
-sh install.sh requirements.txt tests/requirements.txt
+sh install.sh $requirements
 .venv/bin/python -m ruff check .
-exec .venv/bin/python -m pytest -m "not slow" "$@"
+exec .venv/bin/python -m pytest "$@"

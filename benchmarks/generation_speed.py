@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, report, timed
+from benchmarks.side_by_side import Comparison, Measure, Row, add_sizes, chosen_sizes, in_turns, parser, report, timed
 
 if TYPE_CHECKING:
     from transformers import OPTForCausalLM
@@ -44,9 +44,7 @@ QUICK = Sizes(prompts=48, layers=4)
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flags = parser(__doc__)
-    for name in ("prompts", "batch_size", "layers", "width", "max_new_tokens"):
-        full, quick = getattr(Sizes(), name), getattr(QUICK, name)
-        flags.add_argument(f"--{name}", type=int, help=f"{full}, with --quick {quick}")
+    add_sizes(flags, Sizes(), QUICK)
     flags.add_argument("--parts", action="store_true", help="also time what each part of ours brings by itself")
     return flags.parse_args(argv)
 
@@ -56,8 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    default = QUICK if args.quick else Sizes()
-    sizes = Sizes(**{name: getattr(args, name) or value for name, value in vars(default).items()})
+    sizes = chosen_sizes(args, Sizes(), QUICK)
     trial = Trial(sizes)
     trial.warm_up()
     naive, ours = in_turns(trial.naive, trial.ours, rounds=1, warm_up=False)

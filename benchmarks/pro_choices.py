@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Comparison, Row, in_turns, parser, report, same
+from data_preprocess.files import run
 
 RANKING_LEN = 4
 OURS = 2
@@ -25,7 +26,7 @@ def alternatives(model, rankings: list) -> dict[str, tuple[Callable[[], float], 
     import torch
 
     from benchmarks.training_ways import packed, padded_shared
-    from training import losses
+    from training.losses import response_logps
 
     ours = partial(packed, model, rankings, OURS)
     rare = copy.deepcopy(model)
@@ -33,14 +34,7 @@ def alternatives(model, rankings: list) -> dict[str, tuple[Callable[[], float], 
     compiled = copy.deepcopy(model)
     compiled.model = torch.compile(compiled.model, dynamic=True)
 
-    def in_chunks(batch_size: int) -> float:
-        token_logps = losses.token_logps
-        losses.token_logps = partial(token_logps, max_logits=1 << 22)
-        try:
-            return packed(model, rankings, batch_size)
-        finally:
-            losses.token_logps = token_logps
-
+    in_chunks = partial(packed, model, rankings, OURS, partial(response_logps, max_logits=1 << 22))
     whole = len(rankings)
     return {
         "one ranking a pass": (partial(packed, model, rankings, 1), ours),
@@ -49,7 +43,7 @@ def alternatives(model, rankings: list) -> dict[str, tuple[Callable[[], float], 
         f"rows padded to the longest of {whole}": (
             partial(padded_shared, model, rankings, whole), partial(packed, model, rankings, whole),
         ),
-        "logits in chunks of 16 MiB, met twice": (partial(in_chunks, OURS), ours),
+        "logits in chunks of 16 MiB, met twice": (in_chunks, ours),
         "gradient checkpointing": (partial(packed, rare, rankings, OURS), ours),
         "torch.compile of the body": (partial(packed, compiled, rankings, OURS), ours),
     }  # fmt: skip
@@ -63,13 +57,11 @@ def main(argv: list[str] | None = None) -> None:
     args = made.parse_args(argv)
     import torch
 
-    from benchmarks.hh_like import rankings as hh_rankings
-    from benchmarks.stand_in_models import opt_125m, tokenizer
-    from training.collator import RankingCollator
+    from benchmarks.stand_in_models import opt_125m
+    from benchmarks.training_ways import encoded_rankings
 
     torch.set_num_threads(args.threads)
-    collator = RankingCollator(tokenizer(), RANKING_LEN)
-    encoded = [collator.encode(record) for record in hh_rankings(args.rankings, RANKING_LEN)]
+    encoded = encoded_rankings(args.rankings, RANKING_LEN)
     model = opt_125m(args.layers or (2 if args.quick else 12)).train()
     rows: list[Row] = []
     for name, (alternative, ours) in alternatives(model, encoded).items():
@@ -80,6 +72,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from data_preprocess.files import run
-
     run(main)

@@ -11,20 +11,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report, same
+from data_preprocess.files import run
 
 TARGETS = {2: 3.0, 3: 4.5, 4: 6.0}
 OURS = 2  # rankings per pass of ours: the fastest here, see pro_choices.py
 SHARE = "share of the matrix-multiply rate, ours, K = {}"
-
-
-def encoded(n_rankings: int, ranking_len: int) -> list:
-    """HH-like rankings as token ids."""
-    from benchmarks.hh_like import rankings
-    from benchmarks.stand_in_models import tokenizer
-    from training.collator import RankingCollator
-
-    collator = RankingCollator(tokenizer(), ranking_len)
-    return [collator.encode(record) for record in rankings(n_rankings, ranking_len)]
 
 
 def one_step(way: str, ranking_len: int, n_rankings: int, batch_size: int, layers: int, threads: int) -> None:
@@ -35,16 +26,17 @@ def one_step(way: str, ranking_len: int, n_rankings: int, batch_size: int, layer
     from benchmarks.stand_in_models import opt_125m
 
     torch.set_num_threads(threads)
-    getattr(training_ways, way)(opt_125m(layers).train(), encoded(n_rankings, ranking_len), batch_size)
+    rankings = training_ways.encoded_rankings(n_rankings, ranking_len)
+    getattr(training_ways, way)(opt_125m(layers).train(), rankings, batch_size)
 
 
 def measure(ranking_len: int, batch_sizes: list[int], args) -> list[Row]:
     """The rows of one K: against the published way at each of its batch sizes, and our share of the machine's rate."""
     from benchmarks.flops import OPT_125M, matmul_rate, shared_flops
     from benchmarks.stand_in_models import opt_125m
-    from benchmarks.training_ways import packed, separate_passes
+    from benchmarks.training_ways import encoded_rankings, packed, separate_passes
 
-    model, rankings = opt_125m(args.layers).train(), encoded(args.rankings, ranking_len)
+    model, rankings = opt_125m(args.layers).train(), encoded_rankings(args.rankings, ranking_len)
     separate_passes(model, rankings[:1], 1), packed(model, rankings[:OURS], OURS)  # warm both up
     rows: list[Row] = []
     for batch_size in batch_sizes:
@@ -91,6 +83,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    from data_preprocess.files import run
-
     run(main)

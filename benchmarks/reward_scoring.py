@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Comparison, Measure, in_turns, parser, report
+from benchmarks.side_by_side import Comparison, Measure, add_sizes, chosen_sizes, in_turns, parser, report
 
 if TYPE_CHECKING:
     from eval_hh.reward_model import RewardModel
@@ -41,8 +41,7 @@ QUICK = Sizes(dialogues=144, layers=4)
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     flags = parser(__doc__)
-    for name, full in vars(Sizes()).items():
-        flags.add_argument(f"--{name}", type=int, help=f"{full}, with --quick {getattr(QUICK, name)}")
+    add_sizes(flags, Sizes(), QUICK)
     return flags.parse_args(argv)
 
 
@@ -53,8 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     from benchmarks import hh_like
 
     torch.set_num_threads(args.threads)
-    default = QUICK if args.quick else Sizes()
-    sizes = Sizes(**{name: getattr(args, name) or value for name, value in vars(default).items()})
+    sizes = chosen_sizes(args, Sizes(), QUICK)
     trial = Trial(sizes)
     naive, ours = in_turns(trial.naive, trial.ours, sizes.rounds)
     worst = max(agree(f"batches of {size}", trial.naive_scores, trial.score(size)) for size in BATCH_SIZES)

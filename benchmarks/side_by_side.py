@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,18 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each way (default: one a core)")
     made.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
     return made
+
+
+def add_sizes(flags: argparse.ArgumentParser, full: Any, quick: Any) -> None:
+    """A flag for every field of two sets of sizes, instances of one dataclass of whole numbers."""
+    for name, value in asdict(full).items():
+        flags.add_argument(f"--{name}", type=int, help=f"{value}, with --quick {getattr(quick, name)}")
+
+
+def chosen_sizes(args: argparse.Namespace, full: Any, quick: Any) -> Any:
+    """The sizes of `add_sizes` that the flags ask for."""
+    default = quick if args.quick else full
+    return replace(default, **{name: getattr(args, name) or value for name, value in asdict(default).items()})
 
 
 def report(rows: Sequence[Row], json_file: str | None) -> None:

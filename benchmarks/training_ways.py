@@ -9,11 +9,19 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
+from benchmarks import hh_like
+from benchmarks.stand_in_models import tokenizer
 from training.batches import balanced
-from training.collator import EncodedRanking, collate
+from training.collator import EncodedRanking, RankingCollator, collate
 from training.losses import pro_loss, response_logps
 
 PAD = 1  # OPT's
+
+
+def encoded_rankings(count: int, ranking_len: int) -> list[EncodedRanking]:
+    """HH-like rankings as token ids."""
+    collator = RankingCollator(tokenizer(), ranking_len)
+    return [collator.encode(record) for record in hh_like.rankings(count, ranking_len)]
 
 
 def separate_passes(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:

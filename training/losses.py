@@ -65,13 +65,14 @@ def _ranking_loss(scores: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
 
 
 def response_logps(
-    model: torch.nn.Module, batch: dict[str, torch.Tensor]
+    model: torch.nn.Module, batch: dict[str, torch.Tensor], max_logits: int = MAX_LOGITS
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probability of every response of a shared-prompt batch, in one forward pass.
 
     Args:
         model: a causal language model of transformers, loaded with sdpa attention.
         batch: what RankingCollator returns.
+        max_logits: the most that is alive at a time, see `token_logps`.
 
     Returns:
         sum_logps [B, K] in float32 and n_tokens [B, K].
@@ -88,7 +89,8 @@ def response_logps(
         rankings=rankings_of(batch["lengths"]),
     )[0]
     # Only the positions that predict a response token meet the vocabulary: that is where memory goes.
-    logps = token_logps(model.get_output_embeddings(), hidden[0, batch["source_index"]], batch["target_ids"])
+    states = hidden[0, batch["source_index"]]
+    logps = token_logps(model.get_output_embeddings(), states, batch["target_ids"], max_logits)
 
     shape = batch["rewards"].shape
     flat = logps.new_zeros(shape.numel())
@@ -98,7 +100,7 @@ def response_logps(
 
 
 def token_logps(
-    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int = MAX_LOGITS
+    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int
 ) -> torch.Tensor:
     """Log-probability [N], in float32, of `targets` [N] given the `hidden` states [N, width] that predict them.
 
