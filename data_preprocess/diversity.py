@@ -128,28 +128,31 @@ def _new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
 
 
 def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
-    """Token ids renumbered 0 .. V-1 (int32), and V, the number of different ones."""
-    low, high = int(tokens.min()), int(tokens.max())
-    if high - low >= MAX_TABLE:
+    """Token ids renumbered 0 .. V-1, in two bytes where they fit, and V, the number of different ones."""
+    if tokens.min() < 0 or tokens.max() >= MAX_TABLE:
         values, inverse = np.unique(tokens, return_inverse=True)
         return inverse.astype(np.int32), len(values)
-    used = np.zeros(high - low + 1, dtype=bool)
-    used[tokens - low] = True
-    rank = np.cumsum(used, dtype=np.int32) - 1
-    return rank[tokens - low], int(rank[-1]) + 1
+    used = np.zeros(int(tokens.max()) + 1, dtype=bool)
+    used[tokens] = True
+    vocabulary = int(used.sum())
+    rank = (np.cumsum(used) - 1).astype(np.uint16 if vocabulary <= 1 << 16 else np.int32)
+    return rank[tokens], vocabulary
 
 
 def _ngram_keys(
     tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int, n_partitions: int
 ) -> tuple[np.ndarray, int]:
-    """int64 keys, equal where the n-grams at one partition's positions are, and an upper bound of the keys."""
-    keys = (tokens[positions] // n_partitions).astype(np.int64)  # a partition's first tokens share the remainder
+    """Keys, equal where the n-grams at one partition's positions are, and an upper bound of the keys."""
     n_keys = vocabulary // n_partitions + 1
+    small = n_keys * vocabulary ** (n - 1) < 1 << 31
+    # A partition's first tokens share the remainder.
+    keys = (tokens[positions] // n_partitions).astype(np.int32 if small else np.int64)
     for offset in range(1, n):
         if n_keys * vocabulary >= MAX_KEY:
             values, keys = np.unique(keys, return_inverse=True)
             n_keys = len(values)
-        keys = keys * vocabulary + tokens[positions + offset]
+        keys *= vocabulary
+        keys += tokens[positions + offset]
         n_keys *= vocabulary
     return keys, n_keys
 
@@ -165,7 +168,7 @@ def _first_of_each(keys: np.ndarray, n_keys: int, prompts: np.ndarray, n_prompts
     if n_keys << bits >= MAX_KEY:
         return prompts[np.unique(keys, return_index=True)[1]]
     # Key and prompt packed into one number: a plain sort is much faster than one that keeps positions.
-    packed_keys = (keys << bits) | prompts
+    packed_keys = (keys.astype(np.int64) << bits) | prompts
     packed_keys.sort()
     keys = packed_keys >> bits
     first = np.ones(len(keys), dtype=bool)
