@@ -29,9 +29,10 @@ TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DE
 RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, as published
 # The published record has no room for the tokenizer that counted, so it stands in a file of its own, by size.
 RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
-PARTITION = 1 << 20  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
-MAX_PARTITIONS = 32  # each is looked for among all tokens, so that a number that grew with them would cost their square
+PARTITION = 1 << 19  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
+MAX_PARTITIONS = 64  # each is looked for among all tokens, so that a number that grew with them would cost their square
 THREADS = min(os.cpu_count() or 1, 4)  # of counting: each holds a partition
+BLOCK = 1 << 20  # n-grams looked through at a time for those of a partition
 MAX_KEY = 1 << 62  # keys are int64
 MAX_TABLE = 1 << 26  # entries of the largest lookup table, of token ids or of n-grams
 TABLE_PER_KEY = 64  # entries that a table of n-grams may have for each of them: in a sparser one, sorting is quicker
@@ -119,12 +120,19 @@ def _new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
     partition_of[prompt_of[:n_starts] != prompt_of[len(tokens) - n_starts :]] = n_partitions
 
     def count(partition: int) -> np.ndarray:
-        positions = np.flatnonzero(partition_of == partition)
+        positions = _places(partition_of, partition)
         keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary, n_partitions)
         return np.bincount(_first_of_each(keys, n_keys, prompt_of[positions], len(ids)), minlength=len(ids))
 
     with ThreadPoolExecutor(THREADS) as threads:
         return sum(threads.map(count, range(n_partitions)))
+
+
+def _places(values: np.ndarray, wanted: int) -> np.ndarray:
+    """np.flatnonzero(values == wanted), block by block: the comparison of a block stays in the processor's cache."""
+    starts = range(0, len(values), BLOCK)
+    found = [np.flatnonzero(values[start : start + BLOCK] == wanted) + start for start in starts]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
 def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
