@@ -29,9 +29,10 @@ TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DE
 RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, as published
 # The published record has no room for the tokenizer that counted, so it stands in a file of its own, by size.
 RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
-PARTITION = 1 << 20  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
-MAX_PARTITIONS = 32  # each is looked for among all tokens, so that a number that grew with them would cost their square
+PARTITION = 1 << 19  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
+MAX_PARTITIONS = 64  # each is looked for among all tokens, so that a number that grew with them would cost their square
 THREADS = min(os.cpu_count() or 1, 4)  # of counting: each holds a partition
+BLOCK = 1 << 20  # n-grams looked through at a time for those of a partition
 MAX_KEY = 1 << 62  # keys are int64
 MAX_TABLE = 1 << 26  # entries of the largest lookup table, of token ids or of n-grams
 TABLE_PER_KEY = 64  # entries that a table of n-grams may have for each of them: in a sparser one, sorting is quicker
@@ -119,7 +120,7 @@ def _new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
     partition_of[prompt_of[:n_starts] != prompt_of[len(tokens) - n_starts :]] = n_partitions
 
     def count(partition: int) -> np.ndarray:
-        positions = np.flatnonzero(partition_of == partition)
+        positions = _places(partition_of, partition)
         keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary, n_partitions)
         return np.bincount(_first_of_each(keys, n_keys, prompt_of[positions], len(ids)), minlength=len(ids))
 
@@ -127,29 +128,39 @@ def _new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
         return sum(threads.map(count, range(n_partitions)))
 
 
+def _places(values: np.ndarray, wanted: int) -> np.ndarray:
+    """np.flatnonzero(values == wanted), block by block: the comparison of a block stays in the processor's cache."""
+    starts = range(0, len(values), BLOCK)
+    found = [np.flatnonzero(values[start : start + BLOCK] == wanted) + start for start in starts]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+
+
 def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
-    """Token ids renumbered 0 .. V-1 (int32), and V, the number of different ones."""
-    low, high = int(tokens.min()), int(tokens.max())
-    if high - low >= MAX_TABLE:
+    """Token ids renumbered 0 .. V-1, in two bytes where they fit, and V, the number of different ones."""
+    if tokens.min() < 0 or tokens.max() >= MAX_TABLE:
         values, inverse = np.unique(tokens, return_inverse=True)
         return inverse.astype(np.int32), len(values)
-    used = np.zeros(high - low + 1, dtype=bool)
-    used[tokens - low] = True
-    rank = np.cumsum(used, dtype=np.int32) - 1
-    return rank[tokens - low], int(rank[-1]) + 1
+    used = np.zeros(int(tokens.max()) + 1, dtype=bool)
+    used[tokens] = True
+    vocabulary = int(used.sum())
+    rank = (np.cumsum(used) - 1).astype(np.uint16 if vocabulary <= 1 << 16 else np.int32)
+    return rank[tokens], vocabulary
 
 
 def _ngram_keys(
     tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int, n_partitions: int
 ) -> tuple[np.ndarray, int]:
-    """int64 keys, equal where the n-grams at one partition's positions are, and an upper bound of the keys."""
-    keys = (tokens[positions] // n_partitions).astype(np.int64)  # a partition's first tokens share the remainder
+    """Keys, equal where the n-grams at one partition's positions are, and an upper bound of the keys."""
     n_keys = vocabulary // n_partitions + 1
+    small = n_keys * vocabulary ** (n - 1) < 1 << 31
+    # A partition's first tokens share the remainder.
+    keys = (tokens[positions] // n_partitions).astype(np.int32 if small else np.int64)
     for offset in range(1, n):
         if n_keys * vocabulary >= MAX_KEY:
             values, keys = np.unique(keys, return_inverse=True)
             n_keys = len(values)
-        keys = keys * vocabulary + tokens[positions + offset]
+        keys *= vocabulary
+        keys += tokens[positions + offset]
         n_keys *= vocabulary
     return keys, n_keys
 
@@ -165,7 +176,7 @@ def _first_of_each(keys: np.ndarray, n_keys: int, prompts: np.ndarray, n_prompts
     if n_keys << bits >= MAX_KEY:
         return prompts[np.unique(keys, return_index=True)[1]]
     # Key and prompt packed into one number: a plain sort is much faster than one that keeps positions.
-    packed_keys = (keys << bits) | prompts
+    packed_keys = (keys.astype(np.int64) << bits) | prompts
     packed_keys.sort()
     keys = packed_keys >> bits
     first = np.ones(len(keys), dtype=bool)

@@ -20,6 +20,7 @@ REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
 REQUIRED = set(REQUIRED_KEYS)
 NUMBER = (int, float)
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
+FIELD = {key: f'"{key}": '.encode() for key in ALLOWED_KEYS}
 # How a line opens that json.dumps has written of a row in the usual order: PREFIX, K prompts with BETWEEN, SUFFIX.
 PREFIX, BETWEEN, SUFFIX = b'{"prefix": [', b", ", b'], "suffix": '
 
@@ -66,7 +67,7 @@ def read_rankings(path: str | Path, ranking_len: int) -> Iterator[dict]:
 
 def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int, dict]]:
     """Yields (1-based line number, checked row). InputError as load_records, and for a file without rows."""
-    path = data_file(path)
+    path = str(data_file(path))
     empty = True
     for number, row in read_jsonl(path, quick_ranking):
         empty = False
@@ -123,12 +124,11 @@ def line_of(row: dict) -> bytes:
     fields = []
     for key, value in row.items():
         if key in ("prefix", "suffix"):
-            text = b"[" + BETWEEN.join(value) + b"]"
+            fields.append(FIELD[key] + b"[" + BETWEEN.join(value) + b"]")
         elif key == "reward":
-            text = str(value).encode()  # a list of finite numbers reads alike in Python and in JSON
+            fields.append(FIELD[key] + str(value).encode())  # finite numbers read alike in Python and in JSON
         else:
-            text = compact_json(value).encode("utf-8")
-        fields.append(b'"%b": %b' % (key.encode(), text))
+            fields.append(FIELD[key] + compact_json(value).encode("utf-8"))
     return b"{" + BETWEEN.join(fields) + b"}\n"
 
 

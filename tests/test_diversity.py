@@ -66,7 +66,7 @@ def test_equals_the_slow_loop(n, seed):
     [
         {"PARTITION": 7},  # many partitions
         {"PARTITION": 1},  # as many as there may be, some of them empty
-        {"PARTITION": 40, "THREADS": 1},
+        {"PARTITION": 40, "THREADS": 1, "BLOCK": 7},
         {"MAX_TABLE": 2},  # ids renumbered by sorting, n-grams too
         {"TABLE_PER_KEY": 0},  # n-grams sorted with their prompts beside them
         {"TABLE_PER_KEY": 0, "MAX_KEY": 600},  # keys of 2 tokens fit, of 3 do not; prompts do not fit beside them
