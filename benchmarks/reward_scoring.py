@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     sizes = chosen_sizes(args, Sizes(), QUICK)
     trial = Trial(sizes)
-    naive, ours = in_turns(trial.naive, trial.ours, sizes.rounds)
+    trial.warm_up()
+    naive, ours = in_turns(trial.naive, trial.ours, sizes.rounds, warm_up=False)
     worst = max(agree(f"batches of {size}", trial.naive_scores, trial.score(size)) for size in BATCH_SIZES)
     count, each = sizes.dialogues, 1000 / sizes.dialogues
     what = f"scoring of {count} dialogues, GPT-NeoX of {sizes.layers} layers of {sizes.width}"
@@ -86,6 +87,12 @@ class Trial:
         from benchmarks import hh_like
 
         return hh_like.prompts(self.sizes.dialogues), hh_like.replies(self.sizes.dialogues)
+
+    def warm_up(self) -> None:
+        """Both ways on the first dialogues, so that neither pays for what a process does once."""
+        prompts, replies = (texts[:2] for texts in self.dialogues)
+        self.model.score(prompts, replies)
+        score_padded(self.model, [self.model.encode(*pair) for pair in zip(prompts, replies, strict=True)])
 
     def naive(self) -> None:
         """File order, twelve at a time, right-padded under an attention mask."""
