@@ -1,4 +1,4 @@
-"""workers.py: a failure, or Ctrl-C, ends every task before the folder's lock goes."""
+"""study/workers.py: a failure, or Ctrl-C, ends every task before the folder's lock goes."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from data_preprocess.files import InputError, hold_lock, run
-from workers import Workers
+from study.workers import Workers
 
 ROOT = Path(sys.argv[1])
 

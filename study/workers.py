@@ -1,6 +1,6 @@
 """Processes that run named tasks for reproduce.py: their logs, what they took, on which machine.
 
-Library of the root folder, without a word about the study in it.
+Library, without a word about the study in it.
 """
 
 import contextlib

@@ -1,0 +1,37 @@
+"""The commands that a study consists of, to be printed, written into a job or run.
+
+Library.
+"""
+
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_preprocess.files import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Call:
+    """One command, as a user would type it in one of the repository's folders."""
+
+    folder: str
+    words: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def shell(self) -> str:
+        """The line to type in the repository's root."""
+        settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment]
+        return f"(cd {self.folder} && {' '.join([*settings, shlex.join(self.words)])})"
+
+    def run(self, log: Path) -> int:
+        """Runs it, with its output at the end of `log`; returns the exit status."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "a", encoding="utf-8") as file:
+            print(self.shell(), file=file, flush=True)
+            environment = {**os.environ, **dict(self.environment)}
+            done = subprocess.run(
+                self.words, cwd=REPOSITORY / self.folder, env=environment, stdout=file, stderr=subprocess.STDOUT
+            )
+        return done.returncode

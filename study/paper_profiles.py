@@ -1,0 +1,178 @@
+"""The paper's grids as calls of the launchers and of eval.sh: printed, written as a cluster's array job, or run.
+
+Library.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_preprocess.files import REPOSITORY, InputError, atomic_write, hold_lock, study_root
+from data_preprocess.subsets import rankings_file
+from study.calls import Call
+from study.grid import RANDOM, Cell, Grid
+
+USAGE = 2  # exit status of a command that was called wrongly, and would be again for every cell
+
+
+@dataclass(frozen=True)
+class PaperProfile:
+    """One model of the paper."""
+
+    name: str
+    model: str  # folder or hub name of the pre-trained model
+    launcher: str  # end of the launchers' names
+    grid: Grid
+    train_flags: tuple[str, ...] = ()  # for main.py, after the launcher's own
+
+    def training(self, cell: Cell) -> Call:
+        """The launcher's call for one cell."""
+        ranking_len = (str(cell.ranking_len),) if cell.algorithm == "PRO" else ()
+        script = f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
+        words = ("sh", script, self.model, cell.exp, cell.data, *ranking_len, str(cell.seed), *self.train_flags)
+        return Call("training", words)
+
+    def calls(self, cell: Cell) -> list[Call]:
+        """Training and test of one cell; each goes on where it was, and the test writes the cell's result file."""
+        test = Call("eval_hh", ("sh", "eval.sh", cell.exp, str(cell.stage)), (("PROFILE", self.name),))
+        return [self.training(cell), test]
+
+
+PAPER_RANKING_LENS = (2, 3, 4)
+PROFILES = {
+    "opt-1.3b": PaperProfile(
+        "opt-1.3b",
+        "facebook/opt-1.3b",
+        "1b3",
+        Grid((36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500), PAPER_RANKING_LENS, fixed_size=3000),
+    ),
+    "llama-7b": PaperProfile(
+        "llama-7b",
+        "huggyllama/llama-7b",
+        "7b",
+        Grid((24000, 16000, 12000, 3000, 2000, 1500), PAPER_RANKING_LENS, fixed_size=3000),
+    ),
+}
+SEEDS = (42, 43, 44)
+
+
+def data_calls(cells: Sequence[Cell], tokenizer: str | None) -> list[Call]:
+    """The commands that make all subsets of these cells, from data/original/hh_train_len4/train.json."""
+    counted = ("--tokenizer", tokenizer) if tokenizer else ()
+    calls = [Call("data_preprocess", ("python", "split.py"))]
+    for selection in sorted({cell.selection for cell in cells}, key=lambda name: name != RANDOM):
+        of_it = [cell for cell in cells if cell.selection == selection]
+        lengths = [str(k) for k in sorted({cell.ranking_len for cell in of_it}, reverse=True)]
+        sizes = [str(size) for size in sorted({cell.num_prompts for cell in of_it}, reverse=True)]
+        words = ("python", "sample.py", *lengths, "--sizes", *sizes, *selection_flags(selection), *counted)
+        calls.append(Call("data_preprocess", words))
+    return calls
+
+
+def selection_flags(selection: str) -> tuple[str, ...]:
+    """What sample.py is told to choose a subset so: `max_d_matched` is --select max_d --match_length."""
+    if selection == RANDOM:
+        return ()
+    strategy = selection.removesuffix("_matched")
+    return ("--select", strategy, *(["--match_length"] if strategy != selection else []))
+
+
+def result_file(cell: Cell) -> Path:
+    return study_root() / "eval_hh" / "results" / cell.result
+
+
+def lacking_data(cells: Sequence[Cell]) -> bool:
+    """Whether a subset of these cells has not been made."""
+    return not all((study_root() / "data" / cell.data / "train.json").is_file() for cell in cells)
+
+
+def shell_script(profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | None) -> list[str]:
+    """Every command of these cells, a line each, those of the data first."""
+    lines = [call.shell() for call in data_calls(cells, tokenizer)]
+    return lines + [call.shell() for cell in cells for call in profile.calls(cell)]
+
+
+def write_array_job(path: Path, cells: Sequence[Cell], flags: Sequence[str]) -> None:
+    """An sbatch script of one array task per cell. Submitted again, its tasks do what is missing.
+
+    Args:
+        path: of the script.
+        cells: one task each.
+        flags: of reproduce.py for every task, beside --only.
+    """
+    logs = study_root() / "logs" / "slurm"
+    command = shlex.join(["python", "reproduce.py", *flags])
+    lines = [
+        "#!/bin/bash",
+        f"# {len(cells)} cells, a task each. Limits, partition and account are your cluster's: edit them here.",
+        f"#SBATCH --array=0-{len(cells) - 1}",
+        "#SBATCH --nodes=1",
+        "#SBATCH --gres=gpu:8",
+        "#SBATCH --time=24:00:00",
+        f"#SBATCH --output={logs}/%A_%a.log",
+        "set -eu",
+        f"cd {shlex.quote(str(REPOSITORY))}",
+        f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
+        "PATH=$PWD/.venv/bin:$PATH",
+        "cells=(",
+        *(f"    {cell.exp}" for cell in cells),
+        ")",
+        "# Two tasks on one node must not share the launcher's port.",
+        "export PORT=$((20000 + SLURM_ARRAY_TASK_ID))",
+        f'exec {command} --only "${{cells[$SLURM_ARRAY_TASK_ID]}}"',
+    ]
+    logs.mkdir(parents=True, exist_ok=True)  # sbatch writes no log into a folder that is not there
+    with atomic_write(path) as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def make_data(cells: Sequence[Cell], tokenizer: str | None) -> None:
+    """The subsets of these cells where one is missing. Raises InputError where there is nothing to cut them from."""
+    if not lacking_data(cells):
+        return
+    source = rankings_file(study_root() / "data", 4)
+    if not source.is_file():
+        raise InputError(f"{source}: no such file (expected rankings of four responses: data_preprocess/README.md)")
+    for call in data_calls(cells, tokenizer):
+        call = replace(call, words=(sys.executable, *call.words[1:]))
+        log = study_root() / "logs" / "cells" / "data.log"
+        _check(call, call.run(log), log)
+
+
+def run_cells(profile: PaperProfile, cells: Sequence[Cell]) -> list[str]:
+    """Runs the cells that have no result file yet, one after another; returns what failed, a line each.
+
+    A failed cell does not keep the others from running, unless it was called wrongly (InputError).
+    """
+    waiting = [cell for cell in cells if not result_file(cell).is_file()]
+    print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
+    failures = []
+    for cell in tqdm(waiting, "cells", unit="cell"):
+        log = study_root() / "logs" / "cells" / f"{cell.exp}.log"
+        tqdm.write(f"{cell.exp}: output in {log}", file=sys.stderr)
+        try:
+            with hold_lock(log.with_suffix("")):
+                for call in profile.calls(cell):
+                    _check(call, call.run(log), log)
+        except OSError as error:
+            tqdm.write(f"failed: {error}", file=sys.stderr)
+            failures.append(str(error))
+    return failures
+
+
+def _check(call: Call, status: int, log: Path) -> None:
+    """Raises InputError for a command that was called wrongly and OSError for one that failed otherwise."""
+    if status:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        message = f"{call.shell()}: exit status {status}: {lines[-1]} (its output is in {log})"
+        raise InputError(message) if status == USAGE else OSError(message)
+
+
+def default_model(profile: PaperProfile) -> str:
+    """The profile's model; for LLaMA $LLaMA_path comes first, as for the subsets' diversity."""
+    return (os.environ.get("LLaMA_path") if profile.launcher == "7b" else None) or profile.model
