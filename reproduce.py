@@ -3,111 +3,45 @@
     python reproduce.py --profile toy                     the small study on the embedded world, one seed
     python reproduce.py --profile toy --seeds 42 43 44    the same with error bars
     python reproduce.py --profile toy --check             the world on its own terms, before any study
+    python reproduce.py --profile opt-1.3b --dry_run      the commands of the paper's grid (also llama-7b)
+    python reproduce.py --profile opt-1.3b --slurm FILE   the same as an array job, a task per cell
+    python reproduce.py --profile opt-1.3b --only 'pro_len4_3000_*' -- --max_train_steps 20
 
-Every cell is the user's own path: split.py, sample.py, training/main.py, generation.py, rewarding.py, scoring.py,
-called in this process's workers, one torch thread each. What is finished is not done again; a killed run goes on
-where it was. Everything lies under runs/<profile>-<hash>/, a name that changes with the world and the settings.
+Every cell is the user's own path: split.py, sample.py, training, generation, rewards, scores. The small study calls
+them in this process's workers, one torch thread each, under runs/toy-<hash>/, a name that changes with the world and
+the settings; a paper's grid calls the launchers and eval.sh, one cell after another, under STUDY_ROOT. What is
+finished is not done again; a killed run goes on where it was. What follows `--` goes to every training launcher.
 """
 
 import argparse
-import hashlib
-import json
 import os
-import shutil
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from data_preprocess.files import (
-    REPOSITORY,
-    InputError,
-    atomic_write,
-    hold_lock,
-    machine,
-    read_json,
-    run,
-    study_root,
-    write_json,
-)
-from data_preprocess.toy import WorldConfig, config_hash, write_world
-from workers import Workers
+from data_preprocess.files import InputError, atomic_write, hold_lock, read_json, run, study_root, write_json
+from data_preprocess.toy import write_world
+from study import paper_profiles
+from study.calls import Call
+from study.grid import RANDOM, Cell, cells_of, chosen
+from study.outcome import write_outcome
+from study.paper_profiles import selection_flags
+from study.publish import publish
+from study.toy_profile import TOY, ToyProfile
+from study.workers import Workers
 
-PUBLISHED_RESULTS = REPOSITORY / "eval_hh" / "results"
-REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses per algorithm, to compare yours with
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The declared grid and the settings of its models and cells."""
-
-    sizes: tuple[int, ...]  # M; 2N/2, 2N/3 and N of one budget, and one more
-    ranking_lens: tuple[int, ...]  # K
-    algorithms: tuple[str, ...]
-    pretrain: tuple[str, ...]  # flags of pretrain.py
-    train_reward: tuple[str, ...]  # flags of train_reward.py
-    train: tuple[str, ...]  # flags of main.py, the same for every cell
-    max_new_tokens: int
-    eval_batch_size: int
-    world: WorldConfig = WorldConfig()  # noqa: RUF009 (frozen)
-
-
-# Chosen by `--check` and by what fits eight minutes on two cores, and frozen before K was compared with K.
-TOY = Profile(
-    sizes=(48, 120, 160, 240),
-    ranking_lens=(2, 3, 4),
-    algorithms=("PRO", "SFT"),
-    pretrain=(),  # the defaults of pretrain.py and train_reward.py are this world's, but for the reward model's help
-    train_reward=("--lm_weight", "2"),
-    train=(
-        "--global_batch_size", "16", "--per_device_train_batch_size", "16", "--learning_rate", "5e-4",
-        "--max_train_steps", "150", "--checkpointing_step", "50", "--block_size", "160", "--max_prompt", "96",
-    ),
-    max_new_tokens=48,
-    eval_batch_size=100,
-)  # fmt: skip
-PROFILES = {"toy": TOY}
-
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One point of the grid."""
-
-    algorithm: str
-    ranking_len: int
-    num_prompts: int
-    seed: int
-
-    @property
-    def stage(self) -> int:
-        return self.ranking_len if self.algorithm == "PRO" else 1
-
-    @property
-    def data(self) -> str:
-        return f"hh_train_len{self.ranking_len}_{self.num_prompts}"
-
-    @property
-    def exp(self) -> str:
-        return f"{self.algorithm.lower()}_len{self.ranking_len}_{self.num_prompts}_seed{self.seed}"
-
-
-def grid(profile: Profile, seeds: Sequence[int]) -> list[Cell]:
-    """All cells, seed by seed, the dearest first, so that no worker ends the run alone with a long one."""
-    return [
-        Cell(algorithm, ranking_len, size, seed)
-        for seed in seeds
-        for algorithm in profile.algorithms
-        for ranking_len in sorted(profile.ranking_lens, reverse=True)
-        for size in sorted(profile.sizes, reverse=True)
-    ]
+PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
+TOY_SEEDS = (42,)
 
 
 class ToyStudy:
     """The embedded world's study under one root folder."""
 
-    def __init__(self, root: Path, profile: Profile):
+    def __init__(self, root: Path, profile: ToyProfile):
         self.root = root
         self.profile = profile
         self.world = root / "data" / "toy"
@@ -115,7 +49,7 @@ class ToyStudy:
         self.reward_model = root / "checkpoints" / "reward_model"
 
     def make_data(self) -> None:
-        """The world, its rankings of 2 and 3, and all subsets. Written anew where a kill left it unfinished."""
+        """The world, its rankings of 2 and 3, and all random subsets. Written anew where a kill left it unfinished."""
         from data_preprocess import sample, split
 
         done = self.root / "data" / "done.json"
@@ -123,10 +57,22 @@ class ToyStudy:
             return
         write_world(self.root, self.profile.world)
         split.main([])
-        sizes = [str(size) for size in sorted(self.profile.sizes, reverse=True)]
-        for ranking_len in self.profile.ranking_lens:
-            sample.main([str(ranking_len), "--sizes", *sizes, "--tokenizer", str(self.world / "tokenizer")])
+        sizes = [str(size) for size in sorted(self.profile.grid.sizes, reverse=True)]
+        for ranking_len in self.profile.grid.ranking_lens:
+            sample.main([str(ranking_len), "--sizes", *sizes, *self.counted_with()])
         write_json(done, {"sizes": sizes})
+
+    def counted_with(self) -> list[str]:
+        return ["--tokenizer", str(self.world / "tokenizer")]
+
+    def select_data(self, cells: list[Cell]) -> None:
+        """The subsets of these cells that were chosen by their diversity, where they are missing."""
+        from data_preprocess import sample
+
+        for cell in cells:
+            if cell.selection != RANDOM and not (self.root / "data" / cell.data / "train.json").exists():
+                how = [str(cell.ranking_len), "--sizes", str(cell.num_prompts), *selection_flags(cell.selection)]
+                sample.main([*how, *self.counted_with()])
 
     def train_base(self) -> None:
         from training import pretrain
@@ -147,7 +93,7 @@ class ToyStudy:
         ])  # fmt: skip
 
     def result(self, cell: Cell) -> Path:
-        return self.root / "eval_hh" / "results" / f"{cell.exp}_{cell.stage}.json"
+        return self.root / "eval_hh" / "results" / cell.result
 
     def fine_tune_flags(self, exp: str, stage: int, data: Path, seed: int) -> list[str]:
         """What training/main.py is called with for one cell."""
@@ -163,19 +109,30 @@ class ToyStudy:
 
         main(self.fine_tune_flags(exp, stage, data, seed))
 
-    def metrics(self, cell: Cell) -> Path:
-        return self.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
-
-    def run_cell(self, cell: Cell) -> None:
-        """Trains, generates, scores; each step skips what it finds done."""
-        from eval_hh import generation, rewarding, scoring
-
-        self.fine_tune(cell.exp, cell.stage, self.root / "data" / cell.data, cell.seed)
+    def calls(self, cell: Cell) -> list[Call]:
+        """Training, generation, rewards and scores of one cell; each skips what it finds done."""
         names = ["--index", cell.exp, "--stage", str(cell.stage)]
         batch = ["--batch_size", str(self.profile.eval_batch_size)]
-        generation.main([*names, *batch, "--max_new_tokens", str(self.profile.max_new_tokens)])
-        rewarding.main([*names, *batch, "--reward_model", str(self.reward_model)])
-        scoring.main([*names, "--profile", "toy"])
+        train = self.fine_tune_flags(cell.exp, cell.stage, self.root / "data" / cell.data, cell.seed)
+        generation = [*names, *batch, "--max_new_tokens", str(self.profile.max_new_tokens)]
+        rewarding = [*names, *batch, "--reward_model", str(self.reward_model)]
+        return [
+            self._call("training", "main.py", train),
+            self._call("eval_hh", "generation.py", generation),
+            self._call("eval_hh", "rewarding.py", rewarding),
+            self._call("eval_hh", "scoring.py", [*names, "--profile", "toy"]),
+        ]
+
+    def _call(self, folder: str, script: str, flags: list[str]) -> Call:
+        return Call(folder, ("python", script, *flags), (("STUDY_ROOT", str(self.root)),))
+
+    def run_cell(self, cell: Cell) -> None:
+        """The calls of one cell, in this process."""
+        from eval_hh import generation, rewarding, scoring
+        from training import main as training
+
+        for entry, call in zip((training, generation, rewarding, scoring), self.calls(cell), strict=True):
+            entry.main(list(call.words[2:]))
 
     def check(self) -> None:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
@@ -196,104 +153,130 @@ class ToyStudy:
         with atomic_write(self.root / "check.md") as file:
             file.write("\n".join(lines) + "\n")
 
+    def run_grid(self, workers: Workers, cells: list[Cell]) -> None:
+        """All cells that have no result file yet, and what they need, each only where it is missing."""
+        missing = [cell for cell in cells if not self.result(cell).exists()]
+        self.prepare(workers, missing)
+        waiting = {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in missing}
+        print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
+        if waiting:
+            workers.run("cells", waiting)
 
-def prepare(study: ToyStudy, workers: Workers) -> None:
-    """World, subsets, base model and reward model, each only where it is missing."""
-    workers.run("world and subsets", {"data": (study.make_data,)})
-    workers.run("base and reward model", {"base": (study.train_base,), "reward_model": (study.train_reward_model,)})
-
-
-def run_grid(study: ToyStudy, workers: Workers, cells: list[Cell]) -> None:
-    """All cells that have no result file yet."""
-    missing = [cell for cell in cells if not study.result(cell).exists()]
-    waiting = {f"{cell.exp}_{cell.stage}": (study.run_cell, cell) for cell in missing}
-    print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
-    if waiting:
-        workers.run("cells", waiting)
-
-
-def write_report(study: ToyStudy, cells: list[Cell]) -> str:
-    """Report and pictures of these cells under the study's root; returns the report's text."""
-    from eval_hh.cells import load_cells
-    from eval_hh.report import make_report
-    from pics.drawing import draw_budgets, draw_intro, draw_panels
-    from pics.figures import cell_facets, cell_points, error_note
-
-    results, warnings = load_cells([study.result(cell) for cell in cells])
-    text = make_report(results, warnings)
-    with atomic_write(study.root / "report.md") as file:
-        file.write(text)
-    pictures = study.root / "pics"
-    draw_panels(cell_points(results)[0], pictures / "diversity.png", error_note(results))
-    draw_budgets(cell_facets(results), pictures / "quantitative.png", error_note(results))
-    draw_intro(pictures / "intro.png")
-    return text
+    def prepare(self, workers: Workers, cells: list[Cell]) -> None:
+        """World, subsets, base model and reward model."""
+        workers.run("world and subsets", {"data": (self.make_data,)})
+        if any(cell.selection != RANDOM for cell in cells):
+            workers.run("subsets of low and high D", {"selected": (self.select_data, cells)})
+        workers.run("base and reward model", {"base": (self.train_base,), "reward_model": (self.train_reward_model,)})
 
 
-def publish(study: ToyStudy, cells: list[Cell], text: str, seconds: dict) -> None:
-    """Copies results, report, pictures and one log per algorithm to the places that are committed."""
-    target = PUBLISHED_RESULTS / "toy"
-    fresh = target.with_name("toy.tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for cell in cells:
-        shutil.copy(study.result(cell), fresh)
-    seeds = " ".join(map(str, sorted({cell.seed for cell in cells})))
-    made = f"Made by `python reproduce.py --profile toy --seeds {seeds} --publish`, whose tasks took "
-    made += f"{seconds['wall'] / 60:.0f} minutes with {seconds['workers']} workers on {machine()}."
-    with atomic_write(fresh / "report.md") as file:
-        file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
-    for picture in (study.root / "pics").glob("*.png"):
-        shutil.copy(picture, REPOSITORY / "pics")
-    REFERENCE_LOGS.mkdir(exist_ok=True)
-    for algorithm in study.profile.algorithms:
-        cell = next(cell for cell in cells if cell.algorithm == algorithm)
-        shutil.copy(study.metrics(cell), REFERENCE_LOGS / f"{algorithm.lower()}.jsonl")
-    print(f"published: {target}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")
+def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell]) -> None:
+    """The small study: its cells and what they come to."""
+    study = ToyStudy(args.study.root(), args.study)
+    if args.dry_run:
+        print("\n".join(call.shell() for cell in cells for call in study.calls(cell)))
+        return
+    workers = Workers(study.root, args.workers)
+    with hold_lock(study.root):
+        if args.check:
+            study.prepare(workers, [])
+            workers.run("check", {"check": (study.check,)})
+            print((study.root / "check.md").read_text(encoding="utf-8"))
+            return
+        study.run_grid(workers, cells)
+        done = [path for path in map(study.result, every_cell) if path.exists()]
+        print(write_outcome(study.root, done))
+        print(f"report: {study.root / 'report.md'}, pictures: {study.root / 'pics'}")
+        if args.publish:
+            publish(args.profile, study.root, cells, args.command, workers.seconds())
 
 
-def root_of(name: str, profile: Profile) -> Path:
-    """runs/<profile>-<hash>: a folder of its own for each world and each set of settings."""
-    settings = json.dumps([config_hash(profile.world), asdict(profile)], sort_keys=True)
-    return study_root() / "runs" / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
+def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell]) -> None:
+    """One of the paper's grids: its cells, or its commands."""
+    profile = args.study
+    tokenizer = args.tokenizer
+    if args.dry_run:
+        print("\n".join(paper_profiles.shell_script(profile, cells, tokenizer)))
+        return
+    if args.slurm:
+        paper_profiles.write_array_job(args.slurm, profile, cells, tokenizer)
+        print(f"written: {args.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
+        print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
+        return
+    paper_profiles.make_data(cells, tokenizer)
+    failures = paper_profiles.run_cells(profile, cells)
+    done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
+    folder = study_root() / "runs" / args.profile
+    if done:
+        print(write_outcome(folder, done, compare_paper=True))
+        print(f"report: {folder / 'report.md'}, pictures: {folder / 'pics'}")
+    if failures:
+        raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    own, train_flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", choices=sorted(PROFILES), required=True, help="which study")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="seeds of fine-tuning")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="cells at a time (default: one a core)")
-    parser.add_argument("--check", action="store_true", help="check the world on its own terms instead")
-    parser.add_argument("--publish", action="store_true", help="copy results and pictures to their committed places")
-    args = parser.parse_args(argv)
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of fine-tuning (default: toy 42, papers 42 43 44)")
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of prompts M instead of the profile's")
+    parser.add_argument(
+        "--fixed_size", type=int, nargs="?", const=0, metavar="M",
+        help="also vary D at one number of prompts, by choosing them: low, random and high (default M: the profile's)",
+    )  # fmt: skip
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cells by name: 'pro_len4_*'")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands and run nothing")
+    toy = parser.add_argument_group("toy")
+    toy.add_argument("--workers", type=int, default=os.cpu_count(), help="cells at a time (default: one a core)")
+    toy.add_argument("--check", action="store_true", help="check the world on its own terms instead")
+    toy.add_argument("--publish", action="store_true", help="copy results and pictures to their committed places")
+    paper = parser.add_argument_group("opt-1.3b, llama-7b")
+    paper.add_argument("--model", help="folder or hub name of the pre-trained model (default: the paper's)")
+    paper.add_argument("--tokenizer", help="of the diversity D (default: $LLaMA_path, else LLaMA's on the hub)")
+    paper.add_argument("--slurm", type=Path, metavar="FILE", help="write an array job for a cluster and run nothing")
+    args = parser.parse_args(own)
+    args.seeds = args.seeds or list(TOY_SEEDS if args.profile == "toy" else paper_profiles.SEEDS)
+    args.command = shlex.join(["python", "reproduce.py", *argv])
+    args.study = chosen_study(args, train_flags)
+    check_args(args)
+    return args
+
+
+def chosen_study(args: argparse.Namespace, train_flags: list[str]) -> ToyProfile | paper_profiles.PaperProfile:
+    """The profile with what the flags change in it."""
+    profile = PROFILES[args.profile]
+    sizes, fixed_size = args.sizes or profile.grid.sizes, args.fixed_size or profile.grid.fixed_size
+    profile = replace(profile, grid=replace(profile.grid, sizes=tuple(sizes), fixed_size=fixed_size))
+    if isinstance(profile, ToyProfile):
+        return replace(profile, train=(*profile.train, *train_flags))
+    return replace(
+        profile, model=args.model or paper_profiles.default_model(profile), train_flags=tuple(train_flags)
+    )
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """InputError for values that make no sense, and for flags that the profile has no use for."""
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: expected at least 1")
-    if len(set(args.seeds)) < len(args.seeds):
-        raise InputError(f"--seeds {' '.join(map(str, args.seeds))}: expected each seed once")
-    return args
+    for flag, values in (("--seeds", args.seeds), ("--sizes", args.sizes or [])):
+        if len(set(values)) < len(values):
+            raise InputError(f"{flag} {' '.join(map(str, values))}: expected each once")
+    foreign = ("model", "tokenizer", "slurm") if args.profile == "toy" else ("check", "publish")
+    for name in foreign:
+        if getattr(args, name):
+            raise InputError(f"--{name}: not a flag of --profile {args.profile}")
+    if args.publish and (args.only or args.sizes):
+        raise InputError("--publish: expected the whole grid (without --only and --sizes)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    profile = PROFILES[args.profile]
-    study = ToyStudy(root_of(args.profile, profile), profile)
-    cells, workers = grid(profile, args.seeds), Workers(study.root, args.workers)
-    with hold_lock(study.root):
-        prepare(study, workers)
-        if args.check:
-            workers.run("check", {"check": (study.check,)})
-            print((study.root / "check.md").read_text(encoding="utf-8"))
-            return
-        run_grid(study, workers, cells)
-        text = write_report(study, cells)
-        print(text)
-        print(f"report: {study.root / 'report.md'}, pictures: {study.root / 'pics'}")
-        if args.publish:
-            publish(study, cells, text, workers.seconds())
+    every_cell = cells_of(args.study.grid, args.seeds, args.fixed_size is not None)
+    go = run_toy if args.profile == "toy" else run_paper
+    go(args, chosen(every_cell, args.only), every_cell)
 
 
 if __name__ == "__main__":

@@ -42,10 +42,11 @@ def help_seconds(path: Path, rounds: int) -> float:
 def toy_study(root: Path):
     """The small study under a root, with its data made and its models hardly trained."""
     import reproduce
+    from study.toy_profile import TOY
 
     os.environ |= {"STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     one_step = ("--max_steps", "1")
-    untrained = reproduce.ToyStudy(root, replace(reproduce.TOY, pretrain=one_step, train_reward=one_step))
+    untrained = reproduce.ToyStudy(root, replace(TOY, pretrain=one_step, train_reward=one_step))
     with contextlib.redirect_stdout(io.StringIO()):
         untrained.make_data()
         untrained.train_base()
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         study = toy_study(root)
-        data = root / "data" / f"hh_train_len4_{max(study.profile.sizes)}"
+        data = root / "data" / f"hh_train_len4_{max(study.profile.grid.sizes)}"
 
         def in_a_worker(exp: str) -> None:
             with contextlib.redirect_stdout(io.StringIO()):

@@ -17,8 +17,9 @@ import numpy as np
 import orjson
 
 from data_preprocess.files import InputError, read_json, write_json
+from eval_hh.law import bootstrap_interval
 
-SCHEMA = 1
+SCHEMA = 2
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
 
@@ -51,25 +52,18 @@ EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewar
 GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
 REWARDING_FIELDS: Fields = {"reward_model": (str,), "mixed_precision": (str,)}
 DIVERSITY_FIELDS: Fields = {
-    "score": (int, float),
-    "unique": (int,),
-    "total": (int,),
-    "samples": (int,),
-    "tokenizer": (str,),
-}
+    "score": (int, float), "unique": (int,), "total": (int,), "samples": (int,), "tokenizer": (str,)
+}  # fmt: skip
 FILE_FIELDS: Fields = {
-    "row_id": (list,),
-    "reward": (list,),
-    "bleu": (list,),
-    "n": (int,),
-    "mean": (dict,),
-}
+    "row_id": (list,), "reward": (list,), "bleu": (list,), "n": (int,), "mean": (dict,), "interval": (list,)
+}  # fmt: skip
 
 
 def file_scores(
     row_id: list, reward: list[float], bleu: list[float], extra: dict[str, list[float]] | None = None
 ) -> dict:
-    """One test file's entry of a cell: per-row values (rewards in 0..1), their count and their means.
+    """One test file's entry of a cell: per-row values (rewards in 0..1), their count, their means and the bootstrap 95%
+    interval of the mean reward.
 
     `extra` holds further rewards of the same rows by name, for example {"reward_model": [...]}.
     """
@@ -78,6 +72,7 @@ def file_scores(
     if extra:
         entry["extra"] = extra
     entry["mean"] = {name: float(np.mean(numbers)) for name, numbers in values.items()} if row_id else {}
+    entry["interval"] = list(bootstrap_interval(reward)) if row_id else []
     return entry
 
 
@@ -122,9 +117,7 @@ def validate_cell(cell: object, name: str) -> None:
         raise InputError(f"{name}: files: the test files differ in the names of their extra rewards")
 
 
-def _check_fields(
-    found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()
-) -> None:
+def _check_fields(found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()) -> None:
     for field in expected:
         if field not in found:
             raise InputError(f"{name}: {prefix}{field}: missing")
@@ -171,6 +164,9 @@ def _check_file(entry: dict, name: str, prefix: str) -> None:
             raise InputError(f"{name}: {prefix}mean.{field}: expected a finite number, found {mean!r:.60}")
     if abs(entry["mean"]["reward"] - np.mean(entry["reward"])) > 1e-6:
         raise InputError(f"{name}: {prefix}mean.reward: not the mean of {prefix}reward")
+    _check_numbers(entry["interval"], 2, 1.0, f"{name}: {prefix}interval")
+    if entry["interval"][0] > entry["interval"][1]:
+        raise InputError(f"{name}: {prefix}interval: expected [low, high], found {entry['interval']}")
 
 
 def _check_numbers(values: object, length: int, upper: float, where: str) -> None:

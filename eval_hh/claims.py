@@ -1,7 +1,8 @@
-"""The paper's claims tested on cells: equal-budget pairs, lines of reward on D, and a verdict on each claim.
+"""The paper's claims tested on cells: equal-budget pairs and lines of reward on D.
 
 Every interval and p of a pool comes from one bootstrap of its test prompts (PoolBootstrap), so that the pairs
-and lines of a report are consistent with one another. Only randomly chosen subsets take part.
+and lines of a report are consistent with one another. Only randomly chosen subsets take part; those chosen by their
+diversity are the business of eval_hh/fixed_size.py.
 """
 
 from __future__ import annotations
@@ -15,22 +16,19 @@ import numpy as np
 from data_preprocess.files import InputError
 from eval_hh.cells import POOLS, describe, pooled
 from eval_hh.law import (
-    MIN_SIZES,
-    UNDECIDED,
     Estimate,
     Line,
     bend_p,
     budgets,
-    combine,
-    decide_budget,
-    decide_line,
+    error_interval,
     estimate,
     fit_line,
+    fit_lines,
     holm,
     row_draws,
     seed_weights,
-    slope_draws,
 )
+from eval_hh.rules import MIN_SIZES, UNDECIDED, decide_line, decide_sign
 
 # Equal-budget pairs as K of (more responses, more prompts); the first decides the paper's claim.
 PAIRS = ((4, 2), (3, 2), (4, 3))
@@ -53,26 +51,28 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A line of reward on one predictor with bootstrap 95% intervals."""
+
+    line: Line
+    slope: Estimate
+    intercept: Estimate
+    mse: tuple[float, float]  # interval of the in-sample error, see law.error_interval
+    loo_mse: tuple[float, float]  # nan below three sizes
+
+
+@dataclass(frozen=True)
 class LineTest:
-    """The line of Global reward on D of one algorithm and K, with the same points' lines on M and log M."""
+    """Global reward of one algorithm and K on D, on M and on log M, over the same points."""
 
     algorithm: str
     ranking_len: int
     n_sizes: int
     n_seeds: int
-    lines: dict[str, Line]  # by predictor; empty below two sizes
-    slope: Estimate | None  # of the line on D
-    verdict: str
+    fits: dict[str, Fit]  # by predictor; empty below two sizes
+    better: str  # of D and log M, the one with the smaller leave-one-out error if that is beyond chance
+    verdict: str  # on the line on D
     reason: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim of the paper and what this run says about it."""
-
-    claim: str
-    verdict: str
-    details: tuple[str, ...]
 
 
 def grid(cells: list[dict]) -> dict[Setting, dict[int, dict]]:
@@ -118,13 +118,16 @@ def diversity_of(cells: list[dict]) -> tuple[dict[Setting, float], list[str]]:
 
 
 class PoolBootstrap:
-    """Mean rewards of every cell in a pool and their joint bootstrap over the pool's test prompts."""
+    """Mean rewards of every cell in a pool and their joint bootstrap over the pool's test prompts.
 
-    def __init__(self, cells: list[dict], pool: str) -> None:
-        self.settings = grid(cells)
-        members = [
-            (setting, seed, cell) for setting, seeds in self.settings.items() for seed, cell in seeds.items()
-        ]
+    Args:
+        settings: the cells as {setting: {seed: cell}}, as `grid` gives them.
+        pool: of test files, a name in POOLS.
+    """
+
+    def __init__(self, settings: dict[tuple, dict[int, dict]], pool: str) -> None:
+        self.settings = settings
+        members = [(setting, seed, cell) for setting, seeds in settings.items() for seed, cell in seeds.items()]
         rewards = [pooled(cell, pool) for _, _, cell in members]
         if len({len(row) for row in rewards}) > 1:
             raise InputError(f"{pool}: the cells were not scored on the same test rows")
@@ -133,11 +136,11 @@ class PoolBootstrap:
         self._means = stacked.mean(axis=1)
         self._draws = row_draws(stacked)
 
-    def common_seeds(self, settings: Sequence[Setting]) -> list[int]:
+    def common_seeds(self, settings: Sequence[tuple]) -> list[int]:
         """Seeds that every one of the settings was run with."""
         return sorted(set.intersection(*(set(self.settings[setting]) for setting in settings)))
 
-    def means(self, settings: Sequence[Setting], seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    def means(self, settings: Sequence[tuple], seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Mean rewards [settings] over the seeds, and their draws [n_draws, settings]."""
         columns = np.array([[self._column[setting, seed] for seed in seeds] for setting in settings])
         weights = seed_weights(len(seeds), len(self._draws))
@@ -153,7 +156,7 @@ def comparisons(cells: list[dict], bootstraps: dict[str, PoolBootstrap] | None =
     settings = grid(cells)
     if not settings:
         return []
-    bootstraps = bootstraps or {pool: PoolBootstrap(cells, pool) for pool in POOLS}
+    bootstraps = bootstraps or {pool: PoolBootstrap(settings, pool) for pool in POOLS}
     found = []
     for algorithm in sorted({setting[0] for setting in settings}):
         for pool, bootstrap in bootstraps.items():
@@ -178,7 +181,7 @@ def _compare(bootstrap: PoolBootstrap, pool: str, pair: list[Setting], seeds: li
         n_seeds=len(seeds),
         difference=difference,
         holm_p=difference.p,
-        verdict=decide_budget(difference.low, difference.high),
+        verdict=decide_sign(difference.low, difference.high),
     )
 
 
@@ -186,7 +189,7 @@ def line_tests(cells: list[dict], bootstrap: PoolBootstrap | None = None) -> lis
     """For each algorithm and K, the lines of Global reward on D, M and log M over settings that have D."""
     scores, _ = diversity_of(cells)
     if scores and bootstrap is None:
-        bootstrap = PoolBootstrap(cells, "Global")
+        bootstrap = PoolBootstrap(grid(cells), "Global")
     tests = []
     for algorithm, ranking_len in sorted({setting[:2] for setting in grid(cells)}):
         settings = [setting for setting in scores if setting[:2] == (algorithm, ranking_len)]
@@ -194,7 +197,7 @@ def line_tests(cells: list[dict], bootstrap: PoolBootstrap | None = None) -> lis
         if len({scores[setting] for setting in settings}) < 2 or not seeds:
             reason = f"{len(settings)} sizes with D and {len(seeds)} seeds common to them"
             tests.append(
-                LineTest(algorithm, ranking_len, len(settings), len(seeds), {}, None, UNDECIDED, reason)
+                LineTest(algorithm, ranking_len, len(settings), len(seeds), {}, UNDECIDED, UNDECIDED, reason)
             )
             continue
         tests.append(_line_test(bootstrap, settings, [scores[setting] for setting in settings], seeds))
@@ -206,47 +209,31 @@ def _line_test(
 ) -> LineTest:
     means, draws = bootstrap.means(settings, seeds)
     sizes = [setting[2] for setting in settings]
-    lines = {
-        name: fit_line(x, means) for name, x in zip(PREDICTORS, (scores, sizes, np.log(sizes)), strict=True)
-    }
-    slope = estimate(lines["D"].slope, slope_draws(scores, draws))
+    predictors = dict(zip(PREDICTORS, (scores, sizes, np.log(sizes)), strict=True))
+    fits = {name: _fit(x, means, draws) for name, x in predictors.items()}
     bend = bend_p(scores, means, draws) if len(sizes) >= MIN_SIZES else 1.0
-    verdict, reason = decide_line(len(sizes), len(seeds), slope, lines["D"].r2, bend)
-    return LineTest(settings[0][0], settings[0][1], len(sizes), len(seeds), lines, slope, verdict, reason)
+    verdict, reason = decide_line(len(sizes), len(seeds), fits["D"].slope, fits["D"].line.r2, bend)
+    better = _better(fits, predictors, draws) if len(sizes) >= MIN_SIZES else UNDECIDED
+    algorithm, ranking_len = settings[0][:2]
+    return LineTest(algorithm, ranking_len, len(sizes), len(seeds), fits, better, verdict, reason)
 
 
-def verdicts(compared: list[Comparison], tested: list[LineTest]) -> list[Verdict]:
-    """What a run says about each of the paper's three claims (rules: eval_hh/law.py), on the Global pool."""
-    main = [
-        one
-        for one in compared
-        if one.pool == "Global" and (one.more_responses[0], one.more_prompts[0]) == PAIRS[0]
-    ]
-    budget = tuple(
-        f"{one.algorithm}, {_cell(one.more_responses)} against {_cell(one.more_prompts)}: {one.verdict} "
-        f"(difference {100 * one.difference.value:+.2f}, 95% interval "
-        f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}, Holm p {one.holm_p:.2g})"
-        for one in main
+def _fit(x: Sequence[float], means: np.ndarray, draws: np.ndarray) -> Fit:
+    line, drawn = fit_line(x, means), fit_lines(x, draws)
+    return Fit(
+        line,
+        estimate(line.slope, drawn["slope"]),
+        estimate(line.intercept, drawn["intercept"]),
+        error_interval(line.mse, drawn["mse"]),
+        error_interval(line.loo_mse, drawn["loo_mse"]),
     )
-    linear = tuple(f"{one.algorithm}, K={one.ranking_len}: {one.verdict} ({one.reason})" for one in tested)
-    return [
-        Verdict(
-            "More responses and fewer prompts win at equal budget (K=4 against K=2, Global)",
-            combine([one.verdict for one in main]),
-            budget or ("no equal-budget pair is complete",),
-        ),
-        Verdict(
-            "Reward after fine-tuning is linear in prompt diversity D, one line per K (Global)",
-            combine([one.verdict for one in tested]),
-            linear or ("no cell has D",),
-        ),
-        Verdict(
-            "D can guide data augmentation",
-            "not tested in this run",
-            ("it needs subsets chosen by D; all cells here are random subsets",),
-        ),
-    ]
 
 
-def _cell(setting: tuple[int, int]) -> str:
-    return f"K={setting[0]} M={setting[1]}"
+def _better(fits: dict[str, Fit], predictors: dict[str, Sequence[float]], draws: np.ndarray) -> str:
+    """D or log M, where the interval of the difference of their leave-one-out errors leaves out zero."""
+    drawn = {name: fit_lines(predictors[name], draws)["loo_mse"] for name in ("D", "log M")}
+    value = fits["D"].line.loo_mse - fits["log M"].line.loo_mse
+    difference = estimate(value, drawn["D"] - drawn["log M"])
+    if difference.high < 0:
+        return "D"
+    return "log M" if difference.low > 0 else UNDECIDED

@@ -1,17 +1,6 @@
-"""The statistics of the study, on plain arrays: line fits, the paired bootstrap, Holm's correction, and the
-rules that decide whether a claim held. eval_hh/claims.py applies them to cells.
+"""The statistics of the study, on plain arrays: line fits, the paired bootstrap and Holm's correction.
 
-The rules, in words (the README repeats them):
-- "More responses and fewer prompts win at equal budget" held for a pair of cells when the 95% interval of the
-  difference (more responses minus more prompts) lies wholly above zero, did not hold when it lies wholly
-  below zero, and is undecided otherwise.
-- "Reward is linear in D" held for a number of responses K when the slope's 95% interval lies wholly above
-  zero and the line explains at least 80% of the variance between sizes. It did not hold when the interval
-  lies wholly below zero, or when the line explains less than 80% and the points leave the line by more than
-  prompts and seeds account for (p < 0.05; needs two seeds, for with one a bend cannot be told from
-  run-to-run spread). Anything else, and anything with fewer than three sizes, is undecided.
-- A claim held in a run when it held in every case tested, did not hold when it failed in at least one, and is
-  undecided otherwise.
+Library. eval_hh/claims.py applies them to cells; eval_hh/rules.py decides from them whether a claim held.
 """
 
 from __future__ import annotations
@@ -21,11 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-HELD, DID_NOT_HOLD, UNDECIDED = "held", "did not hold", "undecided"
 N_DRAWS = 4000
 LEVEL = 0.05
-MIN_R2 = 0.8
-MIN_SIZES = 3
+CHUNK = 1 << 22  # resampled values held at a time: bounds the memory of a bootstrap to some 100 MB
 
 
 @dataclass(frozen=True)
@@ -49,22 +36,32 @@ class Estimate:
     p: float
 
 
-def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
-    """Ordinary least squares of y [n] on x [n]. Raises ValueError below two distinct x."""
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+def fit_lines(x: Sequence[float], y: np.ndarray) -> dict[str, np.ndarray]:
+    """Ordinary least squares of every row of y [draws, n] on x [n]: Line's fields by name, each [draws].
+
+    Raises ValueError below two distinct x.
+    """
+    x = np.asarray(x, dtype=float)
     if len(np.unique(x)) < 2:
         raise ValueError("a line needs at least two different x")
     centred = x - x.mean()
     spread = (centred**2).sum()
-    slope = float((centred * y).sum() / spread)
-    intercept = float(y.mean() - slope * x.mean())
-    residual = y - slope * x - intercept
-    total = ((y - y.mean()) ** 2).sum()
+    means = y.mean(axis=1)
+    slope = y @ centred / spread
+    residual = y - means[:, None] - slope[:, None] * centred
+    total = ((y - means[:, None]) ** 2).sum(axis=1)
+    left = (residual**2).sum(axis=1)
     # The residual at a point of the line fitted without it is residual / (1 - leverage).
     free = 1 - 1 / len(x) - centred**2 / spread
-    loo = float(((residual / free) ** 2).mean()) if (free > 1e-9).all() else float("nan")
-    r2 = float(1 - (residual**2).sum() / total) if total > 0 else 0.0
-    return Line(slope, intercept, float((residual**2).mean()), r2, loo)
+    loo = ((residual / free) ** 2).mean(axis=1) if (free > 1e-9).all() else np.full(len(y), np.nan)
+    r2 = np.where(total > 0, 1 - left / np.where(total > 0, total, 1), 0.0)
+    return {"slope": slope, "intercept": means - slope * x.mean(), "mse": left / len(x), "r2": r2, "loo_mse": loo}
+
+
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
+    """Ordinary least squares of y [n] on x [n]. Raises ValueError below two distinct x."""
+    fitted = fit_lines(x, np.asarray([y], dtype=float))
+    return Line(**{name: float(values[0]) for name, values in fitted.items()})
 
 
 def average_mse(lines: Collection[Line]) -> float:
@@ -119,6 +116,29 @@ def paired_bootstrap(
     return estimate(difference.mean(), draws.sum(axis=1))
 
 
+def bootstrap_interval(
+    values: Sequence[float], level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean of `values` [n].
+
+    Args:
+        values: one number per test prompt.
+        level: the share of resampled means that lies inside.
+        n_resamples: how many times the n values are drawn anew, with replacement.
+        seed: of the draws.
+    """
+    values = np.asarray(values, dtype=float)
+    generator = np.random.default_rng(seed)
+    means = np.empty(n_resamples)
+    step = max(1, CHUNK // len(values))
+    for start in range(0, n_resamples, step):
+        size = min(step, n_resamples - start)
+        rows = generator.integers(0, len(values), (size, len(values)))
+        means[start : start + size] = values[rows].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def bend_p(x: Sequence[float], y: np.ndarray, draws: np.ndarray) -> float:
     """p of the points' leaving their line by chance: y [n] at x [n], with bootstrap draws [n_draws, n] of y.
 
@@ -132,10 +152,25 @@ def bend_p(x: Sequence[float], y: np.ndarray, draws: np.ndarray) -> float:
     return float(((noise >= observed).sum() + 1) / (len(draws) + 1))
 
 
-def slope_draws(x: Sequence[float], draws: np.ndarray) -> np.ndarray:
-    """The least-squares slope on x [n] of each row of draws [n_draws, n]."""
-    centred = np.asarray(x, dtype=float) - np.mean(x)
-    return draws @ centred / (centred**2).sum()
+def error_interval(value: float, draws: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of a mean squared error, from its value in bootstrap draws [n_draws].
+
+    The noise of a draw raises every draw's error by about the same amount, so the draws are moved down to lie about
+    the value itself. An error is not below zero.
+    """
+    low, high = np.quantile(draws - draws.mean() + value, [LEVEL / 2, 1 - LEVEL / 2])
+    return max(0.0, float(low)), max(0.0, float(high))
+
+
+def coefficient_draws(predictors: Sequence[Sequence[float]], draws: np.ndarray) -> np.ndarray:
+    """Least-squares coefficients [n_draws, p] of each row of draws [n_draws, n] on p predictors [n] and a constant.
+
+    Raises ValueError where the points do not tell the predictors apart.
+    """
+    design = np.column_stack([*predictors, np.ones(draws.shape[1])])
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ValueError(f"{len(design)} points do not tell {len(predictors)} predictors apart")
+    return (draws @ np.linalg.pinv(design).T)[:, :-1]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -164,32 +199,3 @@ def budgets(sizes: Collection[int]) -> list[dict[int, int]]:
         if len(set(budget.values())) == 3:
             found.append(budget)
     return found
-
-
-def decide_budget(low: float, high: float) -> str:
-    """Verdict on one equal-budget pair from the interval of its difference (see the module's rules)."""
-    if low > 0:
-        return HELD
-    return DID_NOT_HOLD if high < 0 else UNDECIDED
-
-
-def decide_line(n_sizes: int, n_seeds: int, slope: Estimate, r2: float, bend: float) -> tuple[str, str]:
-    """Verdict on one line of reward against D and the reason in words (see the module's rules)."""
-    if n_sizes < MIN_SIZES:
-        return UNDECIDED, f"{n_sizes} sizes, a line needs {MIN_SIZES}"
-    if slope.high < 0:
-        return DID_NOT_HOLD, "reward falls as D rises"
-    if r2 < MIN_R2 and bend < LEVEL and n_seeds > 1:
-        return DID_NOT_HOLD, "the points leave the line by more than prompts and seeds account for"
-    if slope.low <= 0:
-        return UNDECIDED, "the slope's interval includes zero"
-    if r2 < MIN_R2:
-        return UNDECIDED, f"reward rises with D, but the line explains less than {MIN_R2:.0%}"
-    return HELD, f"reward rises with D and the line explains {r2:.0%}"
-
-
-def combine(verdicts: Collection[str]) -> str:
-    """Verdict on a claim from its cases: held in all, did not hold in at least one, or undecided."""
-    if DID_NOT_HOLD in verdicts:
-        return DID_NOT_HOLD
-    return HELD if verdicts and set(verdicts) == {HELD} else UNDECIDED

@@ -24,6 +24,7 @@ from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import InputError, read_json, read_jsonl, run, study_root, write_jsonl
 from data_preprocess.records import data_file
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
+from eval_hh.law import bootstrap_interval
 from eval_hh.sharding import Job, Names, done_note, names_parser, read_results
 
 GOLD = "gold"  # reward source of the embedded world
@@ -213,8 +214,6 @@ def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
 
 def table(cell: dict) -> str:
     """Rewards x 100 with 95% bootstrap intervals and BLEU of each file and pool, as text."""
-    from eval_hh.metrics import bootstrap_interval
-
     extra = extra_rewards(cell)
     head = f"{'':18s} {'rows':>5s} {'reward':>7s} {'95% interval':>16s} {'BLEU':>6s}"
     lines = [

@@ -1,10 +1,11 @@
-"""Drawing of the study's pictures, from points and facets that pics/figures.py gathers.
+"""Drawing of the study's pictures, from points and facets that pics/points.py gathers.
 
 Library. Every picture is a PNG, and the same input gives the same bytes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,8 +69,15 @@ def scientific(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def draw_panels(points: list[Points], path: Path, note: str = "") -> None:
-    """The four panels of the paper's Figure 4 as a PNG at `path`; `note` stands below them."""
+def draw_panels(points: list[Points], path: Path, note: str = "", overlay: Sequence[Points] = ()) -> None:
+    """The four panels of the paper's Figure 4 as a PNG at `path`.
+
+    Args:
+        points: what is shown.
+        path: of the PNG.
+        note: stands below the panels.
+        overlay: other points, the paper's, shown hollow and light with a dotted line.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -80,6 +88,9 @@ def draw_panels(points: list[Points], path: Path, note: str = "") -> None:
         _diversity_panel(axes[1], points)
         _reward_panel(axes[2], points, "c", "PRO", "D")
         _reward_panel(axes[3], points, "d", "SFT", "D")
+        if overlay:
+            for panel, algorithm, predictor in ((0, "PRO", "M"), (2, "PRO", "D"), (3, "SFT", "D")):
+                _overlay(axes[panel], overlay, algorithm, predictor)
         handles = {
             label: handle
             for panel in axes
@@ -88,7 +99,7 @@ def draw_panels(points: list[Points], path: Path, note: str = "") -> None:
         figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, handletextpad=0.3)
         if note:
             figure.supxlabel(note, fontsize=9, color=GREY)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, predictor: str) -> None:
@@ -123,6 +134,17 @@ def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, 
     axes.set_title(f"({panel}) {algorithm}: reward against {predictor}{fitted}", loc="left")
     axes.set_ylabel("mean reward × 100 (Global)")
     _name_x(axes, predictor)
+
+
+def _overlay(axes: Axes, points: Sequence[Points], algorithm: str, predictor: str) -> None:
+    for one in (one for one in points if one.algorithm == algorithm):
+        x = one.sizes if predictor == "M" else one.diversity
+        colour, label = COLOURS[one.ranking_len], f"K = {one.ranking_len}, paper"
+        marker, reward = MARKERS[one.ranking_len], 100 * np.array(one.reward)
+        axes.plot(x, reward, marker, color=colour, markerfacecolor="none", alpha=0.45, label=label)
+        ends = np.array([min(x), max(x)])
+        line = one.line(predictor)
+        axes.plot(ends, 100 * (line.slope * ends + line.intercept), ":", color=colour, linewidth=1.2, alpha=0.45)
 
 
 def _diversity_panel(axes: Axes, points: list[Points]) -> None:
@@ -167,7 +189,7 @@ def draw_budgets(facets: list[Facet], path: Path, note: str = "") -> None:
             panel.set_axis_off()
         if note:
             figure.supxlabel(note, fontsize=9, color=GREY)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _budget_panel(axes: Axes, facet: Facet) -> None:
@@ -230,7 +252,7 @@ def draw_intro(path: Path) -> None:
             _allocation(axes, middle, ranking_len, num_prompts, name)
         caption = "A square is one labelled response, darker where the annotators rank it higher."
         axes.text(50, 1.6, caption, ha="center", fontsize=10, color=GREY)
-        _save(figure, path)
+        save(figure, path)
 
 
 def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, name: str) -> None:
@@ -256,7 +278,8 @@ def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, n
     axes.text(middle, 5.6, caption, ha="center", fontsize=11)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG, whole or not at all."""
     # Without the "Software" entry the file does not name a matplotlib version.
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None})

@@ -21,7 +21,7 @@ class Grid:
     sizes: tuple[int, ...]  # M
     ranking_lens: tuple[int, ...]  # K
     algorithms: tuple[str, ...] = ("PRO", "SFT")
-    fixed_size: int = 0  # M at which D is varied by choosing prompts; one of the sizes, which gives the random subset
+    fixed_size: int = 0  # M at which D is varied by choosing prompts
     fixed_ranking_lens: tuple[int, ...] = (2, 4)  # K of these cells
 
 
@@ -74,12 +74,13 @@ def cells_of(grid: Grid, seeds: Sequence[int], fixed_size: bool = False) -> list
         for size in sorted(grid.sizes, reverse=True)
     ]
     if fixed_size:
-        shapes += [(k, grid.fixed_size, how) for k in grid.fixed_ranking_lens for how in FIXED_SIZE_SELECTIONS]
+        selections = (RANDOM, *FIXED_SIZE_SELECTIONS)
+        shapes += [(k, grid.fixed_size, selection) for k in grid.fixed_ranking_lens for selection in selections]
     return [
         Cell(algorithm, ranking_len, size, seed, selection)
         for seed in seeds
         for algorithm in grid.algorithms
-        for ranking_len, size, selection in shapes
+        for ranking_len, size, selection in dict.fromkeys(shapes)
     ]
 
 
@@ -90,5 +91,6 @@ def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
     """
     for pattern in patterns:
         if not any(fnmatchcase(cell.exp, pattern) for cell in cells):
-            raise InputError(f"--only {pattern}: fits no cell (expected names like {cells[0].exp}, with * for any part)")
+            expected = f"expected names like {cells[0].exp}, with * for any part"
+            raise InputError(f"--only {pattern}: fits no cell ({expected})")
     return [cell for cell in cells if not patterns or any(fnmatchcase(cell.exp, one) for one in patterns)]

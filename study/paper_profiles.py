@@ -97,16 +97,15 @@ def shell_script(profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | 
     return lines + [call.shell() for cell in cells for call in profile.calls(cell)]
 
 
-def write_array_job(path: Path, cells: Sequence[Cell], flags: Sequence[str]) -> None:
-    """An sbatch script of one array task per cell. Submitted again, its tasks do what is missing.
-
-    Args:
-        path: of the script.
-        cells: one task each.
-        flags: of reproduce.py for every task, beside --only.
-    """
+def write_array_job(path: Path, profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | None) -> None:
+    """Writes an sbatch script of one task per cell. Submitted again, its tasks do what is missing."""
     logs = study_root() / "logs" / "slurm"
-    command = shlex.join(["python", "reproduce.py", *flags])
+    seeds, sizes = sorted({cell.seed for cell in cells}), profile.grid.sizes
+    varied = ["--fixed_size", str(profile.grid.fixed_size)] if any(cell.selection != RANDOM for cell in cells) else []
+    command = shlex.join([
+        "python", "reproduce.py", "--profile", profile.name, "--seeds", *map(str, seeds), "--sizes", *map(str, sizes),
+        *varied, "--model", profile.model, *(["--tokenizer", tokenizer] if tokenizer else []),
+    ])  # fmt: skip
     lines = [
         "#!/bin/bash",
         f"# {len(cells)} cells, a task each. Limits, partition and account are your cluster's: edit them here.",
@@ -124,7 +123,7 @@ def write_array_job(path: Path, cells: Sequence[Cell], flags: Sequence[str]) -> 
         ")",
         "# Two tasks on one node must not share the launcher's port.",
         "export PORT=$((20000 + SLURM_ARRAY_TASK_ID))",
-        f'exec {command} --only "${{cells[$SLURM_ARRAY_TASK_ID]}}"',
+        f'exec {command} --only "${{cells[$SLURM_ARRAY_TASK_ID]}}" {shlex.join(["--", *profile.train_flags])}',
     ]
     logs.mkdir(parents=True, exist_ok=True)  # sbatch writes no log into a folder that is not there
     with atomic_write(path) as file:
@@ -138,10 +137,11 @@ def make_data(cells: Sequence[Cell], tokenizer: str | None) -> None:
     source = rankings_file(study_root() / "data", 4)
     if not source.is_file():
         raise InputError(f"{source}: no such file (expected rankings of four responses: data_preprocess/README.md)")
-    for call in data_calls(cells, tokenizer):
-        call = replace(call, words=(sys.executable, *call.words[1:]))
-        log = study_root() / "logs" / "cells" / "data.log"
-        _check(call, call.run(log), log)
+    log = study_root() / "logs" / "cells" / "data.log"
+    with hold_lock(log.with_suffix("")):
+        for call in data_calls(cells, tokenizer):
+            call = replace(call, words=(sys.executable, *call.words[1:]))
+            _check(call, call.run(log), log)
 
 
 def run_cells(profile: PaperProfile, cells: Sequence[Cell]) -> list[str]:

@@ -48,7 +48,7 @@ def make_cell(
         start += rows[file]
     score = diversity(num_prompts)
     return {
-        "schema": 1,
+        "schema": 2,
         "profile": "toy",
         "algorithm": algorithm,
         "ranking_len": ranking_len,

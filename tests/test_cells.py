@@ -22,7 +22,7 @@ REWARDS = {
 
 def make_cell(**changes) -> dict:
     cell = {
-        "schema": 1,
+        "schema": 2,
         "profile": "toy",
         "algorithm": "PRO",
         "ranking_len": 2,
@@ -56,6 +56,8 @@ def test_a_written_cell_is_read_back_unchanged(tmp_path):
     write_cell(tmp_path / "a.json", cell)
     assert load_cell(tmp_path / "a.json") == cell
     assert cell["files"]["helpful_base"]["mean"] == {"reward": pytest.approx(0.15), "bleu": 10.0}
+    # Two rows, 0.1 and 0.2: a draw of two is either one twice with chance 1/4 each, so the interval is the whole range.
+    assert cell["files"]["helpful_base"]["interval"] == [0.1, 0.2]
 
 
 def test_pools_are_means_over_samples_not_over_files():
@@ -92,7 +94,7 @@ def set_at(cell: dict, path: str, value: object) -> None:
     [
         ("seed", KeyError, "seed: missing"),
         ("sede", 1, "sede: not a field"),
-        ("schema", 2, "schema: expected 1"),
+        ("schema", 1, "schema: expected 2"),
         ("seed", True, "seed: expected int"),
         ("seed", "42", "seed: expected int"),
         ("algorithm", "DPO", "algorithm: expected PRO or SFT"),
@@ -123,6 +125,9 @@ def set_at(cell: dict, path: str, value: object) -> None:
         ("files.helpful_base.extra", {"rm": [0.1]}, "files.helpful_base.extra.rm: 1 values for 2 rows"),
         ("files.helpful_base.mean.reward", 0.2, "files.helpful_base.mean.reward: not the mean"),
         ("files.helpful_base.mean.bleu", KeyError, "files.helpful_base.mean.bleu: expected a finite"),
+        ("files.helpful_base.interval", KeyError, "files.helpful_base.interval: missing"),
+        ("files.helpful_base.interval", [0.1], "files.helpful_base.interval: 1 values for 2 rows"),
+        ("files.helpful_base.interval", [0.2, 0.1], r"files.helpful_base.interval: expected \[low, high\]"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name_and_nothing_is_written(tmp_path, path, value, message):

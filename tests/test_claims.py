@@ -8,8 +8,10 @@ import pytest
 
 from data_preprocess.files import InputError
 from eval_hh.cells import POOLS, pooled
-from eval_hh.claims import PoolBootstrap, comparisons, diversity_of, grid, line_tests, verdicts
-from eval_hh.law import DID_NOT_HOLD, HELD, UNDECIDED, holm, paired_bootstrap
+from eval_hh.claims import PoolBootstrap, comparisons, diversity_of, grid, line_tests
+from eval_hh.law import fit_line, holm, paired_bootstrap
+from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED
+from eval_hh.verdicts import NOT_TESTED, verdicts
 from tests.made_up import SIZES, diversity, make_cell, make_grid
 
 FEW_ROWS = {"harmless_base": 30, "helpful_base": 20, "helpful_online": 20, "helpful_rejection": 30}
@@ -26,12 +28,12 @@ def claims_of(cells: list[dict]) -> list[str]:
 
 def test_a_run_in_which_both_claims_hold():
     cells = make_grid(reward_of(0.01, 0.03), seeds=(42, 43))
-    assert claims_of(cells) == [HELD, HELD, "not tested in this run"]
+    assert claims_of(cells) == [HELD, HELD, NOT_TESTED, NOT_TESTED]
 
 
 def test_a_run_in_which_neither_claim_holds():
     cells = make_grid(reward_of(-0.005, -0.02), seeds=(42, 43))
-    assert claims_of(cells) == [DID_NOT_HOLD, DID_NOT_HOLD, "not tested in this run"]
+    assert claims_of(cells) == [DID_NOT_HOLD, DID_NOT_HOLD, NOT_TESTED, NOT_TESTED]
 
 
 def test_a_run_that_decides_nothing():
@@ -124,18 +126,44 @@ def test_lines_are_fitted_to_the_mean_over_prompts_and_seeds():
     )
     test = line_tests(cells)[0]
     assert (test.algorithm, test.ranking_len, test.n_sizes, test.n_seeds) == ("PRO", 2, 4, 2)
-    assert test.lines["D"].slope == pytest.approx(0.01)
-    assert test.lines["D"].intercept == pytest.approx(0.2)
-    assert test.lines["log M"].slope == pytest.approx(0.024)  # D = 12 + 2.4 log(M / 1500)
-    assert test.lines["M"].r2 < test.lines["D"].r2 == pytest.approx(1)
-    assert test.slope.low < 0.01 < test.slope.high
+    assert test.fits["D"].line.slope == pytest.approx(0.01)
+    assert test.fits["D"].line.intercept == pytest.approx(0.2)
+    assert test.fits["log M"].line.slope == pytest.approx(0.024)  # D = 12 + 2.4 log(M / 1500)
+    assert test.fits["M"].line.r2 < test.fits["D"].line.r2 == pytest.approx(1)
+    assert test.fits["D"].slope.low < 0.01 < test.fits["D"].slope.high
+
+
+def test_the_better_predictor_is_told_where_it_is_beyond_chance():
+    """D here bends away from log M, and reward lies on the one or the other."""
+    scores = {size: 10 + (size / 1500) ** 0.5 for size in SIZES}
+
+    def better_of(law):
+        cells = make_grid(lambda algorithm, k, size, seed: law(size), algorithms=("SFT",), seeds=(42, 43), noise=0.002)
+        for cell in cells:
+            cell["diversity"]["score"] = scores[cell["num_prompts"]]
+        tests = line_tests(cells)
+        for test in tests:  # the errors by another route: the line through the other three sizes
+            for name, x in (("D", list(scores.values())), ("log M", list(np.log(SIZES)))):
+                y = [law(size) for size in SIZES]
+                left_out = []
+                for i in range(4):
+                    line = fit_line(x[:i] + x[i + 1 :], y[:i] + y[i + 1 :])
+                    left_out.append((line.slope * x[i] + line.intercept - y[i]) ** 2)
+                assert test.fits[name].line.loo_mse == pytest.approx(np.mean(left_out), abs=1e-9)
+                low, high = test.fits[name].loo_mse
+                assert 0 <= low <= test.fits[name].line.loo_mse <= high
+        return {test.better for test in tests}
+
+    assert better_of(lambda size: 0.2 * scores[size] - 1.8) == {"D"}
+    assert better_of(lambda size: 0.2 * np.log(size / 1500) + 0.3) == {"log M"}
+    assert better_of(lambda size: 0.5) == {UNDECIDED}
 
 
 def test_fewer_than_three_sizes_decide_nothing():
     cells = make_grid(reward_of(0.01, 0.03), sizes=(1500, 3000))
     assert {test.verdict for test in line_tests(cells)} == {UNDECIDED}
     single = line_tests(make_grid(reward_of(0.01, 0.03), sizes=(1500,)))
-    assert {(test.verdict, test.slope, len(test.lines)) for test in single} == {(UNDECIDED, None, 0)}
+    assert {(test.verdict, test.better, len(test.fits)) for test in single} == {(UNDECIDED, UNDECIDED, 0)}
 
 
 def test_settings_without_a_usable_d_are_left_out_of_the_lines_and_named():
@@ -172,4 +200,4 @@ def test_what_must_not_be_mixed_is_refused():
     with pytest.raises(InputError, match="there twice: PRO K=2 M=1500 seed=42"):
         grid([*cells, make_cell("PRO", 2, 1500, 42, 0.5)])
     with pytest.raises(InputError, match="same test rows"):
-        PoolBootstrap([*cells, make_cell("PRO", 2, 1500, 43, 0.5, rows=FEW_ROWS)], "Global")
+        PoolBootstrap(grid([*cells, make_cell("PRO", 2, 1500, 43, 0.5, rows=FEW_ROWS)]), "Global")

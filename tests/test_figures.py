@@ -9,7 +9,7 @@ from data_preprocess.files import InputError
 from eval_hh.cells import write_cell
 from pics import drawing, figures
 from pics.drawing import Points, draw_budgets, draw_intro, draw_panels, scientific
-from pics.figures import cell_facets, cell_points, error_note, line_summary, paper_points
+from pics.points import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
 from tests.made_up import diversity, make_grid
 
 
@@ -21,8 +21,8 @@ def rising(algorithm: str, k: int, size: int, seed: int) -> float:
 def drawn(monkeypatch) -> list[Figure]:
     """The figures drawn in a test, kept for a look at their axes."""
     kept: list[Figure] = []
-    save = drawing._save
-    monkeypatch.setattr(drawing, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    save = drawing.save
+    monkeypatch.setattr(drawing, "save", lambda figure, path: (kept.append(figure), save(figure, path)))
     return kept
 
 
@@ -62,6 +62,19 @@ def test_the_panels_hold_the_papers_points(tmp_path, drawn):
         pro_panel.lines[1].get_ydata(), 100 * (0.3882 + 0.00732 * np.array([12.7, 20.79])), atol=0.03
     )
     assert "1.2e-4" in size_panel.get_title(loc="left") and "9.3e-6" in sft_panel.get_title(loc="left")
+
+
+def test_the_papers_points_lie_under_those_of_its_model(tmp_path, drawn):
+    cells = [{**cell, "profile": "opt-1.3b"} for cell in make_grid(rising)]
+    assert paper_overlay(cells) == paper_points() and paper_overlay(make_grid(rising)) == []
+    points, _ = cell_points(cells)
+    draw_panels(points, tmp_path / "plain.png")
+    draw_panels(points, tmp_path / "over.png", overlay=paper_overlay(cells))
+    plain, over = (figure.axes[2] for figure in drawn)
+    added = [line for line in over.lines if line.get_alpha() == 0.45]
+    assert len(added) == 2 * 3 and len(over.lines) == len(plain.lines) + 6  # points and line for each K
+    np.testing.assert_allclose(added[0].get_xydata()[0], [12.70, 47.64])
+    assert [text.get_text() for text in drawn[1].legends[0].get_texts()][-1] == "K = 4, paper"
 
 
 def test_points_of_cells_are_the_tables_entries():

@@ -1,5 +1,6 @@
-"""eval_hh/law.py: fits against the paper's printed numbers, bootstrap against theory, Holm by hand, the rules."""
+"""eval_hh/law.py and rules.py: fits against the paper's numbers, bootstrap against theory, Holm by hand, the rules."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,24 +8,22 @@ import pytest
 import scipy.stats
 
 from eval_hh.law import (
-    DID_NOT_HOLD,
-    HELD,
-    UNDECIDED,
     Estimate,
     average_mse,
     bend_p,
+    bootstrap_interval,
     budgets,
-    combine,
-    decide_budget,
-    decide_line,
+    coefficient_draws,
+    error_interval,
     estimate,
     fit_line,
+    fit_lines,
     holm,
     paired_bootstrap,
     row_draws,
     seed_weights,
-    slope_draws,
 )
+from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED, combine, decide_line, decide_sign
 
 # The paper's Figure 4, written out here so that a slip in pics/paper_results.json cannot hide.
 SIZES = [1500, 2000, 3000, 6000, 12000, 16000, 24000, 36000]
@@ -190,9 +189,29 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_slope_draws_are_least_squares_slopes():
+def test_lines_of_many_draws_are_least_squares_lines():
     draws = np.random.default_rng(0).normal(size=(5, 8))
-    np.testing.assert_allclose(slope_draws(D, draws), [np.polyfit(D, row, 1)[0] for row in draws])
+    fitted = fit_lines(D, draws)
+    expected = np.array([np.polyfit(D, row, 1) for row in draws])
+    np.testing.assert_allclose(np.column_stack([fitted["slope"], fitted["intercept"]]), expected)
+    for name, values in fitted.items():
+        np.testing.assert_allclose(values, [getattr(fit_line(D, row), name) for row in draws])
+
+
+def test_coefficients_on_two_predictors_against_numpy():
+    rng = np.random.default_rng(3)
+    first, second, draws = rng.normal(size=6), rng.normal(size=6), rng.normal(size=(4, 6))
+    design = np.column_stack([first, second, np.ones(6)])
+    expected = [np.linalg.lstsq(design, row, rcond=None)[0][:2] for row in draws]
+    np.testing.assert_allclose(coefficient_draws([first, second], draws), expected)
+    with pytest.raises(ValueError, match="do not tell 2 predictors apart"):
+        coefficient_draws([first, 2 * first + 1], draws)
+
+
+def test_the_interval_of_an_error_lies_about_it_and_not_below_zero():
+    draws = np.arange(101) / 100 + 3  # the noise of the draws raised the error by 3 and more
+    assert error_interval(0.5, draws) == (pytest.approx(0.025), pytest.approx(0.975))
+    assert error_interval(0.1, draws)[0] == 0.0
 
 
 def test_bend_p_tells_a_bend_from_noise():
@@ -218,10 +237,10 @@ def test_budgets_allow_rounding_and_need_all_three_sizes():
 
 
 def test_equal_budget_rule():
-    assert decide_budget(0.001, 0.02) == HELD
-    assert decide_budget(-0.02, -0.001) == DID_NOT_HOLD
-    assert decide_budget(-0.001, 0.02) == UNDECIDED
-    assert decide_budget(0.0, 0.02) == UNDECIDED and decide_budget(0.0, 0.0) == UNDECIDED
+    assert decide_sign(0.001, 0.02) == HELD
+    assert decide_sign(-0.02, -0.001) == DID_NOT_HOLD
+    assert decide_sign(-0.001, 0.02) == UNDECIDED
+    assert decide_sign(0.0, 0.02) == UNDECIDED and decide_sign(0.0, 0.0) == UNDECIDED
 
 
 RISING = Estimate(0.01, 0.005, 0.015, 0.001)
@@ -255,3 +274,37 @@ def test_a_claim_needs_every_case():
     assert combine([HELD, UNDECIDED]) == UNDECIDED
     assert combine([HELD, UNDECIDED, DID_NOT_HOLD]) == DID_NOT_HOLD
     assert combine([]) == UNDECIDED
+
+
+def test_bootstrap_of_equal_values_is_that_value():
+    assert bootstrap_interval([0.25] * 7) == (0.25, 0.25)
+    assert bootstrap_interval([3.0]) == (3.0, 3.0)
+
+
+def test_bootstrap_of_two_values_by_hand():
+    """The mean of two draws from {0, 1} is 0, 1/2, 1/2 or 1 with chance 1/4 each."""
+    assert bootstrap_interval([0.0, 1.0], level=0.95) == (0.0, 1.0)
+    assert bootstrap_interval([0.0, 1.0], level=0.4) == (0.5, 0.5)
+
+
+def test_bootstrap_against_every_possible_resample():
+    values = [0.1, 0.5, 0.2, 0.9, 0.4]
+    means = [sum(draw) / 5 for draw in itertools.product(values, repeat=5)]
+    exact = np.quantile(means, [0.025, 0.975])
+    assert bootstrap_interval(values, n_resamples=20000) == pytest.approx(tuple(exact), abs=0.01)
+
+
+def test_bootstrap_against_scipy():
+    values = np.random.default_rng(5).beta(2, 3, size=300)
+    expected = scipy.stats.bootstrap((values,), np.mean, n_resamples=5000, method="percentile", rng=1)
+    found = bootstrap_interval(values, n_resamples=5000)
+    width = expected.confidence_interval.high - expected.confidence_interval.low
+    assert found == pytest.approx(tuple(expected.confidence_interval), abs=0.04 * width)
+    assert bootstrap_interval(values) == bootstrap_interval(list(values)), "seeded, so always the same"
+
+
+def test_bootstrap_in_chunks_has_the_same_spread(monkeypatch):
+    values = np.random.default_rng(5).beta(2, 3, size=300)
+    whole = bootstrap_interval(values)
+    monkeypatch.setattr("eval_hh.law.CHUNK", 1000)
+    assert bootstrap_interval(values) == pytest.approx(whole, abs=0.01)

@@ -2,47 +2,29 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import reproduce
-from eval_hh.law import budgets
-from reproduce import Cell
+from data_preprocess.toy import WorldConfig
+from study.toy_profile import TOY
 
 SCRIPT = Path(__file__).with_name("tiny_study.py")
 
 
-def test_the_grid_holds_the_equal_budget_cells_and_one_small_size():
-    sizes = reproduce.TOY.sizes
-    (budget,) = budgets(sizes)
-    assert budget == {2: max(sizes), 3: 2 * max(sizes) // 3, 4: max(sizes) // 2}
-    assert min(sizes) < budget[4] and len(sizes) == 4
-    cells = reproduce.grid(reproduce.TOY, [42])
-    assert len(cells) == len(set(cells)) == 2 * 3 * 4
-    assert len({cell.exp for cell in reproduce.grid(reproduce.TOY, [42, 43])}) == 48
-
-
-def test_a_cells_names():
-    cell = Cell("SFT", 3, 160, 43)
-    assert (cell.stage, cell.data, cell.exp) == (1, "hh_train_len3_160", "sft_len3_160_seed43")
-    assert Cell("PRO", 3, 160, 43).stage == 3
-
-
 def test_another_world_or_setting_has_another_folder(tmp_path):
-    from dataclasses import replace
-
-    from data_preprocess.toy import WorldConfig
-
-    root = reproduce.root_of("toy", reproduce.TOY)
+    root = TOY.root()
     assert root.parent == tmp_path / "runs"
-    assert root == reproduce.root_of("toy", replace(reproduce.TOY))
-    assert root != reproduce.root_of("toy", replace(reproduce.TOY, max_new_tokens=7))
-    assert root != reproduce.root_of("toy", replace(reproduce.TOY, world=WorldConfig(seed=1)))
+    assert root == replace(TOY).root()
+    assert root != replace(TOY, max_new_tokens=7).root()
+    assert root != replace(TOY, world=WorldConfig(seed=1)).root()
 
 
 def start(root, *flags):
@@ -128,8 +110,38 @@ def test_the_number_of_workers_changes_nothing_and_two_runs_at_once_are_refused(
     finish(tmp_path / "one", "--workers", "1")
     assert scores(tmp_path / "one") == scores(tmp_path / "two") != {}
 
+    # What is finished stays; the experiment at one size adds low and high D for K = 2 and 4, and a table.
+    text = finish(tmp_path / "one", "--fixed_size")
+    added = {name: cell for name, cell in scores(tmp_path / "one").items() if name not in scores(tmp_path / "two")}
+    assert sorted(added) == [
+        f"pro_len{k}_12_{selection}_seed42_{k}.json" for k in (2, 4) for selection in ("low_d_matched", "max_d_matched")
+    ]
+    low, high = (added[f"pro_len4_12_{name}_d_matched_seed42_4.json"]["diversity"] for name in ("low", "max"))
+    assert low["score"] < high["score"] and abs(low["total"] / high["total"] - 1) < 0.1
+    assert "## D varied at one number of prompts" in text
 
-def test_bad_flags_are_one_line():
-    for flags, message in ((["--workers", "0"], "--workers 0"), (["--seeds", "42", "42"], "--seeds 42 42")):
-        with pytest.raises(reproduce.InputError, match=message):
-            reproduce.parse_args(["--profile", "toy", *flags])
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workers", "0"], "--workers 0"),
+        (["--seeds", "42", "42"], "--seeds 42 42"),
+        (["--sizes", "8", "8"], "--sizes 8 8"),
+        (["--slurm", "job.sh"], "--slurm: not a flag of --profile toy"),
+        (["--publish", "--only", "pro_*"], "--publish: expected the whole grid"),
+        (["--profile", "opt-1.3b", "--check"], "--check: not a flag of --profile opt-1.3b"),
+    ],
+)
+def test_bad_flags_are_one_line(flags, message):
+    with pytest.raises(reproduce.InputError, match=message):
+        reproduce.parse_args(["--profile", "toy", *flags])
+
+
+def test_a_dry_run_prints_the_commands_of_the_chosen_cells(capsys, tmp_path):
+    reproduce.main(["--profile", "toy", "--dry_run", "--only", "pro_len2_48_*"])
+    lines = capsys.readouterr().out.splitlines()
+    scripts = [re.search(r"\(cd (\S+) && STUDY_ROOT=\S+ python (\S+) ", line).groups() for line in lines]
+    assert [f"{folder}/{script}" for folder, script in scripts] == [
+        "training/main.py", "eval_hh/generation.py", "eval_hh/rewarding.py", "eval_hh/scoring.py",
+    ]  # fmt: skip
+    assert "--index pro_len2_48_seed42" in lines[0] and not list(tmp_path.iterdir())

@@ -8,17 +8,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reproduce
 from data_preprocess.toy import WorldConfig
+from study.grid import Grid
+from study.toy_profile import TOY
 
 WORLD = WorldConfig(train_rows=24, dev_rows=8, test_rows=12, reward_rows=40, reward_heldout_rows=20, corpus_lines=200)
 SMALL = ("--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_steps", "4")
 PROFILE = replace(
-    reproduce.TOY,
-    sizes=(8, 12, 16, 24),
-    ranking_lens=(2, 3, 4),
-    algorithms=("PRO",),
+    TOY,
+    grid=Grid(sizes=(8, 12, 16, 24), ranking_lens=(2, 3, 4), algorithms=("PRO",), fixed_size=12),
     pretrain=SMALL,
     train_reward=SMALL,
-    train=(*reproduce.TOY.train, "--max_train_steps", "4", "--checkpointing_step", "2"),
+    train=(*TOY.train, "--max_train_steps", "4", "--checkpointing_step", "2"),
     max_new_tokens=6,
     world=WORLD,
 )

@@ -1,0 +1,122 @@
+"""The experiment that the paper leaves out: D varied at one number of prompts, by choosing the prompts.
+
+Library. In the paper's subsets D is a function of M, so that a line on D cannot be told from one on log M. Here some
+cells are trained on prompts chosen for a low or a high D, as many and on average as long as the random ones
+(data_preprocess/selection.py), and the question is whether reward follows D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eval_hh.claims import PoolBootstrap, Setting
+from eval_hh.law import Estimate, coefficient_draws, estimate, fit_line, holm
+from eval_hh.rules import decide_sign
+
+RANDOM = "random"
+CONTROL, TREATED = "low_d_matched", "max_d_matched"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to choose the prompts, and what came of it."""
+
+    selection: str
+    diversity: float  # D
+    length: float  # n-grams per prompt, one less than its tokens
+    reward: float  # mean over test prompts and seeds, 0 to 1
+    spread: float  # standard deviation over seeds; nan with one
+
+
+@dataclass(frozen=True)
+class FixedSizeTest:
+    """Low, random and high D at one M, for one algorithm and K; rewards of the Global pool."""
+
+    algorithm: str
+    ranking_len: int
+    num_prompts: int
+    n_seeds: int
+    choices: tuple[Choice, ...]  # low, random, high
+    difference: Estimate  # reward at high D minus at low D
+    expected: float  # that difference by the random subsets' line on D; nan below two sizes
+    beyond_size: Estimate | None  # D's coefficient beside log M's, over all subsets; None below two random ones
+    holm_p: float  # of `difference`, over all tests
+    verdict: str
+
+
+def varied(cells: list[dict]) -> dict[tuple, dict[int, dict]]:
+    """All cells as {(algorithm, K, M, selection): {seed: cell}}."""
+    found: dict[tuple, dict[int, dict]] = {}
+    for cell in cells:
+        key = (cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"])
+        found.setdefault(key, {})[cell["seed"]] = cell
+    return dict(sorted(found.items()))
+
+
+def fixed_size_tests(cells: list[dict]) -> list[FixedSizeTest]:
+    """A test for every algorithm, K and M at which low, random and high D were run with a common seed, and have D."""
+    settings = {
+        setting: seeds
+        for setting, seeds in varied(cells).items()
+        if all(cell["diversity"] is not None for cell in seeds.values())
+    }
+    shapes = [setting[:3] for setting in settings if setting[3] == TREATED]
+    shapes = [shape for shape in shapes if (*shape, RANDOM) in settings and (*shape, CONTROL) in settings]
+    if not shapes:
+        return []
+    bootstrap = PoolBootstrap(settings, "Global")
+    tests = [_test(bootstrap, shape) for shape in shapes if bootstrap.common_seeds(_at(shape))]
+    corrected = holm([one.difference.p for one in tests])
+    return [replace(one, holm_p=p) for one, p in zip(tests, corrected, strict=True)]
+
+
+def _at(shape: Setting) -> list[tuple]:
+    return [(*shape, selection) for selection in (CONTROL, RANDOM, TREATED)]
+
+
+def _test(bootstrap: PoolBootstrap, shape: Setting) -> FixedSizeTest:
+    seeds = bootstrap.common_seeds(_at(shape))
+    means, draws = bootstrap.means(_at(shape), seeds)
+    choices = tuple(_choice(bootstrap, setting, seeds) for setting in _at(shape))
+    difference = estimate(means[2] - means[0], draws[:, 2] - draws[:, 0])
+    slope, beyond = _laws(bootstrap, shape, seeds)
+    return FixedSizeTest(
+        *shape,
+        n_seeds=len(seeds),
+        choices=choices,
+        difference=difference,
+        expected=slope * (choices[2].diversity - choices[0].diversity),
+        beyond_size=beyond,
+        holm_p=difference.p,
+        verdict=decide_sign(beyond.low, beyond.high) if beyond else decide_sign(difference.low, difference.high),
+    )
+
+
+def _choice(bootstrap: PoolBootstrap, setting: tuple, seeds: list[int]) -> Choice:
+    rewards = np.array([bootstrap.means([setting], [seed])[0][0] for seed in seeds])
+    record = bootstrap.settings[setting][seeds[0]]["diversity"]
+    spread = float(rewards.std(ddof=1)) if len(seeds) > 1 else float("nan")
+    return Choice(
+        setting[3], record["score"], record["total"] / record["samples"], float(rewards.mean()), spread
+    )
+
+
+def _laws(bootstrap: PoolBootstrap, shape: Setting, seeds: list[int]) -> tuple[float, Estimate | None]:
+    """The slope on D of the random subsets of this algorithm and K, and D's coefficient beside log M's over all."""
+    of_line = [setting for setting in bootstrap.settings if setting[:2] == shape[:2]]
+    of_line = [setting for setting in of_line if set(seeds) <= set(bootstrap.settings[setting])]
+    random = [setting for setting in of_line if setting[3] == RANDOM]
+    if len({setting[2] for setting in random}) < 2:
+        return float("nan"), None
+    means, _ = bootstrap.means(random, seeds)
+    slope = fit_line([_diversity(bootstrap, setting) for setting in random], means).slope
+    means, draws = bootstrap.means(of_line, seeds)
+    predictors = [np.log([setting[2] for setting in of_line]), [_diversity(bootstrap, one) for one in of_line]]
+    value = coefficient_draws(predictors, means[None])[0, 1]
+    return slope, estimate(value, coefficient_draws(predictors, draws)[:, 1])
+
+
+def _diversity(bootstrap: PoolBootstrap, setting: tuple) -> float:
+    return next(iter(bootstrap.settings[setting].values()))["diversity"]["score"]

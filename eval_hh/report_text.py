@@ -1,0 +1,227 @@
+"""The report on a set of cells, section by section, in Markdown.
+
+Library.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+from data_preprocess.files import InputError, atomic_write
+from eval_hh.cells import POOLS, TEST_FILES, extra_rewards
+from eval_hh.claims import PREDICTORS, Comparison, LineTest, PoolBootstrap, comparisons, diversity_of, grid, line_tests
+from eval_hh.fixed_size import FixedSizeTest, fixed_size_tests
+from eval_hh.law import N_DRAWS, Estimate, average_mse
+from eval_hh.summary import ordering_accuracy, paper_table, table
+from eval_hh.table1 import Table1, latex, markdown, markdown_lines, table1
+from eval_hh.verdicts import Verdict, verdicts
+
+NAMED = 6  # missing cells that are named; of more, the number is given
+
+
+def _head(cells: list[dict], warnings: list[str]) -> list[str]:
+    settings = grid(cells)
+    algorithms, lengths, sizes = (sorted({setting[part] for setting in settings}) for part in range(3))
+    seeds = _seeds(cells)
+    expected = list(product(algorithms, lengths, sizes, seeds))
+    missing = [cell for cell in expected if cell[3] not in settings.get(cell[:3], {})]
+    counts = ", ".join(f"{file} {cells[0]['files'][file]['n']}" for file in TEST_FILES)
+    lines = [
+        f"# Results: profile {cells[0]['profile'] or 'none'}",
+        "",
+        f"- {len(expected) - len(missing)} of {len(expected)} cells present: {' and '.join(algorithms)}, "
+        f"K = {_listed(lengths)} responses per prompt, M = {_listed(sizes)} prompts, {_seed_text(seeds)}.",
+        *([f"- Missing: {_missing_text(missing)}."] if missing else []),
+        f"- Reward: {cells[0]['reward_source']}, 0 to 1, shown times 100. World: {cells[0]['world'] or 'real data'}.",
+        f"- Test prompts: {counts}. Harmless is the first file, Helpful pools the other three, Global all "
+        "four; a pool's mean is over its prompts.",
+    ]
+    others = sorted({cell["selection"] for cell in cells} - {"random"})
+    if others:
+        lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({_listed(others)}).")
+    lines += [f"- Warning: {warning}" for warning in warnings + diversity_of(cells)[1]]
+    return [*lines, ""]
+
+
+def _missing_text(missing: list[tuple[str, int, int, int]]) -> str:
+    named = [f"{algorithm} K={k} M={m} seed={seed}" for algorithm, k, m, seed in missing[:NAMED]]
+    return ", ".join(named) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+
+
+def _seeds(cells: list[dict]) -> list[int]:
+    return sorted({seed for seeds in grid(cells).values() for seed in seeds})
+
+
+def _listed(values: list) -> str:
+    return ", ".join(map(str, values))
+
+
+def _seed_text(seeds: list[int]) -> str:
+    if len(seeds) == 1:
+        return f"1 seed ({seeds[0]}): no spread over seeds, every interval is over test prompts only"
+    return f"{len(seeds)} seeds ({_listed(seeds)})"
+
+
+def _other_scores(cells: list[dict]) -> list[str]:
+    """BLEU of every setting and, where cells carry other rewards, these beside the table's reward."""
+    names = [name for name in extra_rewards(cells[0]) if all(name in extra_rewards(cell) for cell in cells)]
+    columns = [table(cells, name, pools=("Global",)) for name in ["reward", *names]]
+    columns.append(table(cells, "bleu", scale=1.0, pools=("Global",)))
+    rows = [
+        [algorithm, str(ranking_len), str(size)]
+        + [f"{column['Global', (algorithm, ranking_len, size)].mean:.2f}" for column in columns]
+        for algorithm, ranking_len, size in grid(cells)
+    ]
+    lines = ["## Other scores of the same responses (Global)", ""]
+    for name in names:
+        accuracy, count = ordering_accuracy(cells, name)
+        same = f"{name} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
+        where = f"Where two cells' responses to one test prompt differ in reward, {same}."
+        lines += [where if count else "No two cells' responses to one test prompt differ in reward.", ""]
+    lines += ["BLEU is the mean over responses, on words, against the chosen reply of the test row.", ""]
+    return lines + markdown(["", "K", "M", "reward", *names, "BLEU"], rows)
+
+
+def _comparison_lines(compared: list[Comparison]) -> list[str]:
+    lines = [
+        "## Equal budget: more responses or more prompts",
+        "",
+        "Difference in 100 x mean reward, more responses minus more prompts, on the same test prompts. "
+        f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects "
+        "for all rows of this table.",
+        "",
+    ]
+    if not compared:
+        return [*lines, "No equal-budget pair is complete.", ""]
+    rows = [
+        [
+            f"{one.algorithm} {one.pool}",
+            f"K={one.more_responses[0]} M={one.more_responses[1]}",
+            f"K={one.more_prompts[0]} M={one.more_prompts[1]}",
+            f"{100 * one.difference.value:+.2f}",
+            f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}",
+            f"{one.difference.p:.4f}",
+            f"{one.holm_p:.4f}",
+            str(one.n_seeds),
+            one.verdict,
+        ]
+        for one in compared
+    ]
+    header = [
+        "setting",
+        "more responses",
+        "more prompts",
+        "difference",
+        "95% interval",
+        "p",
+        "Holm p",
+        "seeds",
+    ]
+    return [*lines, *markdown([*header, "more responses won"], rows)]
+
+
+def _line_lines(tested: list[LineTest]) -> list[str]:
+    rows = [
+        [one.algorithm, str(one.ranking_len), name, str(one.n_sizes), _with_interval(fit.slope, ".3g")]
+        + [_with_interval(fit.intercept, ".4f"), f"{fit.line.r2:.3f}"]
+        + [_error(fit.line.mse, fit.mse), _error(fit.line.loo_mse, fit.loo_mse)]
+        + [one.better if name == "D" else ""]
+        for one in tested
+        for name, fit in one.fits.items()
+    ]
+    lines = [
+        "## Reward against prompt diversity",
+        "",
+        "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K, with bootstrap 95% "
+        "intervals. MSE is in the sample; LOO MSE is at each size of the line through the others. `better` is D or "
+        "log M where one has the smaller LOO MSE beyond chance. Subsets are nested random ones, so D rises with M by "
+        "construction: a fit on D that is no better than one on log M says nothing for D itself.",
+        "",
+    ]
+    for algorithm in sorted({one.algorithm for one in tested}):
+        with_lines = [one.fits for one in tested if one.algorithm == algorithm and one.fits]
+        if with_lines:
+            means = ", ".join(f"{name} {average_mse([of[name].line for of in with_lines]):.2g}" for name in PREDICTORS)
+            lines += [f"{algorithm}, MSE averaged over the lines: {means}.", ""]
+    header = ["", "K", "on", "sizes", "slope", "intercept", "R2", "MSE", "LOO MSE", "better"]
+    return lines + (markdown(header, rows) if rows else ["No line can be fitted.", ""])
+
+
+def _with_interval(one: Estimate, digits: str) -> str:
+    return f"{one.value:{digits}} ({one.low:{digits}} to {one.high:{digits}})"
+
+
+def _error(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.2g} ({interval[0]:.2g} to {interval[1]:.2g})"
+
+
+def _fixed_size_lines(varied: list[FixedSizeTest]) -> list[str]:
+    if not varied:
+        return []
+    rows = []
+    for one in varied:
+        shown = [
+            f"{100 * choice.reward:.2f}" + (f" ± {100 * choice.spread:.2f}" if one.n_seeds > 1 else "")
+            for choice in one.choices
+        ]
+        beyond = _with_interval(one.beyond_size, ".3g") if one.beyond_size else "-"
+        rows.append(
+            [one.algorithm, str(one.ranking_len), str(one.num_prompts), " / ".join(shown)]
+            + [" / ".join(f"{choice.diversity:.2f}" for choice in one.choices)]
+            + [" / ".join(f"{choice.length:.1f}" for choice in one.choices)]
+            + [f"{100 * one.difference.value:+.2f}"]
+            + [f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}", f"{one.holm_p:.4f}"]
+            + [f"{100 * one.expected:+.2f}", beyond, one.verdict]
+        )
+    lines = [
+        "## D varied at one number of prompts",
+        "",
+        "Prompts chosen for a low D, at random, and for a high D, as many and about as long. Rewards are 100 x Global "
+        "mean ± the standard deviation over seeds, given for low / random / high like D and the length in bigrams per "
+        "prompt. The difference is high minus low, paired over test prompts and seeds; Holm p corrects for the rows of "
+        "this table. `by the line` is what the random subsets' line on D would have it be. The last coefficient is "
+        "D's in the fit of reward (0 to 1) on log M and D over random and chosen subsets. Each subset is one draw: "
+        "the intervals say nothing of other subsets with the same D.",
+        "",
+    ]
+    header = ["", "K", "M", "reward", "D", "bigrams", "difference", "95% interval", "Holm p", "by the line"]
+    return [*lines, *markdown([*header, "D beside log M", "D predicts reward"], rows)]
+
+
+def _verdict_lines(claims: list[Verdict], seeds: list[int]) -> list[str]:
+    lines = ["## What this run says about the paper's claims", "", f"From {_seed_text(seeds)}.", ""]
+    for number, claim in enumerate(claims, 1):
+        lines.append(f"{number}. {claim.claim}: **{claim.verdict}**.")
+        lines += [f"   - {detail}" for detail in claim.details]
+    return [*lines, ""]
+
+
+def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:
+    """The whole report as Markdown. Raises InputError without cells and where two worlds are mixed."""
+    settings = grid(cells)
+    if not settings:
+        raise InputError("; ".join(["no result file to report on (of a random subset)", *warnings]))
+    bootstraps = {pool: PoolBootstrap(settings, pool) for pool in POOLS}
+    compared = comparisons(cells, bootstraps)
+    tested = line_tests(cells, bootstraps["Global"])
+    varied = fixed_size_tests(cells)
+    if compare_paper and not paper_table(cells[0]["profile"]):
+        warnings = [*warnings, f"the paper has no values for profile {cells[0]['profile']}"]
+    lines = _head(cells, warnings) + markdown_lines(_table(cells, compare_paper)) + _other_scores(cells)
+    lines += _comparison_lines(compared) + _line_lines(tested) + _fixed_size_lines(varied)
+    lines += _verdict_lines(verdicts(compared, tested, varied), _seeds(cells))
+    return "\n".join(lines)
+
+
+def _table(cells: list[dict], compare_paper: bool) -> Table1:
+    return table1(cells, paper_table(cells[0]["profile"]) if compare_paper else {})
+
+
+def write_report(folder: Path, cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:
+    """Writes report.md and, for LaTeX, table1.tex into `folder`; returns the report. Raises as make_report does."""
+    text = make_report(cells, warnings, compare_paper)
+    for name, content in (("report.md", text), ("table1.tex", latex(_table(cells, compare_paper)))):
+        with atomic_write(folder / name) as file:
+            file.write(content)
+    return text

@@ -1,0 +1,73 @@
+"""What a run says about each of the paper's claims, and about the one that it leaves open (rules: eval_hh/rules.py).
+
+Library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eval_hh.claims import PAIRS, Comparison, LineTest
+from eval_hh.fixed_size import FixedSizeTest
+from eval_hh.law import Estimate
+from eval_hh.rules import combine
+
+NOT_TESTED = "not tested in this run"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim and what this run says about it."""
+
+    claim: str
+    verdict: str
+    details: tuple[str, ...]
+
+
+def verdicts(
+    compared: Sequence[Comparison], tested: Sequence[LineTest], varied: Sequence[FixedSizeTest] = ()
+) -> list[Verdict]:
+    """The paper's three claims, then ours, on the Global pool."""
+    main = [one for one in compared if one.pool == "Global" and _ranking_lens(one) == PAIRS[0]]
+    return [
+        Verdict(
+            "More responses and fewer prompts win at equal budget (K=4 against K=2, Global)",
+            combine([one.verdict for one in main]),
+            tuple(map(_budget_line, main)) or ("no equal-budget pair is complete",),
+        ),
+        Verdict(
+            "Reward after fine-tuning is linear in prompt diversity D, one line per K (Global)",
+            combine([one.verdict for one in tested]),
+            tuple(f"{one.algorithm}, K={one.ranking_len}: {one.verdict} ({one.reason})" for one in tested)
+            or ("no cell has D",),
+        ),
+        Verdict("D can guide data augmentation", NOT_TESTED, ("it needs subsets enlarged by D",)),
+        Verdict(
+            "Not in the paper: D predicts reward beyond the number of prompts (Global)",
+            combine([one.verdict for one in varied]) if varied else NOT_TESTED,
+            tuple(map(_fixed_size_line, varied)) or ("it needs subsets chosen by D (reproduce.py --fixed_size)",),
+        ),
+    ]
+
+
+def _ranking_lens(one: Comparison) -> tuple[int, int]:
+    return one.more_responses[0], one.more_prompts[0]
+
+
+def _budget_line(one: Comparison) -> str:
+    cells = " against ".join(f"K={k} M={m}" for k, m in (one.more_responses, one.more_prompts))
+    return f"{one.algorithm}, {cells}: {one.verdict} (difference {_points(one.difference)}, Holm p {one.holm_p:.2g})"
+
+
+def _fixed_size_line(one: FixedSizeTest) -> str:
+    low, _, high = one.choices
+    where = f"{one.algorithm}, K={one.ranking_len} M={one.num_prompts}, D {low.diversity:.2f} to {high.diversity:.2f}"
+    found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:+.2f}"
+    return f"{where}: {one.verdict} ({found}, Holm p {one.holm_p:.2g})"
+
+
+def _points(difference: Estimate) -> str:
+    """A difference of rewards x 100 with its interval."""
+    interval = f"95% interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+    return f"{100 * difference.value:+.2f}, {interval}"

@@ -1,0 +1,100 @@
+"""What the study's pictures show, gathered from result files or from the paper's published numbers.
+
+Library. pics/drawing.py draws it.
+"""
+
+from __future__ import annotations
+
+from eval_hh.cells import POOLS
+from eval_hh.claims import diversity_of, grid
+from eval_hh.law import average_mse, budgets
+from eval_hh.summary import paper_results, table
+from pics.drawing import Facet, Points, scientific
+
+
+def paper_points() -> list[Points]:
+    """The points of the paper's Figure 4."""
+    figure = paper_results()["figure4"]
+    sizes, scores = tuple(figure["num_prompts"]), tuple(figure["diversity"])
+    return [
+        Points(algorithm, int(ranking_len), sizes, scores, tuple(rewards), (0.0,) * len(sizes))
+        for algorithm, by_length in figure["reward"].items()
+        for ranking_len, rewards in by_length.items()
+    ]
+
+
+def paper_overlay(cells: list[dict]) -> list[Points]:
+    """The paper's points to lay over those of these cells: its Figure 4 is of OPT-1.3B alone."""
+    return paper_points() if cells[0]["profile"] == "opt-1.3b" else []
+
+
+def cell_points(cells: list[dict]) -> tuple[list[Points], list[str]]:
+    """The same points from result files (Global), and a warning for each setting left out for want of D."""
+    scores, warnings = diversity_of(cells)
+    entries = table(cells, pools=("Global",))
+    points = []
+    for algorithm, ranking_len in sorted({setting[:2] for setting in scores}):
+        settings = [setting for setting in scores if setting[:2] == (algorithm, ranking_len)]
+        rows = [entries["Global", setting] for setting in settings]
+        points.append(
+            Points(
+                algorithm,
+                ranking_len,
+                tuple(setting[2] for setting in settings),
+                tuple(scores[setting] for setting in settings),
+                tuple(row.mean / 100 for row in rows),
+                tuple(row.spread / 100 for row in rows),
+            )
+        )
+    return points, warnings
+
+
+def error_note(cells: list[dict]) -> str:
+    """What the error bars of a picture of these cells show, in words."""
+    counts = {len(seeds) for seeds in grid(cells).values()}
+    if counts == {1}:
+        return (
+            "Bars: 95% interval over test prompts; 1 seed: no spread over seeds.\n"
+            "All points share the test prompts, so differences are known better than the bars suggest."
+        )
+    if 1 in counts:
+        return "Bars: standard deviation over seeds; where there is one seed, 95% interval over test prompts."
+    return f"Bars: standard deviation over {' or '.join(map(str, sorted(counts)))} seeds."
+
+
+def line_summary(points: list[Points]) -> list[str]:
+    """One text line per panel (a), (c), (d): the MSE averaged over its lines, then each line."""
+    summary = []
+    for panel, algorithm, predictor in (("a", "PRO", "M"), ("c", "PRO", "D"), ("d", "SFT", "D")):
+        lines = {
+            one.ranking_len: one.line(predictor)
+            for one in points
+            if one.algorithm == algorithm and one.line(predictor)
+        }
+        if not lines:
+            summary.append(f"({panel}) {algorithm} reward on {predictor}: no line (fewer than two sizes)")
+            continue
+        mse = scientific(average_mse(lines.values()))
+        summary.append(f"({panel}) {algorithm} reward on {predictor}: MSE {mse}")
+        summary += [
+            f"    K={ranking_len}: reward = {line.slope:.3g} {predictor} + {line.intercept:.4f}, "
+            f"R2 {line.r2:.3f}"
+            for ranking_len, line in lines.items()
+        ]
+    return summary
+
+
+def cell_facets(cells: list[dict]) -> list[Facet]:
+    """The equal-budget chart of result files: a facet per algorithm and budget, all pools."""
+    entries = table(cells)
+    facets = []
+    for algorithm in sorted({setting[0] for setting in grid(cells)}):
+        for budget in budgets({setting[2] for setting in grid(cells)}):
+            by_pool: dict = {}
+            for pool in POOLS:
+                for shape in budget.items():
+                    entry = entries.get((pool, (algorithm, *shape)))
+                    if entry:
+                        by_pool.setdefault(pool, {})[shape] = (entry.mean, entry.spread)
+            facets.append(Facet(f"{algorithm}, {2 * budget[2]:,} labelled responses", by_pool))
+    return facets

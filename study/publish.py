@@ -1,0 +1,48 @@
+"""Copies a finished study's results, report, pictures and first losses to the places that are committed.
+
+Library.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_preprocess.files import REPOSITORY, atomic_write, machine
+from study.grid import Cell
+
+RESULTS = REPOSITORY / "eval_hh" / "results"
+REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses per algorithm, to compare yours with
+
+
+def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds: dict) -> None:
+    """Copies what `root` holds of these cells.
+
+    Args:
+        name: of the profile, and of its folder of results.
+        root: the study's root, with report.md, pics/, eval_hh/results/ and logs/.
+        cells: all have a result file.
+        command: what made them.
+        seconds: of its workers, {"wall", "workers"}.
+    """
+    target = RESULTS / name
+    fresh = target.with_name(f"{name}.tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    for cell in cells:
+        shutil.copy(root / "eval_hh" / "results" / cell.result, fresh)
+    text = (root / "report.md").read_text(encoding="utf-8")
+    made = f"Made by `{command}`, whose tasks took {seconds['wall'] / 60:.0f} minutes with {seconds['workers']} "
+    made += f"workers on {machine()}."
+    with atomic_write(fresh / "report.md") as file:
+        file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
+    shutil.copy(root / "table1.tex", fresh)
+    shutil.rmtree(target, ignore_errors=True)
+    fresh.rename(target)
+    for picture in (root / "pics").glob("*.png"):
+        shutil.copy(picture, REPOSITORY / "pics")
+    REFERENCE_LOGS.mkdir(exist_ok=True)
+    for algorithm in sorted({cell.algorithm for cell in cells}):
+        cell = next(cell for cell in cells if cell.algorithm == algorithm)
+        log = root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
+        shutil.copy(log, REFERENCE_LOGS / f"{algorithm.lower()}.jsonl")
+    print(f"published: {target}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")

@@ -1,0 +1,98 @@
+"""eval_hh/fixed_size.py: made-up cells in which reward follows D, or M alone, get the verdict that they should."""
+
+import math
+
+import numpy as np
+import pytest
+
+from eval_hh.claims import PoolBootstrap, grid
+from eval_hh.fixed_size import CONTROL, RANDOM, TREATED, fixed_size_tests
+from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED
+from eval_hh.verdicts import NOT_TESTED, verdicts
+from tests.made_up import SIZES, diversity, make_cell
+
+M = 2000
+SHIFT = {CONTROL: -2.0, RANDOM: 0.0, TREATED: 1.5}  # of D
+SEEDS = (42, 43)
+
+
+def cells_with(reward, noise=0.02, seeds=SEEDS) -> list[dict]:
+    """Random cells of four sizes and chosen ones at M, `reward(M, D)` each, for SFT and K = 2."""
+    cells = []
+    for selection, shift in SHIFT.items():
+        for size in SIZES if selection == RANDOM else (M,):
+            for seed in seeds:
+                d = diversity(size) + shift
+                cell = make_cell("SFT", 2, size, seed, reward(size, d), noise + 1e-4 * len(selection))
+                cell["selection"] = selection
+                cell["diversity"] = {"score": d, "unique": 1, "total": 10 * size, "samples": size, "tokenizer": "toy"}
+                cells.append(cell)
+    return cells
+
+
+def test_reward_that_follows_d():
+    (test,) = fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * d))
+    assert (test.algorithm, test.ranking_len, test.num_prompts, test.n_seeds) == ("SFT", 2, M, 2)
+    assert test.difference.value == pytest.approx(0.01 * 3.5)
+    assert test.expected == pytest.approx(0.01 * 3.5)  # the random subsets' line says the same
+    assert test.beyond_size.value == pytest.approx(0.01)
+    assert (test.verdict, test.holm_p) == (HELD, test.difference.p)
+    low, random, high = test.choices
+    assert (low.selection, random.selection, high.selection) == (CONTROL, RANDOM, TREATED)
+    assert (low.diversity, random.length) == (pytest.approx(diversity(M) - 2.0), 10)
+    assert high.reward == pytest.approx(0.3 + 0.01 * (diversity(M) + 1.5)) and high.spread == pytest.approx(0, abs=1e-9)
+
+
+def test_reward_that_follows_the_number_of_prompts_alone():
+    """The line on D fits the random subsets to perfection, and D says nothing."""
+    (test,) = fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * diversity(size)))
+    assert test.expected == pytest.approx(0.01 * 3.5)
+    assert test.difference.value == pytest.approx(0, abs=1e-9) and test.beyond_size.value == pytest.approx(0, abs=1e-9)
+    assert test.verdict == UNDECIDED
+
+
+def test_reward_that_falls_with_d():
+    (test,) = fixed_size_tests(cells_with(lambda size, d: 0.5 + 0.02 * diversity(size) - 0.02 * d))
+    assert test.verdict == DID_NOT_HOLD and test.beyond_size.high < 0
+
+
+def test_the_coefficient_is_that_of_least_squares():
+    cells = cells_with(lambda size, d: 0.3 + 0.002 * d + 0.01 * (size == M))
+    (test,) = fixed_size_tests(cells)
+    sizes = [*SIZES, M, M]
+    scores = [*(diversity(size) for size in SIZES), diversity(M) - 2.0, diversity(M) + 1.5]
+    rewards = [0.3 + 0.002 * d + 0.01 * (size == M) for size, d in zip(sizes, scores, strict=True)]
+    design = np.column_stack([np.log(sizes), scores, np.ones(6)])
+    assert test.beyond_size.value == pytest.approx(np.linalg.lstsq(design, np.array(rewards), rcond=None)[0][1])
+
+
+def test_what_was_not_run_is_not_tested():
+    cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
+    assert fixed_size_tests([cell for cell in cells if cell["selection"] != CONTROL]) == []
+    assert fixed_size_tests([cell for cell in cells if (cell["selection"], cell["num_prompts"]) != (RANDOM, M)]) == []
+    without_d = [{**cell, "diversity": None} if cell["selection"] == TREATED else cell for cell in cells]
+    assert fixed_size_tests(without_d) == [] == fixed_size_tests([])
+    assert verdicts([], [], [])[3].verdict == NOT_TESTED
+    # Seeds that one choice lacks are left out for all.
+    (test,) = fixed_size_tests([cell for cell in cells if (cell["selection"], cell["seed"]) != (CONTROL, 43)])
+    assert test.n_seeds == 1 and math.isnan(test.choices[0].spread)
+
+
+def test_one_random_size_leaves_the_difference_alone():
+    cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
+    (test,) = fixed_size_tests([cell for cell in cells if cell["num_prompts"] == M])
+    assert test.beyond_size is None and math.isnan(test.expected)
+    assert test.verdict == HELD  # by the interval of the difference
+
+
+def test_the_verdict_names_what_was_found():
+    claim = verdicts([], [], fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * d)))[3]
+    assert claim.verdict == HELD
+    assert "SFT, K=2 M=2000, D 10.69 to 14.19: held (reward +3.50" in claim.details[0]
+    assert "by the random subsets' line +3.50" in claim.details[0]
+
+
+def test_chosen_cells_stay_out_of_the_papers_claims():
+    cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
+    assert {setting[2] for setting in grid(cells)} == set(SIZES)
+    assert len(PoolBootstrap(grid(cells), "Global").settings) == len(SIZES)

@@ -1,0 +1,154 @@
+"""study/paper_profiles.py: the paper's grids as commands, as an array job, and run on models that take seconds."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+import reproduce
+from data_preprocess.files import InputError
+from eval_hh.cells import load_cell
+from study import paper_profiles
+from study.calls import Call
+from study.grid import Cell, Grid
+from study.paper_profiles import PaperProfile, run_cells
+from tests.test_commands import REPOSITORY, fingerprints, rankings, type_in
+
+RAW = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
+
+
+def printed(capsys, *flags: str) -> list[str]:
+    reproduce.main(list(flags))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_dry_run_prints_the_published_commands(capsys, tmp_path, monkeypatch):
+    monkeypatch.delenv("LLaMA_path", raising=False)
+    lines = printed(capsys, "--profile", "opt-1.3b", "--dry_run")
+    assert lines[:2] == [
+        "(cd data_preprocess && python split.py)",
+        "(cd data_preprocess && python sample.py 4 3 2 --sizes 36000 24000 16000 12000 6000 3000 2000 1500)",
+    ]
+    assert len(lines) == 2 + 2 * 144
+    at = lines.index(
+        "(cd training && sh train_hh_pro_1b3.sh facebook/opt-1.3b pro_len3_2000_seed43 hh_train_len3_2000 3 43)"
+    )
+    assert lines[at + 1] == "(cd eval_hh && PROFILE=opt-1.3b sh eval.sh pro_len3_2000_seed43 3)"
+    lines = printed(capsys, "--profile", "llama-7b", "--dry_run", "--only", "sft_len4_1500_seed44")
+    assert lines[-2:] == [
+        "(cd training && sh train_hh_sft_7b.sh huggyllama/llama-7b sft_len4_1500_seed44 hh_train_len4_1500 44)",
+        "(cd eval_hh && PROFILE=llama-7b sh eval.sh sft_len4_1500_seed44 1)",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_sizes_models_and_flags_on_request(capsys, monkeypatch):
+    monkeypatch.setenv("LLaMA_path", "/models/llama")
+    only = ["--only", "pro_len2_6000_seed7", "--seeds", "7", "--sizes", "6000", "--dry_run"]
+    lines = printed(capsys, "--profile", "llama-7b", *only, "--", "--max_train_steps", "20")
+    assert "pro_len2_6000_seed7 hh_train_len2_6000 2 7 --max_train_steps 20)" in lines[-2]
+    assert "train_hh_pro_7b.sh /models/llama " in lines[-2]
+    lines = printed(capsys, "--profile", "llama-7b", *only, "--model", "mine", "--tokenizer", "a b")
+    assert "train_hh_pro_7b.sh mine " in lines[-2]
+    assert lines[1] == "(cd data_preprocess && python sample.py 2 --sizes 6000 --tokenizer 'a b')"
+
+
+def test_low_and_high_d_are_sampled_by_length(capsys):
+    lines = printed(capsys, "--profile", "opt-1.3b", "--dry_run", "--fixed_size", "--seeds", "42")
+    for strategy in ("low_d", "max_d"):
+        assert f"(cd data_preprocess && python sample.py 4 2 --sizes 3000 --select {strategy} --match_length)" in lines
+    assert len(lines) == 4 + 2 * (48 + 8)
+
+
+def test_an_array_job_runs_a_cell_per_task(tmp_path):
+    """Under bash, with a python that says what it was called with."""
+    script = tmp_path / "a folder" / "job.sh"
+    flags = ["--profile", "opt-1.3b", "--seeds", "42", "--only", "pro_len4_3000_*", "sft_len2_1500_*"]
+    reproduce.main([*flags, "--slurm", str(script), "--", "--max_train_steps", "20"])
+    text = script.read_text()
+    assert "#SBATCH --array=0-1\n" in text and (tmp_path / "logs" / "slurm").is_dir()
+    text = text.replace("PATH=$PWD/.venv/bin:$PATH", f"PATH={tmp_path}:$PATH")
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\necho "$PWD $STUDY_ROOT $PORT" "$@"\n')
+    stub.chmod(0o755)
+    env = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
+    said = subprocess.run(["bash", "-c", text], env=env, capture_output=True, text=True, check=True).stdout.split()
+    assert said[:4] == [str(REPOSITORY), str(tmp_path), "20001", "reproduce.py"]
+    args = reproduce.parse_args(said[4:])
+    assert (args.profile, args.seeds, args.only) == ("opt-1.3b", [42], ["sft_len2_1500_seed42"])
+    assert args.study.train_flags == ("--max_train_steps", "20")
+
+
+class Scripted(PaperProfile):
+    """A profile whose cells are shell commands."""
+
+    commands = {2: "echo trained", 3: "echo gone >&2; exit 1", 4: "echo no such flag >&2; exit 2"}
+
+    def calls(self, cell: Cell) -> list[Call]:
+        done = f"mkdir -p {paper_profiles.result_file(cell).parent} && touch {paper_profiles.result_file(cell)}"
+        return [Call("training", ("sh", "-c", f"({self.commands[cell.ranking_len]}) && {done}"))]
+
+
+def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, capsys):
+    profile = Scripted("opt-1.3b", "m", "1b3", Grid((8,), (2, 3)))
+    fails, works, wrong = (Cell("PRO", k, 8, 42) for k in (3, 2, 4))
+    failures = run_cells(profile, [fails, works])
+    assert len(failures) == 1 and "exit status 1: gone (its output is in " in failures[0]
+    assert paper_profiles.result_file(works).is_file() and "0 of 2 cells are done already" in capsys.readouterr().err
+    assert len(run_cells(profile, [fails, works])) == 1
+    assert "1 of 2 cells are done already" in capsys.readouterr().err
+    log = tmp_path / "logs" / "cells" / "pro_len2_8_seed42.log"
+    assert log.read_text().endswith("trained\n") and log.read_text().count("trained") == 2  # its call, and once run
+    with pytest.raises(InputError, match="exit status 2: no such flag"):
+        run_cells(profile, [wrong, works])
+
+
+def test_without_rankings_of_four_nothing_can_be_cut(tmp_path):
+    with pytest.raises(InputError, match=r"data/original/hh_train_len4/train\.json: no such file"):
+        reproduce.main(["--profile", "opt-1.3b", "--only", "pro_len4_3000_seed42"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm_dir, tiny_reward_dir):
+    root = tmp_path / "a study"
+    rankings(root / "data" / "original" / "hh_train_len4" / "train.json", 40)
+    for source in RAW:
+        folder = root / "raw" / source
+        folder.mkdir(parents=True)
+        shutil.copy(REPOSITORY / "tests" / "fixtures" / "raw_pairs.jsonl", folder / "test.jsonl")
+    model = str(tiny_causal_lm_dir("opt"))
+    more = {"NUM_PROCESSES": "1", "ZERO_STAGE": "0", "MIXED_PRECISION": "no", "BATCH_SIZE": "4", "LLaMA_path": model}
+    more |= {"DEV_REWARD_MODEL": str(tiny_reward_dir), "TEST_REWARD_MODEL": str(tiny_reward_dir), "MODEL": model}
+    prepare = "cd data_preprocess; python prepare.py --raw \"$STUDY_ROOT/raw\" --dev_from test --dev_rows 3"
+    type_in("bash", prepare, root, **more)
+    command = """python reproduce.py --profile opt-1.3b --model "$MODEL" --sizes 16 8 --fixed_size 8 --seeds 42 \
+        --only 'sft_len2_8_*' 'pro_len2_16_*' -- \
+        --global_batch_size 4 --max_train_steps 2 --checkpointing_step 1 --max_new_tokens 4"""
+    first = type_in("bash", command, root, **more)
+    results = sorted(path.name for path in (root / "eval_hh" / "results").iterdir())
+    assert results == [
+        "pro_len2_16_seed42_2.json", "sft_len2_8_low_d_matched_seed42_1.json", "sft_len2_8_max_d_matched_seed42_1.json",
+        "sft_len2_8_seed42_1.json",
+    ]  # fmt: skip
+    for name in results:
+        cell = load_cell(root / "eval_hh" / "results" / name)
+        assert cell["profile"] == "opt-1.3b" and cell["diversity"]["samples"] == cell["num_prompts"]
+        assert cell["selection"] in name or cell["selection"] == "random"
+        assert len(cell["files"]["helpful_base"]["interval"]) == 2 and cell["git"] and cell["versions"]["torch"]
+    report = (root / "runs" / "opt-1.3b" / "report.md").read_text()
+    assert report in first.stdout and "- 2 of 4 cells present" in report
+    assert (root / "runs" / "opt-1.3b" / "table1.tex").is_file()
+
+    weights = fingerprints(root / "checkpoints")
+    again = type_in("bash", command, root, **more)
+    assert "4 of 4 cells are done already" in again.stderr and fingerprints(root / "checkpoints") == weights
+    (root / "eval_hh" / "results" / results[0]).unlink()
+    again = type_in("bash", command, root, **more)
+    assert "3 of 4 cells are done already" in again.stderr and fingerprints(root / "checkpoints") == weights
+    assert re.search(r"pro_len2_16_seed42: output in ", again.stderr)
+    json.loads((root / "eval_hh" / "results" / results[0]).read_text())
+
