@@ -199,12 +199,12 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
         print("\n".join(paper_profiles.shell_script(profile, cells, tokenizer)))
         return
     if args.slurm:
-        paper_profiles.write_array_job(args.slurm, profile, cells, tokenizer)
+        paper_profiles.write_array_job(args.slurm, profile, cells, tokenizer, args.prune)
         print(f"written: {args.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
         return
     paper_profiles.make_data(cells, tokenizer)
-    failures = paper_profiles.run_cells(profile, cells)
+    failures = paper_profiles.run_cells(profile, cells, args.prune)
     done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
     folder = study_root() / "runs" / args.profile
     if done:
@@ -237,6 +237,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     paper.add_argument("--model", help="folder or hub name of the pre-trained model (default: the paper's)")
     paper.add_argument("--tokenizer", help="of the diversity D (default: $LLaMA_path, else LLaMA's on the hub)")
     paper.add_argument("--slurm", type=Path, metavar="FILE", help="write an array job for a cluster and run nothing")
+    paper.add_argument(
+        "--prune", action="store_true", help="keep of a tested run the weights of its best and last step only"
+    )
     args = parser.parse_args(own)
     args.seeds = args.seeds or list(TOY_SEEDS if args.profile == "toy" else paper_profiles.SEEDS)
     args.command = shlex.join(["python", "reproduce.py", *argv])
@@ -264,7 +267,7 @@ def check_args(args: argparse.Namespace) -> None:
     for flag, values in (("--seeds", args.seeds), ("--sizes", args.sizes or [])):
         if len(set(values)) < len(values):
             raise InputError(f"{flag} {' '.join(map(str, values))}: expected each once")
-    foreign = ("model", "tokenizer", "slurm") if args.profile == "toy" else ("check", "publish")
+    foreign = ("model", "tokenizer", "slurm", "prune") if args.profile == "toy" else ("check", "publish")
     for name in foreign:
         if getattr(args, name):
             raise InputError(f"--{name}: not a flag of --profile {args.profile}")

@@ -16,6 +16,7 @@ from data_preprocess.files import REPOSITORY, InputError, atomic_write, hold_loc
 from data_preprocess.subsets import rankings_file
 from study.calls import Call
 from study.grid import RANDOM, Cell, Grid
+from training.checkpoints import RunFolder
 
 USAGE = 2  # exit status of a command that was called wrongly, and would be again for every cell
 
@@ -86,6 +87,10 @@ def result_file(cell: Cell) -> Path:
     return study_root() / "eval_hh" / "results" / cell.result
 
 
+def run_folder(cell: Cell) -> RunFolder:
+    return RunFolder(study_root() / "checkpoints" / f"index_{cell.exp}" / f"stage_{cell.stage}")
+
+
 def lacking_data(cells: Sequence[Cell]) -> bool:
     """Whether a subset of these cells has not been made."""
     return not all((study_root() / "data" / cell.data / "train.json").is_file() for cell in cells)
@@ -97,7 +102,9 @@ def shell_script(profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | 
     return lines + [call.shell() for cell in cells for call in profile.calls(cell)]
 
 
-def write_array_job(path: Path, profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | None) -> None:
+def write_array_job(
+    path: Path, profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | None, prune: bool = False
+) -> None:
     """Writes an sbatch script of one task per cell. Submitted again, its tasks do what is missing."""
     logs = study_root() / "logs" / "slurm"
     seeds, sizes = sorted({cell.seed for cell in cells}), profile.grid.sizes
@@ -105,6 +112,7 @@ def write_array_job(path: Path, profile: PaperProfile, cells: Sequence[Cell], to
     command = shlex.join([
         "python", "reproduce.py", "--profile", profile.name, "--seeds", *map(str, seeds), "--sizes", *map(str, sizes),
         *varied, "--model", profile.model, *(["--tokenizer", tokenizer] if tokenizer else []),
+        *(["--prune"] if prune else []),
     ])  # fmt: skip
     lines = [
         "#!/bin/bash",
@@ -144,10 +152,15 @@ def make_data(cells: Sequence[Cell], tokenizer: str | None) -> None:
             _check(call, call.run(log), log)
 
 
-def run_cells(profile: PaperProfile, cells: Sequence[Cell]) -> list[str]:
+def run_cells(profile: PaperProfile, cells: Sequence[Cell], prune: bool = False) -> list[str]:
     """Runs the cells that have no result file yet, one after another; returns what failed, a line each.
 
     A failed cell does not keep the others from running, unless it was called wrongly (InputError).
+
+    Args:
+        profile: how a cell is run.
+        cells: which.
+        prune: drop each tested run's full state and all weights but those of its best and last step.
     """
     waiting = [cell for cell in cells if not result_file(cell).is_file()]
     print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
@@ -159,6 +172,8 @@ def run_cells(profile: PaperProfile, cells: Sequence[Cell]) -> list[str]:
             with hold_lock(log.with_suffix("")):
                 for call in profile.calls(cell):
                     _check(call, call.run(log), log)
+            if prune:
+                run_folder(cell).drop_what_is_not_tested()
         except OSError as error:
             tqdm.write(f"failed: {error}", file=sys.stderr)
             failures.append(str(error))

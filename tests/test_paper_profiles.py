@@ -147,8 +147,11 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     again = type_in("bash", command, root, **more)
     assert "4 of 4 cells are done already" in again.stderr and fingerprints(root / "checkpoints") == weights
     (root / "eval_hh" / "results" / results[0]).unlink()
-    again = type_in("bash", command, root, **more)
-    assert "3 of 4 cells are done already" in again.stderr and fingerprints(root / "checkpoints") == weights
+    again = type_in("bash", command.replace("--seeds 42", "--seeds 42 --prune"), root, **more)
+    run = root / "checkpoints" / "index_pro_len2_16_seed42" / "stage_2"
+    assert not list(run.glob("state_*")) and (run / "best_checkpoint" / "model.safetensors").is_file()
+    assert {path.name for path in run.glob("step_*")} == {"step_2", (run / "best_checkpoint").resolve().name}
+    assert "3 of 4 cells are done already" in again.stderr
     assert re.search(r"pro_len2_16_seed42: output in ", again.stderr)
     json.loads((root / "eval_hh" / "results" / results[0]).read_text())
 

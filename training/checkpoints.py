@@ -97,6 +97,14 @@ class RunFolder:
             if folder != self.state_folder(step):
                 shutil.rmtree(folder)
 
+    def drop_what_is_not_tested(self) -> None:
+        """Leaves a finished run the weights of its best and of its last step, by which it is known to be finished."""
+        steps = {int(path.name.removeprefix("step_")) for path in self.path.glob("step_*") if path.suffix != TEMPORARY}
+        for step in steps - {self.best_step(), max(steps)}:
+            shutil.rmtree(self.step_folder(step))
+        for folder in self._states():
+            shutil.rmtree(folder)
+
     def _states(self) -> list[Path]:
         return [p for p in self.path.glob("state_*") if not p.name.endswith(TEMPORARY)]
 
