@@ -99,7 +99,7 @@ def draw_panels(points: list[Points], path: Path, note: str = "", overlay: Seque
         figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, handletextpad=0.3)
         if note:
             figure.supxlabel(note, fontsize=9, color=GREY)
-        save(figure, path)
+        save_figure(figure, path)
 
 
 def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, predictor: str) -> None:
@@ -189,7 +189,7 @@ def draw_budgets(facets: list[Facet], path: Path, note: str = "") -> None:
             panel.set_axis_off()
         if note:
             figure.supxlabel(note, fontsize=9, color=GREY)
-        save(figure, path)
+        save_figure(figure, path)
 
 
 def _budget_panel(axes: Axes, facet: Facet) -> None:
@@ -252,7 +252,7 @@ def draw_intro(path: Path) -> None:
             _allocation(axes, middle, ranking_len, num_prompts, name)
         caption = "A square is one labelled response, darker where the annotators rank it higher."
         axes.text(50, 1.6, caption, ha="center", fontsize=10, color=GREY)
-        save(figure, path)
+        save_figure(figure, path)
 
 
 def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, name: str) -> None:
@@ -278,7 +278,7 @@ def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, n
     axes.text(middle, 5.6, caption, ha="center", fontsize=11)
 
 
-def save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure as a PNG, whole or not at all."""
     # Without the "Software" entry the file does not name a matplotlib version.
     with atomic_write(path, "wb") as file:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_preprocess.files import InputError
 from eval_hh.fixed_size import FixedSizeTest
-from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save
+from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,7 @@ def draw_fixed_size(tests: Sequence[FixedSizeTest], path: Path) -> None:
             fontsize=9,
             color=GREY,
         )
-        save(figure, path)
+        save_figure(figure, path)
 
 
 def _panel(axes: Axes, tests: Sequence[FixedSizeTest]) -> None:
