@@ -88,7 +88,7 @@ def draw_panels(points: list[Points], path: Path, note: str = "") -> None:
         figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, handletextpad=0.3)
         if note:
             figure.supxlabel(note, fontsize=9, color=GREY)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, predictor: str) -> None:
@@ -167,7 +167,7 @@ def draw_budgets(facets: list[Facet], path: Path, note: str = "") -> None:
             panel.set_axis_off()
         if note:
             figure.supxlabel(note, fontsize=9, color=GREY)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _budget_panel(axes: Axes, facet: Facet) -> None:
@@ -230,7 +230,7 @@ def draw_intro(path: Path) -> None:
             _allocation(axes, middle, ranking_len, num_prompts, name)
         caption = "A square is one labelled response, darker where the annotators rank it higher."
         axes.text(50, 1.6, caption, ha="center", fontsize=10, color=GREY)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, name: str) -> None:
@@ -256,7 +256,8 @@ def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, n
     axes.text(middle, 5.6, caption, ha="center", fontsize=11)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG at `path`, the same bytes for the same figure."""
     # Without the "Software" entry the file does not name a matplotlib version.
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None})

@@ -21,8 +21,8 @@ def rising(algorithm: str, k: int, size: int, seed: int) -> float:
 def drawn(monkeypatch) -> list[Figure]:
     """The figures drawn in a test, kept for a look at their axes."""
     kept: list[Figure] = []
-    save = drawing._save
-    monkeypatch.setattr(drawing, "_save", lambda figure, path: (kept.append(figure), save(figure, path)))
+    save = drawing.save_figure
+    monkeypatch.setattr(drawing, "save_figure", lambda figure, path: (kept.append(figure), save(figure, path)))
     return kept
 
 

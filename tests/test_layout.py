@@ -11,9 +11,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOMS = ("data_preprocess", "eval_hh", "training")  # a room may import itself and those before it
-ROOT_LIBRARY = REPOSITORY / "workers.py"
-FOLDERS = [REPOSITORY / folder for folder in (*ROOMS, "pics", "benchmarks")]
-FILES = [ROOT_LIBRARY, *(path for folder in FOLDERS for path in sorted(folder.glob("*.py")))]
+FOLDERS = [REPOSITORY / folder for folder in (*ROOMS, "pics", "study", "benchmarks")]
+FILES = [path for folder in FOLDERS for path in sorted(folder.glob("*.py"))]
 ON_PATH = "sys.path.insert(0, str(Path(__file__).resolve().parents[1]))"
 
 
@@ -33,7 +32,7 @@ def imported(path):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return {name for name in names if name.split(".")[0] in (*ROOMS, "pics", "reproduce", "workers")}
+    return {name for name in names if name.split(".")[0] in (*ROOMS, "pics", "study", "reproduce")}
 
 
 def module_file(name):
