@@ -10,7 +10,8 @@ if [ "${1:-}" = --all ]; then
     requirements="$requirements benchmarks/requirements.txt"
     # The study's page is tested in Chromium; where it is absent and cannot be had, that test skips.
     if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-        { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 || true
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 || true
     fi
 else
     set -- -m "not slow" "$@"

@@ -181,6 +181,25 @@ def test_figures_come_in_the_pages_order(tmp_path):
     assert figures(tmp_path)[2].title == "another one"
 
 
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_can_be_told_from_its_ground(page, scheme):
+    style = re.findall(r":root \{(.+?)\}", page.read_text(), re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", style))
+    assert len(colours) == 14
+    pairs = [(ink, ground) for ink in ("ink", "soft", "link") for ground in ("paper", "panel")]
+    pairs += [("ink", "equal"), *((name, f"{name}-back") for name in ("held", "failed", "open"))]
+    for ink, ground in pairs:
+        dark, light = sorted(luminance(colours[name]) for name in (ink, ground))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {ground}"
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Debian's or another installed Chromium, without a window and without a network."""
