@@ -1,12 +1,18 @@
 #!/usr/bin/env bash
 # A fresh machine -> .venv with the test requirements -> lint and tests. `bash test.sh --all` adds the slow tests;
-# what else is given goes to pytest. REQUIRE_SHARED=1 fails, rather than skips, where ../shared is absent.
+# what else is given goes to pytest. REQUIRE_SHARED=1 fails, rather than skips, where ../shared is absent, and
+# REQUIRE_CHROMIUM=1 where no browser is.
 set -eu
 cd "$(dirname "$0")"
 requirements="requirements.txt tests/requirements.txt"
 if [ "${1:-}" = --all ]; then
     shift
     requirements="$requirements benchmarks/requirements.txt"
+    # The study's page is tested in Chromium; where it is absent and cannot be had, that test skips.
+    if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 || true
+    fi
 else
     set -- -m "not slow" "$@"
 fi

@@ -9,7 +9,7 @@ OUTPUT.done.json, which says what made it: an output whose note says the same is
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,11 +48,12 @@ def processes() -> "PartialState":
 
 @dataclass(frozen=True)
 class Names:
-    """Where the evaluation of one checkpoint lies, under STUDY_ROOT (the published names)."""
+    """Where the evaluation of one checkpoint lies under a study's root (the published names)."""
 
     index: str  # name of the experiment
     stage: int  # ranking length that was trained on
     checkpoint: str = BEST_CHECKPOINT
+    root: Path = field(default_factory=study_root)
 
     def __post_init__(self) -> None:
         if Path(self.checkpoint).name != self.checkpoint:
@@ -66,10 +67,10 @@ class Names:
 
     @property
     def run_folder(self) -> Path:
-        return study_root() / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
+        return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
 
     def test_file(self, name: str) -> Path:
-        return study_root() / "data" / "hh_test" / f"{name}.json"
+        return self.root / "data" / "hh_test" / f"{name}.json"
 
     def generated(self, name: str) -> Path:
         return self._results() / "cache" / f"infer_generate_main_{self._key()}_{name}.json"
@@ -80,10 +81,10 @@ class Names:
     def cell(self) -> Path:
         """The result file; another checkpoint than the best one has one of its own."""
         other = "" if self.checkpoint == BEST_CHECKPOINT else f"_{self.checkpoint}"
-        return study_root() / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
+        return self.root / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
 
     def _results(self) -> Path:
-        return study_root() / "eval_hh" / "inference_res"
+        return self.root / "eval_hh" / "inference_res"
 
     def _key(self) -> str:
         return f"{self.index}_{self.stage}_{self.checkpoint}"

@@ -279,7 +279,7 @@ def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, n
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as a PNG, whole or not at all."""
+    """Writes a figure as a PNG at `path`, the same bytes for the same figure."""
     # Without the "Software" entry the file does not name a matplotlib version.
     with atomic_write(path, "wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None})

@@ -1,0 +1,127 @@
+"""Training curves of a study's cells: SFT loss and dev reward by step, a panel for each K.
+
+Library. The same curves give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pics.drawing import COLOURS, GREY, STYLE, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHARE = 20  # a loss is drawn as its mean over this part of the run's steps: single batches differ too much to be read
+POINTS = 100  # most points drawn of one loss; over windows that long, more could not be told apart
+PALEST = 0.65  # how much white the shade of the smallest size has
+# Subsets of one size whose prompts were chosen for their diversity; random ones are drawn as full lines.
+DASHES = {"random": "-", "low": ":", "max": "--"}
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """What one cell's training logged; each array may be empty, where that was not found."""
+
+    algorithm: str
+    ranking_len: int
+    num_prompts: int
+    seed: int
+    selection: str  # of the subset: "random", or what begins with low or max
+    steps: np.ndarray  # int [steps]
+    sft_loss: np.ndarray  # nats per response [steps]
+    dev_steps: np.ndarray  # int [checkpoints]
+    dev_reward: np.ndarray  # mean score of the dev prompts, 0 to 1 [checkpoints]
+
+
+def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, means) of values [steps]: each the mean of the window of steps that ends there, at most POINTS of them.
+
+    A window is 1/SHARE of the run, and there is no mean before the first full one. The last step is always there.
+    """
+    if not len(values):
+        return steps, values
+    window = max(1, len(values) // SHARE)
+    means = np.convolve(values, np.full(window, 1 / window), mode="valid")
+    stride = -(-len(means) // POINTS)
+    kept = slice((len(means) - 1) % stride, None, stride)
+    return steps[window - 1 :][kept], means[kept]
+
+
+def draw_curves(curves: Sequence[Curve], path: Path) -> None:
+    """One algorithm's curves as a PNG at `path`: loss above, dev reward below, a column for each K.
+
+    Every cell is a line of its own: darker for more prompts, dotted or dashed for subsets that were not drawn at
+    random; seeds are lines alike.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    lengths = sorted({curve.ranking_len for curve in curves})
+    sizes = sorted({curve.num_prompts for curve in curves})
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.2 + 3.3 * max(2, len(lengths)), 6.4), layout="constrained")
+        axes = figure.subplots(2, len(lengths), squeeze=False, sharex=True, sharey="row")
+        for (loss_panel, reward_panel), ranking_len in zip(axes.T, lengths, strict=True):
+            for curve in (curve for curve in curves if curve.ranking_len == ranking_len):
+                _draw(loss_panel, reward_panel, curve, sizes)
+            loss_panel.set_title(f"K = {ranking_len} responses", loc="left")
+            reward_panel.set_xlabel("step")
+        axes[0, 0].set_ylabel("SFT loss, nats per response")
+        axes[1, 0].set_ylabel("dev reward × 100")
+        axes[0, 0].set_yscale("log")
+        _plain_ticks(axes[0])
+        figure.legend(handles=_legend(curves, sizes), loc="outside upper center", ncols=6)
+        note = f"Loss: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
+        figure.supxlabel(note, fontsize=9, color=GREY)
+        save_figure(figure, path)
+
+
+def _draw(loss_panel: Axes, reward_panel: Axes, curve: Curve, sizes: list[int]) -> None:
+    colour = shade(COLOURS.get(curve.ranking_len, GREY), sizes.index(curve.num_prompts), len(sizes))
+    style = {"color": colour, "linestyle": _dash(curve.selection), "linewidth": 1, "alpha": 0.9}
+    loss_panel.plot(*running_mean(curve.steps, curve.sft_loss), **style)
+    rewards = 100 * curve.dev_reward
+    reward_panel.plot(curve.dev_steps, rewards, marker="o", markersize=2, **style)
+    if len(rewards):
+        best = int(np.argmax(rewards))  # the earliest on a tie, as the trainer chooses
+        reward_panel.plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, color=colour)
+
+
+def shade(colour: str, place: int, number: int) -> tuple[float, ...]:
+    """A colour for the place (0 is the smallest) of a size among `number`: palest first, the last as it is."""
+    from matplotlib.colors import to_rgb
+
+    white = PALEST * (1 - place / max(1, number - 1)) if number > 1 else 0.0
+    return tuple(white + (1 - white) * part for part in to_rgb(colour))
+
+
+def _dash(selection: str) -> str:
+    return DASHES.get(selection.split("_")[0], "-.")
+
+
+def _plain_ticks(panels: Sequence[Axes]) -> None:
+    """Ticks of a logarithmic axis written as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for panel in panels:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(curves: Sequence[Curve], sizes: list[int]) -> list:
+    """Handles: a grey for each size, for its shade means the same in all colours, then what is not random."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=shade("#222222", place, len(sizes)), label=f"M = {size:,}")
+        for place, size in enumerate(sizes)
+    ]
+    chosen = sorted({curve.selection for curve in curves} - {"random"})
+    return handles + [Line2D([], [], color=GREY, linestyle=_dash(name), label=name) for name in chosen]

@@ -1,0 +1,54 @@
+"""What the embedded world's base model answers to the prompts that the study's page shows.
+
+Library.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_preprocess.files import read_json, write_json
+from data_preprocess.records import read_rows
+from data_preprocess.toy import GoldReward
+from eval_hh.sharding import Names
+from study.samples import BASE_SAMPLES, PER_FILE, chosen_rows, shown_cells
+
+
+def make_base_samples(
+    root: Path,
+    cells: Sequence[dict],
+    base_model: Path,
+    max_new_tokens: int,
+    batch_size: int,
+    per_file: int = PER_FILE,
+) -> Path:
+    """Writes base_samples.json for the prompts that `gather_samples` shows of these cells, unless it holds them.
+
+    Args:
+        root: of the study, with data/hh_test; the file is written there.
+        cells: loaded result files of the embedded world, at least one of a random subset.
+        base_model: folder of the model before any fine-tuning.
+        max_new_tokens: as for the cells.
+        batch_size: of generation; the answers do not hang on it.
+        per_file: how many prompts of each test file.
+    """
+    from eval_hh.world_check import model_responses
+
+    path = root / BASE_SAMPLES
+    wanted = {file: sorted(rows) for file, rows in chosen_rows(shown_cells(cells), per_file).items()}
+    if path.is_file():
+        made = {file: [entry["line_index"] for entry in entries] for file, entries in read_json(path).items()}
+        if made == wanted:
+            return path
+    respond = model_responses(base_model, max_new_tokens, batch_size)
+    samples = {}
+    for file, lines in wanted.items():
+        rows = read_rows(Names("", 1, root=root).test_file(file), training=False)
+        rows = [rows[line] for line in lines]
+        texts = respond(rows)
+        scores = GoldReward().score([row["prefix"][0] for row in rows], texts)
+        samples[file] = [
+            {"line_index": line, "text": text, "score": score}
+            for line, text, score in zip(lines, texts, scores, strict=True)
+        ]
+    write_json(path, samples, indent=1)
+    return path

@@ -1,0 +1,87 @@
+"""What the training of a study's cells logged, read for the curves of its page.
+
+Library. Logs may have been pruned, or lie on another machine: what cannot be read is told, and the rest is shown.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_preprocess.files import InputError, read_json, read_jsonl
+from eval_hh.cells import describe
+from eval_hh.sharding import Names
+from pics.curves import Curve
+
+Pairs = list[tuple[int, float]]
+
+
+def load_curves(root: Path, cells: Sequence[dict]) -> tuple[list[Curve], list[str]]:
+    """The training curves of cells, and a warning line for what is missing or broken.
+
+    Args:
+        root: of the study, with logs/ and checkpoints/.
+        cells: loaded result files.
+
+    Returns:
+        A curve for each cell of which anything was found, in the cells' order.
+    """
+    curves, warnings = [], []
+    missing: dict[str, list[str]] = {}
+    for cell in cells:
+        losses, rewards = [], []
+        log = root / "logs" / cell["exp"] / str(cell["stage"]) / "metrics.jsonl"
+        scores = Names(cell["exp"], cell["stage"], root=root).run_folder / "dev_rewards.json"
+        files = {"training log": (log, read_losses, losses), "dev rewards": (scores, read_rewards, rewards)}
+        for what, (path, read, found) in files.items():
+            if not path.is_file():
+                missing.setdefault(what, []).append(f"{describe(cell)} ({path})")
+                continue
+            try:
+                read(path, found)
+            except (InputError, OSError) as error:
+                warnings.append(f"{what} of {describe(cell)}: {error}")
+        if losses or rewards:
+            curves.append(_curve(cell, losses, rewards))
+    for what, lacking in missing.items():
+        warnings.append(f"no {what} of {len(lacking)} of {len(cells)} cells, the first being {lacking[0]}")
+    return curves, warnings
+
+
+def _curve(cell: dict, losses: Pairs, rewards: Pairs) -> Curve:
+    steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
+    dev_steps, dev_values = np.array(sorted(rewards), dtype=float).reshape(-1, 2).T
+    return Curve(
+        algorithm=cell["algorithm"],
+        ranking_len=cell["ranking_len"],
+        num_prompts=cell["num_prompts"],
+        seed=cell["seed"],
+        selection=cell["selection"],
+        steps=steps.astype(int),
+        sft_loss=values,
+        dev_steps=dev_steps.astype(int),
+        dev_reward=dev_values,
+    )
+
+
+def read_losses(path: Path, found: Pairs) -> None:
+    """Appends (step, SFT loss) of a metrics file to `found`, up to the first line that is broken.
+
+    Raises InputError naming that line.
+    """
+    for number, row in read_jsonl(path):
+        step, loss = row.get("step"), row.get("sft_loss")
+        if type(step) is not int or type(loss) not in (int, float):
+            raise InputError(f"{path}:{number}: expected a step and its sft_loss, as the trainer logs them")
+        found.append((step, loss))
+
+
+def read_rewards(path: Path, found: Pairs) -> None:
+    """Appends (step, mean dev reward) to `found`. Raises InputError where the file is not {step: reward}."""
+    rewards = read_json(path)
+    entries = rewards.items() if isinstance(rewards, dict) else [("", None)]
+    for step, reward in entries:
+        if not re.fullmatch("[0-9]+", step) or type(reward) not in (int, float):
+            raise InputError(f"{path}: expected {{step: mean dev reward}}, found {step!r:.20}: {reward!r:.40}")
+        found.append((int(step), reward))

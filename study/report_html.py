@@ -1,0 +1,99 @@
+"""A report's Markdown as HTML that holds nothing but what report.md says.
+
+Library. The text of a report can name files, models and worlds, so markup and links in it are shown, not followed.
+"""
+
+import re
+from dataclasses import dataclass
+
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.extensions.toc import TocExtension, slugify
+
+from eval_hh.law import DID_NOT_HOLD, HELD, UNDECIDED
+
+VERDICT_LINE = re.compile(r"^\d+\. .+: \*\*[a-z ]+\*\*\.$", re.MULTILINE)  # as report.py ends: "1. Claim: **held**."
+CLASSES = {HELD: "held", DID_NOT_HOLD: "failed"}  # of a verdict; any other is open
+RAW_HTML = "html_block", "html"
+LINKS = ("link", "image_link", "reference", "image_reference", "short_reference", "short_image_ref")
+ADDRESSES = "autolink", "automail"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """An entry of the table of contents."""
+
+    id: str
+    title: str
+    below: tuple["Heading", ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a report: its heading and the HTML below it."""
+
+    heading: Heading
+    html: str
+
+
+class Plain(Extension):
+    """Markdown without raw HTML, links and pictures: they stay the text that they are written as."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 (Markdown's own name)
+        md.preprocessors.deregister(RAW_HTML[0])
+        md.inlinePatterns.deregister(RAW_HTML[1])
+        for name in LINKS + ADDRESSES:
+            md.inlinePatterns.deregister(name)
+        md.parser.blockprocessors.deregister("reference")
+
+
+def split_report(report: str) -> tuple[str | None, str]:
+    """(the section that gives the verdicts or None, everything else), both Markdown; a section begins with "## "."""
+    sections = re.split(r"^(?=## )", report, flags=re.MULTILINE)
+    verdicts = next((text for text in sections if VERDICT_LINE.search(text)), None)
+    return verdicts, "".join(text for text in sections if text is not verdicts)
+
+
+def to_part(text: str, prefix: str, title: str) -> Part:
+    """Markdown as a part of the page, under a second-level heading.
+
+    Args:
+        text: its first line may be the part's heading; headings below it become third-level ones and so on.
+        prefix: of the ids, so that no two parts share one.
+        title: where the text has no heading of its own.
+    """
+    own = re.match(r"(#+) +(.+)\n?", text)
+    level = len(own[1]) if own else 1
+    toc = TocExtension(baselevel=3 - level, slugify=lambda value, separator: f"{prefix}-{slugify(value, separator)}")
+    # report.py indents what belongs to a list's entry by three spaces.
+    converter = Markdown(extensions=["tables", "sane_lists", toc, Plain()], tab_length=3)
+    html = converter.convert(text[own.end() :] if own else text)
+    below = tuple(_heading(token) for token in converter.toc_tokens)
+    return Part(Heading(prefix, own[2] if own else title, below), _with_scrolling_tables(_with_badges(html)))
+
+
+def _heading(token: dict) -> Heading:
+    return Heading(token["id"], token["name"], tuple(map(_heading, token["children"])))
+
+
+def _with_badges(html: str) -> str:
+    """Marks verdicts that stand alone in bold or in a table's cell, entries of an equal budget, and warnings."""
+
+    def badge(found: re.Match) -> str:
+        kind = CLASSES.get(found[2], "open")
+        mark = f'<span class="verdict {kind}">{found[2]}</span>'
+        return f"<td>{mark}</td>" if found[1] == "td" else mark
+
+    words = "|".join((HELD, DID_NOT_HOLD, UNDECIDED))
+    html = re.sub(rf"<(td)>({words})</td>", badge, html)
+    html = re.sub(rf"<(strong)>({words}|not tested[a-z ]*)</strong>", badge, html)
+    html = re.sub(r"<td>(?=[^<]*\d[*†‡§])", '<td class="equal">', html)
+    return html.replace("<li>Warning: ", '<li class="warning">Warning: ')
+
+
+def _with_scrolling_tables(html: str) -> str:
+    """Lets a wide table scroll by itself; it can be reached by keyboard, and so has a name."""
+    numbers = iter(range(1, html.count("<table>") + 1))
+    frame = '<div class="scroll" role="region" tabindex="0" aria-label="Table {}, may scroll sideways"><table>'
+    html = re.sub("<table>", lambda _: frame.format(next(numbers)), html)
+    return html.replace("</table>", "</table></div>")

@@ -1,0 +1,199 @@
+"""Test prompts of a study side by side with what its models answered, for the study's page.
+
+Library. Which prompts are shown follows from the result files by a rule that the page states; nobody picks them. The
+texts are those that rewarding.py left; where they have been pruned or lie on another machine, that is told.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_preprocess.dialogue import ROLE_NAMES, split_turn
+from data_preprocess.files import InputError, read_json
+from data_preprocess.toy import GoldReward
+from eval_hh.cells import TEST_FILES, describe
+from eval_hh.claims import grid
+from eval_hh.law import budgets
+from eval_hh.sharding import Names, read_results
+
+PER_FILE = 3
+BASE_SAMPLES = "base_samples.json"  # {test file: [{line_index, text, score}]}, under the study's root
+GOLD = "gold"  # reward source of the embedded world
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer to a prompt."""
+
+    source: str
+    text: str | None  # None where it was not found
+    score: float | None  # reward, 0 to 1; None where there is none
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test prompt with the answers to it."""
+
+    file: str
+    line: int  # of the test file, from 0
+    difference: float  # reward of the most responses minus that of the fewest, mean over algorithms
+    turns: tuple[tuple[str, str], ...]  # (speaker, text)
+    references: tuple[Response, ...]  # the best one in the data and, where there is one, the base model's
+    tuned: dict[str, tuple[Response, ...]]  # by algorithm, in the order of K
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The prompts shown, and in words how they were chosen."""
+
+    rule: str
+    items: tuple[Sample, ...]
+
+
+def shown_cells(cells: Sequence[dict]) -> dict[str, list[dict]]:
+    """For each algorithm the cells whose answers are shown, one for each K.
+
+    They are those of the largest equal budget that the algorithm's grid holds in full, else the largest size of each K;
+    of random subsets, and of the lowest seed that was run.
+    """
+    settings = grid(list(cells))
+    shown = {}
+    for algorithm in sorted({setting[0] for setting in settings}):
+        shapes = [setting[1:] for setting in settings if setting[0] == algorithm]
+        complete = [budget for budget in budgets({m for _, m in shapes}) if set(budget.items()) <= set(shapes)]
+        largest = {k: max(m for other, m in shapes if other == k) for k, _ in shapes}
+        shape = complete[0] if complete else largest
+        runs = [settings[algorithm, k, m] for k, m in sorted(shape.items())]
+        shown[algorithm] = [seeds[min(seeds)] for seeds in runs]
+    return shown
+
+
+def spread_ranks(values: Sequence[float], count: int) -> list[int]:
+    """Indices into `values`: in order of value (then of index), the middle one of each of `count` equal parts.
+
+    Fewer than `count` values are all taken.
+    """
+    order = sorted(range(len(values)), key=lambda index: (values[index], index))
+    count = min(count, len(order))
+    return [order[(2 * part + 1) * len(order) // (2 * count)] for part in range(count)]
+
+
+def chosen_rows(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> dict[str, dict[int, float]]:
+    """The rows shown of each test file, {line from 0: difference}, by the rule that `rule` puts in words."""
+    chosen = {}
+    first = next(iter(shown.values()))[0]
+    for file in TEST_FILES:
+        rewards = [[_by_row(runs[place], file) for place in (0, -1)] for runs in shown.values()]
+        differences = [
+            sum(most[row] - fewest[row] for fewest, most in rewards) / len(rewards)
+            for row in first["files"][file]["row_id"]
+        ]
+        chosen[file] = {line: differences[line] for line in spread_ranks(differences, per_file)}
+    return chosen
+
+
+def _by_row(cell: dict, file: str) -> dict:
+    entry = cell["files"][file]
+    return dict(zip(entry["row_id"], entry["reward"], strict=True))
+
+
+def label(cell: dict) -> str:
+    """A cell's name beside its answer."""
+    return f"K = {cell['ranking_len']}, M = {cell['num_prompts']:,}"
+
+
+def rule(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> str:
+    """How the rows and the cells shown were chosen, in words."""
+    pairs: dict[str, list[str]] = {}
+    for algorithm, runs in shown.items():
+        pairs.setdefault(f"that of {label(runs[-1])} minus that of {label(runs[0])}", []).append(algorithm)
+    differences = "; ".join(f"{pair}, for {' and '.join(algorithms)}" for pair, algorithms in pairs.items())
+    seeds = sorted({run["seed"] for runs in shown.values() for run in runs})
+    return (
+        f"In each test file the prompts were put in order of a difference in reward ({differences}"
+        f"{'; the mean of them' if len(shown) > 1 else ''}). The order was cut into {per_file} equal parts, and the "
+        "prompt in the middle of each part is shown, so that those that speak against more responses have their place "
+        f"beside those that speak for them. Nobody picked them. Answers are of seed {' and '.join(map(str, seeds))}."
+    )
+
+
+def gather_samples(root: Path, cells: Sequence[dict], per_file: int = PER_FILE) -> tuple[Samples, list[str]]:
+    """The prompts shown with their answers, and a warning line for each file of texts that is missing or is another's.
+
+    Args:
+        root: of the study, with eval_hh/inference_res/ and, where it has been made, base_samples.json.
+        cells: loaded result files, at least one of a random subset.
+        per_file: how many prompts of each test file.
+    """
+    shown = shown_cells(cells)
+    warnings: list[str] = []
+    base = _base_responses(root / BASE_SAMPLES, warnings)
+    first = next(iter(shown.values()))[0]
+    items = []
+    for file, rows in chosen_rows(shown, per_file).items():
+        ids = {line: first["files"][file]["row_id"][line] for line in rows}
+        texts = {describe(run): _texts(root, run, file, ids.values(), warnings) for run in sum(shown.values(), [])}
+        for line, difference in rows.items():
+            row = next((found[ids[line]] for found in texts.values() if found), None)
+            if row is None:
+                continue  # the warnings tell it
+            tuned = {
+                algorithm: tuple(_response(run, file, ids[line], texts[describe(run)]) for run in runs)
+                for algorithm, runs in shown.items()
+            }
+            references = (_best(row, first["reward_source"]), *base.get((file, line), ()))
+            items.append(Sample(file, line, difference, _turns(row), references, tuned))
+    return Samples(rule(shown, per_file), tuple(items)), warnings
+
+
+def _turns(row: dict) -> tuple[tuple[str, str], ...]:
+    """(speaker, text) of a row's prompt, without the bare tag at its end."""
+    turns = map(split_turn, row["prefix"][0])
+    return tuple((ROLE_NAMES[tag].rstrip(":"), text) for tag, text in turns if text)
+
+
+def _texts(root: Path, cell: dict, file: str, row_ids: Iterable, warnings: list[str]) -> dict:
+    """{row_id: scored row} of a cell's answers; empty, with a warning, where they are not those of its result file."""
+    path = Names(cell["exp"], cell["stage"], cell["evaluation"]["checkpoint"], root).scored(file)
+    entry = cell["files"][file]
+    try:
+        rows = read_results(path, "t", "bleu")
+    except (InputError, OSError) as error:
+        warnings.append(f"no texts of {describe(cell)}: {error}")
+        return {}
+    # scoring.py wrote both files from the same texts, in the same order.
+    if [row["infer"]["bleu"] for row in rows] != entry["bleu"]:
+        warnings.append(f"no texts of {describe(cell)}: {path} holds others than its result file was made of")
+        return {}
+    by_id = dict(zip(entry["row_id"], rows, strict=True))
+    return {row_id: by_id[row_id] for row_id in row_ids}
+
+
+def _response(cell: dict, file: str, row_id: str | int, texts: dict) -> Response:
+    text = texts[row_id]["infer"]["t"] if row_id in texts else None
+    return Response(label(cell), text, _by_row(cell, file)[row_id])
+
+
+def _best(row: dict, reward_source: str) -> Response:
+    """The data's best answer; only the embedded world can score it here."""
+    best = row["suffix"][0]
+    score = GoldReward().score([row["prefix"][0]], [best])[0] if reward_source == GOLD else None
+    return Response("best in the data", best, score)
+
+
+def _base_responses(path: Path, warnings: list[str]) -> dict[tuple[str, int], tuple[Response]]:
+    """{(test file, line): the base model's answer}, of what has been made."""
+    if not path.is_file():
+        return {}
+    try:
+        return {
+            (file, entry["line_index"]): (Response("base model", entry["text"], entry["score"]),)
+            for file, entries in read_json(path).items()
+            for entry in entries
+        }
+    except InputError as error:
+        warnings.append(f"no answers of the base model: {error}")
+    except (AttributeError, KeyError, TypeError):
+        expected = "{test file: [{line_index, text, score}]}"
+        warnings.append(f"no answers of the base model: {path}: expected {expected}")
+    return {}

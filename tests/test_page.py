@@ -1,0 +1,249 @@
+"""study/page.py and look.py: one file that holds everything it shows, shown as it should be in a real browser."""
+
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from data_preprocess.files import InputError
+from eval_hh.report import make_report
+from pics.drawing import draw_budgets, draw_intro, draw_panels
+from pics.figures import cell_facets, cell_points, error_note
+from study.look import figures, write_look
+from study.page import Picture, write_page
+from study.report_html import split_report, to_part
+from study.samples import Samples, shown_cells
+from tests.made_up import diversity, make_grid
+from tests.made_up_runs import write_logs, write_texts
+
+VOID = {"meta", "link", "img", "br", "hr"}
+BAD_TEXT = '<script>document.title = "taken"</script><img src="https://example.org/a.png" onerror="alert(1)"> & </p>'
+WIDTHS = (390, 1280)
+
+
+def rising(algorithm: str, k: int, size: int, seed: int) -> float:
+    return 0.3 + 0.01 * diversity(size) + 0.03 * k + 0.01 * (seed - 42)
+
+
+def answer(file: str, line: int) -> str:
+    return (BAD_TEXT, "", "A stool is made of wood.\nIt is " + "very " * 60 + "old.", "x" * 300)[line % 4]
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[dict]:
+    return make_grid(rising, seeds=(42, 43))
+
+
+@pytest.fixture(scope="module")
+def page(cells, tmp_path_factory) -> Path:
+    """The page of a made-up study, with all that a page can hold."""
+    root = tmp_path_factory.mktemp("study")
+    for runs in shown_cells(cells).values():
+        for cell in runs:
+            write_texts(root, cell, answer)
+    for cell in cells[:-1]:
+        write_logs(root, cell)
+    draw_panels(cell_points(cells)[0], root / "pics" / "diversity.png", error_note(cells))
+    draw_budgets(cell_facets(cells), root / "pics" / "quantitative.png", error_note(cells))
+    draw_intro(root / "pics" / "intro.png")
+    report = make_report(cells, [f"left out {BAD_TEXT}.json: broken"])
+    path, warnings = write_look(root, root, cells, report, "A made-up study & more", "Made by a test.")
+    assert len(warnings) == 2 and "no training log of 1 of 48 cells" in warnings[0]
+    return path
+
+
+class Reader(HTMLParser):
+    """Checks that tags nest, and keeps what is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        assert len(attrs) == len(dict(attrs)), f"an attribute of {tag} is there twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, name: str) -> list[str]:
+        return [attributes[name] for _, attributes in self.tags if name in attributes]
+
+
+def read(path: Path) -> Reader:
+    reader = Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    assert reader.open == []
+    return reader
+
+
+def test_the_page_is_well_formed_and_its_anchors_are_there(page):
+    reader = read(page)
+    assert page.read_text().startswith("<!DOCTYPE html>\n") and dict(reader.tags)["html"] == {"lang": "en"}
+    ids = reader.values("id")
+    assert len(ids) == len(set(ids)) and not any(re.search(r"\s", name) for name in ids)
+    links = reader.values("href")
+    anchors = [link[1:] for link in links if link.startswith("#")]
+    assert set(anchors) <= set(ids) and set(links) - {f"#{name}" for name in anchors} == {"data:,"}
+    for name in ("verdicts", "figures", "results-table-1", "samples-helpful-base", "curves"):
+        assert name in anchors
+    assert set(reader.values("aria-labelledby")) <= set(ids)
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in zip(levels, levels[1:], strict=False))
+
+
+def test_every_picture_is_in_the_file_and_nothing_is_loaded(page):
+    reader = read(page)
+    pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
+    assert len(pictures) == 5  # three figures, two pictures of curves
+    for picture in pictures:
+        assert picture["src"].startswith("data:image/png;base64,") and len(picture["alt"]) > 40
+        assert int(picture["width"]) > 900 and int(picture["height"]) > 500
+    assert not {tag for tag, _ in reader.tags} & {"script", "iframe", "object", "embed", "video", "audio", "form"}
+    assert set(reader.values("src")) == {picture["src"] for picture in pictures}
+    assert not [name for tag, attributes in reader.tags for name in attributes if name.startswith("on")]
+    assert "url(" not in page.read_text() and "@import" not in page.read_text()
+
+
+def test_the_page_says_what_the_report_says(page, cells):
+    text, html, report = read(page).text, page.read_text(), make_report(cells, [])
+    assert "PRO, K=4 M=1500 against K=2 M=3000: held (difference" in text
+    assert '<span class="verdict held">held</span>' in html
+    assert '<td class="equal">54.50 ± 0.71*</td>' in html  # 0.3 + 0.01 * 12 + 0.03 * 4, and 0.01 more
+    for section in re.findall(r"^## (.+)$", report, re.MULTILINE):
+        assert section in text
+    n_rows = sum(line.startswith("| ") for line in report.splitlines())
+    assert html.count("<tr>") == n_rows - html.count("<table>")  # Markdown has a line below each header
+    places = [html.index(f'id="{name}"') for name in ("verdicts", "figures", "results", "samples", "curves")]
+    assert places == sorted(places)
+    assert html.count('class="sample"') == 12 and "no score" not in text and ">empty<" in html
+
+
+def test_markup_in_answers_and_in_the_report_is_text(page):
+    reader = read(page)
+    assert BAD_TEXT in reader.text and f"left out {BAD_TEXT}.json: broken" in reader.text
+    assert "<script" not in page.read_text()
+
+
+def test_the_same_study_gives_the_same_bytes(page, cells):
+    first = page.read_bytes()
+    report = make_report(cells, [f"left out {BAD_TEXT}.json: broken"])
+    write_look(page.parent, page.parent, cells, report, "A made-up study & more", "Made by a test.")
+    assert page.read_bytes() == first
+
+
+def test_the_section_of_verdicts_is_taken_out():
+    says = "## What it says\n\n1. A claim: **held**.\n   - why\n\n"
+    verdicts, rest = split_report(f"# Results\n\n- one\n\n## Table 1\n\nx\n\n{says}## How\n\ny\n")
+    assert verdicts == says
+    assert rest == "# Results\n\n- one\n\n## Table 1\n\nx\n\n## How\n\ny\n"
+    part = to_part(verdicts, "verdicts", "Verdicts")
+    assert part.heading.title == "What it says" and part.heading.below == ()
+    assert part.html.count("<li>") == 2 and '<span class="verdict held">held</span>' in part.html
+    part = to_part(rest, "results", "Results")
+    below = [(one.id, one.title) for one in part.heading.below]
+    assert part.heading.title == "Results" and below == [("results-table-1", "Table 1"), ("results-how", "How")]
+    assert '<h3 id="results-how">How</h3>' in part.html
+    assert split_report("## A\n\nno verdict\n") == (None, "## A\n\nno verdict\n")
+
+
+def test_links_and_pictures_in_a_report_stay_text():
+    html = to_part("a [b](https://c.d) ![e](f.png) <https://g.h> [i]\n\n[i]: https://j.k\n\n<b>l</b>\n", "p", "P").html
+    assert not re.search(r"<(a|img|b)\b", html) and "https://c.d" in html and "https://j.k" in html
+
+
+def test_a_page_of_nothing_says_so(tmp_path):
+    write_page(tmp_path / "a.html", "T", "no heading\n", [], [], Samples("", ()))
+    text = read(tmp_path / "a.html").text
+    for words in ("No figure was drawn.", "No texts were found.", "No training log was found.", "no heading"):
+        assert words in text
+    (tmp_path / "fake.png").write_text("not one")
+    with pytest.raises(InputError, match=r"fake\.png: expected a PNG"):
+        write_page(tmp_path / "b.html", "T", "r", [Picture(tmp_path / "fake.png", "t", "a")], [], Samples("", ()))
+    assert not (tmp_path / "b.html").exists()
+
+
+def test_figures_come_in_the_pages_order(tmp_path):
+    for name in ("another_one", "intro", "quantitative"):
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    assert [picture.path.stem for picture in figures(tmp_path)] == ["quantitative", "intro", "another_one"]
+    assert figures(tmp_path)[2].title == "another one"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2)."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_can_be_told_from_its_ground(page, scheme):
+    style = re.findall(r":root \{(.+?)\}", page.read_text(), re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", style))
+    assert len(colours) == 14
+    pairs = [(ink, ground) for ink in ("ink", "soft", "link") for ground in ("paper", "panel")]
+    pairs += [("ink", "equal"), *((name, f"{name}-back") for name in ("held", "failed", "open"))]
+    for ink, ground in pairs:
+        dark, light = sorted(luminance(colours[name]) for name in (ink, ground))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {ground}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's or another installed Chromium, without a window and without a network."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        message = "no chromium on PATH"
+        if os.environ.get("REQUIRE_CHROMIUM") == "1":
+            pytest.fail(message + " and REQUIRE_CHROMIUM=1")
+        pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"]  # root has no sandbox
+        chromium = playwright.chromium.launch(executable_path=path, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_browser_shows_all_of_it(page, browser, tmp_path, width, scheme):
+    tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    told, asked = [], []
+    tab.on("console", lambda message: told.append(message.text))
+    tab.on("pageerror", lambda error: told.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(page.as_uri())
+    assert told == [] and tab.title() == "A made-up study & more"
+    assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
+    elements = tab.evaluate("document.querySelectorAll('*').length")
+    assert elements == len(read(page).tags), "the browser had to mend the HTML"
+    sizes = "images => images.map(image => [image.naturalWidth, image.clientWidth, image.clientHeight])"
+    images = tab.eval_on_selector_all("img", sizes)
+    assert len(images) == 5 and all(min(numbers) > 200 for numbers in images)
+    assert tab.locator("table").count() == 4
+    for shown in ["table", "img", ".card", "h2", "h3"]:
+        assert all(one.is_visible() for one in tab.locator(shown).all()), f"a {shown} is hidden"
+    assert tab.evaluate("document.documentElement.scrollWidth") == width, "the page is wider than the window"
+    for anchor in tab.locator("nav a").all():
+        if anchor.is_visible():
+            anchor.click()
+            target = tab.locator(anchor.get_attribute("href"))
+            tab.wait_for_timeout(50)
+            assert tab.url.endswith(anchor.get_attribute("href")) and target.count() == 1
+    tab.screenshot(path=tmp_path / f"{scheme}_{width}.png", full_page=True)
+    tab.close()
