@@ -28,7 +28,7 @@ from data_preprocess.toy import write_world
 from study import paper_profiles
 from study.calls import Call
 from study.grid import RANDOM, Cell, cells_of, chosen
-from study.outcome import write_outcome
+from study.outcome import show_outcome
 from study.paper_profiles import selection_flags
 from study.publish import publish
 from study.toy_profile import TOY, ToyProfile
@@ -134,6 +134,14 @@ class ToyStudy:
         for entry, call in zip((training, generation, rewarding, scoring), self.calls(cell), strict=True):
             entry.main(list(call.words[2:]))
 
+    def sample_base(self, results: list[Path]) -> None:
+        """What the base model answers to the prompts that the study's page shows."""
+        from eval_hh.cells import load_cells
+        from study.base_samples import make_base_samples
+
+        how = (self.profile.max_new_tokens, self.profile.eval_batch_size)
+        make_base_samples(self.root, load_cells(results)[0], self.base, *how)
+
     def check(self) -> None:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
         from eval_hh.world_check import best_responses, check_lines, model_responses
@@ -185,8 +193,8 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell])
             return
         study.run_grid(workers, cells)
         done = [path for path in map(study.result, every_cell) if path.exists()]
-        print(write_outcome(study.root, done))
-        print(f"report: {study.root / 'report.md'}, pictures: {study.root / 'pics'}")
+        workers.run("samples of the base model", {"samples": (study.sample_base, done)})
+        show_outcome(study.root, study.root, "The small study on the embedded world", done)
         if args.publish:
             publish(args.profile, study.root, cells, args.command, workers.seconds())
 
@@ -206,10 +214,8 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
     paper_profiles.make_data(cells, tokenizer)
     failures = paper_profiles.run_cells(profile, cells, args.prune)
     done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
-    folder = study_root() / "runs" / args.profile
-    if done:
-        print(write_outcome(folder, done, compare_paper=True))
-        print(f"report: {folder / 'report.md'}, pictures: {folder / 'pics'}")
+    title = f"The paper's grid of {args.profile}"
+    show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, compare_paper=True)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 

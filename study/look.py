@@ -22,6 +22,11 @@ FIGURES = {
         "Four panels: PRO's reward against the number of prompts M, prompt diversity D against M, and the rewards of "
         "PRO and of SFT against D, with a line for each number of responses K. Table 1 has the numbers.",
     ),
+    "fixed_size": (
+        "D varied at one number of prompts",
+        "Mean rewards of cells trained on prompts chosen for a low, a random and a high diversity D, a panel for each "
+        "algorithm. The section on D at one number of prompts has the numbers.",
+    ),
     "intro": (
         "Two ways to spend an annotation budget",
         "A diagram of one budget of labelled responses, spent on more prompts with few responses each, or on fewer "
