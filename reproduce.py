@@ -137,10 +137,13 @@ class ToyStudy:
     def sample_base(self, results: list[Path]) -> None:
         """What the base model answers to the prompts that the study's page shows."""
         from eval_hh.cells import load_cells
+        from eval_hh.claims import grid
         from study.base_samples import make_base_samples
 
-        how = (self.profile.max_new_tokens, self.profile.eval_batch_size)
-        make_base_samples(self.root, load_cells(results)[0], self.base, *how)
+        cells, _ = load_cells(results)
+        if grid(cells):
+            how = (self.profile.max_new_tokens, self.profile.eval_batch_size)
+            make_base_samples(self.root, cells, self.base, *how)
 
     def check(self) -> None:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
