@@ -159,6 +159,8 @@ def _take(pool: Pool, strategy: str, bins: Bins, max_tokens: float = np.inf) -> 
     """The first prompts of a strategy's order that the bins' quotas and the tokens have room for."""
     room, available = bins.quotas.copy(), bins.quotas[bins.number] > 0
     chosen, n_tokens = [], 0
+    if not available.any():
+        return chosen
     for prompt in ORDERS[strategy](pool, available):
         n_tokens += int(pool.token_ids.lengths[prompt])
         if n_tokens > max_tokens:
