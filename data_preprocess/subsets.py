@@ -5,6 +5,7 @@ Library. Each row is read, checked and written out as a line once, however many 
 
 import gc
 import random
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import NamedTuple
 from data_preprocess.files import write_files
 from data_preprocess.ranking import cut_ranking, nested_subsets
 from data_preprocess.records import line_of, read_rankings, row_line, with_json_texts
+from data_preprocess.selection import SELECTIONS
 
 FULL_LEN = 4
 SEED = 42  # of split's cuts and of sample's shuffle, each a stream of its own
+RANDOM = "random"  # the published selection, which folders and records do not name
+FOLDER = re.compile(r"hh_train_len(\d+)_(\d+)(?:_(\w+))?")
 
 
 class RankingLine(NamedTuple):
@@ -25,14 +29,40 @@ class RankingLine(NamedTuple):
     turns: list[str]  # of its prompt
 
 
+class Subset(NamedTuple):
+    """What sample.py made: M rankings of K responses, and by which selection."""
+
+    ranking_len: int
+    size: int
+    selection: str = RANDOM  # one of SELECTIONS
+
+    @property
+    def folder(self) -> str:
+        """Its folder's name under data/."""
+        return f"hh_train_len{self.ranking_len}_{self.key}"
+
+    @property
+    def key(self) -> str:
+        """Its name in the records of diversity."""
+        return str(self.size) if self.selection == RANDOM else f"{self.size}_{self.selection}"
+
+
+def subset_named(folder: str) -> Subset | None:
+    """The subset that a folder's name tells of; None for a name that sample.py gives to none."""
+    named = FOLDER.fullmatch(folder)
+    if not named or named[3] not in (None, *(set(SELECTIONS) - {RANDOM})):
+        return None
+    return Subset(int(named[1]), int(named[2]), named[3] or RANDOM)
+
+
 def rankings_file(data: Path, ranking_len: int) -> Path:
     """The file of all rankings of K responses, under the data folder."""
     return data / "original" / f"hh_train_len{ranking_len}" / "train.json"
 
 
-def subset_file(data: Path, ranking_len: int, size: int) -> Path:
-    """The file of M sampled rankings of K responses, under the data folder."""
-    return data / f"hh_train_len{ranking_len}_{size}" / "train.json"
+def subset_file(data: Path, ranking_len: int, size: int, selection: str = RANDOM) -> Path:
+    """The file of M sampled or selected rankings of K responses, under the data folder."""
+    return data / Subset(ranking_len, size, selection).folder / "train.json"
 
 
 def write_split(data: Path) -> dict[Path, int]:

@@ -10,7 +10,6 @@ is the embedded world, the reward is the world's gold reward and the reward mode
 
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import InputError, read_json, read_jsonl, run, study_root, write_jsonl
 from data_preprocess.records import data_file
+from data_preprocess.subsets import RANDOM, Subset, subset_named
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
 from eval_hh.law import bootstrap_interval
 from eval_hh.sharding import Job, Names, done_note, names_parser, read_results
 
 GOLD = "gold"  # reward source of the embedded world
-SUBSET = re.compile(r"hh_train_len(\d+)_(\d+)")  # a folder that sample.py made: K responses, M prompts
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -67,7 +66,8 @@ def describe_run(names: Names, profile: str | None) -> dict:
     made = read_json(record)
     data = Path(made["config"]["train_file_path"])
     data = data.parent if data.name == "train.json" else data
-    ranking_len, num_prompts = subset_shape(data)
+    subset = subset_named(data.name)
+    ranking_len, num_prompts = (subset.ranking_len, subset.size) if subset else shape_of_rows(data)
     world = study_root() / "data" / "toy" / "world.json"
     return {
         "schema": SCHEMA,
@@ -79,8 +79,8 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "seed": made["config"]["seed"],
         "exp": names.index,
         "data": data.name,
-        "diversity": recorded_diversity(data.name, num_prompts),
-        "selection": "random",
+        "diversity": recorded_diversity(subset) if subset else None,
+        "selection": subset.selection if subset else RANDOM,
         "reward_source": GOLD if world.is_file() else None,
         "world": read_json(world)["hash"] if world.is_file() else None,
         "config": {name: below_study_root(value) for name, value in made["config"].items()},
@@ -151,21 +151,16 @@ def describe_evaluation(names: Names, generation: dict, rewarding: dict) -> dict
     }
 
 
-def subset_shape(data: Path) -> tuple[int, int]:
-    """(K responses, M prompts) of a training set: from its name where sample.py gave it, else from its rows."""
-    named = SUBSET.fullmatch(data.name)
-    if named:
-        return int(named[1]), int(named[2])
+def shape_of_rows(data: Path) -> tuple[int, int]:
+    """(K responses, M prompts) of a training set that sample.py did not make."""
     rows = [row for _, row in read_jsonl(data_file(data))]
     return len(rows[0]["suffix"]), len(rows)
 
 
-def recorded_diversity(folder: str, num_prompts: int) -> dict | None:
-    """The diversity that sample.py recorded for a subset of `num_prompts` prompts, or None where it did not."""
+def recorded_diversity(subset: Subset) -> dict | None:
+    """The diversity that sample.py recorded for a subset, or None where it did not."""
     record, tokenizers = (study_root() / "data" / name for name in (RECORD, RECORD_TOKENIZERS))
-    if not (SUBSET.fullmatch(folder) and record.is_file()):
-        return None
-    entry = read_json(record).get(str(num_prompts), {}).get("2")
+    entry = read_json(record).get(subset.key, {}).get("2") if record.is_file() else None
     if entry is None:
         return None
     return {
@@ -173,7 +168,7 @@ def recorded_diversity(folder: str, num_prompts: int) -> dict | None:
         "unique": entry["#filtered_ngrams"],
         "total": entry["#all_ngrams"],
         "samples": entry["#samples"],
-        "tokenizer": read_json(tokenizers)[str(num_prompts)] if tokenizers.is_file() else "not recorded",
+        "tokenizer": read_json(tokenizers)[subset.key] if tokenizers.is_file() else "not recorded",
     }
 
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from data_preprocess import split
+from data_preprocess import sample, split
+from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, encode_prompts, prompt_diversity
 from data_preprocess.files import InputError, write_json
 from data_preprocess.records import read_rows
 from data_preprocess.sample import SIZES, main
+from data_preprocess.selection import select_max_diversity
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURE = Path(__file__).parent / "fixtures" / "len4.json"
@@ -142,6 +144,9 @@ def test_golden_subsets_and_record(tmp_path, shared):
         (["4", "--sizes", "2", "5"], "--sizes: 5 rows of 4 responses asked for, there are 4"),
         (["4", "--sizes", "0"], "--sizes: 0 rows"),
         (["4", "5", "--sizes", "1"], "hh_train_len5/train.json: no such file"),
+        (["4", "--max_tokens", "9", "--sizes", "2"], "--max_tokens and --sizes .expected one of them"),
+        (["4", "--max_tokens", "9", "--match_length"], "--max_tokens and --match_length .expected one of them"),
+        (["4", "--max_tokens", "0"], "--max_tokens: 0 .expected at least 1"),
         (["4", "--sizes", "2", "--tokenizer", "/no/such/tokenizer"], "/no/such/tokenizer: no such folder"),
         (["4", "--sizes", "2", "--tokenizer", "nobody/nothing"], "nobody/nothing: .*pass the path of a local"),
     ],
@@ -154,6 +159,13 @@ def test_refusals_write_nothing(tmp_path, arguments, message):
     assert made(tmp_path) == [] and "hh_train_len4_2" not in os.listdir(tmp_path / "data")
 
 
+def test_a_cap_below_every_prompt_is_refused(tmp_path, tokenizer_dir):
+    install(tmp_path)
+    with pytest.raises(InputError, match=r"--max_tokens: 2 are fewer tokens than the first prompt chosen has"):
+        main(["4", "--max_tokens", "2", "--tokenizer", tokenizer_dir, "--select", "facility"])
+    assert made(tmp_path) == []
+
+
 @pytest.mark.parametrize("content, message", [("{", ":1: not valid JSON"), ("[]", "expected a JSON object")])
 def test_a_damaged_record_is_not_overwritten(tmp_path, tokenizer_dir, content, message):
     install(tmp_path)
@@ -162,6 +174,83 @@ def test_a_damaged_record_is_not_overwritten(tmp_path, tokenizer_dir, content, m
         main(["4", "--sizes", "2", "--tokenizer", tokenizer_dir])
     assert made(tmp_path) == ["record_hh_train.json"]
     assert (tmp_path / "data" / "record_hh_train.json").read_text() == content
+
+
+def selected(root, ranking_len, name):
+    """The ids of a subset's rows, in the file's order."""
+    return [row["meta"]["id"] for row in read_rows(root / "data" / f"hh_train_len{ranking_len}_{name}")]
+
+
+def test_a_selection_has_files_and_record_keys_of_its_own(tmp_path, tokenizer_dir, byte_tokenizer):
+    install(tmp_path)
+    main(["4", "3", "2", "--sizes", "3", "2", "--tokenizer", tokenizer_dir])
+    before = {name: (tmp_path / "data" / name).read_bytes() for name in made(tmp_path)}
+    main(["4", "3", "2", "--sizes", "3", "2", "--tokenizer", tokenizer_dir, "--select", "max_d"])
+    folders = [f"hh_train_len{k}_{m}_max_d/train.json" for k in (2, 3, 4) for m in (2, 3)]
+    assert made(tmp_path) == sorted([*before, *folders])
+    for name, content in before.items():
+        assert name in RECORDS or (tmp_path / "data" / name).read_bytes() == content
+    record, tokenizers = (json.loads((tmp_path / "data" / name).read_text()) for name in RECORDS)
+    assert list(record) == list(tokenizers) == ["3", "2", "3_max_d", "2_max_d"]
+    assert {key: record[key] for key in ("3", "2")} == json.loads(before[RECORD])
+    rows = read_rows(tmp_path / "data" / "original" / "hh_train_len4")
+    token_ids = encode_prompts(byte_tokenizer, [render_prompt(row["prefix"][0]) for row in rows])
+    for size in (3, 2):
+        chosen = select_max_diversity(token_ids, size)
+        ids = [rows[index]["meta"]["id"] for index in chosen]
+        assert [selected(tmp_path, k, f"{size}_max_d") for k in (2, 3, 4)] == [ids] * 3
+        found = record[f"{size}_max_d"]["2"]
+        assert found["#samples"] == size
+        assert found["diversity"] == pytest.approx(prompt_diversity([token_ids[index] for index in chosen]))
+
+
+def test_a_selected_row_is_the_line_of_the_ranking(tmp_path, tokenizer_dir):
+    install(tmp_path)
+    main(["3", "--sizes", "4", "--tokenizer", tokenizer_dir, "--select", "coverage"])
+    files = (tmp_path / "data" / name / "train.json" for name in ("original/hh_train_len3", "hh_train_len3_4_coverage"))
+    lines, found = (path.read_bytes().splitlines() for path in files)
+    assert sorted(found) == sorted(lines) and len(found) == 4
+
+
+def test_prompts_that_k_share_are_tokenised_and_selected_once(tmp_path, tokenizer_dir, monkeypatch):
+    install(tmp_path)
+    calls = []
+    monkeypatch.setattr(sample, "choose", lambda *given: calls.append(given) or {1: [len(calls)]})
+    main(["4", "3", "2", "--sizes", "1", "--tokenizer", tokenizer_dir, "--select", "max_d"])
+    other = tmp_path / "data" / "original" / "hh_train_len2" / "train.json"
+    other.write_text(other.read_text(encoding="utf-8").replace("Bye", "Farewell"), encoding="utf-8")
+    assert len(calls) == 1
+    main(["4", "3", "2", "--sizes", "1", "--tokenizer", tokenizer_dir, "--select", "max_d"])
+    assert len(calls) == 3
+    assert [selected(tmp_path, k, "1_max_d") == selected(tmp_path, 4, "1_max_d") for k in (3, 2)] == [True, False]
+
+
+def test_matched_lengths_are_part_of_the_name(tmp_path, tokenizer_dir):
+    install(tmp_path)
+    main(["4", "--sizes", "4", "--tokenizer", tokenizer_dir, "--select", "low_d", "--match_length"])
+    main(["4", "--sizes", "4", "--tokenizer", tokenizer_dir, "--match_length"])
+    assert made(tmp_path) == [f"hh_train_len4_4_{name}_matched/train.json" for name in ("low_d", "random")] + RECORDS
+    record = json.loads((tmp_path / "data" / RECORD).read_text())
+    assert list(record) == ["4_low_d_matched", "4_random_matched"]
+    with pytest.raises(InputError, match="no 1 of 4 prompts found with a mean length within 5%"):
+        main(["4", "--sizes", "1", "--tokenizer", tokenizer_dir, "--match_length"])
+
+
+def test_a_cap_of_tokens_instead_of_sizes(tmp_path, tokenizer_dir, byte_tokenizer, capsys):
+    install(tmp_path)
+    rows = read_rows(tmp_path / "data" / "original" / "hh_train_len4")
+    encoded = encode_prompts(byte_tokenizer, [render_prompt(row["prefix"][0]) for row in rows])
+    lengths = {row["meta"]["id"]: len(ids) for row, ids in zip(rows, encoded, strict=True)}
+    cap = sum(lengths.values()) - 1
+    main(["4", "--max_tokens", str(cap), "--tokenizer", tokenizer_dir, "--select", "per_token"])
+    assert made(tmp_path) == ["hh_train_len4_3_per_token/train.json", *RECORDS]
+    assert sum(lengths[name] for name in selected(tmp_path, 4, "3_per_token")) <= cap
+    assert "hh_train_len4_3_per_token/train.json: 3 rows, diversity " in capsys.readouterr().out
+    # A random choice under a cap is the random subset of that size, byte for byte.
+    main(["4", "--max_tokens", str(cap), "--tokenizer", tokenizer_dir])
+    capped = (tmp_path / "data" / "hh_train_len4_3" / "train.json").read_bytes()
+    main(["4", "--sizes", "3", "--tokenizer", tokenizer_dir])
+    assert (tmp_path / "data" / "hh_train_len4_3" / "train.json").read_bytes() == capped
 
 
 def sample_sh(shell, *arguments, **environment):

@@ -143,6 +143,35 @@ def test_shape_of_a_training_set_without_a_published_name(study):
     assert (cell["data"], cell["ranking_len"], cell["num_prompts"]) == ("my_rankings", 4, 6)
 
 
+@pytest.mark.parametrize(
+    "folder, expected",
+    [
+        ("hh_train_len4_120_max_d_matched", (4, 120, "max_d_matched", 7.5)),
+        ("hh_train_len4_120_low_d", (4, 120, "low_d", None)),  # known, and not in the record
+        ("hh_train_len4_120", (4, 120, "random", 6.5)),
+        ("hh_train_len4_120_mine", (3, 5, "random", None)),  # a user's own: K and M are its rows'
+        ("hh_train_len4_120_random", (3, 5, "random", None)),
+    ],
+)
+def test_the_folder_tells_the_selection(study, folder, expected):
+    entry = {"#filtered_ngrams": 30, "#all_ngrams": 60, "#samples": 120}
+    record = {"120": {"2": {**entry, "diversity": 6.5}}, "120_max_d_matched": {"2": {**entry, "diversity": 7.5}}}
+    (study / "data" / "record_hh_train.json").write_text(json.dumps(record))
+    tokenizers = {"120": "plain", "120_max_d_matched": "matched"}
+    (study / "data" / "record_hh_train_tokenizers.json").write_text(json.dumps(tokenizers))
+    row = {"prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 3, "suffix": list("abc"), "reward": [3, 2, 1], "meta": {}}
+    write_lines(study / "data" / folder / "train.json", [row] * 5)
+    run = study / "checkpoints/index_trial/stage_2/run.json"
+    made = json.loads(run.read_text())
+    made["config"]["train_file_path"] = str(study / "data" / folder)
+    run.write_text(json.dumps(made))
+    scoring.main(NAMES)
+    cell = cell_of(study)
+    diversity = cell["diversity"] or {"score": None, "tokenizer": None}
+    assert (cell["ranking_len"], cell["num_prompts"], cell["selection"], diversity["score"]) == expected
+    assert (cell["data"], diversity["tokenizer"]) == (folder, {7.5: "matched", 6.5: "plain"}.get(expected[3]))
+
+
 def test_sft_is_stage_one(study):
     for name in TEST_FILES:
         evaluate(study, name, rows_with(study, name, "Yes."), "trial_1_best_checkpoint")
