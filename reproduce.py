@@ -24,10 +24,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from data_preprocess.files import InputError, atomic_write, hold_lock, read_json, run, study_root, write_json
+from data_preprocess.subsets import RANDOM
 from data_preprocess.toy import write_world
 from study import paper_profiles
 from study.calls import Call
-from study.grid import RANDOM, Cell, cells_of, chosen
+from study.grid import Cell, cells_of, chosen
 from study.outcome import show_outcome
 from study.paper_profiles import selection_flags
 from study.publish import publish

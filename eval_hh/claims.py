@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_preprocess.files import InputError
+from data_preprocess.subsets import RANDOM
 from eval_hh.cells import POOLS, describe, pooled
 from eval_hh.law import (
     Estimate,
@@ -85,7 +86,7 @@ def grid(cells: list[dict]) -> dict[Setting, dict[int, dict]]:
         raise InputError(f"the result files come from {len(worlds)} different worlds: {', '.join(worlds)}")
     found: dict[Setting, dict[int, dict]] = {}
     for cell in cells:
-        if cell["selection"] == "random":
+        if cell["selection"] == RANDOM:
             setting = (cell["algorithm"], cell["ranking_len"], cell["num_prompts"])
             if found.setdefault(setting, {}).setdefault(cell["seed"], cell) is not cell:
                 raise InputError(f"a cell is there twice: {describe(cell)}")

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from data_preprocess.subsets import RANDOM
 from eval_hh.claims import PoolBootstrap, Setting
 from eval_hh.law import Estimate, coefficient_draws, estimate, fit_line, holm
 from eval_hh.rules import decide_sign
 
-RANDOM = "random"
+# Selections of data_preprocess/selection.py, in the order of their D; chosen prompts are as long as all on average.
 CONTROL, TREATED = "low_d_matched", "max_d_matched"
+SELECTIONS = (CONTROL, RANDOM, TREATED)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def fixed_size_tests(cells: list[dict]) -> list[FixedSizeTest]:
 
 
 def _at(shape: Setting) -> list[tuple]:
-    return [(*shape, selection) for selection in (CONTROL, RANDOM, TREATED)]
+    return [(*shape, selection) for selection in SELECTIONS]
 
 
 def _test(bootstrap: PoolBootstrap, shape: Setting) -> FixedSizeTest:

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from data_preprocess.files import InputError, atomic_write
+from data_preprocess.subsets import RANDOM
 from eval_hh.cells import POOLS, TEST_FILES, extra_rewards
 from eval_hh.claims import PREDICTORS, Comparison, LineTest, PoolBootstrap, comparisons, diversity_of, grid, line_tests
 from eval_hh.fixed_size import FixedSizeTest, fixed_size_tests
@@ -37,7 +38,7 @@ def _head(cells: list[dict], warnings: list[str]) -> list[str]:
         f"- Test prompts: {counts}. Harmless is the first file, Helpful pools the other three, Global all "
         "four; a pool's mean is over its prompts.",
     ]
-    others = sorted({cell["selection"] for cell in cells} - {"random"})
+    others = sorted({cell["selection"] for cell in cells} - {RANDOM})
     if others:
         lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({_listed(others)}).")
     lines += [f"- Warning: {warning}" for warning in warnings + diversity_of(cells)[1]]

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from data_preprocess.files import InputError
-
-RANDOM = "random"  # the paper's subsets: the first M prompts of one shuffle
-# At one number of prompts, the prompts of the least and of the greatest diversity, as long as random ones on average.
-FIXED_SIZE_SELECTIONS = ("low_d_matched", "max_d_matched")
+from data_preprocess.subsets import RANDOM, Subset
+from eval_hh.fixed_size import SELECTIONS
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,18 @@ class Cell:
         return self.ranking_len if self.algorithm == "PRO" else 1
 
     @property
-    def subset(self) -> str:
-        chosen = "" if self.selection == RANDOM else f"_{self.selection}"
-        return f"len{self.ranking_len}_{self.num_prompts}{chosen}"
+    def subset(self) -> Subset:
+        return Subset(self.ranking_len, self.num_prompts, self.selection)
 
     @property
     def data(self) -> str:
         """The subset's folder under data/."""
-        return f"hh_train_{self.subset}"
+        return self.subset.folder
 
     @property
     def exp(self) -> str:
         """The experiment's name."""
-        return f"{self.algorithm.lower()}_{self.subset}_seed{self.seed}"
+        return f"{self.algorithm.lower()}_len{self.ranking_len}_{self.subset.key}_seed{self.seed}"
 
     @property
     def result(self) -> str:
@@ -74,8 +71,7 @@ def cells_of(grid: Grid, seeds: Sequence[int], fixed_size: bool = False) -> list
         for size in sorted(grid.sizes, reverse=True)
     ]
     if fixed_size:
-        selections = (RANDOM, *FIXED_SIZE_SELECTIONS)
-        shapes += [(k, grid.fixed_size, selection) for k in grid.fixed_ranking_lens for selection in selections]
+        shapes += [(k, grid.fixed_size, selection) for k in grid.fixed_ranking_lens for selection in SELECTIONS]
     return [
         Cell(algorithm, ranking_len, size, seed, selection)
         for seed in seeds

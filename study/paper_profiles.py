@@ -13,9 +13,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_preprocess.files import REPOSITORY, InputError, atomic_write, hold_lock, study_root
-from data_preprocess.subsets import rankings_file
+from data_preprocess.selection import MATCHED
+from data_preprocess.subsets import RANDOM, rankings_file
 from study.calls import Call
-from study.grid import RANDOM, Cell, Grid
+from study.grid import Cell, Grid
 from training.checkpoints import RunFolder
 
 USAGE = 2  # exit status of a command that was called wrongly, and would be again for every cell
@@ -79,7 +80,7 @@ def selection_flags(selection: str) -> tuple[str, ...]:
     """What sample.py is told to choose a subset so: `max_d_matched` is --select max_d --match_length."""
     if selection == RANDOM:
         return ()
-    strategy = selection.removesuffix("_matched")
+    strategy = selection.removesuffix(MATCHED)
     return ("--select", strategy, *(["--match_length"] if strategy != selection else []))
 
 

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from data_preprocess.subsets import RANDOM
 from eval_hh.claims import PoolBootstrap, grid
-from eval_hh.fixed_size import CONTROL, RANDOM, TREATED, fixed_size_tests
+from eval_hh.fixed_size import CONTROL, TREATED, fixed_size_tests
 from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED
 from eval_hh.verdicts import NOT_TESTED, verdicts
 from tests.made_up import SIZES, diversity, make_cell
