@@ -1,6 +1,6 @@
 """The study's table, its equal-budget comparisons and a verdict on each of the paper's claims.
 
-    cd eval_hh; python report.py [--results DIR] [--output DIR] [--compare_paper]
+    cd eval_hh; python report.py [--results DIR] [--profile NAME] [--output DIR] [--compare_paper]
 
 reads result files (default: eval_hh/results/ under STUDY_ROOT), prints Markdown and writes report.md and, for LaTeX,
 table1.tex into --output (default: runs/report/ under STUDY_ROOT). Needs no GPU, no network and no torch.
@@ -23,9 +23,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Table, comparisons and verdicts from result files.")
     parser.add_argument("--results", type=Path, help="folder of result files (default: eval_hh/results)")
     parser.add_argument("--output", type=Path, help="folder for report.md and table1.tex (default: runs/report)")
+    parser.add_argument("--profile", help="report on this profile's files (default: the commonest profile)")
     parser.add_argument("--compare_paper", action="store_true", help="put the paper's value beside ours")
     args = parser.parse_args(argv)
-    cells, warnings = load_cells(args.results or study_root() / "eval_hh" / "results")
+    cells, warnings = load_cells(args.results or study_root() / "eval_hh" / "results", args.profile)
     output = args.output or study_root() / "runs" / "report"
     print(write_report(output, cells, warnings, args.compare_paper))
     print(f"Written to {output / 'report.md'}")

@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--budgets", type=Path, help="rewards at equal budget from a folder of result files")
     what.add_argument("--fixed_size", type=Path, help="rewards against D at one M from a folder of result files")
     what.add_argument("--intro", action="store_true", help="the diagram of the two ways to spend a budget")
+    parser.add_argument("--profile", help="draw this profile's files (default: the commonest profile)")
     parser.add_argument("--compare_paper", action="store_true", help="with --results: the paper's points, in light")
     parser.add_argument("--output", type=Path, help="the PNG to write (default: in runs/figures)")
     args = parser.parse_args(argv)
@@ -49,13 +50,13 @@ def main(argv: list[str] | None = None) -> None:
         draw_panels(paper_points(), output)
         print("\n".join(line_summary(paper_points())))
     else:
-        draw_results(name, folders[name], output, args.compare_paper)
+        draw_results(name, folders[name], output, args.profile, args.compare_paper)
     print(f"Written to {output}")
 
 
-def draw_results(name: str, folder: Path, output: Path, compare_paper: bool) -> None:
+def draw_results(name: str, folder: Path, output: Path, profile: str | None, compare_paper: bool) -> None:
     """One picture of a folder of result files. Raises InputError where it has nothing to show."""
-    cells, warnings = load_cells(folder)
+    cells, warnings = load_cells(folder, profile)
     if not grid(cells):
         raise InputError("; ".join([f"{folder}: no result file to draw", *warnings]))
     if name == "diversity":

@@ -1,0 +1,91 @@
+"""Report and figures: seconds for the result files of both of the paper's grids in one folder, from start to end.
+
+Run: python benchmarks/report_speed.py [--quick]
+The files are made up, of the paper's shape: 144 cells of OPT-1.3B and 108 of LLaMA-7B, 8,550 test rows each. What is
+timed are the commands that a user types, `eval_hh/report.py` and `pics/figures.py`, once for each profile.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side import Measure, parser, report, timed
+from data_preprocess.files import REPOSITORY, run
+
+ROWS = {"harmless_base": 2312, "helpful_base": 2354, "helpful_online": 1135, "helpful_rejection": 2749}
+QUICK_PART = 10  # --quick has a tenth of the rows
+
+
+def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
+    """Writes the result files of one of the paper's grids; returns how many."""
+    import numpy as np
+
+    from eval_hh.cells import file_scores, write_cell
+    from study.grid import cells_of
+    from study.paper_profiles import PROFILES, SEEDS
+
+    cells = cells_of(PROFILES[profile].grid, SEEDS)
+    for number, cell in enumerate(cells):
+        rng = np.random.default_rng(number)
+        score = 2.0 * np.log(cell.num_prompts)
+        files = {
+            name: file_scores(
+                [f"{row:05d}-0123abcd" for row in range(count)],
+                np.clip(rng.normal(0.5, 0.2, count), 0, 1).tolist(),
+                rng.uniform(0, 30, count).tolist(),
+            )
+            for name, count in rows.items()
+        }
+        diversity = {"score": score, "unique": 1, "total": 2, "samples": cell.num_prompts, "tokenizer": "t"}
+        made = {
+            "generation": {"model": "m", "max_new_tokens": 128, "mixed_precision": "bf16"},
+            "rewarding": {"reward_model": "rm", "mixed_precision": "no"},
+        }
+        write_cell(
+            folder / cell.result,
+            {
+                "schema": 2, "profile": profile, "algorithm": cell.algorithm, "ranking_len": cell.ranking_len,
+                "stage": cell.stage, "num_prompts": cell.num_prompts, "seed": cell.seed, "exp": cell.exp,
+                "data": cell.data, "diversity": diversity, "selection": cell.selection, "reward_source": "rm",
+                "world": None, "config": {}, "git": None, "versions": {}, "launch": None, "data_sha256": None,
+                "evaluation": {"checkpoint": "best_checkpoint", **made}, "files": files,
+            },
+        )  # fmt: skip
+    return len(cells)
+
+
+def commands(results: Path, output: Path) -> list[list[str]]:
+    """What a user types for both profiles."""
+    python = [sys.executable]
+    found = []
+    for profile in ("opt-1.3b", "llama-7b"):
+        chosen = ["--profile", profile]
+        written = ["--output", str(output / profile)]
+        found.append([*python, "eval_hh/report.py", "--results", str(results), *chosen, *written, "--compare_paper"])
+        for what in ("results", "budgets"):
+            written = ["--output", str(output / f"{profile}_{what}.png")]
+            found.append([*python, "pics/figures.py", f"--{what}", str(results), *chosen, *written])
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parser(__doc__).parse_args(argv)
+    rows = {name: count // (QUICK_PART if args.quick else 1) for name, count in ROWS.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        results, output = Path(folder) / "results", Path(folder) / "output"
+        count = sum(write_cells(results / "both", profile, rows) for profile in ("opt-1.3b", "llama-7b"))
+
+        def make_all() -> None:
+            for command in commands(results / "both", output):
+                subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        seconds = timed(make_all)
+    what = f"report and figures of {count} result files of {sum(rows.values()):,} rows, both profiles"
+    report([Measure(what, seconds, "s", "under 10")], args.json)
+
+
+if __name__ == "__main__":
+    run(main)
