@@ -86,7 +86,7 @@ def _with_badges(html: str) -> str:
 
     words = "|".join((HELD, DID_NOT_HOLD, UNDECIDED))
     html = re.sub(rf"<(td)>({words})</td>", badge, html)
-    html = re.sub(rf"<(strong)>({words}|not tested[a-z ]*)</strong>", badge, html)
+    html = re.sub(rf"<(strong)>({words}|not tested[a-z ]*)</strong>\.?", badge, html)  # a badge ends its sentence
     html = re.sub(r"<td>(?=[^<]*\d[*†‡§])", '<td class="equal">', html)
     return html.replace("<li>Warning: ", '<li class="warning">Warning: ')
 

@@ -178,7 +178,7 @@ def _best(row: dict, reward_source: str) -> Response:
     """The data's best answer; only the embedded world can score it here."""
     best = row["suffix"][0]
     score = GoldReward().score([row["prefix"][0]], [best])[0] if reward_source == GOLD else None
-    return Response("best in the data", best, score)
+    return Response("Best in the data", best, score)
 
 
 def _base_responses(path: Path, warnings: list[str]) -> dict[tuple[str, int], tuple[Response]]:
@@ -187,7 +187,7 @@ def _base_responses(path: Path, warnings: list[str]) -> dict[tuple[str, int], tu
         return {}
     try:
         return {
-            (file, entry["line_index"]): (Response("base model", entry["text"], entry["score"]),)
+            (file, entry["line_index"]): (Response("Base model", entry["text"], entry["score"]),)
             for file, entries in read_json(path).items()
             for entry in entries
         }

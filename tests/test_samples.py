@@ -82,7 +82,7 @@ def test_answers_stand_beside_their_scores(tmp_path):
         assert len(sample.turns) == 3 and f"question {sample.line} of {sample.file}" in sample.turns[2][1]
         best, *others = sample.references
         assert (best.text, best.score) == (test_row(sample.file, 0)["suffix"][0], pytest.approx(1.0))  # gold
-        expected = [("base model", f"base {sample.line}", 0.1)] if sample.file == TEST_FILES[1] else []
+        expected = [("Base model", f"base {sample.line}", 0.1)] if sample.file == TEST_FILES[1] else []
         assert [(one.source, one.text, one.score) for one in others] == expected
         for algorithm, answers in sample.tuned.items():
             for one, (k, size) in zip(answers, ((2, 3000), (3, 2000), (4, 1500)), strict=True):
