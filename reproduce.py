@@ -24,13 +24,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from data_preprocess.files import InputError, atomic_write, hold_lock, read_json, run, study_root, write_json
-from data_preprocess.subsets import RANDOM
-from data_preprocess.toy import write_world
+from data_preprocess.toy import config_hash, write_world
 from study import paper_profiles
 from study.calls import Call
-from study.grid import Cell, cells_of, chosen
+from study.grid import Cell, cells_of, chosen, sample_flags
 from study.outcome import show_outcome
-from study.paper_profiles import selection_flags
 from study.publish import publish
 from study.toy_profile import TOY, ToyProfile
 from study.workers import Workers
@@ -50,30 +48,22 @@ class ToyStudy:
         self.reward_model = root / "checkpoints" / "reward_model"
 
     def make_data(self) -> None:
-        """The world, its rankings of 2 and 3, and all random subsets. Written anew where a kill left it unfinished."""
-        from data_preprocess import sample, split
+        """The world with its rankings of 4, 3 and 2. Written anew where a kill left it unfinished."""
+        from data_preprocess import split
 
         done = self.root / "data" / "done.json"
-        if done.exists():
-            return
-        write_world(self.root, self.profile.world)
-        split.main([])
-        sizes = [str(size) for size in sorted(self.profile.grid.sizes, reverse=True)]
-        for ranking_len in self.profile.grid.ranking_lens:
-            sample.main([str(ranking_len), "--sizes", *sizes, *self.counted_with()])
-        write_json(done, {"sizes": sizes})
+        if not done.exists():
+            write_world(self.root, self.profile.world)
+            split.main([])
+            write_json(done, {"world": config_hash(self.profile.world)})
 
-    def counted_with(self) -> list[str]:
-        return ["--tokenizer", str(self.world / "tokenizer")]
-
-    def select_data(self, cells: list[Cell]) -> None:
-        """The subsets of these cells that were chosen by their diversity, where they are missing."""
+    def sample(self, cells: list[Cell]) -> None:
+        """The subsets of these cells that are missing."""
         from data_preprocess import sample
 
-        for cell in cells:
-            if cell.selection != RANDOM and not (self.root / "data" / cell.data / "train.json").exists():
-                how = [str(cell.ranking_len), "--sizes", str(cell.num_prompts), *selection_flags(cell.selection)]
-                sample.main([*how, *self.counted_with()])
+        missing = [cell for cell in cells if not (self.root / "data" / cell.data / "train.json").exists()]
+        for flags in sample_flags(missing):
+            sample.main([*flags, "--tokenizer", str(self.world / "tokenizer")])
 
     def train_base(self) -> None:
         from training import pretrain
@@ -176,9 +166,8 @@ class ToyStudy:
 
     def prepare(self, workers: Workers, cells: list[Cell]) -> None:
         """World, subsets, base model and reward model."""
-        workers.run("world and subsets", {"data": (self.make_data,)})
-        if any(cell.selection != RANDOM for cell in cells):
-            workers.run("subsets of low and high D", {"selected": (self.select_data, cells)})
+        workers.run("world", {"data": (self.make_data,)})
+        workers.run("subsets", {"subsets": (self.sample, cells)})
         workers.run("base and reward model", {"base": (self.train_base,), "reward_model": (self.train_reward_model,)})
 
 
@@ -191,7 +180,7 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell])
     workers = Workers(study.root, args.workers)
     with hold_lock(study.root):
         if args.check:
-            study.prepare(workers, [])
+            study.prepare(workers, cells)
             workers.run("check", {"check": (study.check,)})
             print((study.root / "check.md").read_text(encoding="utf-8"))
             return

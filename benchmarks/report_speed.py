@@ -23,7 +23,7 @@ def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
     """Writes the result files of one of the paper's grids; returns how many."""
     import numpy as np
 
-    from eval_hh.cells import file_scores, write_cell
+    from eval_hh.cells import SCHEMA, file_scores, write_cell
     from study.grid import cells_of
     from study.paper_profiles import PROFILES, SEEDS
 
@@ -47,7 +47,7 @@ def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
         write_cell(
             folder / cell.result,
             {
-                "schema": 2, "profile": profile, "algorithm": cell.algorithm, "ranking_len": cell.ranking_len,
+                "schema": SCHEMA, "profile": profile, "algorithm": cell.algorithm, "ranking_len": cell.ranking_len,
                 "stage": cell.stage, "num_prompts": cell.num_prompts, "seed": cell.seed, "exp": cell.exp,
                 "data": cell.data, "diversity": diversity, "selection": cell.selection, "reward_source": "rm",
                 "world": None, "config": {}, "git": None, "versions": {}, "launch": None, "data_sha256": None,
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
         def make_all() -> None:
             for command in commands(results / "both", output):
-                subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
 
         seconds = timed(make_all)
     what = f"report and figures of {count} result files of {sum(rows.values()):,} rows, both profiles"

@@ -42,6 +42,7 @@ def help_seconds(path: Path, rounds: int) -> float:
 def toy_study(root: Path):
     """The small study under a root, with its data made and its models hardly trained."""
     import reproduce
+    from study.grid import Cell
     from study.toy_profile import TOY
 
     os.environ |= {"STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -49,6 +50,7 @@ def toy_study(root: Path):
     untrained = reproduce.ToyStudy(root, replace(TOY, pretrain=one_step, train_reward=one_step))
     with contextlib.redirect_stdout(io.StringIO()):
         untrained.make_data()
+        untrained.sample([Cell("PRO", 4, max(TOY.grid.sizes), 42)])
         untrained.train_base()
         untrained.train_reward_model()
     return untrained

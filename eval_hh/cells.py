@@ -206,12 +206,11 @@ def load_cells(
             found.append((str(path), load_cell(path)))
         except InputError as error:
             warnings.append(f"left out {error}")
-    if profile is None:
-        found = _keep(found, "profile", lambda cell: cell["profile"], warnings)
-    else:  # asked for by name: the others are no surprise, and may be many
+    if profile is not None:  # asked for by name: the others are no surprise, and may be many
         others = Counter(cell["profile"] for _, cell in found if cell["profile"] != profile)
         warnings += [f"left out {number} files of profile {name}" for name, number in others.items()]
         found = [(path, cell) for path, cell in found if cell["profile"] == profile]
+    found = _keep(found, "profile", lambda cell: cell["profile"], warnings)
     if world is not None:
         found = _keep(found, "world", lambda cell: cell["world"], warnings, world)
     found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)

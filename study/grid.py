@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from data_preprocess.files import InputError
+from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import RANDOM, Subset
 from eval_hh.fixed_size import SELECTIONS
 
@@ -21,6 +22,7 @@ class Grid:
     algorithms: tuple[str, ...] = ("PRO", "SFT")
     fixed_size: int = 0  # M at which D is varied by choosing prompts
     fixed_ranking_lens: tuple[int, ...] = (2, 4)  # K of these cells
+    model: str = ""  # begins the names of experiments, where grids of several models share a root
 
 
 @dataclass(frozen=True, order=True)
@@ -32,6 +34,7 @@ class Cell:
     num_prompts: int
     seed: int
     selection: str = RANDOM
+    model: str = ""
 
     @property
     def stage(self) -> int:
@@ -47,9 +50,14 @@ class Cell:
         return self.subset.folder
 
     @property
+    def name(self) -> str:
+        """What the cell is called within its grid."""
+        return f"{self.algorithm.lower()}_len{self.ranking_len}_{self.subset.key}_seed{self.seed}"
+
+    @property
     def exp(self) -> str:
         """The experiment's name."""
-        return f"{self.algorithm.lower()}_len{self.ranking_len}_{self.subset.key}_seed{self.seed}"
+        return f"{self.model}_{self.name}" if self.model else self.name
 
     @property
     def result(self) -> str:
@@ -73,7 +81,7 @@ def cells_of(grid: Grid, seeds: Sequence[int], fixed_size: bool = False) -> list
     if fixed_size:
         shapes += [(k, grid.fixed_size, selection) for k in grid.fixed_ranking_lens for selection in SELECTIONS]
     return [
-        Cell(algorithm, ranking_len, size, seed, selection)
+        Cell(algorithm, ranking_len, size, seed, selection, grid.model)
         for seed in seeds
         for algorithm in grid.algorithms
         for ranking_len, size, selection in dict.fromkeys(shapes)
@@ -81,12 +89,29 @@ def cells_of(grid: Grid, seeds: Sequence[int], fixed_size: bool = False) -> list
 
 
 def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
-    """The cells whose experiment's name one of the patterns (`pro_len4_*`) fits; all of them without a pattern.
+    """The cells whose name one of the patterns (`pro_len4_*`) fits; all of them without a pattern.
 
     Raises InputError for a pattern that fits none.
     """
     for pattern in patterns:
-        if not any(fnmatchcase(cell.exp, pattern) for cell in cells):
-            expected = f"expected names like {cells[0].exp}, with * for any part"
+        if not any(fnmatchcase(cell.name, pattern) for cell in cells):
+            expected = f"expected names like {cells[0].name}, with * for any part"
             raise InputError(f"--only {pattern}: fits no cell ({expected})")
-    return [cell for cell in cells if not patterns or any(fnmatchcase(cell.exp, one) for one in patterns)]
+    return [cell for cell in cells if not patterns or any(fnmatchcase(cell.name, one) for one in patterns)]
+
+
+def sample_flags(cells: Sequence[Cell]) -> list[list[str]]:
+    """What sample.py is called with to make the subsets of these cells: a call for every selection, random ones first.
+
+    `max_d_matched` is --select max_d --match_length.
+    """
+    calls = []
+    for selection in sorted({cell.selection for cell in cells}, key=lambda name: (name != RANDOM, name)):
+        of_it = [cell for cell in cells if cell.selection == selection]
+        lengths = [str(k) for k in sorted({cell.ranking_len for cell in of_it}, reverse=True)]
+        sizes = [str(size) for size in sorted({cell.num_prompts for cell in of_it}, reverse=True)]
+        strategy = selection.removesuffix(MATCHED)
+        chosen_by = [] if selection == RANDOM else ["--select", strategy]
+        matched = ["--match_length"] if strategy != selection else []
+        calls.append([*lengths, "--sizes", *sizes, *chosen_by, *matched])
+    return calls

@@ -13,10 +13,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_preprocess.files import REPOSITORY, InputError, atomic_write, hold_lock, study_root
-from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import RANDOM, rankings_file
 from study.calls import Call
-from study.grid import Cell, Grid
+from study.grid import Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
 
 USAGE = 2  # exit status of a command that was called wrongly, and would be again for every cell
@@ -45,43 +44,25 @@ class PaperProfile:
         return [self.training(cell), test]
 
 
-PAPER_RANKING_LENS = (2, 3, 4)
+def _grid(name: str, *sizes: int) -> Grid:
+    return Grid(sizes, ranking_lens=(2, 3, 4), fixed_size=3000, model=name)
+
+
 PROFILES = {
-    "opt-1.3b": PaperProfile(
-        "opt-1.3b",
-        "facebook/opt-1.3b",
-        "1b3",
-        Grid((36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500), PAPER_RANKING_LENS, fixed_size=3000),
-    ),
-    "llama-7b": PaperProfile(
-        "llama-7b",
-        "huggyllama/llama-7b",
-        "7b",
-        Grid((24000, 16000, 12000, 3000, 2000, 1500), PAPER_RANKING_LENS, fixed_size=3000),
-    ),
+    name: PaperProfile(name, model, launcher, _grid(name, *sizes))
+    for name, model, launcher, sizes in (
+        ("opt-1.3b", "facebook/opt-1.3b", "1b3", (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)),
+        ("llama-7b", "huggyllama/llama-7b", "7b", (24000, 16000, 12000, 3000, 2000, 1500)),
+    )
 }
 SEEDS = (42, 43, 44)
 
 
 def data_calls(cells: Sequence[Cell], tokenizer: str | None) -> list[Call]:
     """The commands that make all subsets of these cells, from data/original/hh_train_len4/train.json."""
-    counted = ("--tokenizer", tokenizer) if tokenizer else ()
-    calls = [Call("data_preprocess", ("python", "split.py"))]
-    for selection in sorted({cell.selection for cell in cells}, key=lambda name: name != RANDOM):
-        of_it = [cell for cell in cells if cell.selection == selection]
-        lengths = [str(k) for k in sorted({cell.ranking_len for cell in of_it}, reverse=True)]
-        sizes = [str(size) for size in sorted({cell.num_prompts for cell in of_it}, reverse=True)]
-        words = ("python", "sample.py", *lengths, "--sizes", *sizes, *selection_flags(selection), *counted)
-        calls.append(Call("data_preprocess", words))
-    return calls
-
-
-def selection_flags(selection: str) -> tuple[str, ...]:
-    """What sample.py is told to choose a subset so: `max_d_matched` is --select max_d --match_length."""
-    if selection == RANDOM:
-        return ()
-    strategy = selection.removesuffix(MATCHED)
-    return ("--select", strategy, *(["--match_length"] if strategy != selection else []))
+    counted = ["--tokenizer", tokenizer] if tokenizer else []
+    scripts = [["split.py"], *(["sample.py", *flags, *counted] for flags in sample_flags(cells))]
+    return [Call("data_preprocess", ("python", *words)) for words in scripts]
 
 
 def result_file(cell: Cell) -> Path:
@@ -128,7 +109,7 @@ def write_array_job(
         f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
         "PATH=$PWD/.venv/bin:$PATH",
         "cells=(",
-        *(f"    {cell.exp}" for cell in cells),
+        *(f"    {cell.name}" for cell in cells),
         ")",
         "# Two tasks on one node must not share the launcher's port.",
         "export PORT=$((20000 + SLURM_ARRAY_TASK_ID))",

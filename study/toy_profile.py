@@ -26,8 +26,9 @@ class ToyProfile:
     world: WorldConfig = WorldConfig()  # noqa: RUF009 (frozen)
 
     def root(self) -> Path:
-        """runs/toy-<hash>: a folder of its own for each world and each set of settings."""
-        settings = json.dumps([config_hash(self.world), asdict(self)], sort_keys=True)
+        """runs/toy-<hash>: a folder of its own for each world and each set of settings; cells of any grid share it."""
+        how = {name: value for name, value in asdict(self).items() if name != "grid"}
+        settings = json.dumps([config_hash(self.world), how], sort_keys=True)
         return study_root() / "runs" / f"toy-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
 
 

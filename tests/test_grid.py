@@ -26,12 +26,16 @@ def test_the_papers_grids_are_the_papers():
     assert set(PROFILES["llama-7b"].grid.sizes) == {3000, 2000, 1500, 24000, 16000, 12000}
     counts = {name: len(cells_of(profile.grid, SEEDS)) for name, profile in PROFILES.items()}
     assert counts == {"opt-1.3b": 144, "llama-7b": 108}
+    names = {cell.exp for profile in PROFILES.values() for cell in cells_of(profile.grid, SEEDS)}
+    assert len(names) == 252  # both may lie under one root
 
 
 def test_a_cells_names():
     cell = Cell("SFT", 3, 160, 43)
     assert (cell.stage, cell.data, cell.exp) == (1, "hh_train_len3_160", "sft_len3_160_seed43")
     assert (Cell("PRO", 3, 160, 43).stage, Cell("PRO", 3, 160, 43).result) == (3, "pro_len3_160_seed43_3.json")
+    with_model = Cell("PRO", 3, 160, 43, model="opt-1.3b")
+    assert (with_model.exp, with_model.name) == ("opt-1.3b_pro_len3_160_seed43", "pro_len3_160_seed43")
     chosen_cell = Cell("PRO", 4, 120, 42, "max_d_matched")
     assert chosen_cell.data == "hh_train_len4_120_max_d_matched"
     assert chosen_cell.exp == "pro_len4_120_max_d_matched_seed42"

@@ -33,14 +33,14 @@ def test_a_dry_run_prints_the_published_commands(capsys, tmp_path, monkeypatch):
         "(cd data_preprocess && python sample.py 4 3 2 --sizes 36000 24000 16000 12000 6000 3000 2000 1500)",
     ]
     assert len(lines) == 2 + 2 * 144
-    at = lines.index(
-        "(cd training && sh train_hh_pro_1b3.sh facebook/opt-1.3b pro_len3_2000_seed43 hh_train_len3_2000 3 43)"
-    )
-    assert lines[at + 1] == "(cd eval_hh && PROFILE=opt-1.3b sh eval.sh pro_len3_2000_seed43 3)"
+    trained = "opt-1.3b_pro_len3_2000_seed43 hh_train_len3_2000 3 43"
+    at = lines.index(f"(cd training && sh train_hh_pro_1b3.sh facebook/opt-1.3b {trained})")
+    assert lines[at + 1] == "(cd eval_hh && PROFILE=opt-1.3b sh eval.sh opt-1.3b_pro_len3_2000_seed43 3)"
     lines = printed(capsys, "--profile", "llama-7b", "--dry_run", "--only", "sft_len4_1500_seed44")
+    trained = "llama-7b_sft_len4_1500_seed44 hh_train_len4_1500 44"
     assert lines[-2:] == [
-        "(cd training && sh train_hh_sft_7b.sh huggyllama/llama-7b sft_len4_1500_seed44 hh_train_len4_1500 44)",
-        "(cd eval_hh && PROFILE=llama-7b sh eval.sh sft_len4_1500_seed44 1)",
+        f"(cd training && sh train_hh_sft_7b.sh huggyllama/llama-7b {trained})",
+        "(cd eval_hh && PROFILE=llama-7b sh eval.sh llama-7b_sft_len4_1500_seed44 1)",
     ]
     assert not list(tmp_path.iterdir())
 
@@ -49,7 +49,7 @@ def test_other_sizes_models_and_flags_on_request(capsys, monkeypatch):
     monkeypatch.setenv("LLaMA_path", "/models/llama")
     only = ["--only", "pro_len2_6000_seed7", "--seeds", "7", "--sizes", "6000", "--dry_run"]
     lines = printed(capsys, "--profile", "llama-7b", *only, "--", "--max_train_steps", "20")
-    assert "pro_len2_6000_seed7 hh_train_len2_6000 2 7 --max_train_steps 20)" in lines[-2]
+    assert " llama-7b_pro_len2_6000_seed7 hh_train_len2_6000 2 7 --max_train_steps 20)" in lines[-2]
     assert "train_hh_pro_7b.sh /models/llama " in lines[-2]
     lines = printed(capsys, "--profile", "llama-7b", *only, "--model", "mine", "--tokenizer", "a b")
     assert "train_hh_pro_7b.sh mine " in lines[-2]
@@ -131,8 +131,9 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     first = type_in("bash", command, root, **more)
     results = sorted(path.name for path in (root / "eval_hh" / "results").iterdir())
     assert results == [
-        "pro_len2_16_seed42_2.json", "sft_len2_8_low_d_matched_seed42_1.json", "sft_len2_8_max_d_matched_seed42_1.json",
-        "sft_len2_8_seed42_1.json",
+        f"opt-1.3b_{name}.json"
+        for name in ("pro_len2_16_seed42_2", "sft_len2_8_low_d_matched_seed42_1", "sft_len2_8_max_d_matched_seed42_1",
+                     "sft_len2_8_seed42_1")
     ]  # fmt: skip
     for name in results:
         cell = load_cell(root / "eval_hh" / "results" / name)
@@ -148,7 +149,7 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     assert "4 of 4 cells are done already" in again.stderr and fingerprints(root / "checkpoints") == weights
     (root / "eval_hh" / "results" / results[0]).unlink()
     again = type_in("bash", command.replace("--seeds 42", "--seeds 42 --prune"), root, **more)
-    run = root / "checkpoints" / "index_pro_len2_16_seed42" / "stage_2"
+    run = root / "checkpoints" / "index_opt-1.3b_pro_len2_16_seed42" / "stage_2"
     assert not list(run.glob("state_*")) and (run / "best_checkpoint" / "model.safetensors").is_file()
     assert {path.name for path in run.glob("step_*")} == {"step_2", (run / "best_checkpoint").resolve().name}
     assert "3 of 4 cells are done already" in again.stderr

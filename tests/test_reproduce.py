@@ -23,6 +23,7 @@ def test_another_world_or_setting_has_another_folder(tmp_path):
     root = TOY.root()
     assert root.parent == tmp_path / "runs"
     assert root == replace(TOY).root()
+    assert root == replace(TOY, grid=replace(TOY.grid, sizes=(8,))).root()  # another grid has cells of the same kind
     assert root != replace(TOY, max_new_tokens=7).root()
     assert root != replace(TOY, world=WorldConfig(seed=1)).root()
 
