@@ -38,6 +38,7 @@ BENCHMARKS = {
     "pro_choices": "What the PRO step was weighed against",
     "preference_trainer": "PRO against TRL's DPOTrainer",
     "diversity_counts": "Diversity",
+    "selection_speed": "Selection",
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
     "start_up": "Start-up",

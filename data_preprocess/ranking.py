@@ -5,6 +5,7 @@ Library. The draws and their order are those of the published scripts, so that a
 
 import random
 
+SEED = 42  # of split's cuts and of sample's shuffle, each a stream of its own
 RESPONSE_FROM = "response_from"  # in meta: where each response comes from, "data" or the model that sampled it
 
 

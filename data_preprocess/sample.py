@@ -27,6 +27,7 @@ from data_preprocess.diversity import (
 )
 from data_preprocess.files import InputError, read_json, run, study_root, write_files
 from data_preprocess.selection import STRATEGIES, select_prompts, select_within_tokens, selection_name
+from data_preprocess.strategies import NGRAM
 from data_preprocess.subsets import RANDOM, RankingLine, Subset, read_lines_of, sample_subsets, subset_file
 from data_preprocess.token_ids import TokenIds, encode_prompts
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)
-NGRAM = 2
 
 
 def main(argv: list[str] | None = None) -> None:

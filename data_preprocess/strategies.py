@@ -8,20 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
-from random import Random
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_preprocess.ngram_coverage import greedy_order
 from data_preprocess.ngram_matrix import nearest_neighbours, ngram_counts, tfidf_vectors
+from data_preprocess.ranking import SEED, nested_subsets
 from data_preprocess.token_ids import TokenIds
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 NGRAM = 2  # tokens per n-gram of D, as in the paper
-SEED = 42  # of random
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class Pool:
 
 
 def random_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
-    """random: prompts in a shuffle of seed 42, the same one as sample.py's without --select."""
-    order = list(range(len(pool.token_ids)))
-    Random(SEED).shuffle(order)
+    """random: prompts in the seeded shuffle of which sample.py's subsets without --select are the first ones."""
+    count = len(pool.token_ids)
+    order = nested_subsets(list(range(count)), [count], SEED)[count]
     return (prompt for prompt in order if available[prompt])
 
 

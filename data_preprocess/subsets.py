@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_preprocess.files import write_files
-from data_preprocess.ranking import cut_ranking, nested_subsets
+from data_preprocess.ranking import SEED, cut_ranking, nested_subsets
 from data_preprocess.records import line_of, read_rankings, row_line, with_json_texts
 from data_preprocess.selection import SELECTIONS
 
 FULL_LEN = 4
-SEED = 42  # of split's cuts and of sample's shuffle, each a stream of its own
 RANDOM = "random"  # the published selection, which folders and records do not name
 FOLDER = re.compile(r"hh_train_len(\d+)_(\d+)(?:_(\w+))?")
 

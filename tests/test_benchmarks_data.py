@@ -1,4 +1,4 @@
-"""The benchmarks of diversity and of split and sample on tiny sizes; each ends where its two ways differ."""
+"""The benchmarks of diversity, selection, split and sample on tiny sizes; each ends where its two ways differ."""
 
 import json
 import subprocess
@@ -6,11 +6,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import diversity_counts, hh_like, llama_like, side_by_side, subset_files
+from benchmarks import diversity_counts, hh_like, llama_like, selection_speed, side_by_side, subset_files
 from benchmarks.side_by_side import in_turns
-from data_preprocess import diversity, piecewise
+from data_preprocess import diversity, ngram_matrix, piecewise, selection
 from data_preprocess.diversity import diversity_curve, nested_diversity
 from data_preprocess.subsets import write_split
 from data_preprocess.token_ids import encode_prompts
@@ -86,6 +87,43 @@ def test_the_stand_in_tokenizer_is_of_llamas_kind(monkeypatch, tmp_path):
         assert tokenizer.decode(tokenizer("<s>é\n")["input_ids"][:1]) == "<s>"
     finally:
         llama_like.tokenizer.cache_clear()
+
+
+def test_selection_on_tiny_sizes(tmp_path):
+    rows = tmp_path / "rows.json"
+    flags = ["--small", "40", "--prompts", "60", "--threads", "1", "--json", rows]
+    lines = run("selection_speed.py", *flags).splitlines()
+    greedy = ("coverage", "per_token", "max_d", "low_d")
+    assert [line.split(":")[0] for line in lines[:4]] == [f"{name}, greedy" for name in greedy]
+    assert all("4 of 40 prompts" in line and "the same prompts in the same order" in line for line in lines[:4])
+    names = [*selection.STRATEGIES, "max_d matched in length"]
+    for name, seconds, memory in zip(names, lines[4::2], lines[5::2], strict=True):
+        assert seconds.startswith(f"{name}: 6 of 60 prompts: ") and "target under 60  (D " in seconds
+        assert memory.startswith(f"{name}: 6 of 60 prompts, peak memory: ") and memory.endswith("under 2048")
+    assert [row["kind"] for row in json.loads(rows.read_text())] == ["Comparison"] * 4 + ["Measure"] * 16
+
+
+def test_another_choice_ends_the_selection_benchmark():
+    pool = [[1, 2, 3], [1, 2, 3, 4, 5], [1, 2], [6, 7]]
+    expected = {"coverage": [1, 3], "per_token": [0, 3], "max_d": [0, 3], "low_d": [0, 1]}
+    for strategy, chosen in expected.items():
+        assert selection_speed.greedy_naively(pool, 2, strategy) == chosen  # for low_d 1 and 2 tie at 2/3
+        assert selection_speed.greedy(pool, 2, strategy) == chosen
+        selection_speed.check_choice(strategy, chosen, chosen)
+        with pytest.raises(SystemExit, match=f"error: {strategy}: prompt 2 is chosen at step 2 .expected 3"):
+            selection_speed.check_choice(strategy, [0, 3], [0, 2])
+
+
+def test_what_is_measured_of_a_selection(tmp_path, monkeypatch):
+    monkeypatch.setattr(ngram_matrix, "THREADS", 1)  # set there, and put back behind it
+    token_ids = encode_prompts(llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(30)))
+    np.savez(tmp_path / "pool.npz", flat=token_ids.flat, lengths=token_ids.lengths)
+    selection_speed.measure(tmp_path / "pool.npz", 25, 5, "max_d", False, 2, tmp_path / "result")
+    seconds, diversity, length, ended = map(float, (tmp_path / "result").read_text().split())
+    chosen = selection.select_max_diversity(token_ids[:25], 5)
+    assert diversity == diversity_curve([token_ids[index] for index in chosen], [5])[5].score
+    assert length == token_ids.lengths[chosen].mean()
+    assert seconds > 0 and ended == 0 and ngram_matrix.THREADS == 2
 
 
 def test_subset_files_on_tiny_sizes(tmp_path):
