@@ -43,6 +43,7 @@ class FixedSizeTest:
     choices: tuple[Choice, ...]  # low, random, high
     difference: Estimate  # reward at high D minus at low D
     expected: float  # that difference by the random subsets' line on D; nan below two sizes
+    extrapolated: bool  # whether low or high D lies outside the D that this line was fitted on
     beyond_size: Estimate | None  # D's coefficient beside log M's, over all subsets; None below two random ones
     holm_p: float  # of `difference`, over all tests
     verdict: str
@@ -83,13 +84,14 @@ def _test(bootstrap: PoolBootstrap, shape: Setting) -> FixedSizeTest:
     means, draws = bootstrap.means(_at(shape), seeds)
     choices = tuple(_choice(bootstrap, setting, seeds) for setting in _at(shape))
     difference = estimate(means[2] - means[0], draws[:, 2] - draws[:, 0])
-    slope, beyond = _laws(bootstrap, shape, seeds)
+    slope, fitted_on, beyond = _laws(bootstrap, shape, seeds)
     return FixedSizeTest(
         *shape,
         n_seeds=len(seeds),
         choices=choices,
         difference=difference,
         expected=slope * (choices[2].diversity - choices[0].diversity),
+        extrapolated=not all(min(fitted_on) <= choice.diversity <= max(fitted_on) for choice in choices),
         beyond_size=beyond,
         holm_p=difference.p,
         verdict=decide_sign(beyond.low, beyond.high) if beyond else decide_sign(difference.low, difference.high),
@@ -105,19 +107,20 @@ def _choice(bootstrap: PoolBootstrap, setting: tuple, seeds: list[int]) -> Choic
     )
 
 
-def _laws(bootstrap: PoolBootstrap, shape: Setting, seeds: list[int]) -> tuple[float, Estimate | None]:
-    """The slope on D of the random subsets of this algorithm and K, and D's coefficient beside log M's over all."""
+def _laws(bootstrap: PoolBootstrap, shape: Setting, seeds: list[int]) -> tuple[float, list[float], Estimate | None]:
+    """The random subsets' slope on D and the D's it was fitted on, and D's coefficient beside log M's over all."""
     of_line = [setting for setting in bootstrap.settings if setting[:2] == shape[:2]]
     of_line = [setting for setting in of_line if set(seeds) <= set(bootstrap.settings[setting])]
     random = [setting for setting in of_line if setting[3] == RANDOM]
-    if len({setting[2] for setting in random}) < 2:
-        return float("nan"), None
+    scores = [_diversity(bootstrap, setting) for setting in random]
+    if len(set(scores)) < 2:
+        return float("nan"), scores, None
     means, _ = bootstrap.means(random, seeds)
-    slope = fit_line([_diversity(bootstrap, setting) for setting in random], means).slope
+    slope = fit_line(scores, means).slope
     means, draws = bootstrap.means(of_line, seeds)
     predictors = [np.log([setting[2] for setting in of_line]), [_diversity(bootstrap, one) for one in of_line]]
     value = coefficient_draws(predictors, means[None])[0, 1]
-    return slope, estimate(value, coefficient_draws(predictors, draws)[:, 1])
+    return slope, scores, estimate(value, coefficient_draws(predictors, draws)[:, 1])
 
 
 def _diversity(bootstrap: PoolBootstrap, setting: tuple) -> float:

@@ -173,7 +173,7 @@ def _fixed_size_lines(varied: list[FixedSizeTest]) -> list[str]:
             + [" / ".join(f"{choice.length:.1f}" for choice in one.choices)]
             + [f"{100 * one.difference.value:+.2f}"]
             + [f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}", f"{one.holm_p:.4f}"]
-            + [f"{100 * one.expected:+.2f}", beyond, one.verdict]
+            + [f"{100 * one.expected:+.2f}" + " (extrapolated)" * one.extrapolated, beyond, one.verdict]
         )
     lines = [
         "## D varied at one number of prompts",
@@ -181,7 +181,8 @@ def _fixed_size_lines(varied: list[FixedSizeTest]) -> list[str]:
         "Prompts chosen for a low D, at random, and for a high D, as many and about as long. Rewards are 100 x Global "
         "mean ± the standard deviation over seeds, given for low / random / high like D and the length in bigrams per "
         "prompt. The difference is high minus low, paired over test prompts and seeds; Holm p corrects for the rows of "
-        "this table. `by the line` is what the random subsets' line on D would have it be. The last coefficient is "
+        "this table. `by the line` is what the random subsets' line on D would have it be, extrapolated where low or "
+        "high D lies outside the D that it was fitted on. The last coefficient is "
         "D's in the fit of reward (0 to 1) on log M and D over random and chosen subsets. Each subset is one draw: "
         "the intervals say nothing of other subsets with the same D.",
         "",

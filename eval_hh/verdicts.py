@@ -64,6 +64,7 @@ def _fixed_size_line(one: FixedSizeTest) -> str:
     low, _, high = one.choices
     where = f"{one.algorithm}, K={one.ranking_len} M={one.num_prompts}, D {low.diversity:.2f} to {high.diversity:.2f}"
     found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:+.2f}"
+    found += " extrapolated" * one.extrapolated
     return f"{where}: {one.verdict} ({found}, Holm p {one.holm_p:.2g})"
 
 

@@ -96,7 +96,10 @@ def draw_panels(points: list[Points], path: Path, note: str = "", overlay: Seque
             for panel in axes
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles, loc="outside upper center", ncols=3, handletextpad=0.3)
+        # With an overlay, one column is ours and one the paper's.
+        labels = sorted(handles, key=lambda label: (label.endswith("paper"), label))
+        entries = [handles[label] for label in labels]
+        figure.legend(entries, labels, loc="outside upper center", ncols=2 if overlay else 3, handletextpad=0.3)
         if note:
             figure.supxlabel(note, fontsize=9, color=GREY)
         save_figure(figure, path)

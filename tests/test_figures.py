@@ -74,7 +74,8 @@ def test_the_papers_points_lie_under_those_of_its_model(tmp_path, drawn):
     added = [line for line in over.lines if line.get_alpha() == 0.45]
     assert len(added) == 2 * 3 and len(over.lines) == len(plain.lines) + 6  # points and line for each K
     np.testing.assert_allclose(added[0].get_xydata()[0], [12.70, 47.64])
-    assert [text.get_text() for text in drawn[1].legends[0].get_texts()][-1] == "K = 4, paper"
+    named = {text.get_text() for text in drawn[1].legends[0].get_texts()}
+    assert named == {f"K = {k}{whose}" for k in (2, 3, 4) for whose in (" responses", ", paper")}
 
 
 def test_points_of_cells_are_the_tables_entries():

@@ -36,6 +36,7 @@ def test_reward_that_follows_d():
     assert (test.algorithm, test.ranking_len, test.num_prompts, test.n_seeds) == ("SFT", 2, M, 2)
     assert test.difference.value == pytest.approx(0.01 * 3.5)
     assert test.expected == pytest.approx(0.01 * 3.5)  # the random subsets' line says the same
+    assert test.extrapolated  # low D is below that of the smallest random subset
     assert test.beyond_size.value == pytest.approx(0.01)
     assert (test.verdict, test.holm_p) == (HELD, test.difference.p)
     low, random, high = test.choices
@@ -90,7 +91,7 @@ def test_the_verdict_names_what_was_found():
     claim = verdicts([], [], fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * d)))[3]
     assert claim.verdict == HELD
     assert "SFT, K=2 M=2000, D 10.69 to 14.19: held (reward +3.50" in claim.details[0]
-    assert "by the random subsets' line +3.50" in claim.details[0]
+    assert "by the random subsets' line +3.50 extrapolated" in claim.details[0]
 
 
 def test_chosen_cells_stay_out_of_the_papers_claims():
