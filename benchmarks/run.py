@@ -43,6 +43,7 @@ BENCHMARKS = {
     "reward_scoring": "Reward scoring",
     "start_up": "Start-up",
     "subset_files": "split.py and sample.py",
+    "report_speed": "Report and figures",
     "scaling": "Two processes",
     "study_cost": "Cost of the paper's grids",
 }

@@ -159,6 +159,11 @@ def test_against_trl():
     assert "TRL's DPOTrainer" in printed and "log-probabilities differ by" in printed
 
 
+@pytest.mark.slow
+def test_report_and_figures_of_both_grids():
+    assert "report and figures of 252 result files of 853 rows, both profiles: " in output("report_speed.py", "--quick")
+
+
 def test_run_py_names_what_fails_and_goes_on(monkeypatch, capfd):
     monkeypatch.setitem(run.BENCHMARKS, "not_there", "A benchmark that is not there")
     with pytest.raises(SystemExit) as ended:
