@@ -111,8 +111,8 @@ def test_prompts_that_a_model_writes(flags, tmp_path, tiny_causal_lm_dir, capsys
     at = flags.index("--pool")
     flags[at : at + 2] = ["--write_prompts", "12", "--generator", str(tiny_causal_lm_dir("gpt2"))]
     main(flags)
-    texts = [json.loads(line)["responses"][0] for line in
-             (tmp_path / "data/original/augmentation/hh_train_len2_4/prompts.jsonl").read_text().splitlines()]  # fmt: skip
+    file = tmp_path / "data" / "original" / "augmentation" / "hh_train_len2_4" / "prompts.jsonl"
+    texts = [json.loads(line)["responses"][0] for line in file.read_text().splitlines()]
     assert len(texts) == 12 and f"of 12 texts of {tiny_causal_lm_dir('gpt2')} are prompts" in capsys.readouterr().out
     added = read_rows(tmp_path / "data" / "hh_train_len2_7_augment_diverse")[4:]
     assert all(row["meta"]["origin"] == "written" for row in added)

@@ -1,4 +1,4 @@
-"""data_preprocess/augmentation.py: the choice among prompts of which some cannot be answered, and the rows it ends as."""
+"""data_preprocess/augmentation.py: the choice among prompts of which some cannot be answered, and the rows made."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_what_cannot_be_answered_is_as_if_it_had_not_been_there(by):
 
 
 def test_too_few_answers_are_one_line():
-    with pytest.raises(InputError, match="--add: 5 prompts asked for, but 3 of 7 prompts got too few different answers"):
+    with pytest.raises(InputError, match="--add: 5 prompts asked for, but 3 of 7 prompts got too few different"):
         run(DIVERSE, 5, {1, 3, 4})
 
 
