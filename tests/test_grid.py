@@ -42,13 +42,13 @@ def test_a_cells_names():
 
 
 def test_low_and_high_d_are_added_at_one_size_with_its_random_cells():
-    grid = Grid(sizes=(8, 4), ranking_lens=(2, 3), algorithms=("SFT",), fixed_size=6, fixed_ranking_lens=(2,))
+    grid = Grid(sizes=(8, 4), ranking_lens=(2, 3), algorithms=("SFT",), fixed_size=6, chosen_ranking_lens=(2,))
     plain = cells_of(grid, [1])
     added = [cell for cell in cells_of(grid, [1], fixed_size=True) if cell not in plain]
     assert [(cell.ranking_len, cell.num_prompts, cell.selection) for cell in added] == [
         (2, 6, "low_d_matched"), (2, 6, "random"), (2, 6, "max_d_matched"),
     ]  # fmt: skip
-    twice = cells_of(Grid(sizes=(6,), ranking_lens=(2,), fixed_size=6, fixed_ranking_lens=(2,)), [1], fixed_size=True)
+    twice = cells_of(Grid(sizes=(6,), ranking_lens=(2,), fixed_size=6, chosen_ranking_lens=(2,)), [1], fixed_size=True)
     assert len(twice) == len(set(twice)) == 2 * 3
 
 
