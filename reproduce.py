@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from data_preprocess.files import InputError, atomic_write, hold_lock, read_json, run, study_root, write_json
 from data_preprocess.toy import config_hash, write_world
 from study import paper_profiles
-from study.calls import Call
 from study.grid import Cell, cells_of, chosen, sample_flags
 from study.outcome import show_outcome
 from study.publish import publish
+from study.toy_calls import ToyCalls, unique_data
 from study.toy_profile import TOY, ToyProfile
 from study.workers import Workers
 
@@ -37,15 +37,8 @@ PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
 TOY_SEEDS = (42,)
 
 
-class ToyStudy:
-    """The embedded world's study under one root folder."""
-
-    def __init__(self, root: Path, profile: ToyProfile):
-        self.root = root
-        self.profile = profile
-        self.world = root / "data" / "toy"
-        self.base = root / "checkpoints" / "base"
-        self.reward_model = root / "checkpoints" / "reward_model"
+class ToyStudy(ToyCalls):
+    """The embedded world's study under one root folder, run in this process."""
 
     def make_data(self) -> None:
         """The world with its rankings of 4, 3 and 2. Written anew where a kill left it unfinished."""
@@ -61,9 +54,15 @@ class ToyStudy:
         """The subsets of these cells that are missing."""
         from data_preprocess import sample
 
-        missing = [cell for cell in cells if not (self.root / "data" / cell.data / "train.json").exists()]
-        for flags in sample_flags(missing):
+        for flags in sample_flags([cell for cell in cells if self.lacks_data(cell) and not cell.is_augmented]):
             sample.main([*flags, "--tokenizer", str(self.world / "tokenizer")])
+
+    def augment(self, cells: list[Cell]) -> None:
+        """The enlarged subsets of these cells that are missing; one after another, for they share the record of D."""
+        from data_preprocess import augment
+
+        for cell in unique_data([cell for cell in cells if self.lacks_data(cell)]):
+            augment.main(self.augment_flags(cell))
 
     def train_base(self) -> None:
         from training import pretrain
@@ -83,39 +82,10 @@ class ToyStudy:
             "--output_dir", str(self.reward_model), *self.profile.train_reward,
         ])  # fmt: skip
 
-    def result(self, cell: Cell) -> Path:
-        return self.root / "eval_hh" / "results" / cell.result
-
-    def fine_tune_flags(self, exp: str, stage: int, data: Path, seed: int) -> list[str]:
-        """What training/main.py is called with for one cell."""
-        return [
-            "--do_train", "--do_validation", "--index", exp, "--training_stage_num", str(stage),
-            "--seed", str(seed), "--model_name_or_path", str(self.base), "--train_file_path", str(data),
-            "--dev_reward_model", str(self.reward_model), "--max_new_tokens", str(self.profile.max_new_tokens),
-            "--per_device_eval_batch_size", str(self.profile.eval_batch_size), *self.profile.train,
-        ]  # fmt: skip
-
     def fine_tune(self, exp: str, stage: int, data: Path, seed: int) -> None:
         from training.main import main
 
         main(self.fine_tune_flags(exp, stage, data, seed))
-
-    def calls(self, cell: Cell) -> list[Call]:
-        """Training, generation, rewards and scores of one cell; each skips what it finds done."""
-        names = ["--index", cell.exp, "--stage", str(cell.stage)]
-        batch = ["--batch_size", str(self.profile.eval_batch_size)]
-        train = self.fine_tune_flags(cell.exp, cell.stage, self.root / "data" / cell.data, cell.seed)
-        generation = [*names, *batch, "--max_new_tokens", str(self.profile.max_new_tokens)]
-        rewarding = [*names, *batch, "--reward_model", str(self.reward_model)]
-        return [
-            self._call("training", "main.py", train),
-            self._call("eval_hh", "generation.py", generation),
-            self._call("eval_hh", "rewarding.py", rewarding),
-            self._call("eval_hh", "scoring.py", [*names, "--profile", "toy"]),
-        ]
-
-    def _call(self, folder: str, script: str, flags: list[str]) -> Call:
-        return Call(folder, ("python", script, *flags), (("STUDY_ROOT", str(self.root)),))
 
     def run_cell(self, cell: Cell) -> None:
         """The calls of one cell, in this process."""
@@ -158,11 +128,19 @@ class ToyStudy:
     def run_grid(self, workers: Workers, cells: list[Cell]) -> None:
         """All cells that have no result file yet, and what they need, each only where it is missing."""
         missing = [cell for cell in cells if not self.result(cell).exists()]
-        self.prepare(workers, missing)
-        waiting = {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in missing}
-        print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
-        if waiting:
-            workers.run("cells", waiting)
+        print(f"{len(cells) - len(missing)} of {len(cells)} cells are done already", file=sys.stderr)
+        augmented = [cell for cell in missing if cell.is_augmented]
+        answering = [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
+        plain = list(dict.fromkeys([*answering, *(cell for cell in missing if not cell.is_augmented)]))
+        self.prepare(workers, plain)
+        self.run_cells(workers, "cells", plain)
+        if augmented:
+            workers.run("augmentation", {"augmentation": (self.augment, augmented)})
+        self.run_cells(workers, "cells of enlarged subsets", augmented)
+
+    def run_cells(self, workers: Workers, title: str, cells: list[Cell]) -> None:
+        if cells:
+            workers.run(title, {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in cells})
 
     def prepare(self, workers: Workers, cells: list[Cell]) -> None:
         """World, subsets, base model and reward model."""
@@ -175,7 +153,7 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell])
     """The small study: its cells and what they come to."""
     study = ToyStudy(args.study.root(), args.study)
     if args.dry_run:
-        print("\n".join(call.shell() for cell in cells for call in study.calls(cell)))
+        print("\n".join(call.shell() for call in study.script(cells)))
         return
     workers = Workers(study.root, args.workers)
     with hold_lock(study.root):
@@ -226,11 +204,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--fixed_size", type=int, nargs="?", const=0, metavar="M",
         help="also vary D at one number of prompts, by choosing them: low, random and high (default M: the profile's)",
     )  # fmt: skip
+    parser.add_argument(
+        "--strategies", action="store_true", help="also choose prompts by strategies, at the same number of prompts"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cells by name: 'pro_len4_*'")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and run nothing")
     toy = parser.add_argument_group("toy")
     toy.add_argument("--workers", type=int, default=os.cpu_count(), help="cells at a time (default: one a core)")
     toy.add_argument("--check", action="store_true", help="check the world on its own terms instead")
+    toy.add_argument("--augment", action="store_true", help="also enlarge a subset by models, by D and at random")
     toy.add_argument("--publish", action="store_true", help="copy results and pictures to their committed places")
     paper = parser.add_argument_group("opt-1.3b, llama-7b")
     paper.add_argument("--model", help="folder or hub name of the pre-trained model (default: the paper's)")
@@ -266,7 +248,7 @@ def check_args(args: argparse.Namespace) -> None:
     for flag, values in (("--seeds", args.seeds), ("--sizes", args.sizes or [])):
         if len(set(values)) < len(values):
             raise InputError(f"{flag} {' '.join(map(str, values))}: expected each once")
-    foreign = ("model", "tokenizer", "slurm", "prune") if args.profile == "toy" else ("check", "publish")
+    foreign = ("model", "tokenizer", "slurm", "prune") if args.profile == "toy" else ("check", "publish", "augment")
     for name in foreign:
         if getattr(args, name):
             raise InputError(f"--{name}: not a flag of --profile {args.profile}")
@@ -276,7 +258,7 @@ def check_args(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    every_cell = cells_of(args.study.grid, args.seeds, args.fixed_size is not None)
+    every_cell = cells_of(args.study.grid, args.seeds, args.fixed_size is not None, args.strategies, args.augment)
     go = run_toy if args.profile == "toy" else run_paper
     go(args, chosen(every_cell, args.only), every_cell)
 

@@ -1,4 +1,4 @@
-"""Near-duplicate prompts: word 3-gram sets whose Jaccard similarity is at least 0.8.
+"""Near-duplicate prompts: word 3-gram sets whose Jaccard similarity is at least 0.8, or above a limit of one's own.
 
 Library. Exact, unlike MinHash: by the prefix filter of set-similarity joins. If two sets of sizes x and y have a
 similarity of at least t, they share a member among the first x - ceil(t x) + 1 and y - ceil(t y) + 1 in any
@@ -9,15 +9,16 @@ time grows with the number of words that are probed.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from fractions import Fraction
 
 from data_preprocess.dialogue import split_turn
 
 WORDS = re.compile(r"\w+")
 N_WORDS = 3
-SHARED, OF = 4, 5  # the threshold 0.8 as a fraction: whole numbers keep pairs right at it on one side
+THRESHOLD = Fraction(4, 5)  # 0.8: whole numbers keep pairs right at it on one side
 METHOD = (
-    f"Jaccard similarity of the sets of word {N_WORDS}-grams (lower case, whole prompt) of at least {SHARED / OF}, "
-    "computed exactly"
+    f"Jaccard similarity of the sets of word {N_WORDS}-grams (lower case, whole prompt) of at least "
+    f"{float(THRESHOLD)}, computed exactly"
 )
 
 
@@ -29,22 +30,59 @@ def shingles(turns: list[str]) -> frozenset[tuple[str, ...]]:
     return frozenset(zip(*(words[offset:] for offset in range(N_WORDS)), strict=False))
 
 
-def similar(one: frozenset, other: frozenset) -> bool:
-    """True where the Jaccard similarity reaches the threshold."""
+def similar(one: frozenset, other: frozenset, threshold: Fraction = THRESHOLD, above: bool = False) -> bool:
+    """True where the Jaccard similarity reaches the threshold or, if `above`, is higher than it."""
     shared = len(one & other)
-    return OF * shared >= SHARED * (len(one) + len(other) - shared)
+    excess = threshold.denominator * shared - threshold.numerator * (len(one) + len(other) - shared)
+    return excess > 0 or (excess == 0 and not above)
+
+
+def without_near_copies(pool: list[list[str]], base: Iterable[list[str]], max_jaccard: float) -> list[int]:
+    """Indices of the prompts that are no near-copy of one in `base`, nor of one before them that is kept.
+
+    Args:
+        pool: prompts, each a list of turns.
+        base: prompts that are there already.
+        max_jaccard: the similarity, from 0 to below 1, above which a prompt is a near-copy; of two prompts that
+            share all 3-grams the second one always is.
+    """
+    near = NearDuplicates(base, Fraction(str(max_jaccard)), above=True, common=pool)
+    kept = []
+    for index, turns in enumerate(pool):
+        if not near.has(turns):
+            near.add(turns)
+            kept.append(index)
+    return kept
 
 
 class NearDuplicates:
     """Prompts to which others can be compared."""
 
-    def __init__(self, reference: Iterable[list[str]]):
-        self.sets = list({shingles(turns) for turns in reference})
-        self.rarity = Counter(member for members in self.sets for member in members)
+    def __init__(
+        self,
+        reference: Iterable[list[str]],
+        threshold: Fraction = THRESHOLD,
+        above: bool = False,
+        common: Iterable[list[str]] = (),
+    ):
+        """`threshold` and `above` as for `similar`; `common`: prompts that may be added, for what is rare in them."""
+        self.threshold, self.above = threshold, above
+        self.sets: list[frozenset] = []
         self.index: dict[tuple[str, ...], list[int]] = defaultdict(list)
-        for position, members in enumerate(self.sets):
-            for member in self._prefix(members):
-                self.index[member].append(position)
+        first = {shingles(turns) for turns in reference}
+        # Counted once: an order of members that changed would find nothing under what was indexed before.
+        self.rarity = Counter(member for members in [*first, *map(shingles, common)] for member in members)
+        for members in first:
+            self._add(members)
+
+    def add(self, turns: list[str]) -> None:
+        """Adds a prompt to the reference."""
+        self._add(shingles(turns))
+
+    def _add(self, members: frozenset) -> None:
+        for member in self._prefix(members):
+            self.index[member].append(len(self.sets))
+        self.sets.append(members)
 
     def has(self, turns: list[str]) -> bool:
         """True where a reference prompt is a near-duplicate of this one."""
@@ -54,12 +92,12 @@ class NearDuplicates:
             for position in self.index.get(member, ()):
                 if position not in seen:
                     seen.add(position)
-                    if similar(members, self.sets[position]):
+                    if similar(members, self.sets[position], self.threshold, self.above):
                         return True
         return False
 
     def _prefix(self, members: frozenset) -> list:
         # Members that the reference lacks come first: nothing is looked up under them.
         ordered = sorted(members, key=lambda member: (self.rarity[member], member))
-        least_shared = -(-SHARED * len(members) // OF)
+        least_shared = -(-self.threshold.numerator * len(members) // self.threshold.denominator)
         return ordered[: len(members) - least_shared + 1]

@@ -77,7 +77,7 @@ SCORES: dict[str, Callable[[Coverage], np.ndarray]] = {  # the highest is chosen
 }
 
 
-def greedy_order(counts: "csr_array", strategy: str, available: np.ndarray) -> Iterator[int]:
+def greedy_order(counts: "csr_array", strategy: str, available: np.ndarray, taken: Sequence[int] = ()) -> Iterator[int]:
     """Yields at each step the prompt of the highest score, of equal ones the first.
 
     Args:
@@ -85,8 +85,11 @@ def greedy_order(counts: "csr_array", strategy: str, available: np.ndarray) -> I
         strategy: of SCORES.
         available: [N], bool, prompts that may be chosen; read at each step, so that the caller can close some.
             It must close those that it was given.
+        taken: prompts that the set holds before the first step, none of them available.
     """
     coverage, score = Coverage(counts), SCORES[strategy]
+    for prompt in taken:
+        coverage.take(prompt)
     while available.any():
         best = _highest(score(coverage), available)
         yield best

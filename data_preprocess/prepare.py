@@ -47,21 +47,14 @@ LEAK = (
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv, __doc__)
+    from eval_hh.sharding import is_main_process
+
     is_main = is_main_process()
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
         if config.export:
             export(config, is_main)
         else:
             prepare(config, is_main, shlex.join(["python", "prepare.py", *(sys.argv[1:] if argv is None else argv)]))
-
-
-def is_main_process() -> bool:
-    """True in the one process that writes and prints (torch is loaded only under a launcher)."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        return True
-    from eval_hh.sharding import processes
-
-    return processes().is_main_process
 
 
 def prepare(config: Config, is_main: bool, command: str) -> None:

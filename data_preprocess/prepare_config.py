@@ -4,8 +4,10 @@ Library.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from data_preprocess.files import InputError
 from data_preprocess.formats import Mapping
@@ -113,12 +115,18 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("models (alone or under `accelerate launch`)").add_argument
     add("--candidates", nargs="+", metavar="MODEL", help="causal LMs that sample further responses")
     add("--num_per_model", type=int, metavar="N", help="responses that each one samples per prompt (1)")
-    add("--temperature", type=float, help="of sampling (1.0)")
-    add("--top_p", type=float, help="of sampling (0.95)")
-    add("--max_new_tokens", type=int, help="tokens per sampled response (128)")
     add("--reward_model", metavar="MODEL", help="scores every training response, raw logits")
-    add("--batch_size", type=int, help="responses per batch and process (16)")
-    add("--mixed_precision", choices=("bf16", "fp16", "no"), help="of --candidates on a GPU (bf16)")
+    add_sampling_flags(add)
+
+
+def add_sampling_flags(add: Callable[..., Any]) -> None:
+    """How responses are sampled; `add` is a parser's or a group's add_argument."""
+    add("--temperature", type=float, default=Config.temperature, help="of sampling (1.0)")
+    add("--top_p", type=float, default=Config.top_p, help="of sampling (0.95)")
+    add("--max_new_tokens", type=int, default=Config.max_new_tokens, help="tokens per sampled response (128)")
+    add("--batch_size", type=int, default=Config.batch_size, help="responses per batch and process (16)")
+    add("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision,
+        help="of the models that sample, on a GPU (bf16)")  # fmt: skip
 
 
 def _add_output_flags(parser: argparse.ArgumentParser) -> None:

@@ -9,23 +9,15 @@ written unless everything can be.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.diversity import (
-    RECORD,
-    RECORD_TOKENIZERS,
-    TOKENIZER_HELP,
-    Diversity,
-    default_tokenizer,
-    diversity_curve,
-    nested_diversity,
-)
-from data_preprocess.files import InputError, read_json, run, study_root, write_files
+from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer, diversity_curve, nested_diversity
+from data_preprocess.diversity_record import DiversityRecord
+from data_preprocess.files import InputError, run, study_root, write_files
 from data_preprocess.selection import STRATEGIES, select_prompts, select_within_tokens, selection_name
 from data_preprocess.strategies import NGRAM
 from data_preprocess.subsets import RANDOM, RankingLine, Subset, read_lines_of, sample_subsets, subset_file
@@ -45,8 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.max_tokens is None:
         for ranking_len, rows in rankings.items():
             check_sizes(args.sizes, len(rows), ranking_len)
-    paths = [data / RECORD, data / RECORD_TOKENIZERS]
-    record, tokenizers = map(read_record, paths)
+    record = DiversityRecord(data)
 
     from eval_hh.models import load_tokenizer
 
@@ -59,11 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         subsets, curves = select_subsets(data, rankings, tokenizer, args)
     for ranking_len, curve in curves.items():
         for size, diversity in curve.items():
-            key = Subset(ranking_len, size, selection).key
-            record[key] = {str(NGRAM): record_entry(diversity)}
-            tokenizers[key] = under_root(tokenizer_name)
-    records = dict(zip(paths, (record, tokenizers), strict=True))
-    write_files({**subsets, **{path: [json.dumps(content, indent=4) + "\n"] for path, content in records.items()}})
+            record.add(Subset(ranking_len, size, selection).key, diversity, tokenizer_name)
+    write_files({**subsets, **record.texts()})
     for ranking_len, curve in curves.items():
         for size, diversity in curve.items():
             file = subset_file(data, ranking_len, size, selection)
@@ -141,31 +129,6 @@ def check_sizes(sizes: list[int], n_rows: int, ranking_len: int) -> None:
         if not 1 <= size <= n_rows:
             found = f"{size} rows of {ranking_len} responses asked for, there are {n_rows}"
             raise InputError(f"--sizes: {found} (expected 1 to {n_rows})")
-
-
-def under_root(name: str) -> str:
-    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
-    path = Path(name).resolve()
-    is_inside = path.is_dir() and path.is_relative_to(study_root())
-    return path.relative_to(study_root()).as_posix() if is_inside else name
-
-
-def read_record(path: Path) -> dict:
-    """A record so far, by size; empty where there is none yet."""
-    record = read_json(path) if path.exists() else {}
-    if not isinstance(record, dict):
-        raise InputError(f"{path}:1: expected a JSON object of sizes (remove the file to start a new record)")
-    return record
-
-
-def record_entry(diversity: Diversity) -> dict:
-    """One entry of the record, under the published names."""
-    return {
-        "#filtered_ngrams": diversity.unique,
-        "#all_ngrams": diversity.total,
-        "#samples": diversity.samples,
-        "diversity": diversity.score,
-    }
 
 
 if __name__ == "__main__":

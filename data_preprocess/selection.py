@@ -12,7 +12,7 @@ import numpy as np
 from data_preprocess.files import InputError
 from data_preprocess.ngram_coverage import swap_for_diversity
 from data_preprocess.strategies import ORDERS, STRATEGIES, Pool
-from data_preprocess.token_ids import packed
+from data_preprocess.token_ids import TokenIds, packed
 
 SWAP_PASSES = 10  # over the chosen prompts of max_d, at most
 SWAP_SECONDS = 40.0  # of all passes, at most
@@ -145,6 +145,38 @@ def select_within_tokens(token_ids: Sequence[Sequence[int]], max_tokens: int, st
     _check(token_ids, [], strategy)
     pool, bins = Pool(packed(token_ids)), one_bin(len(token_ids), len(token_ids))
     return _improved(pool, strategy, _take(pool, strategy, bins, max_tokens), bins, max_tokens)
+
+
+def select_addition(
+    base: Sequence[Sequence[int]], pool: Sequence[Sequence[int]], size: int, match_length: bool = False
+) -> list[int]:
+    """Chooses prompts of a pool that, added to a base set, raise its D = sqrt(M) U / T the most: greedily.
+
+    At each step comes the prompt with which D of base and chosen ones together is highest, of equal ones the first.
+    No guarantee, since D is neither monotone nor submodular; there are no swaps.
+
+    Args:
+        base: one sequence of token ids per prompt of the set that is enlarged.
+        pool: the same of the prompts to choose from.
+        size: prompts to choose, 0 to len(pool).
+        match_length: choose so that the chosen prompts' mean length in tokens is within LENGTH_TOLERANCE of the
+            pool's, which is what random ones have on average (`length_bins`).
+
+    Returns:
+        Indices into `pool` in the order of choice.
+
+    Raises:
+        ValueError: an impossible size.
+        InputError: prompts whose lengths cannot be matched.
+    """
+    _check(pool, [size], "max_d")
+    base, pool = packed(base), packed(pool)
+    bins = length_bins(pool.lengths, size) if match_length else one_bin(len(pool), size)
+    both = TokenIds(np.concatenate([base.flat, pool.flat]), [*base.lengths, *pool.lengths])
+    # The base has a bin of its own, from which nothing is to come.
+    number = np.concatenate([np.full(len(base), len(bins.quotas)), bins.number])
+    bins = Bins(number, np.append(bins.quotas, 0))
+    return [index - len(base) for index in _take(Pool(both, range(len(base))), "max_d", bins)]
 
 
 def _check(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], strategy: str) -> None:

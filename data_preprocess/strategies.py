@@ -4,7 +4,7 @@ Library. An order reads at each step which prompts are available, [N] bool, and 
 that one, and others where a quota is full. Every docstring says what its strategy promises; 1 - 1/e is about 0.63.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
@@ -28,6 +28,7 @@ class Pool:
     """N prompts and what the strategies read of them, each computed once and only where it is used."""
 
     token_ids: TokenIds  # of N prompts
+    taken: Sequence[int] = ()  # prompts that are in the set already; max_d alone reads of them
 
     @cached_property
     def counts(self) -> "csr_array":
@@ -74,7 +75,7 @@ def max_d_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
     No guarantee: D is neither monotone (a prompt that repeats others lowers it) nor submodular (what a prompt changes
     can grow as others are chosen). `select_max_diversity` tells of the swaps that follow.
     """
-    return greedy_order(pool.counts, "max_d", available)
+    return greedy_order(pool.counts, "max_d", available, pool.taken)
 
 
 def low_d_order(pool: Pool, available: np.ndarray) -> Iterator[int]:

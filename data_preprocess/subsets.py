@@ -14,10 +14,13 @@ from typing import NamedTuple
 from data_preprocess.files import write_files
 from data_preprocess.ranking import SEED, cut_ranking, nested_subsets
 from data_preprocess.records import line_of, read_rankings, row_line, with_json_texts
-from data_preprocess.selection import SELECTIONS
+from data_preprocess.selection import SELECTIONS, selection_name
 
 FULL_LEN = 4
 RANDOM = "random"  # the published selection, which folders and records do not name
+# What augment.py has added to a random subset, by name as if it were a selection.
+AUGMENT_RANDOM, AUGMENT_DIVERSE = "augment_random", "augment_diverse"
+AUGMENTATIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE, selection_name(AUGMENT_DIVERSE, match_length=True))
 FOLDER = re.compile(r"hh_train_len(\d+)_(\d+)(?:_(\w+))?")
 
 
@@ -29,27 +32,40 @@ class RankingLine(NamedTuple):
 
 
 class Subset(NamedTuple):
-    """What sample.py made: M rankings of K responses, and by which selection."""
+    """What sample.py or augment.py made: M rankings of K responses, and by which selection."""
 
     ranking_len: int
     size: int
-    selection: str = RANDOM  # one of SELECTIONS
+    selection: str = RANDOM  # one of SELECTIONS or AUGMENTATIONS
+
+    @property
+    def name(self) -> str:
+        """What it is called among the subsets of all K."""
+        return f"len{self.ranking_len}_{self._size_and_selection}"
 
     @property
     def folder(self) -> str:
         """Its folder's name under data/."""
-        return f"hh_train_len{self.ranking_len}_{self.key}"
+        return f"hh_train_{self.name}"
 
     @property
     def key(self) -> str:
-        """Its name in the records of diversity."""
+        """Its name in the records of diversity.
+
+        All K of a sampled or selected subset share their prompts; which ones were added can hang on K, for a prompt
+        needs K different answers.
+        """
+        return self.name if self.selection in AUGMENTATIONS else self._size_and_selection
+
+    @property
+    def _size_and_selection(self) -> str:
         return str(self.size) if self.selection == RANDOM else f"{self.size}_{self.selection}"
 
 
 def subset_named(folder: str) -> Subset | None:
-    """The subset that a folder's name tells of; None for a name that sample.py gives to none."""
+    """The subset that a folder's name tells of; None for a name that is given to none."""
     named = FOLDER.fullmatch(folder)
-    if not named or named[3] not in (None, *(set(SELECTIONS) - {RANDOM})):
+    if not named or named[3] not in (None, *(set(SELECTIONS) - {RANDOM}), *AUGMENTATIONS):
         return None
     return Subset(int(named[1]), int(named[2]), named[3] or RANDOM)
 

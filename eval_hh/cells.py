@@ -2,8 +2,7 @@
 
 A cell is one (algorithm, ranking_len K, num_prompts M, seed, selection) of the study's grid. Its file holds
 the reward and BLEU of every test prompt next to the configuration that made them, so that every table,
-figure and test is a pure function of these files. A file that is wrong or does not
-belong is named, never averaged in.
+figure and test is a pure function of these files. A file that is wrong or does not belong is named, never averaged in.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ CELL_FIELDS: Fields = {
     "data_sha256": (dict, type(None)),
     "files": (dict,),
 }
+OPTIONAL: Fields = {"base_prompts": (int,)}  # M of the random subset that an enlarged one was made of
 # How the texts and scores were made: the settings of generation.py and of rewarding.py.
 EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
 GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
@@ -97,7 +97,7 @@ def validate_cell(cell: object, name: str) -> None:
     """Raise InputError "name: field: what is wrong" unless `cell` follows the schema exactly."""
     if not isinstance(cell, dict):
         raise InputError(f"{name}: expected a JSON object, found {type(cell).__name__}")
-    _check_fields(cell, CELL_FIELDS, name, "")
+    _check_fields(cell, CELL_FIELDS | {field: OPTIONAL[field] for field in OPTIONAL if field in cell}, name, "")
     if cell["schema"] != SCHEMA:
         raise InputError(f"{name}: schema: expected {SCHEMA}, found {cell['schema']}")
     if cell["algorithm"] not in ("PRO", "SFT"):

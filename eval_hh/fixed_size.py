@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_preprocess.subsets import RANDOM
+from eval_hh.choices import Choice, choice_of, varied
 from eval_hh.claims import PoolBootstrap, Setting
 from eval_hh.law import Estimate, coefficient_draws, estimate, fit_line, holm
 from eval_hh.rules import decide_sign
@@ -19,17 +20,6 @@ from eval_hh.rules import decide_sign
 # Selections of data_preprocess/selection.py, in the order of their D; chosen prompts are as long as all on average.
 CONTROL, TREATED = "low_d_matched", "max_d_matched"
 SELECTIONS = (CONTROL, RANDOM, TREATED)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One way to choose the prompts, and what came of it."""
-
-    selection: str
-    diversity: float  # D
-    length: float  # n-grams per prompt, one less than its tokens
-    reward: float  # mean over test prompts and seeds, 0 to 1
-    spread: float  # standard deviation over seeds; nan with one
 
 
 @dataclass(frozen=True)
@@ -49,22 +39,9 @@ class FixedSizeTest:
     verdict: str
 
 
-def varied(cells: list[dict]) -> dict[tuple, dict[int, dict]]:
-    """All cells as {(algorithm, K, M, selection): {seed: cell}}."""
-    found: dict[tuple, dict[int, dict]] = {}
-    for cell in cells:
-        key = (cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"])
-        found.setdefault(key, {})[cell["seed"]] = cell
-    return dict(sorted(found.items()))
-
-
 def fixed_size_tests(cells: list[dict]) -> list[FixedSizeTest]:
     """A test for every algorithm, K and M at which low, random and high D were run with a common seed, and have D."""
-    settings = {
-        setting: seeds
-        for setting, seeds in varied(cells).items()
-        if all(cell["diversity"] is not None for cell in seeds.values())
-    }
+    settings = {setting: seeds for setting, seeds in varied(cells).items() if setting[3] in SELECTIONS}
     shapes = [setting[:3] for setting in settings if setting[3] == TREATED]
     shapes = [shape for shape in shapes if (*shape, RANDOM) in settings and (*shape, CONTROL) in settings]
     if not shapes:
@@ -82,7 +59,7 @@ def _at(shape: Setting) -> list[tuple]:
 def _test(bootstrap: PoolBootstrap, shape: Setting) -> FixedSizeTest:
     seeds = bootstrap.common_seeds(_at(shape))
     means, draws = bootstrap.means(_at(shape), seeds)
-    choices = tuple(_choice(bootstrap, setting, seeds) for setting in _at(shape))
+    choices = tuple(choice_of(bootstrap, setting, seeds) for setting in _at(shape))
     difference = estimate(means[2] - means[0], draws[:, 2] - draws[:, 0])
     slope, fitted_on, beyond = _laws(bootstrap, shape, seeds)
     return FixedSizeTest(
@@ -95,15 +72,6 @@ def _test(bootstrap: PoolBootstrap, shape: Setting) -> FixedSizeTest:
         beyond_size=beyond,
         holm_p=difference.p,
         verdict=decide_sign(beyond.low, beyond.high) if beyond else decide_sign(difference.low, difference.high),
-    )
-
-
-def _choice(bootstrap: PoolBootstrap, setting: tuple, seeds: list[int]) -> Choice:
-    rewards = np.array([bootstrap.means([setting], [seed])[0][0] for seed in seeds])
-    record = bootstrap.settings[setting][seeds[0]]["diversity"]
-    spread = float(rewards.std(ddof=1)) if len(seeds) > 1 else float("nan")
-    return Choice(
-        setting[3], record["score"], record["total"] / record["samples"], float(rewards.mean()), spread
     )
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from data_preprocess.files import InputError, atomic_write
 from data_preprocess.subsets import RANDOM
+from eval_hh.additions import augmentation_contrasts, strategy_contrasts
 from eval_hh.cells import POOLS, TEST_FILES, extra_rewards
 from eval_hh.claims import PREDICTORS, Comparison, LineTest, PoolBootstrap, comparisons, diversity_of, grid, line_tests
-from eval_hh.fixed_size import FixedSizeTest, fixed_size_tests
-from eval_hh.law import N_DRAWS, Estimate, average_mse
+from eval_hh.fixed_size import fixed_size_tests
+from eval_hh.law import N_DRAWS, average_mse
+from eval_hh.report_chosen import augmentation_lines, fixed_size_lines, strategy_lines, with_interval
 from eval_hh.summary import ordering_accuracy, paper_table, table
 from eval_hh.table1 import Table1, latex, markdown, markdown_lines, table1
 from eval_hh.verdicts import Verdict, verdicts
@@ -124,8 +126,8 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
 
 def _line_lines(tested: list[LineTest]) -> list[str]:
     rows = [
-        [one.algorithm, str(one.ranking_len), name, str(one.n_sizes), _with_interval(fit.slope, ".3g")]
-        + [_with_interval(fit.intercept, ".4f"), f"{fit.line.r2:.3f}"]
+        [one.algorithm, str(one.ranking_len), name, str(one.n_sizes), with_interval(fit.slope, ".3g")]
+        + [with_interval(fit.intercept, ".4f"), f"{fit.line.r2:.3f}"]
         + [_error(fit.line.mse, fit.mse), _error(fit.line.loo_mse, fit.loo_mse)]
         + [one.better if name == "D" else ""]
         for one in tested
@@ -149,46 +151,8 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
     return lines + (markdown(header, rows) if rows else ["No line can be fitted.", ""])
 
 
-def _with_interval(one: Estimate, digits: str) -> str:
-    return f"{one.value:{digits}} ({one.low:{digits}} to {one.high:{digits}})"
-
-
 def _error(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.2g} ({interval[0]:.2g} to {interval[1]:.2g})"
-
-
-def _fixed_size_lines(varied: list[FixedSizeTest]) -> list[str]:
-    if not varied:
-        return []
-    rows = []
-    for one in varied:
-        shown = [
-            f"{100 * choice.reward:.2f}" + (f" ± {100 * choice.spread:.2f}" if one.n_seeds > 1 else "")
-            for choice in one.choices
-        ]
-        beyond = _with_interval(one.beyond_size, ".3g") if one.beyond_size else "-"
-        rows.append(
-            [one.algorithm, str(one.ranking_len), str(one.num_prompts), " / ".join(shown)]
-            + [" / ".join(f"{choice.diversity:.2f}" for choice in one.choices)]
-            + [" / ".join(f"{choice.length:.1f}" for choice in one.choices)]
-            + [f"{100 * one.difference.value:+.2f}"]
-            + [f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}", f"{one.holm_p:.4f}"]
-            + [f"{100 * one.expected:+.2f}" + " (extrapolated)" * one.extrapolated, beyond, one.verdict]
-        )
-    lines = [
-        "## D varied at one number of prompts",
-        "",
-        "Prompts chosen for a low D, at random, and for a high D, as many and about as long. Rewards are 100 x Global "
-        "mean ± the standard deviation over seeds, given for low / random / high like D and the length in bigrams per "
-        "prompt. The difference is high minus low, paired over test prompts and seeds; Holm p corrects for the rows of "
-        "this table. `by the line` is what the random subsets' line on D would have it be, extrapolated where low or "
-        "high D lies outside the D that it was fitted on. The last coefficient is "
-        "D's in the fit of reward (0 to 1) on log M and D over random and chosen subsets. Each subset is one draw: "
-        "the intervals say nothing of other subsets with the same D.",
-        "",
-    ]
-    header = ["", "K", "M", "reward", "D", "bigrams", "difference", "95% interval", "Holm p", "by the line"]
-    return [*lines, *markdown([*header, "D beside log M", "D predicts reward"], rows)]
 
 
 def _verdict_lines(claims: list[Verdict], seeds: list[int]) -> list[str]:
@@ -207,12 +171,13 @@ def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = Fa
     bootstraps = {pool: PoolBootstrap(settings, pool) for pool in POOLS}
     compared = comparisons(cells, bootstraps)
     tested = line_tests(cells, bootstraps["Global"])
-    varied = fixed_size_tests(cells)
+    varied, chosen, augmented = fixed_size_tests(cells), strategy_contrasts(cells), augmentation_contrasts(cells)
     if compare_paper and not paper_table(cells[0]["profile"]):
         warnings = [*warnings, f"the paper has no values for profile {cells[0]['profile']}"]
     lines = _head(cells, warnings) + markdown_lines(_table(cells, compare_paper)) + _other_scores(cells)
-    lines += _comparison_lines(compared) + _line_lines(tested) + _fixed_size_lines(varied)
-    lines += _verdict_lines(verdicts(compared, tested, varied), _seeds(cells))
+    lines += _comparison_lines(compared) + _line_lines(tested) + fixed_size_lines(varied)
+    lines += strategy_lines(chosen) + augmentation_lines(augmented)
+    lines += _verdict_lines(verdicts(compared, tested, varied, augmented), _seeds(cells))
     return "\n".join(lines)
 
 

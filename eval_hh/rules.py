@@ -14,6 +14,9 @@ The rules, in words (the README repeats them):
 - "D predicts reward beyond the number of prompts" (ours) held for one algorithm and K when, in the least-squares fit of
   reward on log M and D over random and chosen subsets, the 95% interval of D's coefficient lies wholly above zero, did
   not hold when it lies wholly below zero, and is undecided otherwise.
+- "D can guide data augmentation" held for one algorithm and K when the 95% interval of the difference, prompts added to
+  raise D minus as many added at random from the same pool, lies wholly above zero, did not hold when it lies wholly
+  below zero, and is undecided otherwise.
 - A claim held in a run when it held in every case tested, did not hold when it failed in at least one, and is
   undecided otherwise.
 """

@@ -19,10 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data_preprocess.augmentation import BASE, ORIGIN
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import InputError, read_json, read_jsonl, run, study_root, write_jsonl
 from data_preprocess.records import data_file
-from data_preprocess.subsets import RANDOM, Subset, subset_named
+from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
 from eval_hh.law import bootstrap_interval
 from eval_hh.sharding import Job, Names, done_note, names_parser, read_results
@@ -69,6 +70,7 @@ def describe_run(names: Names, profile: str | None) -> dict:
     subset = subset_named(data.name)
     ranking_len, num_prompts = (subset.ranking_len, subset.size) if subset else shape_of_rows(data)
     world = study_root() / "data" / "toy" / "world.json"
+    is_enlarged = subset is not None and subset.selection in AUGMENTATIONS
     return {
         "schema": SCHEMA,
         "profile": profile,
@@ -88,6 +90,7 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "versions": made["versions"],
         "launch": made.get("launch"),
         "data_sha256": made.get("data_sha256"),
+        **({"base_prompts": base_prompts(data)} if is_enlarged else {}),
     }
 
 
@@ -155,6 +158,11 @@ def shape_of_rows(data: Path) -> tuple[int, int]:
     """(K responses, M prompts) of a training set that sample.py did not make."""
     rows = [row for _, row in read_jsonl(data_file(data))]
     return len(rows[0]["suffix"]), len(rows)
+
+
+def base_prompts(data: Path) -> int:
+    """How many rows of an enlarged subset are of the one that it was made of."""
+    return sum(row["meta"].get(ORIGIN) == BASE for _, row in read_jsonl(data_file(data)))
 
 
 def recorded_diversity(subset: Subset) -> dict | None:

@@ -8,6 +8,7 @@ OUTPUT.done.json, which says what made it: an output whose note says the same is
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -44,6 +45,11 @@ def processes() -> "PartialState":
 
     # Unless it is told of the CPU, accelerate takes each of several processes without a GPU for the only one.
     return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
+
+
+def is_main_process() -> bool:
+    """True in the one process that writes and prints (torch is loaded only under a launcher)."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or processes().is_main_process
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval_hh.additions import guides
+from eval_hh.choices import Contrast
 from eval_hh.claims import PAIRS, Comparison, LineTest
 from eval_hh.fixed_size import FixedSizeTest
 from eval_hh.law import Estimate
@@ -26,9 +28,13 @@ class Verdict:
 
 
 def verdicts(
-    compared: Sequence[Comparison], tested: Sequence[LineTest], varied: Sequence[FixedSizeTest] = ()
+    compared: Sequence[Comparison],
+    tested: Sequence[LineTest],
+    varied: Sequence[FixedSizeTest] = (),
+    augmented: Sequence[Contrast] = (),
 ) -> list[Verdict]:
     """The paper's three claims, then ours, on the Global pool."""
+    guided = [one for one in augmented if guides(one)]
     main = [one for one in compared if one.pool == "Global" and _ranking_lens(one) == PAIRS[0]]
     return [
         Verdict(
@@ -42,7 +48,11 @@ def verdicts(
             tuple(f"{one.algorithm}, K={one.ranking_len}: {one.verdict} ({one.reason})" for one in tested)
             or ("no cell has D",),
         ),
-        Verdict("D can guide data augmentation", NOT_TESTED, ("it needs subsets enlarged by D",)),
+        Verdict(
+            "D can guide data augmentation",
+            combine([one.verdict for one in guided]) if guided else NOT_TESTED,
+            tuple(map(_augmentation_line, guided)) or ("it needs subsets enlarged by D (reproduce.py --augment)",),
+        ),
         Verdict(
             "Not in the paper: D predicts reward beyond the number of prompts (Global)",
             combine([one.verdict for one in varied]) if varied else NOT_TESTED,
@@ -66,6 +76,12 @@ def _fixed_size_line(one: FixedSizeTest) -> str:
     found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:+.2f}"
     found += " extrapolated" * one.extrapolated
     return f"{where}: {one.verdict} ({found}, Holm p {one.holm_p:.2g})"
+
+
+def _augmentation_line(one: Contrast) -> str:
+    raised = f"D {one.second.diversity:.2f} to {one.first.diversity:.2f}"
+    where = f"{one.algorithm}, K={one.ranking_len} M={one.first.num_prompts} ({one.first.selection}), {raised}"
+    return f"{where}: {one.verdict} (difference {_points(one.difference)}, Holm p {one.holm_p:.2g})"
 
 
 def _points(difference: Estimate) -> str:

@@ -9,8 +9,13 @@ from fnmatch import fnmatchcase
 
 from data_preprocess.files import InputError
 from data_preprocess.selection import MATCHED
-from data_preprocess.subsets import RANDOM, Subset
+from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
 from eval_hh.fixed_size import SELECTIONS
+
+STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each against random
+ANSWERING_SEED = 42  # of the model that answers added prompts
+# Added prompts of a high D are as long on average as random ones, as in the experiment at one size.
+ADDITIONS = (AUGMENT_RANDOM, AUGMENTATIONS[-1])
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,9 @@ class Grid:
     sizes: tuple[int, ...]  # M
     ranking_lens: tuple[int, ...]  # K
     algorithms: tuple[str, ...] = ("PRO", "SFT")
-    fixed_size: int = 0  # M at which D is varied by choosing prompts
-    fixed_ranking_lens: tuple[int, ...] = (2, 4)  # K of these cells
+    fixed_size: int = 0  # M at which prompts are chosen: for a low and a high D, and by each strategy
+    augmented: tuple[int, int] = (0, 0)  # M of the random subset that is enlarged, and how many prompts are added
+    chosen_ranking_lens: tuple[int, ...] = (2, 4)  # K of the cells of all these experiments
     model: str = ""  # begins the names of experiments, where grids of several models share a root
 
 
@@ -52,7 +58,12 @@ class Cell:
     @property
     def name(self) -> str:
         """What the cell is called within its grid."""
-        return f"{self.algorithm.lower()}_len{self.ranking_len}_{self.subset.key}_seed{self.seed}"
+        return f"{self.algorithm.lower()}_{self.subset.name}_seed{self.seed}"
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether its subset is made by augment.py, of what another cell's model says."""
+        return self.selection in AUGMENTATIONS
 
     @property
     def exp(self) -> str:
@@ -65,27 +76,46 @@ class Cell:
         return f"{self.exp}_{self.stage}.json"
 
 
-def cells_of(grid: Grid, seeds: Sequence[int], fixed_size: bool = False) -> list[Cell]:
+def cells_of(
+    grid: Grid, seeds: Sequence[int], fixed_size: bool = False, strategies: bool = False, augment: bool = False
+) -> list[Cell]:
     """All cells, seed by seed, the dearest first, so that no worker ends the run alone with a long one.
 
     Args:
         grid: what is varied.
         seeds: of fine-tuning.
         fixed_size: also the cells of the experiment that varies D at one number of prompts.
+        strategies: also those of prompts chosen by each strategy, and at random, at that number.
+        augment: also those of the enlarged subsets, and of the one that is enlarged.
     """
     shapes = [
         (ranking_len, size, RANDOM)
         for ranking_len in sorted(grid.ranking_lens, reverse=True)
         for size in sorted(grid.sizes, reverse=True)
     ]
-    if fixed_size:
-        shapes += [(k, grid.fixed_size, selection) for k in grid.fixed_ranking_lens for selection in SELECTIONS]
+    base, added = grid.augmented
+    experiments = (
+        (fixed_size, [(grid.fixed_size, selection) for selection in SELECTIONS]),
+        (strategies, [(grid.fixed_size, selection) for selection in (RANDOM, *STRATEGIES)]),
+        (augment, [(base, RANDOM), *((base + added, selection) for selection in ADDITIONS)]),
+    )
+    for wanted, subsets in experiments:
+        shapes += [(k, *subset) for k in grid.chosen_ranking_lens for subset in subsets if wanted]
     return [
         Cell(algorithm, ranking_len, size, seed, selection, grid.model)
         for seed in seeds
         for algorithm in grid.algorithms
         for ranking_len, size, selection in dict.fromkeys(shapes)
     ]
+
+
+def answering_cell(grid: Grid, cell: Cell) -> Cell:
+    """The cell whose model answers the prompts that are added for an augmented cell.
+
+    It is SFT's on the subset that is enlarged, with the same K: one for PRO and SFT and for all seeds of fine-tuning,
+    so that these learn from the same data.
+    """
+    return Cell("SFT", cell.ranking_len, grid.augmented[0], ANSWERING_SEED, RANDOM, grid.model)
 
 
 def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:

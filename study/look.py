@@ -27,6 +27,16 @@ FIGURES = {
         "Mean rewards of cells trained on prompts chosen for a low, a random and a high diversity D, a panel for each "
         "algorithm. The section on D at one number of prompts has the numbers.",
     ),
+    "strategies": (
+        "Prompts chosen by strategies",
+        "Mean rewards against diversity D of cells trained on prompts chosen by each strategy and at random, a panel "
+        "for each algorithm. The section on prompts chosen by a strategy has the numbers.",
+    ),
+    "augmentation": (
+        "Subsets enlarged by models",
+        "Mean rewards against diversity D of a random subset, of the same with random prompts added, and with those "
+        "added that raise D, a panel for each algorithm. The section on enlarged subsets has the numbers.",
+    ),
     "intro": (
         "Two ways to spend an annotation budget",
         "A diagram of one budget of labelled responses, spent on more prompts with few responses each, or on fewer "

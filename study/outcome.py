@@ -37,7 +37,9 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
 
 def draw_pictures(folder: Path, cells: list[dict], compare_paper: bool) -> None:
     """Every picture that these cells have points for."""
+    from eval_hh.additions import augmentation_contrasts, strategy_contrasts
     from eval_hh.fixed_size import fixed_size_tests
+    from pics.chosen import draw_chosen
     from pics.drawing import draw_budgets, draw_intro, draw_panels
     from pics.fixed_size import draw_fixed_size
     from pics.points import cell_facets, cell_points, error_note, paper_overlay
@@ -50,3 +52,9 @@ def draw_pictures(folder: Path, cells: list[dict], compare_paper: bool) -> None:
         draw_budgets(facets, folder / "quantitative.png", note)
     if varied:
         draw_fixed_size(varied, folder / "fixed_size.png")
+    for name, title, found in (
+        ("strategies", "prompts chosen by strategies", strategy_contrasts(cells)),
+        ("augmentation", "subsets enlarged by models", augmentation_contrasts(cells)),
+    ):
+        if found:
+            draw_chosen(found, title, folder / f"{name}.png")

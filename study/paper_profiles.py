@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_preprocess.files import REPOSITORY, InputError, atomic_write, hold_lock, study_root
 from data_preprocess.subsets import RANDOM, rankings_file
 from study.calls import Call
-from study.grid import Cell, Grid, sample_flags
+from study.grid import STRATEGIES, Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
 
 USAGE = 2  # exit status of a command that was called wrongly, and would be again for every cell
@@ -90,7 +90,9 @@ def write_array_job(
     """Writes an sbatch script of one task per cell. Submitted again, its tasks do what is missing."""
     logs = study_root() / "logs" / "slurm"
     seeds, sizes = sorted({cell.seed for cell in cells}), profile.grid.sizes
-    varied = ["--fixed_size", str(profile.grid.fixed_size)] if any(cell.selection != RANDOM for cell in cells) else []
+    selections = {cell.selection for cell in cells} - {RANDOM}
+    varied = ["--fixed_size", str(profile.grid.fixed_size)] if selections else []
+    varied += ["--strategies"] if selections & set(STRATEGIES) else []
     command = shlex.join([
         "python", "reproduce.py", "--profile", profile.name, "--seeds", *map(str, seeds), "--sizes", *map(str, sizes),
         *varied, "--model", profile.model, *(["--tokenizer", tokenizer] if tokenizer else []),

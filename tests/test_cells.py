@@ -94,6 +94,7 @@ def set_at(cell: dict, path: str, value: object) -> None:
     [
         ("seed", KeyError, "seed: missing"),
         ("sede", 1, "sede: not a field"),
+        ("base_prompts", "48", "base_prompts: expected int"),
         ("schema", 1, "schema: expected 2"),
         ("seed", True, "seed: expected int"),
         ("seed", "42", "seed: expected int"),

@@ -5,7 +5,7 @@ import pytest
 from data_preprocess.files import InputError
 from data_preprocess.sample import SIZES
 from eval_hh.law import budgets
-from study.grid import Cell, Grid, cells_of, chosen
+from study.grid import Cell, Grid, answering_cell, cells_of, chosen
 from study.paper_profiles import PROFILES, SEEDS
 from study.toy_profile import TOY
 
@@ -42,14 +42,32 @@ def test_a_cells_names():
 
 
 def test_low_and_high_d_are_added_at_one_size_with_its_random_cells():
-    grid = Grid(sizes=(8, 4), ranking_lens=(2, 3), algorithms=("SFT",), fixed_size=6, fixed_ranking_lens=(2,))
+    grid = Grid(sizes=(8, 4), ranking_lens=(2, 3), algorithms=("SFT",), fixed_size=6, chosen_ranking_lens=(2,))
     plain = cells_of(grid, [1])
     added = [cell for cell in cells_of(grid, [1], fixed_size=True) if cell not in plain]
     assert [(cell.ranking_len, cell.num_prompts, cell.selection) for cell in added] == [
         (2, 6, "low_d_matched"), (2, 6, "random"), (2, 6, "max_d_matched"),
     ]  # fmt: skip
-    twice = cells_of(Grid(sizes=(6,), ranking_lens=(2,), fixed_size=6, fixed_ranking_lens=(2,)), [1], fixed_size=True)
+    twice = cells_of(Grid(sizes=(6,), ranking_lens=(2,), fixed_size=6, chosen_ranking_lens=(2,)), [1], fixed_size=True)
     assert len(twice) == len(set(twice)) == 2 * 3
+
+
+def test_strategies_and_enlarged_subsets_are_added_with_what_they_are_compared_with():
+    sizes = {"fixed_size": 6, "augmented": (4, 3), "chosen_ranking_lens": (2,)}
+    grid = Grid(sizes=(8,), ranking_lens=(3,), algorithms=("PRO",), **sizes)
+    names = {cell.name for cell in cells_of(grid, [1], strategies=True)}
+    assert names == {"pro_len3_8_seed1", "pro_len2_6_seed1"} | {
+        f"pro_len2_6_{name}_seed1" for name in ("coverage", "per_token", "max_d", "facility", "k_center")
+    }
+    cells = cells_of(grid, [1], augment=True)
+    added = ["augment_random", "augment_diverse_matched"]
+    assert [cell.name for cell in cells] == [
+        "pro_len3_8_seed1", "pro_len2_4_seed1", *(f"pro_len2_7_{name}_seed1" for name in added),
+    ]  # fmt: skip
+    assert [cell.selection for cell in cells if cell.is_augmented] == added
+    answering = answering_cell(grid, cells[-1])  # whatever the algorithm and the seed
+    assert (answering.name, answering.stage) == ("sft_len2_4_seed42", 1)
+    assert TOY.grid.augmented == (48, 72)  # up to the fixed size
 
 
 def test_patterns_choose_cells_by_name():

@@ -3,7 +3,7 @@
 import random
 from fractions import Fraction
 
-from data_preprocess.near_duplicates import NearDuplicates, shingles
+from data_preprocess.near_duplicates import NearDuplicates, shingles, without_near_copies
 from data_preprocess.raw_hh import read_split
 
 
@@ -70,3 +70,34 @@ def test_as_the_slow_loop_on_real_prompts(shared):
     reference, probes = prompts[:150], prompts[100:200]
     near = NearDuplicates(reference)
     assert [near.has(prompt) for prompt in probes] == [slow_has(reference, prompt) for prompt in probes]
+
+
+def slow_kept(pool, base, limit):
+    """One prompt after another against the base and all that were kept, by fractions of sets of words."""
+    kept = []
+    for index, prompt in enumerate(pool):
+        one = shingles(prompt)
+        others = [shingles(other) for other in [*base, *(pool[i] for i in kept)]]
+        if all(Fraction(len(one & other), len(one | other)) <= limit for other in others):
+            kept.append(index)
+    return kept
+
+
+def test_near_copies_of_the_base_and_of_one_another_go():
+    rng = random.Random(5)
+    prompts = [turns(" ".join(rng.choices("abcd", k=rng.randint(1, 8)))) for _ in range(120)]
+    base, pool = prompts[:20], prompts[20:]
+    sizes = set()
+    for limit in ("0", "0.25", "0.5", "0.8", "0.999"):
+        kept = without_near_copies(pool, base, float(limit))
+        assert kept == slow_kept(pool, base, Fraction(limit))
+        sizes.add(len(kept))
+    assert len(sizes) > 3
+
+
+def test_a_pair_right_at_the_limit_stays_and_an_equal_one_never_does():
+    words = [f"w{i}" for i in range(11)]
+    prompt, near = turns(" ".join(words)), turns(" ".join([*words[:-1], "other"]))  # 8 of 10 three-grams shared
+    assert without_near_copies([near], [prompt], 0.8) == [0]
+    assert without_near_copies([near], [prompt], 0.79) == []
+    assert without_near_copies([prompt, prompt, turns("W0, " + " ".join(words[1:]))], [], 0.99) == [0]

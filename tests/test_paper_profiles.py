@@ -63,6 +63,18 @@ def test_low_and_high_d_are_sampled_by_length(capsys):
     assert len(lines) == 4 + 2 * (48 + 8)
 
 
+def test_strategies_are_sampled_freely_in_length(capsys, tmp_path):
+    lines = printed(capsys, "--profile", "opt-1.3b", "--dry_run", "--strategies", "--seeds", "42")
+    for strategy in ("coverage", "per_token", "max_d", "facility", "k_center"):
+        assert f"(cd data_preprocess && python sample.py 4 2 --sizes 3000 --select {strategy})" in lines
+    assert len(lines) == 7 + 2 * (48 + 20)
+    flags = ["--profile", "opt-1.3b", "--seeds", "42", "--strategies", "--only", "pro_len4_3000_max_d_*"]
+    reproduce.main([*flags, "--slurm", str(tmp_path / "job.sh")])
+    assert "--fixed_size 3000 --strategies --model" in (tmp_path / "job.sh").read_text()  # a task finds its cell
+    with pytest.raises(InputError, match="--augment: not a flag of --profile llama-7b"):
+        reproduce.parse_args(["--profile", "llama-7b", "--augment"])
+
+
 def test_an_array_job_runs_a_cell_per_task(tmp_path):
     """Under bash, with a python that says what it was called with."""
     script = tmp_path / "a folder" / "job.sh"

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import reproduce
+from data_preprocess.records import read_rows
 from data_preprocess.toy import WorldConfig
 from study.toy_profile import TOY
 
@@ -122,6 +123,41 @@ def test_the_number_of_workers_changes_nothing_and_two_runs_at_once_are_refused(
     assert "## D varied at one number of prompts" in text
 
 
+@pytest.mark.slow
+def test_strategies_and_enlarged_subsets_end_alike_when_killed(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    flags = ("--strategies", "--augment", "--only", "pro_len?_8_*", "pro_len2_12_*")
+    text = finish(whole, *flags)
+    assert "## Prompts chosen by a strategy, at equal budget" in text and "## Subsets enlarged by models" in text
+    expected = scores(whole)
+    # The subset that is enlarged, in all of its K, the random one of 12, five strategies, two additions, and of SFT the
+    # cell whose model answers.
+    assert len(expected) == 3 + 1 + 5 + 2 + 1
+    (root,) = whole.glob("runs/toy-*")
+    assert {path.name for path in (root / "pics").glob("*.png")} >= {"strategies.png", "augmentation.png"}
+    for name in ("augment_random", "augment_diverse_matched"):
+        rows = read_rows(root / "data" / f"hh_train_len2_12_{name}")
+        assert [row["meta"]["origin"] for row in rows] == ["base"] * 8 + ["pool"] * 4
+        base = read_rows(root / "data" / "hh_train_len2_8")
+        assert [row["suffix"] for row in rows[:8]] == [row["suffix"] for row in base]
+        assert not {row["prefix"][0][0] for row in rows[8:]} & {row["prefix"][0][0] for row in base}
+
+    for pattern, count in (
+        ("eval_hh/results/sft_len2_8_seed42_1.json", 1),  # before anything is answered
+        ("data/original/augmentation/*/answers_0.jsonl", 1),  # while the subsets are enlarged
+        ("checkpoints/index_*augment*/stage_*/state_2", 1),  # while the first cell learns from one
+    ):
+        process = start(killed, *flags)
+        while len(list(killed.glob(f"runs/toy-*/{pattern}"))) < count and process.poll() is None:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"the run ended before {pattern}"
+        time.sleep(1.5)
+    finish(killed, *flags)
+    assert scores(killed) == expected
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -146,3 +182,12 @@ def test_a_dry_run_prints_the_commands_of_the_chosen_cells(capsys, tmp_path):
         "training/main.py", "eval_hh/generation.py", "eval_hh/rewarding.py", "eval_hh/scoring.py",
     ]  # fmt: skip
     assert "--index pro_len2_48_seed42" in lines[0] and not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_makes_an_enlarged_subset_of_the_cell_that_answers(capsys):
+    reproduce.main(["--profile", "toy", "--dry_run", "--augment", "--only", "*_len4_120_augment_*"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 + 2 + 4 * 4 and "--index sft_len4_48_seed42" in lines[0]
+    assert ["augment.py hh_train_len4_48" in line for line in lines] == [False] * 4 + [True] * 2 + [False] * 16
+    assert all("index_sft_len4_48_seed42/stage_1/best_checkpoint" in line and "--add 72" in line for line in lines[4:6])
+    assert "--by random" in lines[4] and "--by diverse --match_length" in lines[5]

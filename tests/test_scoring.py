@@ -172,6 +172,25 @@ def test_the_folder_tells_the_selection(study, folder, expected):
     assert (cell["data"], diversity["tokenizer"]) == (folder, {7.5: "matched", 6.5: "plain"}.get(expected[3]))
 
 
+def test_an_enlarged_subset_tells_what_it_was_made_of(study):
+    folder = "hh_train_len3_5_augment_diverse"
+    row = {"prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 3, "suffix": list("abc"), "reward": [3, 2, 1]}
+    origins = ["base", "base", "pool", "pool", "pool"]
+    write_lines(study / "data" / folder / "train.json", [{**row, "meta": {"origin": origin}} for origin in origins])
+    entry = {"#filtered_ngrams": 30, "#all_ngrams": 60, "#samples": 5, "diversity": 1.5}
+    record = {"5_augment_diverse": {}, "len2_5_augment_diverse": {}, "len3_5_augment_diverse": {"2": entry}}
+    (study / "data" / "record_hh_train.json").write_text(json.dumps(record))
+    (study / "data" / "record_hh_train_tokenizers.json").write_text(json.dumps({"len3_5_augment_diverse": "mine"}))
+    run = study / "checkpoints/index_trial/stage_2/run.json"
+    made = json.loads(run.read_text())
+    made["config"]["train_file_path"] = str(study / "data" / folder)
+    run.write_text(json.dumps(made))
+    scoring.main(NAMES)
+    cell = cell_of(study)
+    assert (cell["selection"], cell["num_prompts"], cell["base_prompts"]) == ("augment_diverse", 5, 2)
+    assert (cell["diversity"]["score"], cell["diversity"]["tokenizer"]) == (1.5, "mine")
+
+
 def test_sft_is_stage_one(study):
     for name in TEST_FILES:
         evaluate(study, name, rows_with(study, name, "Yes."), "trial_1_best_checkpoint")

@@ -20,6 +20,7 @@ from data_preprocess.selection import (
     SELECTIONS,
     STRATEGIES,
     length_bins,
+    select_addition,
     select_max_diversity,
     select_prompts,
     select_within_tokens,
@@ -341,3 +342,36 @@ def test_tokens_end_the_choice(strategy):
 def test_names_of_selections_are_told_apart():
     assert len(SELECTIONS) == len(set(SELECTIONS)) == 14
     assert {"max_d", "max_d_matched", "random", "low_d_matched"} < set(SELECTIONS)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_addition_raises_the_d_of_base_and_chosen_ones_the_most(seed):
+    base, pool = random_pool(seed, count=8), random_pool(100 + seed, count=25)
+    chosen = []
+    for _ in range(10):
+        candidates = [index for index in range(len(pool)) if index not in chosen]
+        scores = [exact_share(base + [pool[i] for i in (*chosen, index)]) for index in candidates]
+        chosen.append(candidates[scores.index(max(scores))])  # of equal ones the first
+    assert select_addition(base, pool, 10) == chosen
+    assert select_addition([], pool, 10) == slow_greedy("max_d", pool, 10)
+    assert select_addition(base, pool, 0) == [] == select_addition(base, [], 0)
+    with pytest.raises(ValueError, match="size 26"):
+        select_addition(base, pool, 26)
+
+
+def exact_share(prompts):
+    """U / T of prompts, counted anew; the factor sqrt(M) is the same for all that could come next."""
+    found = [bigram for prompt in prompts for bigram in bigrams(prompt)]
+    return Fraction(len(set(found)), len(found)) if found else Fraction(0)
+
+
+def test_an_addition_is_as_long_as_the_pool_on_average():
+    pool = topical_pool(1)
+    base, rest = pool[:50], pool[50:]
+    mean = np.mean([len(prompt) for prompt in rest])
+    matched, free = select_addition(base, rest, 60, match_length=True), select_addition(base, rest, 60)
+    assert abs(np.mean([len(rest[index]) for index in matched]) - mean) <= LENGTH_TOLERANCE * mean
+    assert abs(np.mean([len(rest[index]) for index in free]) - mean) > LENGTH_TOLERANCE * mean
+    random_ones = random.Random(0).sample(range(len(rest)), 60)
+    d_with = [prompt_diversity(base + [rest[index] for index in added]) for added in (random_ones, matched)]
+    assert len(set(matched)) == 60 and d_with[0] < d_with[1]

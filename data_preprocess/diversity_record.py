@@ -1,0 +1,57 @@
+"""The records of diversity beside the subsets: D of each under its key, and the tokenizer that counted.
+
+Library.
+"""
+
+import json
+from pathlib import Path
+
+from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, Diversity
+from data_preprocess.files import InputError, read_json, study_root
+from data_preprocess.strategies import NGRAM
+
+
+class DiversityRecord:
+    """Both record files of a data folder as they are, to be added to and written with the subsets."""
+
+    def __init__(self, data: Path):
+        """Raises InputError, naming the file, for one that is no JSON object."""
+        self.paths = [data / RECORD, data / RECORD_TOKENIZERS]
+        self.scores, self.tokenizers = map(_read, self.paths)
+
+    def add(self, key: str, diversity: Diversity, tokenizer: str) -> None:
+        """Enters a subset's D; `tokenizer` is a folder or a hub name."""
+        self.scores[key] = {str(NGRAM): _entry(diversity)}
+        self.tokenizers[key] = _under_root(tokenizer)
+
+    def texts(self) -> dict[Path, list[str]]:
+        """What both files are to hold, for write_files."""
+        contents = (self.scores, self.tokenizers)
+        return {
+            path: [json.dumps(content, indent=4) + "\n"] for path, content in zip(self.paths, contents, strict=True)
+        }
+
+
+def _read(path: Path) -> dict:
+    """A record so far, by key; empty where there is none yet."""
+    record = read_json(path) if path.exists() else {}
+    if not isinstance(record, dict):
+        raise InputError(f"{path}:1: expected a JSON object of sizes (remove the file to start a new record)")
+    return record
+
+
+def _entry(diversity: Diversity) -> dict:
+    """One entry of the record, under the published names."""
+    return {
+        "#filtered_ngrams": diversity.unique,
+        "#all_ngrams": diversity.total,
+        "#samples": diversity.samples,
+        "diversity": diversity.score,
+    }
+
+
+def _under_root(name: str) -> str:
+    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
+    path = Path(name).resolve()
+    is_inside = path.is_dir() and path.is_relative_to(study_root())
+    return path.relative_to(study_root()).as_posix() if is_inside else name
