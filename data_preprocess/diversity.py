@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import InputError, run, write_json
+from data_preprocess.files import InputError, run, study_root, write_json
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ class Diversity:
 def default_tokenizer() -> str:
     """$LLaMA_path, the published scripts' variable, else LLaMA's name on the hub."""
     return os.environ.get("LLaMA_path") or DEFAULT_TOKENIZER
+
+
+def under_root(name: str) -> str:
+    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
+    path = Path(name).resolve()
+    is_inside = path.is_dir() and path.is_relative_to(study_root())
+    return path.relative_to(study_root()).as_posix() if is_inside else name
 
 
 def prompt_diversity(token_ids: Sequence[Sequence[int]], n: int = 2) -> float:
