@@ -31,8 +31,8 @@ PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")
 CHART_STEPS = 60  # budgets of the chart, up to twice the plan's
 RANDOM_ONLY = (
-    "The law has seen random prompts only, in which D and M rise together. That chosen prompts earn what random ones "
-    "of the same D do is not in its data: reproduce.py --fixed_size is the experiment that tests it."
+    "The law has seen random prompts only, in which D and M rise together. That chosen prompts earn what random",
+    "ones of the same D do is not in its data; the experiment that tests it is reproduce.py --fixed_size.",
 )
 
 
@@ -213,7 +213,7 @@ def notes(args: argparse.Namespace, rows: dict[int, Row]) -> list[str]:
     if args.extrapolate and any(one.outside for row in rows.values() for one in (row.random, row.chosen)):
         lines.append("* extrapolated: no point of the law has such a D.")
     if (args.select, args.match_length) != ("random", False):
-        lines += [RANDOM_ONLY, f"for random prompts: {advice(rows, {k: row.random for k, row in rows.items()})}"]
+        lines += [*RANDOM_ONLY, f"for random prompts: {advice(rows, {k: row.random for k, row in rows.items()})}"]
     return [*lines, f"recommended: {advice(rows, {k: row.chosen for k, row in rows.items()})}"]
 
 
@@ -267,7 +267,7 @@ def draw_chart(args: argparse.Namespace, law: Law, rows: dict[int, Row], token_i
         if (expected := row.chosen.prediction)
     ]
     selection = selection_name(args.select, args.match_length)
-    note = f"Lines: random prompts of this pool. Marks: this plan ({selection}), with 95% intervals.\n{law.name}"
+    note = f"Lines: random prompts of this pool. Marks: this plan ({selection}), with 95% intervals.\nLaw: {law.name}"
     draw_plan(curves, marks, args.unit, note, args.chart)
 
 

@@ -57,7 +57,7 @@ def draw_plan(curves: Sequence[Curve], marks: Sequence[Mark], unit: str, note: s
             colour, label = COLOURS[curve.ranking_len], f"K = {curve.ranking_len} responses"
             axes.plot(curve.budgets, np.where(inside, rewards, np.nan), color=colour, linewidth=1.6, label=label)
             axes.plot(curve.budgets, np.where(inside, np.nan, rewards), ":", color=colour, linewidth=1.3)
-        aside = 0.008 * max(max(curve.budgets) for curve in curves)
+        aside = 0.008 * max((budget for curve in curves for budget in curve.budgets), default=0.0)
         for mark in marks:
             bars = 100 * np.array([[mark.reward - mark.low], [mark.high - mark.reward]])
             axes.errorbar(
