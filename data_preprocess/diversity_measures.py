@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_preprocess.diversity import diversity_curve
-from data_preprocess.ngram_matrix import ngram_counts, tfidf_vectors
+from data_preprocess.ngram_matrix import ngram_counts, ngram_counts_of, tfidf_vectors
 from data_preprocess.ranking import SEED
 from data_preprocess.strategies import NGRAM
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
@@ -61,8 +61,10 @@ def compare_prompts(prompts: Sequence[str], token_ids: Sequence[Sequence[int]]) 
     """
     ids, rng = packed(token_ids), np.random.default_rng(SEED)
     halves = random_halves(len(prompts), rng)
-    drawn = {f"distinct-{n}": distinct_draws(ngram_counts(ids, n), halves) for n in ORDERS}
-    values = {f"distinct-{n}": distinct_ratio(ids, n) for n in ORDERS}
+    values, drawn, everything = {}, {}, np.arange(len(prompts))
+    for n, counts in zip(ORDERS, ngram_counts_of(ids, ORDERS), strict=True):
+        value, *draws = distinct_ratios(counts, [everything, *halves])
+        values[f"distinct-{n}"], drawn[f"distinct-{n}"] = value, np.array(draws)
     paper = f"distinct-{NGRAM}"
     values["D"], drawn["D"] = math.sqrt(len(prompts)) * values[paper], drawn[paper]
     orders = [f"distinct-{n}" for n in ORDERS]
@@ -156,7 +158,7 @@ def distinct_ratio(token_ids: Sequence[Sequence[int]], n: int) -> float:
     return counted.unique / counted.total if counted.total else 0.0
 
 
-def distinct_draws(counts: "csr_array", halves: Sequence[np.ndarray]) -> np.ndarray:
+def distinct_ratios(counts: "csr_array", parts: Sequence[np.ndarray]) -> np.ndarray:
     """distinct-n of parts of the texts, [parts], from the counts [N, G] of all; a part is an array of texts."""
     lengths = counts.sum(axis=1)
     holders = np.bincount(counts.indices, minlength=counts.shape[1])
@@ -165,10 +167,10 @@ def distinct_draws(counts: "csr_array", halves: Sequence[np.ndarray]) -> np.ndar
     own.data = (holders[counts.indices] == 1).astype(np.int32)
     singles, shared = own.sum(axis=1), counts[:, holders > 1]
     ratios = []
-    for half in halves:
+    for part in parts:
         seen = np.zeros(shared.shape[1], dtype=bool)
-        seen[shared[half].indices] = True
-        ratios.append((singles[half].sum() + seen.sum()) / max(lengths[half].sum(), 1))
+        seen[shared[part].indices] = True
+        ratios.append((singles[part].sum() + seen.sum()) / max(lengths[part].sum(), 1))
     return np.array(ratios)
 
 

@@ -118,7 +118,8 @@ def set_budget(args: argparse.Namespace) -> None:
     if args.comparisons is not None and (args.comparisons < 1 or args.comparison_cost is None):
         raise InputError(f"--comparisons: {args.comparisons} (expected 1 or more, and --comparison_cost)")
     values = [amount(flag, costs[flag]) if flag in costs else Decimal(0) for flag in COSTS]
-    args.budget, args.prices, args.unit = amount("budget", args.budget), Prices(*values, args.comparisons), "in money"
+    args.budget, args.prices = amount("budget", args.budget), Prices(*values, args.comparisons)
+    args.unit = "units of money"
 
 
 def amount(flag: str, text: str | int) -> Decimal:

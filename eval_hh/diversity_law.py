@@ -117,8 +117,9 @@ def results_law(cells: list[dict], algorithm: str | None, source: str) -> tuple[
     for ranking_len in sorted({setting[1] for setting in scores if setting[0] == algorithm}):
         line = [setting for setting in scores if setting[:2] == (algorithm, ranking_len)]
         seeds = set.intersection(*(set(settings[setting]) for setting in line))
-        if len({scores[setting] for setting in line}) < MIN_SIZES or not seeds:
-            found = f"{len(line)} sizes with D and {len(seeds)} seeds common to them"
+        n_scores = len({scores[setting] for setting in line})
+        if n_scores < MIN_SIZES or not seeds:
+            found = f"{n_scores} different D and {len(seeds)} seeds common to them"
             warnings.append(f"{algorithm} K={ranking_len}: {found} (expected {MIN_SIZES} or more, and a seed)")
             continue
         rewards = [np.mean([pooled(settings[one][seed], "Global").mean() for seed in sorted(seeds)]) for one in line]
@@ -126,7 +127,7 @@ def results_law(cells: list[dict], algorithm: str | None, source: str) -> tuple[
         tokenizer = settings[line[0]][min(seeds)]["diversity"]["tokenizer"]
     if not points:
         raise InputError("; ".join([f"{source}: too few points for a line", *warnings]))
-    return Law(f"{algorithm} lines fitted on {source} (Global)", tokenizer, points), warnings
+    return Law(f"{algorithm} lines of {source} (Global)", tokenizer, points), warnings
 
 
 def is_llama(ids: Sequence[int]) -> bool:

@@ -17,8 +17,8 @@ from data_preprocess.diversity_measures import (
     compressed_sizes,
     compression_ratio,
     cosine_matrix,
-    distinct_draws,
     distinct_ratio,
+    distinct_ratios,
     half_sample_interval,
     jaccard_matrix,
     mean_of_pairs,
@@ -42,7 +42,7 @@ def test_distinct_n_by_hand():
 
 
 def test_self_bleu_by_hand():
-    """Of "a b c d" 3 words, 2 pairs, 1 triple are in "a b c e", and no 4-gram, which counts as half (sacrebleu's exp)."""
+    """Of "a b c d" 3 words, 2 pairs, 1 triple are in "a b c e", and no 4-gram, which counts as 1/2."""
     expected = 100 * (3 / 4 * 2 / 3 * 1 / 2 * 1 / 2) ** (1 / 4)
     assert self_bleu_scores(["a b c d", "a b c e"]) == pytest.approx([expected, expected])
     # Each of two texts that a third repeats is found in it whole; the third's words come from both.
@@ -94,7 +94,7 @@ def test_ngram_ratios_of_parts_equal_a_loop():
         for part in parts:
             found = [ngram for index in part for ngram in ngrams[index]]
             expected.append(len(set(found)) / len(found))
-        assert distinct_draws(ngram_counts(pool, n), parts) == pytest.approx(expected)
+        assert distinct_ratios(ngram_counts(pool, n), parts) == pytest.approx(expected)
 
 
 def test_intervals_of_a_mean_are_as_wide_as_theory_has_them():
