@@ -24,7 +24,6 @@ from data_preprocess.diversity import (
     default_tokenizer,
     diversity_curve,
     nested_diversity,
-    under_root,
 )
 from data_preprocess.files import InputError, read_json, run, study_root, write_files
 from data_preprocess.selection import STRATEGIES, select_prompts, select_within_tokens, selection_name
@@ -142,6 +141,13 @@ def check_sizes(sizes: list[int], n_rows: int, ranking_len: int) -> None:
         if not 1 <= size <= n_rows:
             found = f"{size} rows of {ranking_len} responses asked for, there are {n_rows}"
             raise InputError(f"--sizes: {found} (expected 1 to {n_rows})")
+
+
+def under_root(name: str) -> str:
+    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
+    path = Path(name).resolve()
+    is_inside = path.is_dir() and path.is_relative_to(study_root())
+    return path.relative_to(study_root()).as_posix() if is_inside else name
 
 
 def read_record(path: Path) -> dict:
