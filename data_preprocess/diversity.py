@@ -2,6 +2,7 @@
 
 Run: cd data_preprocess; python diversity.py SOURCE [--column NAME] [--tokenizer PATH_OR_NAME] [--sizes M ...]
 Prints n, U, T, M and D. SOURCE is a JSONL file of prompts or rankings, a folder, or a data set on the hub.
+--compare prints D beside other measures of diversity, of the prompts and of the responses to a prompt.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import InputError, run, write_json
+from data_preprocess.files import InputError, run, study_root, write_json
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
 if TYPE_CHECKING:
@@ -51,6 +52,13 @@ class Diversity:
 def default_tokenizer() -> str:
     """$LLaMA_path, the published scripts' variable, else LLaMA's name on the hub."""
     return os.environ.get("LLaMA_path") or DEFAULT_TOKENIZER
+
+
+def under_root(name: str) -> str:
+    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
+    path = Path(name).resolve()
+    is_inside = path.is_dir() and path.is_relative_to(study_root())
+    return path.relative_to(study_root()).as_posix() if is_inside else name
 
 
 def prompt_diversity(token_ids: Sequence[Sequence[int]], n: int = 2) -> float:
@@ -194,26 +202,55 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tokenizer", help=TOKENIZER_HELP)
     parser.add_argument("--n", type=int, nargs="+", default=[1, 2, 3, 4], help="tokens per n-gram")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of first prompts (default: all)")
-    parser.add_argument("--json", metavar="FILE", help="also write the table to FILE")
+    parser.add_argument("--compare", action="store_true", help="add the measures that people use, with intervals")
+    parser.add_argument("--json", metavar="FILE", help="also write the tables to FILE")
     args = parser.parse_args(argv)
     if min(args.n) < 1:
         raise InputError(f"--n: {min(args.n)} (expected at least 1)")
+    if args.compare and args.sizes:
+        raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 
-    from data_preprocess.sources import load_prompts
+    from data_preprocess.sources import load_prompts, load_texts
     from eval_hh.models import load_tokenizer
 
-    prompts = load_prompts(args.source, args.column, args.split)
+    # Responses are kept only where they are looked at.
+    texts = list(load_texts(args.source, args.column, args.split)) if args.compare else []
+    prompts = [prompt for prompt, _ in texts] or load_prompts(args.source, args.column, args.split)
     sizes = args.sizes or [len(prompts)]
     for size in sizes:
         if not 1 <= size <= len(prompts):
             raise InputError(f"--sizes: {size} (expected 1 to the {len(prompts)} prompts of {args.source})")
+    if args.compare and len(prompts) < 2:
+        raise InputError(f"--compare: {args.source} holds one prompt (expected two or more)")
     name = args.tokenizer or default_tokenizer()
-    token_ids = encode_prompts(load_tokenizer(name), prompts)
+    tokenizer = load_tokenizer(name)
+    token_ids = encode_prompts(tokenizer, prompts)
     curves = {n: diversity_curve(token_ids, sizes, n) for n in args.n}
     rows = [{"n": n, **asdict(result)} for n, curve in curves.items() for result in curve.values()]
     print(format_table(rows))
+    found = {"source": args.source, "tokenizer": name, "diversity": rows}
+    if args.compare:
+        found["compare"] = compare(texts, token_ids, tokenizer)
     if args.json:
-        write_json(args.json, {"source": args.source, "tokenizer": name, "diversity": rows}, indent=4)
+        write_json(args.json, found, indent=4)
+
+
+def compare(
+    texts: list[tuple[str, list[str]]], token_ids: TokenIds, tokenizer: "PreTrainedTokenizerBase"
+) -> dict[str, list[dict]]:
+    """Prints all measures of the prompts and, of rankings, of the responses to a prompt; the same as JSON values."""
+    from data_preprocess.diversity_measures import compare_prompts, compare_responses, format_measures
+
+    measures = {"prompts": compare_prompts([prompt for prompt, _ in texts], token_ids)}
+    rankings = [responses for _, responses in texts if len(responses) > 1]
+    if rankings:
+        measures["responses to a prompt, in the mean over prompts"] = compare_responses(rankings, tokenizer)
+    for name, found in measures.items():
+        print(f"\n{name}:\n{format_measures(found)}")
+    rows = {name.split()[0]: [asdict(one) for one in found] for name, found in measures.items()}
+    for row in (row for found in rows.values() for row in found):
+        row.update({key: None for key, value in row.items() if value != value})  # JSON knows no nan
+    return rows
 
 
 def format_table(rows: list[dict]) -> str:

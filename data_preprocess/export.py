@@ -10,6 +10,7 @@ from pathlib import Path
 from data_preprocess.candidates import Candidates
 from data_preprocess.dialogue import PROMPTER, render_prompt, split_turn
 from data_preprocess.files import atomic_write, write_jsonl
+from data_preprocess.raw_hh import alternates
 
 ROW_GROUP = 10_000  # pairs held in memory at a time
 
@@ -60,6 +61,14 @@ def write_trl(path: Path, pool: Iterable[Candidates], conversational: bool) -> i
     return count
 
 
-def write_prompts(path: Path, pool: list[Candidates]) -> None:
-    """Writes id and messages of each prompt as JSONL: what labellers answer and --join reads back."""
-    write_jsonl(path, ({"id": c.meta["id"], "prompt": messages(c.prefix)} for c in pool))
+def write_prompts(path: Path, pool: Iterable[Candidates]) -> None:
+    """Writes id and messages of each prompt as JSONL: what labellers answer and --join reads back.
+
+    A prompt in which a role speaks twice in a row is written as its text, since messages of that kind are not read.
+    """
+    write_jsonl(path, map(_prompt_row, pool))
+
+
+def _prompt_row(candidates: Candidates) -> dict:
+    turns = candidates.prefix
+    return {"id": candidates.meta["id"], "prompt": messages(turns) if alternates(turns) else render_prompt(turns)}

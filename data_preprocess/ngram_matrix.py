@@ -4,13 +4,13 @@ Library. What the strategies of selection.py choose by; N prompts are the rows t
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_preprocess.token_ids import packed
+from data_preprocess.token_ids import TokenIds, packed
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -27,15 +27,27 @@ def ngram_counts(token_ids: Sequence[Sequence[int]], n: int) -> "csr_array":
 
     n-grams never cross prompts. G, the number of columns, is at least that of distinct n-grams.
     """
-    from scipy.sparse import csr_array
+    return next(ngram_counts_of(token_ids, [n]))
 
+
+def ngram_counts_of(token_ids: Sequence[Sequence[int]], orders: Sequence[int]) -> Iterator["csr_array"]:
+    """Yields ngram_counts of every n in `orders`, which rise, in one pass: longer n-grams are made of shorter ones."""
     ids = packed(token_ids)
     prompt_of = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
     tokens = _numbered(ids.flat)
     ngrams, n_tokens = tokens, int(tokens.max(initial=0)) + 1
-    for offset in range(1, n):
-        # Numbered anew at every length, so that the product stays far below 64 bits.
-        ngrams = _numbered(ngrams[: max(len(tokens) - offset, 0)].astype(np.int64) * n_tokens + tokens[offset:])
+    for n in range(1, max(orders) + 1):
+        if n > 1:
+            # Numbered anew at every length, so that the product stays far below 64 bits.
+            ngrams = _numbered(ngrams[: max(len(tokens) - n + 1, 0)].astype(np.int64) * n_tokens + tokens[n - 1 :])
+        if n in orders:
+            yield _counts(ids, prompt_of, ngrams)
+
+
+def _counts(ids: TokenIds, prompt_of: np.ndarray, ngrams: np.ndarray) -> "csr_array":
+    """The counts of numbered n-grams, one at each token that begins one; those that cross prompts are left out."""
+    from scipy.sparse import csr_array
+
     inside = prompt_of[: len(ngrams)] == prompt_of[len(prompt_of) - len(ngrams) :]
     rows, columns = prompt_of[: len(ngrams)][inside], ngrams[inside]
     shape = (len(ids), int(columns.max(initial=-1)) + 1)
@@ -58,7 +70,7 @@ def tfidf_vectors(token_ids: Sequence[Sequence[int]]) -> "csr_array":
     """
     from scipy.sparse import csr_array, diags_array, hstack
 
-    counts = hstack([ngram_counts(token_ids, n) for n in TFIDF_NGRAMS], format="csr")
+    counts = hstack(list(ngram_counts_of(token_ids, TFIDF_NGRAMS)), format="csr")
     holders = np.bincount(counts.indices, minlength=counts.shape[1])
     kept = (holders > 0) & (holders <= MAX_HOLDERS)
     weights = np.log(counts.shape[0] / holders[kept])

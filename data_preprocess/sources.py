@@ -22,7 +22,12 @@ HUB_TIMEOUT = 10.0  # seconds
 
 
 def load_prompts(source: str, column: str | None = None, split: str = "train") -> list[str]:
-    """Reads the prompts of a source as rendered texts.
+    """The prompts of a source as rendered texts; arguments and errors as load_texts."""
+    return [prompt for prompt, _ in load_texts(source, column, split)]
+
+
+def load_texts(source: str, column: str | None = None, split: str = "train") -> Iterator[tuple[str, list[str]]]:
+    """Yields the prompts of a source as rendered texts, each with its responses: none where a row is no ranking.
 
     Args:
         source: a JSONL file (.gz too), a folder with train.json, a data set saved on disk, a folder that
@@ -35,7 +40,7 @@ def load_prompts(source: str, column: str | None = None, split: str = "train") -
     Raises:
         InputError: one line that names the row at fault, or what to pass where the hub is out of reach.
     """
-    prompts = []
+    empty = True
     for where, row in source_rows(source, split):
         name = column or next((name for name in GUESSED_COLUMNS if name in row), None)
         if name not in row:
@@ -43,12 +48,12 @@ def load_prompts(source: str, column: str | None = None, split: str = "train") -
             raise InputError(f"{where}: fields are {', '.join(row) or 'none'} (expected {wanted})")
         if column is None and name == "prefix":
             check_row(row, where, training=False)
-            prompts.append(render_prompt(row["prefix"][0]))
+            yield render_prompt(row["prefix"][0]), row["suffix"]
         else:
-            prompts.append(prompt_text(row[name], f"{where}: {name}"))
-    if not prompts:
+            yield prompt_text(row[name], f"{where}: {name}"), []
+        empty = False
+    if empty:
         raise InputError(f"{source}: no prompts (the file or data set is empty)")
-    return prompts
 
 
 def prompt_text(value: Any, where: str) -> str:

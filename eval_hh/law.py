@@ -27,6 +27,17 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """A predicted value with its standard error, and the 95% interval that Student's t makes of them."""
+
+    value: float
+    error: float  # standard error of what is predicted about the value
+    df: float  # degrees of freedom of `error`
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A value with its bootstrap 95% interval and the two-sided p of its being zero."""
 
@@ -62,6 +73,39 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
     """Ordinary least squares of y [n] on x [n]. Raises ValueError below two distinct x."""
     fitted = fit_lines(x, np.asarray([y], dtype=float))
     return Line(**{name: float(values[0]) for name, values in fitted.items()})
+
+
+def predict_point(x: Sequence[float], y: Sequence[float], at: float) -> Prediction:
+    """What the least-squares line of y [n] on x [n] expects of one further point at x = `at`.
+
+    value +- t(n - 2) s sqrt(1 + 1/n + (at - mean x)^2 / Sxx), s^2 the sum of squared residuals over n - 2
+    (Montgomery, Peck and Vining, Introduction to Linear Regression Analysis, "Prediction of new observations").
+    The residuals stand for all that moves a point off the line: seeds, test prompts and a line that is none.
+
+    Raises ValueError below three points or two distinct x.
+    """
+    if len(x) < 3:
+        raise ValueError(f"{len(x)} points leave no residual to judge a line by")
+    line, centred = fit_line(x, y), np.asarray(x, dtype=float) - np.mean(x)
+    variance = line.mse * len(x) / (len(x) - 2)
+    spread = 1 + 1 / len(x) + (at - np.mean(x)) ** 2 / (centred**2).sum()
+    return _prediction(line.slope * at + line.intercept, float(variance * spread) ** 0.5, len(x) - 2)
+
+
+def prediction_difference(first: Prediction, second: Prediction) -> Prediction:
+    """first - second of two lines whose errors are independent, with Satterthwaite's (1946) degrees of freedom."""
+    parts = [(one.error**2, one.df) for one in (first, second)]
+    variance = sum(part for part, _ in parts)
+    below = sum(part**2 / df for part, df in parts)
+    df = variance**2 / below if below else min(first.df, second.df)
+    return _prediction(first.value - second.value, variance**0.5, df)
+
+
+def _prediction(value: float, error: float, df: float) -> Prediction:
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(df, 1 - LEVEL / 2)) * error
+    return Prediction(value, error, df, value - half, value + half)
 
 
 def average_mse(lines: Collection[Line]) -> float:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import scipy.stats
 
 from eval_hh.law import (
     Estimate,
+    Prediction,
     average_mse,
     bend_p,
     bootstrap_interval,
@@ -20,6 +22,8 @@ from eval_hh.law import (
     fit_lines,
     holm,
     paired_bootstrap,
+    predict_point,
+    prediction_difference,
     row_draws,
     seed_weights,
 )
@@ -308,3 +312,43 @@ def test_bootstrap_in_chunks_has_the_same_spread(monkeypatch):
     whole = bootstrap_interval(values)
     monkeypatch.setattr("eval_hh.law.CHUNK", 1000)
     assert bootstrap_interval(values) == pytest.approx(whole, abs=0.01)
+
+
+def test_a_predicted_point_by_hand():
+    """y = 1.5 x - 2/3 leaves 1/6, -1/3, 1/6, so s^2 = 1/6; at 4, s^2 (1 + 1/3 + 2^2 / 2) = 5/9; t(1) is 12.7062."""
+    found = predict_point([1, 2, 3], [1, 2, 4], 4)
+    assert (found.value, found.error, found.df) == pytest.approx((16 / 3, math.sqrt(5 / 9), 1))
+    half = 12.7062 * math.sqrt(5 / 9)
+    assert (found.low, found.high) == pytest.approx((16 / 3 - half, 16 / 3 + half), abs=1e-4)
+    exact = predict_point([1, 2, 3, 4], [2, 4, 6, 8], 9)
+    assert (exact.low, exact.high) == pytest.approx((18, 18))
+    for x, y in (([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3])):
+        with pytest.raises(ValueError):
+            predict_point(x, y, 4)
+
+
+def test_a_predicted_point_of_the_papers_line_by_scipys_regression():
+    """From linregress: the slope's standard error is s / sqrt(Sxx)."""
+    line = scipy.stats.linregress(D, PRO[4])
+    spread = sum((value - np.mean(D)) ** 2 for value in D)
+    s = line.stderr * math.sqrt(spread)
+    for at in (12.7, 16.83):
+        found = predict_point(D, PRO[4], at)
+        half = 2.446912 * s * math.sqrt(1 + 1 / 8 + (at - np.mean(D)) ** 2 / spread)  # t(6), from a table
+        centre = line.slope * at + line.intercept
+        assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-8)
+
+
+def test_the_difference_of_two_predictions_is_welchs_interval():
+    """Two means with their standard errors make Welch's two-sample interval, which scipy has."""
+    rng = np.random.default_rng(4)
+    samples = rng.normal(0, 1, 9), rng.normal(1, 3, 14)
+    one, other = (
+        Prediction(x.mean(), x.std(ddof=1) / len(x) ** 0.5, len(x) - 1, math.nan, math.nan) for x in samples
+    )
+    found = prediction_difference(one, other)
+    welch = scipy.stats.ttest_ind(*samples, equal_var=False)
+    interval = welch.confidence_interval(0.95)
+    assert (found.df, found.low, found.high) == pytest.approx((welch.df, interval.low, interval.high))
+    exact = replace(one, error=0.0)
+    assert prediction_difference(exact, exact).low == 0
