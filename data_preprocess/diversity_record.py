@@ -6,8 +6,8 @@ Library.
 import json
 from pathlib import Path
 
-from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, Diversity
-from data_preprocess.files import InputError, read_json, study_root
+from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, Diversity, under_root
+from data_preprocess.files import InputError, read_json
 from data_preprocess.strategies import NGRAM
 
 
@@ -22,7 +22,7 @@ class DiversityRecord:
     def add(self, key: str, diversity: Diversity, tokenizer: str) -> None:
         """Enters a subset's D; `tokenizer` is a folder or a hub name."""
         self.scores[key] = {str(NGRAM): _entry(diversity)}
-        self.tokenizers[key] = _under_root(tokenizer)
+        self.tokenizers[key] = under_root(tokenizer)
 
     def texts(self) -> dict[Path, list[str]]:
         """What both files are to hold, for write_files."""
@@ -48,10 +48,3 @@ def _entry(diversity: Diversity) -> dict:
         "#samples": diversity.samples,
         "diversity": diversity.score,
     }
-
-
-def _under_root(name: str) -> str:
-    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
-    path = Path(name).resolve()
-    is_inside = path.is_dir() and path.is_relative_to(study_root())
-    return path.relative_to(study_root()).as_posix() if is_inside else name
