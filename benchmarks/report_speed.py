@@ -16,6 +16,7 @@ from benchmarks.side_by_side import Measure, parser, report, timed
 from data_preprocess.files import REPOSITORY, run
 
 ROWS = {"harmless_base": 2312, "helpful_base": 2354, "helpful_online": 1135, "helpful_rejection": 2749}
+PROFILES = ("opt-1.3b", "llama-7b")
 QUICK_PART = 10  # --quick has a tenth of the rows
 
 
@@ -24,10 +25,10 @@ def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
     import numpy as np
 
     from eval_hh.cells import SCHEMA, file_scores, write_cell
+    from study import paper_profiles
     from study.grid import cells_of
-    from study.paper_profiles import PROFILES, SEEDS
 
-    cells = cells_of(PROFILES[profile].grid, SEEDS)
+    cells = cells_of(paper_profiles.PROFILES[profile].grid, paper_profiles.SEEDS)
     for number, cell in enumerate(cells):
         rng = np.random.default_rng(number)
         score = 2.0 * np.log(cell.num_prompts)
@@ -57,18 +58,16 @@ def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
     return len(cells)
 
 
-def commands(results: Path, output: Path) -> list[list[str]]:
-    """What a user types for both profiles."""
-    python = [sys.executable]
-    found = []
-    for profile in ("opt-1.3b", "llama-7b"):
-        chosen = ["--profile", profile]
-        written = ["--output", str(output / profile)]
-        found.append([*python, "eval_hh/report.py", "--results", str(results), *chosen, *written, "--compare_paper"])
-        for what in ("results", "budgets"):
-            written = ["--output", str(output / f"{profile}_{what}.png")]
-            found.append([*python, "pics/figures.py", f"--{what}", str(results), *chosen, *written])
-    return found
+def make_all(results: Path, profile: str, output: Path) -> None:
+    """What a user types for the report and both figures of a profile."""
+    report = ["eval_hh/report.py", "--results", str(results), "--output", str(output / profile), "--compare_paper"]
+    figures = [
+        ["pics/figures.py", f"--{what}", str(results), "--output", str(output / f"{profile}_{what}.png")]
+        for what in ("results", "budgets")
+    ]
+    for command in (report, *figures):
+        call = [sys.executable, *command, "--profile", profile]
+        subprocess.run(call, cwd=REPOSITORY, check=True, capture_output=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,15 +75,10 @@ def main(argv: list[str] | None = None) -> None:
     rows = {name: count // (QUICK_PART if args.quick else 1) for name, count in ROWS.items()}
     with tempfile.TemporaryDirectory() as folder:
         results, output = Path(folder) / "results", Path(folder) / "output"
-        count = sum(write_cells(results / "both", profile, rows) for profile in ("opt-1.3b", "llama-7b"))
-
-        def make_all() -> None:
-            for command in commands(results / "both", output):
-                subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
-
-        seconds = timed(make_all)
-    what = f"report and figures of {count} result files of {sum(rows.values()):,} rows, both profiles"
-    report([Measure(what, seconds, "s", "under 10")], args.json)
+        count = sum(write_cells(results, profile, rows) for profile in PROFILES)
+        seconds = {profile: timed(lambda name=profile: make_all(results, name, output)) for profile in PROFILES}
+    what = f"report and figures from {count} result files of {sum(rows.values()):,} rows"
+    report([Measure(f"{what}, {name}", value, "s", "under 10") for name, value in seconds.items()], args.json)
 
 
 if __name__ == "__main__":
