@@ -39,7 +39,7 @@ class Sizes:
     max_new_tokens: int = MAX_NEW_TOKENS
 
 
-QUICK = Sizes(prompts=48, layers=4)
+QUICK = Sizes(prompts=48, layers=2)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -81,8 +81,9 @@ def main(argv: list[str] | None = None) -> None:
     made = parser(__doc__)
     made.add_argument("--pairs", type=int, help="pairs, a multiple of the batch size (default: 16, quick 8)")
     made.add_argument("--batch_size", type=int, default=4, help="pairs per step")
-    made.add_argument("--layers", type=int, default=12, help="of the model (default: OPT-125M's 12)")
+    made.add_argument("--layers", type=int, help="of the model (default: OPT-125M's 12, quick 2)")
     args = made.parse_args(argv)
+    args.layers = args.layers or (2 if args.quick else 12)
     if importlib.util.find_spec("trl") is None:
         raise InputError("trl is not installed (sh install.sh requirements.txt benchmarks/requirements.txt)")
     import torch

@@ -66,8 +66,9 @@ def main(argv: list[str] | None = None) -> None:
     made.add_argument("--rankings", type=int, help="rankings per step, a multiple of 2 (default: 16, quick 4)")
     made.add_argument("--ranking_len", type=int, nargs="+", choices=TARGETS, help="K (default: 2 3 4, quick 2 4)")
     made.add_argument("--rounds", type=int, default=1, help="timed rounds (default: 1; a step is long)")
-    made.add_argument("--layers", type=int, default=12, help="of the model (default: OPT-125M's 12)")
+    made.add_argument("--layers", type=int, help="of the model (default: OPT-125M's 12, quick 2)")
     args = made.parse_args(argv)
+    args.layers = args.layers or (2 if args.quick else 12)
     args.rankings = args.rankings or (4 if args.quick else 16)
     import torch
 

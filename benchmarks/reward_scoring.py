@@ -36,7 +36,7 @@ class Sizes:
     rounds: int = 1
 
 
-QUICK = Sizes(dialogues=144, layers=4)
+QUICK = Sizes(dialogues=96, layers=3)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """All benchmarks, one after another, each in a process of its own.
 
-    python benchmarks/run.py --quick    reduced sizes, under 10 minutes on two cores
+    python benchmarks/run.py --quick    reduced sizes, ten minutes on two cores
     python benchmarks/run.py --full     the claimed sizes, most of an hour; writes benchmarks/RESULTS.md
 
 `--only NAME ...` runs some of them. What cannot run here (TRL is not installed, say) is named with its reason, and the
