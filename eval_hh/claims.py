@@ -211,16 +211,16 @@ def _line_test(
     means, draws = bootstrap.means(settings, seeds)
     sizes = [setting[2] for setting in settings]
     predictors = dict(zip(PREDICTORS, (scores, sizes, np.log(sizes)), strict=True))
-    fits = {name: _fit(x, means, draws) for name, x in predictors.items()}
+    drawn = {name: fit_lines(x, draws) for name, x in predictors.items()}
+    fits = {name: _fit(fit_line(x, means), drawn[name]) for name, x in predictors.items()}
     bend = bend_p(scores, means, draws) if len(sizes) >= MIN_SIZES else 1.0
     verdict, reason = decide_line(len(sizes), len(seeds), fits["D"].slope, fits["D"].line.r2, bend)
-    better = _better(fits, predictors, draws) if len(sizes) >= MIN_SIZES else UNDECIDED
+    better = _better(fits, drawn) if len(sizes) >= MIN_SIZES else UNDECIDED
     algorithm, ranking_len = settings[0][:2]
     return LineTest(algorithm, ranking_len, len(sizes), len(seeds), fits, better, verdict, reason)
 
 
-def _fit(x: Sequence[float], means: np.ndarray, draws: np.ndarray) -> Fit:
-    line, drawn = fit_line(x, means), fit_lines(x, draws)
+def _fit(line: Line, drawn: dict[str, np.ndarray]) -> Fit:
     return Fit(
         line,
         estimate(line.slope, drawn["slope"]),
@@ -230,11 +230,10 @@ def _fit(x: Sequence[float], means: np.ndarray, draws: np.ndarray) -> Fit:
     )
 
 
-def _better(fits: dict[str, Fit], predictors: dict[str, Sequence[float]], draws: np.ndarray) -> str:
+def _better(fits: dict[str, Fit], drawn: dict[str, dict[str, np.ndarray]]) -> str:
     """D or log M, where the interval of the difference of their leave-one-out errors leaves out zero."""
-    drawn = {name: fit_lines(predictors[name], draws)["loo_mse"] for name in ("D", "log M")}
     value = fits["D"].line.loo_mse - fits["log M"].line.loo_mse
-    difference = estimate(value, drawn["D"] - drawn["log M"])
+    difference = estimate(value, drawn["D"]["loo_mse"] - drawn["log M"]["loo_mse"])
     if difference.high < 0:
         return "D"
     return "log M" if difference.low > 0 else UNDECIDED

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.files import run, study_root
+from eval_hh.analysis import analyse
 from eval_hh.cells import load_cells
 from eval_hh.report_text import write_report
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     cells, warnings = load_cells(args.results or study_root() / "eval_hh" / "results", args.profile)
     output = args.output or study_root() / "runs" / "report"
-    print(write_report(output, cells, warnings, args.compare_paper))
+    print(write_report(output, cells, analyse(cells, warnings, args.compare_paper)))
     print(f"Written to {output / 'report.md'}")
 
 

@@ -5,25 +5,25 @@ Library.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from data_preprocess.files import InputError, atomic_write
+from data_preprocess.files import atomic_write
 from data_preprocess.subsets import RANDOM
-from eval_hh.additions import augmentation_contrasts, strategy_contrasts
-from eval_hh.cells import POOLS, TEST_FILES, extra_rewards
-from eval_hh.claims import PREDICTORS, Comparison, LineTest, PoolBootstrap, comparisons, diversity_of, grid, line_tests
-from eval_hh.fixed_size import fixed_size_tests
+from eval_hh.analysis import Analysis
+from eval_hh.cells import TEST_FILES, extra_rewards
+from eval_hh.claims import PREDICTORS, Comparison, LineTest, diversity_of, grid
 from eval_hh.law import N_DRAWS, average_mse
 from eval_hh.report_chosen import augmentation_lines, fixed_size_lines, strategy_lines, with_interval
-from eval_hh.summary import ordering_accuracy, paper_table, table
-from eval_hh.table1 import Table1, latex, markdown, markdown_lines, table1
+from eval_hh.summary import ordering_accuracy, table
+from eval_hh.table1 import latex, markdown, markdown_lines
 from eval_hh.verdicts import Verdict, verdicts
 
 NAMED = 6  # missing cells that are named; of more, the number is given
 
 
-def _head(cells: list[dict], warnings: list[str]) -> list[str]:
+def _head(cells: list[dict], warnings: Sequence[str]) -> list[str]:
     settings = grid(cells)
     algorithms, lengths, sizes = (sorted({setting[part] for setting in settings}) for part in range(3))
     seeds = _seeds(cells)
@@ -43,7 +43,7 @@ def _head(cells: list[dict], warnings: list[str]) -> list[str]:
     others = sorted({cell["selection"] for cell in cells} - {RANDOM})
     if others:
         lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({_listed(others)}).")
-    lines += [f"- Warning: {warning}" for warning in warnings + diversity_of(cells)[1]]
+    lines += [f"- Warning: {warning}" for warning in (*warnings, *diversity_of(cells)[1])]
     return [*lines, ""]
 
 
@@ -163,32 +163,19 @@ def _verdict_lines(claims: list[Verdict], seeds: list[int]) -> list[str]:
     return [*lines, ""]
 
 
-def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:
-    """The whole report as Markdown. Raises InputError without cells and where two worlds are mixed."""
-    settings = grid(cells)
-    if not settings:
-        raise InputError("; ".join(["no result file to report on (of a random subset)", *warnings]))
-    bootstraps = {pool: PoolBootstrap(settings, pool) for pool in POOLS}
-    compared = comparisons(cells, bootstraps)
-    tested = line_tests(cells, bootstraps["Global"])
-    varied, chosen, augmented = fixed_size_tests(cells), strategy_contrasts(cells), augmentation_contrasts(cells)
-    if compare_paper and not paper_table(cells[0]["profile"]):
-        warnings = [*warnings, f"the paper has no values for profile {cells[0]['profile']}"]
-    lines = _head(cells, warnings) + markdown_lines(_table(cells, compare_paper)) + _other_scores(cells)
-    lines += _comparison_lines(compared) + _line_lines(tested) + fixed_size_lines(varied)
-    lines += strategy_lines(chosen) + augmentation_lines(augmented)
-    lines += _verdict_lines(verdicts(compared, tested, varied, augmented), _seeds(cells))
-    return "\n".join(lines)
+def make_report(cells: list[dict], found: Analysis) -> str:
+    """The whole report on these cells as Markdown."""
+    lines = _head(cells, found.warnings) + markdown_lines(found.table) + _other_scores(cells)
+    lines += _comparison_lines(found.compared) + _line_lines(found.tested) + fixed_size_lines(found.varied)
+    lines += strategy_lines(found.strategies) + augmentation_lines(found.augmentations)
+    claims = verdicts(found.compared, found.tested, found.varied, found.augmentations)
+    return "\n".join([*lines, *_verdict_lines(claims, _seeds(cells))])
 
 
-def _table(cells: list[dict], compare_paper: bool) -> Table1:
-    return table1(cells, paper_table(cells[0]["profile"]) if compare_paper else {})
-
-
-def write_report(folder: Path, cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:
-    """Writes report.md and, for LaTeX, table1.tex into `folder`; returns the report. Raises as make_report does."""
-    text = make_report(cells, warnings, compare_paper)
-    for name, content in (("report.md", text), ("table1.tex", latex(_table(cells, compare_paper)))):
+def write_report(folder: Path, cells: list[dict], found: Analysis) -> str:
+    """Writes report.md and, for LaTeX, table1.tex into `folder`; returns the report."""
+    text = make_report(cells, found)
+    for name, content in (("report.md", text), ("table1.tex", latex(found.table))):
         with atomic_write(folder / name) as file:
             file.write(content)
     return text

@@ -1,11 +1,11 @@
-"""Drawing of the experiments with chosen prompts: strategies at one number of prompts, and enlarged subsets.
+"""Drawing of the experiments with chosen prompts: D varied at one size, strategies, and enlarged subsets.
 
 Library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,25 @@ import numpy as np
 
 from data_preprocess.files import InputError
 from eval_hh.choices import Choice, Contrast
+from eval_hh.fixed_size import FixedSizeTest
 from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def draw_fixed_size(tests: Sequence[FixedSizeTest], path: Path) -> None:
+    """Reward against D at one M, a panel per algorithm, as a PNG at `path`.
+
+    Raises InputError where no low, random and high D were run.
+    """
+    if not tests:
+        raise InputError("no subsets of low and high D in these results (reproduce.py --fixed_size runs them)")
+    note = (
+        "Bars: standard deviation over seeds. Dotted: what the line on D through random subsets of other sizes "
+        "would have it be."
+    )
+    _draw_by_algorithm(tests, _fixed_size_panel, "reward against D at one M", note, (5, 4.2), path)
 
 
 def draw_chosen(found: Sequence[Contrast], title: str, path: Path) -> None:
@@ -26,23 +41,55 @@ def draw_chosen(found: Sequence[Contrast], title: str, path: Path) -> None:
 
     Raises InputError where there is nothing to compare.
     """
+    if not found:
+        raise InputError("no prompts chosen by strategies or by augment.py in these results (reproduce.py runs them)")
+    bars = "Bars: standard deviation over seeds. " if max(one.n_seeds for one in found) > 1 else ""
+    _draw_by_algorithm(found, _chosen_panel, title, f"{bars}Hollow: random prompts.", (5.6, 4.6), path)
+
+
+def _draw_by_algorithm(
+    found: Sequence,
+    panel: Callable[[Axes, Sequence], None],
+    title: str,
+    note: str,
+    size: tuple[float, float],
+    path: Path,
+) -> None:
+    """A panel of `size` inches for each algorithm, drawn by `panel` from what was found of it."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    if not found:
-        raise InputError("no prompts chosen by strategies or by augment.py in these results (reproduce.py runs them)")
     algorithms = sorted({one.algorithm for one in found})
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.6 * len(algorithms), 4.6), layout="constrained")
-        for panel, algorithm in zip(figure.subplots(1, len(algorithms), squeeze=False)[0], algorithms, strict=True):
-            _panel(panel, [one for one in found if one.algorithm == algorithm])
-            panel.set_title(f"{algorithm}: {title}", loc="left")
-        bars = "Bars: standard deviation over seeds. " if max(one.n_seeds for one in found) > 1 else ""
-        figure.supxlabel(f"{bars}Hollow: random prompts.", fontsize=9, color=GREY)
+        figure = Figure(figsize=(size[0] * len(algorithms), size[1]), layout="constrained")
+        for axes, algorithm in zip(figure.subplots(1, len(algorithms), squeeze=False)[0], algorithms, strict=True):
+            panel(axes, [one for one in found if one.algorithm == algorithm])
+            axes.set_title(f"{algorithm}: {title}", loc="left")
+            axes.set_xlabel("prompt diversity D")
+            axes.set_ylabel("mean reward × 100 (Global)")
+        figure.supxlabel(note, fontsize=9, color=GREY)
         save_figure(figure, path)
 
 
-def _panel(axes: Axes, found: Sequence[Contrast]) -> None:
+def _fixed_size_panel(axes: Axes, tests: Sequence[FixedSizeTest]) -> None:
+    for one in tests:
+        x = np.array([choice.diversity for choice in one.choices])
+        y = 100 * np.array([choice.reward for choice in one.choices])
+        bars = 100 * np.nan_to_num([choice.spread for choice in one.choices])
+        colour, label = COLOURS[one.ranking_len], f"K = {one.ranking_len}, M = {one.num_prompts:,}"
+        axes.errorbar(x, y, yerr=bars, fmt=f"{MARKERS[one.ranking_len]}-", color=colour, capsize=3, label=label)
+        ends = x[[0, -1]]
+        # Through the random subset's point, so that only the slope is compared.
+        slope = 100 * one.expected / (x[-1] - x[0])
+        axes.plot(ends, y[1] + slope * (ends - x[1]), ":", color=colour, linewidth=1.3)
+    names = ("low", "random", "high")
+    for choice, name in zip(tests[0].choices, names, strict=True):
+        axes.annotate(name, (choice.diversity, 0.02), xycoords=("data", "axes fraction"), ha="center", color=GREY)
+    axes.margins(y=0.2)
+    axes.legend()
+
+
+def _chosen_panel(axes: Axes, found: Sequence[Contrast]) -> None:
     sizes = {choice.num_prompts for one in found for choice in (one.first, one.second)}
     for ranking_len in sorted({one.ranking_len for one in found}):
         pairs = [(one.first, one.second) for one in found if one.ranking_len == ranking_len]
@@ -54,8 +101,6 @@ def _panel(axes: Axes, found: Sequence[Contrast]) -> None:
             _point(axes, choice, ranking_len, name, above=number % 2 == 0)
         suffix = "" if len(sizes) > 1 else f", M = {next(iter(sizes)):,}"
         axes.plot([], [], MARKERS[ranking_len], color=COLOURS[ranking_len], label=f"K = {ranking_len}{suffix}")
-    axes.set_xlabel("prompt diversity D")
-    axes.set_ylabel("mean reward × 100 (Global)")
     axes.margins(x=0.2, y=0.15)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 

@@ -23,8 +23,8 @@ from data_preprocess.files import InputError, run, study_root
 from eval_hh.cells import load_cells
 from eval_hh.claims import grid
 from eval_hh.fixed_size import fixed_size_tests
+from pics.chosen import draw_fixed_size
 from pics.drawing import draw_budgets, draw_intro, draw_panels
-from pics.fixed_size import draw_fixed_size
 from pics.points import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
 
 

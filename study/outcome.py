@@ -6,6 +6,10 @@ Library.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eval_hh.analysis import Analysis
 
 
 def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], compare_paper: bool = False) -> None:
@@ -18,6 +22,7 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
         results: result files; what is missing or does not belong is named in the report and left out.
         compare_paper: put the paper's values beside ours.
     """
+    from eval_hh.analysis import analyse
     from eval_hh.cells import load_cells
     from eval_hh.claims import grid
     from eval_hh.report_text import write_report
@@ -27,34 +32,30 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
     if not grid(cells):
         print("no report yet: it needs a cell of a random subset", *warnings, sep="\n")
         return
-    text = write_report(folder, cells, warnings, compare_paper)
-    draw_pictures(folder / "pics", cells, compare_paper)
+    found = analyse(cells, warnings, compare_paper)
+    text = write_report(folder, cells, found)
+    draw_pictures(folder / "pics", cells, found, compare_paper)
     for lacking in write_look(folder, root, cells, text, title)[1]:
         print(f"warning: {lacking}", file=sys.stderr)
     print(text)
     print(f"written to {folder}: report.html (open it in a browser), report.md, table1.tex, pics/")
 
 
-def draw_pictures(folder: Path, cells: list[dict], compare_paper: bool) -> None:
+def draw_pictures(folder: Path, cells: list[dict], found: "Analysis", compare_paper: bool) -> None:
     """Every picture that these cells have points for."""
-    from eval_hh.additions import augmentation_contrasts, strategy_contrasts
-    from eval_hh.fixed_size import fixed_size_tests
-    from pics.chosen import draw_chosen
+    from pics.chosen import draw_chosen, draw_fixed_size
     from pics.drawing import draw_budgets, draw_intro, draw_panels
-    from pics.fixed_size import draw_fixed_size
     from pics.points import cell_facets, cell_points, error_note, paper_overlay
 
     note, overlay = error_note(cells), paper_overlay(cells) if compare_paper else []
     draw_panels(cell_points(cells)[0], folder / "diversity.png", note, overlay)
     draw_intro(folder / "intro.png")
-    facets, varied = cell_facets(cells), fixed_size_tests(cells)
+    facets = cell_facets(cells)
     if facets:
         draw_budgets(facets, folder / "quantitative.png", note)
-    if varied:
-        draw_fixed_size(varied, folder / "fixed_size.png")
-    for name, title, found in (
-        ("strategies", "prompts chosen by strategies", strategy_contrasts(cells)),
-        ("augmentation", "subsets enlarged by models", augmentation_contrasts(cells)),
-    ):
-        if found:
-            draw_chosen(found, title, folder / f"{name}.png")
+    if found.varied:
+        draw_fixed_size(found.varied, folder / "fixed_size.png")
+    if found.strategies:
+        draw_chosen(found.strategies, "prompts chosen by strategies", folder / "strategies.png")
+    if found.augmentations:
+        draw_chosen(found.augmentations, "subsets enlarged by models", folder / "augmentation.png")

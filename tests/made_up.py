@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from eval_hh import report_text
+from eval_hh.analysis import analyse
 from eval_hh.cells import TEST_FILES, file_scores
 
 SIZES = (1500, 2000, 3000, 6000)
@@ -80,3 +82,16 @@ def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), **opt
         for size in sizes
         for seed in seeds
     ]
+
+
+def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:
+    """The report on made-up cells, as report.py makes it of files."""
+    return report_text.make_report(cells, analyse(cells, warnings, compare_paper))
+
+
+def keep_figures(monkeypatch, module) -> list:
+    """The figures that a module draws from now on, kept for a look at their axes."""
+    kept: list = []
+    save = module.save_figure
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: (kept.append(figure), save(figure, path)))
+    return kept

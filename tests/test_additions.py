@@ -11,11 +11,10 @@ from eval_hh.cells import pooled
 from eval_hh.claims import grid
 from eval_hh.fixed_size import CONTROL, TREATED, fixed_size_tests
 from eval_hh.law import paired_bootstrap
-from eval_hh.report_text import make_report
 from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED
 from eval_hh.verdicts import NOT_TESTED, verdicts
 from pics.chosen import draw_chosen
-from tests.made_up import make_cell
+from tests.made_up import make_cell, make_report
 
 MATCHED = AUGMENTATIONS[-1]
 SEEDS = (42, 43, 44)

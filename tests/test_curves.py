@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pics import curves as drawing
+from pics import curves
 from pics.curves import Curve, draw_curves, running_mean, shade
 from study.curves import load_curves
-from tests.made_up import make_cell, make_grid
+from tests.made_up import keep_figures, make_cell, make_grid
 from tests.made_up_runs import write_logs
 
 
@@ -17,11 +17,7 @@ def reward(*_) -> float:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """The figures drawn in a test, kept for a look at their axes."""
-    kept: list[Figure] = []
-    save = drawing.save_figure
-    monkeypatch.setattr(drawing, "save_figure", lambda figure, path: (kept.append(figure), save(figure, path)))
-    return kept
+    return keep_figures(monkeypatch, curves)
 
 
 def test_the_running_mean_by_hand():
@@ -112,5 +108,5 @@ def test_curves_of_which_a_half_is_lost_are_drawn(tmp_path):
     empty = np.array([])
     losses = Curve("PRO", 5, 100, 42, "random", np.arange(1, 11), np.ones(10), empty, empty)
     rewards = Curve("PRO", 2, 100, 42, "random", empty, empty, np.array([5]), np.array([0.5]))
-    for curves in ([losses], [rewards], [losses, rewards]):
-        draw_curves(curves, tmp_path / "a.png")
+    for drawn_together in ([losses], [rewards], [losses, rewards]):
+        draw_curves(drawn_together, tmp_path / "a.png")

@@ -10,7 +10,7 @@ from eval_hh.cells import write_cell
 from pics import drawing, figures
 from pics.drawing import Points, draw_budgets, draw_intro, draw_panels, scientific
 from pics.points import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
-from tests.made_up import diversity, make_grid
+from tests.made_up import diversity, keep_figures, make_grid
 
 
 def rising(algorithm: str, k: int, size: int, seed: int) -> float:
@@ -19,11 +19,7 @@ def rising(algorithm: str, k: int, size: int, seed: int) -> float:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """The figures drawn in a test, kept for a look at their axes."""
-    kept: list[Figure] = []
-    save = drawing.save_figure
-    monkeypatch.setattr(drawing, "save_figure", lambda figure, path: (kept.append(figure), save(figure, path)))
-    return kept
+    return keep_figures(monkeypatch, drawing)
 
 
 def test_the_papers_figure_prints_its_three_errors_and_its_lines(tmp_path, capsys):

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from data_preprocess.files import InputError
-from eval_hh.report_text import make_report
 from pics.drawing import draw_budgets, draw_intro, draw_panels
 from pics.figures import cell_facets, cell_points, error_note
 from study.look import figures, write_look
 from study.page import Picture, write_page
 from study.report_html import split_report, to_part
 from study.samples import Samples, shown_cells
-from tests.made_up import diversity, make_grid
+from tests.made_up import diversity, make_grid, make_report
 from tests.made_up_runs import write_logs, write_texts
 
 VOID = {"meta", "link", "img", "br", "hr"}

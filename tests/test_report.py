@@ -8,9 +8,8 @@ import pytest
 from data_preprocess.files import InputError
 from eval_hh import report
 from eval_hh.cells import TEST_FILES, file_scores, write_cell
-from eval_hh.report_text import make_report
 from eval_hh.summary import ordering_accuracy, paper_results, paper_table, table
-from tests.made_up import diversity, make_cell, make_grid
+from tests.made_up import diversity, make_cell, make_grid, make_report
 
 # Two seeds of one cell: harmless 1 row, helpful 1 + 1 + 2 rows.
 HAND = {

@@ -51,6 +51,16 @@ def cell_of(root):
     return load_cell(root / "eval_hh" / "results" / "trial_2.json")
 
 
+def scored_as_trained_on(study, folder: str) -> dict:
+    """The cell of a run whose configuration names this folder under data/."""
+    run = study / "checkpoints/index_trial/stage_2/run.json"
+    made = json.loads(run.read_text())
+    made["config"]["train_file_path"] = str(study / "data" / folder)
+    run.write_text(json.dumps(made))
+    scoring.main(NAMES)
+    return cell_of(study)
+
+
 def test_the_rows_get_bleu_and_line_index(study):
     before = read_lines(scored(study))
     scoring.main(NAMES)
@@ -161,12 +171,7 @@ def test_the_folder_tells_the_selection(study, folder, expected):
     (study / "data" / "record_hh_train_tokenizers.json").write_text(json.dumps(tokenizers))
     row = {"prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 3, "suffix": list("abc"), "reward": [3, 2, 1], "meta": {}}
     write_lines(study / "data" / folder / "train.json", [row] * 5)
-    run = study / "checkpoints/index_trial/stage_2/run.json"
-    made = json.loads(run.read_text())
-    made["config"]["train_file_path"] = str(study / "data" / folder)
-    run.write_text(json.dumps(made))
-    scoring.main(NAMES)
-    cell = cell_of(study)
+    cell = scored_as_trained_on(study, folder)
     diversity = cell["diversity"] or {"score": None, "tokenizer": None}
     assert (cell["ranking_len"], cell["num_prompts"], cell["selection"], diversity["score"]) == expected
     assert (cell["data"], diversity["tokenizer"]) == (folder, {7.5: "matched", 6.5: "plain"}.get(expected[3]))
@@ -181,12 +186,7 @@ def test_an_enlarged_subset_tells_what_it_was_made_of(study):
     record = {"5_augment_diverse": {}, "len2_5_augment_diverse": {}, "len3_5_augment_diverse": {"2": entry}}
     (study / "data" / "record_hh_train.json").write_text(json.dumps(record))
     (study / "data" / "record_hh_train_tokenizers.json").write_text(json.dumps({"len3_5_augment_diverse": "mine"}))
-    run = study / "checkpoints/index_trial/stage_2/run.json"
-    made = json.loads(run.read_text())
-    made["config"]["train_file_path"] = str(study / "data" / folder)
-    run.write_text(json.dumps(made))
-    scoring.main(NAMES)
-    cell = cell_of(study)
+    cell = scored_as_trained_on(study, folder)
     assert (cell["selection"], cell["num_prompts"], cell["base_prompts"]) == ("augment_diverse", 5, 2)
     assert (cell["diversity"]["score"], cell["diversity"]["tokenizer"]) == (1.5, "mine")
 
