@@ -23,7 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from data_preprocess.files import InputError, atomic_write, hold_lock, read_json, run, study_root, write_json
+from data_preprocess.command import InputError, run, study_root
+from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
 from data_preprocess.toy import config_hash, write_world
 from study import paper_profiles
 from study.grid import Cell, cells_of, chosen, sample_flags

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like, llama_like
 from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report
+from data_preprocess.command import run
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

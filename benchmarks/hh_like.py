@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+from data_preprocess.command import REPOSITORY
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
-from data_preprocess.files import REPOSITORY, read_json
+from data_preprocess.files import read_json
 from data_preprocess.raw_hh import SOURCES, read_split
 from data_preprocess.records import Record
 

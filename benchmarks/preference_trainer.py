@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Comparison, parser, report, same
-from data_preprocess.files import InputError, run
+from data_preprocess.command import InputError, run
 
 LEARNING_RATE = 1e-6
 OURS = 2  # rankings per pass of ours, see pro_choices.py

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Comparison, Row, in_turns, parser, report, same
-from data_preprocess.files import run
+from data_preprocess.command import run
 
 RANKING_LEN = 4
 OURS = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report, same
-from data_preprocess.files import run
+from data_preprocess.command import run
 
 TARGETS = {2: 3.0, 3: 4.5, 4: 6.0}
 OURS = 2  # rankings per pass of ours: the fastest here, see pro_choices.py

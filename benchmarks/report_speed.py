@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Measure, parser, report, timed
-from data_preprocess.files import REPOSITORY, run
+from data_preprocess.command import REPOSITORY, run
 
 ROWS = {"harmless_base": 2312, "helpful_base": 2354, "helpful_online": 1135, "helpful_rejection": 2749}
 PROFILES = ("opt-1.3b", "llama-7b")

@@ -20,16 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Comparison, Measure, Row
-from data_preprocess.files import (
-    atomic_write,
-    git_hash,
-    machine,
-    read_json,
-    run,
-    study_root,
-    versions,
-    write_json,
-)
+from data_preprocess.command import run, study_root
+from data_preprocess.files import atomic_write, git_hash, machine, read_json, versions, write_json
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"

@@ -17,7 +17,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Measure, Row, parser, report, same
-from data_preprocess.files import REPOSITORY, read_jsonl, run, write_jsonl
+from data_preprocess.command import REPOSITORY, run
+from data_preprocess.files import read_jsonl, write_jsonl
 
 DATA = "hh_train_len4"
 WAYS = {"DDP": 0, "ZeRO-2": 2}

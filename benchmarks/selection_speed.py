@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like, llama_like
 from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report
-from data_preprocess.files import run
+from data_preprocess.command import run
 from data_preprocess.token_ids import TokenIds, encode_prompts
 
 GREEDY = ("coverage", "per_token", "max_d", "low_d")

@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Measure, Row, parser, report, timed
-from data_preprocess.files import REPOSITORY, read_jsonl, run
+from data_preprocess.command import REPOSITORY, run
+from data_preprocess.files import read_jsonl
 
 FOLDERS = (".", "data_preprocess", "eval_hh", "training", "pics", "benchmarks")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Measure, Row, parser, report
-from data_preprocess.files import InputError, run
+from data_preprocess.command import InputError, run
 
 STEPS, GLOBAL_BATCH, SEEDS, ALGORITHMS, RANKING_LENS = 4000, 112, 3, ("PRO", "SFT"), (2, 3, 4)
 GRIDS = {"OPT-1.3B": 8, "LLaMA-7B": 6}  # sizes M in the paper

@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like
 from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, report
-from data_preprocess.files import run, write_files, write_jsonl
+from data_preprocess.command import run
+from data_preprocess.files import write_files, write_jsonl
 from data_preprocess.subsets import read_lines_of, sample_subsets, write_split
 
 RANKING_LENS = (4, 3, 2)

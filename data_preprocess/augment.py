@@ -31,10 +31,11 @@ from data_preprocess.augmentation import (
     enlarged,
 )
 from data_preprocess.candidates import Candidates, add_responses, choose
+from data_preprocess.command import InputError, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, diversity_curve
 from data_preprocess.diversity_record import DiversityRecord
-from data_preprocess.files import InputError, json_lines, run, study_root, write_files
+from data_preprocess.files import json_lines, write_files
 from data_preprocess.formats import Mapping, read_source
 from data_preprocess.near_duplicates import N_WORDS, without_near_copies
 from data_preprocess.prepare_config import SEED, add_sampling_flags

@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from data_preprocess.candidates import Candidates, training_row
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import PROMPTER, split_turn
-from data_preprocess.files import InputError
 from data_preprocess.selection import select_addition
 
 ORIGIN = "origin"  # in meta: which part of an enlarged subset a row is

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from data_preprocess.command import InputError
 from data_preprocess.diversity import diversity_curve
-from data_preprocess.files import InputError
 from data_preprocess.selection import select_prompts
 from data_preprocess.strategies import NGRAM
 from data_preprocess.token_ids import TokenIds

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data_preprocess.command import InputError, run, study_root
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import InputError, run, study_root, write_json
+from data_preprocess.files import write_json
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ Library.
 import json
 from pathlib import Path
 
+from data_preprocess.command import InputError
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, Diversity, under_root
-from data_preprocess.files import InputError, read_json
+from data_preprocess.files import read_json
 from data_preprocess.strategies import NGRAM
 
 

@@ -1,8 +1,7 @@
 """Reading and writing files: whole or not at all, and with errors that name the file and the line.
 
-Library. Holds the error that a user can cause (InputError), the frame of every entry (run), the place of all
-output (study_root), atomic writers, checked readers, and what a result file says about its making (fingerprint,
-git_hash, versions).
+Library. Holds atomic writers, checked readers, and what a result file says about its making (fingerprint, git_hash,
+versions).
 """
 
 import errno
@@ -13,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,51 +19,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from data_preprocess.command import REPOSITORY, InputError
 from data_preprocess.quick_json import object_in, quick_object
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 # safetensors and the system say it; torch.save says only that writing failed.
 DISK_FULL_SIGNS = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
 BLOCK = 1 << 20  # bytes read or written at a time
 WRITERS = 2  # threads
 VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
-
-
-class InputError(ValueError):
-    """Something the user gave is wrong, in one line: "path:line: what is wrong (what was expected)"."""
-
-
-def run(main: Callable[[], None]) -> None:
-    """Calls an entry's main; what the user can mend ends the process with one line on stderr.
-
-    Exit status: 2 for InputError, 1 for OSError (unwritable, disk full), 130 for an interrupt. Any other
-    exception is a bug and keeps its traceback.
-    """
-    try:
-        main()
-    except InputError as error:
-        _fail(str(error), 2)
-    except BrokenPipeError:
-        # The reader of our output (`| head`) has gone: do not fail a second time when stdout is flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
-
-
-def _fail(message: str, status: int) -> None:
-    # A progress bar leaves the cursor inside its line, so on a terminal the message starts on a new one.
-    lead = "\n" if sys.stderr.isatty() else ""
-    print(f"{lead}error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    raise SystemExit(status)
-
-
-def study_root() -> Path:
-    """The folder under which data/, checkpoints/, logs/ and results lie: $STUDY_ROOT, else the repository."""
-    return Path(os.environ.get("STUDY_ROOT") or REPOSITORY).resolve()
 
 
 @contextmanager

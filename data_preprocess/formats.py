@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_preprocess.candidates import Candidates, prompt_id
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, ParsedPair, explain_pair, split_turn
-from data_preprocess.files import InputError
 from data_preprocess.judgements import rewards_from
 from data_preprocess.oasst import is_oasst, oasst_candidates
 from data_preprocess.ranking import RESPONSE_FROM

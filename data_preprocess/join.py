@@ -14,7 +14,8 @@ from pathlib import Path
 from statistics import fmean
 
 from data_preprocess.candidates import FROM_DATA, Candidates
-from data_preprocess.files import InputError, read_jsonl, read_lines
+from data_preprocess.command import InputError
+from data_preprocess.files import read_jsonl, read_lines
 from data_preprocess.judgements import copeland, number, preference
 
 KINDS = ("score", "rank", "vote")

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from typing import Any
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 
 VOTE_FORMS = "[winner, loser] or [a, b, 'a' | 'b' | 'tie'], responses numbered from 0"
 

@@ -6,8 +6,8 @@ Library.
 from collections import defaultdict
 
 from data_preprocess.candidates import Candidates
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
-from data_preprocess.files import InputError
 from data_preprocess.judgements import number
 from data_preprocess.raw_hh import NO_ALTERNATION, alternates
 

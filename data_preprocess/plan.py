@@ -17,10 +17,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.budget import Choice, Prices, Split, choose_prompts, random_diversity, split_budget
 from data_preprocess.candidates import Candidates
+from data_preprocess.command import InputError, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, under_root
 from data_preprocess.export import write_prompts
-from data_preprocess.files import InputError, run, study_root
 from data_preprocess.pool import load_pool
 from data_preprocess.selection import STRATEGIES, selection_name
 from data_preprocess.token_ids import TokenIds, encode_prompts

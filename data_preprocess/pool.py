@@ -4,8 +4,8 @@ Library.
 """
 
 from data_preprocess.candidates import Candidates
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, render_prompt, split_turn
-from data_preprocess.files import InputError
 from data_preprocess.formats import Mapping, read_row
 from data_preprocess.join import unique_prompts
 from data_preprocess.sources import source_rows

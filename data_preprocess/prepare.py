@@ -29,8 +29,9 @@ from data_preprocess.candidates import (
     training_row,
 )
 from data_preprocess.card import Lengths, render_card, word_lengths
+from data_preprocess.command import InputError, run, study_root
 from data_preprocess.export import write_prompts, write_trl
-from data_preprocess.files import InputError, json_lines, run, study_root, write_files
+from data_preprocess.files import json_lines, write_files
 from data_preprocess.formats import read_source
 from data_preprocess.join import join, unique_prompts
 from data_preprocess.near_duplicates import METHOD

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.formats import Mapping
 
 SEED = 42

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_preprocess.candidates import Candidates, prompt_id
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ParsedPair, explain_pair, split_turn
-from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.files import read_jsonl
 from data_preprocess.sources import load_data_set
 
 # Raw folder -> name of the test file made from it.

@@ -12,8 +12,9 @@ from typing import Any
 
 import orjson
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
-from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.files import read_jsonl
 from data_preprocess.quick_json import compact_json, could_differ, quick_object, quick_strings, quick_texts
 
 REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")

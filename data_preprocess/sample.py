@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data_preprocess.command import InputError, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer, diversity_curve, nested_diversity
 from data_preprocess.diversity_record import DiversityRecord
-from data_preprocess.files import InputError, run, study_root, write_files
+from data_preprocess.files import write_files
 from data_preprocess.selection import STRATEGIES, select_prompts, select_within_tokens, selection_name
 from data_preprocess.strategies import NGRAM
 from data_preprocess.subsets import RANDOM, RankingLine, Subset, read_lines_of, sample_subsets, subset_file

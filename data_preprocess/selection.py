@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.ngram_coverage import swap_for_diversity
 from data_preprocess.strategies import ORDERS, STRATEGIES, Pool
 from data_preprocess.token_ids import TokenIds, packed

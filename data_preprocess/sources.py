@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, parse_prompt, render_prompt
-from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.files import read_jsonl
 from data_preprocess.records import check_row
 
 ROLES = {"user": PROMPTER, "human": PROMPTER, "prompter": PROMPTER, "assistant": ASSISTANT, "gpt": ASSISTANT}

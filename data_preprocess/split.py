@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.files import run, study_root
+from data_preprocess.command import run, study_root
 from data_preprocess.subsets import write_split
 
 

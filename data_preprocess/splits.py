@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 from data_preprocess.candidates import Candidates
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.near_duplicates import NearDuplicates
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.additions import augmentation_contrasts, strategy_contrasts
 from eval_hh.cells import POOLS
 from eval_hh.choices import Contrast

@@ -11,7 +11,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.command import InputError
+from data_preprocess.files import read_jsonl
 from eval_hh.decoding import Decoder, plan_batches, plan_units
 from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
 from eval_hh.reward_model import load_reward_model

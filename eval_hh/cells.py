@@ -15,7 +15,8 @@ from zlib import crc32
 import numpy as np
 import orjson
 
-from data_preprocess.files import InputError, read_json, write_json
+from data_preprocess.command import InputError
+from data_preprocess.files import read_json, write_json
 from eval_hh.law import bootstrap_interval
 
 SCHEMA = 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.subsets import RANDOM
 from eval_hh.cells import POOLS, describe, pooled
 from eval_hh.law import (

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import InputError, disk_full_as_oserror, read_json, run, write_json
+from data_preprocess.command import InputError, run
+from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 
 if TYPE_CHECKING:
     import torch

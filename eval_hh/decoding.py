@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import STOP_STRINGS, cut_at_stop, render_prompt
-from data_preprocess.files import InputError
 from eval_hh.models import MAX_PROMPT, prompt_ids
 from eval_hh.slots import SlotCache, count_layers
 

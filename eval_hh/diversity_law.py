@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.cells import pooled
 from eval_hh.claims import diversity_of, grid
 from eval_hh.law import Prediction, predict_point, prediction_difference

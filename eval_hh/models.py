@@ -10,7 +10,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import, which `--help` of an entry must not wait for
     import torch

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import run, study_root
+from data_preprocess.command import run, study_root
 from eval_hh.analysis import analyse
 from eval_hh.cells import load_cells
 from eval_hh.report_text import write_report

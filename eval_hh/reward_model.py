@@ -21,8 +21,9 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
-from data_preprocess.files import InputError, read_json
+from data_preprocess.files import read_json
 from eval_hh.decoding import plan_batches
 from eval_hh.models import device, load_tokenizer, load_weights, source_options
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import InputError, run
+from data_preprocess.command import InputError, run
 from eval_hh.cells import TEST_FILES
 from eval_hh.sharding import (
     BEST_CHECKPOINT,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.decoding import Row
 
 # Two tokens nearer than this, in logits, may change places by float error. Float32 logits computed in batches of

@@ -20,8 +20,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.augmentation import BASE, ORIGIN
+from data_preprocess.command import InputError, run, study_root
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
-from data_preprocess.files import InputError, read_json, read_jsonl, run, study_root, write_jsonl
+from data_preprocess.files import read_json, read_jsonl, write_jsonl
 from data_preprocess.records import data_file
 from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell

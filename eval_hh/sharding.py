@@ -17,15 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from data_preprocess.files import (
-    InputError,
-    fingerprint,
-    read_json,
-    read_jsonl,
-    study_root,
-    write_json,
-    write_jsonl,
-)
+from data_preprocess.command import InputError, study_root
+from data_preprocess.files import fingerprint, read_json, read_jsonl, write_json, write_jsonl
 from data_preprocess.parts import Parts
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES

@@ -12,7 +12,7 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 
 
 class SlotCache(Cache):

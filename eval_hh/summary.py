@@ -8,7 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
-from data_preprocess.files import REPOSITORY, read_json
+from data_preprocess.command import REPOSITORY
+from data_preprocess.files import read_json
 from eval_hh.cells import POOLS, pooled
 from eval_hh.claims import Setting, grid
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.choices import Choice, Contrast
 from eval_hh.fixed_size import FixedSizeTest
 from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save_figure

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_preprocess.files import InputError, atomic_write
+from data_preprocess.command import InputError
+from data_preprocess.files import atomic_write
 from eval_hh.law import Line, average_mse, fit_line
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import InputError, run, study_root
+from data_preprocess.command import InputError, run, study_root
 from eval_hh.cells import load_cells
 from eval_hh.claims import grid
 from eval_hh.fixed_size import fixed_size_tests

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_preprocess.files import REPOSITORY
+from data_preprocess.command import REPOSITORY
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_preprocess.files import InputError, read_json, read_jsonl
+from data_preprocess.command import InputError
+from data_preprocess.files import read_json, read_jsonl
 from eval_hh.cells import describe
 from eval_hh.sharding import Names
 from pics.curves import Curve

@@ -14,7 +14,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from data_preprocess.files import InputError, atomic_write
+from data_preprocess.command import InputError
+from data_preprocess.files import atomic_write
 from study.report_html import split_report, to_part
 from study.samples import Samples
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_preprocess.files import REPOSITORY, InputError, atomic_write, hold_lock, study_root
+from data_preprocess.command import REPOSITORY, InputError, study_root
+from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.subsets import RANDOM, rankings_file
 from study.calls import Call
 from study.grid import STRATEGIES, Cell, Grid, sample_flags

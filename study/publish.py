@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_preprocess.files import REPOSITORY, atomic_write, machine
+from data_preprocess.command import REPOSITORY
+from data_preprocess.files import atomic_write, machine
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ROLE_NAMES, split_turn
-from data_preprocess.files import InputError, read_json
+from data_preprocess.files import read_json
 from data_preprocess.toy import GoldReward
 from eval_hh.cells import TEST_FILES, describe
 from eval_hh.claims import grid

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_preprocess.files import study_root
+from data_preprocess.command import study_root
 from data_preprocess.toy import WorldConfig, config_hash
 from study.grid import Grid
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_preprocess.files import InputError, read_json, write_json
+from data_preprocess.command import InputError
+from data_preprocess.files import read_json, write_json
 
 
 def start_worker(root: Path) -> None:

@@ -14,8 +14,9 @@ from scipy.stats import chisquare
 from test_sampling import draw_sorted_by_hand
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import cut_at_stop, parse_pair, render_prompt
-from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.files import read_jsonl
 from data_preprocess.parts import Parts
 from eval_hh import sampling
 from eval_hh.annotate import sample_responses, score_rankings

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from data_preprocess.augment import main
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import InputError
 from data_preprocess.records import load_records, read_rows
 from data_preprocess.subsets import AUGMENTATIONS, Subset, subset_named
 

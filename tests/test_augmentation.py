@@ -4,7 +4,7 @@ import pytest
 
 from data_preprocess.augmentation import DIVERSE, RANDOM, addition, answered_addition, check_prompts, enlarged
 from data_preprocess.candidates import Candidates
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.selection import select_addition
 
 BASE = [[1, 2, 3], [1, 2, 4]]

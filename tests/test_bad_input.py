@@ -18,7 +18,7 @@ import pics.figures
 import training.main
 import training.pretrain
 import training.train_reward
-from data_preprocess.files import run
+from data_preprocess.command import run
 
 TURNS = ["<|prompter|>What is amber?", "<|assistant|>"]
 ROW = {"prefix": [TURNS] * 4, "suffix": ["a", "b", "c", "d"], "reward": [2.0, 1.0, 1.0, -1.0], "meta": {}}

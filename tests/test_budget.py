@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from data_preprocess.budget import Prices, Split, choose_prompts, random_diversity, split_budget
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.token_ids import packed
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up import evaluation
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.cells import TEST_FILES, cell_key, file_scores, load_cell, load_cells, pooled, write_cell
 
 # Rewards by hand, a different number of rows per file: harmless 1, helpful 2 + 1 + 3.

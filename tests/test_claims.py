@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.cells import POOLS, pooled
 from eval_hh.claims import PoolBootstrap, comparisons, diversity_of, grid, line_tests
 from eval_hh.law import fit_line, holm, paired_bootstrap

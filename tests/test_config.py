@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from training.config import TrainConfig, micro_batches, parse_args
 
 REQUIRED = ["--index", "e", "--model_name_or_path", "m", "--train_file_path", "t", "--training_stage_num", "4"]

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh import convert_weights
 from eval_hh.models import load_causal_lm
 

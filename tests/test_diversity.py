@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data_preprocess import diversity, token_ids
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import (
     Diversity,
@@ -20,7 +21,7 @@ from data_preprocess.diversity import (
     main,
     prompt_diversity,
 )
-from data_preprocess.files import InputError, write_jsonl
+from data_preprocess.files import write_jsonl
 
 
 def slow_curve(token_ids, sizes, n):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.diversity_law import LLAMA_PROBE, is_llama, paper_law, recommend, results_law
 from eval_hh.law import Prediction
 from tests.made_up import SIZES, diversity, make_grid

@@ -9,6 +9,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from data_preprocess import diversity, diversity_measures
+from data_preprocess.command import InputError
 from data_preprocess.diversity import prompt_diversity
 from data_preprocess.diversity_measures import (
     MEASURES,
@@ -26,7 +27,6 @@ from data_preprocess.diversity_measures import (
     self_bleu_scores,
     vendi_score,
 )
-from data_preprocess.files import InputError
 from data_preprocess.ngram_matrix import ngram_counts
 from data_preprocess.token_ids import encode_prompts
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.cells import write_cell
 from pics import drawing, figures
 from pics.drawing import Points, draw_budgets, draw_intro, draw_panels, scientific

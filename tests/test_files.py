@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from data_preprocess import files
+from data_preprocess import command, files
+from data_preprocess.command import InputError, run
 from data_preprocess.files import (
-    InputError,
     atomic_write,
     fingerprint,
     json_lines,
     read_json,
     read_jsonl,
-    run,
     write_files,
     write_json,
     write_jsonl,
@@ -195,7 +194,7 @@ def test_run_leaves_bugs_their_traceback():
 
 
 def test_run_survives_a_closed_pipe():
-    code = "from data_preprocess.files import run\nrun(lambda: [print('x' * 1000) for _ in range(10**4)])"
+    code = "from data_preprocess.command import run\nrun(lambda: [print('x' * 1000) for _ in range(10**4)])"
     command = f"{sys.executable} -c \"$CODE\" | head -1"
     done = subprocess.run(
         ["sh", "-c", command], cwd=REPOSITORY, env={**os.environ, "CODE": code}, capture_output=True, text=True
@@ -205,11 +204,11 @@ def test_run_survives_a_closed_pipe():
 
 def test_study_root_is_the_environments_or_the_repository(monkeypatch, tmp_path):
     monkeypatch.setenv("STUDY_ROOT", str(tmp_path / "study"))
-    assert files.study_root() == tmp_path / "study"
+    assert command.study_root() == tmp_path / "study"
     for empty in (lambda: monkeypatch.setenv("STUDY_ROOT", ""), lambda: monkeypatch.delenv("STUDY_ROOT")):
         empty()
         monkeypatch.chdir(tmp_path)
-        assert files.study_root() == REPOSITORY
+        assert command.study_root() == REPOSITORY
 
 
 def test_versions_and_git_hash(monkeypatch, tmp_path):
@@ -223,8 +222,8 @@ def test_versions_and_git_hash(monkeypatch, tmp_path):
     assert list(files.versions()) == ["python"]
     monkeypatch.setattr(files, "REPOSITORY", tmp_path)
     assert files.git_hash() is None
-    for command in ("init -q", "-c user.name=n -c user.email=e commit -q --allow-empty -m m"):
-        subprocess.run(["git", "-C", str(tmp_path), *command.split()], check=True)
+    for words in ("init -q", "-c user.name=n -c user.email=e commit -q --allow-empty -m m"):
+        subprocess.run(["git", "-C", str(tmp_path), *words.split()], check=True)
     head = (tmp_path / ".git" / (tmp_path / ".git" / "HEAD").read_text().split()[1]).read_text().strip()
     assert files.git_hash() == head
 
@@ -243,7 +242,7 @@ def test_a_full_disk_under_a_library_is_one_line_with_the_target(error, capsys, 
             raise error
 
     with pytest.raises(SystemExit) as ended:
-        files.run(save)
+        command.run(save)
     assert ended.value.code == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'step_5'}: No space left on device\n"
     with pytest.raises(RuntimeError, match="another"), files.disk_full_as_oserror(tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import parse_prompt, render_prompt
-from data_preprocess.files import InputError
 from data_preprocess.formats import Mapping, lookup, read_row, read_source
 from data_preprocess.prepare import main
 from data_preprocess.raw_hh import SOURCES, read_split

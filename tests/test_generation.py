@@ -10,8 +10,8 @@ import pytest
 import torch
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import InputError
 from eval_hh import generation
 from eval_hh.decoding import Decoder
 from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.sample import SIZES
 from eval_hh.law import budgets
 from study.grid import Cell, Grid, answering_cell, cells_of, chosen

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data_preprocess.candidates import Candidates
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.join import join, read_table, unique_prompts
 
 PROMPTS = [

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.judgements import copeland, number, rewards_from
 
 

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh import models
 from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids, weights_dtype
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import reproduce
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.cells import load_cell
 from study import paper_profiles
 from study.calls import Call

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_preprocess import plan, prepare
-from data_preprocess.files import InputError, run
+from data_preprocess.command import InputError, run
 from eval_hh.cells import write_cell
 from pics import plan_chart
 from tests.made_up import make_grid

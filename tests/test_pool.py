@@ -6,9 +6,9 @@ import pytest
 
 from data_preprocess import prepare
 from data_preprocess.candidates import prompt_id
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.export import write_prompts
-from data_preprocess.files import InputError
 from data_preprocess.pool import load_pool
 from data_preprocess.sources import load_prompts
 

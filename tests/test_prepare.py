@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.prepare import main
 from data_preprocess.raw_hh import SOURCES
 from data_preprocess.records import load_records, read_rows

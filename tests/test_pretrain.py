@@ -13,7 +13,7 @@ from random import Random
 import pytest
 import torch
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from training import pretrain
 from training.small_models import batch_order, linear_schedule, padded
 

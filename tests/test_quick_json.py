@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from data_preprocess.files import InputError, read_jsonl
+from data_preprocess.command import InputError
+from data_preprocess.files import read_jsonl
 from data_preprocess.quick_json import could_differ, object_in, quick_object, quick_strings
 from data_preprocess.records import quick_ranking, read_rankings, row_line
 

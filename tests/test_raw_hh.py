@@ -6,7 +6,7 @@ import json
 import pytest
 
 from data_preprocess import raw_hh
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.raw_hh import SOURCES, alternates, has_split, read_split
 from data_preprocess.sources import load_data_set
 

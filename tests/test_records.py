@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.records import Record, load_records, read_rankings, read_rows
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>"]

@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh import report
 from eval_hh.cells import TEST_FILES, file_scores, write_cell
 from eval_hh.summary import ordering_accuracy, paper_results, paper_table, table

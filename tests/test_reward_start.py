@@ -9,7 +9,7 @@ import torch
 from reward_rankings import arguments, losses, write_rankings
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.records import load_records
 from eval_hh.reward_model import encode_dialogue, load_reward_model
 from training import train_reward

@@ -13,7 +13,7 @@ import torch
 from reward_rankings import arguments, losses, write_rankings
 from transformers import AutoModelForSequenceClassification
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.records import load_records
 from eval_hh.reward_model import load_reward_model
 from training import reward_trainer, train_reward

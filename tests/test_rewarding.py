@@ -4,7 +4,7 @@ import shutil
 import pytest
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh import rewarding
 from eval_hh.reward_model import load_reward_model
 

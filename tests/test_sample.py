@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from data_preprocess import sample, split
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, encode_prompts, prompt_diversity
-from data_preprocess.files import InputError, write_json
+from data_preprocess.files import write_json
 from data_preprocess.records import read_rows
 from data_preprocess.sample import SIZES, main
 from data_preprocess.selection import select_max_diversity

@@ -5,7 +5,7 @@ import torch
 from scipy.stats import chisquare, kstest
 from transformers import TopPLogitsWarper
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh.decoding import Decoder, generate, most_likely
 from eval_hh.models import load_causal_lm, load_tokenizer
 from eval_hh.sampling import TOLERANCE, Sampler, draw, stream_keys, uniform

@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 from eval_study import TEST_FILES, build_study, read_lines, result_paths, write_lines, write_notes
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from eval_hh import scoring
 from eval_hh.cells import load_cell, pooled
 

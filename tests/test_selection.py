@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from data_preprocess import ngram_matrix
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import prompt_diversity
-from data_preprocess.files import InputError
 from data_preprocess.ngram_matrix import nearest_neighbours, ngram_counts, tfidf_vectors
 from data_preprocess.raw_hh import SOURCES, read_split
 from data_preprocess.selection import (

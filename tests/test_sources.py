@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.sources import load_prompts, prompt_text
 
 MULTI = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a fruit.\n\nAssistant:"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.records import read_rows
 from data_preprocess.split import main
 from data_preprocess.subsets import split_rankings

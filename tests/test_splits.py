@@ -5,7 +5,7 @@ import random
 import pytest
 
 from data_preprocess.candidates import Candidates
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 from data_preprocess.splits import sample_dev, split_train
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
-from data_preprocess.files import InputError, write_jsonl
+from data_preprocess.files import write_jsonl
 from data_preprocess.records import load_records
 from training import train_reward
 from training.reward_config import RewardConfig, parse_args, passes_per_step

@@ -13,7 +13,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from data_preprocess.files import InputError, hold_lock, run
+from data_preprocess.command import InputError, run
+from data_preprocess.files import hold_lock
 from study.workers import Workers
 
 ROOT = Path(sys.argv[1])

@@ -17,14 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_preprocess.files import (
-    InputError,
-    fingerprint,
-    git_hash,
-    read_json,
-    versions,
-    write_json,
-)
+from data_preprocess.command import InputError
+from data_preprocess.files import fingerprint, git_hash, read_json, versions, write_json
 from data_preprocess.records import data_file
 from training.config import TrainConfig
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import InputError, run
+from data_preprocess.command import InputError, run
 from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
 from eval_hh.models import source_options
 from training.checkpoints import RunFolder, describe

@@ -13,7 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import InputError, read_jsonl, run
+from data_preprocess.command import InputError, run
+from data_preprocess.files import read_jsonl
 
 
 @dataclass(frozen=True)

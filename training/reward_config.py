@@ -7,7 +7,7 @@ import typing
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
-from data_preprocess.files import InputError
+from data_preprocess.command import InputError
 
 # Settings that leave the model alone but for rounding: a run that is resumed may change them.
 FREE_TO_CHANGE = (

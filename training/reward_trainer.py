@@ -19,7 +19,8 @@ from accelerate.utils import DistributedType, gather_object
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from data_preprocess.files import InputError, read_json, write_json
+from data_preprocess.command import InputError
+from data_preprocess.files import read_json, write_json
 from data_preprocess.records import Record
 from eval_hh.decoding import plan_batches
 from training.checkpoints import RunFolder, write_folder

@@ -32,7 +32,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.files import InputError, read_json, run
+from data_preprocess.command import InputError, run
+from data_preprocess.files import read_json
 from data_preprocess.records import Record, data_file, load_records
 from training.reward_config import RewardConfig, parse_args
 

@@ -21,8 +21,9 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectCon
 from tqdm import tqdm
 from transformers.integrations import unset_hf_deepspeed_config
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import InputError, hold_lock
+from data_preprocess.files import hold_lock
 from data_preprocess.records import Record, load_records
 from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids
 from eval_hh.reward_model import load_reward_model
