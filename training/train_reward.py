@@ -7,7 +7,7 @@ A small GPT-NeoX from scratch, an existing causal LM that gets a one-label head,
 
 A Pythia or OPT on four GPUs, 64 rankings a step, the best of the models after every 100 steps:
 
-    accelerate launch --config_file ../eval_hh/dp_config.yaml --num_processes 4 train_reward.py \\
+    python launch.py --num_processes 4 train_reward.py \\
         --mixed_precision bf16 --model_name_or_path pythia-1.4b --output_dir ../checkpoints/reward_model \\
         --train_file ../data/original/hh_train_len4/train.json --heldout_file ../data/hh_test/*.json \\
         --batch_size 64 --per_device_train_batch_size 4 --max_steps 1000 --eval_steps 100 --learning_rate 1e-5
