@@ -127,8 +127,9 @@ def launch(argv: Sequence[str], failure_file: Path) -> None:
     if signals.first:
         name = signal.Signals(signals.first).name
         raise Stopped(signals.first, f"by {name} (the same command goes on from what was saved)")
-    if status:
+    if status not in (0, 2):  # 2: argparse has said why
         print(f"error: {line}", file=sys.stderr)
+    if status:
         raise SystemExit(status)
 
 

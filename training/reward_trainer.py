@@ -23,7 +23,7 @@ from data_preprocess.command import InputError
 from data_preprocess.files import read_json, write_json
 from data_preprocess.records import Record
 from eval_hh.decoding import plan_batches
-from training.checkpoints import RunFolder, write_folder
+from training.checkpoints import RunFolder
 from training.metrics import keep_metrics
 from training.reward_config import RewardConfig, passes_per_step
 from training.reward_losses import (
@@ -36,6 +36,7 @@ from training.reward_losses import (
 )
 from training.reward_start import start
 from training.small_models import METRICS_FILE, SETTINGS_FILE, batch_order, linear_schedule, padded
+from training.states import write_folder
 from training.trainer import accelerator_options, seed_step
 
 LOSSES_FILE = "losses.jsonl"
