@@ -192,6 +192,16 @@ def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
                 check(flag, one)
 
 
+def environment_count(name: str, default: int) -> int:
+    """A whole number above 0 from an environment variable; `default` where it is not set, or empty."""
+    text = os.environ.get(name)
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_COUNT:
+        raise InputError(f"{name} {_shown(text)}: expected a whole number from 1 to {MAX_COUNT}")
+    return int(text)
+
+
 def setting(help: str, check: Check | None = None, **default: Any) -> Any:
     """A dataclass's field that is a flag: its help text, what it may be, and `default=` where it has one."""
     return field(metadata={"help": help, "check": check}, **default)
