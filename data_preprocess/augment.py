@@ -31,14 +31,14 @@ from data_preprocess.augmentation import (
     enlarged,
 )
 from data_preprocess.candidates import Candidates, add_responses, choose
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root, within
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, diversity_curve
 from data_preprocess.diversity_record import DiversityRecord
 from data_preprocess.files import json_lines, write_files
 from data_preprocess.formats import Mapping, read_source
 from data_preprocess.near_duplicates import N_WORDS, without_near_copies
-from data_preprocess.prepare_config import SEED, add_sampling_flags
+from data_preprocess.prepare_config import SAMPLING_CHECKS, SEED, add_sampling_flags
 from data_preprocess.records import read_rankings
 from data_preprocess.selection import selection_name
 from data_preprocess.strategies import NGRAM
@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_JACCARD = 0.8
+CHECKS = {
+    **SAMPLING_CHECKS, **dict.fromkeys(("add", "write_prompts", "num_per_prompt"), count()),
+    **dict.fromkeys(("pool", "generator", "answer_model", "reward_model", "tokenizer"), check_text),
+    "max_jaccard": within(at_least=0, below=1),
+}  # fmt: skip
 SAMPLES_PER_RESPONSE = 4  # answers sampled for each of the K that a ranking needs: a tuned model repeats itself
 
 
@@ -89,16 +94,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def check_args(args: argparse.Namespace) -> None:
     """InputError for flags that contradict one another or are out of their range."""
+    check_flags(vars(args), CHECKS)
     if (args.pool is None) == (args.write_prompts is None):
         raise InputError("--pool or --write_prompts: give one of them (prompts there are, or prompts to be written)")
     if (args.write_prompts is None) != (args.generator is None):
         raise InputError("--write_prompts and --generator: give both, or neither")
-    for flag in ("add", "write_prompts", "num_per_prompt"):
-        value = getattr(args, flag)
-        if value is not None and value < 1:
-            raise InputError(f"--{flag}: {value} (expected at least 1)")
-    if not 0 <= args.max_jaccard < 1:
-        raise InputError(f"--max_jaccard: {args.max_jaccard} (expected a number from 0 to below 1)")
     if args.match_length and args.by == RANDOM:
         raise InputError("--match_length is about --by diverse: random prompts are as long as the pool's on average")
 

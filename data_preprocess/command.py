@@ -5,6 +5,7 @@ and Stopped when it was asked to stop; `run` turns each into one line on stderr 
 processes that training/launch.py started, the first to fail says its line for all.
 """
 
+import argparse
 import math
 import os
 import signal
@@ -12,10 +13,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, field, fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -27,6 +33,10 @@ FAILURE_FILE = "LAUNCH_FAILURE_FILE"
 LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
 MAX_NAME = 200  # bytes; a file system takes 255, and suffixes are added
+MAX_COUNT = 10**9  # of rows, tokens, steps: more than any run can do, and what every library still counts with
+MAX_SHOWN = 40  # characters of a value in a message
+
+Check = Callable[[str, Any], None]  # InputError unless a flag may have a value: check(flag, value)
 
 
 class InputError(ValueError):
@@ -169,18 +179,33 @@ def study_root() -> Path:
 def check_number(flag: str, value: float, at_least: float = -math.inf, at_most: float = math.inf,
                  above: float = -math.inf, below: float = math.inf) -> None:  # fmt: skip
     """InputError that names the flag unless `value` is finite and within the bounds."""
-    # Compared, not converted: an int may be beyond every float. NaN compares with nothing.
-    if at_least <= value <= at_most and above < value < below and -math.inf < value < math.inf:
+    # Compared, not converted: a whole number may be larger than any float.
+    if abs(value) < math.inf and at_least <= value <= at_most and above < value < below:
         return
     limits = [(at_least, "at least"), (above, "above"), (at_most, "at most"), (below, "below")]
-    bounds = " and ".join(f"{words} {limit}" for limit, words in limits if math.isfinite(limit))
-    raise InputError(f"--{flag} {value!s:.40}: expected a {'number ' + bounds if bounds else 'finite number'}")
+    bounds = " and ".join(f"{words} {_number(limit)}" for limit, words in limits if abs(limit) < math.inf)
+    raise InputError(f"--{flag} {_shown(value)}: expected a {'number ' + bounds if bounds else 'finite number'}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def check_seed(flag: str, value: int) -> None:
     """InputError that names the flag unless numpy and torch both take `value` as a seed."""
     if not 0 <= value <= MAX_SEED:
-        raise InputError(f"--{flag} {value!s:.40}: expected a whole number from 0 to {MAX_SEED}")
+        raise InputError(f"--{flag} {_shown(value)}: expected a whole number from 0 to {MAX_SEED}")
+
+
+def check_text(flag: str, value: str) -> None:
+    """InputError that names the flag where nothing was given but blanks, as by an unset variable in quotes."""
+    if not value.strip():
+        raise InputError(f"--{flag} {value!r}: expected a text that is not empty")
 
 
 def check_name(flag: str, name: str) -> None:
@@ -193,3 +218,66 @@ def check_name(flag: str, name: str) -> None:
         )
     if len(os.fsencode(name)) > MAX_NAME:
         raise InputError(f"--{flag} {name[:20]!r}...: expected a name of at most {MAX_NAME} bytes")
+
+
+def within(**bounds: float) -> Check:
+    """check_number with these bounds, for `check_flags`."""
+    return partial(check_number, **bounds)
+
+
+def count(at_least: int = 1, at_most: int = MAX_COUNT) -> Check:
+    """The check of a whole number of things, for `check_flags`."""
+    return within(at_least=at_least, at_most=at_most)
+
+
+def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    """InputError for the first flag whose value, or one of whose values, its check refuses.
+
+    Args:
+        values: by flag; one that was not given is None and passes.
+        checks: by flag, each of them in `values`.
+    """
+    for flag, check in checks.items():
+        value = values[flag]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is not None:
+                check(flag, one)
+
+
+def environment_count(name: str, default: int) -> int:
+    """A whole number above 0 from an environment variable; `default` where it is not set, or empty."""
+    text = os.environ.get(name)
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_COUNT:
+        raise InputError(f"{name} {_shown(text)}: expected a whole number from 1 to {MAX_COUNT}")
+    return int(text)
+
+
+def setting(help: str, check: Check | None = None, **default: Any) -> Any:
+    """A dataclass's field that is a flag: its help text, what it may be, and `default=` where it has one."""
+    return field(metadata={"help": help, "check": check}, **default)
+
+
+def check_settings(settings: Any) -> None:
+    """check_flags for a dataclass of `setting` fields."""
+    checks = {each.name: each.metadata["check"] for each in fields(settings) if each.metadata["check"]}
+    check_flags(vars(settings), checks)
+
+
+def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
+    """A dataclass of `setting` fields, made from a command line: a field without a default is a required flag."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for each in fields(kind):
+        text, plain = each.metadata["help"], each.type
+        if plain is bool:
+            parser.add_argument(f"--{each.name}", action="store_true", help=text)
+            continue
+        more: dict[str, Any] = {"required": True} if each.default is MISSING else {"default": each.default}
+        text += f" (default: {each.default})" if more.get("default") not in (None, "") else ""
+        if typing.get_origin(plain) is list:
+            more["nargs"] = "+"
+        if more.get("nargs") or isinstance(plain, types.UnionType):
+            plain = typing.get_args(plain)[0]
+        parser.add_argument(f"--{each.name}", type=plain, help=text, **more)
+    return kind(**vars(parser.parse_args(argv)))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import write_json
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
@@ -206,8 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compare", action="store_true", help="add the measures that people use, with intervals")
     parser.add_argument("--json", metavar="FILE", help="also write the tables to FILE")
     args = parser.parse_args(argv)
-    if min(args.n) < 1:
-        raise InputError(f"--n: {min(args.n)} (expected at least 1)")
+    check_flags(vars(args), {"n": count(at_most=1000), "sizes": count(), "column": check_text, "tokenizer": check_text})
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 

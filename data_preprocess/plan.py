@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.budget import Choice, Prices, Split, choose_prompts, random_diversity, split_budget
 from data_preprocess.candidates import Candidates
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import MAX_SHOWN, InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, under_root
 from data_preprocess.export import write_prompts
@@ -29,6 +29,12 @@ from eval_hh.diversity_law import LLAMA_PROBE, Law, Outlook, is_llama, paper_law
 
 PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")
+# Of a budget and of a cost: a quotient of two has fewer digits than Decimal keeps.
+LEAST, MOST = Decimal("1e-9"), Decimal("1e15")
+CHECKS = {
+    "comparisons": count(at_most=10**6), "ranking_len": count(at_most=1000),
+    **dict.fromkeys(("source", "column", "split", "results", "profile", "tokenizer"), check_text),
+}  # fmt: skip
 CHART_STEPS = 60  # budgets of the chart, up to twice the plan's
 RANDOM_ONLY = (
     "The law has seen random prompts only, in which D and M rise together. That chosen prompts earn what random",
@@ -93,6 +99,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, metavar="FILE", help="write its prompts here")
     add("--chart", type=Path, metavar="FILE", help="draw predicted reward against budget, a PNG")
     args = parser.parse_args(argv)
+    check_flags(vars(args), CHECKS)
     if bool(args.law) == bool(args.results):
         raise InputError("--law or --results: give one of them (the paper's lines, or those of result files)")
     for flag in ("algorithm", "profile"):
@@ -115,8 +122,8 @@ def set_budget(args: argparse.Namespace) -> None:
         return
     if not costs:
         raise InputError(f"--budget: needs a cost (expected one or more of --{', --'.join(COSTS)})")
-    if args.comparisons is not None and (args.comparisons < 1 or args.comparison_cost is None):
-        raise InputError(f"--comparisons: {args.comparisons} (expected 1 or more, and --comparison_cost)")
+    if args.comparisons is not None and args.comparison_cost is None:
+        raise InputError(f"--comparisons: {args.comparisons} (expected --comparison_cost with it)")
     values = [amount(flag, costs[flag]) if flag in costs else Decimal(0) for flag in COSTS]
     args.budget, args.prices = amount("budget", args.budget), Prices(*values, args.comparisons)
     args.unit = "units of money"
@@ -128,8 +135,10 @@ def amount(flag: str, text: str | int) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("nan")
-    if not value.is_finite() or value <= 0:
-        raise InputError(f"--{flag}: {text} (expected a number above zero; leave out a cost that you do not have)")
+    if not value.is_finite() or not LEAST <= value <= MOST:
+        shown = str(text)[:MAX_SHOWN]
+        expected = f"a number above zero, from {LEAST} to {MOST}; leave out a cost that you do not have"
+        raise InputError(f"--{flag}: {shown} (expected {expected})")
     return value
 
 

@@ -9,11 +9,24 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, check_flags, check_seed, check_text, count, within
 from data_preprocess.formats import Mapping
 
 SEED = 42
 DEV_ROWS = 280
+# How responses are sampled, see `add_sampling_flags`.
+SAMPLING_CHECKS = {
+    "temperature": within(above=0), "top_p": within(above=0, at_most=1), "max_new_tokens": count(),
+    "batch_size": count(), "seed": check_seed,
+}  # fmt: skip
+NUMBER_CHECKS = {
+    **SAMPLING_CHECKS, "max_rows": count(), "train_rows": count(), "num_per_model": count(),
+    "ranking_len": count(at_least=2, at_most=1000),
+}  # fmt: skip
+TEXT_CHECKS = dict.fromkeys(
+    ("raw", "source", "split", "prompt_from", "responses_from", "rewards_from", "id_from", "join", "candidates",
+     "reward_model", "tokenizer"), check_text
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,7 @@ class Config:
     def __post_init__(self) -> None:
         if bool(self.raw) == bool(self.source):
             raise InputError("--raw or --source: give one of them (raw HH-RLHF, or any other data)")
-        self._check_numbers()
+        check_flags(vars(self), {**TEXT_CHECKS, **NUMBER_CHECKS, "dev_rows": count(at_least=1 if self.raw else 0)})
         for flag in ("prompt_from", "responses_from", "rewards_from", "ranks", "id_from", "join", "export"):
             if self.raw and getattr(self, flag):
                 raise InputError(f"--{flag} is about --source, and --raw is given")
@@ -72,14 +85,6 @@ class Config:
                 raise InputError(f"--{flag} and --reward_model both give the rewards (expected one of them)")
         if bool(self.export) != bool(self.output):
             raise InputError("--export and --output: give both, or neither")
-
-    def _check_numbers(self) -> None:
-        least = {"max_rows": 1, "train_rows": 1, "num_per_model": 1, "batch_size": 1, "max_new_tokens": 1,
-                 "ranking_len": 2, "dev_rows": 1 if self.raw else 0}  # fmt: skip
-        for flag, smallest in least.items():
-            value = getattr(self, flag)
-            if value is not None and value < smallest:
-                raise InputError(f"--{flag}: {value} (expected at least {smallest})")
 
     def mapping(self) -> Mapping:
         return Mapping(self.prompt_from, self.responses_from, self.rewards_from, self.ranks, self.id_from)

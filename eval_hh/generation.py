@@ -7,7 +7,6 @@ best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A kill
 finished file is not made again.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, check_flags, check_text, count, environment_count, run
 from eval_hh.cells import TEST_FILES
 from eval_hh.sharding import (
     BEST_CHECKPOINT,
+    NAME_CHECKS,
     Job,
     Names,
     folder_identity,
@@ -45,16 +45,15 @@ class Config:
     mixed_precision: str = "bf16"  # of the weights on a GPU: bf16, fp16 or no; the CPU always has float32
 
     def __post_init__(self) -> None:
-        for flag, value in (("--max_new_tokens", self.max_new_tokens), ("--batch_size", self.batch_size)):
-            if value < 1:
-                raise InputError(f"{flag}: {value} (expected a positive number)")
+        checks = {"model_path": check_text, "max_new_tokens": count(), "batch_size": count()}
+        check_flags(vars(self), {**NAME_CHECKS, **checks})
 
 
 def parse_args(argv: list[str] | None = None) -> Config:
     parser = names_parser(__doc__)
     parser.add_argument("--model_path", help="test this model instead of the run's checkpoint")
     parser.add_argument("--max_new_tokens", type=int, default=Config.max_new_tokens)
-    parser.add_argument("--batch_size", type=int, default=os.environ.get("BATCH_SIZE") or Config.batch_size)
+    parser.add_argument("--batch_size", type=int, default=environment_count("BATCH_SIZE", Config.batch_size))
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
     parser.add_argument("--check", action="store_true", help="only check the inputs")
     return Config(**vars(parser.parse_args(argv)))

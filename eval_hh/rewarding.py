@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, check_flags, check_text, count, environment_count, run
 from eval_hh.cells import TEST_FILES
 from eval_hh.sharding import (
     BEST_CHECKPOINT,
+    NAME_CHECKS,
     Job,
     Names,
     folder_identity,
@@ -48,15 +49,14 @@ class Config:
     mixed_precision: str = "no"  # of the weights on a GPU: bf16, fp16 or no; half precision blurs the scores
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise InputError(f"--batch_size: {self.batch_size} (expected a positive number)")
+        check_flags(vars(self), {**NAME_CHECKS, "reward_model": check_text, "batch_size": count()})
 
 
 def parse_args(argv: list[str] | None = None) -> Config:
     parser = names_parser(__doc__)
     default = os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL
     parser.add_argument("--reward_model", default=default, help="folder or hub name ($TEST_REWARD_MODEL)")
-    parser.add_argument("--batch_size", type=int, default=os.environ.get("BATCH_SIZE") or Config.batch_size)
+    parser.add_argument("--batch_size", type=int, default=environment_count("BATCH_SIZE", Config.batch_size))
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
     parser.add_argument("--check", action="store_true", help="only check that the reward model can be had")
     return Config(**vars(parser.parse_args(argv)))

@@ -20,14 +20,14 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.augmentation import BASE, ORIGIN
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_name, run, study_root
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, read_jsonl, write_jsonl
 from data_preprocess.records import data_file
 from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
 from eval_hh.law import bootstrap_interval
-from eval_hh.sharding import Job, Names, done_note, names_parser, read_results
+from eval_hh.sharding import NAME_CHECKS, Job, Names, done_note, names_parser, read_results
 
 GOLD = "gold"  # reward source of the embedded world
 
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="profile of reproduce.py that the run belongs to, if any")
     parser.add_argument("--check", action="store_true", help="only check that the run is described")
     args = parser.parse_args(argv)
+    check_flags(vars(args), {**NAME_CHECKS, "profile": check_name})
     names = Names(args.index, args.stage, args.checkpoint)
     cell = describe_run(names, args.profile)
     if args.check:

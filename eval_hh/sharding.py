@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from data_preprocess.command import InputError, study_root
+from data_preprocess.command import InputError, check_flags, check_name, count, study_root
 from data_preprocess.files import fingerprint, read_json, read_jsonl, write_json, write_jsonl
 from data_preprocess.parts import Parts
 from data_preprocess.records import check_row
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
 WAIT = timedelta(days=1)
 BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
+# What the flags of `names_parser` may be: each of them becomes a part of paths.
+NAME_CHECKS = {"index": check_name, "stage": count(at_most=1000), "checkpoint": check_name, "test_files": check_name}
 
 
 def processes() -> "PartialState":
@@ -55,8 +57,7 @@ class Names:
     root: Path = field(default_factory=study_root)
 
     def __post_init__(self) -> None:
-        if Path(self.checkpoint).name != self.checkpoint:
-            raise InputError(f"--checkpoint: {self.checkpoint} (expected a folder's name in {self.run_folder})")
+        check_flags({**vars(self), "test_files": None}, NAME_CHECKS)
 
     @property
     def flags(self) -> str:
@@ -90,7 +91,7 @@ class Names:
 
 
 def names_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the flags that every step of an evaluation has: what is tested, and on which files."""
+    """A parser with the flags that every step of an evaluation has, to be checked by NAME_CHECKS."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

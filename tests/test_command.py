@@ -164,14 +164,15 @@ def test_what_is_at_work_for_a_process_is_asked_too():
         (float("inf"), {"at_least": 1}, "number at least 1"),
         (0, {"above": 0}, "number above 0"),
         (2.0, {"above": 0, "below": 2}, "number above 0 and below 2"),
-        (-1, {"at_least": 0, "at_most": 1_000_000}, "number at least 0 and at most 1000000"),
+        (-1, {"at_least": 0, "at_most": 1_000_000}, "number at least 0 and at most 1,000,000"),
         (10**400, {"at_most": 10}, "number at most 10"),
     ],
 )
 def test_a_number_out_of_bounds_is_refused_by_flag(value, limits, expected):
     with pytest.raises(InputError) as refused:
         check_number("rate", value, **limits)
-    assert str(refused.value) == f"--rate {str(value)[:40]}: expected a {expected}"
+    shown = str(value) if len(str(value)) <= 40 else str(value)[:40] + "..."
+    assert str(refused.value) == f"--rate {shown}: expected a {expected}"
 
 
 def test_bounds_that_include_themselves_are_taken():

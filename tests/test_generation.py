@@ -82,7 +82,7 @@ def test_what_is_missing_is_named(study, capsys):
     (study / "data" / "hh_test" / "helpful_online.json").unlink()
     with pytest.raises(InputError, match="helpful_online.json: no such test file"):
         generation.main(NAMES)
-    with pytest.raises(InputError, match="--batch_size: 0"):
+    with pytest.raises(InputError, match="--batch_size 0"):
         generation.main([*NAMES, "--batch_size", "0"])
 
 

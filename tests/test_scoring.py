@@ -280,7 +280,7 @@ def test_another_checkpoint_has_a_result_of_its_own(study):
     cell = load_cell(study / "eval_hh" / "results" / "trial_2_step_500.json")
     assert cell["evaluation"]["checkpoint"] == "step_500"
     assert set(cell["files"]["harmless_base"]["bleu"]) != set(json.loads(best)["files"]["harmless_base"]["bleu"])
-    with pytest.raises(InputError, match="--checkpoint: step_500/"):
+    with pytest.raises(InputError, match="--checkpoint 'step_500/'"):
         scoring.main([*NAMES, "--checkpoint", "step_500/"])
 
 
