@@ -17,23 +17,35 @@
 #                         the paper's values beside it; default: none
 #   STUDY_ROOT            where data/, checkpoints/ and eval_hh/ lie; default: the repository
 #   PORT (29500)          of the launcher
-set -eu
+set -euf # -f: a name is never taken for a pattern of files
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
         "[--model_path MODEL]" >&2
     exit 2
 }
+fail() {
+    echo "error: $(printf %s "$1" | tr '[:cntrl:]' ' ')" >&2
+    exit 2
+}
+# whole NAME VALUE: a variable that is set must be a whole number above 0.
+whole() {
+    case $2 in 0* | *[!0-9]* | ??????????*) fail "$1 $2: expected a whole number above 0" ;; esac
+}
 [ $# -ge 2 ] || usage
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
-case $processes in '' | 0 | *[!0-9]*)
-    echo "error: NUM_PROCESSES $processes: expected a whole number above 0" >&2
-    exit 2
-    ;;
-esac
 exp=$1 ranking_len=$2
 shift 2
+whole NUM_PROCESSES "$processes"
+whole RANKING_LEN "${ranking_len:-0}"
+whole BATCH_SIZE "${BATCH_SIZE:-}"
+whole PORT "${PORT:-}"
+whole OMP_NUM_THREADS "${OMP_NUM_THREADS:-}"
+case ${MIXED_PRECISION:-no} in
+bf16 | fp16 | no) ;;
+*) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
+esac
 checkpoint='' test_files='' max_new_tokens='' model_path=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage

@@ -111,6 +111,35 @@ def test_wrong_words_start_nothing(shell, fakes):
     assert not (fakes / "calls.txt").exists()
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("NUM_PROCESSES", "0", "above 0"), ("NUM_PROCESSES", "08", "above 0"), ("NUM_PROCESSES", "9" * 20, "above 0"),
+        ("BATCH_SIZE", "-1", "above 0"), ("BATCH_SIZE", "four", "above 0"), ("PORT", "29500 --check", "above 0"),
+        ("PORT", "a\nb", "above 0"), ("OMP_NUM_THREADS", "1.5", "above 0"),
+        ("MIXED_PRECISION", "bf16 --check", "bf16, fp16 or no"),
+    ],
+)  # fmt: skip
+def test_a_bad_variable_is_one_line_and_starts_nothing(shell, name, value, expected, fakes):
+    done = evaluate(shell, "trial", "2", fakes=fakes, **{name: value})
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {name} ") and expected in done.stderr
+    assert not (fakes / "calls.txt").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("words", [
+    ["..", "2"], ["a/b", "2"], ["../x", "2"], ["a\nb", "2"], ["trial", "two"], ["trial", "-2"],
+    ["trial", "2", "--checkpoint", "../x"], ["trial", "2", "--test_files", "*"],
+    ["trial", "2", "--test_files", "../hh_dev/sampled_dev"],
+])  # fmt: skip
+def test_names_stay_within_the_study_root(shell, words, tmp_path):
+    done = evaluate(shell, *words, STUDY_ROOT=str(tmp_path))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ") and not list(tmp_path.iterdir())
+
+
 def test_the_scripts_help_is_quick_and_imports_no_torch():
     for entry in ("generation.py", "rewarding.py", "scoring.py"):
         program = (

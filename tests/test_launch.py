@@ -131,6 +131,8 @@ def test_without_deepspeed(sandbox):
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "x"}, "NUM_PROCESSES x: expected"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"ZERO_STAGE": "1"}, "ZERO_STAGE 1: expected 0, 2 or 3"),
         (["m", "e", "nowhere", "4", "42"], {}, "data/nowhere/train.json: no such file"),
+        *((["m", "e", data, "4", "42"], {}, "DATA .*: expected the name of a folder under .*/data")
+          for data in ("..", ".", "", "../original", "a/b", "/tmp", "hh_train\nlen4")),
         (["m", "e", "hh_train_len4_3", "5", "42"], {}, r"train.json:1: 4 responses \(expected at least 5\)"),
         (["/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: /m: no such folder"),
         (["owner/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: owner/m: not a folder here, and .* local copy"),

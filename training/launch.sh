@@ -32,6 +32,10 @@ esac
 
 model=$1 exp=$2 data=$3 ranking_len=$4 seed=$5
 shift 5
+case $data in '' | . | .. | */* | *[[:cntrl:]]*)
+    fail "DATA $(printf %s "$data" | tr '[:cntrl:]' ' '): expected the name of a folder under $root/data"
+    ;;
+esac
 set -- \
     --do_train --do_validation \
     --model_name_or_path "$model" --index "$exp" --train_file_path "$root/data/$data" \
