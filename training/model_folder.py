@@ -71,7 +71,8 @@ class ModelFolder:
         """
         path = self.path
         places = {"the folder that you are in": [os.getcwd()], "your home": [os.path.expanduser("~")]}
-        for what, sources in {**places, **{f"--{flag}": sources for flag, sources in inputs.items()}}.items():
+        places |= {f"what --{flag} names": sources for flag, sources in inputs.items()}
+        for what, sources in places.items():
             for source in map(os.path.realpath, sources):
                 if os.path.exists(source) and path in (Path(source), *Path(source).parents):
                     raise InputError(f"{self.flag}: is or holds {what} (expected a folder of its own)")

@@ -169,7 +169,6 @@ class RewardTrainer:
         main = self.accelerator.is_main_process
         with hold_run(self.run.path) if main else nullcontext():
             if main:
-                self.output.clear_leftovers()
                 if not self.run.latest_state():  # whatever else lies there is of no use
                     clear_run(self.run.path)
                 self.run.open(self.output.description)
