@@ -20,6 +20,7 @@ ENTRIES = {
     "augment.py": "data_preprocess.augment", "generation.py": "eval_hh.generation",
     "rewarding.py": "eval_hh.rewarding", "scoring.py": "eval_hh.scoring", "report.py": "eval_hh.report",
     "convert_weights.py": "eval_hh.convert_weights", "figures.py": "pics.figures", "reproduce.py": "reproduce",
+    "run.py": "benchmarks.run",
 }  # fmt: skip
 FILES = sorted(module.name for module in pkgutil.iter_modules(bad_input.__path__) if module.name != "table")
 TABLE = [
