@@ -94,16 +94,16 @@ def _with_one_prompt(line: bytes) -> dict | None:
     place = line.find(SUFFIX)
     if place < 0 or not line.startswith(PREFIX):
         return None
-    copies = line[len(PREFIX) : place]
+    copies, rest = line[len(PREFIX) : place], b'{"suffix": ' + line[place + len(SUFFIX) :]
     try:
-        row = orjson.loads(b'{"suffix": ' + line[place + len(SUFFIX) :])
+        row = orjson.loads(rest)
         ranking_len = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
         copy = copies[: (len(copies) + len(BETWEEN)) // max(ranking_len, 1) - len(BETWEEN)]
         prompt = orjson.loads(b"[" + copy + b"]")
     except orjson.JSONDecodeError:
         return None
-    # The texts are left out: a row with a number in their place is refused, whatever number it is.
-    doubtful = "prefix" in row or could_differ([value for key, value in row.items() if key != "suffix"])
+    # The prompt is not looked at: check_row refuses what is no text in it.
+    doubtful = "prefix" in row or could_differ([row], rest)
     if doubtful or not prompt or not ranking_len or copies != BETWEEN.join([copy] * ranking_len):
         return None
     return {"prefix": prompt * ranking_len, **row}

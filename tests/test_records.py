@@ -111,7 +111,8 @@ def test_a_missing_key_is_named(tmp_path, key):
         (b"", r":1: the file is empty"),
         (b"{", r":1: not valid JSON"),
         (b"\xff\n", r":1: not UTF-8"),
-        (b"[]\n", r":1: expected a JSON object"),
+        (b"[]\n", r":1: the file is empty"),
+        (b"[1]\n", r":element 1: expected a JSON object"),
         (b"\n", r":1: blank line"),
     ],
 )
