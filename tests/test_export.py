@@ -42,10 +42,10 @@ def test_parquet_comes_back(shared, tmp_path, monkeypatch, conversational):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[:50]
+    pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[0][:50]
     path = tmp_path / "out" / "pairs.parquet"
     count = write_trl(path, pool, conversational)
-    again = read_source(str(path), "train", Mapping())
+    again, _ = read_source(str(path), "train", Mapping())
     expected = [
         (c.prefix, [c.responses[a], c.responses[b]])
         for c in pool
@@ -62,5 +62,5 @@ def test_prompts_for_labelling(tmp_path):
     path = tmp_path / "prompts.jsonl"
     write_prompts(path, POOL)
     assert json.loads(path.read_text()) == {"id": "p", "prompt": MESSAGES}
-    [again] = read_source(str(path), "train", Mapping())
+    [again], _ = read_source(str(path), "train", Mapping())
     assert again.prefix == TURNS and again.meta["id"] == "p"

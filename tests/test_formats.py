@@ -9,7 +9,7 @@ import pytest
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import parse_prompt, render_prompt
-from data_preprocess.formats import Mapping, lookup, read_row, read_source
+from data_preprocess.formats import LeftOut, Mapping, lookup, read_row, read_source
 from data_preprocess.prepare import main
 from data_preprocess.raw_hh import SOURCES, read_split
 from data_preprocess.records import load_records
@@ -27,7 +27,7 @@ PLAIN = Mapping()
 def read(tmp_path, *rows, mapping=PLAIN):
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return read_source(str(path), "train", mapping)
+    return read_source(str(path), "train", mapping)[0]
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def read(tmp_path, *rows, mapping=PLAIN):
                                                {"response": "Rice.", "overall_score": 2}]},
          Mapping(rewards=("completions.overall_score",)), [8.5, 2.0]),  # UltraFeedback
         ({"q": {"text": TEXT}, "good": "Plum.", "bad": "Rice.", "s": {"votes": [["a"]]}},
-         Mapping(prompt="q.text", responses=("good", "bad")), None),
+         Mapping(prompt=("q.text",), responses=("good", "bad")), None),
         ({"q": MESSAGES, "replies": BOTH, "votes": [[0, 1], [1, 0], [0, 1, "a"]]},
-         Mapping(prompt="q", responses=("replies",), rewards=("votes",)), [1.0, -1.0]),
+         Mapping(prompt=("q",), responses=("replies",), rewards=("votes",)), [1.0, -1.0]),
         ({"prefix": [TURNS] * 2, "suffix": BOTH, "reward": [2, 3], "meta": {"quality": [0.1, 0.2]}},
          Mapping(rewards=("meta.quality",)), [0.1, 0.2]),  # the rankings format
     ],
@@ -150,8 +150,18 @@ def test_oasst_trees(tmp_path):
     assert dict(zip(first.responses, first.rewards, strict=True)) == {"Hello.": -1.0, "Hey.": 0.0}
     assert second.prefix == TURNS and second.meta["id"] == "q"
     assert dict(zip(second.responses, second.rewards, strict=True)) == {"Plum.": 0.0, "Fig.": -1.0, "Rice.": -2.0}
-    with pytest.raises(InputError, match="data.jsonl:1: parent_id p .*expected the id of a message"):
+    with pytest.raises(InputError, match="data.jsonl:1: parent_id 'p' .*expected the id of a message"):
         read(tmp_path, *rows[1:])
+    with pytest.raises(InputError, match="data.jsonl:12: message_id 'c' is that of line 4 "):
+        read(tmp_path, *rows, rows[3])
+    with pytest.raises(InputError, match="data.jsonl:1: message 'p' is its own ancestor"):
+        read(tmp_path, {**rows[0], "parent_id": "a"}, *rows[1:])
+    with pytest.raises(InputError, match="data.jsonl:2: parent_id 'z'"):
+        read(tmp_path, rows[0], message("y", "z", "prompter", "Hi"), *rows[1:])
+    with pytest.raises(InputError, match="data.jsonl:1: no message of the file has two replies with a rank"):
+        read(tmp_path, *rows[:2])
+    with pytest.raises(InputError, match="data.jsonl:1: a prompt without text"):
+        read(tmp_path, {**rows[0], "text": " "}, *rows[1:3])
     for change, expected in (
         ({"role": "system"}, "data.jsonl:2: role 'system'"),
         ({"text": None}, "data.jsonl:2: no message of a tree"),
@@ -175,7 +185,8 @@ def test_a_rendered_prompt_comes_back_as_its_turns(shared):
 def test_human_ranked_sets_go_through_without_a_model(shared):
     for name, quality in (("oasst1_ranked", "meta.quality"), ("finegrained_len4", "reward")):
         rows = [json.loads(line) for line in open(shared / "data" / name / "train.json", encoding="utf-8")]
-        pool = read_source(str(shared / "data" / name), "train", Mapping(rewards=(quality,)))
+        pool, left_out = read_source(str(shared / "data" / name), "train", Mapping(rewards=(quality,)))
+        assert left_out == []
         for candidates, row in zip(pool, rows, strict=True):
             expected = row["meta"]["quality"] if "quality" in row["meta"] else row["reward"]
             assert candidates.rewards == expected and candidates.responses == row["suffix"]
@@ -220,13 +231,14 @@ def test_rows_of_any_values_are_read_or_refused():
     read_rows = 0
     for _ in range(20_000):
         row = {name: rng.choice(values) for name in rng.sample(names, rng.randrange(1, 7))}
-        one = rng.choice(paths) if rng.random() < 0.2 else None
+        ignore = ("prompt", "instruction") if rng.random() < 0.5 else ()
+        mapping = Mapping(some(0.2), some(0.2), some(0.2), rng.random() < 0.5, None, ignore, rng.random() < 0.5)
         try:
-            candidates = read_row(row, "file:1", "file", Mapping(one, some(0.2), some(0.2), rng.random() < 0.5))
+            candidates = read_row(row, "file:1", "file", mapping, LeftOut())
         except InputError as error:
             assert str(error).startswith("file:1: ") and "\n" not in str(error)
             continue
         read_rows += 1
         assert candidates.rewards is None or len(candidates.rewards) == len(candidates.responses)
         assert all(isinstance(text, str) for text in candidates.prefix + candidates.responses)
-    assert read_rows > 1000
+    assert read_rows > 500

@@ -33,7 +33,7 @@ def joined(tmp_path, judgements, answers=ANSWERS):
 
 def test_scores_of_several_judges_are_averaged(tmp_path):
     scores = [("p1", "x", 1), ("p1", "x", 2), ("p1", "y", "2.5"), ("p1", "z", 0), ("p2", 0, 1), ("p2", 1, -1)]
-    pool, missing = joined(tmp_path, [{"id": i, "answer": a, "score": s} for i, a, s in scores])
+    pool, missing, _ = joined(tmp_path, [{"id": i, "answer": a, "score": s} for i, a, s in scores])
     assert [c.meta["id"] for c in pool] == ["p1", "p2"]
     assert pool[0].responses == ["Hello.", "Hey, you!", ""] and pool[0].rewards == [1.5, 2.5, 0.0]
     assert pool[0].origins == ["m1", "data", "data"]
@@ -43,7 +43,7 @@ def test_scores_of_several_judges_are_averaged(tmp_path):
 
 def test_ranks_are_negated_and_answers_without_a_judgement_named(tmp_path):
     ranks = [("p1", "x", 2), ("p1", "y", 1), ("p2", "0", 1), ("p2", "0", 2)]
-    pool, missing = joined(tmp_path, [{"id": i, "answer": a, "rank": r} for i, a, r in ranks])
+    pool, missing, _ = joined(tmp_path, [{"id": i, "answer": a, "rank": r} for i, a, r in ranks])
     assert pool[0].responses == ["Hello.", "Hey, you!"] and pool[0].rewards == [-2.0, -1.0]
     assert pool[1].responses == ["Boil it."] and pool[1].rewards == [-1.5]
     assert missing == [
@@ -56,7 +56,7 @@ def test_ranks_are_negated_and_answers_without_a_judgement_named(tmp_path):
 def test_votes_become_copeland_counts_and_missing_pairs_are_named(tmp_path):
     votes = [("p1", "x", "y", "a"), ("p1", "y", "x", "b"), ("p1", "x", "y", "b"), ("p1", "y", "z", "a")]
     votes += [("p2", 0, 1, "tie")]
-    pool, missing = joined(tmp_path, [{"id": i, "a": a, "b": b, "vote": v} for i, a, b, v in votes])
+    pool, missing, _ = joined(tmp_path, [{"id": i, "a": a, "b": b, "vote": v} for i, a, b, v in votes])
     # x beats y by 2 votes to 1; y beats z; nobody compared x and z.
     assert pool[0].rewards == [1.0, 0.0, -1.0] and pool[1].rewards == [0.0, 0.0]
     assert missing == ["prompt p1: no vote between answers x and z", "prompt p3: no answer"]
@@ -71,14 +71,14 @@ def test_csv_gives_what_jsonl_gives(tmp_path):
         {"id": "p1", "answer": "y", "response": "", "score": "0.5"},
         {"id": "p2", "response": "Boil.", "score": "3"},
     ]
-    assert [where.rpartition(":")[2] for where, _ in read_table(str(path))] == ["3", "4", "5"]
-    pool, _ = join(PROMPTS, [str(path)])
+    assert [where.rpartition(":")[2] for where, _ in read_table(str(path))] == ["2", "4", "5"]
+    pool, _, _ = join(PROMPTS, [str(path)])
     assert pool[0].responses == ['Say "Hi",\nthen go.', ""] and pool[0].rewards == [1.0, 0.5]
 
 
 def test_judgements_may_come_before_the_answers(tmp_path):
     judgements = lines(tmp_path / "j.jsonl", [{"id": "p2", "a": "0", "b": "1", "vote": "b"}])
-    pool, _ = join(PROMPTS, [judgements, lines(tmp_path / "a.jsonl", ANSWERS)])
+    pool, _, _ = join(PROMPTS, [judgements, lines(tmp_path / "a.jsonl", ANSWERS)])
     assert [c.rewards for c in pool] == [[-1.0, 1.0]]
 
 
