@@ -11,7 +11,7 @@ from typing import Any
 
 from data_preprocess.candidates import Candidates, prompt_id
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, ParsedPair, explain_pair, has_text, render_prompt
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, ParsedPair, explain_pair, has_text, render_prompt, split_turn
 from data_preprocess.judgements import rewards_from
 from data_preprocess.oasst import is_oasst, oasst_candidates
 from data_preprocess.ranking import RESPONSE_FROM
@@ -114,7 +114,7 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
         left_out.reasons[LOST_REPLY] += 1
     if row.get("sft_index") and "suffix" in fields.read:
         left_out.reasons[LOST_SFT_INDEX] += 1
-    unread = list(_unread(fields, [render_prompt(dialogue.prompt), *responses], mapping))
+    unread = list(_unread(fields, dialogue, responses, mapping))
     _check_context(fields, unread, mapping)
     left_out.unread.update(unread)
     _check_meta(meta, len(responses), where)
@@ -166,7 +166,7 @@ def _rendered(fields: Fields, name: str, left_out: LeftOut) -> str:
     if dialogue.reply is not None:
         left_out.reasons[LOST_REPLY] += 1
     text = render_prompt(dialogue.prompt)
-    _check_context(fields, list(_unread(fields, [text], mapping)), mapping)
+    _check_context(fields, list(_unread(fields, dialogue, [], mapping)), mapping)
     value = fields.row[name]
     is_rendered = isinstance(value, str) and value.startswith("\n\nHuman:") and "history" not in fields.read
     return value if is_rendered else text
@@ -400,11 +400,16 @@ def _texts_in(value: Any) -> Iterator[str]:
             yield from _texts_in(item)
 
 
-def _unread(fields: Fields, texts: list[str], mapping: Mapping) -> Iterator[str]:
-    """The names of fields with text that have not been read and are not to be ignored, but for what `texts` hold."""
+def _unread(fields: Fields, dialogue: Dialogue, responses: list[str], mapping: Mapping) -> Iterator[str]:
+    """The names of fields with text that have not been read and are not to be ignored.
+
+    A text that stands in the prompt or in a response by itself, or as whole lines of it, is read with them.
+    """
+    read = [render_prompt(dialogue.prompt), *(split_turn(turn)[1] for turn in dialogue.prompt), *responses]
+    lines = [f"\n{text.strip()}\n" for text in read]
     for name, value in fields.row.items():
         if name not in fields.read and name not in mapping.ignore and name not in ID_FIELDS:
-            if any(not any(text.strip() in known for known in texts) for text in _texts_in(value)):
+            if any(not any(f"\n{text.strip()}\n" in known for known in lines) for text in _texts_in(value)):
                 yield name
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from data_preprocess.candidates import Candidates
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import training_text
 from data_preprocess.export import preference_pairs, write_prompts, write_trl
 from data_preprocess.formats import Mapping, read_source
@@ -34,6 +35,12 @@ def test_standard_rows_join_to_the_text_trained_on():
     ]
     assert rows[0]["prompt"] == "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Rice?\n\nAssistant:"
     assert rows[0]["rejected"] == " No."
+
+
+def test_rankings_without_a_pair_are_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match="pairs.parquet: no pairs .expected prompts with responses whose rewards differ"):
+        write_trl(tmp_path / "pairs.parquet", [Candidates(TURNS, ["a", "b"], [1.0, 1.0], {"id": "p"})], True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("conversational", [True, False])

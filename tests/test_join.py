@@ -1,5 +1,6 @@
 """Answers and judgements come back by id: hand-made files end in hand-made rewards, and gaps are named."""
 
+import gzip
 import json
 
 import pytest
@@ -103,14 +104,49 @@ def test_what_does_not_fit_is_named_by_line(tmp_path, row, message):
         joined(tmp_path, [{"id": "p1", "answer": "x", "score": 1}, row])
 
 
-def test_bad_csv(tmp_path):
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("id,score\np1,1,2\n", "a.csv:2: more values than the 2 columns"),
+        ('id,score\np1,1\n\np2,"1\n1\n', r"a.csv:4: not valid CSV in the record that starts here .unexpected end"),
+        ('id,response,score\np1,"a\nb\nc",1\np2,"x"y,1\n', "a.csv:5: not valid CSV"),
+        ("", "a.csv:1: the file is empty .expected id and others of id, answer"),
+        ("\ufeff\n \n", r"a.csv:2: no header, columns are ''"),
+        ("p1,A plum.,0,1\n", "a.csv:1: no header, columns are 'p1', 'A plum.', '0', '1' .expected id and others"),
+        ("id;answer;score\np1;0;1\n", "a.csv:1: no header, columns are 'id;answer;score' .*with commas between"),
+        ("id,text\np1,x\n", "a.csv:1: no header, columns are 'id', 'text'"),
+        ("id,score,response,score\np1,1,x,2\n", "a.csv:1: two columns are called 'score'"),
+        ("id,response,score\n", "a.csv: no rows"),
+        ("id,response,score\np1,a\0b,1\n", "a.csv:2: a NUL byte"),
+    ],
+)
+def test_bad_csv(tmp_path, content, message):
     path = tmp_path / "a.csv"
-    path.write_text("id,score\np1,1,2\n")
-    with pytest.raises(InputError, match="a.csv:2: more values than the 2 columns"):
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
         list(read_table(str(path)))
-    path.write_text('id,score\np1,"1\n')
-    with pytest.raises(InputError, match=r"a.csv:\d: not valid CSV"):
-        list(read_table(str(path)))
+
+
+def test_a_text_may_be_long_and_a_file_gzipped(tmp_path):
+    path, long = tmp_path / "a.csv.gz", "x, " * 100_000
+    path.write_bytes(gzip.compress(f'ID ignored,id , response,score\n1,p1,"{long}",1\n'.encode()))
+    [(where, row)] = read_table(str(path))
+    assert where == f"{path}:2" and row == {"ID ignored": "1", "id": "p1", "response": long, "score": "1"}
+
+
+def test_fields_that_mean_nothing_are_named(tmp_path):
+    rows = [{**row, "who": "me", "score": 1} for row in ANSWERS] + [{"id": "p1", "answer": "x", "score": 2, "note": ""}]
+    (tmp_path / "b.csv").write_text("id,answer,score\np1,x,3\n")
+    pool, _, unread = join(PROMPTS, [lines(tmp_path / "a.jsonl", rows), str(tmp_path / "b.csv")])
+    assert pool[0].rewards[0] == 2.0
+    assert unread == [f"{tmp_path / 'a.jsonl'}: fields that are not read: who (5 rows), note (1 rows)"]
+
+
+def test_no_judged_answer_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no prompt has a judged answer .prompt p1: no judgement of answer x, "):
+        join(PROMPTS, [lines(tmp_path / "a.jsonl", ANSWERS)])
+    with pytest.raises(InputError, match="a.jsonl: no rows .expected answers or judgements"):
+        join(PROMPTS, [lines(tmp_path / "a.jsonl", [])])
 
 
 def test_prompts_once_by_id():
