@@ -38,7 +38,7 @@ def test_standard_rows_join_to_the_text_trained_on():
 
 
 def test_rankings_without_a_pair_are_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(InputError, match="pairs.parquet: no pairs .expected prompts with responses whose rewards differ"):
+    with pytest.raises(InputError, match="pairs.parquet: no pairs .expected .*rewards differ"):
         write_trl(tmp_path / "pairs.parquet", [Candidates(TURNS, ["a", "b"], [1.0, 1.0], {"id": "p"})], True)
     assert list(tmp_path.iterdir()) == []
 

@@ -5,9 +5,9 @@ import random
 import re
 from fractions import Fraction
 
+from data_preprocess import words as word_rules
 from data_preprocess.near_duplicates import METHOD, NearDuplicates, shingles, without_near_copies
 from data_preprocess.raw_hh import read_split
-from data_preprocess.words import count_words, words
 
 
 def turns(text):
@@ -53,7 +53,7 @@ def test_words_with_blanks_are_those_of_a_plain_pattern(shared):
     texts = [text for line in lines for text in json.loads(line)["suffix"]]
     texts.append("na\u00efve caf\u00e9\u2019s -- \u2026 x\u2028y")
     for text in (text for text in texts if not any("\u0e00" <= c <= "\u109f" or "\u3000" < c for c in text)):
-        assert words(text) == re.findall(r"\w+", text) and count_words(text) == len(text.split())
+        assert word_rules.words(text) == re.findall(r"\w+", text) and word_rules.count_words(text) == len(text.split())
 
 
 def test_the_threshold_itself_is_near():
