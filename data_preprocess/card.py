@@ -1,7 +1,4 @@
-"""The data card: what prepare.py has written, counted, as Markdown.
-
-Library.
-"""
+"""The data card: what prepare.py has written, counted, as Markdown."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,13 +7,14 @@ from statistics import fmean, quantiles
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import git_hash, versions
 from data_preprocess.ranking import RESPONSE_FROM
+from data_preprocess.words import count_words
 
 CARD_TITLE = "# Data card"
 Lengths = Callable[[list[str]], list[int]]
 
 
 def word_lengths(texts: list[str]) -> list[int]:
-    return [len(text.split()) for text in texts]
+    return list(map(count_words, texts))
 
 
 def render_card(command: str, files: dict[str, list[dict]], facts: list[str], lengths: Lengths, unit: str) -> str:
