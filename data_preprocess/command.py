@@ -98,8 +98,13 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
 
-    Outside the main thread, where Python allows no handlers, nothing is ever noted.
+    A block inside another one has the outer one's request. Outside the main thread, where Python allows no handlers,
+    nothing is ever noted.
     """
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(outer, StopRequest):
+        yield outer
+        return
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -34,7 +34,7 @@ class FixedSizeTest:
     difference: Estimate  # reward at high D minus at low D
     expected: float  # that difference by the random subsets' line on D; nan below two sizes
     extrapolated: bool  # whether low or high D lies outside the D that this line was fitted on
-    beyond_size: Estimate | None  # D's coefficient beside log M's, over all subsets; None below two random ones
+    beyond_size: Estimate | None  # D's coefficient beside log M's, over all subsets; None where it cannot be told
     holm_p: float  # of `difference`, over all tests
 
 
@@ -85,7 +85,10 @@ def _laws(bootstrap: PoolBootstrap, shape: Setting, seeds: list[int]) -> tuple[f
     slope = fit_line(scores, means).slope
     means, draws = bootstrap.means(of_line, seeds)
     predictors = [np.log([setting[2] for setting in of_line]), [_diversity(bootstrap, one) for one in of_line]]
-    value = coefficient_draws(predictors, means[None])[0, 1]
+    try:
+        value = coefficient_draws(predictors, means[None])[0, 1]
+    except ValueError:  # no D is off the random subsets' line of D on log M
+        return slope, scores, None
     return slope, scores, estimate(value, coefficient_draws(predictors, draws)[:, 1])
 
 

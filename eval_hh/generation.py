@@ -3,8 +3,8 @@
 Run from this folder: python generation.py --index EXP --stage RANKING_LEN
 
 For each data/hh_test/FILE.json it writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
-best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A killed run goes on where it was; a
-finished file is not made again.
+best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A run that was killed, or stopped by a signal,
+goes on where it was; a finished file is not made again.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, run, stop_requests
 from eval_hh.cells import TEST_FILES
 from eval_hh.sharding import (
     BEST_CHECKPOINT,
@@ -26,6 +26,7 @@ from eval_hh.sharding import (
     names_parser,
     processes,
     run_job,
+    waiting_jobs,
 )
 
 if TYPE_CHECKING:
@@ -67,10 +68,12 @@ def main(argv: list[str] | None = None) -> None:
     if config.check:
         return
     jobs = plan_jobs(config, names, model_path)
-    waiting = {name: job for name, job in jobs.items() if not job.is_done()}
-    state = processes()
-    if waiting:
-        generate_files(waiting, tests, model_path, config, state)
+    with stop_requests():
+        state = processes()
+        waiting = waiting_jobs(list(jobs.values()), state)
+        if waiting:
+            todo = {name: job for name, job in jobs.items() if job in waiting}
+            generate_files(todo, tests, model_path, config, state)
     if state.is_main_process:
         print(f"{len(waiting)} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
 

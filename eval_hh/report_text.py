@@ -98,7 +98,11 @@ def _other_scores(cells: list[dict]) -> list[str]:
         same = f"{markdown_text(name)} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
         where = f"Where two cells' responses to one test prompt differ in reward, {same}."
         lines += [where if count else "No two cells' responses to one test prompt differ in reward.", ""]
-    lines += ["BLEU is the mean over responses, on words, against the chosen reply of the test row.", ""]
+    lines += [
+        "BLEU is the mean over responses, on words (in scripts that are written without blanks, on characters), "
+        "against the chosen reply of the test row.",
+        "",
+    ]
     return lines + markdown(["", "K", "M", "reward", *map(markdown_text, names), "BLEU"], rows)
 
 
