@@ -71,11 +71,10 @@ def main(argv: list[str] | None = None) -> None:
     with stop_requests():
         state = processes()
         waiting = waiting_jobs(list(jobs.values()), state)
-        if waiting:
-            todo = {name: job for name, job in jobs.items() if job in waiting}
-            generate_files(todo, tests, model_path, config, state)
+        todo = {name: job for name, job in jobs.items() if job in waiting}
+        made = generate_files(todo, tests, model_path, config, state) if todo else 0
     if state.is_main_process:
-        print(f"{len(waiting)} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
+        print(f"{made} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
 
 
 def checked_inputs(config: Config, names: Names) -> tuple[str | Path, dict[str, list[dict]]]:
@@ -115,13 +114,14 @@ def generate_files(
     model_path: str | Path,
     config: Config,
     state: "PartialState",
-) -> None:
-    """Loads the model once and generates for each job's test file."""
+) -> int:
+    """Loads the model once and generates for each job's test file; how many were made."""
     from eval_hh.decoding import Decoder, plan_units
     from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
+    made = 0
     for name, job in jobs.items():
         prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]
         units = plan_units([len(ids) for ids in prompts], config.batch_size)
@@ -129,7 +129,8 @@ def generate_files(
         def decode(unit: list[int], prompts: list[list[int]] = prompts) -> list[str]:
             return decoder.decode([prompts[row] for row in unit], config.batch_size)
 
-        run_job(job, tests[name], units, decode, "t", state)
+        made += run_job(job, tests[name], units, decode, "t", state)
+    return made
 
 
 if __name__ == "__main__":

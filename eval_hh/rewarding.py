@@ -78,11 +78,10 @@ def main(argv: list[str] | None = None) -> None:
     with stop_requests():
         state = processes()
         waiting = waiting_jobs(list(jobs.values()), state)
-        if waiting:
-            rows = {name: generated_rows(names, name) for name, job in jobs.items() if job in waiting}
-            score_files({name: jobs[name] for name in rows}, rows, config, state)
+        rows = {name: generated_rows(names, name) for name, job in jobs.items() if job in waiting}
+        made = score_files({name: jobs[name] for name in rows}, rows, config, state) if rows else 0
     if state.is_main_process:
-        print(f"{len(waiting)} of {len(jobs)} test files scored anew for {config.index}, stage {config.stage}")
+        print(f"{made} of {len(jobs)} test files scored anew for {config.index}, stage {config.stage}")
 
 
 def plan_jobs(config: Config, names: Names) -> dict[str, Job]:
@@ -114,8 +113,8 @@ def generated_rows(names: Names, name: str) -> list[dict]:
 
 def score_files(
     jobs: dict[str, Job], rows: dict[str, list[dict]], config: Config, state: "PartialState"
-) -> None:
-    """Loads the reward model once and scores the rows of each job's generated file.
+) -> int:
+    """Loads the reward model once and scores the rows of each job's generated file; how many were made.
 
     Raises:
         InputError: a dialogue that the model cannot read; before anything is scored.
@@ -127,6 +126,7 @@ def score_files(
 
     model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
     encoded = {name: encode_rows(model, rows[name], job.source) for name, job in jobs.items()}
+    made = 0
     for name, job in jobs.items():
         dialogues = encoded[name]
         batches = plan_batches([len(ids) for ids in dialogues], config.batch_size)
@@ -136,7 +136,8 @@ def score_files(
             check_finite(logits, [row + 1 for row in batch], f"{source}:")
             return [sigmoid(logit) for logit in logits]
 
-        run_job(job, rows[name], batches, score, "score", state)
+        made += run_job(job, rows[name], batches, score, "score", state)
+    return made
 
 
 def encode_rows(model: "RewardModel", rows: list[dict], path: Path) -> list[list[int]]:

@@ -172,12 +172,14 @@ def settings_of(names: Names, name: str) -> list[dict]:
 
 
 def scored_rows(names: Names, name: str) -> list[dict]:
-    """The rows of a scored file. InputError where they are not those of the generated file, or these not the test's."""
+    """The rows of a scored file. InputError where they, or the generated file's, are not those of the test file."""
     test, generated, scored = names.test_file(name), names.generated(name), names.scored(name)
+    prompts = read_rows(test, training=False)
     texts, rows = read_results(generated, "t"), read_results(scored, "t", "score")
     hint = f"delete it and make it anew: python generation.py {names.flags}"
-    check_made_of(texts, generated, read_rows(test, training=False), test, hint)
+    check_made_of(texts, generated, prompts, test, hint)
     hint = f"delete it and make it anew: python rewarding.py {names.flags}"
+    check_made_of(rows, scored, prompts, test, hint)
     check_made_of(rows, scored, texts, generated, hint)
     return rows
 

@@ -195,8 +195,10 @@ def run_job(
     compute: Callable[[list[int]], list[Any]],
     key: str,
     state: "PartialState",
-) -> None:
+) -> bool:
     """Computes one value per row and writes the rows with it as row["infer"][key], in the rows' order.
+
+    False where another command has done so while this one waited for it.
 
     Args:
         job: what is made; its part files of an earlier, killed run are used.
@@ -207,12 +209,13 @@ def run_job(
         state: this process among all.
     """
     with sole_maker(job, state):
-        if job.is_done():  # by the command that was waited for
-            return
+        if job.is_done():
+            return False
         parts = compute_parts(job, batches, compute, key, state)
         if state.is_main_process:
             made = parts.merge(len(rows))
             finish(job, parts, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
+    return True
 
 
 def compute_parts(
