@@ -239,6 +239,9 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     """
     options = source_options(path)
     config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: config.json: expected a JSON object, found {type(config).__name__}")
+    _check_pad(path, config.get("pad_token_id"), config.get("vocab_size"))  # torch would refuse it in its own words
     tokenizer = load_tokenizer(path)
     if config.get("model_type") == OASST_TYPE:
         model = _load_oasst(path, config, {**options, "dtype": dtype})
@@ -247,6 +250,12 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     reward_model = as_reward_model(model.to(device()), tokenizer, path)
     _check_padding(reward_model, path, dtype)
     return reward_model
+
+
+def _check_pad(path: str | Path, pad: object, n_ids: object) -> None:
+    """InputError unless the padding id is a row of an embedding of `n_ids`, or there is none."""
+    if type(pad) is int and type(n_ids) is int and not 0 <= pad < n_ids:
+        raise InputError(f"{path}: config.json: pad_token_id is {pad} (expected null, or an id below {n_ids})")
 
 
 def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> None:
@@ -281,9 +290,7 @@ def as_reward_model(
     if not chat and tokenizer.eos_token_id is None:
         raise InputError(f"{path}: its tokenizer has neither a chat template nor an EOS token")
     config = model.config.get_text_config()
-    n_ids, pad = model.get_input_embeddings().weight.shape[0], config.pad_token_id
-    if pad is not None and not 0 <= pad < n_ids:
-        raise InputError(f"{path}: config.json: pad_token_id is {pad} (expected null, or an id below {n_ids})")
+    _check_pad(path, config.pad_token_id, model.get_input_embeddings().weight.shape[0])
     positions = config.to_dict().get("max_position_embeddings") or MAX_LENGTH
     return RewardModel(model, tokenizer, min(MAX_LENGTH, positions), chat)
 
@@ -308,7 +315,8 @@ def load_classifier(path: str | Path, config: dict[str, Any], options: dict[str,
     Raises:
         InputError: it has more labels than one, or a weight is missing or left over.
     """
-    labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
+    names = config.get("id2label")
+    labels = len(names) if isinstance(names, dict) else config.get("num_labels", 2)
     if labels != 1:
         raise InputError(f"{path}: config.json: a classifier with {labels} labels (a reward model has one)")
     return load_weights(AutoModelForSequenceClassification, path, ignored=OLD_BUFFERS, **options)
