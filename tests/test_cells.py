@@ -2,11 +2,13 @@
 
 import copy
 import json
+import re
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
-from made_up import evaluation
+from made_up import evaluation, make_report
 
 from data_preprocess.command import InputError
 from eval_hh.cells import TEST_FILES, cell_key, file_scores, load_cell, load_cells, pooled, write_cell
@@ -250,3 +252,45 @@ def test_a_missing_folder_is_an_error_and_an_empty_one_has_no_cells(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         load_cells(tmp_path / "nothing")
     assert load_cells(tmp_path) == ([], [])
+
+
+ODD = (
+    None, True, False, 0, 1, -1, 2, 0.5, 1.5, -0.5, 1e300, 10**19, 10**400, -(10**400), float("nan"), float("inf"), "",
+    "x", "0.5", "$\\foo$", "\ud800", "| a\n# b", [], [1], [0.5], {}, {"a": 1}, [[0.5]], KeyError,
+)  # fmt: skip
+
+
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    """Where something stands in a JSON value, at any depth."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] * bool(path) + [place for key, one in inner for place in places(one, (*path, key))]
+
+
+def test_any_single_change_of_a_result_file_is_harmless_or_named(tmp_path):
+    """A file beside a good one: either it is left out, and its path and the field are said, or the report is made."""
+    other = make_cell(num_prompts=64)
+    other["config"] |= {"learning_rate": 5e-4, "list": [1, 2]}
+    other["files"] = {
+        file: file_scores(list(range(len(values))), values, [10.0] * len(values), {"rm": values})
+        for file, values in REWARDS.items()
+    }
+    good = {**other, "num_prompts": 100, "diversity": {**other["diversity"], "samples": 100}}
+    write_cell(tmp_path / "good.json", good)
+    random = Random(0)
+    all_places = places(other)
+    for number in range(400):
+        cell, path, value = copy.deepcopy(other), random.choice(all_places), random.choice(ODD)
+        parent = cell
+        for key in path[:-1]:
+            parent = parent[key]
+        if value is KeyError:
+            del parent[path[-1]]
+        else:
+            parent[path[-1]] = value
+        (tmp_path / "changed.json").write_text(json.dumps(cell))
+        cells, warnings = load_cells(tmp_path)
+        assert len(cells) + len(warnings) == 2, (number, path, value)
+        assert all(str(tmp_path) in warning for warning in warnings), (number, path, value)
+        text = make_report(cells, warnings)
+        table = text.partition("## Table 1")[2].partition("\n## ")[0]
+        assert text.encode("utf-8") and not re.search(r"\b(nan|inf|True|None)\b", table), (number, path, value)
