@@ -155,9 +155,13 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
 
-    A request that the work did not heed, since it came at its end, goes on to whoever listens outside. Other threads
-    than the main one, where Python allows no handlers, are never asked.
+    A block inside another one has the outer one's request. Outside the main thread, where Python allows no handlers,
+    nothing is ever noted.
     """
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(outer, StopRequest):
+        yield outer
+        return
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -168,9 +172,6 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: it was set by a library, outside Python
-    outside = before.get(request.number)
-    if callable(outside) and outside is not signal.default_int_handler:
-        outside(request.number, None)
 
 
 def study_root() -> Path:

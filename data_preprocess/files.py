@@ -56,6 +56,32 @@ def hold_lock(folder: str | Path) -> Iterator[None]:
 
 
 @contextmanager
+def try_lock(path: str | Path) -> Iterator[bool]:
+    """Holds the lock of one file (.NAME.lock beside it); False where another process holds it, or has just let it go.
+
+    A killed process's lock is free. The lock file is gone when its holder leaves.
+    """
+    import fcntl
+
+    name = Path(path).with_name(f".{Path(path).name}.lock")
+    name.parent.mkdir(parents=True, exist_ok=True)
+    with open(name, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A holder removes the file as it leaves, and what is locked here may be that one.
+            held = name.exists() and os.path.samestat(name.stat(), os.fstat(lock.fileno()))
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} (its file system refuses locks)", str(name)) from error
+        try:
+            yield held
+        finally:
+            if held:
+                name.unlink(missing_ok=True)
+
+
+@contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path` that takes its name if the block ends well; else nothing is left.
 

@@ -36,6 +36,7 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.dpi": 150,
+    "text.parse_math": False,  # a name with "$" is a name
 }
 
 
