@@ -75,17 +75,19 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (InputError, RunError) as error:
-        _fail(str(error), exit_status(error))
+    except InputError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
     except Stopped as error:
-        _fail(str(error), exit_status(error), "stopped: ")
+        _fail(str(error), 128 + error.signal_number, "stopped: ")
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: do not fail a second time when stdout is flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", exit_status(error))
+        _fail(f"{where}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
     except Exception as error:
@@ -93,13 +95,6 @@ def run(main: Callable[[], None]) -> None:
         if launched and (any(sign in str(error) for sign in LOST_PROCESS_SIGNS) or not _speaks_for_all(1)):
             raise SystemExit(1) from None
         raise
-
-
-def exit_status(error: InputError | RunError | Stopped | OSError) -> int:
-    """The status that a command ends with for this error."""
-    if isinstance(error, Stopped):
-        return 128 + error.signal_number
-    return 2 if isinstance(error, InputError) else 1
 
 
 def _fail(message: str, status: int, kind: str = "error: ") -> None:
