@@ -24,8 +24,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from data_preprocess.command import InputError, StopRequest, run, stop_requests, study_root
+from data_preprocess.command import (
+    InputError,
+    StopRequest,
+    check_flags,
+    check_seed,
+    check_text,
+    count,
+    run,
+    stop_requests,
+    study_root,
+    within,
+)
 from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
+from data_preprocess.outputs import check_output_file
 from data_preprocess.toy import config_hash, write_world
 from study import paper_profiles
 from study.grid import Cell, cells_of, chosen, sample_flags
@@ -37,6 +49,10 @@ from study.workers import Workers
 
 PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
 TOY_SEEDS = (42,)
+CHECKS = {
+    "seeds": check_seed, "sizes": count(), "fixed_size": count(at_least=0), "workers": count(at_most=1024),
+    "only": check_text, "model": check_text, "tokenizer": check_text,
+}  # fmt: skip
 
 
 class ToyStudy(ToyCalls):
@@ -224,6 +240,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--prune", action="store_true", help="keep of a tested run the weights of its best and last step only"
     )
     args = parser.parse_args(own)
+    check_flags(vars(args), CHECKS)
     args.seeds = args.seeds or list(TOY_SEEDS if args.profile == "toy" else paper_profiles.SEEDS)
     args.command = shlex.join(["python", "reproduce.py", *argv])
     args.study = chosen_study(args, train_flags)
@@ -245,8 +262,10 @@ def chosen_study(args: argparse.Namespace, train_flags: list[str]) -> ToyProfile
 
 def check_args(args: argparse.Namespace) -> None:
     """InputError for values that make no sense, and for flags that the profile has no use for."""
-    if args.workers < 1:
-        raise InputError(f"--workers {args.workers}: expected at least 1")
+    if args.slurm:
+        check_output_file("slurm", args.slurm, {})
+    if isinstance(args.study, ToyProfile):  # of a paper's data the number is not known here
+        check_flags(vars(args), dict.fromkeys(("sizes", "fixed_size"), within(at_most=args.study.world.train_rows)))
     for flag, values in (("--seeds", args.seeds), ("--sizes", args.sizes or [])):
         if len(set(values)) < len(values):
             raise InputError(f"{flag} {' '.join(map(str, values))}: expected each once")

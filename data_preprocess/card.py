@@ -11,6 +11,7 @@ from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import git_hash, versions
 from data_preprocess.ranking import RESPONSE_FROM
 
+CARD_TITLE = "# Data card"
 Lengths = Callable[[list[str]], list[int]]
 
 
@@ -31,7 +32,7 @@ def render_card(command: str, files: dict[str, list[dict]], facts: list[str], le
     about = [f"- {fact}" for fact in facts]
     about += [f"- git {git_hash()}; " + ", ".join(f"{name} {version}" for name, version in versions().items())]
     sections = [
-        "# Data card",
+        CARD_TITLE,
         f"What the last run of `prepare.py` wrote:\n\n    {command}",
         "The texts may be offensive by design (HH-RLHF); use them for research only.",
         "\n".join(about),

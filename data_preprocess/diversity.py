@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import write_json
+from data_preprocess.outputs import check_output_file
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the tables to FILE")
     args = parser.parse_args(argv)
     check_flags(vars(args), {"n": count(at_most=1000), "sizes": count(), "column": check_text, "tokenizer": check_text})
+    if args.json is not None:
+        check_output_file("json", args.json, {"source": [args.source]})
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 

@@ -21,6 +21,7 @@ from data_preprocess.command import MAX_SHOWN, InputError, check_flags, check_te
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, under_root
 from data_preprocess.export import write_prompts
+from data_preprocess.outputs import check_output_file
 from data_preprocess.pool import load_pool
 from data_preprocess.selection import STRATEGIES, selection_name
 from data_preprocess.token_ids import TokenIds, encode_prompts
@@ -106,6 +107,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         if args.law and getattr(args, flag):
             raise InputError(f"--{flag} is about --results, and --law is given")
     set_budget(args)
+    inputs = {"source": [args.source], "results": [args.results], "tokenizer": [args.tokenizer]}
+    for flag in ("output", "chart"):
+        if getattr(args, flag):
+            check_output_file(flag, getattr(args, flag), inputs)
+    if args.output and args.output == args.chart:
+        raise InputError(f"--chart {args.chart}: is --output's file too (expected another)")
     return args
 
 
@@ -124,8 +131,9 @@ def set_budget(args: argparse.Namespace) -> None:
         raise InputError(f"--budget: needs a cost (expected one or more of --{', --'.join(COSTS)})")
     if args.comparisons is not None and args.comparison_cost is None:
         raise InputError(f"--comparisons: {args.comparisons} (expected --comparison_cost with it)")
+    args.budget = amount("budget", args.budget)
     values = [amount(flag, costs[flag]) if flag in costs else Decimal(0) for flag in COSTS]
-    args.budget, args.prices = amount("budget", args.budget), Prices(*values, args.comparisons)
+    args.prices = Prices(*values, args.comparisons)
     args.unit = "units of money"
 
 
@@ -136,9 +144,8 @@ def amount(flag: str, text: str | int) -> Decimal:
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite() or not LEAST <= value <= MOST:
-        shown = str(text)[:MAX_SHOWN]
-        expected = f"a number above zero, from {LEAST} to {MOST}; leave out a cost that you do not have"
-        raise InputError(f"--{flag}: {shown} (expected {expected})")
+        expected = f"a number above zero, {LEAST} to {MOST:g}; leave out a cost that you do not have"
+        raise InputError(f"--{flag} {str(text)[:MAX_SHOWN]}: expected {expected}")
     return value
 
 

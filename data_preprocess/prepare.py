@@ -28,13 +28,14 @@ from data_preprocess.candidates import (
     plain_row,
     training_row,
 )
-from data_preprocess.card import Lengths, render_card, word_lengths
+from data_preprocess.card import CARD_TITLE, Lengths, render_card, word_lengths
 from data_preprocess.command import InputError, run, study_root
 from data_preprocess.export import write_prompts, write_trl
 from data_preprocess.files import json_lines, write_files
 from data_preprocess.formats import read_source
 from data_preprocess.join import join, unique_prompts
 from data_preprocess.near_duplicates import METHOD
+from data_preprocess.outputs import check_no_input, check_opening, check_output_file
 from data_preprocess.prepare_config import DEV_ROWS, Config, parse_args
 from data_preprocess.raw_hh import SOURCES, has_split, read_split
 from data_preprocess.records import read_rows
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def prepare(config: Config, is_main: bool, command: str) -> None:
     check_models(config)
+    check_opening(study_root() / "data" / "README.md", CARD_TITLE)
     lengths, unit = load_lengths(config)
     splits, tests = read_raw(config) if config.raw else (read_other(config), {})
     rankings, facts = rank(splits.train, config) if splits.train else ([], [])
@@ -71,6 +73,8 @@ def prepare(config: Config, is_main: bool, command: str) -> None:
         outputs[data / "hh_dev" / "sampled_dev.json"] = [plain_row(candidates) for candidates in splits.dev]
     for name, rows in tests.items():
         outputs[data / "hh_test" / f"{name}.json"] = [plain_row(candidates) for candidates in rows]
+    for path in outputs:
+        check_no_input(str(path), path, {"source": [config.source], "join": config.join or []})
     if not is_main:
         return
     notes = splits.notes + facts
@@ -221,6 +225,7 @@ def settings_facts(config: Config) -> list[str]:
 
 def export(config: Config, is_main: bool) -> None:
     """Writes --source for another tool."""
+    check_output_file("output", config.output, {"source": [config.source]})
     pool, notes = read_pool(config)
     if not is_main:
         return

@@ -194,7 +194,7 @@ def load_cells(
     profile than `profile` (default: the commonest one), of another world than `world` (default: all are
     kept and report.py refuses to mix them), with another reward, other evaluation settings or other test rows
     than most, of PRO on fewer responses than its data has (the table's K would not be what it learnt from),
-    or a duplicate of a cell already read. Raises InputError when the folder does not exist.
+    or a duplicate of a cell already read. Raises InputError when the folder does not exist, or no cell is of `profile`.
     """
     if isinstance(source, str | Path):
         if not Path(source).is_dir():
@@ -208,6 +208,10 @@ def load_cells(
         except InputError as error:
             warnings.append(f"left out {error}")
     if profile is not None:  # asked for by name: the others are no surprise, and may be many
+        there = {cell["profile"] for _, cell in found}
+        if there and profile not in there:
+            names = ", ".join(sorted(name or "no profile" for name in there))
+            raise InputError(f"--profile {profile}: no result file is of it (there are files of {names})")
         others = Counter(cell["profile"] for _, cell in found if cell["profile"] != profile)
         warnings += [f"left out {number} files of profile {name}" for name, number in others.items()]
         found = [(path, cell) for path, cell in found if cell["profile"] == profile]

@@ -17,7 +17,7 @@
 #                         the paper's values beside it; default: none
 #   STUDY_ROOT            where data/, checkpoints/ and eval_hh/ lie; default: the repository
 #   PORT (29500)          of the launcher
-set -eu
+set -euf # -f: a name is never taken for a pattern of files
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
         "[--model_path MODEL]" >&2
@@ -28,16 +28,18 @@ here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
 port=${PORT:-29500}
+exp=$1 ranking_len=$2
+shift 2
 . "$here/launcher.sh"
 check_whole NUM_PROCESSES "$processes" 1 99999
+check_whole RANKING_LEN "$ranking_len" 1 99999
 check_whole PORT "$port" 1 65535
 check_whole BATCH_SIZE "${BATCH_SIZE:-16}" 1 999999
+check_whole OMP_NUM_THREADS "${OMP_NUM_THREADS:-1}" 1 99999
 case ${MIXED_PRECISION:-no} in
 bf16 | fp16 | no) ;;
 *) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
 esac
-exp=$1 ranking_len=$2
-shift 2
 checkpoint='' test_files='' max_new_tokens='' model_path=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage

@@ -131,7 +131,7 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, raw, damage, messag
         (["--dev_rows", "13"], "--dev_rows: 13 rows asked for, there are 12"),
         (["--max_rows", "0"], "--max_rows 0"),
         (["--dev_rows", "0"], "--dev_rows 0"),
-        (["--ranking_len", "1"], "--ranking_len 1 .*at least 2"),
+        (["--ranking_len", "1"], "--ranking_len 1: .*at least 2"),
         (["--ranking_len", "3"], "--ranking_len: 3 .*at most 2"),
         (["--source", "x"], "--raw or --source: give one"),
         (["--join", "x"], "--join is about --source"),

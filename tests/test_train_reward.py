@@ -15,7 +15,14 @@ from data_preprocess.files import write_jsonl
 from data_preprocess.records import load_records
 from training import train_reward
 from training.reward_config import RewardConfig, passes_per_step
-from training.reward_losses import as_rows, bradley_terry_loss, first_rows, next_token_loss, pair_accuracy
+from training.reward_losses import (
+    as_rows,
+    bradley_terry_loss,
+    count_pairs,
+    first_rows,
+    next_token_loss,
+    pair_accuracy,
+)
 
 SMALL = ["--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--batch_size", "4"]
 
@@ -73,6 +80,13 @@ def test_rankings_of_different_length_share_a_batch():
     logits, rewards = torch.tensor([0.5, -0.5, 2.0, 1.0, 0.0]), [[1.0, 0.0], [3.0, 2.0, 1.0]]
     loss = bradley_terry_loss(*as_rows(logits, rewards))
     assert loss.item() == pytest.approx(scalar_bradley_terry([[0.5, -0.5], [2.0, 1.0, 0.0]], rewards), rel=1e-6)
+
+
+def test_rewards_that_float32_cannot_tell_apart_are_still_a_pair():
+    rewards = [[16777217.0, 16777216.0, 16777216.0]]
+    assert torch.tensor(rewards).unique().numel() == 1  # a tie in float32
+    loss = bradley_terry_loss(*as_rows(torch.tensor([0.5, -0.5, 2.0]), rewards), total=count_pairs(rewards[0]))
+    assert loss.item() == pytest.approx(scalar_bradley_terry([[0.5, -0.5, 2.0]], rewards), rel=1e-6)
 
 
 def test_next_token_loss_by_hand_without_padding():

@@ -15,7 +15,7 @@ from typing import Any
 
 from data_preprocess.command import InputError, check_name
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
-from data_preprocess.folders import check_only_ours, clear_leftovers, replace_folder, temporary_folder
+from data_preprocess.outputs import check_only_ours, check_place, clear_leftovers, replace_folder, temporary_folder
 
 SETTINGS_FILE = "training_settings.json"
 METRICS_FILE = "metrics.json"
@@ -71,7 +71,8 @@ class ModelFolder:
         """
         path = self.path
         places = {"the folder that you are in": [os.getcwd()], "your home": [os.path.expanduser("~")]}
-        for what, sources in {**places, **{f"--{flag}": sources for flag, sources in inputs.items()}}.items():
+        places |= {f"what --{flag} names": sources for flag, sources in inputs.items()}
+        for what, sources in places.items():
             for source in map(os.path.realpath, sources):
                 if os.path.exists(source) and path in (Path(source), *Path(source).parents):
                     raise InputError(f"{self.flag}: is or holds {what} (expected a folder of its own)")
@@ -82,11 +83,7 @@ class ModelFolder:
             raise InputError(f"{self.flag}: is a file (expected a folder, or a name that is free)")
         if os.path.ismount(path):
             raise InputError(f"{self.flag}: is a mount point (expected a folder in it)")
-        above = next(folder for folder in path.parents if folder.exists())
-        if not above.is_dir():
-            raise InputError(f"{self.flag}: {above} is a file (expected a folder)")
-        if not os.access(above, os.W_OK | os.X_OK):
-            raise InputError(f"{self.flag}: {above} cannot be written")
+        check_place(self.flag, path)
         self._check_own()
 
     def clear_leftovers(self) -> None:

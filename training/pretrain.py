@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import (
+    MAX_RATE,
     InputError,
     RunError,
     check_seed,
@@ -52,7 +53,9 @@ class PretrainConfig:
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1000)
     batch_size: int = setting("texts per step", count(), default=32)
     learning_rate: float = setting(
-        "peak, after a warm-up over the first tenth and before a linear decay to 0", within(above=0), default=3e-3
+        "peak, after a warm-up over the first tenth and before a linear decay to 0",
+        within(above=0, at_most=MAX_RATE),
+        default=3e-3,
     )
     seed: int = setting("initialisation and order of the texts", check_seed, default=42)
 
@@ -68,11 +71,11 @@ def main(argv: list[str] | None = None) -> None:
 
     files = corpus_files(Path(config.corpus))
     output = ModelFolder(config.output_dir, "pretrain.py", asdict(config), files)
+    output.clear_leftovers()
     if output.is_finished():
         print(f"{config.output_dir}: already trained with these settings")
         return
     output.check_free({"corpus": [config.corpus], "tokenizer": [config.tokenizer]})
-    output.clear_leftovers()
     model, tokenizer = train(config, files)
 
     def save(folder: Path) -> None:

@@ -4,7 +4,17 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data_preprocess.command import InputError, check_seed, check_settings, check_text, count, setting, within
+from data_preprocess.command import (
+    MAX_FLOAT32,
+    MAX_RATE,
+    InputError,
+    check_seed,
+    check_settings,
+    check_text,
+    count,
+    setting,
+    within,
+)
 
 # Settings that leave the model alone but for rounding: a run that is resumed may change them.
 FREE_TO_CHANGE = (
@@ -53,12 +63,12 @@ class RewardConfig:
     learning_rate: float | None = setting(
         "peak, after a warm-up over the first tenth and before a linear decay to 0; "
         f"not given: {SCRATCH_RATE:g} from scratch, {FURTHER_RATE:g} from a checkpoint",
-        within(at_least=0),
+        within(at_least=0, at_most=MAX_RATE),
         default=None,
     )
     lm_weight: float = setting(
         "from scratch: weight of also predicting the best response's tokens, which builds features",
-        within(at_least=0),
+        within(at_least=0, at_most=MAX_FLOAT32),
         default=0.0,
     )
     seed: int = setting("of the initialisation, the order of the rankings and dropout", check_seed, default=42)

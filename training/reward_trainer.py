@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from data_preprocess.command import InputError, RunError
 from data_preprocess.files import hold_lock, read_json, write_json
-from data_preprocess.folders import check_only_ours, other_file
+from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
 from eval_hh.decoding import plan_batches
 from training.checkpoints import RunFolder
@@ -170,7 +170,6 @@ class RewardTrainer:
         main = self.accelerator.is_main_process
         with hold_run(self.run.path) if main else nullcontext():
             if main:
-                self.output.clear_leftovers()
                 if not self.run.latest_state():  # whatever else lies there is of no use
                     clear_run(self.run.path)
                 self.run.open(self.output.description)

@@ -32,12 +32,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, parse_settings, run
+from data_preprocess.command import MAX_FLOAT32, InputError, parse_settings, run
 from data_preprocess.files import read_json
 from data_preprocess.records import Record, data_file, load_records
 from training.reward_config import RewardConfig
-
-MAX_REWARD = 3.4028234663852886e38  # the largest float32
 
 
 def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
@@ -53,7 +51,7 @@ def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
         if len(record.suffix) < 2:
             raise InputError(f"{file}:{line}: a ranking of one response (a reward model needs two or more to compare)")
         for index, reward in enumerate(record.reward):
-            if abs(reward) > MAX_REWARD:
+            if abs(reward) > MAX_FLOAT32:
                 raise InputError(f"{file}:{line}: reward[{index}] is {reward:g} (expected a number within float32)")
     if not any(len(set(record.reward)) > 1 for record in records):
         raise InputError(f"{file}: no two responses of a ranking differ in reward (expected some)")
@@ -105,6 +103,9 @@ def main(argv: list[str] | None = None) -> None:
     config = config.resolved(accelerator.mixed_precision)
     inputs = [data_file(path) for path in (config.train_file, *config.heldout_file)]
     output = ModelFolder(config.output_dir, "train_reward.py", config.identity(), inputs)
+    if accelerator.is_main_process:
+        output.clear_leftovers()
+    accelerator.wait_for_everyone()
     if output.is_finished():
         accelerator.print(f"{config.output_dir}: already trained with these settings")
         if accelerator.is_main_process:  # what a kill just before the end left

@@ -1,4 +1,4 @@
-"""Folders that a command makes as a whole: whose files are in one, and how a new one takes an old one's place.
+"""What a command may write over: a file that it was told to write, a folder of its own, and nothing of anybody else's.
 
 A new folder is written beside its place as .NAME.PID.tmp; the one it replaces is moved to .NAME.PID.old before and
 removed after, so that a kill at any time leaves one of the two whole. The next run of the command clears what a dead
@@ -8,12 +8,58 @@ process left.
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_preprocess.command import InputError
 
 IsOurs = Callable[[str], bool]  # whether a path, relative to a folder, is of the command that makes the folder
+
+
+def check_output_file(flag: str, path: str | Path, inputs: Mapping[str, Sequence[str | Path | None]]) -> None:
+    """InputError, before any work, unless a file may be written, or written over, at `path`.
+
+    Args:
+        flag: that gave the path.
+        path: no folder, no device, and no input of the same command.
+        inputs: by flag, the files and folders that are read, as `check_no_input`.
+    """
+    where = f"--{flag} {path}"
+    if not str(path).strip():
+        raise InputError(f"--{flag} {str(path)!r}: expected a file's name")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{where}: is {'a folder' if os.path.isdir(path) else 'no plain file'} (expected a file)")
+    check_place(where, Path(path))
+    check_no_input(where, path, inputs)
+
+
+def check_no_input(where: str, path: str | Path, inputs: Mapping[str, Sequence[str | Path | None]]) -> None:
+    """InputError, which begins with `where`, if a file that is to be written is one that the command reads.
+
+    `inputs` are by flag; None among them was not given, and a folder stands for every file in it.
+    """
+    if not os.path.exists(path):
+        return
+    real = Path(os.path.realpath(path))
+    for flag, sources in inputs.items():
+        for source in sources:
+            if source is not None and Path(os.path.realpath(source)) in (real, *real.parents):
+                raise InputError(f"{where}: is read as --{flag} {source} (expected another file)")
+
+
+def check_place(where: str, path: Path) -> None:
+    """InputError, which begins with `where`, if no file or folder can be made at `path`."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{where}: {above} is a file (expected a folder)")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{where}: {above} cannot be written")
+
+
+def check_opening(path: Path, opening: str) -> None:
+    """InputError if a text file that a command is to write is there already, but does not open as it writes it."""
+    if path.is_file() and not path.read_bytes().startswith(opening.encode()):
+        raise InputError(f"{path}: is not a file that this command wrote; it is not replaced (move it away)")
 
 
 def other_file(folder: Path, is_ours: IsOurs) -> str | None:
