@@ -2,10 +2,11 @@
 
 A command's `main(argv)` raises InputError for what the user can mend, RunError for a run that went wrong by itself,
 and Stopped when it was asked to stop; `run` turns each into one line on stderr and the exit status. Of several
-processes that training/launch.py started, the first to fail says its line for all.
+processes that training/launch.py started, the first to fail has its line said by the launcher.
 """
 
 import argparse
+import json
 import math
 import os
 import signal
@@ -27,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 # Ctrl-C reaches a worker twice, from the terminal and from its launcher; so soon after one another they are one.
 SAME_REQUEST = 2.0  # seconds
-# Names the file of one launch that its first failing process makes, with its exit status in it (training/launch.py).
+# Names the file of one launch in which its first failing process leaves [exit status, line] (training/launch.py).
 FAILURE_FILE = "LAUNCH_FAILURE_FILE"
 # How gloo says that another process is gone: that process, or the launcher, says why.
 LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -70,8 +71,8 @@ def run(main: Callable[[], None]) -> None:
     """Calls an entry's main; what the user can mend ends the process with one line on stderr.
 
     Exit status: 2 for InputError, 1 for RunError and OSError (unwritable, disk full), 128 + the signal's number for
-    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback; of several processes that one
-    launch started, only the first to fail says anything.
+    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback. Of several processes that one
+    launch started, only the first to fail is heard.
     """
     try:
         main()
@@ -91,18 +92,24 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
     except Exception as error:
-        launched = FAILURE_FILE in os.environ
-        if launched and (any(sign in str(error) for sign in LOST_PROCESS_SIGNS) or not _speaks_for_all(1)):
+        lost = any(sign in str(error) for sign in LOST_PROCESS_SIGNS)
+        if FAILURE_FILE in os.environ and (lost or not _is_first_to_fail(1)):
             raise SystemExit(1) from None
         raise
 
 
 def _fail(message: str, status: int, kind: str = "error: ") -> None:
-    if _speaks_for_all(status):
-        # A progress bar leaves the cursor inside its line, so on a terminal the message starts on a new one.
-        lead = "\n" if sys.stderr.isatty() else ""
-        print(lead + kind + one_line(message), file=sys.stderr, flush=True)
+    line = kind + one_line(message)
+    if FAILURE_FILE in os.environ:
+        _is_first_to_fail(status, line)  # the launcher says it, when no process writes a progress bar any more
+    else:
+        say(line)
     raise SystemExit(status)
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr. A progress bar leaves the cursor inside its line: on a terminal a new one is begun."""
+    print("\n" + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
 def one_line(text: str) -> str:
@@ -110,17 +117,15 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.split()))
 
 
-def _speaks_for_all(status: int) -> bool:
-    """Whether this process is the first to fail of those that one launch started, or was not launched."""
-    if FAILURE_FILE not in os.environ:
-        return True
+def _is_first_to_fail(status: int, line: str = "") -> bool:
+    """Whether no other process of this launch has failed before; then leaves status and line to the launcher."""
     try:
-        with open(os.environ[FAILURE_FILE], "x") as file:
-            file.write(str(status))
+        with open(os.environ[FAILURE_FILE], "x", encoding="utf-8") as file:
+            file.write(json.dumps([status, line]))
     except FileExistsError:
         return False
-    except OSError:  # a full disk keeps nobody from speaking
-        return True
+    except OSError:  # a full disk
+        say(line)
     return True
 
 
