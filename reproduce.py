@@ -10,7 +10,8 @@
 Every cell is the user's own path: split.py, sample.py, training, generation, rewards, scores. The small study calls
 them in this process's workers, one torch thread each, under runs/toy-<hash>/, a name that changes with the world and
 the settings; a paper's grid calls the launchers and eval.sh, one cell after another, under STUDY_ROOT. What is
-finished is not done again; a killed run goes on where it was. What follows `--` goes to every training launcher.
+finished is not done again; a killed run goes on where it was, and so does one that was asked to stop (SIGTERM, SIGUSR1,
+Ctrl-C), which stops at the next step or batch. What follows `--` goes to every training launcher.
 """
 
 import argparse
@@ -25,11 +26,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from data_preprocess.command import (
     InputError,
+    StopRequest,
     check_flags,
     check_seed,
     check_text,
     count,
     run,
+    stop_requests,
     study_root,
     within,
 )
@@ -164,13 +167,13 @@ class ToyStudy(ToyCalls):
         workers.run("base and reward model", {"base": (self.train_base,), "reward_model": (self.train_reward_model,)})
 
 
-def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell]) -> None:
+def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
     """The small study: its cells and what they come to."""
     study = ToyStudy(args.study.root(), args.study)
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
         return
-    workers = Workers(study.root, args.workers)
+    workers = Workers(study.root, args.workers, request)
     with hold_lock(study.root):
         if args.check:
             study.prepare(workers, cells)
@@ -185,7 +188,7 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell])
             publish(args.profile, study.root, cells, args.command, workers.seconds())
 
 
-def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell]) -> None:
+def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
     """One of the paper's grids: its cells, or its commands."""
     profile = args.study
     tokenizer = args.tokenizer
@@ -197,8 +200,8 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
         print(f"written: {args.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
         return
-    paper_profiles.make_data(cells, tokenizer)
-    failures = paper_profiles.run_cells(profile, cells, args.prune)
+    paper_profiles.make_data(cells, tokenizer, request)
+    failures = paper_profiles.run_cells(profile, cells, request, args.prune)
     done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
     title = f"The paper's grid of {args.profile}"
     show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, compare_paper=True)
@@ -278,7 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     every_cell = cells_of(args.study.grid, args.seeds, args.fixed_size is not None, args.strategies, args.augment)
     go = run_toy if args.profile == "toy" else run_paper
-    go(args, chosen(every_cell, args.only), every_cell)
+    with stop_requests() as request:
+        go(args, chosen(every_cell, args.only), every_cell, request)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,18 @@
 """What every command of this project shares: how it ends, where its output goes, and what its flags may hold.
 
 A command's `main(argv)` raises InputError for what the user can mend, RunError for a run that went wrong by itself,
-and Stopped when it was asked to stop; `run` turns each into one line on stderr and the exit status.
+and Stopped when it was asked to stop; `run` turns each into one line on stderr and the exit status. Of several
+processes that training/launch.py started, the first to fail says its line for all.
 """
 
 import argparse
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +27,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 # Ctrl-C reaches a worker twice, from the terminal and from its launcher; so soon after one another they are one.
 SAME_REQUEST = 2.0  # seconds
+# Names the file of one launch that its first failing process makes, with its exit status in it (training/launch.py).
+FAILURE_FILE = "LAUNCH_FAILURE_FILE"
+# How gloo says that another process is gone: that process, or the launcher, says why.
+LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
 MAX_NAME = 200  # bytes; a file system takes 255, and suffixes are added
 MAX_COUNT = 10**9  # of rows, tokens, steps: more than any run can do, and what every library still counts with
-MAX_FLOAT32 = 3.4028234663852886e38
 MAX_RATE = 1e36  # of learning: AdamW multiplies it by ten, within float32
 MAX_SHOWN = 40  # characters of a value in a message
 
@@ -51,40 +57,75 @@ class Stopped(Exception):
     """
 
     def __init__(self, signal_number: int, message: str):
-        super().__init__(message)
+        super().__init__(signal_number, message)  # both, or another process could not be given it
         self.signal_number = signal_number
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def run(main: Callable[[], None]) -> None:
     """Calls an entry's main; what the user can mend ends the process with one line on stderr.
 
     Exit status: 2 for InputError, 1 for RunError and OSError (unwritable, disk full), 128 + the signal's number for
-    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback.
+    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback; of several processes that one
+    launch started, only the first to fail says anything.
     """
     try:
         main()
-    except InputError as error:
-        _fail(str(error), 2)
-    except RunError as error:
-        _fail(str(error), 1)
+    except (InputError, RunError) as error:
+        _fail(str(error), exit_status(error))
     except Stopped as error:
-        _fail(str(error), 128 + error.signal_number, "stopped: ")
+        _fail(str(error), exit_status(error), "stopped: ")
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: do not fail a second time when stdout is flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 1)
+        _fail(f"{where}{error.strerror or error}", exit_status(error))
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
+    except Exception as error:
+        launched = FAILURE_FILE in os.environ
+        if launched and (any(sign in str(error) for sign in LOST_PROCESS_SIGNS) or not _speaks_for_all(1)):
+            raise SystemExit(1) from None
+        raise
+
+
+def exit_status(error: InputError | RunError | Stopped | OSError) -> int:
+    """The status that a command ends with for this error."""
+    if isinstance(error, Stopped):
+        return 128 + error.signal_number
+    return 2 if isinstance(error, InputError) else 1
 
 
 def _fail(message: str, status: int, kind: str = "error: ") -> None:
-    # A progress bar leaves the cursor inside its line, so on a terminal the message starts on a new one.
-    lead = "\n" if sys.stderr.isatty() else ""
-    print(f"{lead}{kind}{' '.join(message.split())}", file=sys.stderr, flush=True)
+    if _speaks_for_all(status):
+        # A progress bar leaves the cursor inside its line, so on a terminal the message starts on a new one.
+        lead = "\n" if sys.stderr.isatty() else ""
+        print(lead + kind + one_line(message), file=sys.stderr, flush=True)
     raise SystemExit(status)
+
+
+def one_line(text: str) -> str:
+    """The text with single blanks between its words, and what a terminal would obey (an escape) spelt out."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.split()))
+
+
+def _speaks_for_all(status: int) -> bool:
+    """Whether this process is the first to fail of those that one launch started, or was not launched."""
+    if FAILURE_FILE not in os.environ:
+        return True
+    try:
+        with open(os.environ[FAILURE_FILE], "x") as file:
+            file.write(str(status))
+    except FileExistsError:
+        return False
+    except OSError:  # a full disk keeps nobody from speaking
+        return True
+    return True
 
 
 class StopRequest:
@@ -93,24 +134,28 @@ class StopRequest:
     def __init__(self) -> None:
         self.number: int | None = None
         self.when = -math.inf
+        self.commands: list[subprocess.Popen] = []  # what is at work for this process is asked too
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: remembers the first signal; a later one ends the process at once, as if it had no handler."""
-        import time
-
         now = time.monotonic()
-        if self.number is not None and now - self.when > SAME_REQUEST:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        if self.number is not None and now - self.when <= SAME_REQUEST:
+            return
+        for command in self.commands:
+            command.send_signal(number)
         if self.number is None:
             self.number, self.when = number, now
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
     """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
 
-    Outside the main thread, where Python allows no handlers, nothing is ever noted.
+    A request that the work did not heed, since it came at its end, goes on to whoever listens outside. Other threads
+    than the main one, where Python allows no handlers, are never asked.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -121,7 +166,10 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was set by a library, outside Python
+    outside = before.get(request.number)
+    if callable(outside) and outside is not signal.default_int_handler:
+        outside(request.number, None)
 
 
 def study_root() -> Path:
@@ -165,7 +213,10 @@ def check_name(flag: str, name: str) -> None:
     """InputError that names the flag unless `name` can stand as one part of a path and in a line of text."""
     printable = name.isprintable() and name == name.strip()
     if not name or not printable or name in (".", "..") or "/" in name or "\\" in name:
-        raise InputError(f"--{flag} {name!r}: expected a name, without a slash or control characters, and not . or ..")
+        raise InputError(
+            f"--{flag} {name!r:.60}: expected a name, without a slash, control characters or blanks at its ends, "
+            "and not . or .."
+        )
     if len(os.fsencode(name)) > MAX_NAME:
         raise InputError(f"--{flag} {name[:20]!r}...: expected a name of at most {MAX_NAME} bytes")
 

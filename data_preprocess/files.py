@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,9 @@ from typing import IO, Any
 from data_preprocess.command import REPOSITORY, InputError
 from data_preprocess.quick_json import object_in, quick_object
 
-# safetensors and the system say it; torch.save says only that writing failed.
-DISK_FULL_SIGNS = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
+# What torch.save says of a write that failed; it does not say why, which nearly always is a full disk.
+FAILED_WRITES = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # so do messages of safetensors and tokenizers end
 BLOCK = 1 << 20  # bytes read or written at a time
 WRITERS = 2  # threads
 VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
@@ -119,12 +121,22 @@ def _rename(paths: list[Path]) -> None:
 
 @contextmanager
 def disk_full_as_oserror(target: Path) -> Iterator[None]:
-    """Inside, what safetensors, torch and others raise on a full disk becomes an OSError that names the target."""
+    """Inside, what safetensors, torch and others raise where a write fails becomes an OSError that names a file.
+
+    Args:
+        target: what is written, named where the error itself names no file.
+    """
     try:
         yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
     except Exception as error:
-        if any(sign in str(error) for sign in DISK_FULL_SIGNS):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        system_error = SYSTEM_ERROR.search(str(error))
+        number = int(system_error.group(1)) if system_error else errno.ENOSPC
+        if system_error or any(sign in str(error) for sign in FAILED_WRITES):
+            raise OSError(number, os.strerror(number), str(target)) from error
         raise
 
 

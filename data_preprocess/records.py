@@ -20,6 +20,7 @@ from data_preprocess.quick_json import compact_json, could_differ, quick_object,
 REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
 REQUIRED = set(REQUIRED_KEYS)
 NUMBER = (int, float)
+FLOAT32_MAX = 3.4028234663852886e38  # in which losses are computed
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
 FIELD = {key: f'"{key}": '.encode() for key in ALLOWED_KEYS}
 # How a line opens that json.dumps has written of a row in the usual order: PREFIX, K prompts with BETWEEN, SUFFIX.
@@ -221,3 +222,12 @@ def _check_reward(reward: Any, where: str, training: bool) -> None:
         if training and index and value > reward[index - 1]:
             order = f"{reward[index - 1]} to {value} at reward[{index}]"
             raise InputError(f"{where}: rewards increase, {order} (expected best first)")
+
+
+def check_float32(reward: list[float], where: str) -> None:
+    """InputError unless rewards that never increase, and the differences between them, are finite in float32."""
+    for index, value in enumerate(reward):
+        if abs(value) > FLOAT32_MAX:
+            raise InputError(f"{where}: reward[{index}] is {value!r:.20} (expected at most 3.4e38, as float32 holds)")
+    if reward[0] - reward[-1] > FLOAT32_MAX:
+        raise InputError(f"{where}: reward from {reward[0]} to {reward[-1]} (expected a difference that float32 holds)")

@@ -11,14 +11,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, run
-from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
+from data_preprocess.records import Record, check_float32, data_file, load_records, numbered_rows, to_record
 from eval_hh.models import source_options
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches, parse_args
+from training.metrics import read_metrics
 
 
 def load_rankings(config: TrainConfig) -> list[Record]:
-    """The training records; InputError naming file and line where one has fewer responses than are asked for."""
+    """The training records; InputError naming file and line where one has too few responses, or rewards too large."""
     path = data_file(config.train_file_path)
     ranking_len = config.training_stage_num
     records = []
@@ -30,6 +31,7 @@ def load_rankings(config: TrainConfig) -> list[Record]:
             raise InputError(
                 f"{path}:{number}: sft_index {record.sft_index} is beyond the first {ranking_len} responses"
             )
+        check_float32(record.reward, f"{path}:{number}")
         records.append(record)
     return records
 
@@ -48,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if preflight is not None:
         micro_batches(config, preflight)
         check_inputs(config)
-        RunFolder(config.run_folder).check_same_run(describe(config, {"num_processes": preflight}))
+        RunFolder(config.run_folder).check(describe(config, {"num_processes": preflight}))
+        read_metrics(config.metrics_file)
         return
     if not config.do_train:
         raise InputError("--do_train is missing: there is nothing else to do (expected it among the flags)")

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from data_preprocess.command import (
-    MAX_FLOAT32,
     MAX_RATE,
     InputError,
     check_seed,
@@ -15,6 +14,7 @@ from data_preprocess.command import (
     setting,
     within,
 )
+from data_preprocess.records import FLOAT32_MAX
 
 # Settings that leave the model alone but for rounding: a run that is resumed may change them.
 FREE_TO_CHANGE = (
@@ -68,7 +68,7 @@ class RewardConfig:
     )
     lm_weight: float = setting(
         "from scratch: weight of also predicting the best response's tokens, which builds features",
-        within(at_least=0, at_most=MAX_FLOAT32),
+        within(at_least=0, at_most=FLOAT32_MAX),
         default=0.0,
     )
     seed: int = setting("of the initialisation, the order of the rankings and dropout", check_seed, default=42)

@@ -7,7 +7,7 @@ A small GPT-NeoX from scratch, an existing causal LM that gets a one-label head,
 
 A Pythia or OPT on four GPUs, 64 rankings a step, the best of the models after every 100 steps:
 
-    accelerate launch --config_file ../eval_hh/dp_config.yaml --num_processes 4 train_reward.py \\
+    python launch.py --num_processes 4 train_reward.py \\
         --mixed_precision bf16 --model_name_or_path pythia-1.4b --output_dir ../checkpoints/reward_model \\
         --train_file ../data/original/hh_train_len4/train.json --heldout_file ../data/hh_test/*.json \\
         --batch_size 64 --per_device_train_batch_size 4 --max_steps 1000 --eval_steps 100 --learning_rate 1e-5
@@ -32,9 +32,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import MAX_FLOAT32, InputError, parse_settings, run
+from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import read_json
-from data_preprocess.records import Record, data_file, load_records
+from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
 from training.reward_config import RewardConfig
 
 
@@ -51,7 +51,7 @@ def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
         if len(record.suffix) < 2:
             raise InputError(f"{file}:{line}: a ranking of one response (a reward model needs two or more to compare)")
         for index, reward in enumerate(record.reward):
-            if abs(reward) > MAX_FLOAT32:
+            if abs(reward) > FLOAT32_MAX:
                 raise InputError(f"{file}:{line}: reward[{index}] is {reward:g} (expected a number within float32)")
     if not any(len(set(record.reward)) > 1 for record in records):
         raise InputError(f"{file}: no two responses of a ranking differ in reward (expected some)")
