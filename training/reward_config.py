@@ -38,10 +38,10 @@ class RewardConfig:
     model_name_or_path: str = setting(
         "folder or hub name of a causal LM, which gets a one-label head, or of a one-label classifier", default=""
     )
-    hidden_size: int = setting("from scratch: width", count(at_most=2**16), default=64)
+    hidden_size: int = setting("from scratch: width", count(at_most=2**14), default=64)
     num_layers: int = setting("from scratch: layers", count(at_most=1000), default=4)
     num_heads: int = setting(
-        "from scratch: attention heads per layer; divides the width", count(at_most=2**16), default=4
+        "from scratch: attention heads per layer; divides the width", count(at_most=2**14), default=4
     )
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1200)
     batch_size: int = setting("rankings per optimiser step over all processes", count(), default=8)
