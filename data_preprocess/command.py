@@ -35,7 +35,6 @@ LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "
 MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
 MAX_NAME = 200  # bytes; a file system takes 255, and suffixes are added
 MAX_COUNT = 10**9  # of rows, tokens, steps: more than any run can do, and what every library still counts with
-MAX_FLOAT32 = 3.4028234663852886e38
 MAX_RATE = 1e36  # of learning: AdamW multiplies it by ten, within float32
 MAX_SHOWN = 40  # characters of a value in a message
 

@@ -207,7 +207,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compare", action="store_true", help="add the measures that people use, with intervals")
     parser.add_argument("--json", metavar="FILE", help="also write the tables to FILE")
     args = parser.parse_args(argv)
-    check_flags(vars(args), {"n": count(at_most=1000), "sizes": count(), "column": check_text, "tokenizer": check_text})
+    texts = dict.fromkeys(("source", "column", "split", "tokenizer"), check_text)
+    check_flags(vars(args), {**texts, "n": count(at_most=1000), "sizes": count()})
     if args.json is not None:
         check_output_file("json", args.json, {"source": [args.source]})
     if args.compare and args.sizes:
