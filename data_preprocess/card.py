@@ -27,11 +27,11 @@ def render_card(command: str, files: dict[str, list[dict]], facts: list[str], le
         lengths: texts -> length of each one.
         unit: what lengths counts.
     """
-    about = [f"- {fact}" for fact in facts]
+    about = [f"- {_in_line(fact)}" for fact in facts]
     about += [f"- git {git_hash()}; " + ", ".join(f"{name} {version}" for name, version in versions().items())]
     sections = [
         CARD_TITLE,
-        f"What the last run of `prepare.py` wrote:\n\n    {command}",
+        f"What the last run of `prepare.py` wrote:\n\n    {_in_line(command)}",
         "The texts may be offensive by design (HH-RLHF); use them for research only.",
         "\n".join(about),
         "## Files",
@@ -92,4 +92,9 @@ def _sources_table(files: dict[str, list[dict]]) -> str:
 
 
 def _counts(counter: Counter) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+    return ", ".join(f"{_in_line(name)} {count}".replace("|", "\\|") for name, count in counter.most_common())
+
+
+def _in_line(text: str) -> str:
+    """A text, names of others' fields and files among it, that stays in its line."""
+    return "".join(character if character.isprintable() else " " for character in text)

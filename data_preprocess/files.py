@@ -141,7 +141,10 @@ def _is_alive(process: int) -> bool:
 
 def sync_folder(folder: str | Path) -> None:
     """Brings a folder's names to the disk: without it a power cut can undo a rename that has been seen."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # a folder may be written in and not be read
     try:
         os.fsync(handle)
     except OSError as error:

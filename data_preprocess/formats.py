@@ -29,6 +29,7 @@ LIST_FIELDS = ("completions", "responses")
 RESPONSE_FIELDS = ("response", "output", "completion")  # a row with one response
 TEXT_KEYS = ("response", "text", "content", "value", "completion", "answer", "output")
 ID_FIELDS = ("id", "prompt_id")
+NAMED = 12  # fields that a line names
 LOST_SYSTEM = "a system message is left out of the prompt, which has no turn for it"
 LOST_REPLY = "the reply that ends the prompt's messages is left out"
 LOST_SFT_INDEX = "sft_index is left out"
@@ -56,10 +57,14 @@ class LeftOut:
 
     def notes(self) -> list[str]:
         lines = [f"{count} rows: {reason}" for reason, count in self.reasons.items()]
-        if self.unread:
-            fields = ", ".join(f"{name} ({count} rows)" for name, count in self.unread.items())
-            lines.append(f"fields with text that are not read: {fields}")
-        return lines
+        return [*lines, f"fields with text that are not read: {named(self.unread)}"] if self.unread else lines
+
+
+def named(fields: Counter[str]) -> str:
+    """Names of fields with the number of their rows, the first ones where there are many."""
+    names = [f"{name if name.isprintable() else repr(name)} ({count} rows)" for name, count in fields.items()]
+    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    return ", ".join(names[:NAMED] + more)
 
 
 @dataclass

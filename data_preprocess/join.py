@@ -15,6 +15,7 @@ from statistics import fmean
 from data_preprocess.candidates import FROM_DATA, Candidates
 from data_preprocess.command import InputError
 from data_preprocess.files import LINE_LIMIT, read_jsonl, read_lines
+from data_preprocess.formats import named
 from data_preprocess.judgements import copeland, number, preference
 
 KINDS = ("score", "rank", "vote")
@@ -67,8 +68,7 @@ def join(prompts: list[Candidates], paths: list[str]) -> tuple[list[Candidates],
 def _unread(path: str, table: list[tuple[str, dict]]) -> str:
     """A line that names the fields of a file that mean nothing here."""
     unread = Counter(name for _, row in table for name in row if name not in COLUMNS)
-    fields = ", ".join(f"{name} ({count} rows)" for name, count in unread.items())
-    return f"{path}: fields that are not read: {fields}" if fields else ""
+    return f"{path}: fields that are not read: {named(unread)}" if unread else ""
 
 
 def unique_prompts(pool: list[Candidates]) -> list[Candidates]:
