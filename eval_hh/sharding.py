@@ -31,7 +31,15 @@ from data_preprocess.command import (
     stop_requests,
     study_root,
 )
-from data_preprocess.files import fingerprint, read_json, read_jsonl, try_lock, write_json, write_jsonl
+from data_preprocess.files import (
+    fingerprint,
+    read_json,
+    read_jsonl,
+    remove_leftovers,
+    try_lock,
+    write_json,
+    write_jsonl,
+)
 from data_preprocess.parts import Parts, has_index
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
@@ -179,6 +187,8 @@ def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
             with try_lock(job.output) as held:
                 if held:
                     Parts(job.output, job.fingerprint()).remove()
+                    for path in (job.output, done_note(job.output)):
+                        remove_leftovers(path)
     return [job for job, is_waiting in zip(jobs, waiting, strict=True) if is_waiting]
 
 
