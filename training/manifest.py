@@ -16,7 +16,7 @@ from pathlib import Path
 import xxhash
 from safetensors import SafetensorError, safe_open
 
-from data_preprocess.files import BLOCK, write_json
+from data_preprocess.files import BLOCK, sync_folder, write_json
 
 MANIFEST = "manifest.json"
 CHECKSUM = "xxh3_128"
@@ -40,11 +40,11 @@ def write_manifest(folder: Path, entries: list[Entry]) -> None:
     """Writes the manifest and syncs the folder's own lists of names."""
     write_json(folder / MANIFEST, {"checksum": CHECKSUM, "files": dict(sorted(entries))}, indent=1)
     for inner in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        sync(inner)
+        sync_folder(inner)
 
 
 def sync(path: Path) -> None:
-    """Returns when a file's content, or a folder's list of names, is on disk."""
+    """Returns when a file's content is on disk, whoever wrote it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

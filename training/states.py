@@ -15,9 +15,9 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from safetensors import SafetensorError, safe_open
 
 from data_preprocess.command import InputError
-from data_preprocess.files import disk_full_as_oserror
+from data_preprocess.files import disk_full_as_oserror, sync_folder
 from training.checkpoints import TEMPORARY
-from training.manifest import damage, file_names, sync, synced_entry, write_manifest
+from training.manifest import damage, file_names, synced_entry, write_manifest
 from training.together import agreed
 
 WRAPPED = "module."  # how the names of the weights begin that several processes save
@@ -53,7 +53,7 @@ def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accel
                 if target.is_dir():  # a damaged one
                     shutil.rmtree(target)
                 temporary.replace(target)
-                sync(target.parent)
+                sync_folder(target.parent)
     except BaseException:
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
