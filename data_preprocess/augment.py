@@ -175,7 +175,8 @@ def distinct_pool(args: argparse.Namespace, prompts: list[list[str]], work: Path
 def read_pool(args: argparse.Namespace, prompts: list[list[str]], work: Path) -> list[Candidates]:
     """The prompts of --pool, or those that --generator writes from examples of the subset's prompts."""
     if args.pool:
-        pool = read_source(args.pool, "train", Mapping())
+        pool, left_out = read_source(args.pool, "train", Mapping())
+        print("".join(f"{line}\n" for line in left_out), end="")
         check_prompts(pool)
         return pool
     asked = requests(openings(prompts), args.write_prompts, args.seed)

@@ -2,10 +2,11 @@
 
 A command's `main(argv)` raises InputError for what the user can mend, RunError for a run that went wrong by itself,
 and Stopped when it was asked to stop; `run` turns each into one line on stderr and the exit status. Of several
-processes that training/launch.py started, the first to fail says its line for all.
+processes that training/launch.py started, the first to fail has its line said by the launcher.
 """
 
 import argparse
+import json
 import math
 import os
 import signal
@@ -27,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 # Ctrl-C reaches a worker twice, from the terminal and from its launcher; so soon after one another they are one.
 SAME_REQUEST = 2.0  # seconds
-# Names the file of one launch that its first failing process makes, with its exit status in it (training/launch.py).
+# Names the file of one launch in which its first failing process leaves [exit status, line] (training/launch.py).
 FAILURE_FILE = "LAUNCH_FAILURE_FILE"
 # How gloo says that another process is gone: that process, or the launcher, says why.
 LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -69,44 +70,45 @@ def run(main: Callable[[], None]) -> None:
     """Calls an entry's main; what the user can mend ends the process with one line on stderr.
 
     Exit status: 2 for InputError, 1 for RunError and OSError (unwritable, disk full), 128 + the signal's number for
-    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback; of several processes that one
-    launch started, only the first to fail says anything.
+    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback. Of several processes that one
+    launch started, only the first to fail is heard.
     """
     try:
         main()
-    except (InputError, RunError) as error:
-        _fail(str(error), exit_status(error))
+    except InputError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
     except Stopped as error:
-        _fail(str(error), exit_status(error), "stopped: ")
+        _fail(str(error), 128 + error.signal_number, "stopped: ")
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: do not fail a second time when stdout is flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", exit_status(error))
+        _fail(f"{where}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
     except Exception as error:
-        launched = FAILURE_FILE in os.environ
-        if launched and (any(sign in str(error) for sign in LOST_PROCESS_SIGNS) or not _speaks_for_all(1)):
+        lost = any(sign in str(error) for sign in LOST_PROCESS_SIGNS)
+        if FAILURE_FILE in os.environ and (lost or not _is_first_to_fail(1)):
             raise SystemExit(1) from None
         raise
 
 
-def exit_status(error: InputError | RunError | Stopped | OSError) -> int:
-    """The status that a command ends with for this error."""
-    if isinstance(error, Stopped):
-        return 128 + error.signal_number
-    return 2 if isinstance(error, InputError) else 1
-
-
 def _fail(message: str, status: int, kind: str = "error: ") -> None:
-    if _speaks_for_all(status):
-        # A progress bar leaves the cursor inside its line, so on a terminal the message starts on a new one.
-        lead = "\n" if sys.stderr.isatty() else ""
-        print(lead + kind + one_line(message), file=sys.stderr, flush=True)
+    line = kind + one_line(message)
+    if FAILURE_FILE in os.environ:
+        _is_first_to_fail(status, line)  # the launcher says it, when no process writes a progress bar any more
+    else:
+        say(line)
     raise SystemExit(status)
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr. A progress bar leaves the cursor inside its line: on a terminal a new one is begun."""
+    print("\n" + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
 def one_line(text: str) -> str:
@@ -114,17 +116,15 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.split()))
 
 
-def _speaks_for_all(status: int) -> bool:
-    """Whether this process is the first to fail of those that one launch started, or was not launched."""
-    if FAILURE_FILE not in os.environ:
-        return True
+def _is_first_to_fail(status: int, line: str = "") -> bool:
+    """Whether no other process of this launch has failed before; then leaves status and line to the launcher."""
     try:
-        with open(os.environ[FAILURE_FILE], "x") as file:
-            file.write(str(status))
+        with open(os.environ[FAILURE_FILE], "x", encoding="utf-8") as file:
+            file.write(json.dumps([status, line]))
     except FileExistsError:
         return False
-    except OSError:  # a full disk keeps nobody from speaking
-        return True
+    except OSError:  # a full disk
+        say(line)
     return True
 
 
@@ -154,9 +154,13 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
 
-    A request that the work did not heed, since it came at its end, goes on to whoever listens outside. Other threads
-    than the main one, where Python allows no handlers, are never asked.
+    A block inside another one has the outer one's request. Outside the main thread, where Python allows no handlers,
+    nothing is ever noted.
     """
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(outer, StopRequest):
+        yield outer
+        return
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -167,9 +171,6 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: it was set by a library, outside Python
-    outside = before.get(request.number)
-    if callable(outside) and outside is not signal.default_int_handler:
-        outside(request.number, None)
 
 
 def study_root() -> Path:

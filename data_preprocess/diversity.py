@@ -214,12 +214,16 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 
-    from data_preprocess.sources import load_prompts, load_texts
+    from data_preprocess.formats import LeftOut, load_texts
     from eval_hh.models import load_tokenizer
 
-    # Responses are kept only where they are looked at.
-    texts = list(load_texts(args.source, args.column, args.split)) if args.compare else []
-    prompts = [prompt for prompt, _ in texts] or load_prompts(args.source, args.column, args.split)
+    left_out = LeftOut()
+    texts, prompts = [], []
+    for prompt, responses in load_texts(args.source, args.column, args.split, left_out):
+        prompts.append(prompt)
+        if args.compare:  # responses are kept only where they are looked at
+            texts.append((prompt, responses))
+    print("".join(f"{line}\n" for line in left_out.notes()), end="", file=sys.stderr)
     sizes = args.sizes or [len(prompts)]
     for size in sizes:
         if not 1 <= size <= len(prompts):

@@ -28,18 +28,18 @@ here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
 port=${PORT:-29500}
+exp=$1 ranking_len=$2
+shift 2
 . "$here/launcher.sh"
 check_whole NUM_PROCESSES "$processes" 1 99999
+check_whole RANKING_LEN "$ranking_len" 1 99999
 check_whole PORT "$port" 1 65535
 check_whole BATCH_SIZE "${BATCH_SIZE:-16}" 1 999999
 check_whole OMP_NUM_THREADS "${OMP_NUM_THREADS:-1}" 1 99999
-check_whole RANKING_LEN "$2" 1 1000
 case ${MIXED_PRECISION:-no} in
 bf16 | fp16 | no) ;;
 *) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
 esac
-exp=$1 ranking_len=$2
-shift 2
 checkpoint='' test_files='' max_new_tokens='' model_path=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage

@@ -1,5 +1,6 @@
 """How every command ends: status and one line, also of several processes; what a signal does; what flags may hold."""
 
+import json
 import os
 import pickle
 import signal
@@ -64,17 +65,18 @@ def test_a_command_that_ends_well_says_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_of_one_launch_the_first_to_fail_speaks(capsys, monkeypatch, tmp_path):
+def test_of_one_launch_the_first_to_fail_is_heard(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "status"))
     lost = RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:31453")
     assert ending(raising(lost), capsys) == (1, "")  # the lost process, or the launcher, says why
-    assert ending(raising(InputError("a.json:2: no text")), capsys) == (2, "error: a.json:2: no text\n")
-    assert (tmp_path / "status").read_text() == "2"
+    assert ending(raising(InputError("a.json:2: no text")), capsys) == (2, "")
+    left = json.loads((tmp_path / "status").read_text())
+    assert left == [2, "error: a.json:2: no text"]  # for the launcher
     for error, status in (
         (InputError("a.json:2: no text"), 2), (OSError("b"), 1), (Stopped(15, "c"), 143), (KeyError("d"), 1)
     ):  # fmt: skip
         assert ending(raising(error), capsys) == (status, "")
-    assert (tmp_path / "status").read_text() == "2"
+    assert json.loads((tmp_path / "status").read_text()) == left
 
 
 def test_of_one_launch_a_bug_is_shown_by_the_first_that_has_it(capsys, monkeypatch, tmp_path):

@@ -127,33 +127,30 @@ def test_a_signal_is_passed_on_to_the_step_and_ends_it_there(shell, name, told, 
 def test_wrong_words_start_nothing(shell, fakes):
     done = evaluate(shell, "trial", fakes=fakes)
     assert done.returncode == 2 and "usage: sh eval.sh EXP RANKING_LEN" in done.stderr
-    for name, value in (
-        ("NUM_PROCESSES", "two"), ("NUM_PROCESSES", "0"), ("NUM_PROCESSES", "1e3"), ("PORT", "65536"),
-        ("PORT", "99999999999999999999"), ("BATCH_SIZE", "0"), ("BATCH_SIZE", "4\n5"), ("MIXED_PRECISION", "fp8"),
-    ):  # fmt: skip
-        done = evaluate(shell, "trial", "2", fakes=fakes, **{name: value})
-        shown = value.replace("\n", " ")
-        assert done.returncode == 2 and done.stderr.startswith(f"error: {name} {shown}: expected "), done.stderr
-        assert done.stderr.count("\n") == 1
     for flags in (["--batch_size", "4"], ["--checkpoint"], ["--checkpoint=step_500"], ["step_500", "x"]):
         done = evaluate(shell, "trial", "2", *flags, fakes=fakes)
         assert done.returncode == 2 and done.stderr.startswith("usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME]")
     assert not (fakes / "calls.txt").exists()
 
 
+WHOLE = "expected a whole number"
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "expected"),
     [
-        ("NUM_PROCESSES", "0"), ("NUM_PROCESSES", "08"), ("NUM_PROCESSES", "9" * 20), ("BATCH_SIZE", "-1"),
-        ("BATCH_SIZE", "four"), ("PORT", "29500 --check"), ("PORT", "a\nb"), ("OMP_NUM_THREADS", "1.5"),
-        ("MIXED_PRECISION", "bf16 --check"),
+        ("NUM_PROCESSES", "0", WHOLE), ("NUM_PROCESSES", "08", WHOLE), ("NUM_PROCESSES", "9" * 20, WHOLE),
+        ("BATCH_SIZE", "-1", WHOLE), ("BATCH_SIZE", "four", WHOLE), ("PORT", "29500 --check", WHOLE),
+        ("PORT", "65536", "from 1 to 65535"), ("PORT", "9" * 20, "from 1 to 65535"),
+        ("PORT", "a\nb", WHOLE), ("BATCH_SIZE", "4\n5", "BATCH_SIZE 4 5: expected"), ("OMP_NUM_THREADS", "1.5", WHOLE),
+        ("MIXED_PRECISION", "bf16 --check", "bf16, fp16 or no"),
     ],
 )  # fmt: skip
-def test_a_bad_variable_is_one_line_and_starts_nothing(shell, name, value, fakes):
+def test_a_bad_variable_is_one_line_and_starts_nothing(shell, name, value, expected, fakes):
     done = evaluate(shell, "trial", "2", fakes=fakes, **{name: value})
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith(f"error: {name} ") and ": expected " in done.stderr
+    assert done.stderr.startswith(f"error: {name} ") and expected in done.stderr
     assert not (fakes / "calls.txt").exists()
 
 

@@ -3,13 +3,14 @@
     python launch.py --num_processes 4 train_reward.py --train_file FILE ...
 
 Flags before the script are those of `accelerate launch`; --config_file is eval_hh/dp_config.yaml unless it is given.
-Of the processes the first to fail says why (data_preprocess/command.py); nothing is added to its line, and its exit
-status is the launcher's. SIGTERM, SIGUSR1 and Ctrl-C are passed on once, and the processes have their time to save
+The first process to fail leaves its line and exit status (data_preprocess/command.py): the launcher says the one, and
+ends with the other. SIGTERM, SIGUSR1 and Ctrl-C are passed on once, and the processes have their time to save
 what is needed to go on; a second signal ends them at once.
 """
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import FAILURE_FILE, REPOSITORY, SAME_REQUEST, STOP_SIGNALS, RunError, Stopped, run
+from data_preprocess.command import FAILURE_FILE, REPOSITORY, SAME_REQUEST, STOP_SIGNALS, RunError, Stopped, run, say
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -96,8 +97,10 @@ def first_failure(failures: "dict[int, ProcessFailure]") -> tuple[int, str]:
     rank = min(failures, key=lambda rank: (failures[rank].exitcode == -signal.SIGTERM, failures[rank].exitcode > 0))
     code = failures[rank].exitcode
     if code < 0:
-        return 128 - code, f"process {rank} was ended by {failures[rank].signal_name()}"
-    return code, f"process {rank} ended with status {code} (one on another machine may have failed first)"
+        return 128 - code, f"error: process {rank} was ended by {failures[rank].signal_name()}"
+    if code == 2:
+        return code, ""  # argparse has said why
+    return code, f"error: process {rank} ended with status {code} (one on another machine may have failed first)"
 
 
 def launch(argv: Sequence[str], failure_file: Path) -> None:
@@ -105,7 +108,7 @@ def launch(argv: Sequence[str], failure_file: Path) -> None:
 
     Args:
         argv: flags of `accelerate launch`, the script and its flags.
-        failure_file: made by the first worker that fails, with its exit status.
+        failure_file: made by the first worker that fails, with [exit status, line].
     """
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -123,12 +126,12 @@ def launch(argv: Sequence[str], failure_file: Path) -> None:
     except DistError as error:
         raise RunError(f"the processes cannot be started: {error}") from None
     if failure_file.exists():
-        raise SystemExit(int(failure_file.read_text() or status or 1))
-    if signals.first:
+        status, line = json.loads(failure_file.read_text(encoding="utf-8") or f'[{status or 1}, ""]')
+    elif signals.first:
         name = signal.Signals(signals.first).name
         raise Stopped(signals.first, f"by {name} (the same command goes on from what was saved)")
-    if status not in (0, 2):  # 2: argparse has said why
-        print(f"error: {line}", file=sys.stderr)
+    if line:
+        say(line)
     if status:
         raise SystemExit(status)
 

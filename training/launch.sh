@@ -39,7 +39,7 @@ esac
 model=$1 exp=$2 data=$3 ranking_len=$4 seed=$5
 shift 5
 case /$data/ in
-*/../* | *[[:cntrl:]]*) fail "DATA $data: expected a folder under $root/data" ;;
+*//* | */./* | */../* | *[[:cntrl:]]*) fail "DATA $data: expected the name of a folder under $root/data" ;;
 esac
 set -- \
     --do_train --do_validation \
