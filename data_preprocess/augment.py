@@ -38,6 +38,7 @@ from data_preprocess.diversity_record import DiversityRecord
 from data_preprocess.files import json_lines, write_files
 from data_preprocess.formats import Mapping, read_source
 from data_preprocess.near_duplicates import N_WORDS, without_near_copies
+from data_preprocess.outputs import check_no_input
 from data_preprocess.prepare_config import SAMPLING_CHECKS, SEED, add_sampling_flags
 from data_preprocess.records import read_rankings
 from data_preprocess.selection import selection_name
@@ -110,6 +111,8 @@ def augment(args: argparse.Namespace, is_main: bool) -> None:
     if len(rows) != base.size:
         raise InputError(f"{data / base.folder}: {len(rows)} rows (expected the {base.size} that its name says)")
     output = Subset(base.ranking_len, base.size + args.add, selection_name(f"augment_{args.by}", args.match_length))
+    file = data / output.folder / "train.json"
+    check_no_input(str(file), file, {"pool": [args.pool]})
     check_models(args)
     record = DiversityRecord(data)
     from eval_hh.models import load_tokenizer
@@ -127,7 +130,6 @@ def augment(args: argparse.Namespace, is_main: bool) -> None:
     curve = diversity_curve(encoded(tokenizer, [row["prefix"][0] for row in result]), [base.size, output.size], NGRAM)
     record.add(output.key, curve[output.size], tokenizer_name)
     if is_main:
-        file = data / output.folder / "train.json"
         write_files({file: json_lines(result), **record.texts()})
         lengths = encoded(tokenizer, [one.prefix for one in added]).lengths.mean(), pool_ids.lengths.mean()
         print("mean tokens of a prompt: {:.1f} of those added, {:.1f} of those to choose from".format(*lengths))
@@ -173,7 +175,8 @@ def distinct_pool(args: argparse.Namespace, prompts: list[list[str]], work: Path
 def read_pool(args: argparse.Namespace, prompts: list[list[str]], work: Path) -> list[Candidates]:
     """The prompts of --pool, or those that --generator writes from examples of the subset's prompts."""
     if args.pool:
-        pool = read_source(args.pool, "train", Mapping())
+        pool, left_out = read_source(args.pool, "train", Mapping())
+        print("".join(f"{line}\n" for line in left_out), end="")
         check_prompts(pool)
         return pool
     asked = requests(openings(prompts), args.write_prompts, args.seed)

@@ -35,7 +35,6 @@ LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "
 MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
 MAX_NAME = 200  # bytes; a file system takes 255, and suffixes are added
 MAX_COUNT = 10**9  # of rows, tokens, steps: more than any run can do, and what every library still counts with
-MAX_FLOAT32 = 3.4028234663852886e38
 MAX_RATE = 1e36  # of learning: AdamW multiplies it by ten, within float32
 MAX_SHOWN = 40  # characters of a value in a message
 
@@ -76,17 +75,19 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
-    except (InputError, RunError) as error:
-        _fail(str(error), exit_status(error))
+    except InputError as error:
+        _fail(str(error), 2)
+    except RunError as error:
+        _fail(str(error), 1)
     except Stopped as error:
-        _fail(str(error), exit_status(error), "stopped: ")
+        _fail(str(error), 128 + error.signal_number, "stopped: ")
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: do not fail a second time when stdout is flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", exit_status(error))
+        _fail(f"{where}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
     except Exception as error:
@@ -94,13 +95,6 @@ def run(main: Callable[[], None]) -> None:
         if FAILURE_FILE in os.environ and (lost or not _is_first_to_fail(1)):
             raise SystemExit(1) from None
         raise
-
-
-def exit_status(error: InputError | RunError | Stopped | OSError) -> int:
-    """The status that a command ends with for this error."""
-    if isinstance(error, Stopped):
-        return 128 + error.signal_number
-    return 2 if isinstance(error, InputError) else 1
 
 
 def _fail(message: str, status: int, kind: str = "error: ") -> None:
@@ -160,9 +154,13 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
 
-    A request that the work did not heed, since it came at its end, goes on to whoever listens outside. Other threads
-    than the main one, where Python allows no handlers, are never asked.
+    A block inside another one has the outer one's request. Outside the main thread, where Python allows no handlers,
+    nothing is ever noted.
     """
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(outer, StopRequest):
+        yield outer
+        return
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -173,9 +171,6 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: it was set by a library, outside Python
-    outside = before.get(request.number)
-    if callable(outside) and outside is not signal.default_int_handler:
-        outside(request.number, None)
 
 
 def study_root() -> Path:

@@ -207,18 +207,23 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compare", action="store_true", help="add the measures that people use, with intervals")
     parser.add_argument("--json", metavar="FILE", help="also write the tables to FILE")
     args = parser.parse_args(argv)
-    check_flags(vars(args), {"n": count(at_most=1000), "sizes": count(), "column": check_text, "tokenizer": check_text})
+    texts = dict.fromkeys(("source", "column", "split", "tokenizer"), check_text)
+    check_flags(vars(args), {**texts, "n": count(at_most=1000), "sizes": count()})
     if args.json is not None:
         check_output_file("json", args.json, {"source": [args.source]})
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 
-    from data_preprocess.sources import load_prompts, load_texts
+    from data_preprocess.formats import LeftOut, load_texts
     from eval_hh.models import load_tokenizer
 
-    # Responses are kept only where they are looked at.
-    texts = list(load_texts(args.source, args.column, args.split)) if args.compare else []
-    prompts = [prompt for prompt, _ in texts] or load_prompts(args.source, args.column, args.split)
+    left_out = LeftOut()
+    texts, prompts = [], []
+    for prompt, responses in load_texts(args.source, args.column, args.split, left_out):
+        prompts.append(prompt)
+        if args.compare:  # responses are kept only where they are looked at
+            texts.append((prompt, responses))
+    print("".join(f"{line}\n" for line in left_out.notes()), end="", file=sys.stderr)
     sizes = args.sizes or [len(prompts)]
     for size in sizes:
         if not 1 <= size <= len(prompts):

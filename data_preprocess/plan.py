@@ -56,13 +56,14 @@ class Row:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     law = load_law(args)
-    pool, dropped = load_pool(args.source, args.column, args.split, args.drop_duplicates)
+    pool, dropped, left_out = load_pool(args.source, args.column, args.split, args.drop_duplicates)
     splits = split_budget(args.budget, args.prices, sorted(law.points), len(pool))
     tokenizer, token_ids = count_tokens(args, law, pool)
     rows = make_rows(args, law, splits, token_ids)
     duplicates = f" ({dropped} duplicates dropped)" if dropped else ""
     print(f"law:    {law.name}, fitted on random prompts")
     print(f"pool:   {len(pool):,} prompts of {args.source}{duplicates}, D counted with {tokenizer}")
+    print("".join(f"        {line}\n" for line in left_out), end="")
     print(f"budget: {args.budget:,} {args.unit}\n")
     print("\n".join([*format_table(args, splits, rows), "", *notes(args, rows)]))
     taken = row_to_take(args, rows)

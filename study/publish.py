@@ -19,7 +19,7 @@ REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses 
 
 def is_published(name: str) -> bool:
     """Whether a file of a folder of results is one that `publish` copies."""
-    return bool(re.fullmatch(r"report\.md|table1\.tex|\w+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
+    return bool(re.fullmatch(r"report\.md|table1\.tex|[\w.-]+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
 
 
 def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds: dict) -> None:

@@ -157,7 +157,7 @@ def test_a_subset_that_its_name_does_not_fit_is_named(flags, tmp_path):
 
 def test_an_empty_prompt_of_the_pool_is_named(flags, tmp_path):
     write(tmp_path / "pool.jsonl", [{"prompt": "Why?"}, {"prompt": " "}])
-    with pytest.raises(InputError, match="pool.jsonl:2: the prompt is empty"):
+    with pytest.raises(InputError, match="pool.jsonl:2: prompt: a prompt without text"):
         main(flags)
 
 

@@ -15,6 +15,7 @@ from reward_rankings import write_rankings
 from data_preprocess.command import InputError, RunError
 from data_preprocess.files import hold_lock, write_jsonl
 from data_preprocess.outputs import check_opening, check_output_file, other_file, replace_folder
+from study import publish
 from training import pretrain, reward_trainer, train_reward
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -231,3 +232,23 @@ def test_a_file_that_is_named_may_be_written_over(tmp_path):
     check_output_file("output", tmp_path / "new" / "out.jsonl", {"source": [tmp_path]})
     check_opening(tmp_path / "out.jsonl", "ear")
     check_opening(tmp_path / "absent.md", "# Title")
+
+
+def test_publishing_keeps_what_it_did_not_publish(tmp_path, monkeypatch):
+    """A study of no cells: its report takes the place of the older one, or of nothing where somebody's notes are."""
+    root, results, repository = tmp_path / "root", tmp_path / "results", tmp_path / "repository"
+    monkeypatch.setattr(publish, "RESULTS", results)
+    monkeypatch.setattr(publish, "REFERENCE_LOGS", tmp_path / "logs")
+    monkeypatch.setattr(publish, "REPOSITORY", repository)
+    for file in (root / "report.md", root / "table1.tex", results / "toy" / "pro_len4_8_seed1_4.json"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("text")
+    (results / "toy" / "notes.txt").write_text("precious")
+    before = content(results, tmp_path / "none")
+    with pytest.raises(InputError, match=r"results/toy: holds other files \(first: notes.txt\); nothing is deleted"):
+        publish.publish("toy", root, [], "python reproduce.py", {"wall": 60, "workers": 1})
+    assert content(results, tmp_path / "none") == before
+    (results / "toy" / "notes.txt").unlink()
+    publish.publish("toy", root, [], "python reproduce.py", {"wall": 60, "workers": 1})
+    assert sorted(path.name for path in (results / "toy").iterdir()) == ["report.md", "table1.tex"]
+    assert [path.name for path in results.iterdir()] == ["toy"]

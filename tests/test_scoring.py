@@ -131,9 +131,11 @@ def test_the_table(study, capsys):
 def test_row_ids_tell_other_test_rows_apart(study):
     scoring.main(NAMES)
     first = cell_of(study)["files"]["harmless_base"]["row_id"]
-    rows = read_lines(scored(study))
+    test = study / "data" / "hh_test" / "harmless_base.json"
+    rows = read_lines(test)
     rows[3]["prefix"] = [["<|prompter|>Another question", "<|assistant|>"]] * 2
-    write_lines(scored(study), rows)
+    write_lines(test, rows)
+    evaluate(study, "harmless_base", rows_with(study, "harmless_base", "Turn the water on."))
     scoring.main(NAMES)
     second = cell_of(study)["files"]["harmless_base"]["row_id"]
     assert [a == b for a, b in zip(first, second, strict=True)] == [True, True, True, False, True]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, check_name, check_number, check_seed, study_root
+from data_preprocess.command import MAX_RATE, InputError, check_name, check_number, check_seed, study_root
 from data_preprocess.records import FLOAT32_MAX
 
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
@@ -75,7 +75,8 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), at_least=1, at_most=MOST)
         check_number("global_batch_size", self.global_batch_size, at_most=10**6)  # a step lists its prompts
-        for name in ("learning_rate", "max_grad_norm", "state_minutes"):
+        check_number("learning_rate", self.learning_rate, above=0, at_most=MAX_RATE)
+        for name in ("max_grad_norm", "state_minutes"):
             check_number(name, getattr(self, name), above=0, at_most=FLOAT32_MAX)
         check_number("sft_weight", self.sft_weight, at_least=0, at_most=FLOAT32_MAX)
         if self.stop_criterion not in ("steps", "epoch"):

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, run
-from data_preprocess.records import Record, check_float32, data_file, load_records, numbered_rows, to_record
+from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
 from eval_hh.models import source_options
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches, parse_args
@@ -31,7 +31,6 @@ def load_rankings(config: TrainConfig) -> list[Record]:
             raise InputError(
                 f"{path}:{number}: sft_index {record.sft_index} is beyond the first {ranking_len} responses"
             )
-        check_float32(record.reward, f"{path}:{number}")
         records.append(record)
     return records
 

@@ -44,9 +44,9 @@ class PretrainConfig:
     corpus: str = setting('a JSONL file of {"text": ...}, or a folder of them', check_text)
     tokenizer: str = setting("folder of the tokenizer, which needs EOS", check_text)
     output_dir: str = setting("where the model goes", check_text)
-    hidden_size: int = setting("width of the model", count(at_most=2**16), default=128)
+    hidden_size: int = setting("width of the model", count(at_most=2**14), default=128)
     num_layers: int = setting("number of layers", count(at_most=1000), default=2)
-    num_heads: int = setting("attention heads per layer; divides the width", count(at_most=2**16), default=4)
+    num_heads: int = setting("attention heads per layer; divides the width", count(at_most=2**14), default=4)
     max_positions: int = setting(
         "the longest text that the model can read, in tokens", count(at_least=2, at_most=2**20), default=256
     )

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from data_preprocess.command import (
-    MAX_FLOAT32,
     MAX_RATE,
     InputError,
     check_seed,
@@ -15,6 +14,7 @@ from data_preprocess.command import (
     setting,
     within,
 )
+from data_preprocess.records import FLOAT32_MAX
 
 # Settings that leave the model alone but for rounding: a run that is resumed may change them.
 FREE_TO_CHANGE = (
@@ -38,10 +38,10 @@ class RewardConfig:
     model_name_or_path: str = setting(
         "folder or hub name of a causal LM, which gets a one-label head, or of a one-label classifier", default=""
     )
-    hidden_size: int = setting("from scratch: width", count(at_most=2**16), default=64)
+    hidden_size: int = setting("from scratch: width", count(at_most=2**14), default=64)
     num_layers: int = setting("from scratch: layers", count(at_most=1000), default=4)
     num_heads: int = setting(
-        "from scratch: attention heads per layer; divides the width", count(at_most=2**16), default=4
+        "from scratch: attention heads per layer; divides the width", count(at_most=2**14), default=4
     )
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1200)
     batch_size: int = setting("rankings per optimiser step over all processes", count(), default=8)
@@ -68,7 +68,7 @@ class RewardConfig:
     )
     lm_weight: float = setting(
         "from scratch: weight of also predicting the best response's tokens, which builds features",
-        within(at_least=0, at_most=MAX_FLOAT32),
+        within(at_least=0, at_most=FLOAT32_MAX),
         default=0.0,
     )
     seed: int = setting("of the initialisation, the order of the rankings and dropout", check_seed, default=42)

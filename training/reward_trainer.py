@@ -28,6 +28,7 @@ from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
 from eval_hh.decoding import plan_batches
 from training.checkpoints import RunFolder
+from training.manifest import MANIFEST
 from training.metrics import keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
 from training.reward_config import RewardConfig, passes_per_step
@@ -41,7 +42,7 @@ from training.reward_losses import (
 )
 from training.reward_start import start
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
-from training.states import write_folder
+from training.states import load_state, write_folder
 from training.trainer import accelerator_options, seed_step
 
 LOSSES_FILE = "losses.jsonl"
@@ -232,8 +233,7 @@ class RewardTrainer:
         """Loads the newest full state and finishes its checkpoint; returns its step, 0 where there is none."""
         first = self.steps_done = self.run.latest_state()
         if first:
-            self.accelerator.load_state(str(self.run.state_folder(first)))
-            self.accelerator.step = 0  # counts passes, of which a step may now have another number
+            load_state(self.run.state_folder(first), self.accelerator)
             recorded = read_json(self._accuracy_file) if self._accuracy_file.exists() else {}
             self.accuracy = {int(step): metrics for step, metrics in recorded.items()}
         self.accelerator.wait_for_everyone()
@@ -363,6 +363,7 @@ class RewardTrainer:
     def _publish(self, metrics: dict) -> None:
         """Gives the best weights, with metrics, losses and settings, the output's name; an older model goes."""
         best = self.run.step_folder(self.best_step)
+        (best / MANIFEST).unlink(missing_ok=True)  # it speaks of the weights alone
         write_json(best / METRICS_FILE, metrics, indent=4)
         shutil.copyfile(self.run.path / LOSSES_FILE, best / LOSSES_FILE)
         self.output.describe(best)

@@ -33,7 +33,8 @@ def train_log(folder: Path) -> Iterator[None]:
     finally:
         log.removeHandler(to_stderr)
         log.removeHandler(to_file)
-        to_file.close()
+        with contextlib.suppress(OSError):  # it is raised already, but would be again
+            to_file.close()
 
 
 @contextlib.contextmanager

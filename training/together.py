@@ -1,9 +1,8 @@
-"""What several processes do as one: where one of them fails, all of them end, and the words come once.
+"""What several processes do as one: where one of them fails, all of them end, by the same error.
 
 A process that ends alone leaves the others in a collective that it never joins.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -11,7 +10,7 @@ from typing import NoReturn
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from data_preprocess.command import FAILURE_FILE, InputError, RunError, Stopped, exit_status
+from data_preprocess.command import InputError, RunError, Stopped
 
 
 @contextmanager
@@ -31,8 +30,6 @@ def agreed(accelerator: Accelerator) -> Iterator[None]:
 
 
 def end_all(accelerator: Accelerator, error: InputError | RunError | OSError | Stopped) -> NoReturn:
-    """Ends every process with the error's status, and one with its words. All of them must call it."""
+    """Raises the error, which every process must do at the same place."""
     accelerator.state.destroy_process_group()
-    if accelerator.is_main_process or FAILURE_FILE in os.environ:  # launch.py lets the first of them speak
-        raise error
-    raise SystemExit(exit_status(error))
+    raise error

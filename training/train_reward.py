@@ -32,9 +32,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import MAX_FLOAT32, InputError, parse_settings, run
+from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import read_json
-from data_preprocess.records import Record, data_file, load_records
+from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
 from training.reward_config import RewardConfig
 
 
@@ -51,7 +51,7 @@ def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
         if len(record.suffix) < 2:
             raise InputError(f"{file}:{line}: a ranking of one response (a reward model needs two or more to compare)")
         for index, reward in enumerate(record.reward):
-            if abs(reward) > MAX_FLOAT32:
+            if abs(reward) > FLOAT32_MAX:
                 raise InputError(f"{file}:{line}: reward[{index}] is {reward:g} (expected a number within float32)")
     if not any(len(set(record.reward)) > 1 for record in records):
         raise InputError(f"{file}: no two responses of a ranking differ in reward (expected some)")

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from study_for_bad_input import RESULT
 
@@ -28,6 +29,22 @@ def link(name: str, target: str) -> Change:
 
 def folder(name: str) -> Change:
     return lambda root: (root / name).mkdir(parents=True)
+
+
+def bin_shards(*index: dict) -> Change:
+    """The weights of a model in two .bin files, as older checkpoints come; `index` replaces theirs."""
+
+    def change(root: Path) -> None:
+        import torch
+
+        (root / "old").mkdir()
+        names = [f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)]
+        for i, name in enumerate(names):
+            torch.save({f"weight_{i}": torch.ones(i + 1)}, root / "old" / name)
+        index_of = index[0] if index else {"weight_map": {f"weight_{i}": name for i, name in enumerate(names)}}
+        (root / "old/pytorch_model.bin.index.json").write_text(json.dumps(index_of))
+
+    return change
 
 
 def refused(name: str, command: str, expected: str, *change: Change) -> BadInput:
@@ -122,5 +139,15 @@ ROWS = [
             "mine/report.md: is not a file that", text("mine/report.md", "# My report\n")),
     refused("a table over a user's", f"report.py --results {RESULTS} --output {{root}}/mine",
             "mine/table1.tex: is not a file that", text("mine/table1.tex", "\\begin{table}\n")),
+    refused("converted over other weights", "convert_weights.py {root}/old", "00001-of-00002.safetensors: other",
+            bin_shards(), text("old/model-00001-of-00002.safetensors", "precious")),
+    refused("an index that is a list", "convert_weights.py {root}/old", "json: has no weight_map", bin_shards([])),
+    refused("an index of numbers", "convert_weights.py {root}/old", "index.json: names '1'",
+            bin_shards({"weight_map": {"a": 1}})),
+    refused("an index that leads out", "convert_weights.py {root}/old", "names '../model/pytorch_model.bin'",
+            bin_shards({"weight_map": {"a": "../model/pytorch_model.bin"}})),
+    refused("augment over its pool", "augment.py hh_train_len4_12 --add 1 --answer_model {root}/model --reward_model "
+            "{root}/reward_model --pool {root}/data/hh_train_len4_13_augment_diverse", "is read as --pool",
+            lambda root: (root / "data/hh_train_len4_13_augment_diverse").symlink_to("original/hh_train_len4")),
     refused("a job into a folder", "reproduce.py --profile opt-1.3b --slurm {root}/data", "--slurm {root}/data: is a"),
 ]  # fmt: skip
