@@ -122,8 +122,8 @@ def figures(request):
     """[kills, of them with an equal end], shown when all are done."""
     counts = [0, 0]
     yield counts
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    reporter.write_line(f"\nkills {counts[0]}, equal {counts[1]}")
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print(f"\nkills {counts[0]}, equal {counts[1]}")
 
 
 def outcome(root: Path) -> dict[str, object]:
