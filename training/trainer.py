@@ -21,7 +21,6 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectCon
 from tqdm import tqdm
 from transformers.integrations import unset_hf_deepspeed_config
 
-from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import hold_lock
 from data_preprocess.records import Record, load_records
@@ -34,6 +33,7 @@ from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.losses import ResponseLogps, pro_loss
 from training.metrics import keep_metrics, read_metrics, sft_summary
+from training.model_check import check_model, check_positions
 from training.validation import dev_reward
 
 log = logging.getLogger("training")
@@ -105,6 +105,7 @@ class Trainer:
         halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
         lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
         check_positions(lm, config.model_name_or_path, longest)
+        check_model(lm, config.block_size, accelerator.device)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         model = ResponseLogps(lm).train()
@@ -230,16 +231,6 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.run.record_dev_reward(step, reward)
         self.accelerator.log({"dev_reward": reward}, step=step)
-
-
-def check_positions(lm: torch.nn.Module, name: str, needed: int) -> None:
-    """InputError where the model has fewer positions than its longest text needs."""
-    positions = lm.config.max_position_embeddings
-    if positions < needed:
-        raise InputError(
-            f"{name}: the model has {positions} positions, --block_size or the dev prompts and --max_new_tokens need "
-            f"{needed}"
-        )
 
 
 def summary(config: TrainConfig) -> str:
