@@ -41,6 +41,9 @@ def check_inputs(config: TrainConfig) -> None:
     if config.do_validation:
         source_options(config.dev_reward_model)
         load_records(config.dev_file, training=False)
+    from training.model_check import preflight
+
+    preflight(config)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -41,6 +41,7 @@ from training.config import TrainConfig, micro_batches
 from training.losses import ResponseLogps, pro_loss
 from training.manifest import damage, sync
 from training.metrics import append_metrics, keep_metrics, read_metrics, sft_summary
+from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
 from training.states import damage_in_shares, load_state, write_folder, write_state
 from training.together import agreed, end_all
@@ -125,6 +126,7 @@ class Trainer:
         halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
         lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
         check_positions(lm, config.model_name_or_path, longest)
+        check_model(lm, config.block_size, accelerator.device)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         return lm
@@ -382,16 +384,6 @@ class Trainer:
             if self.accelerator.is_main_process:
                 self.run.record_dev_reward(step, reward)
             self._track(step, {"dev_reward": reward})
-
-
-def check_positions(lm: torch.nn.Module, name: str, needed: int) -> None:
-    """InputError where the model has fewer positions than its longest text needs."""
-    positions = lm.config.max_position_embeddings
-    if positions < needed:
-        raise InputError(
-            f"{name}: the model has {positions} positions, --block_size or the dev prompts and --max_new_tokens need "
-            f"{needed}"
-        )
 
 
 def summary(config: TrainConfig) -> str:
