@@ -119,6 +119,7 @@ def generate_files(
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
+    decoder.check()
     for name, job in jobs.items():
         prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]
         units = plan_units([len(ids) for ids in prompts], config.batch_size)
