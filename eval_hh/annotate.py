@@ -85,6 +85,7 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
     count = job.settings["num_per_prompt"]
     model = load_causal_lm(model_path, weights_dtype(job.settings["mixed_precision"])).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), job.settings["max_new_tokens"])
+    decoder.check()
     encoded = [decoder.encode(turns) for turns in prompts]
     keys = stream_keys(prompts, count, job.settings["seed"])
     units = plan_units([len(ids) for ids in encoded for _ in range(count)], batch_size)

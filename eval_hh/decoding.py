@@ -3,6 +3,8 @@
 Used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
 """
 
+import inspect
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import STOP_STRINGS, cut_at_stop, render_prompt
-from eval_hh.models import MAX_PROMPT, check_token_ids, position_limit, prompt_ids
+from eval_hh.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, describe, position_limit, prompt_ids
 from eval_hh.slots import SlotCache, read_layers
 
 MAX_NEW_TOKENS = 128  # the paper's setting
@@ -23,6 +25,8 @@ MAX_NEW_TOKENS = 128  # the paper's setting
 STOP_WINDOW = 16
 COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
 REFILL = 8  # new rows are begun when one slot in so many is free: together they cost less than one by one
+# A probe of made-up prompts: their lengths, tokens to decode, slots; rows leave, move and are replaced.
+PROBE_LENGTHS, PROBE_TOKENS, PROBE_SLOTS = (1, 9, 4), 3, 2
 UNIT = 8  # batches' worth of rows that resumable work decodes in one go, so that there is something to refill from
 
 
@@ -122,6 +126,9 @@ class Decoder:
         self.positions = position_limit(model.config)
         check_token_ids(tokenizer, model, model.name_or_path)
         self.end_of_turn = EndOfTurn(tokenizer)
+        forward = inspect.signature(model.forward).parameters
+        # Of no use here, and it would be computed from a mask of another form.
+        self.options = {"output_router_logits": False} if "output_router_logits" in forward else {}
 
     def encode(self, turns: list[str]) -> list[int]:
         """Token ids of a prompt, BOS and its last tokens.
@@ -171,6 +178,30 @@ class Decoder:
                     bar.update()
         return texts
 
+    def check(self) -> None:
+        """InputError unless rows decoded side by side get the logits that each gets alone, on made-up prompts."""
+        errors = []
+
+        def compare(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+            for row, own in zip(rows, logits.float(), strict=True):
+                ids = torch.tensor([row.prompt + row.response], device=self.model.device)
+                alone = self.model(input_ids=ids, use_cache=False).logits[0, -1].float()
+                errors.append(((own - alone).norm() / alone.norm()).item())
+            return most_likely(logits, rows)
+
+        size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
+        prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
+        decoder = Decoder(self.model, self.tokenizer, PROBE_TOKENS)
+        kind = f"a {self.model.config.model_type} model cannot be decoded here"
+        try:
+            decoder.decode(prompts, PROBE_SLOTS, compare)
+        except MODEL_ERRORS as error:
+            raise InputError(f"{kind} ({describe(error)})") from error
+        # Half precision errs by hundredths, and may send one token to other experts: the median counts.
+        error = sorted(errors)[len(errors) // 2]
+        if error > math.sqrt(torch.finfo(self.model.dtype).eps):
+            raise InputError(f"{kind}: a row among others gets other logits than alone (they differ by {error:.1%})")
+
     def _begin(self, rows: list[Row], cache: SlotCache, first: int) -> None:
         """Reads new rows' prompts into slots from `first` on, but for the last token, which the next step reads."""
         longest = max(row.length for row in rows) - 1
@@ -194,6 +225,7 @@ class Decoder:
             attention_mask=cache.mask(self.model.dtype),
             past_key_values=cache,
             use_cache=True,
+            **self.options,
         )
         return output.logits[:, -1]
 

@@ -120,6 +120,7 @@ def generate_files(
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
+    decoder.check()
     made = 0
     for name, job in jobs.items():
         prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, which `--help` of an entry m
 
 Loaded = TypeVar("Loaded")
 MAX_PROMPT = 384  # tokens of a prompt that are read, BOS included (the paper's setting)
+# What a model's own code raises on input that it was not made for, or with settings that do not fit each other.
+MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 MAX_REASON = 300  # characters of a library's message that are passed on
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in the name of a weight
 HUB_TIMEOUT = 10.0  # seconds; the hub client itself would retry for about half a minute per file

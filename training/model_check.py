@@ -22,6 +22,7 @@ from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWin
 from data_preprocess.command import InputError
 from eval_hh.models import (
     MAX_PROMPT,
+    MODEL_ERRORS,
     check_token_ids,
     column_limit,
     describe,
@@ -33,14 +34,12 @@ from eval_hh.models import (
 from eval_hh.slots import read_layers
 from training.collator import RankingCollator
 from training.config import TrainConfig
-from training.shared_prompt import PackedRow, packed
+from training.shared_prompt import PackedRow, Unpackable, packed
 
 SHORT = [(7, 5, 3), (4, 2, 6)]  # lengths of the short probe: a prompt and its two responses, twice
 # Two ways to compute one number in floating point differ; a packed row may differ from plain passes by so many units in
 # the last place of the largest number, or by so many times what plain passes of different padding differ by.
 ULPS, TIMES_PADDING = 16, 8
-# What a model's own code raises on input that it was not made for.
-MODEL_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
 
 
 # Layers that keep nothing but keys and values of tokens, or use another layer's.
@@ -105,15 +104,11 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
     return _checked[model]
 
 
-class _Refused(Exception):
-    """Why a model cannot be trained here."""
-
-
 def _check(model: PreTrainedModel, check: Callable[[], Any]) -> Any:
-    """What `check` returns; its _Refused as an InputError that names the model."""
+    """What `check` returns; its Unpackable as an InputError that names the model."""
     try:
         return check()
-    except _Refused as error:
+    except Unpackable as error:
         name = f"{model.name_or_path}: " if model.name_or_path else ""
         raise InputError(f"{name}a {type(model).__name__} cannot be trained on shared prompts: {error}") from error
 
@@ -122,18 +117,18 @@ def _check_kind(model: PreTrainedModel, longest: int) -> None:
     """What class and configuration tell, weights aside."""
     config = model.config.get_text_config(decoder=True)
     if model.config.is_encoder_decoder:
-        raise _Refused("it has an encoder")
+        raise Unpackable("it has an encoder")
     parameters = inspect.signature(model.forward).parameters
     for needed in ("position_ids", "logits_to_keep"):
         if needed not in parameters:
-            raise _Refused(f"its forward takes no {needed}")
+            raise Unpackable(f"its forward takes no {needed}")
     others = {type(layer).__name__ for layer in DynamicCache(config=config).layers if type(layer) not in LAYERS}
     if others:
         kinds = ", ".join(sorted(others))
-        raise _Refused(f"its layers carry more than keys and values from token to token ({kinds})")
+        raise Unpackable(f"its layers carry more than keys and values from token to token ({kinds})")
     limit = rope_limit(config)
     if limit is not None and longest > limit:
-        raise _Refused(f"its RoPE depends on a text's length beyond {limit} tokens, and texts may have {longest}")
+        raise Unpackable(f"its RoPE depends on a text's length beyond {limit} tokens, and texts may have {longest}")
 
 
 def _long(longest: int) -> list[tuple[int, int, int]]:
@@ -216,26 +211,28 @@ def _compare(model: PreTrainedModel, lengths: list[tuple[int, ...]]) -> bool:
     """Compares a packed row with plain passes; returns whether the head alone gives the packed row's logits.
 
     Raises:
-        _Refused: they differ, or the model cannot compute one of them.
+        Unpackable: they differ, or the model cannot compute one of them.
     """
     probe = _probe(lengths, model.config.get_text_config().vocab_size)
     try:
         plain = torch.cat([_plain(model, text, n) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
         padded = torch.cat([_plain(model, text, n, 3) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
     except MODEL_ERRORS as error:
-        raise _Refused(f"its forward fails on a plain text ({describe(error)})") from error
+        raise Unpackable(f"its forward fails on a plain text ({describe(error)})") from error
     try:
         ours, head_alone = _packed(model, probe)
+    except Unpackable:
+        raise
     except MODEL_ERRORS as error:
-        raise _Refused(f"its forward fails on a packed row ({describe(error)})") from error
+        raise Unpackable(f"its forward fails on a packed row ({describe(error)})") from error
     if not plain.isfinite().all():
-        raise _Refused("its logits are not finite")
+        raise Unpackable("its logits are not finite")
     unit = torch.finfo(model.dtype).eps * plain.abs().max().item()
     allowed = max(ULPS * unit, TIMES_PADDING * (padded - plain).abs().max().item())
     difference = (ours - plain).abs().max().item()
     if not difference <= allowed:
         texts = f"texts of up to {max(map(len, probe.texts))} tokens"
-        raise _Refused(
+        raise Unpackable(
             f"on {texts}, log-probabilities in a packed row differ by {difference:.2g} from plain passes "
             f"(at most {allowed:.2g} was expected): its layers do more than attend to what a text holds"
         )

@@ -27,6 +27,10 @@ WITHOUT_EFFECT = frozenset({
 })  # fmt: skip
 
 
+class Unpackable(ValueError):
+    """Why a model's layers cannot be computed on packed rows."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Where one ranking lies in its row."""
@@ -96,7 +100,7 @@ def packed(model: PreTrainedModel, row: PackedRow) -> Iterator[dict[str, Any]]:
     """The keyword arguments that make a forward pass of `model` one over `row`, for use inside.
 
     Raises:
-        ValueError: the model was loaded with an attention of another kind, eager for one, whose results may differ; or
+        Unpackable: the model was loaded with an attention of another kind, eager for one, whose results may differ; or
             its layers do not ask transformers for their attention.
     """
     use_shared_prompts(model)
@@ -112,15 +116,15 @@ def use_shared_prompts(model: PreTrainedModel) -> None:
     """Lets a model attend as `attention` does wherever its forward is given a row; else it stays under sdpa.
 
     Raises:
-        ValueError: see `packed`.
+        Unpackable: see `packed`.
     """
     implementation = model.config._attn_implementation
     if implementation == NAME:
         return
     if implementation != "sdpa":
-        raise ValueError(f"shared prompts need attn_implementation='sdpa', this model has {implementation!r}")
+        raise Unpackable(f"shared prompts need attn_implementation='sdpa', this model has {implementation!r}")
     if not model._can_set_attn_implementation():
-        raise ValueError("its layers do not take their attention from transformers' attention interface")
+        raise Unpackable("its layers do not take their attention from transformers' attention interface")
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, visible_positions)
     model.set_attn_implementation(NAME)
@@ -148,7 +152,7 @@ def visible_positions(
         whole past.
 
     Raises:
-        ValueError: a position sees later ones.
+        Unpackable: a position sees later ones.
     """
     row = _row.get()
     if row is None:
@@ -164,7 +168,7 @@ def visible_positions(
         use_vmap=use_vmap, device=device,
     )  # fmt: skip
     if (visible & ~visible.new_ones(n, n).tril()).any():
-        raise ValueError("its tokens see later ones, as an encoder's do")
+        raise Unpackable("its tokens see later ones, as an encoder's do")
     return visible
 
 
@@ -193,11 +197,11 @@ def attention(
         ([1, T, heads, width], None).
 
     Raises:
-        ValueError: the layer asks for something that is not done here.
+        Unpackable: the layer asks for something that is not done here.
     """
     if row is None:
         if _row.get() is not None:
-            raise ValueError("its layers hand no keyword arguments on to their attention")
+            raise Unpackable("its layers hand no keyword arguments on to their attention")
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
@@ -221,13 +225,13 @@ def attention(
 def _check_request(
     module: torch.nn.Module, row: PackedRow, attention_mask: torch.Tensor | None, kwargs: dict[str, Any]
 ) -> None:
-    """ValueError unless `attention` does all that a layer asks for."""
+    """Unpackable unless `attention` does all that a layer asks for."""
     if kwargs.pop("is_causal", None) is False or not getattr(module, "is_causal", True):
-        raise ValueError("its tokens see later ones, as an encoder's do")
+        raise Unpackable("its tokens see later ones, as an encoder's do")
     asked = {name for name, value in kwargs.items() if value is not None and value is not False}
     unknown = sorted(asked - WITHOUT_EFFECT)
     if unknown:
-        raise ValueError(f"its attention takes {', '.join(unknown)}, which shared prompts do not serve")
+        raise Unpackable(f"its attention takes {', '.join(unknown)}, which shared prompts do not serve")
     expected = (1, 1, row.n_positions, row.n_positions)
     if attention_mask is not None and (attention_mask.dtype != torch.bool or attention_mask.shape != expected):
-        raise ValueError("its layers make attention masks of their own")
+        raise Unpackable("its layers make attention masks of their own")
