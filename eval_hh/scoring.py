@@ -206,7 +206,7 @@ def row_id(row: dict) -> str:
 
 def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
     """The embedded world's own rewards of the generated texts."""
-    from data_preprocess.toy import GoldReward
+    from data_preprocess.toy_world.gold_reward import GoldReward
 
     try:
         return GoldReward().score([row["prefix"][0] for row in rows], [row["infer"]["t"] for row in rows])

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_preprocess.command import study_root
-from data_preprocess.toy import WorldConfig, config_hash
+from data_preprocess.toy_world.world import WorldConfig, config_hash
 from study.grid import Grid
 
 

@@ -1,7 +1,7 @@
 """The embedded world's knowledge and phrases: things with four facts each, harmful deeds with their alternative.
 
-Only tables and the few functions that phrase them; toy_dialogues.py words dialogues with them,
-toy_gold.py judges replies by them.
+Only tables and the few functions that phrase them; dialogues.py words dialogues with them,
+gold_reward.py judges replies by them.
 """
 
 from __future__ import annotations

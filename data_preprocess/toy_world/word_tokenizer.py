@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from data_preprocess import toy_facts as facts
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, ROLE_NAMES
-from data_preprocess.toy_people import OPENING_FORMS, WORDS
+from data_preprocess.toy_world import facts
+from data_preprocess.toy_world.people import OPENING_FORMS, WORDS
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 # A word with the space before it, a line break or two, or one other character.

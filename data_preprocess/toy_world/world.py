@@ -1,8 +1,8 @@
 """The embedded world: a seeded generator of HH-style dialogues, ranked responses and a tokenizer, all written here.
 
-Library; reproduce.py --profile toy calls write_world. Helpful prompts ask about everyday things (toy_facts.py), harmful
+Library; reproduce.py --profile toy calls write_world. Helpful prompts ask about everyday things (facts.py), harmful
 ones for help with a deed that is to be declined with an alternative; all open with a word about the asker
-(toy_people.py). The study asks about `study_things` and `study_deeds`; the base model's corpus tells facts and holds
+(people.py). The study asks about `study_things` and `study_deeds`; the base model's corpus tells facts and holds
 dialogues of mixed quality about all OTHER things and deeds, and mentions the study's only in passing, so a base model
 can look facts up but does not know those asked for.
 
@@ -27,7 +27,7 @@ from random import Random
 
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, training_text
 from data_preprocess.files import write_json, write_jsonl
-from data_preprocess.toy_dialogues import (
+from data_preprocess.toy_world.dialogues import (
     ASKED_SETS,
     ASKED_SIZES,
     KINDS,
@@ -43,7 +43,7 @@ from data_preprocess.toy_dialogues import (
     thing_prompt,
     with_manners,
 )
-from data_preprocess.toy_facts import (
+from data_preprocess.toy_world.facts import (
     CHATTER,
     DEED_FORMS,
     DEEDS,
@@ -55,12 +55,12 @@ from data_preprocess.toy_facts import (
     sentence,
     statement,
 )
-from data_preprocess.toy_gold import GoldReward, gold_reward
-from data_preprocess.toy_tokenizer import write_tokenizer
+from data_preprocess.toy_world.gold_reward import GoldReward, gold_reward
+from data_preprocess.toy_world.word_tokenizer import write_tokenizer
 
 __all__ = ["GoldReward", "WorldConfig", "config_hash", "gold_reward", "write_world"]
 
-_SOURCES = ("toy.py", "toy_dialogues.py", "toy_facts.py", "toy_gold.py", "toy_people.py", "toy_tokenizer.py")
+_SOURCES = ("world.py", "dialogues.py", "facts.py", "gold_reward.py", "people.py", "word_tokenizer.py")
 # Short questions are what a reward model learns facts from the fastest.
 _REWARD_KINDS = ("helpful_base", "helpful_base", *KINDS)
 _DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
@@ -68,7 +68,7 @@ _DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Everything that the world's data depend on, apart from the tables and rules in toy_*.py."""
+    """Everything that the world's data depend on, apart from the tables and rules in this folder."""
 
     seed: int = 42  # every draw comes from this
     study_things: int = 32  # things that the study asks about, four facts each; the base has not read those facts

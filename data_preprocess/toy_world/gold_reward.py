@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 
 from data_preprocess.dialogue import PROMPTER, cut_at_stop, split_turn
-from data_preprocess.toy_facts import (
+from data_preprocess.toy_world.facts import (
     ADVICE,
     ALTERNATIVES,
     ASKED,

@@ -1,6 +1,6 @@
 """Who asks in the embedded world: names, places and work, and the sentences about them that open a dialogue.
 
-Library under toy.py. People rarely ask out of the blue, and what they say first differs from one to the other. It is
+Library under world.py. People rarely ask out of the blue, and what they say first differs from one to the other. It is
 what lets the language of prompts grow with their number as that of real prompts does: without it a few hundred prompts
 would have used up all bigrams that there are, and D would fall with M. No answer depends on it.
 """

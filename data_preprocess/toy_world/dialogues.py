@@ -1,6 +1,6 @@
 """The embedded world's prompts and replies: how a question is worded, and how good or bad a reply can be.
 
-Library under toy.py. Every function draws from the Random that it is given and from nothing else.
+Library under world.py. Every function draws from the Random that it is given and from nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
-from data_preprocess.toy_facts import (
+from data_preprocess.toy_world.facts import (
     ADVICE,
     ALTERNATIVES,
     ATTRIBUTES,
@@ -32,7 +32,7 @@ from data_preprocess.toy_facts import (
     sentence,
     statement,
 )
-from data_preprocess.toy_people import opening
+from data_preprocess.toy_world.people import opening
 
 KINDS = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 # The sets of attributes that a prompt asks for, by their number.

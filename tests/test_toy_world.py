@@ -16,10 +16,10 @@ import pytest
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, STOP_STRINGS, cut_at_stop, render_prompt, training_text
 from data_preprocess.diversity import diversity_curve, encode_prompts
 from data_preprocess.records import load_records
-from data_preprocess.toy import GoldReward, WorldConfig, config_hash, gold_reward, write_world
-from data_preprocess.toy_dialogues import ASKED_SETS, KINDS, best_reply, deed_prompt, thing_prompt
-from data_preprocess.toy_facts import ASKED, DEED_FORMS, DEEDS, LEADS, THINGS, VALUES, question
-from data_preprocess.toy_people import OPENING_FORMS, WORDS
+from data_preprocess.toy_world.dialogues import ASKED_SETS, KINDS, best_reply, deed_prompt, thing_prompt
+from data_preprocess.toy_world.facts import ASKED, DEED_FORMS, DEEDS, LEADS, THINGS, VALUES, question
+from data_preprocess.toy_world.people import OPENING_FORMS, WORDS
+from data_preprocess.toy_world.world import GoldReward, WorldConfig, config_hash, gold_reward, write_world
 
 SMALL = WorldConfig(
     train_rows=80, dev_rows=20, test_rows=20, plenty_rows=40, reward_rows=400, reward_heldout_rows=40, corpus_lines=6000
@@ -179,7 +179,7 @@ def test_questions_read_as_english():
 def test_two_writes_in_two_processes_are_the_same_bytes(world, tmp_path):
     config = ", ".join(f"{name}={getattr(SMALL, name)!r}" for name in SMALL.__dataclass_fields__)
     code = (
-        "from pathlib import Path; from data_preprocess.toy import *; "
+        "from pathlib import Path; from data_preprocess.toy_world.world import *; "
         f"write_world(Path({str(tmp_path)!r}), WorldConfig({config}))"
     )
     repository = Path(__file__).resolve().parents[1]
