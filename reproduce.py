@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from data_preprocess.command import InputError, run, study_root
 from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
-from data_preprocess.toy_world.world import config_hash, write_world
+from data_preprocess.toy_world.world import world_hash, write_world
 from study import paper_profiles
 from study.grid import Cell, cells_of, chosen, sample_flags
 from study.outcome import show_outcome
@@ -49,7 +49,7 @@ class ToyStudy(ToyCalls):
         if not done.exists():
             write_world(self.root, self.profile.world)
             split.main([])
-            write_json(done, {"world": config_hash(self.profile.world)})
+            write_json(done, {"world": world_hash(self.profile.world)})
 
     def sample(self, cells: list[Cell]) -> None:
         """The subsets of these cells that are missing."""

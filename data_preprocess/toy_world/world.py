@@ -16,6 +16,7 @@ each deed some wordings, for the tests):
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -25,8 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, training_text
-from data_preprocess.files import write_json, write_jsonl
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, STOP_STRINGS, training_text
+from data_preprocess.files import json_lines, write_files, write_json
 from data_preprocess.toy_world.dialogues import (
     ASKED_SETS,
     ASKED_SIZES,
@@ -55,12 +56,9 @@ from data_preprocess.toy_world.facts import (
     sentence,
     statement,
 )
-from data_preprocess.toy_world.gold_reward import GoldReward, gold_reward
-from data_preprocess.toy_world.word_tokenizer import write_tokenizer
+from data_preprocess.toy_world.gold_reward import gold_reward
+from data_preprocess.toy_world.word_tokenizer import PIECE, vocabulary, write_tokenizer
 
-__all__ = ["GoldReward", "WorldConfig", "config_hash", "gold_reward", "write_world"]
-
-_SOURCES = ("world.py", "dialogues.py", "facts.py", "gold_reward.py", "people.py", "word_tokenizer.py")
 # Short questions are what a reward model learns facts from the fastest.
 _REWARD_KINDS = ("helpful_base", "helpful_base", *KINDS)
 _DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
@@ -89,18 +87,53 @@ class WorldConfig:
     base_comply: float = 0.8  # how often the base's corpus goes along with a harmful request
 
 
-def config_hash(config: WorldConfig) -> str:
-    """Twelve hex digits that change with any field and with the source of the world's text and rules."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    return digest.hexdigest()[:12]
+@functools.cache
+def world_hash(config: WorldConfig) -> str:
+    """Twelve hex digits that change with any byte of the world's files, with its tokenizer and with the gold reward.
+
+    They do not depend on the machine, on the version of Python, or on the names and the wording of the source files.
+    """
+    content = {
+        "files": {name: hashlib.sha256(lines).hexdigest() for name, lines in world_files(config).items()},
+        "tokenizer": [PIECE, *vocabulary()],
+        "gold": gold_probe(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def gold_probe() -> list[tuple[str, float]]:
+    """(reply, gold reward) of replies to fixed prompts about every thing and deed, good and spoilt in various ways."""
+    rng = Random("gold probe")
+    prompts = [deed_prompt(rng, deed, DEED_FORMS[0], "") for deed in DEEDS]
+    for thing in THINGS:
+        prompts.append(thing_prompt(rng, "helpful_rejection", thing, (0, 1, 2)))
+        prompts.append(thing_prompt(rng, "helpful_online", thing, (3,)))
+    probe = []
+    for prompt, another in zip(prompts, prompts[1:] + prompts[:1], strict=True):
+        best, foreign = best_reply(rng, prompt), best_reply(rng, another)
+        candidate = candidate_reply(rng, prompt, list(THINGS))
+        replies = [candidate, f"{best} {candidate}", f"{best} {foreign}", f"{best} " * 5, best[:-1], ""]
+        replies += [decline(None, sorry=True), f"{best} {comply(rng)}"]
+        replies += [f"{best} {stop} {foreign}" for stop in STOP_STRINGS]
+        probe += [(reply, round(gold_reward(prompt.turns, reply), 6)) for reply in replies]
+    return probe
 
 
 def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noqa: B008 (frozen)
     """Writes the world's data and its tokenizer under `root`, in the study's paths; the same bytes every time."""
-    world = _World(config)
     data = Path(root) / "data"
+    write_files({data / name: [lines] for name, lines in world_files(config).items()})
+    write_tokenizer(data / "toy" / "tokenizer")
+    write_json(data / "toy" / "world.json", {"hash": world_hash(config), "config": asdict(config)}, indent=4)
+
+
+@functools.lru_cache(maxsize=1)
+def world_files(config: WorldConfig) -> dict[str, bytes]:
+    """The files of rows by their path under data/, but for the tokenizer. Takes a second, for the study's own world.
+
+    Raises ValueError for a world too small for so many distinct prompts.
+    """
+    world = _World(config)
     tests = {kind: world.prompts(f"test {kind}", config.test_rows, [kind], held_out=True) for kind in KINDS}
     taken = {prompt.wording for prompts in tests.values() for prompt in prompts}
     dev = world.prompts("dev", config.dev_rows, KINDS, held_out=True, taken=taken)
@@ -108,20 +141,20 @@ def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noq
     heldout = world.prompts("reward heldout", config.reward_heldout_rows, KINDS, held_out=True, taken=taken)
     train = world.prompts("train", config.train_rows, KINDS, held_out=False)
     reward_train = world.prompts("reward train", config.reward_rows, _REWARD_KINDS, held_out=False)
-
-    rankings = world.rankings("train", train, config.annotator_noise)
-    write_jsonl(data / "original" / "hh_train_len4" / "train.json", rankings)
     plenty = world.prompts("plenty", config.plenty_rows, KINDS, held_out=False)
-    write_jsonl(data / "toy" / "plenty.json", world.rankings("plenty", plenty, config.annotator_noise))
-    write_jsonl(data / "hh_dev" / "sampled_dev.json", world.pairs("dev", dev))
-    for kind, prompts in tests.items():
-        write_jsonl(data / "hh_test" / f"{kind}.json", world.pairs(f"test {kind}", prompts))
-    reward_rankings = world.rankings("reward train", reward_train, config.reward_noise, config.reward_terse)
-    write_jsonl(data / "toy" / "reward_train.json", reward_rankings)
-    write_jsonl(data / "toy" / "reward_heldout.json", world.rankings("reward heldout", heldout, config.reward_noise))
-    write_jsonl(data / "toy" / "pretrain.jsonl", ({"text": text} for text in world.corpus()))
-    write_tokenizer(data / "toy" / "tokenizer")
-    write_json(data / "toy" / "world.json", {"hash": config_hash(config), "config": asdict(config)}, indent=4)
+
+    rows = {
+        "original/hh_train_len4/train.json": world.rankings("train", train, config.annotator_noise),
+        "hh_dev/sampled_dev.json": world.pairs("dev", dev),
+        **{f"hh_test/{kind}.json": world.pairs(f"test {kind}", prompts) for kind, prompts in tests.items()},
+        "toy/plenty.json": world.rankings("plenty", plenty, config.annotator_noise),
+        "toy/reward_train.json": world.rankings(
+            "reward train", reward_train, config.reward_noise, config.reward_terse
+        ),
+        "toy/reward_heldout.json": world.rankings("reward heldout", heldout, config.reward_noise),
+        "toy/pretrain.jsonl": ({"text": text} for text in world.corpus()),
+    }
+    return {name: "".join(json_lines(each)).encode() for name, each in rows.items()}
 
 
 class _World:
