@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save_figure
+from pics.draw_rewards import COLOURS, GREY, MARKERS, STYLE, save_figure
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from data_preprocess.command import InputError
 from data_preprocess.files import read_json, read_jsonl
 from eval_hh.cells import describe
 from eval_hh.sharding import Names
-from pics.curves import Curve
+from pics.draw_training_curves import Curve
 
 Pairs = list[tuple[int, float]]
 

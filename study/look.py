@@ -75,7 +75,7 @@ def figures(folder: Path) -> list[Picture]:
 
 def draw_training(root: Path, cells: Sequence[dict], folder: Path) -> tuple[list[Picture], list[str]]:
     """Draws the training curves, a picture for each algorithm, into `folder`; returns them, and what is lacking."""
-    from pics.curves import draw_curves
+    from pics.draw_training_curves import draw_curves
 
     curves, warnings = load_curves(root, cells)
     pictures = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_preprocess.command import InputError
-from pics.drawing import draw_budgets, draw_intro, draw_panels
+from pics.draw_rewards import draw_budgets, draw_intro, draw_panels
 from pics.figures import cell_facets, cell_points, error_note
 from study.look import figures, write_look
 from study.page import Picture, write_page

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pics.drawing import COLOURS, GREY, STYLE, save_figure
+from pics.draw_rewards import COLOURS, GREY, STYLE, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from eval_hh.choices import Choice, Contrast
 from eval_hh.fixed_size import FixedSizeTest
-from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save_figure
+from pics.draw_rewards import COLOURS, GREY, MARKERS, STYLE, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

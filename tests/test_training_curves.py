@@ -1,11 +1,11 @@
-"""study/curves.py and pics/curves.py: every cell's curve is drawn as it was logged, and a lost log is told."""
+"""Training curves: every cell's curve is drawn as it was logged, and a lost log is told."""
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pics import curves
-from pics.curves import Curve, draw_curves, running_mean, shade
+from pics import draw_training_curves
+from pics.draw_training_curves import Curve, draw_curves, running_mean, shade
 from study.curves import load_curves
 from tests.made_up import keep_figures, make_cell, make_grid
 from tests.made_up_runs import write_logs
@@ -17,7 +17,7 @@ def reward(*_) -> float:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    return keep_figures(monkeypatch, curves)
+    return keep_figures(monkeypatch, draw_training_curves)
 
 
 def test_the_running_mean_by_hand():

@@ -1,6 +1,6 @@
 """What the study's pictures show, gathered from result files or from the paper's published numbers.
 
-Library. pics/drawing.py draws it.
+Library. pics/draw_rewards.py draws it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from eval_hh.cells import POOLS
 from eval_hh.claims import diversity_of, grid
 from eval_hh.law import average_mse, budgets
 from eval_hh.summary import paper_results, table
-from pics.drawing import Facet, Points, scientific
+from pics.draw_rewards import Facet, Points, scientific
 
 
 def paper_points() -> list[Points]:

@@ -1,4 +1,4 @@
-"""Drawing of the study's pictures, from points and facets that pics/points.py gathers.
+"""Drawing of the study's pictures, from points and facets that pics/figure_data.py gathers.
 
 Library. Every picture is a PNG, and the same input gives the same bytes.
 """
