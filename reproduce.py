@@ -100,7 +100,7 @@ class ToyStudy(ToyCalls):
         """What the base model answers to the prompts that the study's page shows."""
         from eval_hh.cells import load_cells
         from eval_hh.claims import grid
-        from study.base_samples import make_base_samples
+        from study.page.base_model_answers import make_base_samples
 
         cells, _ = load_cells(results)
         if grid(cells):

@@ -26,7 +26,7 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
     from eval_hh.cells import load_cells
     from eval_hh.claims import grid
     from eval_hh.report_text import write_report
-    from study.look import write_look
+    from study.page.build import write_look
 
     cells, warnings = load_cells(results)
     if not grid(cells):

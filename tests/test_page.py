@@ -1,4 +1,4 @@
-"""study/page.py and look.py: one file that holds everything it shows, shown as it should be in a real browser."""
+"""study/page/: one file that holds everything it shows, shown as it should be in a real browser."""
 
 import os
 import re
@@ -11,10 +11,10 @@ import pytest
 from data_preprocess.command import InputError
 from pics.draw_rewards import draw_budgets, draw_intro, draw_panels
 from pics.figures import cell_facets, cell_points, error_note
-from study.look import figures, write_look
-from study.page import Picture, write_page
-from study.report_html import split_report, to_part
-from study.samples import Samples, shown_cells
+from study.page.build import figures, write_look
+from study.page.markdown_to_html import split_report, to_part
+from study.page.sample_answers import Samples, shown_cells
+from study.page.write import Picture, write_page
 from tests.made_up import diversity, make_grid, make_report
 from tests.made_up_runs import write_logs, write_texts
 

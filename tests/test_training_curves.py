@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from pics import draw_training_curves
 from pics.draw_training_curves import Curve, draw_curves, running_mean, shade
-from study.curves import load_curves
+from study.page.training_logs import load_curves
 from tests.made_up import keep_figures, make_cell, make_grid
 from tests.made_up_runs import write_logs
 

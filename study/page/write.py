@@ -16,8 +16,8 @@ from markupsafe import Markup
 
 from data_preprocess.command import InputError
 from data_preprocess.files import atomic_write
-from study.report_html import split_report, to_part
-from study.samples import Samples
+from study.page.markdown_to_html import split_report, to_part
+from study.page.sample_answers import Samples
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -94,7 +94,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["html"] = Markup  # for what report_html.py made
+    environment.filters["html"] = Markup  # for what markdown_to_html.py made
     environment.filters["slug"] = lambda text: re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return environment
 

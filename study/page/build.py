@@ -6,9 +6,9 @@ Library.
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.curves import load_curves
-from study.page import Picture, write_page
-from study.samples import gather_samples
+from study.page.sample_answers import gather_samples
+from study.page.training_logs import load_curves
+from study.page.write import Picture, write_page
 
 # The figures that pics/ may hold, in the page's order: title, and what those read who do not see it.
 FIGURES = {

@@ -10,7 +10,7 @@ from data_preprocess.files import read_json, write_json
 from data_preprocess.records import read_rows
 from data_preprocess.toy_world.gold_reward import GoldReward
 from eval_hh.sharding import Names
-from study.samples import BASE_SAMPLES, PER_FILE, chosen_rows, shown_cells
+from study.page.sample_answers import BASE_SAMPLES, PER_FILE, chosen_rows, shown_cells
 
 
 def make_base_samples(
