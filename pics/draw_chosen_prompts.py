@@ -14,7 +14,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from eval_hh.choices import Choice, Contrast
 from eval_hh.fixed_size import FixedSizeTest
-from pics.draw_rewards import COLOURS, GREY, MARKERS, STYLE, save_figure
+from pics.style import COLOURS, GREY, MARKERS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,19 +56,13 @@ def _draw_by_algorithm(
     path: Path,
 ) -> None:
     """A panel of `size` inches for each algorithm, drawn by `panel` from what was found of it."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     algorithms = sorted({one.algorithm for one in found})
-    with rc_context(STYLE):
-        figure = Figure(figsize=(size[0] * len(algorithms), size[1]), layout="constrained")
+    with new_figure(path, (size[0] * len(algorithms), size[1]), note) as figure:
         for axes, algorithm in zip(figure.subplots(1, len(algorithms), squeeze=False)[0], algorithms, strict=True):
             panel(axes, [one for one in found if one.algorithm == algorithm])
             axes.set_title(f"{algorithm}: {title}", loc="left")
             axes.set_xlabel("prompt diversity D")
             axes.set_ylabel("mean reward × 100 (Global)")
-        figure.supxlabel(note, fontsize=9, color=GREY)
-        save_figure(figure, path)
 
 
 def _fixed_size_panel(axes: Axes, tests: Sequence[FixedSizeTest]) -> None:

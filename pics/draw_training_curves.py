@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pics.draw_rewards import COLOURS, GREY, STYLE, save_figure
+from pics.style import COLOURS, GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,13 +59,10 @@ def draw_curves(curves: Sequence[Curve], path: Path) -> None:
     Every cell is a line of its own: darker for more prompts, dotted or dashed for subsets that were not drawn at
     random; seeds are lines alike.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     lengths = sorted({curve.ranking_len for curve in curves})
     sizes = sorted({curve.num_prompts for curve in curves})
-    with rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 3.3 * max(2, len(lengths)), 6.4), layout="constrained")
+    note = f"Loss: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
+    with new_figure(path, (1.2 + 3.3 * max(2, len(lengths)), 6.4), note) as figure:
         axes = figure.subplots(2, len(lengths), squeeze=False, sharex=True, sharey="row")
         for (loss_panel, reward_panel), ranking_len in zip(axes.T, lengths, strict=True):
             for curve in (curve for curve in curves if curve.ranking_len == ranking_len):
@@ -77,9 +74,6 @@ def draw_curves(curves: Sequence[Curve], path: Path) -> None:
         axes[0, 0].set_yscale("log")
         _plain_ticks(axes[0])
         figure.legend(handles=_legend(curves, sizes), loc="outside upper center", ncols=6)
-        note = f"Loss: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
-        figure.supxlabel(note, fontsize=9, color=GREY)
-        save_figure(figure, path)
 
 
 def _draw(loss_panel: Axes, reward_panel: Axes, curve: Curve, sizes: list[int]) -> None:

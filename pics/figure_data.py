@@ -1,15 +1,49 @@
-"""What the study's pictures show, gathered from result files or from the paper's published numbers.
-
-Library. pics/draw_rewards.py draws it.
-"""
+"""What the study's pictures show, gathered from result files or from the paper's published numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from eval_hh.cells import POOLS
 from eval_hh.claims import diversity_of, grid
-from eval_hh.law import average_mse, budgets
+from eval_hh.law import Line, average_mse, budgets, fit_line
 from eval_hh.summary import paper_results, table
-from pics.draw_rewards import Facet, Points, scientific
+
+
+@dataclass(frozen=True)
+class Points:
+    """Mean rewards (0 to 1) of one algorithm and K over its sizes, with D; error 0 draws no bar."""
+
+    algorithm: str
+    ranking_len: int
+    sizes: tuple[int, ...]
+    diversity: tuple[float, ...]
+    reward: tuple[float, ...]
+    error: tuple[float, ...]
+
+    def predictor(self, name: str) -> Sequence[float]:
+        """The sizes ("M") or the diversities ("D")."""
+        return self.sizes if name == "M" else self.diversity
+
+    def line(self, predictor: str) -> Line | None:
+        """The least-squares line of reward on "M" or "D", or None below two sizes."""
+        x = self.predictor(predictor)
+        return fit_line(x, self.reward) if len(set(x)) > 1 else None
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One panel of the equal-budget chart: (value, error) x 100 by pool and shape (K, M)."""
+
+    title: str
+    entries: dict[str, dict[tuple[int, int], tuple[float, float]]]
+
+
+def scientific(value: float) -> str:
+    """Two digits, as the paper prints its MSEs: 1.2e-4."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def paper_points() -> list[Points]:

@@ -8,7 +8,7 @@
     python figures.py --intro            two ways to spend an annotation budget (pics/intro.png)
 
 Each writes one PNG to --output (default: in runs/figures/ under STUDY_ROOT). The same input gives the same
-bytes. Drawing itself is in pics/draw_rewards.py.
+bytes. Drawing itself is in pics/draw_*.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from eval_hh.cells import load_cells
 from eval_hh.claims import grid
 from eval_hh.fixed_size import fixed_size_tests
 from pics.draw_chosen_prompts import draw_fixed_size
-from pics.draw_rewards import draw_budgets, draw_intro, draw_panels
+from pics.draw_intro import draw_intro
+from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figure_data import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
 
 

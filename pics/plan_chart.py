@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pics.draw_rewards import COLOURS, GREY, MARKERS, STYLE, save_figure
+from pics.style import COLOURS, MARKERS, new_figure
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,9 @@ def draw_plan(curves: Sequence[Curve], marks: Sequence[Mark], unit: str, note: s
         note: stands below.
         path: of the PNG.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7, 4.6), layout="constrained")
+    with new_figure(path, (7, 4.6), note) as figure:
         axes = figure.subplots()
         for curve in curves:
             rewards, inside = 100 * np.array(curve.rewards), np.array(curve.inside)
@@ -69,5 +66,3 @@ def draw_plan(curves: Sequence[Curve], marks: Sequence[Mark], unit: str, note: s
         axes.set_xlabel(f"budget ({unit})")
         axes.set_ylabel("predicted reward × 100")
         axes.legend()
-        figure.supxlabel(note, fontsize=9, color=GREY)
-        save_figure(figure, path)

@@ -44,7 +44,8 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
 def draw_pictures(folder: Path, cells: list[dict], found: "Analysis", compare_paper: bool) -> None:
     """Every picture that these cells have points for."""
     from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
-    from pics.draw_rewards import draw_budgets, draw_intro, draw_panels
+    from pics.draw_intro import draw_intro
+    from pics.draw_rewards import draw_budgets, draw_panels
     from pics.figure_data import cell_facets, cell_points, error_note, paper_overlay
 
     note, overlay = error_note(cells), paper_overlay(cells) if compare_paper else []

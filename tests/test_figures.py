@@ -7,9 +7,19 @@ from matplotlib.figure import Figure
 
 from data_preprocess.command import InputError
 from eval_hh.cells import write_cell
-from pics import draw_rewards, figures
-from pics.draw_rewards import Points, draw_budgets, draw_intro, draw_panels, scientific
-from pics.figure_data import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
+from pics import figures
+from pics.draw_intro import draw_intro
+from pics.draw_rewards import draw_budgets, draw_panels
+from pics.figure_data import (
+    Points,
+    cell_facets,
+    cell_points,
+    error_note,
+    line_summary,
+    paper_overlay,
+    paper_points,
+    scientific,
+)
 from tests.made_up import diversity, keep_figures, make_grid
 
 
@@ -19,7 +29,7 @@ def rising(algorithm: str, k: int, size: int, seed: int) -> float:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    return keep_figures(monkeypatch, draw_rewards)
+    return keep_figures(monkeypatch)
 
 
 def test_the_papers_figure_prints_its_three_errors_and_its_lines(tmp_path, capsys):

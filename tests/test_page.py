@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from data_preprocess.command import InputError
-from pics.draw_rewards import draw_budgets, draw_intro, draw_panels
+from pics.draw_intro import draw_intro
+from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figures import cell_facets, cell_points, error_note
 from study.page.build import figures, write_look
 from study.page.markdown_to_html import split_report, to_part

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pics import draw_training_curves
 from pics.draw_training_curves import Curve, draw_curves, running_mean, shade
 from study.page.training_logs import load_curves
 from tests.made_up import keep_figures, make_cell, make_grid
@@ -17,7 +16,7 @@ def reward(*_) -> float:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    return keep_figures(monkeypatch, draw_training_curves)
+    return keep_figures(monkeypatch)
 
 
 def test_the_running_mean_by_hand():

@@ -1,0 +1,54 @@
+"""How every picture of the study looks, and how it is saved: as a PNG, with the same bytes for the same figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_preprocess.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers, and a marker each for print in grey.
+COLOURS = {2: "#0072B2", 3: "#E69F00", 4: "#009E73"}
+MARKERS = {2: "o", 3: "s", 4: "^"}
+GREY = "#555555"
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+}
+
+
+@contextmanager
+def new_figure(
+    path: Path, size: tuple[float, float], note: str = "", layout: str | None = "constrained"
+) -> Iterator[Figure]:
+    """A figure of `size` inches to draw on, with `note` below it; a PNG at `path` when the block ends."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout=layout)
+        yield figure
+        if note:
+            figure.supxlabel(note, fontsize=9, color=GREY)
+        save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as a PNG at `path`, the same bytes for the same figure."""
+    # Without the "Software" entry the file does not name a matplotlib version.
+    with atomic_write(path, "wb") as file:
+        figure.savefig(file, format="png", metadata={"Software": None})
