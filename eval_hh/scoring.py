@@ -25,11 +25,10 @@ from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, read_jsonl, write_jsonl
 from data_preprocess.records import data_file
 from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
+from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
 from eval_hh.law import bootstrap_interval
 from eval_hh.sharding import Job, Names, done_note, names_parser, read_results
-
-GOLD = "gold"  # reward source of the embedded world
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -206,8 +205,6 @@ def row_id(row: dict) -> str:
 
 def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
     """The embedded world's own rewards of the generated texts."""
-    from data_preprocess.toy_world.gold_reward import GoldReward
-
     try:
         return GoldReward().score([row["prefix"][0] for row in rows], [row["infer"]["t"] for row in rows])
     except ValueError as error:

@@ -25,7 +25,7 @@ DASHES = {"random": "-", "low": ":", "max": "--"}
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class TrainingCurve:
     """What one cell's training logged; each array may be empty, where that was not found."""
 
     algorithm: str
@@ -53,7 +53,7 @@ def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
     return steps[window - 1 :][kept], means[kept]
 
 
-def draw_curves(curves: Sequence[Curve], path: Path) -> None:
+def draw_curves(curves: Sequence[TrainingCurve], path: Path) -> None:
     """One algorithm's curves as a PNG at `path`: loss above, dev reward below, a column for each K.
 
     Every cell is a line of its own: darker for more prompts, dotted or dashed for subsets that were not drawn at
@@ -76,7 +76,7 @@ def draw_curves(curves: Sequence[Curve], path: Path) -> None:
         figure.legend(handles=_legend(curves, sizes), loc="outside upper center", ncols=6)
 
 
-def _draw(loss_panel: Axes, reward_panel: Axes, curve: Curve, sizes: list[int]) -> None:
+def _draw(loss_panel: Axes, reward_panel: Axes, curve: TrainingCurve, sizes: list[int]) -> None:
     colour = shade(COLOURS.get(curve.ranking_len, GREY), sizes.index(curve.num_prompts), len(sizes))
     style = {"color": colour, "linestyle": _dash(curve.selection), "linewidth": 1, "alpha": 0.9}
     loss_panel.plot(*running_mean(curve.steps, curve.sft_loss), **style)
@@ -109,7 +109,7 @@ def _plain_ticks(panels: Sequence[Axes]) -> None:
         panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(curves: Sequence[Curve], sizes: list[int]) -> list:
+def _legend(curves: Sequence[TrainingCurve], sizes: list[int]) -> list:
     """Handles: a grey for each size, for its shade means the same in all colours, then what is not random."""
     from matplotlib.lines import Line2D
 

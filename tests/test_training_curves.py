@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pics.draw_training_curves import Curve, draw_curves, running_mean, shade
+from pics.draw_training_curves import TrainingCurve, draw_curves, running_mean, shade
 from study.page.training_logs import load_curves
 from tests.made_up import keep_figures, make_cell, make_grid
 from tests.made_up_runs import write_logs
@@ -105,7 +105,7 @@ def test_lost_and_broken_logs_are_told_and_the_rest_is_kept(tmp_path):
 
 def test_curves_of_which_a_half_is_lost_are_drawn(tmp_path):
     empty = np.array([])
-    losses = Curve("PRO", 5, 100, 42, "random", np.arange(1, 11), np.ones(10), empty, empty)
-    rewards = Curve("PRO", 2, 100, 42, "random", empty, empty, np.array([5]), np.array([0.5]))
+    losses = TrainingCurve("PRO", 5, 100, 42, "random", np.arange(1, 11), np.ones(10), empty, empty)
+    rewards = TrainingCurve("PRO", 2, 100, 42, "random", empty, empty, np.array([5]), np.array([0.5]))
     for drawn_together in ([losses], [rewards], [losses, rewards]):
         draw_curves(drawn_together, tmp_path / "a.png")

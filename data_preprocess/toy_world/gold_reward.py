@@ -33,6 +33,7 @@ from data_preprocess.toy_world.facts import (
     THINGS,
 )
 
+GOLD = "gold"  # this reward's name as a result file's reward_source
 _TOLD = re.compile("(" + "|".join(MARKS) + r") ([a-z]+)")
 _WORD = re.compile(r"[a-z']+")
 
