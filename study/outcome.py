@@ -26,7 +26,7 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
     from eval_hh.cells import load_cells
     from eval_hh.claims import grid
     from eval_hh.report_text import write_report
-    from study.page.build import write_look
+    from study.page.build import build_page
 
     cells, warnings = load_cells(results)
     if not grid(cells):
@@ -35,7 +35,7 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
     found = analyse(cells, warnings, compare_paper)
     text = write_report(folder, cells, found)
     draw_pictures(folder / "pics", cells, found, compare_paper)
-    for lacking in write_look(folder, root, cells, text, title)[1]:
+    for lacking in build_page(folder, root, cells, text, title)[1]:
         print(f"warning: {lacking}", file=sys.stderr)
     print(text)
     print(f"written to {folder}: report.html (open it in a browser), report.md, table1.tex, pics/")

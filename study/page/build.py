@@ -45,7 +45,7 @@ FIGURES = {
 }
 
 
-def write_look(
+def build_page(
     folder: Path, root: Path, cells: Sequence[dict], report: str, title: str, note: str = ""
 ) -> tuple[Path, list[str]]:
     """Writes report.html into `folder`; returns its path and what is lacking in it, a line each.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -30,18 +31,6 @@ class Picture:
     title: str
     alt: str  # what it shows, for those who do not see it
     caption: str = ""
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A picture as the template needs it."""
-
-    title: str
-    alt: str
-    caption: str
-    width: int  # pixels
-    height: int
-    data: str  # base64
 
 
 def write_page(
@@ -99,11 +88,10 @@ def _environment() -> Environment:
     return environment
 
 
-def _embed(picture: Picture) -> Embedded:
+def _embed(picture: Picture) -> dict[str, Any]:
+    """A picture's fields with its width and height in pixels and its bytes in base64, as the template needs them."""
     data = picture.path.read_bytes()
     if data[: len(PNG)] != PNG or len(data) < 24:
         raise InputError(f"{picture.path}: expected a PNG")
     width, height = struct.unpack(">II", data[16:24])  # of its first chunk, IHDR
-    return Embedded(
-        picture.title, picture.alt, picture.caption, width, height, base64.b64encode(data).decode("ascii")
-    )
+    return {**vars(picture), "width": width, "height": height, "data": base64.b64encode(data).decode("ascii")}
