@@ -1,7 +1,4 @@
-"""Training curves of a study's cells: SFT loss and dev reward by step, a panel for each K.
-
-Library. The same curves give the same bytes.
-"""
+"""The picture of training curves: SFT loss and dev reward by step, a panel for each K."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from pics.style import COLOURS, GREY, new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHARE = 20  # a loss is drawn as its mean over this part of the run's steps: single batches differ too much to be read
-POINTS = 100  # most points drawn of one loss; over windows that long, more could not be told apart
-PALEST = 0.65  # how much white the shade of the smallest size has
-# Subsets of one size whose prompts were chosen for their diversity; random ones are drawn as full lines.
+SHARE = 20  # a loss is drawn as its running mean over 1/SHARE of the run's steps: single batches are too noisy
+POINTS = 100  # most points drawn of one loss
+PALEST = 0.65  # share of white in the colour of the smallest size
+# Line styles of the selections: random prompts, and prompts chosen for low or high diversity.
 DASHES = {"random": "-", "low": ":", "max": "--"}
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingCurve:
-    """What one cell's training logged; each array may be empty, where that was not found."""
+    """The training log of one cell; an array is empty where its file is missing."""
 
     algorithm: str
     ranking_len: int
@@ -56,8 +53,7 @@ def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 def draw_curves(curves: Sequence[TrainingCurve], path: Path) -> None:
     """One algorithm's curves as a PNG at `path`: loss above, dev reward below, a column for each K.
 
-    Every cell is a line of its own: darker for more prompts, dotted or dashed for subsets that were not drawn at
-    random; seeds are lines alike.
+    Each cell is a line: darker for more prompts, dotted or dashed where the prompts are not random. Seeds look alike.
     """
     lengths = sorted({curve.ranking_len for curve in curves})
     sizes = sorted({curve.num_prompts for curve in curves})
@@ -83,7 +79,7 @@ def _draw(loss_panel: Axes, reward_panel: Axes, curve: TrainingCurve, sizes: lis
     rewards = 100 * curve.dev_reward
     reward_panel.plot(curve.dev_steps, rewards, marker="o", markersize=2, **style)
     if len(rewards):
-        best = int(np.argmax(rewards))  # the earliest on a tie, as the trainer chooses
+        best = int(np.argmax(rewards))  # the earliest of equals, as in the trainer
         reward_panel.plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, color=colour)
 
 
@@ -110,7 +106,7 @@ def _plain_ticks(panels: Sequence[Axes]) -> None:
 
 
 def _legend(curves: Sequence[TrainingCurve], sizes: list[int]) -> list:
-    """Handles: a grey for each size, for its shade means the same in all colours, then what is not random."""
+    """Handles: a shade of grey for each size, which holds for all colours, then a line style for each selection."""
     from matplotlib.lines import Line2D
 
     handles = [

@@ -1,4 +1,4 @@
-"""What the study's pictures show, gathered from result files or from the paper's published numbers."""
+"""The data of the study's pictures, from result files or from the paper's published numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eval_hh.summary import paper_results, table
 
 @dataclass(frozen=True)
 class Points:
-    """Mean rewards (0 to 1) of one algorithm and K over its sizes, with D; error 0 draws no bar."""
+    """Mean rewards (0 to 1) of one algorithm and K over its sizes, with D. No bar is drawn for an error of 0."""
 
     algorithm: str
     ranking_len: int
@@ -58,12 +58,12 @@ def paper_points() -> list[Points]:
 
 
 def paper_overlay(cells: list[dict]) -> list[Points]:
-    """The paper's points to lay over those of these cells: its Figure 4 is of OPT-1.3B alone."""
+    """The paper's points to draw below those of these cells; its Figure 4 is of OPT-1.3B only."""
     return paper_points() if cells[0]["profile"] == "opt-1.3b" else []
 
 
 def cell_points(cells: list[dict]) -> tuple[list[Points], list[str]]:
-    """The same points from result files (Global), and a warning for each setting left out for want of D."""
+    """The same points from result files (Global), and a warning for each setting left out because it has no D."""
     scores, warnings = diversity_of(cells)
     entries = table(cells, pools=("Global",))
     points = []
@@ -84,7 +84,7 @@ def cell_points(cells: list[dict]) -> tuple[list[Points], list[str]]:
 
 
 def error_note(cells: list[dict]) -> str:
-    """What the error bars of a picture of these cells show, in words."""
+    """Says what the error bars of a picture of these cells are."""
     counts = {len(seeds) for seeds in grid(cells).values()}
     if counts == {1}:
         return (

@@ -1,4 +1,4 @@
-"""The study's pictures, drawn from the paper's published numbers or from result files by the same functions.
+"""The study's pictures, drawn from the paper's published numbers or from result files.
 
     cd pics
     python figures.py --paper            the paper's Figure 4, its three MSEs and its lines
@@ -7,8 +7,7 @@
     python figures.py --fixed_size DIR   rewards at one number of prompts, chosen for low and high D
     python figures.py --intro            two ways to spend an annotation budget (pics/intro.png)
 
-Each writes one PNG to --output (default: in runs/figures/ under STUDY_ROOT). The same input gives the same
-bytes. Drawing itself is in pics/draw_*.py.
+Each writes one PNG to --output (default: in runs/figures/ under STUDY_ROOT). The same input gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Drawing of a budget plan: predicted reward against budget, for each number of responses.
-
-Library. data_preprocess/plan.py gathers what is drawn.
-"""
+"""The picture of a budget plan: predicted reward against budget, for each number of responses."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ class Curve:
     ranking_len: int
     budgets: Sequence[float]
     rewards: Sequence[float]
-    inside: Sequence[bool]  # whether D lies in the range that the law was fitted on
+    inside: Sequence[bool]  # whether D is in the range that the lines were fitted on
 
 
 @dataclass(frozen=True)

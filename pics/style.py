@@ -1,4 +1,4 @@
-"""How every picture of the study looks, and how it is saved: as a PNG, with the same bytes for the same figure."""
+"""The style of all pictures, and how they are saved: the same figure gives the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from data_preprocess.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers, and a marker each for print in grey.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and markers for print in grey.
 COLOURS = {2: "#0072B2", 3: "#E69F00", 4: "#009E73"}
 MARKERS = {2: "o", 3: "s", 4: "^"}
 GREY = "#555555"

@@ -223,9 +223,9 @@ def hash_of_source(folder: Path) -> str:
     ("file", "old", "new", "same"),
     [
         ("facts.py", '"""The embedded world', '"""This world', True),
-        ("world.py", "# Short questions are what", "# Short ones are what", True),
+        ("world.py", "# A reward model learns facts", "# It learns facts", True),
         ("world.py", "def _study_prompt", "# a comment\n    def _study_prompt", True),
-        ("gold_reward.py", "0.15  for speaking", "0.15 for speaking", True),
+        ("gold_reward.py", "0.15  for being on topic", "0.15  for relevance", True),
         ("facts.py", "kettle copper", "kettle iron", False),
         ("facts.py", "scarf wool shops warmth soap", "scarf wool shops warmth soda", False),
         ("facts.py", '"I do not know."', '"I cannot say."', False),

@@ -1,7 +1,4 @@
-"""What the embedded world's base model answers to the prompts that the study's page shows.
-
-Library.
-"""
+"""The base model's answers to the prompts that the page of an embedded world's study shows."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +18,14 @@ def make_base_samples(
     batch_size: int,
     per_file: int = PER_FILE,
 ) -> Path:
-    """Writes base_samples.json for the prompts that `gather_samples` shows of these cells, unless it holds them.
+    """Writes base_samples.json for the prompts that `gather_samples` shows of these cells, unless it has them already.
 
     Args:
         root: of the study, with data/hh_test; the file is written there.
         cells: loaded result files of the embedded world, at least one of a random subset.
         base_model: folder of the model before any fine-tuning.
         max_new_tokens: as for the cells.
-        batch_size: of generation; the answers do not hang on it.
+        batch_size: of generation; the answers do not depend on it.
         per_file: how many prompts of each test file.
     """
     from eval_hh.world_check import model_responses

@@ -1,7 +1,4 @@
-"""What the training of a study's cells logged, read for the curves of its page.
-
-Library. Logs may have been pruned, or lie on another machine: what cannot be read is told, and the rest is shown.
-"""
+"""Reads the training logs of a study's cells, for the curves on its page; logs may be missing."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +16,7 @@ Pairs = list[tuple[int, float]]
 
 
 def load_curves(root: Path, cells: Sequence[dict]) -> tuple[list[TrainingCurve], list[str]]:
-    """The training curves of cells, and a warning line for what is missing or broken.
+    """The training curves of cells, and a warning for each kind of file that is missing and for each broken file.
 
     Args:
         root: of the study, with logs/ and checkpoints/.

@@ -1,6 +1,6 @@
-"""A study to look at: one HTML file with its verdicts, tables, figures, training curves and sample answers.
+"""Writes the page of a study: one HTML file with verdicts, tables, figures, training curves and sample answers.
 
-Library. The file holds everything it shows, asks no network and runs no script. The same study gives the same bytes.
+The file is self-contained and has no scripts. The same study gives the same bytes.
 """
 
 import base64
@@ -29,7 +29,7 @@ class Picture:
 
     path: Path
     title: str
-    alt: str  # what it shows, for those who do not see it
+    alt: str  # alternative text
     caption: str = ""
 
 
@@ -53,7 +53,7 @@ def write_page(
         curves: one picture of training curves per algorithm.
         samples: what `gather_samples` found.
         note: a paragraph under the heading, for example how the study was made.
-        warnings: what is lacking in curves and samples, a line each.
+        warnings: a line for each missing curve or sample.
 
     Raises:
         InputError: a picture is no PNG. OSError where one cannot be read.
@@ -77,13 +77,13 @@ def write_page(
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # responses are whatever a model wrote
+        autoescape=True,  # a response can be any text
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["html"] = Markup  # for what markdown_to_html.py made
+    environment.filters["html"] = Markup  # HTML of markdown_to_html.py
     environment.filters["slug"] = lambda text: re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return environment
 
