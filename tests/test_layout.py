@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,13 @@ def test_imports_go_one_way(path):
         assert target not in ENTRIES or target == ALSO_LIBRARY, f"{path} imports the entry {target}"
         highest = ORDER.index("pics") if path in ENTRIES else 0
         assert place(target) <= max(place(path), highest), f"{path} imports {name}, against the one-way rule"
+
+
+def test_imports_have_no_circle():
+    below = {path: {module_file(name) for name in imported(path)} - {None, path} for path in FILES}
+    # The one that is left: the command of diversity.py also prints the measures that are built on its functions.
+    below[ALSO_LIBRARY].discard(ALSO_LIBRARY.with_name("diversity_measures.py"))
+    TopologicalSorter(below).prepare()  # a CycleError names the files
 
 
 def test_every_folder_with_code_has_its_place_in_the_order():
