@@ -21,6 +21,11 @@ def split_turn(turn: str) -> tuple[str, str]:
     raise ValueError(f"a turn must start with {PROMPTER} or {ASSISTANT}, found {turn[:40]!r}")
 
 
+def has_text(turns: list[str]) -> bool:
+    """Whether any of the turns holds more than white space."""
+    return any(split_turn(turn)[1].strip() for turn in turns)
+
+
 def render_prompt(turns: list[str]) -> str:
     """The prompt as a language model reads it: "\\n\\nHuman: ...\\n\\nAssistant:", no white space at the end.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,13 @@ from data_preprocess.files import atomic_write
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, and markers for print in grey.
-COLOURS = {2: "#0072B2", 3: "#E69F00", 4: "#009E73"}
-MARKERS = {2: "o", 3: "s", 4: "^"}
 GREY = "#555555"
+# By K: Okabe and Ito's colours, which colour-blind readers can tell apart, and markers for print in grey. The study has
+# K = 2, 3, 4; results of other data may have any.
+COLOURS = defaultdict(
+    lambda: GREY, {2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#CC79A7", 6: "#D55E00", 7: "#56B4E9"}
+)
+MARKERS = defaultdict(lambda: "D", {2: "o", 3: "s", 4: "^", 5: "v", 6: "P", 7: "X"})
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,
@@ -28,6 +32,7 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.dpi": 150,
+    "text.parse_math": False,  # a name with "$" is a name
 }
 
 

@@ -162,7 +162,7 @@ def without_dropout(study):
 
 
 def launch(study, exp, zero_stage, *more, processes=2, precision="no"):
-    """`accelerate launch` through the launch body, on the CPU."""
+    """Several processes through the launch body, on the CPU."""
     flags = arguments(study, exp, *more)
     keep = [flag for flag in flags if flag != "--do_train"]
     command = ["sh", REPOSITORY / "training" / "launch.sh", study / "model", exp, "hh_train_len4_20", "4", "42"]

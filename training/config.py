@@ -10,9 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, study_root
+from data_preprocess.command import MAX_RATE, InputError, check_name, check_number, check_seed, study_root
+from data_preprocess.records import FLOAT32_MAX
 
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
+COUNTS = (
+    "training_stage_num", "global_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "per_device_eval_batch_size", "block_size", "max_new_tokens", "max_train_steps", "num_train_epochs",
+    "checkpointing_step", "keep_states",
+)  # fmt: skip
+MOST = 10**9  # of anything that is counted: more was a slip of the keyboard
 
 
 def _flag(help: str, **default: Any) -> Any:
@@ -27,7 +34,7 @@ def _under_root(*parts: str) -> Any:
 class TrainConfig:
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
-    index: str = _flag("name of the experiment; a name that exists is resumed")
+    index: str = _flag("name of the experiment; a name that exists is resumed, and may go on to more steps")
     model_name_or_path: str = _flag("folder or hub name of the causal LM to start from")
     train_file_path: str = _flag("folder that holds train.json, or a file of rankings")
     training_stage_num: int = _flag("ranking_len K: PRO on the first K responses; 1 is SFT on the best")
@@ -52,6 +59,8 @@ class TrainConfig:
     max_train_steps: int = _flag("optimiser steps where --stop_criterion is steps", default=4000)
     num_train_epochs: int = _flag("passes over the prompts where --stop_criterion is epoch", default=1)
     checkpointing_step: int = _flag("optimiser steps between checkpoints", default=500)
+    state_minutes: float = _flag("minutes after which a full state is saved between checkpoints too", default=20.0)
+    keep_states: int = _flag("full states that are kept, the newest ones", default=2)
     dev_reward_model: str = _flag("reward model that chooses the best checkpoint", default=DEV_REWARD_MODEL)
     validation_file_path: str = _flag("folder of the dev file", default_factory=_under_root("data", "hh_dev"))
     validation_file_name: str = _flag("dev file", default="sampled_dev.json")
@@ -59,19 +68,17 @@ class TrainConfig:
     log_path: str = _flag("where logs are kept", default_factory=_under_root("logs"))
 
     def __post_init__(self) -> None:
-        if not self.index or "/" in self.index:
-            raise InputError(f"--index {self.index!r}: expected a name without a slash")
-        positive = (
-            "training_stage_num", "learning_rate", "global_batch_size", "per_device_train_batch_size",
-            "per_device_eval_batch_size", "max_new_tokens", "max_grad_norm", "max_train_steps",
-            "num_train_epochs", "checkpointing_step",
-        )  # fmt: skip
-        for name in positive:
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise InputError(f"--{name} {value}: expected a number above 0")
-        if not (self.sft_weight >= 0 and math.isfinite(self.sft_weight)):
-            raise InputError(f"--sft_weight {self.sft_weight}: expected a number of at least 0")
+        check_name("index", self.index)
+        check_name("validation_file_name", self.validation_file_name)
+        check_seed("seed", self.seed)
+        for name in COUNTS:
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), at_least=1, at_most=MOST)
+        check_number("global_batch_size", self.global_batch_size, at_most=10**6)  # a step lists its prompts
+        check_number("learning_rate", self.learning_rate, above=0, at_most=MAX_RATE)
+        for name in ("max_grad_norm", "state_minutes"):
+            check_number(name, getattr(self, name), above=0, at_most=FLOAT32_MAX)
+        check_number("sft_weight", self.sft_weight, at_least=0, at_most=FLOAT32_MAX)
         if self.stop_criterion not in ("steps", "epoch"):
             raise InputError(f"--stop_criterion {self.stop_criterion!r}: expected steps or epoch")
         if not 2 <= self.max_prompt < self.block_size:
@@ -86,6 +93,10 @@ class TrainConfig:
     @property
     def log_folder(self) -> Path:
         return Path(self.log_path) / self.index / str(self.training_stage_num)
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.log_folder / "metrics.jsonl"
 
     @property
     def dev_file(self) -> Path:

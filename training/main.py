@@ -15,10 +15,11 @@ from data_preprocess.records import Record, data_file, load_records, numbered_ro
 from eval_hh.models import source_options
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches, parse_args
+from training.metrics import read_metrics
 
 
 def load_rankings(config: TrainConfig) -> list[Record]:
-    """The training records; InputError naming file and line where one has fewer responses than are asked for."""
+    """The training records; InputError naming file and line where one has too few responses, or rewards too large."""
     path = data_file(config.train_file_path)
     ranking_len = config.training_stage_num
     records = []
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if preflight is not None:
         micro_batches(config, preflight)
         check_inputs(config)
-        RunFolder(config.run_folder).check_same_run(describe(config, {"num_processes": preflight}))
+        RunFolder(config.run_folder).check(describe(config, {"num_processes": preflight}))
+        read_metrics(config.metrics_file)
         return
     if not config.do_train:
         raise InputError("--do_train is missing: there is nothing else to do (expected it among the flags)")
