@@ -6,7 +6,6 @@ from pathlib import Path
 from data_preprocess.files import read_json, write_json
 from data_preprocess.records import read_rows
 from data_preprocess.toy_world.gold_reward import GoldReward
-from eval_hh.sharding import Names
 from study.page.sample_answers import BASE_SAMPLES, PER_FILE, chosen_rows, shown_cells
 
 
@@ -39,7 +38,7 @@ def make_base_samples(
     respond = model_responses(base_model, max_new_tokens, batch_size)
     samples = {}
     for file, lines in wanted.items():
-        rows = read_rows(Names("", 1, root=root).test_file(file), training=False)
+        rows = read_rows(root / "data" / "hh_test" / f"{file}.json", training=False)
         rows = [rows[line] for line in lines]
         texts = respond(rows)
         scores = GoldReward().score([row["prefix"][0] for row in rows], texts)
