@@ -10,6 +10,7 @@ from dataclasses import dataclass
 PROMPTER = "<|prompter|>"
 ASSISTANT = "<|assistant|>"
 ROLE_NAMES = {PROMPTER: "Human:", ASSISTANT: "Assistant:"}
+OPENING_LINES = re.compile(r"\n\n+(?=Human:|Assistant:)")
 STOP_STRINGS = ("Human:", "human:", "Assistant:", "assistant:")
 
 
@@ -126,7 +127,8 @@ def _pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> Par
     if len(roles) > 1:
         return "the two dialogues differ before their last turn"
     prefix = [tag + text for tag, text in chosen[:shared]] + [roles.pop()]
-    suffix = ["\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected)]
+    texts = ("\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected))
+    suffix = [OPENING_LINES.sub("\n", text) for text in texts]  # a text that begins "Human:" opens no turn either
     return ParsedPair(prefix, suffix)
 
 

@@ -298,7 +298,8 @@ def read_jsonl(
 ) -> Iterator[tuple[int, dict]]:
     """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object.
 
-    A file that opens with "[" is read as one JSON array; the numbers of its rows are `Element`s.
+    Blank lines at the end are no rows. A file that opens with "[" is read as one JSON array; the numbers of its rows
+    are `Element`s.
 
     Args:
         path: a JSONL file, or a JSON array of objects, gzipped where it ends in .gz.
@@ -306,7 +307,7 @@ def read_jsonl(
     """
     with _opened(Path(path)) as file:
         rows = _raw_elements(file, path) if _opens_an_array(file, path) else _raw_lines(file, path)
-        for number, raw in rows:
+        for number, raw in _without_blank_end(rows):
             row = quick(raw)
             if row is None:
                 where = f"{path}:{number}"
@@ -316,6 +317,17 @@ def read_jsonl(
                 except ValueError as error:
                     raise InputError(f"{where}: {error}") from None
             yield number, row
+
+
+def _without_blank_end(rows: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    blank: list[tuple[int, bytes]] = []
+    for number, raw in rows:
+        if raw.isspace():
+            blank.append((number, raw))
+        else:
+            yield from blank
+            blank.clear()
+            yield number, raw
 
 
 def _opens_an_array(file: IO[bytes], path: str | Path) -> bool:

@@ -226,7 +226,7 @@ def _pair(fields: Fields, mapping: Mapping) -> Parts:
     chosen, rejected, where = fields.at("chosen"), fields.at("rejected"), fields.where
     if isinstance(chosen, list) and isinstance(rejected, list) and max(len(chosen), len(rejected)) > 1:
         one, other = (_alternating(fields.row[name], f"{where}: {name}") for name in ("chosen", "rejected"))
-        if one.prompt != other.prompt or one.reply is None or other.reply is None:
+        if (one.prompt, one.system) != (other.prompt, other.system) or one.reply is None or other.reply is None:
             raise InputError(f"{where}: chosen and rejected (expected the same messages but for the last reply)")
         return replace(one, reply=None), [one.reply, other.reply], [1.0, 0.0], {}
     texts = [_response(chosen, f"{where}: chosen"), _response(rejected, f"{where}: rejected")]

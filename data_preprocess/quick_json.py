@@ -5,13 +5,12 @@ object has a key twice; those are left to json, so that speed is all that change
 """
 
 import json
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 MAX_DEPTH = 100  # of lists and objects in one another; json cannot write what is some times deeper
+EXPECTED = "expected one JSON object per line"
 BEYOND_64_BITS = 2.0**63  # orjson reads an integer that has no room in 64 bits as a float, at least this large
 compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps(value, ensure_ascii=False)
 
@@ -19,11 +18,11 @@ compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps(value, 
 def object_in(text: str) -> dict:
     """The JSON object in a line of text, by json; a ValueError says in words why there is none."""
     if not text.strip():
-        raise ValueError("blank line (expected one JSON object per line)")
+        raise ValueError(f"blank line ({EXPECTED})")
     try:
         row = json.loads(text, object_pairs_hook=_with_each_key_once)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno})") from None
+        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno}; {EXPECTED})") from None
     except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
         raise ValueError(f"not JSON that can be read ({error})") from None
     if not isinstance(row, dict):
@@ -54,7 +53,7 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict:
 
 def _is_deep(value: Any) -> bool:
     try:
-        _count_quotes([value], MAX_DEPTH)
+        _holds_huge_float(value, MAX_DEPTH)
     except RecursionError:
         return True
     return False
@@ -70,10 +69,10 @@ def quick_object(line: bytes) -> dict | None:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) and not could_differ([row], line) else None
+    return row if isinstance(row, dict) and not could_differ(row, line) else None
 
 
-def could_differ(values: Iterable[Any], line: bytes) -> bool:
+def could_differ(values: Any, line: bytes) -> bool:
     """Whether json may read a line otherwise than orjson, or object_in refuse it.
 
     True where among the values, at any depth, is a float that json may have read as an integer, where they are too
@@ -85,28 +84,23 @@ def could_differ(values: Iterable[Any], line: bytes) -> bool:
         line: what it was read from: the values, and nothing else that holds a quote.
     """
     try:
-        return line.count(b'"') != _count_quotes(values, MAX_DEPTH)
+        return _holds_huge_float(values, MAX_DEPTH) or orjson.dumps(values).count(b'"') != line.count(b'"')
     except RecursionError:
         return True
 
 
-def _count_quotes(values: Iterable[Any], depth: int) -> int | float:
-    """How many quotes json.dumps writes of the values; NaN where there is a float beyond 64 bits."""
+def _holds_huge_float(value: Any, depth: int) -> bool:
+    """Whether a list or an object holds one; RecursionError where its lists and objects are deeper than `depth`."""
     if not depth:
         raise RecursionError
-    quotes = 0
-    for value in values:
-        kind = type(value)
-        if kind is str:
-            quotes += 2 + value.count('"')
-        elif kind is float:
-            if not -BEYOND_64_BITS < value < BEYOND_64_BITS:
-                quotes = math.nan
-        elif kind is list:
-            quotes += _count_quotes(value, depth - 1)
-        elif kind is dict:
-            quotes += _count_quotes(value, depth - 1) + _count_quotes(value.values(), depth - 1)
-    return quotes
+    found = False
+    for item in value.values() if type(value) is dict else value:
+        kind = type(item)
+        if kind is float:
+            found = found or not -BEYOND_64_BITS < item < BEYOND_64_BITS
+        elif kind is list or kind is dict:
+            found = _holds_huge_float(item, depth - 1) or found
+    return found
 
 
 def quick_texts(texts: list[str]) -> list[bytes]:

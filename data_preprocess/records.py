@@ -104,7 +104,7 @@ def _with_one_prompt(line: bytes) -> dict | None:
     except orjson.JSONDecodeError:
         return None
     # The prompt is not looked at: check_row refuses what is no text in it.
-    doubtful = "prefix" in row or could_differ([row], rest)
+    doubtful = "prefix" in row or could_differ(row, rest)
     if doubtful or not prompt or not ranking_len or copies != BETWEEN.join([copy] * ranking_len):
         return None
     return {"prefix": prompt * ranking_len, **row}
@@ -230,10 +230,12 @@ def _check_reward(reward: Any, where: str, training: bool) -> None:
 
 def _check_float32(reward: list[float], where: str) -> None:
     """Training computes with the rewards, best first, and their differences in float32."""
+    largest = max(reward[0], -reward[-1], reward[0] - reward[-1]) if reward else 0.0
+    if largest <= FLOAT32_MAX:
+        return
     limit = f"{FLOAT32_MAX:.4g}, of float32"
     for index, value in enumerate(reward):
         if abs(value) > FLOAT32_MAX:
             raise InputError(f"{where}: reward[{index}] is {value!r:.20} (expected at most {limit})")
-    if reward and reward[0] - reward[-1] > FLOAT32_MAX:
-        span = f"{reward[0]!r:.20} to {reward[-1]!r:.20}"
-        raise InputError(f"{where}: rewards from {span} (expected differences of at most {limit})")
+    span = f"{reward[0]!r:.20} to {reward[-1]!r:.20}"
+    raise InputError(f"{where}: rewards from {span} (expected differences of at most {limit})")

@@ -1,6 +1,6 @@
 """Decoding of responses, to the end of each response or its first made-up turn; a row that ends makes room for another.
 
-Library, used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
+Used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
 """
 
 from collections import deque
@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import STOP_STRINGS, cut_at_stop, render_prompt
-from eval_hh.models import MAX_PROMPT, prompt_ids
-from eval_hh.slots import SlotCache, count_layers
+from eval_hh.models import MAX_PROMPT, check_token_ids, position_limit, prompt_ids
+from eval_hh.slots import SlotCache, read_layers
 
 MAX_NEW_TOKENS = 128  # the paper's setting
 # The text of this many last tokens is searched for stop strings. Where one takes more, generation runs on,
@@ -89,6 +89,22 @@ class EndOfTurn:
         return any(stop in text for stop in STOP_STRINGS)
 
 
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a response: the tokenizer's EOS, and those that the model's own settings name.
+
+    Raises:
+        InputError: the settings name something else than token ids.
+    """
+    named = {tokenizer.eos_token_id}
+    for settings in (model.generation_config, model.config.get_text_config()):
+        value = getattr(settings, "eos_token_id", None)
+        named.update(value if isinstance(value, list | tuple) else [value])
+    wrong = [value for value in named if value is not None and type(value) is not int]
+    if wrong:
+        raise InputError(f"{model.name_or_path}: eos_token_id {wrong[0]!r} (expected a token id, or a list of them)")
+    return frozenset(named - {None})
+
+
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
@@ -97,12 +113,14 @@ class Decoder:
     """A model and tokenizer ready to decode encoded prompts."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
-        """Raises InputError for a model of a kind that cannot be decoded (see `count_layers`)."""
+        """Raises InputError for a model of a kind that cannot be decoded, or a tokenizer that is not the model's."""
         self.model = model
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
-        self.eos = tokenizer.eos_token_id  # looked up once: a tokenizer makes it anew whenever it is asked
-        self.layers = count_layers(model, MAX_PROMPT + max_new_tokens)
+        self.eos = eos_ids(model, tokenizer)
+        self.layers = read_layers(model, MAX_PROMPT + max_new_tokens)
+        self.positions = position_limit(model.config)
+        check_token_ids(tokenizer, model, model.name_or_path)
         self.end_of_turn = EndOfTurn(tokenizer)
 
     def encode(self, turns: list[str]) -> list[int]:
@@ -112,10 +130,9 @@ class Decoder:
             InputError: prompt and response would not fit the model's positions.
         """
         ids = prompt_ids(self.tokenizer, render_prompt(turns), MAX_PROMPT)
-        positions = self.model.config.max_position_embeddings
-        if len(ids) + self.max_new_tokens > positions:
+        if self.positions is not None and len(ids) + self.max_new_tokens > self.positions:
             need = f"{len(ids)} prompt tokens and --max_new_tokens {self.max_new_tokens}"
-            raise InputError(f"the model has {positions} positions, too few for {need}")
+            raise InputError(f"the model has {self.positions} positions, too few for {need}")
         return ids
 
     @torch.inference_mode()
@@ -194,11 +211,11 @@ class Decoder:
         return ended
 
     def _has_ended(self, response: list[int]) -> bool:
-        over = response[-1] == self.eos or len(response) == self.max_new_tokens
+        over = response[-1] in self.eos or len(response) == self.max_new_tokens
         return over or self.end_of_turn(response)
 
     def _text(self, response: list[int]) -> str:
-        said = response[:-1] if response[-1] == self.eos else response
+        said = response[:-1] if response[-1] in self.eos else response
         return cut_at_stop(_decode(self.tokenizer, said)).strip()
 
 

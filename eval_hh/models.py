@@ -1,22 +1,26 @@
 """Loading language models and tokenizers from folders or hub names, and turning a prompt into token ids.
 
-Library. A local folder never touches the network. A hub name costs one short request; where the hub cannot be
+A local folder never touches the network. A hub name costs one short request; where the hub cannot be
 reached and has not been before, one line says what to pass instead. Code that comes with a model is never run
 (trust_remote_code stays off).
 """
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_preprocess.command import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import, which `--help` of an entry must not wait for
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+Loaded = TypeVar("Loaded")
 MAX_PROMPT = 384  # tokens of a prompt that are read, BOS included (the paper's setting)
+MAX_REASON = 300  # characters of a library's message that are passed on
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in the name of a weight
 HUB_TIMEOUT = 10.0  # seconds; the hub client itself would retry for about half a minute per file
 
 
@@ -102,15 +106,45 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     """
     options = source_options(path, "tokenizer_config.json")
     from transformers import AutoTokenizer
+
+    return _load(lambda: AutoTokenizer.from_pretrained(str(path), **options), f"{path}: its tokenizer cannot be loaded")
+
+
+def _load(load: Callable[[], Loaded], problem: str, advice: str = "") -> Loaded:
+    """The result of one call of a library that reads a folder.
+
+    Args:
+        load: the call.
+        problem: what an InputError says where it raises.
+        advice: what it then says in place of the library's reason.
+    """
+    try:
+        with _quiet():
+            return load()
+    # Damaged files make it raise nearly anything, Exception itself (tokenizers) included. No code of ours runs inside.
+    except Exception as error:
+        raise InputError(problem + (advice or f" ({describe(error)})")) from error
+
+
+def describe(error: Exception) -> str:
+    """What a library's error says, in one line; its first sentences where it says much."""
+    text = " ".join(str(error).split())
+    if "ignore_mismatched_sizes" in text:  # transformers' words point to a report of many lines, and to an option
+        return "weights of other shapes than config.json says"
+    text = text if len(text) <= MAX_REASON else text[:MAX_REASON].rpartition(" ")[0] + " ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers neither warns nor reports: what must be said is said by what is raised."""
     from transformers.utils import logging
 
-    # transformers warns of a model type that it does not know, on which a tokenizer does not depend.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
-        return AutoTokenizer.from_pretrained(str(path), **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: its tokenizer cannot be loaded ({_first_line(error)})") from error
+        yield
     finally:
         logging.set_verbosity(verbosity)
 
@@ -150,33 +184,114 @@ def load_weights(
     Raises:
         InputError: the weights cannot be read; one is missing, of another shape, or unused and not `ignored`.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        model, info = model_class.from_pretrained(str(path), output_loading_info=True, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError, IndexError, UnpicklingError) as error:
-        message = f"{path}: the model cannot be loaded ({_first_line(error)})"
-        raise InputError(message + _bin_advice(Path(path))) from error
+    model, info = _load(
+        lambda: model_class.from_pretrained(str(path), output_loading_info=True, **options),
+        f"{path}: the model cannot be loaded",
+        _bin_advice(Path(path)),
+    )
     missing = [key for key in sorted(info["missing_keys"]) if not (fresh and fresh.search(key))]
     wrong = missing + sorted(str(key) for key in info["mismatched_keys"])
     if wrong:
         raise InputError(f"{path}: {len(wrong)} weights are missing or misshapen, first {wrong[0]}")
-    unused = [key for key in sorted(info["unexpected_keys"]) if ignored and not ignored.search(key)]
+    unused = _unused(model, sorted(info["unexpected_keys"]), ignored)
     if unused:
         raise InputError(f"{path}: {len(unused)} weights belong to no part of the model, first {unused[0]}")
+    config = model.config.get_text_config()
+    for size in ("num_hidden_layers", "num_attention_heads"):  # a model without any is built without complaint
+        if getattr(config, size, 1) < 1:
+            raise InputError(f"{path}: config.json: {size} is {getattr(config, size)} (expected at least 1)")
+    _check_finite(model, path)
     return model
 
 
+def _unused(model: "PreTrainedModel", unexpected: list[str], ignored: re.Pattern[str] | None) -> list[str]:
+    """Of the weights that a model leaves unused, those that are not `ignored`, or that are of a layer too many."""
+    of_layers = {_NUMBER.sub("#", name) for name, _ in model.named_parameters()}
+    return [
+        name for name in unexpected
+        if (ignored and not ignored.search(name)) or ("#" in (shape := _NUMBER.sub("#", name)) and shape in of_layers)
+    ]  # fmt: skip
+
+
+def _check_finite(model: "PreTrainedModel", path: str | Path) -> None:
+    """InputError where a weight is not finite: no result would be."""
+    import torch
+
+    for name, tensor in model.state_dict().items():
+        # One pass without a copy; what is no number is handed on by both.
+        if tensor.is_floating_point() and tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
+            raise InputError(f"{path}: the weight {name} has values that are not finite")
+
+
 def _bin_advice(folder: Path) -> str:
-    """What to do about a checkpoint that is a .bin only; nothing for any other."""
+    """What to do about a checkpoint that is a .bin only; nothing for any other. torch's advice would run its code."""
     if not list(folder.glob("pytorch_model*.bin")) or list(folder.glob("*.safetensors")):
         return ""
-    return f"; its weights are a .bin: `python eval_hh/convert_weights.py {folder}` makes safetensors of it"
+    command = f"python eval_hh/convert_weights.py {folder}"
+    return f": its weights are a .bin; `{command}` makes safetensors of it, or says why not"
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def empty_causal_lm(path: str | Path) -> "PreTrainedModel":
+    """The model of a folder or hub name without its weights, in a second whatever its size: for looks at its kind.
+
+    Raises:
+        InputError: see `source_options`; also a configuration that cannot be read, or of no causal language model.
+    """
+    options = source_options(path)
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    def build() -> "PreTrainedModel":
+        config = AutoConfig.from_pretrained(str(path), **options)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+
+    return _load(build, f"{path}: the model cannot be loaded")
+
+
+def position_limit(config: "PreTrainedConfig") -> int | None:
+    """The longest text, in tokens, that a model has positions for; None where nothing limits it."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def rope_limit(config: "PreTrainedConfig") -> int | None:
+    """The longest text, in tokens, whose rotary embeddings do not depend on its length; None where none do."""
+    config = config.get_text_config()
+    parameters = getattr(config, "rope_parameters", None) or {}
+    limits = []
+    for rope in (parameters, *(part for part in parameters.values() if isinstance(part, dict))):
+        kind = rope.get("rope_type", "default")
+        if kind == "longrope" and rope["short_factor"] != rope["long_factor"]:
+            limits.append(rope["original_max_position_embeddings"])
+        elif "dynamic" in kind:
+            limits.append(config.max_position_embeddings)
+    return min(limits, default=None)
+
+
+def column_limit(config: "PreTrainedConfig") -> int | None:
+    """The longest row, in tokens, in which a token's column does not matter; None for any.
+
+    Llama 4 scales the attention of a token by its column, whatever position id it is given, from `floor_scale` on.
+    """
+    config = config.get_text_config()
+    return config.floor_scale - 1 if getattr(config, "attn_temperature_tuning", False) else None
+
+
+def check_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel", path: str | Path) -> None:
+    """InputError where a text may become ids that are no row of the model's embedding: model and tokenizer do not fit.
+
+    Ids that stand only for special tokens in a text do not count, since a text's special tokens are read as plain
+    characters.
+    """
+    rows = model.get_input_embeddings().num_embeddings
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    used = set(tokenizer.get_vocab().values()) - special - set(tokenizer.all_special_ids)
+    used |= {index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None}
+    if max(used, default=0) >= rows:
+        raise InputError(
+            f"{path}: its tokenizer has token ids up to {max(used)}, its model embeddings for {rows} "
+            "(a model and its own tokenizer were expected)"
+        )
 
 
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_prompt: int = MAX_PROMPT) -> list[int]:

@@ -39,7 +39,7 @@ POOLINGS = ("last", "mean")
 CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
 Messages = list[dict[str, str]]  # {"role", "content"}, as chat templates take them
 # What a chat template may raise: a template is a program, and these are the errors of programs.
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
 # How far a score may move with its batch and padding, in parts of 1 + its size: by float error alone.
 SLACK = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 # Constant buffers that older checkpoints carry and today's GPT-NeoX computes by itself.
@@ -267,7 +267,7 @@ def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> 
         alone, beside = model.score_batch([short])[0], model.score_batch([short, *beside])[0]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise InputError(f"{path}: a {kind} cannot score dialogues here ({error})") from error
     if abs(alone - beside) > SLACK[dtype] * (1 + abs(alone)):
         found = f"{alone:.4g} alone, {beside:.4g} beside a longer one"

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +31,15 @@ from data_preprocess.command import (
     stop_requests,
     study_root,
 )
-from data_preprocess.files import fingerprint, read_json, read_jsonl, try_lock, write_json, write_jsonl
+from data_preprocess.files import (
+    fingerprint,
+    read_json,
+    read_jsonl,
+    remove_leftovers,
+    try_lock,
+    write_json,
+    write_jsonl,
+)
 from data_preprocess.parts import Parts, has_index
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
@@ -176,9 +184,11 @@ def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
         broadcast_object_list(waiting)
     for job, is_waiting in zip(jobs, waiting, strict=True):
         if not is_waiting and state.is_main_process:
-            with try_lock(job.output) as held:
+            with suppress(OSError), try_lock(job.output) as held:  # they may lie where nothing can be written
                 if held:
                     Parts(job.output, job.fingerprint()).remove()
+                    for path in (job.output, done_note(job.output)):
+                        remove_leftovers(path)
     return [job for job, is_waiting in zip(jobs, waiting, strict=True) if is_waiting]
 
 

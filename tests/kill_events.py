@@ -112,6 +112,7 @@ class Events:
             result = save(content, file, *args, **kwargs)
             if half:
                 os.truncate(file, os.path.getsize(file) // 2)
+                end()
             return result
 
         return saving

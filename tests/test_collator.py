@@ -12,7 +12,7 @@ BOS, EOS = 1, 2
 class WordTokenizer:
     """One id per piece of the table, by longest match; offsets as a fast tokenizer gives them."""
 
-    bos_token_id, eos_token_id = BOS, EOS
+    bos_token_id, eos_token_id, is_fast = BOS, EOS, True
 
     def __init__(self, pieces):
         self.pieces = pieces

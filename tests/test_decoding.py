@@ -276,13 +276,16 @@ def of_kind(kind, **settings):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, num_hidden_layers=2, **settings))
 
 
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "why"),
     [
         ("mamba", {}, "LinearAttentionLayer"),  # a recurrent state
         ("bloom", {}, "no position ids"),  # a token's place is its column
         ("falcon", {"alibi": True}, "no position ids"),
-        ("mistral", {"sliding_window": 511}, "DynamicSlidingWindowLayer"),
+        ("llama", {"rope_parameters": DYNAMIC, "max_position_embeddings": 511}, "RoPE.*511 tokens"),
     ],
 )
 def test_a_model_that_slots_do_not_serve_is_refused(kind, settings, why, byte_tokenizer):
@@ -291,4 +294,9 @@ def test_a_model_that_slots_do_not_serve_is_refused(kind, settings, why, byte_to
 
 
 def test_a_window_that_holds_every_row_is_no_hindrance(byte_tokenizer):
-    assert Decoder(of_kind("mistral", sliding_window=512), byte_tokenizer, max_new_tokens=128).layers == 2
+    """And where a window is shorter, each type of layer has its own."""
+    longest = Decoder(of_kind("mistral", sliding_window=512), byte_tokenizer, max_new_tokens=128).layers
+    assert (longest.count, set(longest.windows.values())) == (2, {None})
+    types = ["sliding_attention", "full_attention"]
+    mixed = Decoder(of_kind("olmo3", sliding_window=511, layer_types=types), byte_tokenizer, max_new_tokens=128).layers
+    assert mixed.windows == {"sliding_attention": 511, "full_attention": None}

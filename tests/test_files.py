@@ -135,6 +135,13 @@ def test_read_jsonl_names_the_line(tmp_path, content, message):
     assert str(caught.value).startswith(f"{path}:") and "\n" not in str(caught.value)
 
 
+def test_blank_lines_at_the_end_are_no_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for end in (b"\n", b"\r\n \t\n", b" "):
+        path.write_bytes(GOOD + GOOD + end)
+        assert list(read_jsonl(path)) == [(1, {"a": 1}), (2, {"a": 1})]
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path):
     path = tmp_path / "rows.json"
     for content in (GOOD, b"\r\n [" + GOOD.strip() + b"]"):

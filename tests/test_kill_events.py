@@ -122,18 +122,21 @@ def figures(request):
     """[kills, of them with an equal end], shown when all are done."""
     counts = [0, 0]
     yield counts
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    reporter.write_line(f"\nkills {counts[0]}, equal {counts[1]}")
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print(f"\nkills {counts[0]}, equal {counts[1]}")
 
 
 def outcome(root: Path) -> dict[str, object]:
-    """What lies under the root: bytes, targets of links; what a clock fills is left out."""
+    """What lies under the root: bytes, targets of links; what a clock fills is left out.
+
+    So is a state's random_states: of Python's own generator, which the system seeds, and which no step draws from.
+    """
     found: dict[str, object] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
         if path.is_symlink():
             found[name] = os.readlink(path)
-        elif path.is_file() and "tfevents" not in name:
+        elif path.is_file() and "tfevents" not in name and not path.name.startswith("random_states"):
             found[name] = content(path)
     return found
 
@@ -141,6 +144,9 @@ def outcome(root: Path) -> dict[str, object]:
 def content(path: Path) -> object:
     if path.name == "train.log":
         return None  # it tells of every start
+    if path.name == "manifest.json":
+        files = json.loads(path.read_text())["files"]
+        return {name: entry for name, entry in files.items() if not name.startswith("random_states")}
     if path.suffix == ".jsonl" and "logs" in path.parts or path.name == "losses.jsonl":
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]

@@ -65,7 +65,7 @@ def together(root, zero_stage, flags, *starts, limits=(None, None), **more):
         )  # fmt: skip
     found = []
     for process in running:
-        error = process.communicate(timeout=240)[1]
+        error = process.communicate(timeout=600)[1]
         assert "Traceback" not in error, error
         said = [line for line in error.replace("\r", "\n").splitlines() if line.startswith(("error: ", "stopped: "))]
         found.append((process.returncode, said))

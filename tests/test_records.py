@@ -126,7 +126,8 @@ def test_a_missing_key_is_named(tmp_path, key):
         (b"\xff\n", r":1: not UTF-8"),
         (b"[]\n", r":1: the file is empty"),
         (b"[1]\n", r":element 1: expected a JSON object"),
-        (b"\n", r":1: blank line"),
+        (b"\n", r":1: the file is empty"),
+        (b"\n{}\n", r":1: blank line"),
     ],
 )
 def test_files_that_are_no_jsonl_are_refused(tmp_path, content, message):

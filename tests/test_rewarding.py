@@ -7,7 +7,7 @@ from eval_study import TEST_FILES, build_study, read_lines, write_lines
 from data_preprocess.command import InputError, run
 from eval_hh import rewarding
 from eval_hh.models import load_tokenizer
-from eval_hh.reward_model import load_reward_model
+from eval_hh.reward_model import RewardModel, load_reward_model
 
 NAMES = ["--index", "trial", "--stage", "2"]
 TEXTS = ["Turn it off.", "", "They sing, and they sing, and then they sing again.", "I do not know.", "Amber."]
@@ -92,20 +92,22 @@ def test_the_environment_names_the_reward_model(monkeypatch):
     assert (config.reward_model, config.batch_size) == ("/models/mine", 7)
 
 
-def test_a_score_that_is_not_finite_ends_the_run_and_names_file_and_lines(study, tiny_reward_dir, capsys):
-    import torch
-    from safetensors.torch import load_file, save_file
+def test_a_score_that_is_not_finite_ends_the_run_and_names_file_and_lines(
+    study, tiny_reward_dir, capsys, monkeypatch
+):
+    def scores(self, encoded):
+        return [0.5, math.nan, 0.5, math.inf, 0.5][: len(encoded)]  # the longest dialogue is first
 
-    folder = shutil.copytree(tiny_reward_dir, study / "rm")
-    weights = load_file(folder / "model.safetensors")
-    weights["score.weight"][0, 3] = torch.nan
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr(RewardModel, "score_batch", scores)
     with pytest.raises(SystemExit) as ended:
-        run(lambda: rewarding.main([*NAMES, "--reward_model", str(folder), "--batch_size", "5"]))
+        run(lambda: rewarding.main([*NAMES, "--reward_model", str(tiny_reward_dir), "--batch_size", "5"]))
     line = capsys.readouterr().err.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
     assert ended.value.code == 1
-    expected = f"error: {generated(study, 'harmless_base')}:1, 2, 3, 4, 5: the reward model's score is not finite"
-    assert line == expected
+    model = load_reward_model(tiny_reward_dir)
+    rows = read_lines(generated(study, "harmless_base"))
+    order = sorted(range(5), key=lambda row: -len(model.encode(rows[row]["prefix"][0], rows[row]["infer"]["t"])))
+    lines = ", ".join(map(str, sorted((order[1] + 1, order[3] + 1))))
+    assert line == f"error: {generated(study, 'harmless_base')}:{lines}: the reward model's score is not finite"
     assert sorted(path.name for path in scored(study).parent.iterdir()) == ["cache"]
 
 

@@ -114,10 +114,13 @@ def test_an_output_with_a_damaged_note_is_made_anew(job, note):
 def test_parts_beside_a_finished_output_are_removed_by_the_next_run(job):
     run_job(job, ROWS, BATCHES, texts, "t", processes())
     part(job).write_text("left by a kill\n")
+    for name in (f".{job.output.name}.99999999.tmp", f".{done_note(job.output).name}.99999999.tmp"):
+        job.output.with_name(name).write_text("left by a kill\n")
     other = job.output.with_name("other.json.part-0.jsonl")
     other.write_text("another's\n")
     assert waiting_jobs([job], processes()) == []
-    assert not part(job).exists() and other.exists() and made_of(job)
+    assert sorted(os.listdir(job.output.parent)) == ["other.json.part-0.jsonl", "out.json", "out.json.done.json"]
+    assert made_of(job)
 
 
 def test_an_older_note_never_stands_beside_a_newer_output(job, monkeypatch):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt, training_text
 from data_preprocess.records import Record
 
@@ -50,6 +51,10 @@ class RankingCollator:
     ):
         if not 2 <= max_prompt < block_size:
             raise ValueError(f"max_prompt {max_prompt}: expected 2 to block_size - 1 ({block_size - 1})")
+        if not tokenizer.is_fast:
+            raise InputError(f"{tokenizer.name_or_path}: its tokenizer gives no offsets (expected a fast tokenizer)")
+        if append_eos and tokenizer.eos_token_id is None:
+            raise InputError(f"{tokenizer.name_or_path}: its tokenizer has no EOS token (hint: --no_append_eos)")
         self.tokenizer = tokenizer
         self.ranking_len = ranking_len
         self.block_size = block_size

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from training.shared_prompt import rankings_of, use_shared_prompts
+from data_preprocess.command import InputError
+from training.model_check import check_model
+from training.shared_prompt import PackedRow, packed
 
 MAX_LOGITS = 1 << 26  # 256 MiB of float32
 
@@ -78,19 +80,24 @@ def response_logps(
         sum_logps [B, K] in float32 and n_tokens [B, K].
 
     Raises:
-        ValueError: for an attention implementation other than sdpa.
+        ValueError: a model whose packed rows do not give what its own forward gives, see `check_model`.
     """
-    use_shared_prompts(model)
-    hidden = model.base_model(
-        input_ids=batch["input_ids"],
-        position_ids=batch["position_ids"],
-        attention_mask=torch.empty(1, 1, 0, 0),  # four dimensions: transformers then makes no mask of its own
-        use_cache=False,
-        rankings=rankings_of(batch["lengths"]),
-    )[0]
-    # Only the positions that predict a response token meet the vocabulary: that is where memory goes.
-    states = hidden[0, batch["source_index"]]
-    logps = token_logps(model.get_output_embeddings(), states, batch["target_ids"], max_logits)
+    row = PackedRow(batch["lengths"])
+    checked = check_model(model, row.n_positions)
+    if checked.row_limit is not None and row.n_tokens > checked.row_limit:
+        raise InputError(
+            f"a {type(model).__name__} cannot compute a packed row of {row.n_tokens} tokens (at most "
+            f"{checked.row_limit}: lower --per_device_train_batch_size or --block_size)"
+        )
+    with packed(model, row) as arguments:
+        arguments |= {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"]}
+        # Only the positions that predict a response token meet the vocabulary: that is where memory goes.
+        if checked.head_alone:
+            states = model.base_model(**arguments)[0][0, batch["source_index"]]
+            logps = token_logps(model.get_output_embeddings(), states, batch["target_ids"], max_logits)
+        else:
+            logits = model(**arguments, logits_to_keep=batch["source_index"]).logits[0]
+            logps = token_logps(torch.nn.Identity(), logits, batch["target_ids"], max_logits)
 
     shape = batch["rewards"].shape
     flat = logps.new_zeros(shape.numel())
@@ -100,7 +107,7 @@ def response_logps(
 
 
 def token_logps(
-    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int
+    head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int
 ) -> torch.Tensor:
     """Log-probability [N], in float32, of `targets` [N] given the `hidden` states [N, width] that predict them.
 
@@ -108,11 +115,12 @@ def token_logps(
     backward pass, so that a chunk's logits are the most that is ever alive. With fewer they are kept: that is faster.
 
     Args:
-        head: the model's output embeddings.
+        head: the model's output embeddings; or what changes nothing, for `hidden` that are logits already.
         hidden, targets: as above.
         max_logits: positions times vocabulary of a chunk.
     """
-    n_rows = max(1, max_logits // head.out_features)  # ZeRO-3 leaves no shape in head.weight
+    # ZeRO-3 leaves no shape in a head's weight.
+    n_rows = max(1, max_logits // getattr(head, "out_features", hidden.shape[1]))
     if len(targets) <= n_rows:
         return _logps_of(head, hidden, targets)
     # `head` is called as a module in both passes: ZeRO-3 gathers its weights there.
@@ -120,7 +128,7 @@ def token_logps(
     return torch.cat([checkpoint(_logps_of, head, *chunk, use_reentrant=False) for chunk in chunks])
 
 
-def _logps_of(head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _logps_of(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return -F.cross_entropy(head(hidden).float(), targets, reduction="none")
 
 

@@ -8,12 +8,15 @@ from typing import Any
 from data_preprocess.command import InputError
 from data_preprocess.files import disk_full_as_oserror, write_jsonl
 
+SFT_LOSS = "sft_loss"  # without its weight
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+
+def read_metrics(path: Path, *names: str) -> list[dict[str, float]]:
     """The rows of a metrics file, without a last line that a kill cut short.
 
     Raises:
-        InputError: "path:line: ..." for any other line that is not a step's numbers, the steps in order.
+        InputError: "path:line: ..." for any other line that is not a step's numbers, these names among them, the
+            steps in order.
     """
     if not path.exists():
         return []
@@ -28,17 +31,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
             if number == len(lines):
                 break
             row = None
-        if not _is_row(row, rows[-1]["step"] if rows else 0):
+        if not _is_row(row, names, rows[-1]["step"] if rows else 0):
             raise InputError(f"{path}:{number}: expected the numbers of a step, the steps in order, as a run logs them")
         rows.append(row)
     return rows
 
 
-def _is_row(row: Any, step_before: int) -> bool:
+def _is_row(row: Any, names: tuple[str, ...], step_before: int) -> bool:
     numbers = isinstance(row, dict) and all(
         type(value) in (int, float) and abs(value) <= sys.float_info.max for value in row.values()
     )
-    return numbers and type(row.get("step")) is int and row["step"] > step_before
+    has_all = numbers and all(name in row for name in ("step", *names))
+    return has_all and type(row["step"]) is int and row["step"] > step_before
 
 
 def append_metrics(path: Path, row: dict[str, float]) -> None:
@@ -54,6 +58,8 @@ def keep_metrics(path: Path, last_step: int) -> None:
 
 def sft_summary(losses: list[float], most: int = 5) -> str:
     """One line on how the SFT loss moved; at each end the mean of up to `most` steps, which differ in their prompts."""
+    if not losses:
+        return "no step is logged"
     n = min(most, max(1, len(losses) // 2))
     first, last = sum(losses[:n]) / n, sum(losses[-n:]) / n
     return f"{len(losses)} steps: SFT loss {first:.4f} -> {last:.4f} (mean of the first and last {n})"

@@ -24,8 +24,9 @@ TELLING_SETTING = {"pretrain.py": "corpus", "train_reward.py": "train_file"}
 # The names that save_pretrained and the two programs write; one being written has a dot and a process's number.
 WRITTEN = re.compile(
     r"((generation_|tokenizer_)?config|tokenizer|special_tokens_map|added_tokens|vocab|metrics|training_settings)\.json"
-    r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|losses\.jsonl|(merges|vocab)\.txt|chat_template\.jinja"
-    r"|(additional_chat_templates/)?\w+\.jinja|[\w.]+\.model|\.[\w.]+\.\d+\.tmp"
+    r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|losses\.jsonl|(merges|vocab)\.txt"
+    r"|chat_template\.jinja|additional_chat_templates/\w+\.jinja|(tokenizer|spiece|sentencepiece\.bpe)\.model"
+    r"|\.[\w.]+\.\d+\.tmp"
 )
 
 
@@ -145,7 +146,7 @@ def _made_by(saved: Any) -> str | None:
         return None
     telling = [name for name, setting in TELLING_SETTING.items() if setting in saved["settings"]]
     made_by = saved.get("made_by", telling[0] if telling else None)
-    return made_by if made_by in TELLING_SETTING else None
+    return made_by if made_by in list(TELLING_SETTING) else None
 
 
 def _is_whole(path: Path, size: int) -> bool:

@@ -151,7 +151,6 @@ class RewardTrainer:
         self.heldout_encoded = [
             self._encode(record, text) for file in heldout.values() for record in file for text in record.suffix
         ]
-        self._check_ids()
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
         optimizer = torch.optim.AdamW(loss.parameters(), lr=config.learning_rate)
@@ -217,17 +216,6 @@ class RewardTrainer:
                 f"{self.run.path}: an unfinished run had other settings: {'; '.join(changes)} "
                 "(expected the same, or the folder removed to begin anew)"
             )
-
-    def _check_ids(self) -> None:
-        """InputError unless the embedding has a row for every token and for the padding."""
-        model, source = self.scorer.model, self.config.tokenizer or self.config.model_name_or_path
-        rows = len(model.get_input_embeddings().weight)
-        pad = model.config.get_text_config().pad_token_id
-        if pad is None or not 0 <= pad < rows:
-            raise InputError(f"{source}: the padding token's id is {pad} (expected one of the {rows} of the embedding)")
-        largest = max(max(ids) for ids in [*self.heldout_encoded, *(ids for texts in self.encoded for ids in texts)])
-        if largest >= rows:
-            raise InputError(f"{source}: its tokenizer gives the id {largest}, but its embedding has {rows} rows")
 
     def _resume(self) -> int:
         """Loads the newest full state and finishes its checkpoint; returns its step, 0 where there is none."""

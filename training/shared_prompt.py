@@ -1,29 +1,84 @@
 """The shared-prompt attention: rankings packed end to end in one row, each prompt computed once for its K responses.
 
-Library. A row holds no padding: ranking after ranking, each its prompt and then its responses one after another. Every
-layer but attention treats a token by itself, so packing changes nothing there; attention works ranking by ranking, so
-that nothing is computed between rankings and no [T, T] mask is ever made.
+A row holds no padding: ranking after ranking, each its prompt and then its responses one after another. Attention
+works ranking by ranking, so that nothing is computed between rankings and no [T, T] mask is ever made. What a token
+sees of its ranking is what it would see alone behind its prompt: transformers hands the rule of each kind of layer
+(full attention, a sliding window, chunks) to `visible_positions`, which asks it by position, not by place in the row.
+
+All else that a layer does must treat a token by itself. training/model_check.py tells whether it does.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 NAME = "shared_prompt"  # the attention implementation, among those of transformers
+# Keywords that reach attention and change nothing there: as under sdpa, a window has its effect through the mask alone.
+WITHOUT_EFFECT = frozenset({
+    "sliding_window", "position_ids", "use_cache", "output_attentions", "output_hidden_states", "output_router_logits",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where one ranking lies in its row, and what its responses see."""
+    """Where one ranking lies in its row."""
 
     start: int
+    responses: list[int]  # tokens of each response
     prompt_end: int  # the responses begin here
-    end: int
-    responses_mask: torch.Tensor  # see `responses_mask`
+
+    @property
+    def end(self) -> int:
+        return self.prompt_end + sum(self.responses)
+
+    @property
+    def n_prompt(self) -> int:
+        return self.prompt_end - self.start
+
+
+# What the tokens of a ranking's prompt and of its responses see; None for the whole past of a prompt's token.
+Masks = tuple[torch.Tensor | None, torch.Tensor]
+
+
+class PackedRow:
+    """How a row is cut into rankings, and what its tokens see in each kind of layer."""
+
+    def __init__(self, lengths: torch.Tensor):
+        """Takes `lengths` [B, 1 + K]: tokens of each prompt and of each of its responses, in the row's order."""
+        self.device = lengths.device
+        self.rankings: list[Ranking] = []
+        start = 0
+        for n_prompt, *responses in lengths.tolist():
+            self.rankings.append(Ranking(start, responses, start + n_prompt))
+            start = self.rankings[-1].end
+        self.n_tokens = start
+        self.n_positions = max(ranking.n_prompt + max(ranking.responses) for ranking in self.rankings)
+        self._masks: dict[int | None, tuple[torch.Tensor | None, list[Masks]]] = {}
+
+    def masks(self, visible: torch.Tensor | None) -> list[Masks]:
+        """The masks of each ranking in a layer of the kind that `visible` (see `visible_positions`) stands for."""
+        key = None if visible is None else id(visible)
+        if key not in self._masks:  # made once for all layers of a kind; `visible` is kept, so that its id is too
+            self._masks[key] = visible, [_masks(ranking, visible, self.device) for ranking in self.rankings]
+        return self._masks[key][1]
+
+
+def _masks(ranking: Ranking, visible: torch.Tensor | None, device: torch.device) -> Masks:
+    n_prompt, responses = ranking.n_prompt, responses_mask(ranking.n_prompt, ranking.responses, device)
+    if visible is None:
+        return None, responses
+    own = [torch.arange(n_prompt, n_prompt + length, device=device) for length in ranking.responses]
+    positions = torch.cat([torch.arange(n_prompt, device=device), *own])
+    seen = visible[0, 0]
+    return seen[:n_prompt, :n_prompt], responses & seen[positions[n_prompt:]][:, positions]
 
 
 def responses_mask(n_prompt: int, lengths: list[int], device: torch.device | None = None) -> torch.Tensor:
@@ -33,31 +88,84 @@ def responses_mask(n_prompt: int, lengths: list[int], device: torch.device | Non
     return F.pad(own_past, (n_prompt, 0), value=True)
 
 
-def rankings_of(lengths: torch.Tensor) -> list[Ranking]:
-    """The rankings of a row from `lengths` [B, 1 + K]: tokens of each prompt and of each of its responses."""
-    rankings, start = [], 0
-    for n_prompt, *responses in lengths.tolist():
-        prompt_end = start + n_prompt
-        end = prompt_end + sum(responses)
-        rankings.append(Ranking(start, prompt_end, end, responses_mask(n_prompt, responses, lengths.device)))
-        start = end
-    return rankings
+_row: ContextVar[PackedRow | None] = ContextVar("row", default=None)
+
+
+@contextmanager
+def packed(model: PreTrainedModel, row: PackedRow) -> Iterator[dict[str, Any]]:
+    """The keyword arguments that make a forward pass of `model` one over `row`, for use inside.
+
+    Raises:
+        ValueError: the model was loaded with an attention of another kind, eager for one, whose results may differ; or
+            its layers do not ask transformers for their attention.
+    """
+    use_shared_prompts(model)
+    token = _row.set(row)
+    try:
+        # A mask of two dimensions, so that transformers takes the row for one text and hands on each layer's bare rule.
+        yield {"attention_mask": torch.ones(1, row.n_tokens, device=row.device), "use_cache": False, "row": row}
+    finally:
+        _row.reset(token)
 
 
 def use_shared_prompts(model: PreTrainedModel) -> None:
-    """Lets a model attend as `attention` does wherever its forward is given rankings; else it stays under sdpa.
+    """Lets a model attend as `attention` does wherever its forward is given a row; else it stays under sdpa.
 
     Raises:
-        ValueError: the model was loaded with an attention of another kind, eager for one, whose results may differ.
+        ValueError: see `packed`.
     """
     implementation = model.config._attn_implementation
     if implementation == NAME:
         return
     if implementation != "sdpa":
         raise ValueError(f"shared prompts need attn_implementation='sdpa', this model has {implementation!r}")
+    if not model._can_set_attn_implementation():
+        raise ValueError("its layers do not take their attention from transformers' attention interface")
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    AttentionMaskInterface.register(NAME, visible_positions)
     model.set_attn_implementation(NAME)
+
+
+def visible_positions(
+    *,
+    mask_function: Callable[..., torch.Tensor] = causal_mask_function,
+    local_size: int | None = None,
+    allow_is_causal_skip: bool = True,
+    use_vmap: bool = False,
+    device: torch.device | str = "cpu",
+    **kwargs,
+) -> torch.Tensor | None:
+    """What a layer of one kind lets a token see, in the form in which transformers asks for a mask.
+
+    Args:
+        mask_function: of (batch, head, query position, key position).
+        local_size: the window, where there is one.
+        allow_is_causal_skip: False where `mask_function` is more than causal and a window.
+        use_vmap, device, **kwargs: as in transformers; outside of `packed`, all is sdpa's.
+
+    Returns:
+        Boolean [1, 1, P, P] for the P positions of the row: whether position q sees position k. None stands for the
+        whole past.
+
+    Raises:
+        ValueError: a position sees later ones.
+    """
+    row = _row.get()
+    if row is None:
+        return sdpa_mask(
+            mask_function=mask_function, local_size=local_size, allow_is_causal_skip=allow_is_causal_skip,
+            use_vmap=use_vmap, device=device, **kwargs,
+        )  # fmt: skip
+    n = row.n_positions
+    if allow_is_causal_skip and (mask_function is causal_mask_function or (local_size is not None and n <= local_size)):
+        return None
+    visible = sdpa_mask(
+        batch_size=1, q_length=n, kv_length=n, mask_function=mask_function, allow_is_causal_skip=False,
+        use_vmap=use_vmap, device=device,
+    )  # fmt: skip
+    if (visible & ~visible.new_ones(n, n).tril()).any():
+        raise ValueError("its tokens see later ones, as an encoder's do")
+    return visible
 
 
 def attention(
@@ -68,7 +176,7 @@ def attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    rankings: list[Ranking] | None = None,
+    row: PackedRow | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a packed row, in the form that transformers calls.
@@ -77,31 +185,49 @@ def attention(
         module: the attention layer.
         query: [1, heads, T, width].
         key, value: [1, key-value heads, T, width].
-        attention_mask: not used where there are rankings.
+        attention_mask: what `visible_positions` returned, where there is a row.
         scaling, dropout: of the scores.
-        rankings: how the row is cut; None for any other forward of the same model.
+        row: how the row is cut; None for any other forward of the same model.
 
     Returns:
         ([1, T, heads, width], None).
+
+    Raises:
+        ValueError: the layer asks for something that is not done here.
     """
-    if rankings is None:
+    if row is None:
+        if _row.get() is not None:
+            raise ValueError("its layers hand no keyword arguments on to their attention")
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    _check_request(module, row, attention_mask, kwargs)
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     parts = []
-    for ranking in rankings:
+    for ranking, (prompt_mask, responses_mask) in zip(row.rankings, row.masks(attention_mask), strict=True):
         prompt, responses = slice(ranking.start, ranking.prompt_end), slice(ranking.prompt_end, ranking.end)
         seen = slice(ranking.start, ranking.end)
-        for rows, columns, how in (
-            (prompt, prompt, {"is_causal": True}),
-            (responses, seen, {"attn_mask": ranking.responses_mask}),
-        ):
+        for rows, columns, mask in ((prompt, prompt, prompt_mask), (responses, seen, responses_mask)):
             parts.append(
                 F.scaled_dot_product_attention(
                     query[:, :, rows], key[:, :, columns], value[:, :, columns],
-                    scale=scaling, dropout_p=dropout, **how,
+                    attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout,
                 )
             )  # fmt: skip
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _check_request(
+    module: torch.nn.Module, row: PackedRow, attention_mask: torch.Tensor | None, kwargs: dict[str, Any]
+) -> None:
+    """ValueError unless `attention` does all that a layer asks for."""
+    if kwargs.pop("is_causal", None) is False or not getattr(module, "is_causal", True):
+        raise ValueError("its tokens see later ones, as an encoder's do")
+    asked = {name for name, value in kwargs.items() if value is not None and value is not False}
+    unknown = sorted(asked - WITHOUT_EFFECT)
+    if unknown:
+        raise ValueError(f"its attention takes {', '.join(unknown)}, which shared prompts do not serve")
+    expected = (1, 1, row.n_positions, row.n_positions)
+    if attention_mask is not None and (attention_mask.dtype != torch.bool or attention_mask.shape != expected):
+        raise ValueError("its layers make attention masks of their own")

@@ -15,9 +15,9 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from safetensors import SafetensorError, safe_open
 
 from data_preprocess.command import InputError
-from data_preprocess.files import disk_full_as_oserror
-from training.checkpoints import TEMPORARY
-from training.manifest import damage, file_names, sync, synced_entry, write_manifest
+from data_preprocess.files import disk_full_as_oserror, sync_folder
+from training.checkpoints import TEMPORARY, remove
+from training.manifest import damage, file_names, synced_entry, write_manifest
 from training.together import agreed
 
 WRAPPED = "module."  # how the names of the weights begin that several processes save
@@ -43,6 +43,8 @@ def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accel
     try:
         with agreed(accelerator):
             if main:
+                if target.is_dir():  # a damaged one
+                    remove(target)
                 shutil.rmtree(temporary, ignore_errors=True)
                 temporary.mkdir(parents=True)
         with agreed(accelerator), disk_full_as_oserror(target):
@@ -50,10 +52,8 @@ def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accel
         _add_manifest(temporary, accelerator)
         with agreed(accelerator):
             if main:
-                if target.is_dir():  # a damaged one
-                    shutil.rmtree(target)
                 temporary.replace(target)
-                sync(target.parent)
+                sync_folder(target.parent)
     except BaseException:
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -120,13 +120,14 @@ def load_state(folder: Path, accelerator: Accelerator) -> None:
         InputError: it cannot be read, or is of another model.
     """
     hook = accelerator.register_load_state_pre_hook(_as_saved)
-    try:
-        accelerator.load_state(str(folder))
-    except UNREADABLE as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
-    finally:
-        hook.remove()
+    with agreed(accelerator):
+        try:
+            accelerator.load_state(str(folder))
+        except UNREADABLE as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
+        finally:
+            hook.remove()
     accelerator.step = 0  # counts passes, of which a step may now have another number
 
 

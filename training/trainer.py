@@ -40,7 +40,8 @@ from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.losses import ResponseLogps, pro_loss
 from training.manifest import damage, sync
-from training.metrics import append_metrics, keep_metrics, read_metrics, sft_summary
+from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
+from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
 from training.states import damage_in_shares, load_state, write_folder, write_state
 from training.together import agreed, end_all
@@ -125,6 +126,7 @@ class Trainer:
         halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
         lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
         check_positions(lm, config.model_name_or_path, longest)
+        check_model(lm, config.block_size, accelerator.device)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         return lm
@@ -162,7 +164,7 @@ class Trainer:
                 self._pause(step - 1)
                 metrics = self._step(step)
                 self._log(step, metrics)
-                bar.set_postfix(loss=f"{metrics['loss']:.4g}", sft=f"{metrics['sft_loss']:.4g}")
+                bar.set_postfix(loss=f"{metrics['loss']:.4g}", sft=f"{metrics[SFT_LOSS]:.4g}")
                 bar.update()
                 if self._is_checkpoint(step):
                     self._checkpoint(step)
@@ -226,7 +228,7 @@ class Trainer:
         return best, None if best is None else damage(self.run.step_folder(best))
 
     def _step(self, step: int) -> dict[str, float]:
-        """One optimiser step; returns its metrics, means over the global batch. Raises RunError where one is none."""
+        """One optimiser step; returns its metrics, means over the global batch. RunError where they are not finite."""
         began = time.perf_counter()
         seed_step(self.config.seed, step, self.accelerator.process_index)
         sums = torch.zeros(self.config.training_stage_num + 2, device=self.accelerator.device)
@@ -249,7 +251,7 @@ class Trainer:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         n_micro_batches = self.accelerator.gradient_accumulation_steps * self.accelerator.num_processes
-        names = ["loss", "sft_loss", *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
+        names = ["loss", SFT_LOSS, *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
         metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
         metrics["grad_norm"] = grad_norm
         sums[0].item()  # returns when the update is done, for which a GPU is else not waited
@@ -271,10 +273,10 @@ class Trainer:
         return totals
 
     def _finite_norm(self, step: int) -> float:
-        """The gradient's norm, the same in every process, before the update. Raises RunError where it is not finite.
+        """The gradient's norm, the same in every process. Raises RunError where it is not finite, before the update.
 
-        DeepSpeed has made its step by now, but has left it out where the norm is not finite: ZeRO-3 always does, and
-        ZeRO-2 in float32, and in bfloat16 too with its default check_grad_overflow.
+        DeepSpeed's step is made by now, but it leaves the update out where the norm is not finite: ZeRO-3 always,
+        ZeRO-2 in float32, and in bfloat16 by its default check_grad_overflow.
         """
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
         if not math.isfinite(norm):
@@ -384,19 +386,9 @@ class Trainer:
             self._track(step, {"dev_reward": reward})
 
 
-def check_positions(lm: torch.nn.Module, name: str, needed: int) -> None:
-    """InputError where the model has fewer positions than its longest text needs."""
-    positions = lm.config.max_position_embeddings
-    if positions < needed:
-        raise InputError(
-            f"{name}: the model has {positions} positions, --block_size or the dev prompts and --max_new_tokens need "
-            f"{needed}"
-        )
-
-
 def summary(config: TrainConfig) -> str:
     """The line that a run ends with: how the SFT loss moved, and which checkpoint is the best."""
-    losses = [row["sft_loss"] for row in read_metrics(config.metrics_file)]
+    losses = [row[SFT_LOSS] for row in read_metrics(config.metrics_file, SFT_LOSS)]
     run = RunFolder(config.run_folder)
     return f"{sft_summary(losses)}; best checkpoint: {run.step_folder(run.best_step())}"
 
@@ -416,7 +408,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
     description = describe(config, launch)
     with agreed(accelerator):
         run.check(description)
-        read_metrics(config.metrics_file)
+        read_metrics(config.metrics_file, SFT_LOSS)
     last_step = config.total_steps(len(records))
     if broadcast_object_list([main and run.is_finished(last_step, config.do_validation)])[0]:
         accelerator.print(f"finished already: {summary(config)}")

@@ -66,6 +66,9 @@ NAMED = {
     "instruction beside prompt": pair("instruction holds text that the prompt would lose", instruction="Be short."),
     "prompt of other words than its dialogues": pair("prompt holds text that the prompt would lose",
                                                      chosen=[USER, REPLY], rejected=[USER, REPLY], prompt="Why?"),
+    "dialogues of other system messages": pair("expected the same messages but for the last reply",
+                                               chosen=[{"role": "system", "content": "Be kind."}, USER, REPLY],
+                                               rejected=[{"role": "system", "content": "Be curt."}, USER, REPLY]),
     # Numbers.
     "score not given": scores("'N/A' (expected a finite number; --drop_unrated leaves out", [1, "N/A"]),
     "score nan": scores("nan (expected a finite number; --drop_unrated", [float("nan"), 1]),

@@ -94,6 +94,8 @@ ROWS = [
             model("old", made_by=None, files=None), text("old/mine.bin", "precious")),
     refused("settings of another program", f"{PRETRAIN} --output_dir {{root}}/old", "holds other files",
             model("old", made_by="mine.py")),
+    refused("settings of no program", f"{PRETRAIN} --output_dir {{root}}/old", "holds other files",
+            model("old", made_by=["pretrain.py"])),
     refused("settings that are a list", f"{PRETRAIN} --output_dir {{root}}/old", "holds other files",
             model("old"), text("old/training_settings.json", "[1]")),
     refused("settings that are cut", f"{PRETRAIN} --output_dir {{root}}/old", "old/training_settings.json:1: not valid",

@@ -84,6 +84,9 @@ ROWS = [
     BadInput(
         "max_prompt not below block_size", f"{TRAIN} --index e --block_size 40 --max_prompt 40", ("--max_prompt 40",)
     ),
+    *(BadInput(f"--{name} below a file", f"{TRAIN} --index e --{name} {{root}}/corpus.jsonl/x",
+               (f"--{name}", "corpus.jsonl is a file")) for name in ("output_dir", "log_path")),
+    *(flag(name, "''") for name in ("train_file_path", "model_name_or_path", "output_dir", "log_path")),
     BadInput("reward beyond float32", f"{TRAIN} --index e", ("{root}/" + DATA + ":3", "reward[0]", "1e+39"),
              (rewards(1e39, 1, 0, 0),)),
     BadInput("reward below float32", f"{TRAIN} --index e", ("{root}/" + DATA + ":3", "reward[3]", "-1e+39"),
@@ -119,6 +122,7 @@ ROWS = [
     metrics("step a text", '{"step": "1", "sft_loss": 2.0}\n'),
     metrics("step not whole", '{"step": 1.5, "sft_loss": 2.0}\n'),
     metrics("step true", '{"step": true, "sft_loss": 2.0}\n'),
+    metrics("no SFT loss", '{"step": 1, "loss": 2.0}\n'),
     metrics("loss NaN", LONE_LINE + '{"step": 2, "sft_loss": NaN}\n', 2),
     metrics("loss a text", LONE_LINE + '{"step": 2, "sft_loss": "2"}\n', 2),
     metrics("a number of no float", LONE_LINE + '{"step": 2, "sft_loss": 1' + "0" * 400 + "}\n", 2),

@@ -26,12 +26,12 @@ def without_eos(folder: str) -> Change:
     return edit(f"{folder}/tokenizer_config.json", lambda config: config.pop("eos_token") and None)
 
 
-def large_id(folder: str) -> Change:
-    """The vocabulary's last entry has an id far beyond the others."""
+def large_id(folder: str, number: int, token: str) -> Change:
+    """A token of the vocabulary has an id far beyond the others."""
 
     def change(tokenizer: dict) -> None:
-        vocabulary = tokenizer["model"]["vocab"]
-        vocabulary[max(vocabulary, key=vocabulary.get)] = 2**31
+        assert token in tokenizer["model"]["vocab"]
+        tokenizer["model"]["vocab"][token] = number
 
     return edit(f"{folder}/tokenizer.json", change)
 
@@ -55,7 +55,8 @@ ROWS = [
     BadInput("corpus folder without files", f"{PRETRAIN} --corpus {{root}}/data/hh_dev",
              ("data/hh_dev", "no such corpus")),
     BadInput("tokenizer without EOS", PRETRAIN, ("{root}/model", "has no EOS token"), (without_eos("model"),)),
-    BadInput("tokenizer of huge ids", PRETRAIN, ("{root}/model", "an id of 2147483648"), (large_id("model"),)),
+    BadInput("tokenizer of huge ids", PRETRAIN, ("{root}/model", "an id of 2147483648"),
+             (large_id("model", 2**31, "Ġis"),)),
     BadInput("pretrain.py: loss not finite", f"{PRETRAIN} --learning_rate 1e30 --max_steps 4",
              ("step 2: the loss is ", " of {root}/corpus.jsonl", "no model is saved"), status=1),
     BadInput("train_reward.py: loss not finite", f"{REWARD} --learning_rate 1e30 --max_steps 4",
@@ -76,8 +77,16 @@ ROWS = [
              (edit_line(TRAIN, 1, lambda row: row["reward"].__setitem__(0, float("inf"))),)),
     BadInput("ties only", REWARD, ("{root}/reward_train.json", "no two responses"), (ties(TRAIN),)),
     BadInput("held-out ties only", REWARD, ("{root}/reward_heldout.json", "no two responses"), (ties(HELDOUT),)),
-    BadInput("padding that is no row", GOING_ON, ("{root}/reward_model", "padding token's id is 400000"),
+    BadInput("padding that is no row", GOING_ON, ("{root}/reward_model", "pad_token_id is 400000"),
              (edit("reward_model/config.json", lambda config: config.update(pad_token_id=400000)),)),
-    BadInput("padding below 0", GOING_ON, ("{root}/reward_model", "padding token's id is -1"),
+    BadInput("neither padding nor EOS", GOING_ON, ("{root}/reward_model", "neither "),
+             (edit("reward_model/config.json", lambda config: config.update(pad_token_id=None)),
+              edit("reward_model/tokenizer_config.json", lambda config: config.pop("pad_token") and None),
+              without_eos("reward_model"))),
+    BadInput("ids beyond the embedding", GOING_ON, ("token id 100000 is none of the 400 ",),
+             (large_id("reward_model", 100000, "Ġis"),)),
+    BadInput("a model's settings that are a list", GOING_ON, ("{root}/reward_model", "list"),
+             (edit("reward_model/config.json", lambda config: [1]),)),
+    BadInput("padding below 0", GOING_ON, ("{root}/reward_model", "pad_token_id is -1"),
              (edit("reward_model/config.json", lambda config: config.update(pad_token_id=-1)),)),
 ]  # fmt: skip

@@ -1,0 +1,281 @@
+"""Whether a model can be trained on shared prompts: whether a packed row gives what the model's own forward gives.
+
+`preflight` asks what needs no weights. `check_model` compares a packed row of two rankings with a plain pass for each
+of their texts, on a short probe and on one of the longest length that is to come; the probes are made-up token ids.
+What differs is refused: a layer that carries something from token to token, a place taken from the row, a rule of
+attention that is not known here. So a loss is right, or the run never starts.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import psutil
+import torch
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
+
+from data_preprocess.command import InputError
+from eval_hh.models import (
+    MAX_PROMPT,
+    check_token_ids,
+    column_limit,
+    describe,
+    empty_causal_lm,
+    load_tokenizer,
+    position_limit,
+    rope_limit,
+)
+from eval_hh.slots import read_layers
+from training.collator import RankingCollator
+from training.config import TrainConfig
+from training.shared_prompt import PackedRow, packed
+
+SHORT = [(7, 5, 3), (4, 2, 6)]  # lengths of the short probe: a prompt and its two responses, twice
+# Two ways to compute one number in floating point differ; a packed row may differ from plain passes by so many units in
+# the last place of the largest number, or by so many times what plain passes of different padding differ by.
+ULPS, TIMES_PADDING = 16, 8
+# What a model's own code raises on input that it was not made for.
+MODEL_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, KeyError, AttributeError)
+
+
+# Layers that keep nothing but keys and values of tokens, or use another layer's.
+LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
+
+
+def preflight(config: TrainConfig) -> None:
+    """InputError where configuration and tokenizer tell that a run cannot begin, or that its validation cannot."""
+    name = config.model_name_or_path
+    model, tokenizer = empty_causal_lm(name), load_tokenizer(name)
+    RankingCollator(tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos)
+    check_token_ids(tokenizer, model, name)
+    check_positions(model, name, config.block_size)
+    _check(model, lambda: _check_kind(model, config.block_size))
+    if config.do_validation:
+        read_layers(model, MAX_PROMPT + config.max_new_tokens)
+
+
+def check_positions(model: PreTrainedModel, name: str, needed: int) -> None:
+    """InputError where the model has fewer positions than its longest text needs."""
+    positions = position_limit(model.config)
+    if positions is not None and positions < needed:
+        raise InputError(
+            f"{name}: the model has {positions} positions, --block_size or the dev prompts and --max_new_tokens need "
+            f"{needed}"
+        )
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a model that passed."""
+
+    longest: int  # positions of the longest text that was compared
+    head_alone: bool  # its output embeddings, called alone on hidden states, give its logits
+    row_limit: int | None  # tokens that a row may have at most
+
+
+_checked: "WeakKeyDictionary[PreTrainedModel, Checked]" = WeakKeyDictionary()
+
+
+def check_model(model: PreTrainedModel, longest: int, device: torch.device | None = None) -> Checked:
+    """Checks a model once for texts of up to `longest` tokens; the model is left as it was.
+
+    Args:
+        model: a causal language model of transformers, loaded with sdpa attention.
+        longest: tokens of a prompt and one response, at most.
+        device: where to compute, for a model that is to be moved there; None for where it is.
+
+    Raises:
+        InputError: the model's class, and why its packed rows would not give its own numbers.
+    """
+    known = _checked.get(model)
+    if known is not None and known.longest >= longest:
+        return known
+
+    def compare() -> bool:
+        _check_kind(model, longest)
+        with _as_float32(model, device), _at_rest(model):
+            return all([_compare(model, lengths) for lengths in (SHORT, _long(longest))])
+
+    _checked[model] = Checked(longest, _check(model, compare), column_limit(model.config))
+    return _checked[model]
+
+
+class _Refused(Exception):
+    """Why a model cannot be trained here."""
+
+
+def _check(model: PreTrainedModel, check: Callable[[], Any]) -> Any:
+    """What `check` returns; its _Refused as an InputError that names the model."""
+    try:
+        return check()
+    except _Refused as error:
+        name = f"{model.name_or_path}: " if model.name_or_path else ""
+        raise InputError(f"{name}a {type(model).__name__} cannot be trained on shared prompts: {error}") from error
+
+
+def _check_kind(model: PreTrainedModel, longest: int) -> None:
+    """What class and configuration tell, weights aside."""
+    config = model.config.get_text_config(decoder=True)
+    if model.config.is_encoder_decoder:
+        raise _Refused("it has an encoder")
+    parameters = inspect.signature(model.forward).parameters
+    for needed in ("position_ids", "logits_to_keep"):
+        if needed not in parameters:
+            raise _Refused(f"its forward takes no {needed}")
+    others = {type(layer).__name__ for layer in DynamicCache(config=config).layers if type(layer) not in LAYERS}
+    if others:
+        kinds = ", ".join(sorted(others))
+        raise _Refused(f"its layers carry more than keys and values from token to token ({kinds})")
+    limit = rope_limit(config)
+    if limit is not None and longest > limit:
+        raise _Refused(f"its RoPE depends on a text's length beyond {limit} tokens, and texts may have {longest}")
+
+
+def _long(longest: int) -> list[tuple[int, int, int]]:
+    """A ranking whose first response ends at the last position, and a short one behind it."""
+    response = max(1, longest // 4)
+    return [(max(1, longest - response), response, max(1, response // 2)), (5, 3, 4)]
+
+
+@contextmanager
+def _at_rest(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode without gradients, mixed precision or use of the random numbers of others; and back."""
+    modes = {module: module.training for module in model.modules()}
+    device = model.device
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad(), torch.autocast(
+            device.type, enabled=False
+        ):  # fmt: skip
+            model.eval()
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
+    """The model on `device`, and in float32, where memory has room for that; afterwards its own tensors are back."""
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
+    where, widen = device or model.device, True
+    if 4 * sum(tensor.numel() for tensor in tensors) > _free_memory(where) / 2:
+        where, widen = model.device, False
+    originals = [tensor.data for tensor in tensors]
+    try:
+        for tensor in tensors:
+            half = tensor.dtype in (torch.bfloat16, torch.float16)
+            tensor.data = tensor.data.to(where, torch.float32 if half and widen else tensor.dtype)
+        yield
+    finally:
+        for tensor, original in zip(tensors, originals, strict=True):
+            tensor.data = original
+
+
+def _free_memory(device: torch.device) -> float:
+    """Bytes that this process may take of a device's memory; the others of its machine take as much."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """Made-up rankings of two responses, as texts and as a row."""
+
+    lengths: list[tuple[int, ...]]
+    texts: list[list[int]]  # a prompt with one response each
+    n_targets: list[int]  # tokens of each text's response
+    input_ids: list[int]  # the row
+    position_ids: list[int]
+    sources: list[int]  # places in the row that predict a response's token, text by text
+
+
+def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> _Probe:
+    probe = _Probe(lengths, [], [], [], [], [])
+    ids = torch.randint(vocabulary, (sum(map(sum, lengths)),), generator=torch.Generator().manual_seed(0)).tolist()
+    for n_prompt, *responses in lengths:
+        prompt, prompt_end = [ids.pop() for _ in range(n_prompt)], len(probe.input_ids) + n_prompt
+        probe.input_ids.extend(prompt)
+        probe.position_ids.extend(range(n_prompt))
+        for length in responses:
+            response, start = [ids.pop() for _ in range(length)], len(probe.input_ids)
+            probe.texts.append(prompt + response)
+            probe.n_targets.append(length)
+            probe.input_ids.extend(response)
+            probe.position_ids.extend(range(n_prompt, n_prompt + length))
+            probe.sources.extend([prompt_end - 1, *range(start, start + length - 1)])
+    return probe
+
+
+def _compare(model: PreTrainedModel, lengths: list[tuple[int, ...]]) -> bool:
+    """Compares a packed row with plain passes; returns whether the head alone gives the packed row's logits.
+
+    Raises:
+        _Refused: they differ, or the model cannot compute one of them.
+    """
+    probe = _probe(lengths, model.config.get_text_config().vocab_size)
+    try:
+        plain = torch.cat([_plain(model, text, n) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
+        padded = torch.cat([_plain(model, text, n, 3) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
+    except MODEL_ERRORS as error:
+        raise _Refused(f"its forward fails on a plain text ({describe(error)})") from error
+    try:
+        ours, head_alone = _packed(model, probe)
+    except MODEL_ERRORS as error:
+        raise _Refused(f"its forward fails on a packed row ({describe(error)})") from error
+    if not plain.isfinite().all():
+        raise _Refused("its logits are not finite")
+    unit = torch.finfo(model.dtype).eps * plain.abs().max().item()
+    allowed = max(ULPS * unit, TIMES_PADDING * (padded - plain).abs().max().item())
+    difference = (ours - plain).abs().max().item()
+    if not difference <= allowed:
+        texts = f"texts of up to {max(map(len, probe.texts))} tokens"
+        raise _Refused(
+            f"on {texts}, log-probabilities in a packed row differ by {difference:.2g} from plain passes "
+            f"(at most {allowed:.2g} was expected): its layers do more than attend to what a text holds"
+        )
+    return head_alone
+
+
+def _plain(model: PreTrainedModel, text: list[int], n_targets: int, padding: int = 0) -> torch.Tensor:
+    """Log-probabilities [n_targets, V] where a text's last tokens are predicted, with padding behind it or without."""
+    ids = torch.tensor([text + [0] * padding], device=model.device)
+    mask = torch.tensor([[1] * len(text) + [0] * padding], device=model.device)
+    logits = model(input_ids=ids, attention_mask=mask if padding else None, use_cache=False).logits[0]
+    return logits[len(text) - n_targets - 1 : len(text) - 1].float().log_softmax(-1)
+
+
+def _packed(model: PreTrainedModel, probe: _Probe) -> tuple[torch.Tensor, bool]:
+    """Log-probabilities of the same tokens from one packed row, and whether the head alone gives them."""
+    where = model.device
+    sources = torch.tensor(probe.sources, device=where)
+    with packed(model, PackedRow(torch.tensor(probe.lengths, device=where))) as arguments:
+        arguments["input_ids"] = torch.tensor([probe.input_ids], device=where)
+        arguments["position_ids"] = torch.tensor([probe.position_ids], device=where)
+        logits = model(**arguments, logits_to_keep=sources).logits[0]
+        head_alone = _head_is_all(model, arguments, sources, logits)
+    return logits.float().log_softmax(-1), head_alone
+
+
+def _head_is_all(
+    model: PreTrainedModel, arguments: dict[str, Any], sources: torch.Tensor, logits: torch.Tensor
+) -> bool:
+    """Whether the model's logits are its output embeddings of its base model's hidden states, and nothing more."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, torch.nn.Linear) or model.base_model is model:
+        return False
+    hidden = model.base_model(**arguments)[0][0, sources]
+    if hidden.shape[1] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):
+        return False
+    # A cap bends large logits only: so the head is made to answer with numbers of every size.
+    numbers = torch.linspace(-1e4, 1e4, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
+    hook = head.register_forward_hook(lambda module, inputs, output: numbers.view_as(output))
+    try:
+        return torch.equal(model(**arguments, logits_to_keep=sources).logits[0], numbers)
+    finally:
+        hook.remove()
