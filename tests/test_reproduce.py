@@ -14,7 +14,7 @@ import pytest
 
 import reproduce
 from data_preprocess.records import read_rows
-from data_preprocess.toy import WorldConfig
+from data_preprocess.toy_world.world import WorldConfig
 from study.toy_profile import TOY
 
 SCRIPT = Path(__file__).with_name("tiny_study.py")

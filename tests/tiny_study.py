@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reproduce
-from data_preprocess.toy import WorldConfig
+from data_preprocess.toy_world.world import WorldConfig
 from study.grid import Grid
 from study.toy_profile import TOY
 
