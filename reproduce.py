@@ -173,8 +173,7 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
         return
-    workers = Workers(study.root, args.workers, request)
-    with hold_lock(study.root):
+    with hold_lock(study.root), Workers(study.root, args.workers, request) as workers:
         if args.check:
             study.prepare(workers, cells)
             workers.run("check", {"check": (study.check,)})

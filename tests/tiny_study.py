@@ -23,6 +23,12 @@ PROFILE = replace(
     world=WORLD,
 )
 
-if __name__ == "__main__":
+
+
+def main(argv: list[str] | None = None) -> None:
     reproduce.PROFILES["toy"] = PROFILE
-    reproduce.run(lambda: reproduce.main(["--profile", "toy", *sys.argv[1:]]))
+    reproduce.main(["--profile", "toy", *(sys.argv[1:] if argv is None else argv)])
+
+
+if __name__ == "__main__":
+    reproduce.run(main)
