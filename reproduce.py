@@ -10,7 +10,8 @@
 Every cell is the user's own path: split.py, sample.py, training, generation, rewards, scores. The small study calls
 them in this process's workers, one torch thread each, under runs/toy-<hash>/, a name that changes with the world and
 the settings; a paper's grid calls the launchers and eval.sh, one cell after another, under STUDY_ROOT. What is
-finished is not done again; a killed run goes on where it was. What follows `--` goes to every training launcher.
+finished is not done again; a killed run goes on where it was, and so does one that was asked to stop (SIGTERM, SIGUSR1,
+Ctrl-C), which stops at the next step or batch. What follows `--` goes to every training launcher.
 """
 
 import argparse
@@ -23,8 +24,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import (
+    InputError,
+    StopRequest,
+    check_flags,
+    check_seed,
+    check_text,
+    count,
+    run,
+    stop_requests,
+    study_root,
+    within,
+)
 from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
+from data_preprocess.outputs import check_output_file
 from data_preprocess.toy import config_hash, write_world
 from study import paper_profiles
 from study.grid import Cell, cells_of, chosen, sample_flags
@@ -36,6 +49,10 @@ from study.workers import Workers
 
 PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
 TOY_SEEDS = (42,)
+CHECKS = {
+    "seeds": check_seed, "sizes": count(), "fixed_size": count(at_least=0), "workers": count(at_most=1024),
+    "only": check_text, "model": check_text, "tokenizer": check_text,
+}  # fmt: skip
 
 
 class ToyStudy(ToyCalls):
@@ -150,13 +167,13 @@ class ToyStudy(ToyCalls):
         workers.run("base and reward model", {"base": (self.train_base,), "reward_model": (self.train_reward_model,)})
 
 
-def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell]) -> None:
+def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
     """The small study: its cells and what they come to."""
     study = ToyStudy(args.study.root(), args.study)
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
         return
-    workers = Workers(study.root, args.workers)
+    workers = Workers(study.root, args.workers, request)
     with hold_lock(study.root):
         if args.check:
             study.prepare(workers, cells)
@@ -171,7 +188,7 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell])
             publish(args.profile, study.root, cells, args.command, workers.seconds())
 
 
-def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell]) -> None:
+def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
     """One of the paper's grids: its cells, or its commands."""
     profile = args.study
     tokenizer = args.tokenizer
@@ -183,8 +200,8 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
         print(f"written: {args.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
         return
-    paper_profiles.make_data(cells, tokenizer)
-    failures = paper_profiles.run_cells(profile, cells, args.prune)
+    paper_profiles.make_data(cells, tokenizer, request)
+    failures = paper_profiles.run_cells(profile, cells, request, args.prune)
     done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
     title = f"The paper's grid of {args.profile}"
     show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, compare_paper=True)
@@ -223,6 +240,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--prune", action="store_true", help="keep of a tested run the weights of its best and last step only"
     )
     args = parser.parse_args(own)
+    check_flags(vars(args), CHECKS)
     args.seeds = args.seeds or list(TOY_SEEDS if args.profile == "toy" else paper_profiles.SEEDS)
     args.command = shlex.join(["python", "reproduce.py", *argv])
     args.study = chosen_study(args, train_flags)
@@ -244,8 +262,10 @@ def chosen_study(args: argparse.Namespace, train_flags: list[str]) -> ToyProfile
 
 def check_args(args: argparse.Namespace) -> None:
     """InputError for values that make no sense, and for flags that the profile has no use for."""
-    if args.workers < 1:
-        raise InputError(f"--workers {args.workers}: expected at least 1")
+    if args.slurm:
+        check_output_file("slurm", args.slurm, {})
+    if isinstance(args.study, ToyProfile):  # of a paper's data the number is not known here
+        check_flags(vars(args), dict.fromkeys(("sizes", "fixed_size"), within(at_most=args.study.world.train_rows)))
     for flag, values in (("--seeds", args.seeds), ("--sizes", args.sizes or [])):
         if len(set(values)) < len(values):
             raise InputError(f"{flag} {' '.join(map(str, values))}: expected each once")
@@ -261,7 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     every_cell = cells_of(args.study.grid, args.seeds, args.fixed_size is not None, args.strategies, args.augment)
     go = run_toy if args.profile == "toy" else run_paper
-    go(args, chosen(every_cell, args.only), every_cell)
+    with stop_requests() as request:
+        go(args, chosen(every_cell, args.only), every_cell, request)
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
                 "schema": SCHEMA, "profile": profile, "algorithm": cell.algorithm, "ranking_len": cell.ranking_len,
                 "stage": cell.stage, "num_prompts": cell.num_prompts, "seed": cell.seed, "exp": cell.exp,
                 "data": cell.data, "diversity": diversity, "selection": cell.selection, "reward_source": "rm",
-                "world": None, "config": {}, "git": None, "versions": {}, "launch": None, "data_sha256": None,
-                "evaluation": {"checkpoint": "best_checkpoint", **made}, "files": files,
+                "world": None, "config": {"seed": cell.seed}, "git": None, "versions": {}, "launch": None,
+                "data_sha256": None, "evaluation": {"checkpoint": "best_checkpoint", **made}, "files": files,
             },
         )  # fmt: skip
     return len(cells)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Comparison, Measure, Row
+from benchmarks.side_by_side import Comparison, Measure, Parser, Row
 from data_preprocess.command import run, study_root
 from data_preprocess.files import atomic_write, git_hash, machine, read_json, versions, write_json
 
@@ -118,7 +118,7 @@ def heading(threads: int) -> list[str]:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--quick", action="store_true", help="reduced sizes")
     size.add_argument("--full", action="store_true", help="the claimed sizes; writes benchmarks/RESULTS.md")

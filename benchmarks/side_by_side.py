@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_preprocess.command import MAX_COUNT, check_flags, within
 from data_preprocess.files import write_json
 
 
@@ -111,9 +112,24 @@ def same(what: str, naive: Sequence[float], ours: Sequence[float], tolerance: fl
     return worst
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses numbers which are not above 0: every number of a benchmark is one of things or a speed."""
+
+    def parse_args(self, *args: Any, **more: Any) -> argparse.Namespace:
+        found = super().parse_args(*args, **more)
+        numbers = {flag: value for flag, value in vars(found).items() if _is_number(value)}
+        check_flags(numbers, dict.fromkeys(numbers, within(above=0, at_most=MAX_COUNT)))
+        return found
+
+
+def _is_number(value: Any) -> bool:
+    one = value[0] if isinstance(value, list) and value else value
+    return isinstance(one, int | float) and not isinstance(one, bool)
+
+
+def parser(description: str) -> Parser:
     """A parser with the flags that every benchmark has."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="reduced sizes, a minute or so")
     made.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each way (default: one a core)")
     made.add_argument("--json", metavar="FILE", help="also write the rows to FILE")

@@ -31,14 +31,15 @@ from data_preprocess.augmentation import (
     enlarged,
 )
 from data_preprocess.candidates import Candidates, add_responses, choose
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root, within
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, diversity_curve
 from data_preprocess.diversity_record import DiversityRecord
 from data_preprocess.files import json_lines, write_files
 from data_preprocess.formats import Mapping, read_source
 from data_preprocess.near_duplicates import N_WORDS, without_near_copies
-from data_preprocess.prepare_config import SEED, add_sampling_flags
+from data_preprocess.outputs import check_no_input
+from data_preprocess.prepare_config import SAMPLING_CHECKS, SEED, add_sampling_flags
 from data_preprocess.records import read_rankings
 from data_preprocess.selection import selection_name
 from data_preprocess.strategies import NGRAM
@@ -51,6 +52,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_JACCARD = 0.8
+CHECKS = {
+    **SAMPLING_CHECKS, **dict.fromkeys(("add", "write_prompts", "num_per_prompt"), count()),
+    **dict.fromkeys(("pool", "generator", "answer_model", "reward_model", "tokenizer"), check_text),
+    "max_jaccard": within(at_least=0, below=1),
+}  # fmt: skip
 SAMPLES_PER_RESPONSE = 4  # answers sampled for each of the K that a ranking needs: a tuned model repeats itself
 
 
@@ -89,16 +95,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def check_args(args: argparse.Namespace) -> None:
     """InputError for flags that contradict one another or are out of their range."""
+    check_flags(vars(args), CHECKS)
     if (args.pool is None) == (args.write_prompts is None):
         raise InputError("--pool or --write_prompts: give one of them (prompts there are, or prompts to be written)")
     if (args.write_prompts is None) != (args.generator is None):
         raise InputError("--write_prompts and --generator: give both, or neither")
-    for flag in ("add", "write_prompts", "num_per_prompt"):
-        value = getattr(args, flag)
-        if value is not None and value < 1:
-            raise InputError(f"--{flag}: {value} (expected at least 1)")
-    if not 0 <= args.max_jaccard < 1:
-        raise InputError(f"--max_jaccard: {args.max_jaccard} (expected a number from 0 to below 1)")
     if args.match_length and args.by == RANDOM:
         raise InputError("--match_length is about --by diverse: random prompts are as long as the pool's on average")
 
@@ -110,6 +111,8 @@ def augment(args: argparse.Namespace, is_main: bool) -> None:
     if len(rows) != base.size:
         raise InputError(f"{data / base.folder}: {len(rows)} rows (expected the {base.size} that its name says)")
     output = Subset(base.ranking_len, base.size + args.add, selection_name(f"augment_{args.by}", args.match_length))
+    file = data / output.folder / "train.json"
+    check_no_input(str(file), file, {"pool": [args.pool]})
     check_models(args)
     record = DiversityRecord(data)
     from eval_hh.models import load_tokenizer
@@ -127,7 +130,6 @@ def augment(args: argparse.Namespace, is_main: bool) -> None:
     curve = diversity_curve(encoded(tokenizer, [row["prefix"][0] for row in result]), [base.size, output.size], NGRAM)
     record.add(output.key, curve[output.size], tokenizer_name)
     if is_main:
-        file = data / output.folder / "train.json"
         write_files({file: json_lines(result), **record.texts()})
         lengths = encoded(tokenizer, [one.prefix for one in added]).lengths.mean(), pool_ids.lengths.mean()
         print("mean tokens of a prompt: {:.1f} of those added, {:.1f} of those to choose from".format(*lengths))
@@ -173,7 +175,8 @@ def distinct_pool(args: argparse.Namespace, prompts: list[list[str]], work: Path
 def read_pool(args: argparse.Namespace, prompts: list[list[str]], work: Path) -> list[Candidates]:
     """The prompts of --pool, or those that --generator writes from examples of the subset's prompts."""
     if args.pool:
-        pool = read_source(args.pool, "train", Mapping())
+        pool, left_out = read_source(args.pool, "train", Mapping())
+        print("".join(f"{line}\n" for line in left_out), end="")
         check_prompts(pool)
         return pool
     asked = requests(openings(prompts), args.write_prompts, args.seed)

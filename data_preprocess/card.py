@@ -1,7 +1,4 @@
-"""The data card: what prepare.py has written, counted, as Markdown.
-
-Library.
-"""
+"""The data card: what prepare.py has written, counted, as Markdown."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,12 +7,14 @@ from statistics import fmean, quantiles
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import git_hash, versions
 from data_preprocess.ranking import RESPONSE_FROM
+from data_preprocess.words import count_words
 
+CARD_TITLE = "# Data card"
 Lengths = Callable[[list[str]], list[int]]
 
 
 def word_lengths(texts: list[str]) -> list[int]:
-    return [len(text.split()) for text in texts]
+    return list(map(count_words, texts))
 
 
 def render_card(command: str, files: dict[str, list[dict]], facts: list[str], lengths: Lengths, unit: str) -> str:
@@ -28,11 +27,11 @@ def render_card(command: str, files: dict[str, list[dict]], facts: list[str], le
         lengths: texts -> length of each one.
         unit: what lengths counts.
     """
-    about = [f"- {fact}" for fact in facts]
+    about = [f"- {_in_line(fact)}" for fact in facts]
     about += [f"- git {git_hash()}; " + ", ".join(f"{name} {version}" for name, version in versions().items())]
     sections = [
-        "# Data card",
-        f"What the last run of `prepare.py` wrote:\n\n    {command}",
+        CARD_TITLE,
+        f"What the last run of `prepare.py` wrote:\n\n    {_in_line(command)}",
         "The texts may be offensive by design (HH-RLHF); use them for research only.",
         "\n".join(about),
         "## Files",
@@ -93,4 +92,9 @@ def _sources_table(files: dict[str, list[dict]]) -> str:
 
 
 def _counts(counter: Counter) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counter.most_common())
+    return ", ".join(f"{_in_line(name)} {count}".replace("|", "\\|") for name, count in counter.most_common())
+
+
+def _in_line(text: str) -> str:
+    """A text, names of others' fields and files among it, that stays in its line."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,25 +1,44 @@
 """What every command of this project shares: how it ends, where its output goes, and what its flags may hold.
 
 A command's `main(argv)` raises InputError for what the user can mend, RunError for a run that went wrong by itself,
-and Stopped when it was asked to stop; `run` turns each into one line on stderr and the exit status.
+and Stopped when it was asked to stop; `run` turns each into one line on stderr and the exit status. Of several
+processes that training/launch.py started, the first to fail has its line said by the launcher.
 """
 
+import argparse
+import json
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import MISSING, field, fields
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 # Ctrl-C reaches a worker twice, from the terminal and from its launcher; so soon after one another they are one.
 SAME_REQUEST = 2.0  # seconds
+# Names the file of one launch in which its first failing process leaves [exit status, line] (training/launch.py).
+FAILURE_FILE = "LAUNCH_FAILURE_FILE"
+# How gloo says that another process is gone: that process, or the launcher, says why.
+LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
 MAX_NAME = 200  # bytes; a file system takes 255, and suffixes are added
+MAX_COUNT = 10**9  # of rows, tokens, steps: more than any run can do, and what every library still counts with
+MAX_RATE = 1e36  # of learning: AdamW multiplies it by ten, within float32
+MAX_SHOWN = 40  # characters of a value in a message
+
+Check = Callable[[str, Any], None]  # InputError unless a flag may have a value: check(flag, value)
 
 
 class InputError(ValueError):
@@ -39,15 +58,20 @@ class Stopped(Exception):
     """
 
     def __init__(self, signal_number: int, message: str):
-        super().__init__(message)
+        super().__init__(signal_number, message)  # both, or another process could not be given it
         self.signal_number = signal_number
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def run(main: Callable[[], None]) -> None:
     """Calls an entry's main; what the user can mend ends the process with one line on stderr.
 
     Exit status: 2 for InputError, 1 for RunError and OSError (unwritable, disk full), 128 + the signal's number for
-    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback.
+    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback. Of several processes that one
+    launch started, only the first to fail is heard.
     """
     try:
         main()
@@ -66,13 +90,42 @@ def run(main: Callable[[], None]) -> None:
         _fail(f"{where}{error.strerror or error}", 1)
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
+    except Exception as error:
+        lost = any(sign in str(error) for sign in LOST_PROCESS_SIGNS)
+        if FAILURE_FILE in os.environ and (lost or not _is_first_to_fail(1)):
+            raise SystemExit(1) from None
+        raise
 
 
 def _fail(message: str, status: int, kind: str = "error: ") -> None:
-    # A progress bar leaves the cursor inside its line, so on a terminal the message starts on a new one.
-    lead = "\n" if sys.stderr.isatty() else ""
-    print(f"{lead}{kind}{' '.join(message.split())}", file=sys.stderr, flush=True)
+    line = kind + one_line(message)
+    if FAILURE_FILE in os.environ:
+        _is_first_to_fail(status, line)  # the launcher says it, when no process writes a progress bar any more
+    else:
+        say(line)
     raise SystemExit(status)
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr. A progress bar leaves the cursor inside its line: on a terminal a new one is begun."""
+    print("\n" + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """The text with single blanks between its words, and what a terminal would obey (an escape) spelt out."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.split()))
+
+
+def _is_first_to_fail(status: int, line: str = "") -> bool:
+    """Whether no other process of this launch has failed before; then leaves status and line to the launcher."""
+    try:
+        with open(os.environ[FAILURE_FILE], "x", encoding="utf-8") as file:
+            file.write(json.dumps([status, line]))
+    except FileExistsError:
+        return False
+    except OSError:  # a full disk
+        say(line)
+    return True
 
 
 class StopRequest:
@@ -81,25 +134,33 @@ class StopRequest:
     def __init__(self) -> None:
         self.number: int | None = None
         self.when = -math.inf
+        self.commands: list[subprocess.Popen] = []  # what is at work for this process is asked too
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: remembers the first signal; a later one ends the process at once, as if it had no handler."""
-        import time
-
         now = time.monotonic()
-        if self.number is not None and now - self.when > SAME_REQUEST:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        if self.number is not None and now - self.when <= SAME_REQUEST:
+            return
+        for command in self.commands:
+            command.send_signal(number)
         if self.number is None:
             self.number, self.when = number, now
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
     """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
 
-    Outside the main thread, where Python allows no handlers, nothing is ever noted.
+    A block inside another one has the outer one's request. Outside the main thread, where Python allows no handlers,
+    nothing is ever noted.
     """
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(outer, StopRequest):
+        yield outer
+        return
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -109,7 +170,7 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)  # None: it was set by a library, outside Python
 
 
 def study_root() -> Path:
@@ -120,23 +181,105 @@ def study_root() -> Path:
 def check_number(flag: str, value: float, at_least: float = -math.inf, at_most: float = math.inf,
                  above: float = -math.inf, below: float = math.inf) -> None:  # fmt: skip
     """InputError that names the flag unless `value` is finite and within the bounds."""
-    if math.isfinite(value) and at_least <= value <= at_most and above < value < below:
+    # Compared, not converted: a whole number may be larger than any float.
+    if abs(value) < math.inf and at_least <= value <= at_most and above < value < below:
         return
     limits = [(at_least, "at least"), (above, "above"), (at_most, "at most"), (below, "below")]
-    bounds = " and ".join(f"{words} {limit:g}" for limit, words in limits if math.isfinite(limit))
-    raise InputError(f"--{flag} {value}: expected a {'number ' + bounds if bounds else 'finite number'}")
+    bounds = " and ".join(f"{words} {_number(limit)}" for limit, words in limits if abs(limit) < math.inf)
+    raise InputError(f"--{flag} {_shown(value)}: expected a {'number ' + bounds if bounds else 'finite number'}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def check_seed(flag: str, value: int) -> None:
     """InputError that names the flag unless numpy and torch both take `value` as a seed."""
     if not 0 <= value <= MAX_SEED:
-        raise InputError(f"--{flag} {value}: expected a whole number from 0 to {MAX_SEED}")
+        raise InputError(f"--{flag} {_shown(value)}: expected a whole number from 0 to {MAX_SEED}")
+
+
+def check_text(flag: str, value: str) -> None:
+    """InputError that names the flag where nothing was given but blanks, as by an unset variable in quotes."""
+    if not value.strip():
+        raise InputError(f"--{flag} {value!r}: expected a text that is not empty")
 
 
 def check_name(flag: str, name: str) -> None:
     """InputError that names the flag unless `name` can stand as one part of a path and in a line of text."""
     printable = name.isprintable() and name == name.strip()
     if not name or not printable or name in (".", "..") or "/" in name or "\\" in name:
-        raise InputError(f"--{flag} {name!r}: expected a name, without a slash or control characters, and not . or ..")
+        raise InputError(
+            f"--{flag} {name!r:.60}: expected a name, without a slash, control characters or blanks at its ends, "
+            "and not . or .."
+        )
     if len(os.fsencode(name)) > MAX_NAME:
         raise InputError(f"--{flag} {name[:20]!r}...: expected a name of at most {MAX_NAME} bytes")
+
+
+def within(**bounds: float) -> Check:
+    """check_number with these bounds, for `check_flags`."""
+    return partial(check_number, **bounds)
+
+
+def count(at_least: int = 1, at_most: int = MAX_COUNT) -> Check:
+    """The check of a whole number of things, for `check_flags`."""
+    return within(at_least=at_least, at_most=at_most)
+
+
+def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
+    """InputError for the first flag whose value, or one of whose values, its check refuses.
+
+    Args:
+        values: by flag; one that was not given is None and passes.
+        checks: by flag, each of them in `values`.
+    """
+    for flag, check in checks.items():
+        value = values[flag]
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if one is not None:
+                check(flag, one)
+
+
+def environment_count(name: str, default: int) -> int:
+    """A whole number above 0 from an environment variable; `default` where it is not set, or empty."""
+    text = os.environ.get(name)
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_COUNT:
+        raise InputError(f"{name} {_shown(text)}: expected a whole number from 1 to {MAX_COUNT}")
+    return int(text)
+
+
+def setting(help: str, check: Check | None = None, **default: Any) -> Any:
+    """A dataclass's field that is a flag: its help text, what it may be, and `default=` where it has one."""
+    return field(metadata={"help": help, "check": check}, **default)
+
+
+def check_settings(settings: Any) -> None:
+    """check_flags for a dataclass of `setting` fields."""
+    checks = {each.name: each.metadata["check"] for each in fields(settings) if each.metadata["check"]}
+    check_flags(vars(settings), checks)
+
+
+def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
+    """A dataclass of `setting` fields, made from a command line: a field without a default is a required flag."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for each in fields(kind):
+        text, plain = each.metadata["help"], each.type
+        if plain is bool:
+            parser.add_argument(f"--{each.name}", action="store_true", help=text)
+            continue
+        more: dict[str, Any] = {"required": True} if each.default is MISSING else {"default": each.default}
+        text += f" (default: {each.default})" if more.get("default") not in (None, "") else ""
+        if typing.get_origin(plain) is list:
+            more["nargs"] = "+"
+        if more.get("nargs") or isinstance(plain, types.UnionType):
+            plain = typing.get_args(plain)[0]
+        parser.add_argument(f"--{each.name}", type=plain, help=text, **more)
+    return kind(**vars(parser.parse_args(argv)))

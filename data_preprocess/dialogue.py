@@ -10,6 +10,7 @@ from dataclasses import dataclass
 PROMPTER = "<|prompter|>"
 ASSISTANT = "<|assistant|>"
 ROLE_NAMES = {PROMPTER: "Human:", ASSISTANT: "Assistant:"}
+OPENING_LINES = re.compile(r"\n\n+(?=Human:|Assistant:)")
 STOP_STRINGS = ("Human:", "human:", "Assistant:", "assistant:")
 
 
@@ -19,6 +20,11 @@ def split_turn(turn: str) -> tuple[str, str]:
         if turn.startswith(tag):
             return tag, turn[len(tag) :]
     raise ValueError(f"a turn must start with {PROMPTER} or {ASSISTANT}, found {turn[:40]!r}")
+
+
+def has_text(turns: list[str]) -> bool:
+    """Whether any of the turns holds more than white space."""
+    return any(split_turn(turn)[1].strip() for turn in turns)
 
 
 def render_prompt(turns: list[str]) -> str:
@@ -121,7 +127,8 @@ def _pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> Par
     if len(roles) > 1:
         return "the two dialogues differ before their last turn"
     prefix = [tag + text for tag, text in chosen[:shared]] + [roles.pop()]
-    suffix = ["\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected)]
+    texts = ("\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected))
+    suffix = [OPENING_LINES.sub("\n", text) for text in texts]  # a text that begins "Human:" opens no turn either
     return ParsedPair(prefix, suffix)
 
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import write_json
+from data_preprocess.outputs import check_output_file
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
 if TYPE_CHECKING:
@@ -206,17 +207,23 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compare", action="store_true", help="add the measures that people use, with intervals")
     parser.add_argument("--json", metavar="FILE", help="also write the tables to FILE")
     args = parser.parse_args(argv)
-    if min(args.n) < 1:
-        raise InputError(f"--n: {min(args.n)} (expected at least 1)")
+    texts = dict.fromkeys(("source", "column", "split", "tokenizer"), check_text)
+    check_flags(vars(args), {**texts, "n": count(at_most=1000), "sizes": count()})
+    if args.json is not None:
+        check_output_file("json", args.json, {"source": [args.source]})
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 
-    from data_preprocess.sources import load_prompts, load_texts
+    from data_preprocess.formats import LeftOut, load_texts
     from eval_hh.models import load_tokenizer
 
-    # Responses are kept only where they are looked at.
-    texts = list(load_texts(args.source, args.column, args.split)) if args.compare else []
-    prompts = [prompt for prompt, _ in texts] or load_prompts(args.source, args.column, args.split)
+    left_out = LeftOut()
+    texts, prompts = [], []
+    for prompt, responses in load_texts(args.source, args.column, args.split, left_out):
+        prompts.append(prompt)
+        if args.compare:  # responses are kept only where they are looked at
+            texts.append((prompt, responses))
+    print("".join(f"{line}\n" for line in left_out.notes()), end="", file=sys.stderr)
     sizes = args.sizes or [len(prompts)]
     for size in sizes:
         if not 1 <= size <= len(prompts):

@@ -1,6 +1,6 @@
 """D beside the measures of diversity that people use, of prompts and of the responses to a prompt, with intervals.
 
-Library, for diversity.py --compare. What each measure is stands in MEASURES; data_preprocess/README.md tells how to
+For diversity.py --compare. What each measure is stands in MEASURES; data_preprocess/README.md tells how to
 read them.
 """
 
@@ -18,6 +18,7 @@ from data_preprocess.ngram_matrix import ngram_counts, ngram_counts_of, tfidf_ve
 from data_preprocess.ranking import SEED
 from data_preprocess.strategies import NGRAM
 from data_preprocess.token_ids import TokenIds, encode_prompts, packed
+from data_preprocess.words import with_blanks
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -192,12 +193,15 @@ def compressed_sizes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def self_bleu_scores(texts: Sequence[str]) -> np.ndarray:
-    """BLEU (0 to 100, sacrebleu, 13a words) of each text with all the others as its references: [N]; none of one."""
+    """BLEU (0 to 100, sacrebleu) of each text with all the others as its references: [N]; none of one.
+
+    Words are 13a's, and the characters of scripts without blanks, as sacrebleu's own tokenizer for Chinese has them.
+    """
     from sacrebleu.metrics import BLEU
 
     if len(texts) < 2:
         return np.array([])
-    words = [BLEU().tokenizer(text.rstrip()) for text in texts]
+    words = [BLEU().tokenizer(with_blanks(text).rstrip()) for text in texts]
     bleu = BLEU(tokenize="none", force=True, effective_order=True)
     return np.array([bleu.sentence_score(one, words[:i] + words[i + 1 :]).score for i, one in enumerate(words)])
 

@@ -1,7 +1,4 @@
-"""The records of diversity beside the subsets: D of each under its key, and the tokenizer that counted.
-
-Library.
-"""
+"""The records of diversity beside the subsets: D of each under its key, and the tokenizer that counted."""
 
 import json
 from pathlib import Path
@@ -16,9 +13,9 @@ class DiversityRecord:
     """Both record files of a data folder as they are, to be added to and written with the subsets."""
 
     def __init__(self, data: Path):
-        """Raises InputError, naming the file, for one that is no JSON object."""
+        """Raises InputError, naming file and entry, for a record that holds something else."""
         self.paths = [data / RECORD, data / RECORD_TOKENIZERS]
-        self.scores, self.tokenizers = map(_read, self.paths)
+        self.scores, self.tokenizers = _read(self.paths[0], dict, "an object"), _read(self.paths[1], str, "a name")
 
     def add(self, key: str, diversity: Diversity, tokenizer: str) -> None:
         """Enters a subset's D; `tokenizer` is a folder or a hub name."""
@@ -33,11 +30,14 @@ class DiversityRecord:
         }
 
 
-def _read(path: Path) -> dict:
-    """A record so far, by key; empty where there is none yet."""
+def _read(path: Path, kind: type, expected: str) -> dict:
+    """A record so far, by key, each entry of that kind; empty where there is none yet."""
     record = read_json(path) if path.exists() else {}
     if not isinstance(record, dict):
         raise InputError(f"{path}:1: expected a JSON object of sizes (remove the file to start a new record)")
+    for key, entry in record.items():
+        if not isinstance(entry, kind):
+            raise InputError(f"{path}: entry {key!r} is {entry!r:.40} (expected {expected})")
     return record
 
 

@@ -1,6 +1,6 @@
 """Files for other tools: preference pairs for TRL, and prompts with their ids for labelling.
 
-Library, for prepare.py --export.
+For prepare.py --export.
 """
 
 from collections.abc import Iterable, Iterator
@@ -8,6 +8,7 @@ from itertools import combinations, islice
 from pathlib import Path
 
 from data_preprocess.candidates import Candidates
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import PROMPTER, render_prompt, split_turn
 from data_preprocess.files import atomic_write, write_jsonl
 from data_preprocess.raw_hh import alternates
@@ -45,7 +46,10 @@ def preference_pairs(pool: Iterable[Candidates], conversational: bool) -> Iterat
 
 
 def write_trl(path: Path, pool: Iterable[Candidates], conversational: bool) -> int:
-    """Writes the pairs as Parquet with the columns prompt, chosen and rejected; returns their number."""
+    """Writes the pairs as Parquet with the columns prompt, chosen and rejected; returns their number.
+
+    InputError where no two responses to a prompt have different rewards.
+    """
     import pyarrow
     from pyarrow import parquet
 
@@ -58,6 +62,8 @@ def write_trl(path: Path, pool: Iterable[Candidates], conversational: bool) -> i
         while group := list(islice(pairs, ROW_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema))
             count += len(group)
+        if not count:
+            raise InputError(f"{path}: no pairs (expected prompts with responses whose rewards differ)")
     return count
 
 

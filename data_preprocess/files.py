@@ -1,9 +1,9 @@
 """Reading and writing files: whole or not at all, and with errors that name the file and the line.
 
-Library. Holds atomic writers, checked readers, and what a result file says about its making (fingerprint, git_hash,
-versions).
+Holds atomic writers, checked readers, and what a result file says about its making (fingerprint, git_hash, versions).
 """
 
+import codecs
 import errno
 import gzip
 import hashlib
@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -20,11 +21,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from data_preprocess.command import REPOSITORY, InputError
-from data_preprocess.quick_json import object_in, quick_object
+from data_preprocess.quick_json import check_unicode, object_in, quick_object
 
-# safetensors and the system say it; torch.save says only that writing failed.
-DISK_FULL_SIGNS = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
+# What torch.save says of a write that failed; it does not say why, which nearly always is a full disk.
+FAILED_WRITES = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # so do messages of safetensors and tokenizers end
 BLOCK = 1 << 20  # bytes read or written at a time
+LINE_LIMIT = 64 << 20  # bytes of a line: a longer one is no row of text but a mistake, or packed to fill the memory
+TOO_LONG = f"more than {LINE_LIMIT >> 20} MiB in one row (expected at most that)"
+BOM = codecs.BOM_UTF8  # which some editors put in front of a file
+BLANKS = re.compile(r"[ \t\r\n]*")  # between JSON values
+DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # what some network file systems say
 WRITERS = 2  # threads
 VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
 
@@ -48,11 +56,37 @@ def hold_lock(folder: str | Path) -> Iterator[None]:
 
 
 @contextmanager
+def try_lock(path: str | Path) -> Iterator[bool]:
+    """Holds the lock of one file (.NAME.lock beside it); False where another process holds it, or has just let it go.
+
+    A killed process's lock is free. The lock file is gone when its holder leaves.
+    """
+    import fcntl
+
+    name = Path(path).with_name(f".{Path(path).name}.lock")
+    name.parent.mkdir(parents=True, exist_ok=True)
+    with open(name, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A holder removes the file as it leaves, and what is locked here may be that one.
+            held = name.exists() and os.path.samestat(name.stat(), os.fstat(lock.fileno()))
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} (its file system refuses locks)", str(name)) from error
+        try:
+            yield held
+        finally:
+            if held:
+                name.unlink(missing_ok=True)
+
+
+@contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path` that takes its name if the block ends well; else nothing is left.
 
-    Makes parent folders. Text is UTF-8 with "\n" line ends. An OSError without a file name (a full disk) is
-    given the target's.
+    Makes parent folders, and removes what killed processes have left of the same file. Text is UTF-8 with "\n" line
+    ends. An OSError without a file name (a full disk) is given the target's.
     """
     path = Path(path)
     with _temporary_file(path, mode) as file:
@@ -85,6 +119,41 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
+def remove_leftovers(path: str | Path) -> None:
+    """Removes the temporary files that writers of `path` have left beside it whose processes are dead."""
+    path = Path(path)
+    leftover = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.tmp")
+    for name in os.listdir(path.parent):
+        made_by = leftover.fullmatch(name)
+        if made_by and not _is_alive(int(made_by[1])):
+            path.with_name(name).unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Brings a folder's names to the disk: without it a power cut can undo a rename that has been seen."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # a folder may be written in and not be read
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC_FOLDERS:
+            raise
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
     """Opens the temporary file of `path`: on disk in full when the block ends well, else gone."""
@@ -92,6 +161,7 @@ def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
     temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path)
         with open(temporary, mode, BLOCK, **text) as file:
             yield file
             file.flush()
@@ -105,7 +175,7 @@ def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def _rename(paths: list[Path]) -> None:
-    """Gives complete temporary files their names; where one cannot have it, those not yet renamed go."""
+    """Gives complete temporary files their names, for good; where one cannot have it, those not yet renamed go."""
     for index, path in enumerate(paths):
         try:
             os.replace(_temporary(path), path)
@@ -115,16 +185,28 @@ def _rename(paths: list[Path]) -> None:
             if isinstance(error, OSError):
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise
+    for folder in dict.fromkeys(path.parent for path in paths):
+        sync_folder(folder)
 
 
 @contextmanager
 def disk_full_as_oserror(target: Path) -> Iterator[None]:
-    """Inside, what safetensors, torch and others raise on a full disk becomes an OSError that names the target."""
+    """Inside, what safetensors, torch and others raise where a write fails becomes an OSError that names a file.
+
+    Args:
+        target: what is written, named where the error itself names no file.
+    """
     try:
         yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
     except Exception as error:
-        if any(sign in str(error) for sign in DISK_FULL_SIGNS):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        system_error = SYSTEM_ERROR.search(str(error))
+        number = int(system_error.group(1)) if system_error else errno.ENOSPC
+        if system_error or any(sign in str(error) for sign in FAILED_WRITES):
+            raise OSError(number, os.strerror(number), str(target)) from error
         raise
 
 
@@ -148,40 +230,53 @@ def read_json(path: str | Path) -> Any:
     """Reads one JSON value; InputError "path:line: ..." where it is malformed, missing or not UTF-8."""
     path = Path(path)
     _check_is_file(path)
-    raw = path.read_bytes()
+    raw = path.read_bytes().removeprefix(BOM)
     try:
-        return json.loads(raw.decode("utf-8"))
+        text = raw.decode("utf-8")
+        value = json.loads(text)
+        check_unicode(text, value)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
+        raise InputError(f"{path}: not JSON that can be read ({error})") from None
+    return value
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """Yields (1-based line number, text without its line end) of a UTF-8 file, gzipped where it ends in .gz.
 
-    Raises InputError for a missing file, a damaged or truncated gzip file, and bytes that are not UTF-8.
+    A byte-order mark at the start is left out. Raises InputError for a missing file, a damaged or truncated gzip file,
+    bytes that are not UTF-8, and a line of over LINE_LIMIT bytes, which is not read to its end.
     """
-    for number, raw in _raw_lines(Path(path)):
-        yield number, _decoded(raw, f"{path}:{number}")
+    with _opened(Path(path)) as file:
+        for number, raw in _raw_lines(file, path):
+            yield number, _decoded(raw, f"{path}:{number}")
 
 
-def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _opened(path: Path) -> IO[bytes]:
     _check_is_file(path)
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb", BLOCK)
+
+
+def _raw_lines(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, bytes]]:
     number = 0
-    with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb", BLOCK) as file:
-        lines = iter(file)
-        while True:
-            number += 1
-            try:
-                raw = next(lines)
-            except StopIteration:
-                return
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise InputError(f"{path}:{number}: damaged or truncated gzip file ({error})") from None
-            yield number, raw
+    while True:
+        number += 1
+        try:
+            raw = file.readline(LINE_LIMIT + 1)
+        except DAMAGED_GZIP as error:
+            raise InputError(f"{path}:{number}: damaged or truncated gzip file ({error})") from None
+        if len(raw) > LINE_LIMIT:
+            raise InputError(f"{path}:{number}: {TOO_LONG}")
+        if number == 1:
+            raw = raw.removeprefix(BOM)
+        if not raw:
+            return
+        yield number, raw
 
 
 def _decoded(raw: bytes, where: str) -> str:
@@ -191,25 +286,114 @@ def _decoded(raw: bytes, where: str) -> str:
         raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
+class Element(int):
+    """The number of a row that is an element of a JSON array, from 1: "rows.json:element 3" is no line."""
+
+    def __str__(self) -> str:
+        return f"element {int(self)}"
+
+
 def read_jsonl(
     path: str | Path, quick: Callable[[bytes], dict | None] = quick_object
 ) -> Iterator[tuple[int, dict]]:
     """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object.
 
+    Blank lines at the end are no rows. A file that opens with "[" is read as one JSON array; the numbers of its rows
+    are `Element`s.
+
     Args:
-        path: a JSONL file, gzipped where it ends in .gz.
+        path: a JSONL file, or a JSON array of objects, gzipped where it ends in .gz.
         quick: reads a line as json does, or gives None and leaves it to json.
     """
-    for number, raw in _raw_lines(Path(path)):
-        row = quick(raw)
-        if row is None:
-            where = f"{path}:{number}"
-            text = _decoded(raw, where)
-            try:
-                row = object_in(text)
-            except ValueError as error:
-                raise InputError(f"{where}: {error}") from None
-        yield number, row
+    with _opened(Path(path)) as file:
+        rows = _raw_elements(file, path) if _opens_an_array(file, path) else _raw_lines(file, path)
+        for number, raw in _without_blank_end(rows):
+            row = quick(raw)
+            if row is None:
+                where = f"{path}:{number}"
+                text = _decoded(raw, where)
+                try:
+                    row = object_in(text)
+                except ValueError as error:
+                    raise InputError(f"{where}: {error}") from None
+            yield number, row
+
+
+def _without_blank_end(rows: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    blank: list[tuple[int, bytes]] = []
+    for number, raw in rows:
+        if raw.isspace():
+            blank.append((number, raw))
+        else:
+            yield from blank
+            blank.clear()
+            yield number, raw
+
+
+def _opens_an_array(file: IO[bytes], path: str | Path) -> bool:
+    """Whether a file's first character is the bracket of an array; nothing of it is used up."""
+    try:
+        start = file.peek(BLOCK)
+    except DAMAGED_GZIP as error:
+        raise InputError(f"{path}:1: damaged or truncated gzip file ({error})") from None
+    return start.removeprefix(BOM).lstrip().startswith(b"[")
+
+
+def _raw_elements(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, bytes]]:
+    """The elements of a JSON array in a file, each as its text; a part of the file is held at a time."""
+    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+    text, place, line, number = "", 0, 1, 0  # text from `line` on, of which all before `place` is done with
+    while True:
+        try:
+            element, place = _next_element(text, place, "," if number else "[")
+        except json.JSONDecodeError as error:  # wrong, or cut where the text ends
+            where = f"{path}:{line + error.lineno - 1}"
+            line += text.count("\n", 0, place)
+            text, place = text[place:], 0
+            if len(text) > LINE_LIMIT:
+                raise InputError(f"{path}:{line}: {TOO_LONG}") from None
+            more = _decoded_piece(file, max(BLOCK, len(text)), decode, path)
+            if not more:
+                raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
+            text += more
+        except (ValueError, RecursionError) as error:
+            line += text.count("\n", 0, place)
+            raise InputError(f"{path}:{line}: not JSON that can be read ({error})") from None
+        else:
+            if not element:
+                break
+            number += 1
+            yield Element(number), element.encode("utf-8")
+    if (text[place:] + _decoded_piece(file, BLOCK, decode, path)).strip():
+        raise InputError(f"{path}: text after the end of the JSON array (expected one array, or one object per line)")
+
+
+def _next_element(text: str, place: int, before: str) -> tuple[str, int]:
+    """(the text of the array's next element, where it ends); no text at the end of the array.
+
+    `before` stands in front of it: "[" or ",". JSONDecodeError where the text is wrong or ends too early.
+    """
+    place = BLANKS.match(text, place).end()
+    if before == "," and text.startswith("]", place):
+        return "", place + 1
+    if not text.startswith(before, place):
+        raise json.JSONDecodeError(f"Expecting {before!r}", text, place)
+    place = BLANKS.match(text, place + 1).end()
+    if before == "[" and text.startswith("]", place):
+        return "", place + 1
+    _, end = json.JSONDecoder().raw_decode(text, place)
+    return text[place:end], end
+
+
+def _decoded_piece(file: IO[bytes], size: int, decode: Callable[[bytes], str], path: str | Path) -> str:
+    """Some more text of a file, none at its end."""
+    try:
+        raw = file.read(size)
+        return decode(raw)
+    except DAMAGED_GZIP as error:
+        raise InputError(f"{path}: damaged or truncated gzip file ({error})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
 
 
 def _check_is_file(path: Path) -> None:

@@ -1,14 +1,13 @@
-"""Rewards from what people or models have judged: scores, ranks, or votes between two responses.
-
-Library.
-"""
+"""Rewards from what people or models have judged: scores, ranks, or votes between two responses."""
 
 import math
 from collections import defaultdict
 from typing import Any
 
 from data_preprocess.command import InputError
+from data_preprocess.records import FLOAT32_MAX
 
+NOT_GIVEN = ("", "-", "n/a", "na", "nan", "none", "null")  # what stands, in any case, for a number that there is not
 VOTE_FORMS = "[winner, loser] or [a, b, 'a' | 'b' | 'tie'], responses numbered from 0"
 
 
@@ -31,7 +30,9 @@ def copeland(n_responses: int, votes: list[tuple[int, int, float]]) -> list[floa
     return rewards
 
 
-def rewards_from(value: Any, n_responses: int, ranks: bool, where: str) -> list[float | None]:
+def rewards_from(
+    value: Any, n_responses: int, ranks: bool, where: str, drop_unrated: bool = False
+) -> list[float | None]:
     """One reward per response from a field of a row, None for a response whose value is null.
 
     Args:
@@ -39,6 +40,7 @@ def rewards_from(value: Any, n_responses: int, ranks: bool, where: str) -> list[
         n_responses: responses of the row.
         ranks: numbers are ranks, the lowest the best; the reward is minus the rank.
         where: names row and field in errors.
+        drop_unrated: texts of NOT_GIVEN and NaN stand for null; else they are an error that names the flag.
     """
     if not isinstance(value, list) or not value:
         raise InputError(f"{where} is {value!r:.40} (expected a number per response, or a list of votes)")
@@ -46,18 +48,29 @@ def rewards_from(value: Any, n_responses: int, ranks: bool, where: str) -> list[
         return copeland(n_responses, [_vote(vote, n_responses, where) for vote in value])
     if len(value) != n_responses:
         raise InputError(f"{where}: {len(value)} values for {n_responses} responses")
-    numbers = [None if item is None else number(item, where) for item in value]
+    numbers = [_number_if_given(item, where, drop_unrated) for item in value]
     return [item if item is None else 0.0 - item for item in numbers] if ranks else numbers
 
 
-def number(value: Any, where: str) -> float:
-    """A finite float of a JSON number or of a text that holds one; InputError otherwise."""
+def _number_if_given(value: Any, where: str, drop_unrated: bool) -> float | None:
+    if value is None:
+        return None
+    not_given = value != value if isinstance(value, float) else str(value).strip().lower() in NOT_GIVEN
+    if not_given and drop_unrated:
+        return None
+    return number(value, where, "; --drop_unrated leaves out responses whose reward is not given" if not_given else "")
+
+
+def number(value: Any, where: str, hint: str = "") -> float:
+    """A float that float32 can hold, of a JSON number or of a text; InputError, the hint at its end, otherwise."""
     try:
         result = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not math.isfinite(result):
-        raise InputError(f"{where}: {value!r:.40} (expected a finite number)")
+        raise InputError(f"{where}: {value!r:.40} (expected a finite number{hint})")
+    if abs(result) > FLOAT32_MAX:
+        raise InputError(f"{where}: {value!r:.40} (expected at most {FLOAT32_MAX:.4g}, of float32)")
     return result
 
 

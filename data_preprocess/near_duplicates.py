@@ -1,33 +1,32 @@
 """Near-duplicate prompts: word 3-gram sets whose Jaccard similarity is at least 0.8, or above a limit of one's own.
 
-Library. Exact, unlike MinHash: by the prefix filter of set-similarity joins. If two sets of sizes x and y have a
+Exact, unlike MinHash: by the prefix filter of set-similarity joins. If two sets of sizes x and y have a
 similarity of at least t, they share a member among the first x - ceil(t x) + 1 and y - ceil(t y) + 1 in any
 common order of all members. The order is by rarity in the reference, so few pairs need to be compared, and the
 time grows with the number of words that are probed.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fractions import Fraction
 
 from data_preprocess.dialogue import split_turn
+from data_preprocess.words import words
 
-WORDS = re.compile(r"\w+")
 N_WORDS = 3
 THRESHOLD = Fraction(4, 5)  # 0.8: whole numbers keep pairs right at it on one side
 METHOD = (
-    f"Jaccard similarity of the sets of word {N_WORDS}-grams (lower case, whole prompt) of at least "
-    f"{float(THRESHOLD)}, computed exactly"
+    f"Jaccard similarity of the sets of word {N_WORDS}-grams (lower case, whole prompt; of characters where a script "
+    f"has no blanks between words) of at least {float(THRESHOLD)}, computed exactly"
 )
 
 
 def shingles(turns: list[str]) -> frozenset[tuple[str, ...]]:
     """The prompt's word 3-grams, role tags left out; of a prompt of one or two words, those words."""
-    words = WORDS.findall(" ".join(split_turn(turn)[1] for turn in turns).lower())
-    if len(words) < N_WORDS:
-        return frozenset([tuple(words)])
-    return frozenset(zip(*(words[offset:] for offset in range(N_WORDS)), strict=False))
+    found = words(" ".join(split_turn(turn)[1] for turn in turns).lower())
+    if len(found) < N_WORDS:
+        return frozenset([tuple(found)])
+    return frozenset(zip(*(found[offset:] for offset in range(N_WORDS)), strict=False))
 
 
 def similar(one: frozenset, other: frozenset, threshold: Fraction = THRESHOLD, above: bool = False) -> bool:

@@ -1,21 +1,39 @@
-"""Part files: what a process has finished of a long job, so that a killed job goes on where it was.
-
-Library.
-"""
+"""Part files: what a process has finished of a long job, so that a killed job goes on where it was."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import orjson
+
+from data_preprocess.command import RunError
+
+
+def has_index(row: dict[str, Any]) -> bool:
+    """Whether a row says which one it is."""
+    return type(row.get("index")) is int
 
 
 class Parts:
     """Append-only part files of resumable work on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
 
     A part opens with its work's fingerprint, so rows made from other inputs or settings are never mixed in.
-    Rows are {"index": i, ...}. A line that a kill cut short is ignored and cut off before the next append.
+    Rows are {"index": i, ...}. A line that a kill cut short, or that is no such row, is ignored with all behind it, and
+    cut off before the next append.
+
+    Args:
+        output: what the parts are of.
+        fingerprint: of the work.
+        rank: of this process.
+        is_row: whether a JSON object can be a row of this work.
     """
 
-    def __init__(self, output: str | Path, fingerprint: str, rank: int = 0):
+    def __init__(
+        self, output: str | Path, fingerprint: str, rank: int = 0, is_row: Callable[[dict], bool] = has_index
+    ):
         self.output = Path(output)
+        self.is_row = is_row
         self.fingerprint = fingerprint
         self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
         self._length: int | None = None  # bytes of whole lines in this rank's part, once known
@@ -46,12 +64,12 @@ class Parts:
         self._length += len(data)
 
     def merge(self, n_rows: int) -> list[dict]:
-        """Rows 0 to n_rows-1 in order, once every rank has finished; RuntimeError where one is missing."""
+        """Rows 0 to n_rows-1 in order, once every rank has finished; RunError where one is missing."""
         rows = self.done()
         missing = [index for index in range(n_rows) if index not in rows]
         if missing:
             found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
-            raise RuntimeError(f"{self.output}: {found}")
+            raise RunError(f"{self.output}: {found} (the same command makes them)")
         return [rows[index] for index in range(n_rows)]
 
     def remove(self) -> None:
@@ -74,14 +92,14 @@ class Parts:
         with open(path, "rb") as file:
             for line in file:
                 try:
-                    row = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
+                    row = orjson.loads(line) if line.endswith(b"\n") else None
+                except orjson.JSONDecodeError:
                     row = None
-                if row is None:
-                    break
                 if length == 0 and row != {"fingerprint": self.fingerprint}:
                     break
                 if length:
+                    if not isinstance(row, dict) or not self.is_row(row):
+                        break
                     rows.append(row)
                 length += len(line)
         return rows, length

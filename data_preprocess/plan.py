@@ -17,10 +17,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.budget import Choice, Prices, Split, choose_prompts, random_diversity, split_budget
 from data_preprocess.candidates import Candidates
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import MAX_SHOWN, InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, under_root
 from data_preprocess.export import write_prompts
+from data_preprocess.outputs import check_output_file
 from data_preprocess.pool import load_pool
 from data_preprocess.selection import STRATEGIES, selection_name
 from data_preprocess.token_ids import TokenIds, encode_prompts
@@ -29,6 +30,12 @@ from eval_hh.diversity_law import LLAMA_PROBE, Law, Outlook, is_llama, paper_law
 
 PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")
+# Of a budget and of a cost: a quotient of two has fewer digits than Decimal keeps.
+LEAST, MOST = Decimal("1e-9"), Decimal("1e15")
+CHECKS = {
+    "comparisons": count(at_most=10**6), "ranking_len": count(at_most=1000),
+    **dict.fromkeys(("source", "column", "split", "results", "profile", "tokenizer"), check_text),
+}  # fmt: skip
 CHART_STEPS = 60  # budgets of the chart, up to twice the plan's
 RANDOM_ONLY = (
     "The law has seen random prompts only, in which D and M rise together. That chosen prompts earn what random",
@@ -49,13 +56,14 @@ class Row:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     law = load_law(args)
-    pool, dropped = load_pool(args.source, args.column, args.split, args.drop_duplicates)
+    pool, dropped, left_out = load_pool(args.source, args.column, args.split, args.drop_duplicates)
     splits = split_budget(args.budget, args.prices, sorted(law.points), len(pool))
     tokenizer, token_ids = count_tokens(args, law, pool)
     rows = make_rows(args, law, splits, token_ids)
     duplicates = f" ({dropped} duplicates dropped)" if dropped else ""
     print(f"law:    {law.name}, fitted on random prompts")
     print(f"pool:   {len(pool):,} prompts of {args.source}{duplicates}, D counted with {tokenizer}")
+    print("".join(f"        {line}\n" for line in left_out), end="")
     print(f"budget: {args.budget:,} {args.unit}\n")
     print("\n".join([*format_table(args, splits, rows), "", *notes(args, rows)]))
     taken = row_to_take(args, rows)
@@ -93,12 +101,19 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, metavar="FILE", help="write its prompts here")
     add("--chart", type=Path, metavar="FILE", help="draw predicted reward against budget, a PNG")
     args = parser.parse_args(argv)
+    check_flags(vars(args), CHECKS)
     if bool(args.law) == bool(args.results):
         raise InputError("--law or --results: give one of them (the paper's lines, or those of result files)")
     for flag in ("algorithm", "profile"):
         if args.law and getattr(args, flag):
             raise InputError(f"--{flag} is about --results, and --law is given")
     set_budget(args)
+    inputs = {"source": [args.source], "results": [args.results], "tokenizer": [args.tokenizer]}
+    for flag in ("output", "chart"):
+        if getattr(args, flag):
+            check_output_file(flag, getattr(args, flag), inputs)
+    if args.output and args.output == args.chart:
+        raise InputError(f"--chart {args.chart}: is --output's file too (expected another)")
     return args
 
 
@@ -115,10 +130,11 @@ def set_budget(args: argparse.Namespace) -> None:
         return
     if not costs:
         raise InputError(f"--budget: needs a cost (expected one or more of --{', --'.join(COSTS)})")
-    if args.comparisons is not None and (args.comparisons < 1 or args.comparison_cost is None):
-        raise InputError(f"--comparisons: {args.comparisons} (expected 1 or more, and --comparison_cost)")
+    if args.comparisons is not None and args.comparison_cost is None:
+        raise InputError(f"--comparisons: {args.comparisons} (expected --comparison_cost with it)")
+    args.budget = amount("budget", args.budget)
     values = [amount(flag, costs[flag]) if flag in costs else Decimal(0) for flag in COSTS]
-    args.budget, args.prices = amount("budget", args.budget), Prices(*values, args.comparisons)
+    args.prices = Prices(*values, args.comparisons)
     args.unit = "units of money"
 
 
@@ -128,8 +144,9 @@ def amount(flag: str, text: str | int) -> Decimal:
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("nan")
-    if not value.is_finite() or value <= 0:
-        raise InputError(f"--{flag}: {text} (expected a number above zero; leave out a cost that you do not have)")
+    if not value.is_finite() or not LEAST <= value <= MOST:
+        expected = f"a number above zero, {LEAST} to {MOST:g}; leave out a cost that you do not have"
+        raise InputError(f"--{flag} {str(text)[:MAX_SHOWN]}: expected {expected}")
     return value
 
 

@@ -1,12 +1,9 @@
-"""A pool of prompts that could be labelled: read from any source, each prompt once, with an id that stays.
-
-Library.
-"""
+"""A pool of prompts that could be labelled: read from any source, each prompt once, with an id that stays."""
 
 from data_preprocess.candidates import Candidates
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, render_prompt, split_turn
-from data_preprocess.formats import Mapping, read_row
+from data_preprocess.dialogue import ASSISTANT, render_prompt
+from data_preprocess.formats import LeftOut, Mapping, read_row
 from data_preprocess.join import unique_prompts
 from data_preprocess.sources import source_rows
 
@@ -15,7 +12,7 @@ NAMED = 5  # lines that a message names; of more, the number is given
 
 def load_pool(
     source: str, column: str | None = None, split: str = "train", drop_duplicates: bool = False
-) -> tuple[list[Candidates], int]:
+) -> tuple[list[Candidates], int, list[str]]:
     """Reads the prompts of a source, whatever responses it holds beside them.
 
     Args:
@@ -26,20 +23,19 @@ def load_pool(
         drop_duplicates: of prompts with the same text keep the first, instead of refusing them.
 
     Returns:
-        (the prompts, in their order, with meta["id"]; how many were dropped).
+        (the prompts, in their order, with meta["id"]; how many were dropped; lines that say what is not read).
 
     Raises:
-        InputError: naming the lines that hold no text, a prompt that is there before, a prompt that ends where the
-            user speaks, or another prompt's id; and what formats.read_row refuses.
+        InputError: naming the lines that hold a prompt that is there before, a prompt that ends where the user
+            speaks, or another prompt's id; and what formats.read_row refuses.
     """
+    mapping, left_out = Mapping(prompt=(column,) if column else None), LeftOut()
     numbered = [
-        (where.rpartition(":")[2], read_row(row, where, source, Mapping(prompt=column)))
+        (where.rpartition(":")[2], read_row(row, where, source, mapping, left_out))
         for where, row in source_rows(source, split)
     ]
     if not numbered:
         raise InputError(f"{source}: no prompts (the file or data set is empty)")
-    empty = [line for line, one in numbered if is_empty(one.prefix)]
-    _refuse(source, empty, "hold no text (expected a prompt in each)")
     users = [line for line, one in numbered if one.prefix[-1] != ASSISTANT]
     _refuse(source, users, "end where the user speaks (expected prompts that the assistant answers)")
     first: dict[str, tuple[str, Candidates]] = {}
@@ -51,12 +47,7 @@ def load_pool(
         first.setdefault(text, (line, one))
     if not drop_duplicates:
         _refuse(source, repeated, "repeat a prompt (--drop_duplicates goes on without them)")
-    return unique_prompts([one for _, one in first.values()]), len(repeated)
-
-
-def is_empty(turns: list[str]) -> bool:
-    """True of a prompt none of whose turns has a word."""
-    return not any(split_turn(turn)[1].strip() for turn in turns)
+    return unique_prompts([one for _, one in first.values()]), len(repeated), left_out.notes()
 
 
 def _refuse(source: str, lines: list[str], why: str) -> None:

@@ -28,17 +28,20 @@ from data_preprocess.candidates import (
     plain_row,
     training_row,
 )
-from data_preprocess.card import Lengths, render_card, word_lengths
+from data_preprocess.card import CARD_TITLE, Lengths, render_card, word_lengths
 from data_preprocess.command import InputError, run, study_root
 from data_preprocess.export import write_prompts, write_trl
 from data_preprocess.files import json_lines, write_files
 from data_preprocess.formats import read_source
 from data_preprocess.join import join, unique_prompts
+from data_preprocess.merging import by_prompt, merge_rows
 from data_preprocess.near_duplicates import METHOD
+from data_preprocess.outputs import check_no_input, check_opening, check_output_file
 from data_preprocess.prepare_config import DEV_ROWS, Config, parse_args
 from data_preprocess.raw_hh import SOURCES, has_split, read_split
 from data_preprocess.records import read_rows
 from data_preprocess.splits import Splits, clean_of, sample_dev, split_train
+from data_preprocess.words import HOW_COUNTED
 
 LEAK = (
     "dev rows are drawn from the test files, as published: a leak, since the checkpoint is chosen "
@@ -60,10 +63,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def prepare(config: Config, is_main: bool, command: str) -> None:
     check_models(config)
+    check_opening(study_root() / "data" / "README.md", CARD_TITLE)
     lengths, unit = load_lengths(config)
     splits, tests = read_raw(config) if config.raw else (read_other(config), {})
     rankings, facts = rank(splits.train, config) if splits.train else ([], [])
     data = study_root() / "data"
+    if not rankings and (config.source or has_split(config.raw, "train")):
+        raise InputError("no training prompt is left: " + "; ".join(splits.notes))
     outputs: dict[Path, list[dict]] = {}
     if rankings:
         outputs[data / "original" / f"hh_train_len{len(rankings[0]['suffix'])}" / "train.json"] = rankings
@@ -71,11 +77,14 @@ def prepare(config: Config, is_main: bool, command: str) -> None:
         outputs[data / "hh_dev" / "sampled_dev.json"] = [plain_row(candidates) for candidates in splits.dev]
     for name, rows in tests.items():
         outputs[data / "hh_test" / f"{name}.json"] = [plain_row(candidates) for candidates in rows]
+    for path in outputs:
+        check_no_input(str(path), path, {"source": [config.source], "join": config.join or []})
     if not is_main:
         return
     notes = splits.notes + facts
+    facts_of_card = [*splits.read, *notes, *settings_facts(config), *([HOW_COUNTED] if unit == "words" else [])]
     files = {path.relative_to(data).as_posix(): rows for path, rows in outputs.items()}
-    card = render_card(command, files, [*splits.read, *notes, *settings_facts(config)], lengths, unit)
+    card = render_card(command, files, facts_of_card, lengths, unit)
     texts: dict[Path, Iterable[str]] = {path: json_lines(rows) for path, rows in outputs.items()}
     write_files({**texts, data / "README.md": [card]})
     print("\n".join(notes))
@@ -120,8 +129,9 @@ def read_other(config: Config) -> Splits:
     """Any other source as train and dev, checked against the test files that are there already."""
     pool, notes = read_pool(config)
     if config.join:
-        pool, missing = join(pool, config.join)
+        pool, missing, unread = join(pool, config.join)
         print("".join(f"missing: {line}\n" for line in missing), end="")
+        notes += unread
         counts = f"{len(pool)} prompts have judged answers, {len(missing)} gaps"
         notes.append(f"joined with {', '.join(config.join)}: {counts}")
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
@@ -134,10 +144,17 @@ def read_other(config: Config) -> Splits:
 
 def read_pool(config: Config) -> tuple[list[Candidates], list[str]]:
     """--source, and what was counted in reading it."""
-    pool, unjudged = drop_unjudged(read_source(config.source, config.split, config.mapping()))
-    notes = [f"{len(pool)} prompts of {config.source}"]
+    pool, left_out = read_source(config.source, config.split, config.mapping())
+    pool, unjudged = drop_unjudged(pool)
+    notes = [f"{len(pool)} prompts of {config.source}", *left_out]
     if unjudged:
-        notes.append(f"{unjudged} responses dropped: their reward is null")
+        notes.append(f"{unjudged} responses dropped: their reward is {'not given' if config.drop_unrated else 'null'}")
+    repeats = len(pool) - len(by_prompt(pool))
+    if config.merge_prompts:
+        pool, merged = merge_rows(pool)
+        notes.append(merged)
+    elif repeats:
+        notes.append(f"{repeats} rows repeat the prompt of a row before them (--merge_prompts makes them one ranking)")
     return pool, notes
 
 
@@ -162,9 +179,19 @@ def rank(pool: list[Candidates], config: Config) -> tuple[list[dict], list[str]]
     kept, dropped = choose(pool, ranking_len, config.seed)
     facts += [f"{count} of {len(pool)} training prompts dropped: {why}" for why, count in dropped.items()]
     if not kept:
-        found = f"no prompt has {ranking_len} distinct responses that are not empty"
-        raise InputError(f"--ranking_len: {found} (expected more --candidates, or a smaller number)")
+        refuse_to_rank(pool, ranking_len, config)
     return [training_row(candidates) for candidates in with_rewards(kept, config, work)], facts
+
+
+def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: Config) -> None:
+    """Raises the InputError that says why no prompt makes a ranking."""
+    found = f"no prompt has {ranking_len} distinct responses that are not empty"
+    if config.join:
+        raise InputError(f"--join {' '.join(config.join)}: {found} (expected more answers with a judgement)")
+    if all(len(candidates.responses) == 1 for candidates in pool) and len(by_prompt(pool)) < len(pool):
+        expected = "--merge_prompts, which puts rows of one prompt together"
+        raise InputError(f"{config.source}: {found}: each row holds one response (expected {expected})")
+    raise InputError(f"--ranking_len: {found} (expected more --candidates, or a smaller number)")
 
 
 def with_rewards(pool: list[Candidates], config: Config, work: Path) -> list[Candidates]:
@@ -221,6 +248,7 @@ def settings_facts(config: Config) -> list[str]:
 
 def export(config: Config, is_main: bool) -> None:
     """Writes --source for another tool."""
+    check_output_file("output", config.output, {"source": [config.source]})
     pool, notes = read_pool(config)
     if not is_main:
         return

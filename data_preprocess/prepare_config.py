@@ -9,11 +9,24 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, check_flags, check_seed, check_text, count, within
 from data_preprocess.formats import Mapping
 
 SEED = 42
 DEV_ROWS = 280
+# How responses are sampled, see `add_sampling_flags`.
+SAMPLING_CHECKS = {
+    "temperature": within(above=0), "top_p": within(above=0, at_most=1), "max_new_tokens": count(),
+    "batch_size": count(), "seed": check_seed,
+}  # fmt: skip
+NUMBER_CHECKS = {
+    **SAMPLING_CHECKS, "max_rows": count(), "train_rows": count(), "num_per_model": count(),
+    "ranking_len": count(at_least=2, at_most=1000),
+}  # fmt: skip
+TEXT_CHECKS = dict.fromkeys(
+    ("raw", "source", "split", "prompt_from", "responses_from", "rewards_from", "id_from", "join", "candidates",
+     "reward_model", "tokenizer"), check_text
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,11 +42,14 @@ class Config:
     dev_from: str = "train"  # split of --raw that dev rows are drawn from
     dev_rows: int | None = None  # 280; of a --source at most a tenth of the prompts
     decontaminate: bool = False  # drop training prompts that are near dev or test prompts
-    prompt_from: str | None = None  # fields of --source, see formats.Mapping
+    prompt_from: tuple[str, ...] | None = None  # fields of --source, see formats.Mapping
     responses_from: tuple[str, ...] | None = None
     rewards_from: tuple[str, ...] | None = None
     ranks: bool = False
     id_from: str | None = None
+    ignore: tuple[str, ...] = ()
+    drop_unrated: bool = False
+    merge_prompts: bool = False  # rows of one prompt become one ranking
     join: tuple[str, ...] | None = None  # files of answers and judgements
     candidates: tuple[str, ...] = ()  # models that sample further responses
     num_per_model: int = 1
@@ -53,8 +69,10 @@ class Config:
     def __post_init__(self) -> None:
         if bool(self.raw) == bool(self.source):
             raise InputError("--raw or --source: give one of them (raw HH-RLHF, or any other data)")
-        self._check_numbers()
-        for flag in ("prompt_from", "responses_from", "rewards_from", "ranks", "id_from", "join", "export"):
+        check_flags(vars(self), {**TEXT_CHECKS, **NUMBER_CHECKS, "dev_rows": count(at_least=1 if self.raw else 0)})
+        of_source = ("prompt_from", "responses_from", "rewards_from", "ranks", "id_from", "ignore", "drop_unrated",
+                     "merge_prompts", "join", "export")  # fmt: skip
+        for flag in of_source:
             if self.raw and getattr(self, flag):
                 raise InputError(f"--{flag} is about --source, and --raw is given")
         for flag in ("published_parsing", "max_rows"):
@@ -70,19 +88,16 @@ class Config:
         for flag in ("rewards_from", "join"):
             if self.reward_model and getattr(self, flag):
                 raise InputError(f"--{flag} and --reward_model both give the rewards (expected one of them)")
+        if self.join and self.merge_prompts:
+            raise InputError("--join and --merge_prompts (expected one of them: --join takes each prompt once)")
         if bool(self.export) != bool(self.output):
             raise InputError("--export and --output: give both, or neither")
 
-    def _check_numbers(self) -> None:
-        least = {"max_rows": 1, "train_rows": 1, "num_per_model": 1, "batch_size": 1, "max_new_tokens": 1,
-                 "ranking_len": 2, "dev_rows": 1 if self.raw else 0}  # fmt: skip
-        for flag, smallest in least.items():
-            value = getattr(self, flag)
-            if value is not None and value < smallest:
-                raise InputError(f"--{flag}: {value} (expected at least {smallest})")
-
     def mapping(self) -> Mapping:
-        return Mapping(self.prompt_from, self.responses_from, self.rewards_from, self.ranks, self.id_from)
+        return Mapping(
+            self.prompt_from, self.responses_from, self.rewards_from, self.ranks, self.id_from, self.ignore,
+            self.drop_unrated,
+        )  # fmt: skip
 
 
 def parse_args(argv: list[str] | None, description: str) -> Config:
@@ -99,15 +114,19 @@ def parse_args(argv: list[str] | None, description: str) -> Config:
 def _add_input_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("input").add_argument
     add("--raw", metavar="DIR", help="folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)")
-    add("--source", metavar="DATA", help="any other data: JSONL, Parquet, folder, or name on the hub")
+    add("--source", metavar="DATA", help="any other data: JSONL, JSON array, Parquet, folder, or name on the hub")
     add("--split", help="split of a --source that has several (train)")
     add("--published_parsing", action="store_true",
         help="drop paragraphs without a role tag, as the published data does")  # fmt: skip
-    add("--prompt_from", metavar="FIELD", help="field of the prompt (prompt, instruction, question)")
+    add("--prompt_from", nargs="+", metavar="FIELD",
+        help="field of the prompt (prompt, instruction, question), or several whose texts make it")  # fmt: skip
     add("--responses_from", nargs="+", metavar="FIELD", help="field of the list of responses, or a field each")
     add("--rewards_from", nargs="+", metavar="FIELD", help="field of scores, ranks or votes, or a field each")
     add("--ranks", action="store_true", help="the numbers of --rewards_from are ranks: the lowest is the best")
     add("--id_from", metavar="FIELD", help="field of the prompt's id (id, prompt_id, else made of its words)")
+    add("--ignore", nargs="+", metavar="FIELD", help="fields with text that are knowingly not read")
+    add("--drop_unrated", action="store_true", help="leave out responses whose reward is not given (N/A, null)")
+    add("--merge_prompts", action="store_true", help="put rows of one prompt together into one ranking")
     add("--join", nargs="+", metavar="FILE", help="answers and judgements, by id, to the prompts of --source")
 
 

@@ -1,15 +1,16 @@
 """JSON read and written by orjson, exactly as the json module does it.
 
-Library. orjson takes a fraction of the time, but reads some odd data otherwise than json, or not at all; those are
-left to json, so that speed is all that changes.
+orjson takes a fraction of the time, but reads some odd data otherwise than json, or not at all, and cannot tell that an
+object has a key twice; those are left to json, so that speed is all that changes.
 """
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+MAX_DEPTH = 100  # of lists and objects in one another; json cannot write what is some times deeper
+EXPECTED = "expected one JSON object per line"
 BEYOND_64_BITS = 2.0**63  # orjson reads an integer that has no room in 64 bits as a float, at least this large
 compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps(value, ensure_ascii=False)
 
@@ -17,22 +18,45 @@ compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps(value, 
 def object_in(text: str) -> dict:
     """The JSON object in a line of text, by json; a ValueError says in words why there is none."""
     if not text.strip():
-        raise ValueError("blank line (expected one JSON object per line)")
+        raise ValueError(f"blank line ({EXPECTED})")
     try:
-        row = json.loads(text)
+        row = json.loads(text, object_pairs_hook=_with_each_key_once)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno})") from None
+        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno}; {EXPECTED})") from None
     except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
         raise ValueError(f"not JSON that can be read ({error})") from None
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+    if _is_deep(row):
+        raise ValueError(f"lists or objects more than {MAX_DEPTH} deep in one another")
+    check_unicode(text, row)
+    return row
+
+
+def check_unicode(text: str, value: Any) -> None:
+    """ValueError where a value, read from a text of JSON, holds half of a surrogate pair: no UTF-8 file can hold it."""
     if "\\ud" in text.lower():
-        # JSON can escape half a surrogate pair, which no UTF-8 file can hold: refuse it before writing.
         try:
-            compact_json(row).encode("utf-8")
+            compact_json(value).encode("utf-8")
         except UnicodeEncodeError:
             raise ValueError("holds an unpaired surrogate escape (not valid Unicode)") from None
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {repeated!r:.40} stands in one object twice")
     return row
+
+
+def _is_deep(value: Any) -> bool:
+    try:
+        _holds_huge_float(value, MAX_DEPTH)
+    except RecursionError:
+        return True
+    return False
 
 
 def quick_object(line: bytes) -> dict | None:
@@ -45,32 +69,38 @@ def quick_object(line: bytes) -> dict | None:
         row = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) and not could_differ([row]) else None
+    return row if isinstance(row, dict) and not could_differ(row, line) else None
 
 
-def could_differ(values: Iterable[Any]) -> bool:
-    """Whether among values that orjson has read, at any depth, is a float that json may have read as an integer.
+def could_differ(values: Any, line: bytes) -> bool:
+    """Whether json may read a line otherwise than orjson, or object_in refuse it.
 
-    True also where they are too deep to look.
+    True where among the values, at any depth, is a float that json may have read as an integer, where they are too
+    deep to look, and where the line has other quotes than they need: an object may have had a key twice, of which
+    orjson keeps the last.
+
+    Args:
+        values: what orjson has read.
+        line: what it was read from: the values, and nothing else that holds a quote.
     """
     try:
-        return _holds_huge_float(values)
+        return _holds_huge_float(values, MAX_DEPTH) or orjson.dumps(values).count(b'"') != line.count(b'"')
     except RecursionError:
         return True
 
 
-def _holds_huge_float(values: Iterable[Any]) -> bool:
-    for value in values:
-        kind = type(value)
+def _holds_huge_float(value: Any, depth: int) -> bool:
+    """Whether a list or an object holds one; RecursionError where its lists and objects are deeper than `depth`."""
+    if not depth:
+        raise RecursionError
+    found = False
+    for item in value.values() if type(value) is dict else value:
+        kind = type(item)
         if kind is float:
-            if not -BEYOND_64_BITS < value < BEYOND_64_BITS:
-                return True
-        elif kind is list:
-            if _holds_huge_float(value):
-                return True
-        elif kind is dict and _holds_huge_float(value.values()):
-            return True
-    return False
+            found = found or not -BEYOND_64_BITS < item < BEYOND_64_BITS
+        elif kind is list or kind is dict:
+            found = _holds_huge_float(item, depth - 1) or found
+    return found
 
 
 def quick_texts(texts: list[str]) -> list[bytes]:

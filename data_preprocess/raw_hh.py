@@ -1,7 +1,4 @@
-"""Raw HH-RLHF, from a folder in the release's layout or from the hub, as prompts with two responses.
-
-Library.
-"""
+"""Raw HH-RLHF, from a folder in the release's layout or from the hub, as prompts with two responses."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,7 +7,7 @@ from pathlib import Path
 
 from data_preprocess.candidates import Candidates, prompt_id
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ParsedPair, explain_pair, split_turn
+from data_preprocess.dialogue import ParsedPair, explain_pair, has_text, split_turn
 from data_preprocess.files import read_jsonl
 from data_preprocess.sources import load_data_set
 
@@ -60,7 +57,7 @@ def read_split(raw: str, source: str, split: str, published: bool) -> RawSplit:
 
     Raises:
         InputError: naming file and line: a line that is no pair of texts; over 5% of the lines without a role
-            tag in front, or with two turns of one role in a row.
+            tag in front, or with two turns of one role in a row; no line that is a pair.
     """
     where, numbered = _lines(raw, source, split)
     pairs, skipped, odd = [], [], []
@@ -72,6 +69,9 @@ def read_split(raw: str, source: str, split: str, published: bool) -> RawSplit:
         if not isinstance(parsed, ParsedPair):
             skipped.append((line, parsed))
             continue
+        if not has_text(parsed.prefix):
+            skipped.append((line, "its prompt has no text"))
+            continue
         if not alternates(parsed.prefix):
             odd.append(line)
         meta = {"id": prompt_id(parsed.prefix), "source": f"{source}/{split}", "line": line}
@@ -81,6 +81,9 @@ def read_split(raw: str, source: str, split: str, published: bool) -> RawSplit:
         if len(lines) > MAX_ODD_SHARE * (len(pairs) + len(skipped)):
             found = f"{reason}, as in {len(lines)} of {len(pairs) + len(skipped)} rows"
             raise InputError(f"{where}:{lines[0]}: {found} (expected \\n\\nHuman: and \\n\\nAssistant: in turns)")
+    if not pairs:
+        found = f"no pairs, all {len(skipped)} lines are skipped" if skipped else "no rows"
+        raise InputError(f"{where}: {found} (expected chosen and rejected dialogues)")
     return RawSplit(f"{where}", pairs, skipped, odd)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, PROMPTER
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text
 from data_preprocess.files import read_jsonl
 from data_preprocess.quick_json import compact_json, could_differ, quick_object, quick_strings, quick_texts
 
@@ -21,6 +21,7 @@ REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
 REQUIRED = set(REQUIRED_KEYS)
 NUMBER = (int, float)
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
+FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127  # in which training and scoring compute
 FIELD = {key: f'"{key}": '.encode() for key in ALLOWED_KEYS}
 # How a line opens that json.dumps has written of a row in the usual order: PREFIX, K prompts with BETWEEN, SUFFIX.
 PREFIX, BETWEEN, SUFFIX = b'{"prefix": [', b", ", b'], "suffix": '
@@ -44,7 +45,7 @@ def load_records(path: str | Path, training: bool = True) -> list[Record]:
         path: a JSONL file, gzipped or not, or a folder that holds train.json.
         training: rewards must never increase, no response may be empty, and the prompt must end in the
             assistant's bare tag. False (dev and test files) allows unsorted rewards, empty responses and
-            either bare tag. Rewards are finite in both.
+            either bare tag. Rewards are finite in both, in a training file also in float32, as are their differences.
 
     Raises:
         InputError: a ValueError, "path:line: what is wrong (what was expected)".
@@ -94,16 +95,16 @@ def _with_one_prompt(line: bytes) -> dict | None:
     place = line.find(SUFFIX)
     if place < 0 or not line.startswith(PREFIX):
         return None
-    copies = line[len(PREFIX) : place]
+    copies, rest = line[len(PREFIX) : place], b'{"suffix": ' + line[place + len(SUFFIX) :]
     try:
-        row = orjson.loads(b'{"suffix": ' + line[place + len(SUFFIX) :])
+        row = orjson.loads(rest)
         ranking_len = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
         copy = copies[: (len(copies) + len(BETWEEN)) // max(ranking_len, 1) - len(BETWEEN)]
         prompt = orjson.loads(b"[" + copy + b"]")
     except orjson.JSONDecodeError:
         return None
-    # The texts are left out: a row with a number in their place is refused, whatever number it is.
-    doubtful = "prefix" in row or could_differ([value for key, value in row.items() if key != "suffix"])
+    # The prompt is not looked at: check_row refuses what is no text in it.
+    doubtful = "prefix" in row or could_differ(row, rest)
     if doubtful or not prompt or not ranking_len or copies != BETWEEN.join([copy] * ranking_len):
         return None
     return {"prefix": prompt * ranking_len, **row}
@@ -195,6 +196,8 @@ def _check_prefix(prefix: Any, where: str, training: bool) -> None:
     if turns[-1] not in last_tags:
         expected = " or ".join(last_tags)
         raise InputError(f"{where}: the prefix ends in {turns[-1][:40]!r} (expected the bare tag {expected})")
+    if not has_text(turns):
+        raise InputError(f"{where}: a prompt without text")
     for index, copy in enumerate(prefix):
         if copy != turns:
             raise InputError(f"{where}: prefix[{index}] differs from prefix[0] (a ranking shares one prompt)")
@@ -221,3 +224,18 @@ def _check_reward(reward: Any, where: str, training: bool) -> None:
         if training and index and value > reward[index - 1]:
             order = f"{reward[index - 1]} to {value} at reward[{index}]"
             raise InputError(f"{where}: rewards increase, {order} (expected best first)")
+    if training:
+        _check_float32(reward, where)
+
+
+def _check_float32(reward: list[float], where: str) -> None:
+    """Training computes with the rewards, best first, and their differences in float32."""
+    largest = max(reward[0], -reward[-1], reward[0] - reward[-1]) if reward else 0.0
+    if largest <= FLOAT32_MAX:
+        return
+    limit = f"{FLOAT32_MAX:.4g}, of float32"
+    for index, value in enumerate(reward):
+        if abs(value) > FLOAT32_MAX:
+            raise InputError(f"{where}: reward[{index}] is {value!r:.20} (expected at most {limit})")
+    span = f"{reward[0]!r:.20} to {reward[-1]!r:.20}"
+    raise InputError(f"{where}: rewards from {span} (expected differences of at most {limit})")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer, diversity_curve, nested_diversity
 from data_preprocess.diversity_record import DiversityRecord
@@ -27,6 +27,9 @@ from data_preprocess.token_ids import TokenIds, encode_prompts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+CHECKS = {
+    "ranking_len": count(at_least=2, at_most=1000), "sizes": count(), "max_tokens": count(), "tokenizer": check_text
+}  # fmt: skip
 SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)
 
 
@@ -78,12 +81,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="instead of --sizes: one subset, chosen until its prompts would have more than N tokens",
     )  # fmt: skip
     args = parser.parse_args(argv)
+    check_flags(vars(args), CHECKS)
     if args.max_tokens is not None:
         for flag, given in (("--sizes", args.sizes), ("--match_length", args.match_length)):
             if given:
                 raise InputError(f"--max_tokens and {flag} (expected one of them: both say how much is chosen)")
-        if args.max_tokens < 1:
-            raise InputError(f"--max_tokens: {args.max_tokens} (expected at least 1)")
     args.sizes = args.sizes or list(SIZES)
     return args
 

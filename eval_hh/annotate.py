@@ -15,9 +15,9 @@ from data_preprocess.command import InputError
 from data_preprocess.files import read_jsonl
 from eval_hh.decoding import Decoder, plan_batches, plan_units
 from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
-from eval_hh.reward_model import load_reward_model
+from eval_hh.reward_model import RewardModel, check_finite, load_reward_model
 from eval_hh.sampling import Sampler, stream_keys
-from eval_hh.sharding import Job, compute_parts, finish, folder_identity, processes
+from eval_hh.sharding import Job, compute_parts, finish, folder_identity, processes, sole_maker, waiting_jobs
 
 
 def sample_responses(
@@ -74,7 +74,7 @@ def sample_responses(
         "mixed_precision": mixed_precision,
     }
     job = Job(f"sampling from {Path(model_path).name}", output, None, settings)
-    if not job.is_done():
+    if waiting_jobs([job], processes()):
         _sample(job, prompts, model_path, batch_size)
     return [row["responses"] for _, row in read_jsonl(output)]
 
@@ -95,11 +95,13 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
         sampler = Sampler(model, streams, job.settings["temperature"], job.settings["top_p"])
         return decoder.decode([encoded[row // count] for row in unit], batch_size, sampler)
 
-    parts = compute_parts(job, units, sample, "t", state)
-    if state.is_main_process:
-        texts = [row["t"] for row in parts.merge(len(prompts) * count)]
-        grouped = [texts[start : start + count] for start in range(0, len(texts), count)]
-        finish(job, parts, [{"index": i, "responses": group} for i, group in enumerate(grouped)])
+    with sole_maker(job, state):
+        if not job.is_done():
+            parts = compute_parts(job, units, sample, "t", state)
+            if state.is_main_process:
+                texts = [row["t"] for row in parts.merge(len(prompts) * count)]
+                grouped = [texts[start : start + count] for start in range(0, len(texts), count)]
+                finish(job, parts, [{"index": i, "responses": group} for i, group in enumerate(grouped)])
     state.wait_for_everyone()
 
 
@@ -125,7 +127,8 @@ def score_rankings(
         Raw logits, shaped as `responses`, in every process.
 
     Raises:
-        InputError: a reward model that cannot be loaded, or a logit that is not finite.
+        InputError: a reward model that cannot be loaded, or a dialogue that it cannot read.
+        RunError: a logit that is not finite.
         ValueError: not as many lists of responses as prompts.
     """
     _check_at_least_one(batch_size=batch_size)
@@ -139,7 +142,7 @@ def score_rankings(
         "mixed_precision": mixed_precision,
     }
     job = Job(f"scoring with {Path(reward_model).name}", output, None, settings)
-    if not job.is_done():
+    if waiting_jobs([job], processes()):
         _score(job, prompts, responses, reward_model, batch_size)
     return [row["rewards"] for _, row in read_jsonl(output)]
 
@@ -151,22 +154,29 @@ def _score(
     state = processes()
     model = load_reward_model(reward_model, weights_dtype(job.settings["mixed_precision"]))
     pairs = [(i, text) for i, group in enumerate(responses) for text in group]
-    encoded = [model.encode(prompts[i], text) for i, text in pairs]
+    encoded = [_encode(model, prompts[i], text, i) for i, text in pairs]
     batches = plan_batches([len(ids) for ids in encoded], batch_size)
 
     def score(batch: list[int]) -> list[float]:
         logits = model.score_batch([encoded[row] for row in batch])
-        for row, logit in zip(batch, logits, strict=True):
-            if not math.isfinite(logit):
-                raise InputError(f"{reward_model}: gives prompt {pairs[row][0]} a logit of {logit} (not finite)")
+        check_finite(logits, [pairs[row][0] for row in batch], f"{reward_model}: prompt ")
         return logits
 
-    parts = compute_parts(job, batches, score, "score", state)
-    if state.is_main_process:
-        scores = iter(row["score"] for row in parts.merge(len(pairs)))
-        rewards = [[next(scores) for _ in group] for group in responses]
-        finish(job, parts, [{"index": i, "rewards": group} for i, group in enumerate(rewards)])
+    with sole_maker(job, state):
+        if not job.is_done():
+            parts = compute_parts(job, batches, score, "score", state)
+            if state.is_main_process:
+                scores = iter(row["score"] for row in parts.merge(len(pairs)))
+                rewards = [[next(scores) for _ in group] for group in responses]
+                finish(job, parts, [{"index": i, "rewards": group} for i, group in enumerate(rewards)])
     state.wait_for_everyone()
+
+
+def _encode(model: RewardModel, turns: list[str], response: str, number: int) -> list[int]:
+    try:
+        return model.encode(turns, response)
+    except InputError as error:
+        raise InputError(f"prompt {number}: {error}") from error
 
 
 def _check_at_least_one(**settings: int) -> None:

@@ -7,6 +7,8 @@ figure and test is a pure function of these files. A file that is wrong or does 
 
 from __future__ import annotations
 
+import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -47,6 +49,7 @@ CELL_FIELDS: Fields = {
     "data_sha256": (dict, type(None)),
     "files": (dict,),
 }
+MAX_COUNT = 2**53  # floats tell whole numbers apart up to here
 OPTIONAL: Fields = {"base_prompts": (int,)}  # M of the random subset that an enlarged one was made of
 # How the texts and scores were made: the settings of generation.py and of rewarding.py.
 EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
@@ -88,8 +91,10 @@ def load_cell(path: str | Path) -> dict:
     try:
         # A result file at paper scale holds 8,500 rows; orjson reads it four times as fast as json.
         cell = orjson.loads(Path(path).read_bytes())
-    except (orjson.JSONDecodeError, OSError):
-        cell = read_json(path)  # for its message; it also lets nan through, which is refused below by field
+    except (orjson.JSONDecodeError, OSError) as error:
+        cell = read_json(path)  # for its message; it lets nan and huge numbers through, most of which have a field's
+        validate_cell(cell, str(path))
+        raise InputError(f"{path}: not valid JSON ({error})") from None
     validate_cell(cell, str(path))
     return cell
 
@@ -98,7 +103,7 @@ def validate_cell(cell: object, name: str) -> None:
     """Raise InputError "name: field: what is wrong" unless `cell` follows the schema exactly."""
     if not isinstance(cell, dict):
         raise InputError(f"{name}: expected a JSON object, found {type(cell).__name__}")
-    _check_fields(cell, CELL_FIELDS | {field: OPTIONAL[field] for field in OPTIONAL if field in cell}, name, "")
+    check_fields(cell, CELL_FIELDS | {field: OPTIONAL[field] for field in OPTIONAL if field in cell}, name, "")
     if cell["schema"] != SCHEMA:
         raise InputError(f"{name}: schema: expected {SCHEMA}, found {cell['schema']}")
     if cell["algorithm"] not in ("PRO", "SFT"):
@@ -106,19 +111,25 @@ def validate_cell(cell: object, name: str) -> None:
     for field in ("ranking_len", "stage", "num_prompts"):
         if cell[field] < 1:
             raise InputError(f"{name}: {field}: expected a positive number, found {cell[field]}")
+    if cell["config"].get("seed", cell["seed"]) != cell["seed"] or not cell["config"]:
+        raise InputError(f"{name}: config: expected the run's settings, with seed {cell['seed']}")
     if cell["diversity"] is not None:
-        _check_diversity(cell["diversity"], cell["num_prompts"], name)
-    _check_fields(cell["evaluation"], EVALUATION_FIELDS, name, "evaluation.")
-    _check_fields(cell["evaluation"]["generation"], GENERATION_FIELDS, name, "evaluation.generation.")
-    _check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
-    _check_fields(cell["files"], dict.fromkeys(TEST_FILES, (dict,)), name, "files.")
+        check_diversity(cell["diversity"], cell["num_prompts"], name)
+    check_fields(cell["evaluation"], EVALUATION_FIELDS, name, "evaluation.")
+    check_fields(cell["evaluation"]["generation"], GENERATION_FIELDS, name, "evaluation.generation.")
+    check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
+    check_fields(cell["files"], dict.fromkeys(TEST_FILES, (dict,)), name, "files.")
     for file in TEST_FILES:
         _check_file(cell["files"][file], name, f"files.{file}.")
     if len({tuple(sorted(cell["files"][file].get("extra", {}))) for file in TEST_FILES}) > 1:
         raise InputError(f"{name}: files: the test files differ in the names of their extra rewards")
 
 
-def _check_fields(found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()) -> None:
+def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()) -> None:
+    """InputError "name: prefix+field: ..." unless `found` has just the expected fields, with values of their types.
+
+    Fields in `optional` may be there, with any value. Whole numbers are at most MAX_COUNT.
+    """
     for field in expected:
         if field not in found:
             raise InputError(f"{name}: {prefix}{field}: missing")
@@ -126,15 +137,28 @@ def _check_fields(found: dict, expected: Fields, name: str, prefix: str, optiona
         if field not in expected and field not in optional:
             raise InputError(f"{name}: {prefix}{field}: not a field of a result file")
     for field, types in expected.items():
-        if not isinstance(found[field], types) or isinstance(found[field], bool):
-            wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
-            raise InputError(f"{name}: {prefix}{field}: expected {wanted}, found {found[field]!r:.60}")
+        check_type(found[field], types, f"{name}: {prefix}{field}")
 
 
-def _check_diversity(diversity: dict, num_prompts: int, name: str) -> None:
-    _check_fields(diversity, DIVERSITY_FIELDS, name, "diversity.")
-    if not (np.isfinite(diversity["score"]) and diversity["score"] >= 0):
-        raise InputError(f"{name}: diversity.score: expected a finite number, found {diversity['score']}")
+def check_type(value: object, types: tuple[type, ...], where: str) -> None:
+    """InputError "where: expected ..., found ..." unless `value` is of one of the types and not beyond all use."""
+    wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise InputError(f"{where}: expected {wanted}, found {value!r:.60}")
+    if isinstance(value, int) and abs(value) > MAX_COUNT:
+        raise InputError(f"{where}: expected {wanted} up to 2**53, found {value!r:.20}")
+
+
+def check_diversity(diversity: dict, num_prompts: int, name: str) -> None:
+    """InputError "name: diversity.field: ..." unless this can be the diversity of so many prompts."""
+    check_fields(diversity, DIVERSITY_FIELDS, name, "diversity.")
+    largest = math.sqrt(num_prompts) * (1 + 1e-9)  # D = sqrt(M) U / T, and U is at most T
+    if not 0 <= diversity["score"] <= largest:
+        found = f"found {diversity['score']} ({largest:.2f} is the square root of {num_prompts} prompts)"
+        raise InputError(f"{name}: diversity.score: expected a finite number, 0 to {largest:.2f}, {found}")
+    if not 0 <= diversity["unique"] <= diversity["total"]:
+        found = f"expected 0 to total, {diversity['total']}, found {diversity['unique']}"
+        raise InputError(f"{name}: diversity.unique: {found}")
     if diversity["samples"] != num_prompts:
         raise InputError(
             f"{name}: diversity.samples: {diversity['samples']} prompts, but num_prompts is {num_prompts}"
@@ -142,7 +166,7 @@ def _check_diversity(diversity: dict, num_prompts: int, name: str) -> None:
 
 
 def _check_file(entry: dict, name: str, prefix: str) -> None:
-    _check_fields(entry, FILE_FIELDS, name, prefix, optional=("extra",))
+    check_fields(entry, FILE_FIELDS, name, prefix, optional=("extra",))
     ids = entry["row_id"]
     if not ids:
         raise InputError(f"{name}: {prefix}row_id: no rows")
@@ -156,18 +180,29 @@ def _check_file(entry: dict, name: str, prefix: str) -> None:
     if not isinstance(extra, dict):
         raise InputError(f"{name}: {prefix}extra: expected dict, found {extra!r:.60}")
     columns = {"reward": entry["reward"], "bleu": entry["bleu"]}
+    if columns.keys() & extra.keys():
+        raise InputError(f"{name}: {prefix}extra: {', '.join(columns.keys() & extra.keys())} is a name of its own")
     for field, values in {**columns, **{f"extra.{key}": value for key, value in extra.items()}}.items():
         upper = 100.0 if field == "bleu" else 1.0
         _check_numbers(values, len(ids), upper, f"{name}: {prefix}{field}")
-    for field in ("reward", "bleu", *extra):
-        mean = entry["mean"].get(field)
-        if isinstance(mean, bool) or not isinstance(mean, int | float) or not np.isfinite(mean):
-            raise InputError(f"{name}: {prefix}mean.{field}: expected a finite number, found {mean!r:.60}")
-    if abs(entry["mean"]["reward"] - np.mean(entry["reward"])) > 1e-6:
-        raise InputError(f"{name}: {prefix}mean.reward: not the mean of {prefix}reward")
+    _check_means(entry, {**columns, **extra}, name, prefix)
     _check_numbers(entry["interval"], 2, 1.0, f"{name}: {prefix}interval")
     if entry["interval"][0] > entry["interval"][1]:
         raise InputError(f"{name}: {prefix}interval: expected [low, high], found {entry['interval']}")
+
+
+def _check_means(entry: dict, columns: dict[str, list[float]], name: str, prefix: str) -> None:
+    for field in entry["mean"]:
+        if field not in columns:
+            raise InputError(f"{name}: {prefix}mean.{field}: not a column of this file")
+    for field, values in columns.items():
+        mean = entry["mean"].get(field)
+        if mean is None and field in entry.get("extra", {}):
+            raise InputError(f"{name}: {prefix}extra.{field}: has no mean (expected mean.{field} beside it)")
+        if type(mean) not in (int, float) or not abs(mean) <= sys.float_info.max:
+            raise InputError(f"{name}: {prefix}mean.{field}: expected a finite number, found {mean!r:.60}")
+        if abs(mean - np.mean(values)) > 1e-6:
+            raise InputError(f"{name}: {prefix}mean.{field}: not the mean of {prefix}{field}")
 
 
 def _check_numbers(values: object, length: int, upper: float, where: str) -> None:
@@ -177,12 +212,15 @@ def _check_numbers(values: object, length: int, upper: float, where: str) -> Non
         raise InputError(f"{where}: {len(values)} values for {length} rows")
     if not {type(value) for value in values} <= {int, float}:
         raise InputError(f"{where}: expected numbers only")
-    numbers = np.asarray(values, dtype=float)
+    try:
+        numbers = np.asarray(values, dtype=float)
+    except OverflowError:
+        numbers = np.array([value if abs(value) <= sys.float_info.max else math.inf for value in values])
     # The comparison is also False for nan; sacrebleu's 100 is 100.00000000000004 at times.
     wrong = ~((numbers >= 0) & (numbers <= upper * (1 + 1e-9)))
     if wrong.any():
         first = int(np.argmax(wrong))
-        raise InputError(f"{where}[{first}]: expected a number in 0..{upper:g}, found {values[first]}")
+        raise InputError(f"{where}[{first}]: expected a number in 0..{upper:g}, found {values[first]!r:.40}")
 
 
 def load_cells(
@@ -194,7 +232,7 @@ def load_cells(
     profile than `profile` (default: the commonest one), of another world than `world` (default: all are
     kept and report.py refuses to mix them), with another reward, other evaluation settings or other test rows
     than most, of PRO on fewer responses than its data has (the table's K would not be what it learnt from),
-    or a duplicate of a cell already read. Raises InputError when the folder does not exist.
+    or a duplicate of a cell already read. Raises InputError when the folder does not exist, or no cell is of `profile`.
     """
     if isinstance(source, str | Path):
         if not Path(source).is_dir():
@@ -208,6 +246,10 @@ def load_cells(
         except InputError as error:
             warnings.append(f"left out {error}")
     if profile is not None:  # asked for by name: the others are no surprise, and may be many
+        there = {cell["profile"] for _, cell in found}
+        if there and profile not in there:
+            names = ", ".join(sorted(name or "no profile" for name in there))
+            raise InputError(f"--profile {profile}: no result file is of it (there are files of {names})")
         others = Counter(cell["profile"] for _, cell in found if cell["profile"] != profile)
         warnings += [f"left out {number} files of profile {name}" for name, number in others.items()]
         found = [(path, cell) for path, cell in found if cell["profile"] == profile]

@@ -12,7 +12,6 @@ import numpy as np
 
 from eval_hh.claims import PoolBootstrap
 from eval_hh.law import Estimate, estimate, holm
-from eval_hh.rules import decide_sign
 
 Choosing = tuple[str, int, int, str]  # (algorithm, ranking_len K, num_prompts M, selection)
 
@@ -40,7 +39,6 @@ class Contrast:
     second: Choice
     difference: Estimate  # reward of the first minus that of the second
     holm_p: float  # of `difference`, over all contrasts of a table
-    verdict: str  # whether the first has the higher reward
 
 
 def varied(cells: Sequence[dict]) -> dict[Choosing, dict[int, dict]]:
@@ -82,5 +80,4 @@ def _contrast(bootstrap: PoolBootstrap, pair: tuple[Choosing, Choosing]) -> Cont
     means, draws = bootstrap.means(pair, seeds)
     difference = estimate(means[0] - means[1], draws[:, 0] - draws[:, 1])
     first, second = (choice_of(bootstrap, setting, seeds) for setting in pair)
-    verdict = decide_sign(difference.low, difference.high)
-    return Contrast(*pair[0][:2], len(seeds), first, second, difference, difference.p, verdict)
+    return Contrast(*pair[0][:2], len(seeds), first, second, difference, difference.p)

@@ -29,7 +29,7 @@ from eval_hh.law import (
     row_draws,
     seed_weights,
 )
-from eval_hh.rules import MIN_SIZES, UNDECIDED, decide_line, decide_sign
+from eval_hh.rules import MIN_SIZES, NO_VERDICT, decide_line, decide_pair
 
 # Equal-budget pairs as K of (more responses, more prompts); the first decides the paper's claim.
 PAIRS = ((4, 2), (3, 2), (4, 3))
@@ -71,7 +71,6 @@ class LineTest:
     n_sizes: int
     n_seeds: int
     fits: dict[str, Fit]  # by predictor; empty below two sizes
-    better: str  # of D and log M, the one with the smaller leave-one-out error if that is beyond chance
     verdict: str  # on the line on D
     reason: str
 
@@ -168,7 +167,10 @@ def comparisons(cells: list[dict], bootstraps: dict[str, PoolBootstrap] | None =
                     if seeds:
                         found.append(_compare(bootstrap, pool, pair, seeds))
     corrected = holm([comparison.difference.p for comparison in found])
-    return [replace(one, holm_p=p) for one, p in zip(found, corrected, strict=True)]
+    return [
+        replace(one, holm_p=p, verdict=decide_pair(one.difference, p, one.n_seeds))
+        for one, p in zip(found, corrected, strict=True)
+    ]
 
 
 def _compare(bootstrap: PoolBootstrap, pool: str, pair: list[Setting], seeds: list[int]) -> Comparison:
@@ -182,7 +184,7 @@ def _compare(bootstrap: PoolBootstrap, pool: str, pair: list[Setting], seeds: li
         n_seeds=len(seeds),
         difference=difference,
         holm_p=difference.p,
-        verdict=decide_sign(difference.low, difference.high),
+        verdict=NO_VERDICT,
     )
 
 
@@ -197,9 +199,7 @@ def line_tests(cells: list[dict], bootstrap: PoolBootstrap | None = None) -> lis
         seeds = bootstrap.common_seeds(settings) if settings else []
         if len({scores[setting] for setting in settings}) < 2 or not seeds:
             reason = f"{len(settings)} sizes with D and {len(seeds)} seeds common to them"
-            tests.append(
-                LineTest(algorithm, ranking_len, len(settings), len(seeds), {}, UNDECIDED, UNDECIDED, reason)
-            )
+            tests.append(LineTest(algorithm, ranking_len, len(settings), len(seeds), {}, NO_VERDICT, reason))
             continue
         tests.append(_line_test(bootstrap, settings, [scores[setting] for setting in settings], seeds))
     return tests
@@ -215,9 +215,8 @@ def _line_test(
     fits = {name: _fit(fit_line(x, means), drawn[name]) for name, x in predictors.items()}
     bend = bend_p(scores, means, draws) if len(sizes) >= MIN_SIZES else 1.0
     verdict, reason = decide_line(len(sizes), len(seeds), fits["D"].slope, fits["D"].line.r2, bend)
-    better = _better(fits, drawn) if len(sizes) >= MIN_SIZES else UNDECIDED
     algorithm, ranking_len = settings[0][:2]
-    return LineTest(algorithm, ranking_len, len(sizes), len(seeds), fits, better, verdict, reason)
+    return LineTest(algorithm, ranking_len, len(sizes), len(seeds), fits, verdict, reason)
 
 
 def _fit(line: Line, drawn: dict[str, np.ndarray]) -> Fit:
@@ -228,12 +227,3 @@ def _fit(line: Line, drawn: dict[str, np.ndarray]) -> Fit:
         error_interval(line.mse, drawn["mse"]),
         error_interval(line.loo_mse, drawn["loo_mse"]),
     )
-
-
-def _better(fits: dict[str, Fit], drawn: dict[str, dict[str, np.ndarray]]) -> str:
-    """D or log M, where the interval of the difference of their leave-one-out errors leaves out zero."""
-    value = fits["D"].line.loo_mse - fits["log M"].line.loo_mse
-    difference = estimate(value, drawn["D"]["loo_mse"] - drawn["log M"]["loo_mse"])
-    if difference.high < 0:
-        return "D"
-    return "log M" if difference.low > 0 else UNDECIDED

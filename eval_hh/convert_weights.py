@@ -10,6 +10,7 @@ this project loads, whichever folder's command loads it, is loaded through eval_
 """
 
 import argparse
+import filecmp
 import re
 import sys
 import zipfile
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, check_flags, check_text, run
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ SHARD = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a model's folder with pytorch_model*.bin")
-    for folder in map(Path, parser.parse_args(argv).folders):
+    folders = parser.parse_args(argv).folders
+    check_flags({"FOLDER": folders}, {"FOLDER": check_text})
+    for folder in map(Path, folders):
         print(convert(folder))
 
 
@@ -58,13 +61,20 @@ def convert(folder: Path) -> str:
             missing = sorted(set(index["weight_map"]) - set(weight_map))
             raise InputError(f"{folder / INDEX}: names {missing[0]}, which no file holds")
         for name in names:
-            temporary[name].replace(folder / _new_name(name))
+            _take_name(temporary[name], folder / _new_name(name))
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)
     if index:  # last of all: without it no loader looks at the shards
         write_json(folder / _new_name(INDEX), {"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
     return f"{folder}: {len(weight_map)} tensors, {total / 1e6:.1f} MB in {len(names)} file(s) of safetensors"
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Gives a file its name; InputError if other weights have it (a killed conversion leaves the same ones)."""
+    if path.exists() and not filecmp.cmp(temporary, path, shallow=False):
+        raise InputError(f"{path}: other weights than those of the .bin files (expected none, or the same)")
+    temporary.replace(path)
 
 
 def load_bin(path: Path) -> "dict[str, torch.Tensor]":
@@ -110,8 +120,8 @@ def _bin_files(folder: Path, index: dict | None) -> list[str]:
     """Names of the files that hold the weights."""
     if index is None:
         names = ["pytorch_model.bin"]
-    elif isinstance(index.get("weight_map"), dict):
-        names = sorted(set(index["weight_map"].values()))
+    elif isinstance(index, dict) and isinstance(index.get("weight_map"), dict):
+        names = sorted(set(map(str, index["weight_map"].values())))
     else:
         raise InputError(f"{folder / INDEX}: has no weight_map")
     for name in names:

@@ -17,7 +17,7 @@
 #                         the paper's values beside it; default: none
 #   STUDY_ROOT            where data/, checkpoints/ and eval_hh/ lie; default: the repository
 #   PORT (29500)          of the launcher
-set -eu
+set -euf # -f: a name is never taken for a pattern of files
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
         "[--model_path MODEL]" >&2
@@ -27,13 +27,19 @@ usage() {
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
-case $processes in '' | 0 | *[!0-9]*)
-    echo "error: NUM_PROCESSES $processes: expected a whole number above 0" >&2
-    exit 2
-    ;;
-esac
+port=${PORT:-29500}
 exp=$1 ranking_len=$2
 shift 2
+. "$here/launcher.sh"
+check_whole NUM_PROCESSES "$processes" 1 99999
+check_whole RANKING_LEN "$ranking_len" 1 99999
+check_whole PORT "$port" 1 65535
+check_whole BATCH_SIZE "${BATCH_SIZE:-16}" 1 999999
+check_whole OMP_NUM_THREADS "${OMP_NUM_THREADS:-1}" 1 99999
+case ${MIXED_PRECISION:-no} in
+bf16 | fp16 | no) ;;
+*) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
+esac
 checkpoint='' test_files='' max_new_tokens='' model_path=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
@@ -54,25 +60,42 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# What quickstart.sh installed serves where no other environment is active.
-PATH=$PATH:$repository/.venv/bin
-python=${PYTHON:-python3}
-if [ -z "${PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$repository/.venv/bin/python" ]; then
-    python=$repository/.venv/bin/python
-fi
+share_cores "$processes"
 
-if ! command -v nvidia-smi >/dev/null; then
-    export DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"
-    threads=$(($(getconf _NPROCESSORS_ONLN) / processes))
-    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
-fi
+# A signal to this script alone is passed on to the step at work, which stops at its next safe point; no other step is
+# begun. A step runs in the background, where a shell makes it deaf to Ctrl-C: SIGTERM stands for it.
+step='' signals=0 stopped=''
+pass_on() { # SIGNAL STATUS
+    signals=$((signals + 1)) stopped=$2
+    [ -z "$step" ] || kill -s "$1" "$step" 2>/dev/null || :
+}
+trap 'pass_on TERM 143' TERM
+trap 'pass_on TERM 130' INT
+trap 'pass_on USR1 138' USR1
 
+# run COMMAND...: ends this script with the command's status where it fails, and where a signal has come.
+run() {
+    "$@" &
+    step=$!
+    while :; do
+        before=$signals
+        wait "$step" && status=0 || status=$?
+        [ "$signals" != "$before" ] || break # else a signal has ended the wait, not the step
+    done
+    step=''
+    if [ -n "$stopped" ] && [ "$status" = 0 ]; then
+        echo "stopped: between two steps (the same command goes on)" >&2
+    fi
+    if [ -n "$stopped" ] && { [ "$status" = 0 ] || [ "$status" -ge 127 ]; }; then status=$stopped; fi
+    [ "$status" = 0 ] || exit "$status"
+}
+
+# launch SCRIPT FLAGS...
 launch() {
     if [ "$processes" = 1 ]; then
-        "$python" "$@"
+        run "$python" "$@"
     else
-        accelerate launch --config_file "$here/dp_config.yaml" --num_processes "$processes" \
-            --main_process_port "${PORT:-29500}" "$@"
+        run "$python" "$repository/training/launch.py" --num_processes "$processes" --main_process_port "$port" "$@"
     fi
 }
 
@@ -86,9 +109,9 @@ generation() {
 }
 
 # All inputs are looked at first: hours of generation should not end in a misspelt reward model.
-generation "$python" "$here/generation.py" --check "$@"
-"$python" "$here/rewarding.py" --check "$@" $precision
-"$python" "$here/scoring.py" --check "$@"
+generation run "$python" "$here/generation.py" --check "$@"
+run "$python" "$here/rewarding.py" --check "$@" $precision
+run "$python" "$here/scoring.py" --check "$@"
 generation launch "$here/generation.py" "$@"
 launch "$here/rewarding.py" "$@" $precision
-"$python" "$here/scoring.py" "$@" ${PROFILE:+--profile "$PROFILE"}
+run "$python" "$here/scoring.py" "$@" ${PROFILE:+--profile "$PROFILE"}

@@ -3,11 +3,10 @@
 Run from this folder: python generation.py --index EXP --stage RANKING_LEN
 
 For each data/hh_test/FILE.json it writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
-best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A killed run goes on where it was; a
-finished file is not made again.
+best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A run that was killed, or stopped by a signal,
+goes on where it was; a finished file is not made again.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +15,18 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, check_flags, check_text, count, environment_count, run, stop_requests
 from eval_hh.cells import TEST_FILES
 from eval_hh.sharding import (
     BEST_CHECKPOINT,
+    NAME_CHECKS,
     Job,
     Names,
     folder_identity,
     names_parser,
     processes,
     run_job,
+    waiting_jobs,
 )
 
 if TYPE_CHECKING:
@@ -45,16 +46,15 @@ class Config:
     mixed_precision: str = "bf16"  # of the weights on a GPU: bf16, fp16 or no; the CPU always has float32
 
     def __post_init__(self) -> None:
-        for flag, value in (("--max_new_tokens", self.max_new_tokens), ("--batch_size", self.batch_size)):
-            if value < 1:
-                raise InputError(f"{flag}: {value} (expected a positive number)")
+        checks = {"model_path": check_text, "max_new_tokens": count(), "batch_size": count()}
+        check_flags(vars(self), {**NAME_CHECKS, **checks})
 
 
 def parse_args(argv: list[str] | None = None) -> Config:
     parser = names_parser(__doc__)
     parser.add_argument("--model_path", help="test this model instead of the run's checkpoint")
     parser.add_argument("--max_new_tokens", type=int, default=Config.max_new_tokens)
-    parser.add_argument("--batch_size", type=int, default=os.environ.get("BATCH_SIZE") or Config.batch_size)
+    parser.add_argument("--batch_size", type=int, default=environment_count("BATCH_SIZE", Config.batch_size))
     parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
     parser.add_argument("--check", action="store_true", help="only check the inputs")
     return Config(**vars(parser.parse_args(argv)))
@@ -67,12 +67,13 @@ def main(argv: list[str] | None = None) -> None:
     if config.check:
         return
     jobs = plan_jobs(config, names, model_path)
-    waiting = {name: job for name, job in jobs.items() if not job.is_done()}
-    state = processes()
-    if waiting:
-        generate_files(waiting, tests, model_path, config, state)
+    with stop_requests():
+        state = processes()
+        waiting = waiting_jobs(list(jobs.values()), state)
+        todo = {name: job for name, job in jobs.items() if job in waiting}
+        made = generate_files(todo, tests, model_path, config, state) if todo else 0
     if state.is_main_process:
-        print(f"{len(waiting)} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
+        print(f"{made} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
 
 
 def checked_inputs(config: Config, names: Names) -> tuple[str | Path, dict[str, list[dict]]]:
@@ -112,14 +113,15 @@ def generate_files(
     model_path: str | Path,
     config: Config,
     state: "PartialState",
-) -> None:
-    """Loads the model once and generates for each job's test file."""
+) -> int:
+    """Loads the model once and generates for each job's test file; how many were made."""
     from eval_hh.decoding import Decoder, plan_units
     from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
     decoder.check()
+    made = 0
     for name, job in jobs.items():
         prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]
         units = plan_units([len(ids) for ids in prompts], config.batch_size)
@@ -127,7 +129,8 @@ def generate_files(
         def decode(unit: list[int], prompts: list[list[int]] = prompts) -> list[str]:
             return decoder.decode([prompts[row] for row in unit], config.batch_size)
 
-        run_job(job, tests[name], units, decode, "t", state)
+        made += run_job(job, tests[name], units, decode, "t", state)
+    return made
 
 
 if __name__ == "__main__":

@@ -222,13 +222,13 @@ def _unused(model: "PreTrainedModel", unexpected: list[str], ignored: re.Pattern
 
 
 def _check_finite(model: "PreTrainedModel", path: str | Path) -> None:
-    """InputError where a weight is infinite or no number: every result would be none either."""
+    """InputError where a weight is not finite: no result would be."""
     import torch
 
     for name, tensor in model.state_dict().items():
         # One pass without a copy; what is no number is handed on by both.
         if tensor.is_floating_point() and tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-            raise InputError(f"{path}: the weight {name} has values that are infinite or no number")
+            raise InputError(f"{path}: the weight {name} has values that are not finite")
 
 
 def _bin_advice(folder: Path) -> str:

@@ -14,10 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import run, study_root
+from data_preprocess.command import check_flags, check_text, run, study_root
+from data_preprocess.outputs import check_opening, check_output_file
 from eval_hh.analysis import analyse
 from eval_hh.cells import load_cells
 from eval_hh.report_text import write_report
+
+OPENINGS = {"report.md": "# Results", "table1.tex": "% Written by"}  # of the files written: others of these names stay
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,8 +30,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="report on this profile's files (default: the commonest profile)")
     parser.add_argument("--compare_paper", action="store_true", help="put the paper's value beside ours")
     args = parser.parse_args(argv)
-    cells, warnings = load_cells(args.results or study_root() / "eval_hh" / "results", args.profile)
+    check_flags(vars(args), {"profile": check_text})
+    results = args.results or study_root() / "eval_hh" / "results"
     output = args.output or study_root() / "runs" / "report"
+    for name, opening in OPENINGS.items():
+        check_output_file("output", output / name, {})
+        check_opening(output / name, opening)
+    cells, warnings = load_cells(results, args.profile)
     print(write_report(output, cells, analyse(cells, warnings, args.compare_paper)))
     print(f"Written to {output / 'report.md'}")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from eval_hh.choices import Choice, Contrast
 from eval_hh.fixed_size import FixedSizeTest
 from eval_hh.law import Estimate
+from eval_hh.markup import markdown_text
 from eval_hh.table1 import markdown
 
 
@@ -27,7 +28,7 @@ def fixed_size_lines(varied: Sequence[FixedSizeTest]) -> list[str]:
         rows.append(
             [one.algorithm, str(one.ranking_len), str(one.num_prompts), *_side_by_side(one.choices, one.n_seeds)]
             + [*_points(one.difference), f"{one.holm_p:.4f}"]
-            + [f"{100 * one.expected:+.2f}" + " (extrapolated)" * one.extrapolated, beyond, one.verdict]
+            + [f"{100 * one.expected:+.2f}" + " (extrapolated)" * one.extrapolated, beyond]
         )
     lines = [
         "## D varied at one number of prompts",
@@ -37,12 +38,17 @@ def fixed_size_lines(varied: Sequence[FixedSizeTest]) -> list[str]:
         "prompt. The difference is high minus low, paired over test prompts and seeds; Holm p corrects for the rows of "
         "this table. `by the line` is what the random subsets' line on D would have it be, extrapolated where low or "
         "high D lies outside the D that it was fitted on. The last coefficient is D's in the fit of reward (0 to 1) on "
-        "log M and D over random and chosen subsets. Each subset is one draw: the intervals say nothing of other "
-        "subsets with the same D.",
+        "log M and D over random and chosen subsets. Each subset is one draw, alike in length but not in kind of "
+        "prompt (harmful or helpful): the intervals say nothing of other subsets with the same D, and a difference "
+        "need not come from D.",
         "",
     ]
     header = ["", "K", "M", "reward", "D", "bigrams", "difference", "95% interval", "Holm p", "by the line"]
-    return [*lines, *markdown([*header, "D beside log M", "D predicts reward"], rows)]
+    return [*lines, *markdown([*header, "D beside log M"], rows)]
+
+
+def _chosen(choice: Choice) -> str:
+    return f"{markdown_text(choice.selection)} M={choice.num_prompts}"
 
 
 def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
@@ -63,9 +69,9 @@ def strategy_lines(found: Sequence[Contrast]) -> list[str]:
     told = (
         "Prompts chosen by the strategies of data_preprocess/sample.py against as many random ones, at the same K and "
         "so for the same number of labelled responses. Strategies are free to choose longer or shorter prompts, which "
-        "by itself moves D: the lengths stand beside it."
+        "by itself moves D: the lengths stand beside it. Their choices differ in kind of prompt, too."
     )
-    return _contrast_lines("Prompts chosen by a strategy, at equal budget", told, found, "beats random")
+    return _contrast_lines("Prompts chosen by a strategy, at equal budget", told, found)
 
 
 def augmentation_lines(found: Sequence[Contrast]) -> list[str]:
@@ -76,19 +82,19 @@ def augmentation_lines(found: Sequence[Contrast]) -> list[str]:
         "same pool, answered by a model and ranked by a reward model, without labels of people. Against the subset "
         "itself an addition costs no label but is more data of another kind; what speaks of D is diverse minus random."
     )
-    return _contrast_lines("Subsets enlarged by models", told, found, "first has more")
+    return _contrast_lines("Subsets enlarged by models", told, found)
 
 
-def _contrast_lines(title: str, told: str, found: Sequence[Contrast], verdict: str) -> list[str]:
+def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[str]:
     if not found:
         return []
     rows = []
     for one in found:
         pair = (one.first, one.second)
         rows.append(
-            [one.algorithm, str(one.ranking_len), *(f"{choice.selection} M={choice.num_prompts}" for choice in pair)]
+            [one.algorithm, str(one.ranking_len), *map(_chosen, pair)]
             + [*_side_by_side(pair, one.n_seeds), *_points(one.difference), f"{one.difference.p:.4f}"]
-            + [f"{one.holm_p:.4f}", str(one.n_seeds), one.verdict]
+            + [f"{one.holm_p:.4f}", str(one.n_seeds)]
         )
     note = (
         "Rewards are 100 x Global mean ± the standard deviation over seeds, given first / second like D and the length "
@@ -96,4 +102,4 @@ def _contrast_lines(title: str, told: str, found: Sequence[Contrast], verdict: s
         "corrects for the rows of this table. Each subset is one draw: the intervals say nothing of others made alike."
     )
     header = ["", "K", "first", "second", "reward", "D", "bigrams", "difference", "95% interval", "p", "Holm p"]
-    return [f"## {title}", "", f"{told} {note}", "", *markdown([*header, "seeds", verdict], rows)]
+    return [f"## {title}", "", f"{told} {note}", "", *markdown([*header, "seeds"], rows)]

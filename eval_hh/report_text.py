@@ -1,7 +1,4 @@
-"""The report on a set of cells, section by section, in Markdown.
-
-Library.
-"""
+"""The report on a set of cells, section by section, in Markdown."""
 
 from __future__ import annotations
 
@@ -15,12 +12,15 @@ from eval_hh.analysis import Analysis
 from eval_hh.cells import TEST_FILES, extra_rewards
 from eval_hh.claims import PREDICTORS, Comparison, LineTest, diversity_of, grid
 from eval_hh.law import N_DRAWS, average_mse
+from eval_hh.markup import markdown_text
 from eval_hh.report_chosen import augmentation_lines, fixed_size_lines, strategy_lines, with_interval
-from eval_hh.summary import ordering_accuracy, table
+from eval_hh.rules import MIN_SEEDS
+from eval_hh.summary import PAPER_MODELS, ordering_accuracy, table
 from eval_hh.table1 import latex, markdown, markdown_lines
 from eval_hh.verdicts import Verdict, verdicts
 
 NAMED = 6  # missing cells that are named; of more, the number is given
+REPRODUCED = ("toy", *PAPER_MODELS)  # profiles of reproduce.py
 
 
 def _head(cells: list[dict], warnings: Sequence[str]) -> list[str]:
@@ -31,20 +31,36 @@ def _head(cells: list[dict], warnings: Sequence[str]) -> list[str]:
     missing = [cell for cell in expected if cell[3] not in settings.get(cell[:3], {})]
     counts = ", ".join(f"{file} {cells[0]['files'][file]['n']}" for file in TEST_FILES)
     lines = [
-        f"# Results: profile {cells[0]['profile'] or 'none'}",
+        f"# Results: profile {markdown_text(cells[0]['profile'] or 'none')}",
         "",
+        *_no_verdict(cells[0]["profile"], seeds),
         f"- {len(expected) - len(missing)} of {len(expected)} cells present: {' and '.join(algorithms)}, "
         f"K = {_listed(lengths)} responses per prompt, M = {_listed(sizes)} prompts, {_seed_text(seeds)}.",
         *([f"- Missing: {_missing_text(missing)}."] if missing else []),
-        f"- Reward: {cells[0]['reward_source']}, 0 to 1, shown times 100. World: {cells[0]['world'] or 'real data'}.",
+        f"- Reward: {markdown_text(cells[0]['reward_source'])}, 0 to 1, shown times 100. "
+        f"World: {markdown_text(cells[0]['world'] or 'real data')}.",
         f"- Test prompts: {counts}. Harmless is the first file, Helpful pools the other three, Global all "
         "four; a pool's mean is over its prompts.",
     ]
     others = sorted({cell["selection"] for cell in cells} - {RANDOM})
     if others:
-        lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({_listed(others)}).")
-    lines += [f"- Warning: {warning}" for warning in (*warnings, *diversity_of(cells)[1])]
+        lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({markdown_text(_listed(others))}).")
+    lines += [f"- Warning: {markdown_text(warning)}" for warning in (*warnings, *diversity_of(cells)[1])]
     return [*lines, ""]
+
+
+def _no_verdict(profile: str | None, seeds: list[int]) -> list[str]:
+    """That so few seeds give no verdict, and the command that gives one; nothing where there are enough."""
+    if len(seeds) >= MIN_SEEDS:
+        return []
+    wanted = [*seeds, *(max(seeds) + number for number in range(1, MIN_SEEDS + 1 - len(seeds)))]
+    if profile in REPRODUCED:
+        command = f"`python reproduce.py --profile {profile} --seeds {' '.join(map(str, wanted))}` gives one."
+    else:
+        command = f"Train and evaluate every cell with {MIN_SEEDS} seeds (`--seed` of training/main.py), then run "
+        command += "`python eval_hh/report.py` again."
+    found = "1 seed is" if len(seeds) == 1 else f"{len(seeds)} seeds are"
+    return [f"This report gives no verdict: {found} too few, {MIN_SEEDS} are needed. {command}", ""]
 
 
 def _missing_text(missing: list[tuple[str, int, int, int]]) -> str:
@@ -79,11 +95,15 @@ def _other_scores(cells: list[dict]) -> list[str]:
     lines = ["## Other scores of the same responses (Global)", ""]
     for name in names:
         accuracy, count = ordering_accuracy(cells, name)
-        same = f"{name} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
+        same = f"{markdown_text(name)} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
         where = f"Where two cells' responses to one test prompt differ in reward, {same}."
         lines += [where if count else "No two cells' responses to one test prompt differ in reward.", ""]
-    lines += ["BLEU is the mean over responses, on words, against the chosen reply of the test row.", ""]
-    return lines + markdown(["", "K", "M", "reward", *names, "BLEU"], rows)
+    lines += [
+        "BLEU is the mean over responses, on words (in scripts that are written without blanks, on characters), "
+        "against the chosen reply of the test row.",
+        "",
+    ]
+    return lines + markdown(["", "K", "M", "reward", *map(markdown_text, names), "BLEU"], rows)
 
 
 def _comparison_lines(compared: list[Comparison]) -> list[str]:
@@ -92,7 +112,7 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         "",
         "Difference in 100 x mean reward, more responses minus more prompts, on the same test prompts. "
         f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects "
-        "for all rows of this table.",
+        "for all rows of this table. The subsets are one draw: the intervals say nothing of others.",
         "",
     ]
     if not compared:
@@ -129,7 +149,6 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
         [one.algorithm, str(one.ranking_len), name, str(one.n_sizes), with_interval(fit.slope, ".3g")]
         + [with_interval(fit.intercept, ".4f"), f"{fit.line.r2:.3f}"]
         + [_error(fit.line.mse, fit.mse), _error(fit.line.loo_mse, fit.loo_mse)]
-        + [one.better if name == "D" else ""]
         for one in tested
         for name, fit in one.fits.items()
     ]
@@ -137,9 +156,9 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
         "## Reward against prompt diversity",
         "",
         "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K, with bootstrap 95% "
-        "intervals. MSE is in the sample; LOO MSE is at each size of the line through the others. `better` is D or "
-        "log M where one has the smaller LOO MSE beyond chance. Subsets are nested random ones, so D rises with M by "
-        "construction: a fit on D that is no better than one on log M says nothing for D itself.",
+        "intervals. MSE is in the sample; LOO MSE is at each size of the line through the others, and depends "
+        "most on the smallest size, whose D lies far from the others. Subsets are nested random ones, so D rises with "
+        "M by construction: a line on D says nothing for D itself where one on log M fits about as well.",
         "",
     ]
     for algorithm in sorted({one.algorithm for one in tested}):
@@ -147,7 +166,7 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
         if with_lines:
             means = ", ".join(f"{name} {average_mse([of[name].line for of in with_lines]):.2g}" for name in PREDICTORS)
             lines += [f"{algorithm}, MSE averaged over the lines: {means}.", ""]
-    header = ["", "K", "on", "sizes", "slope", "intercept", "R2", "MSE", "LOO MSE", "better"]
+    header = ["", "K", "on", "sizes", "slope", "intercept", "R2", "MSE", "LOO MSE"]
     return lines + (markdown(header, rows) if rows else ["No line can be fitted.", ""])
 
 
@@ -155,11 +174,12 @@ def _error(value: float, interval: tuple[float, float]) -> str:
     return f"{value:.2g} ({interval[0]:.2g} to {interval[1]:.2g})"
 
 
-def _verdict_lines(claims: list[Verdict], seeds: list[int]) -> list[str]:
+def _verdict_lines(claims: list[Verdict], profile: str | None, seeds: list[int]) -> list[str]:
     lines = ["## What this run says about the paper's claims", "", f"From {_seed_text(seeds)}.", ""]
+    lines += _no_verdict(profile, seeds)
     for number, claim in enumerate(claims, 1):
         lines.append(f"{number}. {claim.claim}: **{claim.verdict}**.")
-        lines += [f"   - {detail}" for detail in claim.details]
+        lines += [f"   - {markdown_text(detail)}" for detail in claim.details]
     return [*lines, ""]
 
 
@@ -169,7 +189,7 @@ def make_report(cells: list[dict], found: Analysis) -> str:
     lines += _comparison_lines(found.compared) + _line_lines(found.tested) + fixed_size_lines(found.varied)
     lines += strategy_lines(found.strategies) + augmentation_lines(found.augmentations)
     claims = verdicts(found.compared, found.tested, found.varied, found.augmentations)
-    return "\n".join([*lines, *_verdict_lines(claims, _seeds(cells))])
+    return "\n".join([*lines, *_verdict_lines(claims, cells[0]["profile"], _seeds(cells))])
 
 
 def write_report(folder: Path, cells: list[dict], found: Analysis) -> str:

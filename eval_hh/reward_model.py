@@ -1,14 +1,20 @@
 """Reward models: a dialogue with its response in, one raw logit out.
 
-Library. Two kinds are read: the OpenAssistant GPT-NeoX head (model_type gpt_neox_reward_model), and any
-AutoModelForSequenceClassification with one label. A score depends on neither batch size nor padding.
+Two kinds are read: the OpenAssistant GPT-NeoX head (model_type gpt_neox_reward_model), and any
+AutoModelForSequenceClassification with one label. A score depends on neither batch size nor padding; a model of which
+that is not true is refused when it is loaded.
 """
 
+import math
 import re
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import nn
 from tqdm import tqdm
 from transformers import (
@@ -21,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
 from data_preprocess.files import read_json
 from eval_hh.decoding import plan_batches
@@ -31,6 +37,11 @@ MAX_LENGTH = 1024  # tokens of a dialogue that are read; what is over is cut fro
 OASST_TYPE = "gpt_neox_reward_model"
 POOLINGS = ("last", "mean")
 CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
+Messages = list[dict[str, str]]  # {"role", "content"}, as chat templates take them
+# What a chat template may raise: a template is a program, and these are the errors of programs.
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
+# How far a score may move with its batch and padding, in parts of 1 + its size: by float error alone.
+SLACK = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 # Constant buffers that older checkpoints carry and today's GPT-NeoX computes by itself.
 OLD_BUFFERS = re.compile(r"attention\.(bias|masked_bias|rotary_emb\.\w+)$|(^|\.)rotary_emb\.\w+$")
 
@@ -83,13 +94,70 @@ def encode_dialogue(
     return ids[-max_length:]
 
 
-def _encode_chat(
-    tokenizer: PreTrainedTokenizerBase, turns: list[str], response: str, max_length: int
-) -> list[int]:
-    """Token ids of the dialogue under the tokenizer's chat template, cut from the left."""
-    pairs = [split_turn(turn) for turn in [*turns[:-1], turns[-1] + response]]
-    messages = [{"role": CHAT_ROLES[tag], "content": text} for tag, text in pairs]
-    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)[-max_length:]
+def chat_messages(turns: list[str], response: str) -> Messages:
+    """The dialogue as messages. Turns of one role in a row are one, for most templates want roles that alternate."""
+    messages: Messages = []
+    for turn in [*turns[:-1], turns[-1] + response]:
+        tag, text = split_turn(turn)
+        if messages and messages[-1]["role"] == CHAT_ROLES[tag]:
+            messages[-1]["content"] += "\n" + text
+        else:
+            messages.append({"role": CHAT_ROLES[tag], "content": text})
+    return messages
+
+
+class ChatTemplate:
+    """A tokenizer's chat template, which cuts long dialogues behind what it puts before the first text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.tokenizer = tokenizer
+
+    def __call__(
+        self, tokenizer: PreTrainedTokenizerBase, turns: list[str], response: str, max_length: int
+    ) -> list[int]:
+        """Token ids of the dialogue, at most `max_length`.
+
+        Of a longer one the oldest exchanges are left out. Where the last one alone is too long, its ids are cut behind
+        the template's head (BOS, a system text, the first turn's header), so that head and end stay.
+
+        Raises:
+            InputError: the template refuses the dialogue.
+        """
+        messages = chat_messages(turns, response)
+        ids = self._apply(messages)
+        while len(ids) > max_length and len(messages) > 2:
+            messages = messages[2:]
+            ids = self._apply(messages)
+        if len(ids) <= max_length:
+            return ids
+        head = min(_shared(ids, self._head), max_length - 1)
+        return ids[:head] + ids[len(ids) - (max_length - head) :]
+
+    @cached_property
+    def _head(self) -> list[int]:
+        """What the ids of all dialogues begin with: that of two that differ from their first character on."""
+        one, other = (
+            self._apply([{"role": "user", "content": text}, {"role": "assistant", "content": "x"}]) for text in "0A"
+        )
+        return one[: _shared(one, other)]
+
+    def _apply(self, messages: Messages) -> list[int]:
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+        except TEMPLATE_ERRORS as error:
+            raise InputError(f"the reward model's chat template refuses the dialogue ({error})") from error
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many ids two lists begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def check_finite(logits: Sequence[float], rows: Sequence[int], where: str) -> None:
+    """RunError that names the rows, behind `where`, whose logits are not finite."""
+    bad = [row for row, logit in zip(rows, logits, strict=True) if not math.isfinite(logit)]
+    if bad:
+        raise RunError(f"{where}{', '.join(map(str, sorted(set(bad))))}: the reward model's score is not finite")
 
 
 class RewardModel:
@@ -101,12 +169,19 @@ class RewardModel:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self._encode = _encode_chat if chat else encode_dialogue
+        self._encode = ChatTemplate(tokenizer) if chat else encode_dialogue
         self._pad = model.config.get_text_config().pad_token_id
+        self._n_ids = model.get_input_embeddings().weight.shape[0]
 
     def encode(self, turns: list[str], response: str) -> list[int]:
-        """Token ids that the model reads for one dialogue."""
-        return self._encode(self.tokenizer, turns, response, self.max_length)
+        """Token ids that the model reads for one dialogue. InputError for one that it cannot read."""
+        ids = self._encode(self.tokenizer, turns, response, self.max_length)
+        if not ids:
+            raise InputError("the reward model's chat template makes no token of the dialogue")
+        if max(ids) >= self._n_ids:
+            found = f"token id {max(ids)} is none of the {self._n_ids} of the reward model's embedding"
+            raise InputError(f"{found} (its tokenizer is another model's)")
+        return ids
 
     def score(
         self, turns_list: list[list[str]], suffixes: list[str], batch_size: int = 16, progress: bool = False
@@ -164,12 +239,39 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     """
     options = source_options(path)
     config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: config.json: expected a JSON object, found {type(config).__name__}")
+    _check_pad(path, config.get("pad_token_id"), config.get("vocab_size"))  # torch would refuse it in its own words
     tokenizer = load_tokenizer(path)
     if config.get("model_type") == OASST_TYPE:
         model = _load_oasst(path, config, {**options, "dtype": dtype})
     else:
         model = load_classifier(path, config, {**options, "dtype": dtype})
-    return as_reward_model(model.to(device()), tokenizer, path)
+    reward_model = as_reward_model(model.to(device()), tokenizer, path)
+    _check_padding(reward_model, path, dtype)
+    return reward_model
+
+
+def _check_pad(path: str | Path, pad: object, n_ids: object) -> None:
+    """InputError unless the padding id is a row of an embedding of `n_ids`, or there is none."""
+    if type(pad) is int and type(n_ids) is int and not 0 <= pad < n_ids:
+        raise InputError(f"{path}: config.json: pad_token_id is {pad} (expected null, or an id below {n_ids})")
+
+
+def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> None:
+    """InputError unless a probe's score is the same alone as beside a row of full length and one of more turns."""
+    prompt, reply, kind = f"{PROMPTER}What is amber?", "Amber is old resin.", type(model.model).__name__
+    long, many = [prompt + " What is amber?" * model.max_length], [prompt, ASSISTANT + reply, prompt]
+    try:
+        short, *beside = (model.encode([*turns, ASSISTANT], reply) for turns in ([prompt], long, many))
+        alone, beside = model.score_batch([short])[0], model.score_batch([short, *beside])[0]
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise InputError(f"{path}: a {kind} cannot score dialogues here ({error})") from error
+    if abs(alone - beside) > SLACK[dtype] * (1 + abs(alone)):
+        found = f"{alone:.4g} alone, {beside:.4g} beside a longer one"
+        raise InputError(f"{path}: a {kind} gives a dialogue another score in another batch ({found})")
 
 
 def as_reward_model(
@@ -187,7 +289,9 @@ def as_reward_model(
     chat = not isinstance(model, GPTNeoXReward) and tokenizer.chat_template is not None
     if not chat and tokenizer.eos_token_id is None:
         raise InputError(f"{path}: its tokenizer has neither a chat template nor an EOS token")
-    positions = model.config.to_dict().get("max_position_embeddings") or MAX_LENGTH
+    config = model.config.get_text_config()
+    _check_pad(path, config.pad_token_id, model.get_input_embeddings().weight.shape[0])
+    positions = config.to_dict().get("max_position_embeddings") or MAX_LENGTH
     return RewardModel(model, tokenizer, min(MAX_LENGTH, positions), chat)
 
 
@@ -211,7 +315,8 @@ def load_classifier(path: str | Path, config: dict[str, Any], options: dict[str,
     Raises:
         InputError: it has more labels than one, or a weight is missing or left over.
     """
-    labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
+    names = config.get("id2label")
+    labels = len(names) if isinstance(names, dict) else config.get("num_labels", 2)
     if labels != 1:
         raise InputError(f"{path}: config.json: a classifier with {labels} labels (a reward model has one)")
     return load_weights(AutoModelForSequenceClassification, path, ignored=OLD_BUFFERS, **options)

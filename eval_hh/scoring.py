@@ -20,16 +20,37 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.augmentation import BASE, ORIGIN
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_name, run, study_root
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
-from data_preprocess.files import read_json, read_jsonl, write_jsonl
-from data_preprocess.records import data_file
+from data_preprocess.files import read_json, write_jsonl
+from data_preprocess.records import read_rows
 from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
-from eval_hh.cells import POOLS, SCHEMA, TEST_FILES, extra_rewards, file_scores, pooled, write_cell
+from data_preprocess.words import is_unspaced
+from eval_hh.cells import (
+    POOLS,
+    SCHEMA,
+    TEST_FILES,
+    check_diversity,
+    check_type,
+    extra_rewards,
+    file_scores,
+    pooled,
+    validate_cell,
+    write_cell,
+)
 from eval_hh.law import bootstrap_interval
-from eval_hh.sharding import Job, Names, done_note, names_parser, read_results
+from eval_hh.sharding import NAME_CHECKS, Job, Names, check_made_of, done_note, names_parser, read_note, read_results
 
 GOLD = "gold"  # reward source of the embedded world
+NULL = type(None)
+# What a cell is made of: fields of run.json, of its configuration, and of the settings that both steps noted.
+RUN_FIELDS = {"config": (dict,), "git": (str, NULL), "versions": (dict,)}
+RUN_OPTIONAL = {"launch": (dict, NULL), "data_sha256": (dict, NULL)}
+CONFIG_FIELDS = {"train_file_path": (str,), "seed": (int,)}
+GENERATION_SETTINGS = {"model": (dict,), "max_new_tokens": (int,), "mixed_precision": (str,)}
+REWARDING_SETTINGS = {"reward_model": (dict,), "mixed_precision": (str,)}
+# Of a record's entry, under its published names, and of a cell's diversity.
+RECORDED = {"score": "diversity", "unique": "#filtered_ngrams", "total": "#all_ngrams", "samples": "#samples"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -37,6 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--profile", help="profile of reproduce.py that the run belongs to, if any")
     parser.add_argument("--check", action="store_true", help="only check that the run is described")
     args = parser.parse_args(argv)
+    check_flags(vars(args), {**NAME_CHECKS, "profile": check_name})
     names = Names(args.index, args.stage, args.checkpoint)
     cell = describe_run(names, args.profile)
     if args.check:
@@ -47,13 +69,34 @@ def main(argv: list[str] | None = None) -> None:
     files = [*args.test_files] if lacking else [*dict.fromkeys([*TEST_FILES, *args.test_files])]
     cell["evaluation"] = describe_evaluation(names, *made)
     cell["reward_source"] = cell["reward_source"] or cell["evaluation"]["rewarding"]["reward_model"]
-    cell["files"] = {name: score_file(names.scored(name), cell["reward_source"]) for name in files}
+    scored = {name: scored_rows(names, name) for name in files}
+    cell["files"] = {
+        name: score_rows(rows, names.scored(name), cell["reward_source"]) for name, rows in scored.items()
+    }
+    result = {**cell, "files": {name: cell["files"].get(name) for name in TEST_FILES}}
+    if not lacking:
+        validate_cell(result, str(names.cell()))
+    for name, rows in scored.items():  # all is well: now it may be written and shown
+        write_jsonl(names.scored(name), rows)
     print(table(cell))
+    for line in by_characters(scored):
+        print(line)
     if lacking:
         print(f"no result file written: it needs all four test files, evaluated alike; lacking: {', '.join(lacking)}")
         return
-    write_cell(names.cell(), {**cell, "files": {name: cell["files"][name] for name in TEST_FILES}})
+    write_cell(names.cell(), result)
     print(f"written: {names.cell()}")
+
+
+def fields_of(value: Any, expected: dict[str, tuple[type, ...]], where: str) -> dict:
+    """The JSON object `value`. InputError "where: ..." unless it is one and has the expected fields, of their types."""
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    for field, types in expected.items():
+        if field not in value:
+            raise InputError(f"{where}: {field}: missing")
+        check_type(value[field], types, f"{where}: {field}")
+    return value
 
 
 def describe_run(names: Names, profile: str | None) -> dict:
@@ -65,7 +108,9 @@ def describe_run(names: Names, profile: str | None) -> dict:
             "model was trained; a model of no run can be tested with generation.py and rewarding.py alone"
         )
         raise InputError(f"{record}: no such file ({hint})")
-    made = read_json(record)
+    made = fields_of(read_json(record), RUN_FIELDS, str(record))
+    fields_of(made, {name: types for name, types in RUN_OPTIONAL.items() if name in made}, str(record))
+    fields_of(made["config"], CONFIG_FIELDS, f"{record}: config")
     data = Path(made["config"]["train_file_path"])
     data = data.parent if data.name == "train.json" else data
     subset = subset_named(data.name)
@@ -85,7 +130,7 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "diversity": recorded_diversity(subset) if subset else None,
         "selection": subset.selection if subset else RANDOM,
         "reward_source": GOLD if world.is_file() else None,
-        "world": read_json(world)["hash"] if world.is_file() else None,
+        "world": fields_of(read_json(world), {"hash": (str,)}, str(world))["hash"] if world.is_file() else None,
         "config": {name: below_study_root(value) for name, value in made["config"].items()},
         "git": made["git"],
         "versions": made["versions"],
@@ -114,11 +159,30 @@ def settings_of(names: Names, name: str) -> list[dict]:
     for path, step in ((generated, "generation.py"), (scored, "rewarding.py")):
         if not (path.is_file() and done_note(path).is_file()):
             raise InputError(f"{path}: no such file (make it first: python {step} {names.flags})")
-    settings = [read_json(done_note(path))["settings"] for path in (generated, scored)]
+    settings = [read_note(path)["settings"] for path in (generated, scored)]
+    for path, made, expected in zip(
+        (generated, scored), settings, (GENERATION_SETTINGS, REWARDING_SETTINGS), strict=True
+    ):
+        fields_of(made, expected, f"{done_note(path)}: settings")
+        model = next(iter(expected))
+        fields_of(made[model], {"name": (str,)}, f"{done_note(path)}: settings.{model}")
     if not Job("", scored, generated, settings[1]).is_done():
         hint = f"make it anew: python rewarding.py {names.flags}"
         raise InputError(f"{scored}: its scores are of other texts than those of {generated} ({hint})")
     return settings
+
+
+def scored_rows(names: Names, name: str) -> list[dict]:
+    """The rows of a scored file. InputError where they, or the generated file's, are not those of the test file."""
+    test, generated, scored = names.test_file(name), names.generated(name), names.scored(name)
+    prompts = read_rows(test, training=False)
+    texts, rows = read_results(generated, "t"), read_results(scored, "t", "score")
+    hint = f"delete it and make it anew: python generation.py {names.flags}"
+    check_made_of(texts, generated, prompts, test, hint)
+    hint = f"delete it and make it anew: python rewarding.py {names.flags}"
+    check_made_of(rows, scored, prompts, test, hint)
+    check_made_of(rows, scored, texts, generated, hint)
+    return rows
 
 
 def common_settings(names: Names, files: Sequence[str]) -> list[dict]:
@@ -157,45 +221,53 @@ def describe_evaluation(names: Names, generation: dict, rewarding: dict) -> dict
 
 def shape_of_rows(data: Path) -> tuple[int, int]:
     """(K responses, M prompts) of a training set that sample.py did not make."""
-    rows = [row for _, row in read_jsonl(data_file(data))]
+    rows = read_rows(data)
     return len(rows[0]["suffix"]), len(rows)
 
 
 def base_prompts(data: Path) -> int:
     """How many rows of an enlarged subset are of the one that it was made of."""
-    return sum(row["meta"].get(ORIGIN) == BASE for _, row in read_jsonl(data_file(data)))
+    return sum(row["meta"].get(ORIGIN) == BASE for row in read_rows(data))
 
 
 def recorded_diversity(subset: Subset) -> dict | None:
     """The diversity that sample.py recorded for a subset, or None where it did not."""
     record, tokenizers = (study_root() / "data" / name for name in (RECORD, RECORD_TOKENIZERS))
-    entry = read_json(record).get(subset.key, {}).get("2") if record.is_file() else None
-    if entry is None:
+    entries = fields_of(read_json(record), {}, str(record)) if record.is_file() else {}
+    if subset.key not in entries:
         return None
-    return {
-        "score": entry["diversity"],
-        "unique": entry["#filtered_ngrams"],
-        "total": entry["#all_ngrams"],
-        "samples": entry["#samples"],
-        "tokenizer": read_json(tokenizers)[subset.key] if tokenizers.is_file() else "not recorded",
-    }
+    where = f"{record}: entry {subset.key}"
+    bigrams = fields_of(entries[subset.key], {"2": (dict,)}, where)["2"]
+    fields_of(bigrams, {name: (int, float) for name in RECORDED.values()}, f"{where}: 2")
+    named = fields_of(read_json(tokenizers), {}, str(tokenizers)) if tokenizers.is_file() else {}
+    diversity = {field: bigrams[name] for field, name in RECORDED.items()}
+    diversity["tokenizer"] = named.get(subset.key, "not recorded")
+    check_diversity(diversity, subset.size, where)
+    return diversity
 
 
-def score_file(path: Path, reward_source: str) -> dict:
-    """Adds infer.bleu and line_index to a scored file and returns the cell's entry for it."""
+def score_rows(rows: list[dict], path: Path, reward_source: str) -> dict:
+    """Adds infer.bleu and line_index to the rows of a scored file and returns the cell's entry for it."""
     from eval_hh.metrics import sentence_bleu
-    rows = read_results(path, "t", "score")
+
     texts = [row["infer"]["t"] for row in rows]
     bleu = sentence_bleu(texts, [row["suffix"][0] for row in rows])
     for index, row in enumerate(rows):
         row["infer"]["bleu"] = bleu[index]
         row["line_index"] = index
-    write_jsonl(path, rows)
     scores = [row["infer"]["score"] for row in rows]
     ids = [row_id(row) for row in rows]
     if reward_source != GOLD:
         return file_scores(ids, scores, bleu)
     return file_scores(ids, gold_rewards(path, rows), bleu, {"reward_model": scores})
+
+
+def by_characters(scored: dict[str, list[dict]]) -> list[str]:
+    """A line on the texts whose BLEU is of characters; none where there are none."""
+    rows = [row for its in scored.values() for row in its]
+    count = sum(is_unspaced(row["infer"]["t"] + row["suffix"][0]) for row in rows)
+    said = f"BLEU of {count} of {len(rows)} rows is by characters where their script has no blanks between words"
+    return [said] if count else []
 
 
 def row_id(row: dict) -> str:

@@ -1,15 +1,18 @@
 """Work on numbered rows, divided over processes and resumable batch by batch.
 
-Library, used by generation.py, rewarding.py and annotate.py. All batches are planned before any is run, so that
-neither a kill nor the number of processes changes which rows are computed together. Finished batches lie in
-part files until every process is done; then the first process writes the output, and beside it
-OUTPUT.done.json, which says what made it: an output whose note says the same is not made again.
+Used by generation.py, rewarding.py and annotate.py. All batches are planned before any is run, so that neither a kill
+nor the number of processes changes which rows are computed together. Finished batches lie in part files until every
+process is done; then the first process writes the output, and beside it OUTPUT.done.json, which says what made it: an
+output whose note says the same is not made again. Of several commands that make one output, one works and the others
+wait. A signal stops all processes of a command after the batch they are at, with one line on how to go on.
 """
 
 import argparse
-import math
 import os
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,9 +20,27 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from data_preprocess.command import InputError, study_root
-from data_preprocess.files import fingerprint, read_json, read_jsonl, write_json, write_jsonl
-from data_preprocess.parts import Parts
+from data_preprocess.command import (
+    InputError,
+    RunError,
+    Stopped,
+    StopRequest,
+    check_flags,
+    check_name,
+    count,
+    stop_requests,
+    study_root,
+)
+from data_preprocess.files import (
+    fingerprint,
+    read_json,
+    read_jsonl,
+    remove_leftovers,
+    try_lock,
+    write_json,
+    write_jsonl,
+)
+from data_preprocess.parts import Parts, has_index
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
 
@@ -28,7 +49,11 @@ if TYPE_CHECKING:
 
 # How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
 WAIT = timedelta(days=1)
+LOOK_AGAIN = 0.2  # seconds, while another command is at work
+FAILED = 1 << 10  # beyond every signal's number
 BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
+# What the flags of `names_parser` may be: each of them becomes a part of paths.
+NAME_CHECKS = {"index": check_name, "stage": count(at_most=1000), "checkpoint": check_name, "test_files": check_name}
 
 
 def processes() -> "PartialState":
@@ -55,8 +80,7 @@ class Names:
     root: Path = field(default_factory=study_root)
 
     def __post_init__(self) -> None:
-        if Path(self.checkpoint).name != self.checkpoint:
-            raise InputError(f"--checkpoint: {self.checkpoint} (expected a folder's name in {self.run_folder})")
+        check_flags({**vars(self), "test_files": None}, NAME_CHECKS)
 
     @property
     def flags(self) -> str:
@@ -90,7 +114,7 @@ class Names:
 
 
 def names_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the flags that every step of an evaluation has: what is tested, and on which files."""
+    """A parser with the flags that every step of an evaluation has, to be checked by NAME_CHECKS."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -119,6 +143,16 @@ def done_note(output: Path) -> Path:
     return output.with_name(output.name + ".done.json")
 
 
+def read_note(output: Path) -> dict[str, Any]:
+    """The note beside an output. InputError where it is none."""
+    note = read_json(done_note(output))
+    types = {"fingerprint": str, "settings": dict}
+    if not isinstance(note, dict) or not all(isinstance(note.get(key), kind) for key, kind in types.items()):
+        hint = f"delete it, and {output.name} is made anew"
+        raise InputError(f"{done_note(output)}: expected an object with fingerprint and settings ({hint})")
+    return note
+
+
 @dataclass(frozen=True)
 class Job:
     """One output file, what it is made of, and how."""
@@ -132,10 +166,47 @@ class Job:
         return fingerprint(self.settings, *([self.source] if self.source else []))
 
     def is_done(self) -> bool:
-        note = done_note(self.output)
-        return (
-            self.output.is_file() and note.is_file() and read_json(note)["fingerprint"] == self.fingerprint()
-        )
+        """Whether the output is there and was made of just this; one with a damaged note is made anew."""
+        if not self.output.is_file():
+            return False
+        try:
+            return read_note(self.output)["fingerprint"] == self.fingerprint()
+        except InputError:
+            return False
+
+
+def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
+    """The jobs that are to be done, the same in every process. What a kill left beside the others' outputs goes."""
+    waiting = [not job.is_done() for job in jobs]
+    if state.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        broadcast_object_list(waiting)
+    for job, is_waiting in zip(jobs, waiting, strict=True):
+        if not is_waiting and state.is_main_process:
+            with suppress(OSError), try_lock(job.output) as held:  # they may lie where nothing can be written
+                if held:
+                    Parts(job.output, job.fingerprint()).remove()
+                    for path in (job.output, done_note(job.output)):
+                        remove_leftovers(path)
+    return [job for job, is_waiting in zip(jobs, waiting, strict=True) if is_waiting]
+
+
+@contextmanager
+def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
+    """Inside, no other command is at work on the job's output; waits until that is so. All processes enter together."""
+    told = False
+    with stop_requests() as request:
+        while True:
+            with try_lock(job.output) if state.is_main_process else nullcontext(False) as held:
+                if _most(int(held), state):
+                    yield
+                    return
+            if state.is_main_process and not told:
+                print(f"waiting: another command is making {job.output}", file=sys.stderr, flush=True)
+                told = True
+            _stop_if_asked(request, state, lambda: f"{job.label}: not begun; the same command does it")
+            time.sleep(LOOK_AGAIN)
 
 
 def run_job(
@@ -145,8 +216,10 @@ def run_job(
     compute: Callable[[list[int]], list[Any]],
     key: str,
     state: "PartialState",
-) -> None:
+) -> bool:
     """Computes one value per row and writes the rows with it as row["infer"][key], in the rows' order.
+
+    False where another command has done so while this one waited for it.
 
     Args:
         job: what is made; its part files of an earlier, killed run are used.
@@ -156,10 +229,14 @@ def run_job(
         key: the name of the value.
         state: this process among all.
     """
-    parts = compute_parts(job, batches, compute, key, state)
-    if state.is_main_process:
-        made = parts.merge(len(rows))
-        finish(job, parts, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
+    with sole_maker(job, state):
+        if job.is_done():
+            return False
+        parts = compute_parts(job, batches, compute, key, state)
+        if state.is_main_process:
+            made = parts.merge(len(rows))
+            finish(job, parts, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
+    return True
 
 
 def compute_parts(
@@ -171,25 +248,78 @@ def compute_parts(
 ) -> Parts:
     """Computes this process's share of what the part files lack, {"index": row, key: value}, and waits for all.
 
-    Arguments as `run_job`. Returns the part files, which hold every row by then.
+    Arguments as `run_job`; for the holder of `sole_maker`. Returns the part files, which hold every row by then.
+
+    Raises:
+        Stopped: a signal asked for it; what is computed is kept.
+        InputError, RunError, OSError: `compute` raises them, or a part cannot be written; all processes end.
     """
-    parts = Parts(job.output, job.fingerprint(), state.process_index)
+    n_rows = sum(map(len, batches))
+
+    def is_row(row: dict[str, Any]) -> bool:
+        return has_index(row) and 0 <= row["index"] < n_rows and _is_value(key, row.get(key))
+
+    parts = Parts(job.output, job.fingerprint(), state.process_index, is_row)
     done = parts.done()
     mine = batches[state.process_index :: state.num_processes]
     waiting = [batch for batch in mine if any(row not in done for row in batch)]
     bar = tqdm(total=sum(map(len, waiting)), desc=job.label, unit="row", disable=not state.is_main_process)
-    with bar:
-        for batch in waiting:
-            values = compute(batch)
-            parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
-            bar.update(len(batch))
+    with bar, stop_requests() as request:
+        for number in range(_most(len(waiting), state)):
+            _stop_if_asked(request, state, _kept(job, parts, n_rows))
+            with _failing_together(state):
+                for batch in waiting[number : number + 1]:
+                    values = compute(batch)
+                    parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
+                    bar.update(len(batch))
     state.wait_for_everyone()
     return parts
 
 
+def _kept(job: Job, parts: Parts, n_rows: int) -> Callable[[], str]:
+    return lambda: f"{job.label}: {len(parts.done())} of {n_rows} rows are kept; the same command goes on from there"
+
+
+def _most(number: int, state: "PartialState") -> int:
+    """The largest of the processes' numbers, in each of them; all have to call it."""
+    if state.num_processes == 1:
+        return number
+    import torch
+
+    numbers = torch.tensor(number, device=state.device)
+    torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX)
+    return int(numbers)
+
+
+def _stop_if_asked(request: StopRequest, state: "PartialState", message: Callable[[], str]) -> None:
+    """Stops every process where a signal has reached one of them; the first says so."""
+    number = _most(request.number or 0, state)
+    if number and state.is_main_process:
+        raise Stopped(number, message())
+    if number:
+        raise SystemExit(128 + number)
+
+
+@contextmanager
+def _failing_together(state: "PartialState") -> Iterator[None]:
+    """Where the block fails in one process, the others end too, without a word: they would wait for it."""
+    error = None
+    try:
+        yield
+    except (InputError, RunError, OSError) as raised:
+        error = raised
+    failed = _most(FAILED if error else 0, state)
+    if error:
+        raise error
+    if failed:
+        raise SystemExit(1)
+
+
 def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
     """Writes the output and what made it; for the first process, once every part is complete."""
-    # First the output, then its note, then the parts go: a kill in between costs a merge, not the work.
+    # An older output's note goes first, which is none of the new one. Then the output, its note, and the parts go: a
+    # kill in between costs a merge, not the work.
+    done_note(job.output).unlink(missing_ok=True)
     write_jsonl(job.output, rows)
     write_json(done_note(job.output), {"fingerprint": parts.fingerprint, "settings": job.settings}, indent=4)
     parts.remove()
@@ -208,18 +338,47 @@ def read_results(path: Path, *keys: str) -> list[dict]:
     return rows
 
 
+def check_made_of(rows: list[dict], path: Path, source_rows: list[dict], source: Path, hint: str) -> None:
+    """InputError unless the rows of a step's output are those of its source, in order, with the texts of its "infer".
+
+    Args:
+        rows: of `path`.
+        path: the output.
+        source_rows: of `source`.
+        source: what the output was made of.
+        hint: what to do, for the message.
+    """
+    if len(rows) != len(source_rows):
+        raise InputError(f"{path}: {len(rows)} rows, but {source} has {len(source_rows)} ({hint})")
+    for number, (row, its) in enumerate(zip(rows, source_rows, strict=True), 1):
+        text = its.get("infer", {}).get("t", row["infer"]["t"])
+        if _test_row(row) != _test_row(its) or row["infer"]["t"] != text:
+            raise InputError(f"{path}:{number}: not what {source}:{number} has ({hint})")
+
+
+def _test_row(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name not in ("infer", "line_index")}
+
+
+def _is_value(key: str, value: Any) -> bool:
+    """Whether it can be infer[key]: t is a text, anything else a finite number."""
+    if key == "t":
+        return isinstance(value, str)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def _check_result(row: dict, keys: tuple[str, ...], where: str) -> None:
     infer = row.get("infer")
     for key in keys:
         if not isinstance(infer, dict) or key not in infer:
             raise InputError(f"{where}: infer.{key} is missing (expected what the step before writes)")
         value = infer[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not (isinstance(value, str) if key == "t" else number):
+        if not _is_value(key, value):
             expected = "a text" if key == "t" else "a finite number"
             raise InputError(f"{where}: infer.{key} is {value!r:.40} (expected {expected})")
-    test_row = {name: value for name, value in row.items() if name not in ("infer", "line_index")}
-    check_row(test_row, where, training=False)
+        if key == "score" and not 0 <= value <= 1:
+            raise InputError(f"{where}: infer.score is {value} (expected 0 to 1, what rewarding.py writes)")
+    check_row(_test_row(row), where, training=False)
 
 
 def _with_value(row: dict, key: str, value: Any) -> dict:

@@ -13,9 +13,14 @@ from eval_hh.choices import Contrast
 from eval_hh.claims import PAIRS, Comparison, LineTest
 from eval_hh.fixed_size import FixedSizeTest
 from eval_hh.law import Estimate
-from eval_hh.rules import combine
+from eval_hh.rules import MIN_SEEDS, NO_VERDICT, UNDECIDED, combine
 
 NOT_TESTED = "not tested in this run"
+WHY_3 = "whatever the differences: each addition was drawn once, and fresh draws differ by as much as these do"
+WHY_4 = (
+    "whatever the differences: the sets of low and of high D were drawn once and are alike in length, not in kind of "
+    "prompt (harmful or helpful), so that a difference need not come from D"
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,26 @@ def verdicts(
         ),
         Verdict(
             "D can guide data augmentation",
-            combine([one.verdict for one in guided]) if guided else NOT_TESTED,
-            tuple(map(_augmentation_line, guided)) or ("it needs subsets enlarged by D (reproduce.py --augment)",),
+            _open(guided),
+            (WHY_3, *map(_augmentation_line, guided))
+            if guided
+            else ("it needs subsets enlarged by D (reproduce.py --augment)",),
         ),
         Verdict(
             "Not in the paper: D predicts reward beyond the number of prompts (Global)",
-            combine([one.verdict for one in varied]) if varied else NOT_TESTED,
-            tuple(map(_fixed_size_line, varied)) or ("it needs subsets chosen by D (reproduce.py --fixed_size)",),
+            _open(varied),
+            (WHY_4, *map(_fixed_size_line, varied))
+            if varied
+            else ("it needs subsets chosen by D (reproduce.py --fixed_size)",),
         ),
     ]
+
+
+def _open(cases: Sequence[Contrast] | Sequence[FixedSizeTest]) -> str:
+    """The verdict on a claim that no run of today's design decides."""
+    if not cases:
+        return NOT_TESTED
+    return UNDECIDED if min(one.n_seeds for one in cases) >= MIN_SEEDS else NO_VERDICT
 
 
 def _ranking_lens(one: Comparison) -> tuple[int, int]:
@@ -75,13 +91,13 @@ def _fixed_size_line(one: FixedSizeTest) -> str:
     where = f"{one.algorithm}, K={one.ranking_len} M={one.num_prompts}, D {low.diversity:.2f} to {high.diversity:.2f}"
     found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:+.2f}"
     found += " extrapolated" * one.extrapolated
-    return f"{where}: {one.verdict} ({found}, Holm p {one.holm_p:.2g})"
+    return f"{where}: {found}, Holm p {one.holm_p:.2g}"
 
 
 def _augmentation_line(one: Contrast) -> str:
     raised = f"D {one.second.diversity:.2f} to {one.first.diversity:.2f}"
     where = f"{one.algorithm}, K={one.ranking_len} M={one.first.num_prompts} ({one.first.selection}), {raised}"
-    return f"{where}: {one.verdict} (difference {_points(one.difference)}, Holm p {one.holm_p:.2g})"
+    return f"{where}: difference {_points(one.difference)}, Holm p {one.holm_p:.2g}"
 
 
 def _points(difference: Estimate) -> str:

@@ -28,8 +28,8 @@ def draw_fixed_size(tests: Sequence[FixedSizeTest], path: Path) -> None:
     if not tests:
         raise InputError("no subsets of low and high D in these results (reproduce.py --fixed_size runs them)")
     note = (
-        "Bars: standard deviation over seeds. Dotted: what the line on D through random subsets of other sizes "
-        "would have it be."
+        "Bars: standard deviation over seeds. Dotted: what the line on D through random subsets would have it be.\n"
+        "One draw of each, alike in length but not in kind of prompt: a difference need not come from D."
     )
     _draw_by_algorithm(tests, _fixed_size_panel, "reward against D at one M", note, (5, 4.2), path)
 

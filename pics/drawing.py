@@ -5,6 +5,7 @@ Library. Every picture is a PNG, and the same input gives the same bytes.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers, and a marker each for print in grey.
-COLOURS = {2: "#0072B2", 3: "#E69F00", 4: "#009E73"}
-MARKERS = {2: "o", 3: "s", 4: "^"}
 GREY = "#555555"
+# By K, Okabe and Ito's colours, told apart by colour-blind readers, and a marker each for print in grey; the study has
+# K = 2, 3, 4, and results of other data may have any.
+COLOURS = defaultdict(
+    lambda: GREY, {2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#CC79A7", 6: "#D55E00", 7: "#56B4E9"}
+)
+MARKERS = defaultdict(lambda: "D", {2: "o", 3: "s", 4: "^", 5: "v", 6: "P", 7: "X"})
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,
@@ -36,6 +40,7 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.dpi": 150,
+    "text.parse_math": False,  # a name with "$" is a name
 }
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run, study_root
+from data_preprocess.command import InputError, check_flags, check_text, run, study_root
+from data_preprocess.outputs import check_output_file
 from eval_hh.cells import load_cells
 from eval_hh.claims import grid
 from eval_hh.fixed_size import fixed_size_tests
@@ -44,6 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     names = {"paper": args.paper, "intro": args.intro, **folders}
     name = next(name for name, given in names.items() if given)
     output = args.output or study_root() / "runs" / "figures" / f"{name}.png"
+    check_flags(vars(args), {"profile": check_text})
+    read = {flag: [getattr(args, flag)] for flag in ("results", "budgets", "fixed_size")}
+    check_output_file("output", output, read)
     if args.intro:
         draw_intro(output)
     elif args.paper:

@@ -42,7 +42,7 @@ def make_base_samples(
     respond = model_responses(base_model, max_new_tokens, batch_size)
     samples = {}
     for file, lines in wanted.items():
-        rows = read_rows(Names("", 1, root=root).test_file(file), training=False)
+        rows = read_rows(Names("base", 1, root=root).test_file(file), training=False)
         rows = [rows[line] for line in lines]
         texts = respond(rows)
         scores = GoldReward().score([row["prefix"][0] for row in rows], texts)

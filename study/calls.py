@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_preprocess.command import REPOSITORY
+from data_preprocess.command import REPOSITORY, StopRequest
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,18 @@ class Call:
         settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment]
         return f"(cd {self.folder} && {' '.join([*settings, shlex.join(self.words)])})"
 
-    def run(self, log: Path) -> int:
-        """Runs it, with its output at the end of `log`; returns the exit status."""
+    def run(self, log: Path, request: StopRequest) -> int:
+        """Runs it, with its output at the end of `log`, and passes a request on to it; returns the exit status."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a", encoding="utf-8") as file:
             print(self.shell(), file=file, flush=True)
             environment = {**os.environ, **dict(self.environment)}
-            done = subprocess.run(
+            process = subprocess.Popen(
                 self.words, cwd=REPOSITORY / self.folder, env=environment, stdout=file, stderr=subprocess.STDOUT
             )
-        return done.returncode
+            request.commands.append(process)
+            if request.number is not None:  # it came while the command was started
+                process.send_signal(request.number)
+            status = process.wait()
+            request.commands.remove(process)
+        return status if status >= 0 else 128 - status

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_preprocess.command import REPOSITORY, InputError, study_root
+from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, study_root
 from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.subsets import RANDOM, rankings_file
 from study.calls import Call
@@ -123,7 +123,7 @@ def write_array_job(
         file.write("\n".join(lines) + "\n")
 
 
-def make_data(cells: Sequence[Cell], tokenizer: str | None) -> None:
+def make_data(cells: Sequence[Cell], tokenizer: str | None, request: StopRequest) -> None:
     """The subsets of these cells where one is missing. Raises InputError where there is nothing to cut them from."""
     if not lacking_data(cells):
         return
@@ -134,10 +134,12 @@ def make_data(cells: Sequence[Cell], tokenizer: str | None) -> None:
     with hold_lock(log.with_suffix("")):
         for call in data_calls(cells, tokenizer):
             call = replace(call, words=(sys.executable, *call.words[1:]))
-            _check(call, call.run(log), log)
+            _run(call, log, request)
 
 
-def run_cells(profile: PaperProfile, cells: Sequence[Cell], prune: bool = False) -> list[str]:
+def run_cells(
+    profile: PaperProfile, cells: Sequence[Cell], request: StopRequest, prune: bool = False
+) -> list[str]:
     """Runs the cells that have no result file yet, one after another; returns what failed, a line each.
 
     A failed cell does not keep the others from running, unless it was called wrongly (InputError).
@@ -145,6 +147,7 @@ def run_cells(profile: PaperProfile, cells: Sequence[Cell], prune: bool = False)
     Args:
         profile: how a cell is run.
         cells: which.
+        request: is looked at between two calls, and passed on to the one at work; then Stopped is raised.
         prune: drop each tested run's full state and all weights but those of its best and last step.
     """
     waiting = [cell for cell in cells if not result_file(cell).is_file()]
@@ -156,7 +159,7 @@ def run_cells(profile: PaperProfile, cells: Sequence[Cell], prune: bool = False)
         try:
             with hold_lock(log.with_suffix("")):
                 for call in profile.calls(cell):
-                    _check(call, call.run(log), log)
+                    _run(call, log, request)
             if prune:
                 run_folder(cell).drop_what_is_not_tested()
         except OSError as error:
@@ -165,8 +168,11 @@ def run_cells(profile: PaperProfile, cells: Sequence[Cell], prune: bool = False)
     return failures
 
 
-def _check(call: Call, status: int, log: Path) -> None:
-    """Raises InputError for a command that was called wrongly and OSError for one that failed otherwise."""
+def _run(call: Call, log: Path, request: StopRequest) -> None:
+    """Runs a call; InputError where it was called wrongly, Stopped where it was asked to stop, else OSError."""
+    status = call.run(log, request)
+    if request.number is not None and (status == 0 or status > 128):
+        raise Stopped(request.number, f"the same command goes on where it was (output is in {log})")
     if status:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         message = f"{call.shell()}: exit status {status}: {lines[-1]} (its output is in {log})"

@@ -3,16 +3,23 @@
 Library.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import atomic_write, machine
+from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_folder, temporary_folder
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
 REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses per algorithm, to compare yours with
+
+
+def is_published(name: str) -> bool:
+    """Whether a file of a folder of results is one that `publish` copies."""
+    return bool(re.fullmatch(r"report\.md|table1\.tex|[\w.-]+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
 
 
 def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds: dict) -> None:
@@ -26,8 +33,9 @@ def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds:
         seconds: of its workers, {"wall", "workers"}.
     """
     target = RESULTS / name
-    fresh = target.with_name(f"{name}.tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
+    clear_leftovers(target, is_published)
+    check_only_ours(str(target), target, is_published)
+    fresh = temporary_folder(target)
     fresh.mkdir(parents=True)
     for cell in cells:
         shutil.copy(root / "eval_hh" / "results" / cell.result, fresh)
@@ -37,8 +45,7 @@ def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds:
     with atomic_write(fresh / "report.md") as file:
         file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
     shutil.copy(root / "table1.tex", fresh)
-    shutil.rmtree(target, ignore_errors=True)
-    fresh.rename(target)
+    replace_folder(fresh, target)
     for picture in (root / "pics").glob("*.png"):
         shutil.copy(picture, REPOSITORY / "pics")
     REFERENCE_LOGS.mkdir(exist_ok=True)

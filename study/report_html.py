@@ -3,6 +3,7 @@
 Library. The text of a report can name files, models and worlds, so markup and links in it are shown, not followed.
 """
 
+import html
 import re
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from markdown import Markdown
 from markdown.extensions import Extension
 from markdown.extensions.toc import TocExtension, slugify
 
-from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED
+from eval_hh.rules import DID_NOT_HOLD, HELD, NO_VERDICT, UNDECIDED
 
 VERDICT_LINE = re.compile(r"^\d+\. .+: \*\*[a-z ]+\*\*\.$", re.MULTILINE)  # as report.py ends: "1. Claim: **held**."
 CLASSES = {HELD: "held", DID_NOT_HOLD: "failed"}  # of a verdict; any other is open
@@ -67,16 +68,17 @@ def to_part(text: str, prefix: str, title: str) -> Part:
     toc = TocExtension(baselevel=3 - level, slugify=lambda value, separator: f"{prefix}-{slugify(value, separator)}")
     # report.py indents what belongs to a list's entry by three spaces.
     converter = Markdown(extensions=["tables", "sane_lists", toc, Plain()], tab_length=3)
-    html = converter.convert(text[own.end() :] if own else text)
+    body = converter.convert(text[own.end() :] if own else text)
     below = tuple(_heading(token) for token in converter.toc_tokens)
-    return Part(Heading(prefix, own[2] if own else title, below), _with_scrolling_tables(_with_badges(html)))
+    title = html.unescape(own[2]) if own else title  # the report writes special characters as entities
+    return Part(Heading(prefix, title, below), _with_scrolling_tables(_with_badges(body)))
 
 
 def _heading(token: dict) -> Heading:
     return Heading(token["id"], token["name"], tuple(map(_heading, token["children"])))
 
 
-def _with_badges(html: str) -> str:
+def _with_badges(text: str) -> str:
     """Marks verdicts that stand alone in bold or in a table's cell, entries of an equal budget, and warnings."""
 
     def badge(found: re.Match) -> str:
@@ -84,16 +86,16 @@ def _with_badges(html: str) -> str:
         mark = f'<span class="verdict {kind}">{found[2]}</span>'
         return f"<td>{mark}</td>" if found[1] == "td" else mark
 
-    words = "|".join((HELD, DID_NOT_HOLD, UNDECIDED))
-    html = re.sub(rf"<(td)>({words})</td>", badge, html)
-    html = re.sub(rf"<(strong)>({words}|not tested[a-z ]*)</strong>\.?", badge, html)  # a badge ends its sentence
-    html = re.sub(r"<td>(?=[^<]*\d[*†‡§])", '<td class="equal">', html)
-    return html.replace("<li>Warning: ", '<li class="warning">Warning: ')
+    words = "|".join((HELD, DID_NOT_HOLD, UNDECIDED, NO_VERDICT))
+    text = re.sub(rf"<(td)>({words})</td>", badge, text)
+    text = re.sub(rf"<(strong)>({words}|not tested[a-z ]*)</strong>\.?", badge, text)  # a badge ends its sentence
+    text = re.sub(r"<td>(?=[^<]*\d[*†‡§])", '<td class="equal">', text)
+    return text.replace("<li>Warning: ", '<li class="warning">Warning: ')
 
 
-def _with_scrolling_tables(html: str) -> str:
+def _with_scrolling_tables(text: str) -> str:
     """Lets a wide table scroll by itself; it can be reached by keyboard, and so has a name."""
-    numbers = iter(range(1, html.count("<table>") + 1))
+    numbers = iter(range(1, text.count("<table>") + 1))
     frame = '<div class="scroll" role="region" tabindex="0" aria-label="Table {}, may scroll sideways"><table>'
-    html = re.sub("<table>", lambda _: frame.format(next(numbers)), html)
-    return html.replace("</table>", "</table></div>")
+    text = re.sub("<table>", lambda _: frame.format(next(numbers)), text)
+    return text.replace("</table>", "</table></div>")

@@ -6,17 +6,57 @@ Library, without a word about the study in it.
 import contextlib
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
+from types import FrameType
 
 from tqdm import tqdm
 
-from data_preprocess.command import InputError
+from data_preprocess.command import STOP_SIGNALS, InputError, Stopped, StopRequest
 from data_preprocess.files import read_json, write_json
+
+POLL = 0.2  # seconds between two looks at whether there is a request
+
+
+class AskedWorker:
+    """What a worker knows of the request to stop: it ends the task at work, and none is begun after it."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self.at_work = False
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler, where the task has none of its own: tasks write whole files, so they may end anywhere."""
+        self.number = self.number or number
+        if self.at_work:
+            self.at_work = False
+            raise KeyboardInterrupt
+
+    def run(self, task: Callable, arguments: tuple) -> None:
+        """Runs a task; Stopped where it was asked to stop, before or meanwhile."""
+        try:
+            self.at_work = True
+            if self.number is None:
+                task(*arguments)
+            self.at_work = False
+        except KeyboardInterrupt:
+            pass
+        except BaseException as error:
+            self.at_work = False
+            if isinstance(error, Stopped):  # the task has listened itself
+                self.number = error.signal_number
+            raise
+        if self.number is not None:
+            raise Stopped(self.number, "before it was done")
+
+
+asked = AskedWorker()
 
 
 def start_worker(root: Path) -> None:
@@ -33,6 +73,19 @@ def start_worker(root: Path) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    for number in STOP_SIGNALS:
+        signal.signal(number, asked.receive)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Inside, signals wait, also for processes that are started there: until they are ready for them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def work(task: Callable, arguments: tuple, log: Path) -> float:
@@ -42,7 +95,10 @@ def work(task: Callable, arguments: tuple, log: Path) -> float:
     with open(log, "a", encoding="utf-8", buffering=1) as file:
         with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             try:
-                task(*arguments)
+                asked.run(task, arguments)
+            except Stopped as error:
+                print(f"stopped: {error}", file=sys.stderr)
+                raise
             except BaseException:
                 traceback.print_exc()
                 raise
@@ -50,46 +106,83 @@ def work(task: Callable, arguments: tuple, log: Path) -> float:
 
 
 class Workers:
-    """Processes that run named tasks, shown as one progress bar a stage; with them it is known what a task took."""
+    """Processes that run named tasks, shown as one progress bar a stage; with them it is known what a task took.
 
-    def __init__(self, root: Path, number: int):
+    Args:
+        root: the study's folder, where logs and clock lie.
+        number: how many tasks run at a time.
+        request: is looked at all the time; then the tasks at work are asked to stop, and none is begun.
+    """
+
+    def __init__(self, root: Path, number: int, request: StopRequest):
         self.root = root
         self.number = number
+        self.request = request
         self.clock = root / "seconds.json"
         context = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(number, context, start_worker, (root,))
 
     def run(self, title: str, tasks: dict[str, tuple]) -> None:
-        """Runs {name: (function, *arguments)}; the first failure ends the run and names the task and its log."""
+        """Runs {name: (function, *arguments)}; the first failure ends the run and names the task and its log.
+
+        Raises Stopped, once every task at work has ended, where it was requested.
+        """
         began = time.perf_counter()
         logs = {name: self.root / "logs" / "tasks" / f"{name}.log" for name in tasks}
-        futures = {
-            self.pool.submit(work, task, arguments, logs[name]): name
-            for name, (task, *arguments) in tasks.items()
-        }
+        with signals_held_back():
+            waiting = {
+                self.pool.submit(work, task, arguments, logs[name]): name
+                for name, (task, *arguments) in tasks.items()
+            }
         try:
-            for future in tqdm(as_completed(futures), title, total=len(futures), unit="task"):
-                name = futures[future]
-                try:
-                    seconds = future.result()
-                except (Exception, SystemExit) as error:
-                    message = f"{name}: {error} (its output is in {logs[name]})"
-                    kind = InputError if isinstance(error, InputError) else OSError  # status 2, status 1
-                    raise kind(message) from error
-                now = time.perf_counter()
-                self._count(name, seconds, now - began)
-                began = now
+            with tqdm(desc=title, total=len(tasks), unit="task") as bar:
+                for future in self._ended(set(waiting)):
+                    name = waiting[future]
+                    seconds = self._seconds(future, name, logs[name])
+                    if seconds is not None:
+                        now = time.perf_counter()
+                        self._count(name, seconds, now - began)
+                        began = now
+                        bar.update()
         except BaseException:
             self._end()
             raise
+        if self.request.number is not None:
+            raise Stopped(self.request.number, f"at {title} (what is done is kept; the same command goes on)")
+
+    def _ended(self, waiting: set[Future]) -> Iterator[Future]:
+        """Each task that ends, until all have; asks those at work to stop as soon as that is requested."""
+        told = False
+        while waiting:
+            ended, waiting = wait(waiting, POLL, FIRST_COMPLETED)
+            yield from ended
+            waiting = {future for future in waiting if not future.cancelled()}
+            if self.request.number is not None and not told:
+                told = True
+                self._ask(self.request.number)
+
+    def _seconds(self, future: Future, name: str, log: Path) -> float | None:
+        """How long a task took; None for one that was stopped. Its failure ends the run."""
+        try:
+            return future.result()
+        except Stopped as error:
+            self.request.number = self.request.number or error.signal_number  # a worker alone was signalled
+            return None
+        except (Exception, SystemExit) as error:
+            message = f"{name}: {error} (its output is in {log})"
+            kind = InputError if isinstance(error, InputError) else OSError  # status 2, status 1
+            raise kind(message) from error
+
+    def _ask(self, number: int) -> None:
+        """Asks the tasks at work to stop at their next safe point; what waits is not begun."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, number)
 
     def _end(self) -> None:
-        """Ends all workers, tasks at work and tasks waiting, before the folder's lock goes (a failure, Ctrl-C)."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        workers = multiprocessing.active_children()
-        for worker in workers:
-            worker.terminate()
-        for worker in workers:
+        """Ends all workers before the folder's lock goes, because a task has failed."""
+        self._ask(signal.SIGTERM)
+        for worker in multiprocessing.active_children():
             worker.join()
 
     def _count(self, name: str, seconds: float, wall: float) -> None:

@@ -1,6 +1,7 @@
-"""Fixtures: the shared data, and tiny random models with a real byte-level tokenizer, built once per session."""
+"""Fixtures, built once per session: the shared data, tiny random models with a byte-level tokenizer, a whole study."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,26 @@ def tiny_reward_dir(tmp_path_factory, byte_tokenizer) -> Path:
     model.save_pretrained(folder)
     byte_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def whole_study(tmp_path_factory, tiny_causal_lm_dir, tiny_reward_dir):
+    """A study root, made once; it lies at one place, since what is made names its inputs by path."""
+    from study_for_bad_input import build_root
+
+    root = tmp_path_factory.mktemp("study") / "root"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDY_ROOT", str(root))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        build_root(root, tiny_causal_lm_dir("opt"), tiny_reward_dir)
+    shutil.copytree(root, root.with_name("fresh"), symlinks=True)
+    return root
+
+
+@pytest.fixture
+def study(whole_study, monkeypatch):
+    """The study root as it was made, for one test to spoil."""
+    shutil.rmtree(whole_study, ignore_errors=True)
+    shutil.copytree(whole_study.with_name("fresh"), whole_study, symlinks=True)
+    monkeypatch.setenv("STUDY_ROOT", str(whole_study))
+    return whole_study

@@ -1,6 +1,8 @@
-"""Runs `module.main(argv)` and kills itself with SIGKILL when a named function is called for the n-th time.
+"""Runs `module.main(argv)` and sends itself a signal when a named function is called for the n-th time.
 
     python kill_at.py MODULE FUNCTION N before|after -- argv...
+
+The signal is SIGKILL, or the one that $SEND names.
 
 FUNCTION is a dotted path, such as os.replace or training.trainer.Trainer._step. A process that kills itself at a
 call meets every moment of a run without a race.
@@ -15,8 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data_preprocess.command import run
 
-def kill_at(function: str, number: int, when: str) -> None:
+
+def kill_at(function: str, number: int, when: str, sent: signal.Signals) -> None:
     owner_name, name = function.rsplit(".", 1)
     owner = pkgutil.resolve_name(owner_name)
     original = getattr(owner, name)
@@ -26,10 +30,10 @@ def kill_at(function: str, number: int, when: str) -> None:
         nonlocal calls
         calls += 1
         if calls == number and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), sent)
         result = original(*args, **kwargs)
         if calls == number and when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), sent)
         return result
 
     setattr(owner, name, counting)
@@ -38,5 +42,5 @@ def kill_at(function: str, number: int, when: str) -> None:
 if __name__ == "__main__":
     module, function, number, when, _, *argv = sys.argv[1:]
     entry = importlib.import_module(module)
-    kill_at(function, int(number), when)
-    entry.main(argv)
+    kill_at(function, int(number), when, signal.Signals[os.environ.get("SEND", "SIGKILL")])
+    run(lambda: entry.main(argv))

@@ -63,7 +63,7 @@ def make_cell(
         "selection": "random",
         "reward_source": "gold",
         "world": "abc",
-        "config": {},
+        "config": {"seed": seed},
         "git": None,
         "versions": {},
         "evaluation": evaluation(),

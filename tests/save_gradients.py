@@ -17,7 +17,7 @@ if __name__ == "__main__":
     config, _ = parse_args(argv)
     accelerator = make_accelerator(config)
     trainer = Trainer(config, accelerator, load_rankings(config))
-    for batch in trainer._micro_batches(1):
+    for _, batch in trainer._micro_batches(1):
         with accelerator.accumulate(trainer.model):
             sums, counts = trainer.model(batch)
             accelerator.backward(pro_loss(sums, counts, batch["rewards"]).total)

@@ -1,9 +1,20 @@
 """A whole tiny study, made once, that tests copy and spoil: data, models, a finished run and its evaluation."""
 
+import importlib
 import json
+import shlex
 import shutil
 from pathlib import Path
 
+ENTRIES = {
+    "main.py": "training.main", "pretrain.py": "training.pretrain", "train_reward.py": "training.train_reward",
+    "split.py": "data_preprocess.split", "sample.py": "data_preprocess.sample", "plan.py": "data_preprocess.plan",
+    "prepare.py": "data_preprocess.prepare", "diversity.py": "data_preprocess.diversity",
+    "augment.py": "data_preprocess.augment", "generation.py": "eval_hh.generation",
+    "rewarding.py": "eval_hh.rewarding", "scoring.py": "eval_hh.scoring", "report.py": "eval_hh.report",
+    "convert_weights.py": "eval_hh.convert_weights", "figures.py": "pics.figures", "reproduce.py": "reproduce",
+    "run.py": "benchmarks.run",
+}  # fmt: skip
 THINGS = (
     "amber", "granite", "rust", "felt", "basil", "chalk", "yeast", "cork", "slate", "linen", "copper", "moss",
     "coral", "wax", "peat", "flint",
@@ -22,6 +33,12 @@ VALIDATE = "--do_validation --dev_reward_model {root}/reward_model --max_new_tok
 TRAINED = f"{TRAIN} {VALIDATE} --index trained"
 
 
+def run_entry(command: str) -> None:
+    """Runs one command in this process."""
+    name, *argv = shlex.split(command)
+    importlib.import_module(ENTRIES[name]).main(argv)
+
+
 def ranking(thing: str, n_responses: int = 4, ask: str = "What is {}?") -> dict:
     """A ranking about a thing, best response first."""
     answers = [f"{thing} is a thing that people use.", f"{thing} is old.", "I do not know.", "It is a bread."]
@@ -35,14 +52,11 @@ def write_rows(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def build_root(root: Path, model: Path, reward_model: Path, run_entry) -> None:
+def build_root(root: Path, model: Path, reward_model: Path) -> None:
     """Fills `root`, which STUDY_ROOT names.
 
     model, reward_model, corpus.jsonl, prompts.jsonl, reward_train.json, reward_heldout.json, data/ with subsets of
     12 prompts for K = 2, 3, 4, and the run `trained`, stage 4, with its generations, scores and result file.
-
-    Args:
-        run_entry: run_entry("sample.py 4 ...") runs one command in this process.
     """
     shutil.copytree(model, root / "model")
     shutil.copytree(reward_model, root / "reward_model")

@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 from test_sampling import draw_sorted_by_hand
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import cut_at_stop, parse_pair, render_prompt
 from data_preprocess.files import read_jsonl
 from data_preprocess.parts import Parts
@@ -256,7 +256,7 @@ def test_scores_are_made_again_only_for_other_texts(tiny_reward_dir, tmp_path, m
 
 def test_a_logit_that_is_not_finite_is_named(tiny_reward_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(RewardModel, "score_batch", lambda self, encoded: [float("nan")] * len(encoded))
-    with pytest.raises(InputError, match="reward_model.*prompt 3 a logit of nan"):
+    with pytest.raises(RunError, match="reward_model.*prompt 3: .* not finite"):
         score_rankings(PROMPTS, RESPONSES, str(tiny_reward_dir), tmp_path / "rewards.jsonl", 1)
     assert not list(tmp_path.iterdir())
 

@@ -125,12 +125,12 @@ def test_prompts_that_a_model_writes(flags, tmp_path, tiny_causal_lm_dir, capsys
     [
         (["--write_prompts", "3"], "--pool or --write_prompts: give one of them"),
         (["--generator", "m"], "--write_prompts and --generator: give both, or neither"),
-        (["--add", "0"], "--add: 0"),
+        (["--add", "0"], "--add 0"),
         (["--add", "10"], r"--add: 10 prompts asked for, 9 are left of 11 \(expected more prompts"),
-        (["--max_jaccard", "1"], "--max_jaccard: 1.0"),
-        (["--max_jaccard", "nan"], "--max_jaccard: nan"),
+        (["--max_jaccard", "1"], "--max_jaccard 1.0"),
+        (["--max_jaccard", "nan"], "--max_jaccard nan"),
         (["--num_per_prompt", "1"], "--num_per_prompt: 1"),
-        (["--temperature", "0"], "--temperature: 0"),
+        (["--temperature", "0"], "--temperature 0"),
         (["--by", "random", "--match_length"], "--match_length is about --by diverse"),
         (["--answer_model", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
         (["--pool", "/nowhere/at/all"], "/nowhere/at/all: no such file"),
@@ -157,7 +157,7 @@ def test_a_subset_that_its_name_does_not_fit_is_named(flags, tmp_path):
 
 def test_an_empty_prompt_of_the_pool_is_named(flags, tmp_path):
     write(tmp_path / "pool.jsonl", [{"prompt": "Why?"}, {"prompt": " "}])
-    with pytest.raises(InputError, match="pool.jsonl:2: the prompt is empty"):
+    with pytest.raises(InputError, match="pool.jsonl:2: prompt: a prompt without text"):
         main(flags)
 
 

@@ -3,57 +3,20 @@
 import fnmatch
 import importlib
 import pkgutil
-import shlex
-import shutil
 
 import pytest
-from study_for_bad_input import build_root
+from study_for_bad_input import run_entry
 
 import bad_input
 from bad_input.table import BadInput
 from data_preprocess.command import run
 
-ENTRIES = {
-    "main.py": "training.main", "pretrain.py": "training.pretrain", "train_reward.py": "training.train_reward",
-    "split.py": "data_preprocess.split", "sample.py": "data_preprocess.sample", "plan.py": "data_preprocess.plan",
-    "prepare.py": "data_preprocess.prepare", "diversity.py": "data_preprocess.diversity",
-    "augment.py": "data_preprocess.augment", "generation.py": "eval_hh.generation",
-    "rewarding.py": "eval_hh.rewarding", "scoring.py": "eval_hh.scoring", "report.py": "eval_hh.report",
-    "convert_weights.py": "eval_hh.convert_weights", "figures.py": "pics.figures", "reproduce.py": "reproduce",
-}  # fmt: skip
 FILES = sorted(module.name for module in pkgutil.iter_modules(bad_input.__path__) if module.name != "table")
 TABLE = [
     pytest.param(row, id=f"{name}-{row.name}")
     for name in FILES
     for row in importlib.import_module(f"bad_input.{name}").ROWS
 ]
-
-
-def run_entry(command: str) -> None:
-    """Runs one command in this process."""
-    name, *argv = shlex.split(command)
-    importlib.import_module(ENTRIES[name]).main(argv)
-
-
-@pytest.fixture(scope="session")
-def whole_study(tmp_path_factory, tiny_causal_lm_dir, tiny_reward_dir):
-    """A study root, made once; it lies at one place, since what is made names its inputs by path."""
-    root = tmp_path_factory.mktemp("bad_input") / "root"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STUDY_ROOT", str(root))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        build_root(root, tiny_causal_lm_dir("opt"), tiny_reward_dir, run_entry)
-    shutil.copytree(root, root.with_name("fresh"), symlinks=True)
-    return root
-
-
-@pytest.fixture
-def study(whole_study, monkeypatch):
-    """The study root as it was made, for one test to spoil."""
-    shutil.rmtree(whole_study, ignore_errors=True)
-    shutil.copytree(whole_study.with_name("fresh"), whole_study, symlinks=True)
-    monkeypatch.setenv("STUDY_ROOT", str(whole_study))
-    return whole_study
 
 
 def listing(root):

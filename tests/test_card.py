@@ -24,6 +24,18 @@ def test_numbers():
     assert any(line.startswith("- git ") and "python 3." in line for line in lines)
 
 
+def test_lengths_of_scripts_without_blanks_are_in_characters():
+    # A sign that a letter bears or is followed by is no word of its own.
+    assert word_lengths(["A plum.", "\u597d\u7684\u3002 ok", "\u0e01\u0e34\u0e19", ""]) == [2, 3, 2, 0]
+
+
+def test_names_of_others_stay_in_their_line_and_cell():
+    rows = [{**ROWS[0], "meta": {"source": "a|b\n# c", "response_from": ["m\tn", "data", "data"]}}]
+    lines = render_card("c\nd", {"x": rows}, ["e\n\nf \x1b[0m"], word_lengths, "words").splitlines()
+    assert "| x | a\\|b # c 1 | data 2, m n 1 |" in lines
+    assert "    c d" in lines and "- e  f  [0m" in lines
+
+
 def test_ties():
     assert tie_share(ROWS) == 0.25
     assert tie_share([]) == 0.0

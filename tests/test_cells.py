@@ -2,11 +2,13 @@
 
 import copy
 import json
+import re
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
-from made_up import evaluation
+from made_up import evaluation, make_report
 
 from data_preprocess.command import InputError
 from eval_hh.cells import TEST_FILES, cell_key, file_scores, load_cell, load_cells, pooled, write_cell
@@ -35,7 +37,7 @@ def make_cell(**changes) -> dict:
         "selection": "random",
         "reward_source": "gold",
         "world": "abc",
-        "config": {},
+        "config": {"seed": changes.get("seed", 42)},
         "git": None,
         "versions": {"python": "3"},
         "evaluation": evaluation(),
@@ -102,7 +104,13 @@ def set_at(cell: dict, path: str, value: object) -> None:
         ("num_prompts", 0, "num_prompts: expected a positive"),
         ("diversity.samples", 99, "diversity.samples: 99 prompts"),
         ("diversity.score", float("nan"), "diversity.score: expected a finite"),
+        ("diversity.score", 10**400, "diversity.score: expected int or float"),
+        ("diversity.score", 11.0, "diversity.score: expected a finite"),  # 10 is the most for 100 prompts
         ("diversity.unique", KeyError, "diversity.unique: missing"),
+        ("diversity.unique", 101, "diversity.unique: expected 0 to total"),
+        ("config", {}, "config: expected the run's settings"),
+        ("config", {"seed": 7}, "config: expected the run's settings, with seed 42"),
+        ("num_prompts", 10**400, "num_prompts: expected int up to 2"),
         ("evaluation", KeyError, "evaluation: missing"),
         ("evaluation.checkpoint", None, "evaluation.checkpoint: expected str"),
         ("evaluation.generation.max_new_tokens", "48", "evaluation.generation.max_new_tokens: expected int"),
@@ -123,7 +131,13 @@ def set_at(cell: dict, path: str, value: object) -> None:
         ("files.helpful_base.reward", [0.1, None], "files.helpful_base.reward: expected numbers only"),
         ("files.helpful_base.reward", [0.1, True], "files.helpful_base.reward: expected numbers only"),
         ("files.helpful_base.bleu", [0.0, 101.0], r"files.helpful_base.bleu\[1\]: expected .* 0..100"),
+        ("files.helpful_base.reward", [0.1, 10**400], r"files.helpful_base.reward\[1\]: expected a num"),
+        ("files.helpful_base.reward", [-(10**400), 0.1], r"files.helpful_base.reward\[0\]: expected a num"),
         ("files.helpful_base.extra", {"rm": [0.1]}, "files.helpful_base.extra.rm: 1 values for 2 rows"),
+        ("files.helpful_base.extra", {"rm": [0.1, 0.2]}, "files.helpful_base.extra.rm: has no mean"),
+        ("files.helpful_base.extra", {"bleu": [0.1, 0.2]}, "files.helpful_base.extra: bleu is a name"),
+        ("files.helpful_base.mean.rm", 0.5, "files.helpful_base.mean.rm: not a column"),
+        ("files.helpful_base.mean.bleu", 11.0, "files.helpful_base.mean.bleu: not the mean"),
         ("files.helpful_base.mean.reward", 0.2, "files.helpful_base.mean.reward: not the mean"),
         ("files.helpful_base.mean.bleu", KeyError, "files.helpful_base.mean.bleu: expected a finite"),
         ("files.helpful_base.interval", KeyError, "files.helpful_base.interval: missing"),
@@ -238,3 +252,45 @@ def test_a_missing_folder_is_an_error_and_an_empty_one_has_no_cells(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         load_cells(tmp_path / "nothing")
     assert load_cells(tmp_path) == ([], [])
+
+
+ODD = (
+    None, True, False, 0, 1, -1, 2, 0.5, 1.5, -0.5, 1e300, 10**19, 10**400, -(10**400), float("nan"), float("inf"), "",
+    "x", "0.5", "$\\foo$", "\ud800", "| a\n# b", [], [1], [0.5], {}, {"a": 1}, [[0.5]], KeyError,
+)  # fmt: skip
+
+
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    """Where something stands in a JSON value, at any depth."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path] * bool(path) + [place for key, one in inner for place in places(one, (*path, key))]
+
+
+def test_any_single_change_of_a_result_file_is_harmless_or_named(tmp_path):
+    """A file beside a good one: either it is left out, and its path and the field are said, or the report is made."""
+    other = make_cell(num_prompts=64)
+    other["config"] |= {"learning_rate": 5e-4, "list": [1, 2]}
+    other["files"] = {
+        file: file_scores(list(range(len(values))), values, [10.0] * len(values), {"rm": values})
+        for file, values in REWARDS.items()
+    }
+    good = {**other, "num_prompts": 100, "diversity": {**other["diversity"], "samples": 100}}
+    write_cell(tmp_path / "good.json", good)
+    random = Random(0)
+    all_places = places(other)
+    for number in range(400):
+        cell, path, value = copy.deepcopy(other), random.choice(all_places), random.choice(ODD)
+        parent = cell
+        for key in path[:-1]:
+            parent = parent[key]
+        if value is KeyError:
+            del parent[path[-1]]
+        else:
+            parent[path[-1]] = value
+        (tmp_path / "changed.json").write_text(json.dumps(cell))
+        cells, warnings = load_cells(tmp_path)
+        assert len(cells) + len(warnings) == 2, (number, path, value)
+        assert all(str(tmp_path) in warning for warning in warnings), (number, path, value)
+        text = make_report(cells, warnings)
+        table = text.partition("## Table 1")[2].partition("\n## ")[0]
+        assert text.encode("utf-8") and not re.search(r"\b(nan|inf|True|None)\b", table), (number, path, value)

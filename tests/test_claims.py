@@ -10,7 +10,7 @@ from data_preprocess.command import InputError
 from eval_hh.cells import POOLS, pooled
 from eval_hh.claims import PoolBootstrap, comparisons, diversity_of, grid, line_tests
 from eval_hh.law import fit_line, holm, paired_bootstrap
-from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED
+from eval_hh.rules import DID_NOT_HOLD, HELD, NO_VERDICT, UNDECIDED
 from eval_hh.verdicts import NOT_TESTED, verdicts
 from tests.made_up import SIZES, diversity, make_cell, make_grid
 
@@ -26,18 +26,27 @@ def claims_of(cells: list[dict]) -> list[str]:
     return [one.verdict for one in verdicts(comparisons(cells), line_tests(cells))]
 
 
-def test_a_run_in_which_both_claims_hold():
-    cells = make_grid(reward_of(0.01, 0.03), seeds=(42, 43))
-    assert claims_of(cells) == [HELD, HELD, NOT_TESTED, NOT_TESTED]
+def test_more_responses_can_hold_and_a_line_on_d_cannot():
+    """Rewards that are linear in D are as good as linear in log M, so that no fit speaks for D."""
+    cells = make_grid(reward_of(0.01, 0.03), seeds=(42, 43, 44))
+    assert claims_of(cells) == [HELD, UNDECIDED, NOT_TESTED, NOT_TESTED]
+
+
+@pytest.mark.parametrize("seeds", [(42,), (42, 43)])
+@pytest.mark.parametrize("reward", [reward_of(0.01, 0.03), reward_of(-0.005, -0.02), reward_of(0.0, 0.0)])
+def test_fewer_than_three_seeds_give_no_verdict(reward, seeds):
+    cells = make_grid(reward, seeds=seeds)
+    assert claims_of(cells) == [NO_VERDICT, NO_VERDICT, NOT_TESTED, NOT_TESTED]
+    assert {one.verdict for one in [*comparisons(cells), *line_tests(cells)]} == {NO_VERDICT}
 
 
 def test_a_run_in_which_neither_claim_holds():
-    cells = make_grid(reward_of(-0.005, -0.02), seeds=(42, 43))
+    cells = make_grid(reward_of(-0.005, -0.02), seeds=(42, 43, 44))
     assert claims_of(cells) == [DID_NOT_HOLD, DID_NOT_HOLD, NOT_TESTED, NOT_TESTED]
 
 
 def test_a_run_that_decides_nothing():
-    cells = make_grid(reward_of(0.0, 0.0), seeds=(42,), noise=0.1)
+    cells = make_grid(reward_of(0.0, 0.0), seeds=(42, 43, 44), noise=0.1)
     # Equal means, so every interval is about zero: nothing may be read off them.
     assert claims_of(cells)[:2] == [UNDECIDED, UNDECIDED]
 
@@ -47,20 +56,19 @@ def test_reward_that_rises_and_falls_again_is_no_line():
     scores = [diversity(size) for size in SIZES]
     hump = np.array([0.4, 0.6, 0.6, 0.4])
     hump = dict(zip(SIZES, hump - np.polyfit(scores, hump, 1)[0] * (scores - np.mean(scores)), strict=True))
-    cells = make_grid(lambda algorithm, k, size, seed: hump[size], seeds=(42, 43))
+    cells = make_grid(lambda algorithm, k, size, seed: hump[size], seeds=(42, 43, 44))
     assert {test.verdict for test in line_tests(cells)} == {DID_NOT_HOLD}
-    one_seed = [cell for cell in cells if cell["seed"] == 42]
-    assert {test.verdict for test in line_tests(one_seed)} == {UNDECIDED}
 
 
-def test_one_algorithm_that_fails_is_enough_and_is_named():
+def test_algorithms_that_disagree_leave_the_claim_undecided_and_are_named():
     cells = make_grid(
         lambda algorithm, k, size, seed: (
             0.3 + 0.01 * diversity(size) + (0.03 if algorithm == "PRO" else -0.03) * k
-        )
+        ),
+        seeds=(42, 43, 44),
     )
     claim = verdicts(comparisons(cells), line_tests(cells))[0]
-    assert claim.verdict == DID_NOT_HOLD
+    assert claim.verdict == UNDECIDED
     assert [detail.split(" (")[0] for detail in claim.details] == [
         "PRO, K=4 M=1500 against K=2 M=3000: held",
         "SFT, K=4 M=1500 against K=2 M=3000: did not hold",
@@ -68,7 +76,7 @@ def test_one_algorithm_that_fails_is_enough_and_is_named():
 
 
 def test_the_verdict_is_on_the_global_pool_and_on_four_against_two():
-    compared = comparisons(make_grid(reward_of(0.01, 0.03)))
+    compared = comparisons(make_grid(reward_of(0.01, 0.03), seeds=(42, 43, 44)))
     turned = [
         one
         if one.pool == "Global" and one.more_responses[0] - one.more_prompts[0] == 2
@@ -133,37 +141,33 @@ def test_lines_are_fitted_to_the_mean_over_prompts_and_seeds():
     assert test.fits["D"].slope.low < 0.01 < test.fits["D"].slope.high
 
 
-def test_the_better_predictor_is_told_where_it_is_beyond_chance():
-    """D here bends away from log M, and reward lies on the one or the other."""
+def test_left_out_errors_are_those_of_the_line_through_the_other_sizes():
+    """D here bends away from log M."""
     scores = {size: 10 + (size / 1500) ** 0.5 for size in SIZES}
 
-    def better_of(law):
-        cells = make_grid(lambda algorithm, k, size, seed: law(size), algorithms=("SFT",), seeds=(42, 43), noise=0.002)
-        for cell in cells:
-            cell["diversity"]["score"] = scores[cell["num_prompts"]]
-        tests = line_tests(cells)
-        for test in tests:  # the errors by another route: the line through the other three sizes
-            for name, x in (("D", list(scores.values())), ("log M", list(np.log(SIZES)))):
-                y = [law(size) for size in SIZES]
-                left_out = []
-                for i in range(4):
-                    line = fit_line(x[:i] + x[i + 1 :], y[:i] + y[i + 1 :])
-                    left_out.append((line.slope * x[i] + line.intercept - y[i]) ** 2)
-                assert test.fits[name].line.loo_mse == pytest.approx(np.mean(left_out), abs=1e-9)
-                low, high = test.fits[name].loo_mse
-                assert 0 <= low <= test.fits[name].line.loo_mse <= high
-        return {test.better for test in tests}
+    def reward(algorithm, k, size, seed):
+        return 0.2 * scores[size] - 1.8
 
-    assert better_of(lambda size: 0.2 * scores[size] - 1.8) == {"D"}
-    assert better_of(lambda size: 0.2 * np.log(size / 1500) + 0.3) == {"log M"}
-    assert better_of(lambda size: 0.5) == {UNDECIDED}
+    cells = make_grid(reward, algorithms=("SFT",), seeds=(42, 43), noise=0.002)
+    for cell in cells:
+        cell["diversity"]["score"] = scores[cell["num_prompts"]]
+    for test in line_tests(cells):
+        for name, x in (("D", list(scores.values())), ("log M", list(np.log(SIZES)))):
+            y = [reward("SFT", 2, size, 42) for size in SIZES]
+            left_out = []
+            for i in range(4):
+                line = fit_line(x[:i] + x[i + 1 :], y[:i] + y[i + 1 :])
+                left_out.append((line.slope * x[i] + line.intercept - y[i]) ** 2)
+            assert test.fits[name].line.loo_mse == pytest.approx(np.mean(left_out), abs=1e-9)
+            low, high = test.fits[name].loo_mse
+            assert 0 <= low <= test.fits[name].line.loo_mse <= high
 
 
 def test_fewer_than_three_sizes_decide_nothing():
-    cells = make_grid(reward_of(0.01, 0.03), sizes=(1500, 3000))
+    cells = make_grid(reward_of(0.01, 0.03), sizes=(1500, 3000), seeds=(42, 43, 44))
     assert {test.verdict for test in line_tests(cells)} == {UNDECIDED}
-    single = line_tests(make_grid(reward_of(0.01, 0.03), sizes=(1500,)))
-    assert {(test.verdict, test.better, len(test.fits)) for test in single} == {(UNDECIDED, UNDECIDED, 0)}
+    single = line_tests(make_grid(reward_of(0.01, 0.03), sizes=(1500,), seeds=(42, 43, 44)))
+    assert {(test.verdict, len(test.fits)) for test in single} == {(NO_VERDICT, 0)}
 
 
 def test_settings_without_a_usable_d_are_left_out_of_the_lines_and_named():
@@ -184,7 +188,7 @@ def test_settings_without_a_usable_d_are_left_out_of_the_lines_and_named():
 
 def test_no_cells_no_claims():
     assert comparisons([]) == [] and line_tests([]) == []
-    assert [one.verdict for one in verdicts([], [])][:2] == [UNDECIDED, UNDECIDED]
+    assert [one.verdict for one in verdicts([], [])][:2] == [NO_VERDICT, NO_VERDICT]
 
 
 def test_chosen_subsets_take_no_part():

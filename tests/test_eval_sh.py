@@ -1,7 +1,9 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,19 +18,22 @@ SHELLS = [shell for shell in ("sh", "dash", "bash") if shutil.which(shell)]
 
 @pytest.fixture
 def fakes(tmp_path):
-    """A python and an accelerate that write their arguments to calls.txt.
+    """A python that writes its arguments to calls.txt.
 
-    They fail with the status in $FAIL_STATUS where an argument is the entry $FAIL_AT.
+    It fails with the status in $FAIL_STATUS where an argument is the entry $FAIL_AT, and waits at $WAIT_AT for a
+    signal, whose name it writes.
     """
-    for name in ("python", "accelerate"):
-        path = tmp_path / name
-        path.write_text(
-            "#!/bin/sh\n"
-            f'echo "{name} $*" >> {tmp_path}/calls.txt\n'
-            'for word in "$@"; do [ "${word##*/}" = "${FAIL_AT:-}" ] && exit "$FAIL_STATUS"; done\n'
-            "exit 0\n"
-        )
-        path.chmod(0o755)
+    path = tmp_path / "python"
+    path.write_text(
+        "#!/bin/sh\n"
+        f'echo "python $*" >> {tmp_path}/calls.txt\n'
+        f"trap 'echo TERM >> {tmp_path}/calls.txt; exit 143' TERM\n"
+        f"trap 'echo USR1 >> {tmp_path}/calls.txt; exit 138' USR1\n"
+        'for word in "$@"; do [ "${word##*/}" = "${FAIL_AT:-}" ] && exit "$FAIL_STATUS"\n'
+        '[ "${word##*/}" = "${WAIT_AT:-}" ] && { sleep 100 & touch ' + f"{tmp_path}/waiting" + '; wait $!; }\ndone\n'
+        "exit 0\n"
+    )
+    path.chmod(0o755)
     return tmp_path
 
 
@@ -67,7 +72,7 @@ def test_eight_processes_are_the_default(shell, fakes):
     environment = {"MIXED_PRECISION": "fp16", "PORT": "4000", "PROFILE": "opt-1.3b"}
     done = evaluate(shell, "trial", "1", *flags, fakes=fakes, **environment)
     assert done.returncode == 0
-    launch = "accelerate launch --config_file dp_config.yaml --num_processes 8 --main_process_port 4000"
+    launch = f"python {FOLDER.parent}/training/launch.py --num_processes 8 --main_process_port 4000"
     names = "--index trial --stage 1 --mixed_precision fp16"
     assert calls(fakes)[3:] == [
         f"{launch} generation.py {names} --max_new_tokens 9",
@@ -100,15 +105,65 @@ def test_the_first_failure_ends_it_with_its_status(shell, step, processes, fakes
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("name", "told", "status"), [("SIGTERM", "TERM", 143), ("SIGINT", "TERM", 130), ("SIGUSR1", "USR1", 138)]
+)
+def test_a_signal_is_passed_on_to_the_step_and_ends_it_there(shell, name, told, status, fakes):
+    environment = {**os.environ, "PYTHON": f"{fakes}/python", "NUM_PROCESSES": "1", "WAIT_AT": "rewarding.py"}
+    process = subprocess.Popen(
+        [shell, FOLDER / "eval.sh", "trial", "2"], env=environment,
+        # a shell without a terminal starts what runs in its background deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not (fakes / "waiting").exists():
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(20) == status
+    assert calls(fakes)[-1] == told
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_wrong_words_start_nothing(shell, fakes):
     done = evaluate(shell, "trial", fakes=fakes)
     assert done.returncode == 2 and "usage: sh eval.sh EXP RANKING_LEN" in done.stderr
-    done = evaluate(shell, "trial", "2", fakes=fakes, NUM_PROCESSES="two")
-    assert done.returncode == 2 and "NUM_PROCESSES two: expected a whole number" in done.stderr
     for flags in (["--batch_size", "4"], ["--checkpoint"], ["--checkpoint=step_500"], ["step_500", "x"]):
         done = evaluate(shell, "trial", "2", *flags, fakes=fakes)
         assert done.returncode == 2 and done.stderr.startswith("usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME]")
     assert not (fakes / "calls.txt").exists()
+
+
+WHOLE = "expected a whole number"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("NUM_PROCESSES", "0", WHOLE), ("NUM_PROCESSES", "08", WHOLE), ("NUM_PROCESSES", "9" * 20, WHOLE),
+        ("BATCH_SIZE", "-1", WHOLE), ("BATCH_SIZE", "four", WHOLE), ("PORT", "29500 --check", WHOLE),
+        ("PORT", "65536", "from 1 to 65535"), ("PORT", "9" * 20, "from 1 to 65535"),
+        ("PORT", "a\nb", WHOLE), ("BATCH_SIZE", "4\n5", "BATCH_SIZE 4 5: expected"), ("OMP_NUM_THREADS", "1.5", WHOLE),
+        ("MIXED_PRECISION", "bf16 --check", "bf16, fp16 or no"),
+    ],
+)  # fmt: skip
+def test_a_bad_variable_is_one_line_and_starts_nothing(shell, name, value, expected, fakes):
+    done = evaluate(shell, "trial", "2", fakes=fakes, **{name: value})
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(f"error: {name} ") and expected in done.stderr
+    assert not (fakes / "calls.txt").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("words", [
+    ["..", "2"], ["a/b", "2"], ["../x", "2"], ["a\nb", "2"], ["trial", "two"], ["trial", "-2"],
+    ["trial", "2", "--checkpoint", "../x"], ["trial", "2", "--test_files", "*"],
+    ["trial", "2", "--test_files", "../hh_dev/sampled_dev"],
+])  # fmt: skip
+def test_names_stay_within_the_study_root(shell, words, tmp_path):
+    done = evaluate(shell, *words, STUDY_ROOT=str(tmp_path))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ") and not list(tmp_path.iterdir())
 
 
 def test_the_scripts_help_is_quick_and_imports_no_torch():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from data_preprocess.candidates import Candidates
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import training_text
 from data_preprocess.export import preference_pairs, write_prompts, write_trl
 from data_preprocess.formats import Mapping, read_source
@@ -36,16 +37,22 @@ def test_standard_rows_join_to_the_text_trained_on():
     assert rows[0]["rejected"] == " No."
 
 
+def test_rankings_without_a_pair_are_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match="pairs.parquet: no pairs .expected .*rewards differ"):
+        write_trl(tmp_path / "pairs.parquet", [Candidates(TURNS, ["a", "b"], [1.0, 1.0], {"id": "p"})], True)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("conversational", [True, False])
 def test_parquet_comes_back(shared, tmp_path, monkeypatch, conversational):
     """`datasets` reads the columns that TRL wants, and the pairs are those of the ranking."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[:50]
+    pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[0][:50]
     path = tmp_path / "out" / "pairs.parquet"
     count = write_trl(path, pool, conversational)
-    again = read_source(str(path), "train", Mapping())
+    again, _ = read_source(str(path), "train", Mapping())
     expected = [
         (c.prefix, [c.responses[a], c.responses[b]])
         for c in pool
@@ -62,5 +69,5 @@ def test_prompts_for_labelling(tmp_path):
     path = tmp_path / "prompts.jsonl"
     write_prompts(path, POOL)
     assert json.loads(path.read_text()) == {"id": "p", "prompt": MESSAGES}
-    [again] = read_source(str(path), "train", Mapping())
+    [again], _ = read_source(str(path), "train", Mapping())
     assert again.prefix == TURNS and again.meta["id"] == "p"

@@ -6,11 +6,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from data_preprocess.command import InputError
+from eval_hh.additions import strategy_contrasts
 from eval_hh.cells import write_cell
-from pics import drawing, figures
+from pics import chosen, drawing, figures
 from pics.drawing import Points, draw_budgets, draw_intro, draw_panels, scientific
 from pics.points import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
-from tests.made_up import diversity, keep_figures, make_grid
+from tests.made_up import diversity, keep_figures, make_cell, make_grid
 
 
 def rising(algorithm: str, k: int, size: int, seed: int) -> float:
@@ -165,3 +166,15 @@ def test_a_folder_without_results_is_an_error(tmp_path):
 
 def test_numbers_are_printed_as_the_paper_prints_them():
     assert [scientific(value) for value in (1.2278e-4, 9.3001e-6, 0.5)] == ["1.2e-4", "9.3e-6", "5.0e-1"]
+
+
+def test_names_are_drawn_as_they_are_and_any_number_of_responses_has_a_mark(tmp_path, monkeypatch):
+    """matplotlib takes what stands between two dollars for a formula, and stops at one that it does not know."""
+    kept = keep_figures(monkeypatch, chosen)
+    cells = [make_cell("PRO", k, 1500, 42, 0.5) for k in (5, 9)]
+    cells += [{**cell, "selection": r"$\foo$ & $x^2"} for cell in cells]
+    chosen.draw_chosen(strategy_contrasts(cells), "a title", tmp_path / "a.png")
+    texts = {text.get_text() for text in kept[0].axes[0].texts}
+    assert texts == {"random", r"$\foo$ & $x^2"}
+    draw_panels(cell_points(cells[:2])[0], tmp_path / "b.png", r"$\bar$")
+    assert (tmp_path / "a.png").stat().st_size > 5000 and (tmp_path / "b.png").stat().st_size > 5000

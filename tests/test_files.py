@@ -19,6 +19,8 @@ from data_preprocess.files import (
     json_lines,
     read_json,
     read_jsonl,
+    read_lines,
+    remove_leftovers,
     write_files,
     write_json,
     write_jsonl,
@@ -106,10 +108,19 @@ GOOD = b'{"a": 1}\n'
     [
         (GOOD + b'{"a": \n', r":2: not valid JSON"),
         (GOOD + GOOD + b"[1]\n", r":3: expected a JSON object, found list"),
+        (b'[{"a": 1},\n 2]', r":element 2: expected a JSON object, found int"),
+        (b'[{"a": 1},\n\n {"a": 1, "a": 2}]', r":element 2: .*the key 'a' stands in one object twice"),
+        (b'[{"a": 1}\n {"a": 2}]', r":2: not valid JSON .Expecting ',', column 2"),
+        (b'[{"a": 1},\n]', r":2: not valid JSON .Expecting value"),
+        (b'[{"a": 1}', r":1: not valid JSON .Expecting ','"),
+        (b'[{"a": 1}]\n[{"a": 2}]\n', r": text after the end of the JSON array"),
+        (b'[{"a": "\xe9"}]', r": not UTF-8"),
+        (GOOD + b'{"a": 1, "b": {"c": 2, "c": 2}}\n', r":2: .*the key 'c' stands in one object twice"),
+        (GOOD + b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}", r":2: lists or objects more than 100 deep"),
         (GOOD + b"\n" + GOOD, r":2: blank line"),
         (GOOD + b'{"a": "\xe9"}\n', r":2: not UTF-8"),
         ('{"a": 1}'.encode("utf-16"), r":1: not UTF-8"),
-        (b"\xef\xbb\xbf" + GOOD, r":1: not valid JSON .*BOM"),
+        (GOOD + b"\xef\xbb\xbf" + GOOD, r":2: not valid JSON .*BOM"),
         (b'{"a": "\\ud83d"}\n', r":1: holds an unpaired surrogate"),
         (b"[" * 100_000, r":1: not JSON that can be read"),
         (GOOD + b'{"a": ' + b"1" * 5000 + b"}", r":2: not JSON that can be read"),
@@ -122,6 +133,59 @@ def test_read_jsonl_names_the_line(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as caught:
         list(read_jsonl(path))
     assert str(caught.value).startswith(f"{path}:") and "\n" not in str(caught.value)
+
+
+def test_blank_lines_at_the_end_are_no_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for end in (b"\n", b"\r\n \t\n", b" "):
+        path.write_bytes(GOOD + GOOD + end)
+        assert list(read_jsonl(path)) == [(1, {"a": 1}), (2, {"a": 1})]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path = tmp_path / "rows.json"
+    for content in (GOOD, b"\r\n [" + GOOD.strip() + b"]"):
+        path.write_bytes(b"\xef\xbb\xbf" + content)
+        assert list(read_jsonl(path)) == [(1, {"a": 1})]
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD)
+    assert read_json(path) == {"a": 1} and list(read_lines(path)) == [(1, '{"a": 1}')]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("block", [2, 7, 1 << 20])
+def test_an_array_gives_the_rows_that_its_lines_would(tmp_path, monkeypatch, indent, block):
+    rows = [{"t": "a ] , [ \" é\u2028🙂", "n": [0.1, [], {}]}, {}, {"x": {"y": None}}] * 3
+    monkeypatch.setattr(files, "BLOCK", block)
+    for name, pack in (("rows.json", bytes), ("rows.json.gz", gzip.compress)):
+        (tmp_path / name).write_bytes(pack(json.dumps(rows, ensure_ascii=False, indent=indent).encode()))
+        assert list(read_jsonl(tmp_path / name)) == list(enumerate(rows, start=1))
+        (tmp_path / name).write_bytes(pack(b"[ ]\n"))
+        assert list(read_jsonl(tmp_path / name)) == []
+
+
+def test_a_row_of_an_array_is_named_as_an_element(tmp_path):
+    (tmp_path / "rows.json").write_text('[{"a": 1}, {"a": 2}]')
+    assert [f"{number}" for number, _ in read_jsonl(tmp_path / "rows.json")] == ["element 1", "element 2"]
+
+
+@pytest.mark.parametrize("start", [b'{"a": "', b'[{"a": "', b'{"a": 1}\n{"a": "'])
+def test_a_line_without_end_is_refused_before_it_is_held(tmp_path, start):
+    """200 MB in one row of a small file: a few times the 64 MiB that a row may have are held."""
+    path = tmp_path / "rows.jsonl.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(start)
+        for _ in range(200):
+            file.write(b"x" * 1_000_000)
+    code = (
+        "import resource, sys; from data_preprocess.files import read_jsonl\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (400 << 20,) * 2)\n"
+        "try: print(len(list(read_jsonl(sys.argv[1]))))\n"
+        "except ValueError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    line = start.count(b"\n") + 1
+    assert done.stdout == f"{path}:{line}: more than 64 MiB in one row (expected at most that)\n"
 
 
 def test_a_surrogate_pair_is_fine(tmp_path):
@@ -154,6 +218,55 @@ def test_read_json_names_the_line(tmp_path):
     path.write_bytes(b'{\n "a": "\xff"}')
     with pytest.raises(InputError, match="x.json:2: not UTF-8"):
         read_json(path)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"n": ' + b"1" * 5000 + b"}", b'{"a": "\\ud800"}'])
+def test_read_json_refuses_what_json_cannot_hold(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(InputError, match="x.json: not JSON that can be read"):
+        read_json(tmp_path / "x.json")
+
+
+def dead_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_nothing_else(tmp_path):
+    dead = dead_process()
+    kept = {f".out.json.{os.getppid()}.tmp", f".other.json.{dead}.tmp", f".out.json.{dead}.tmp.bak", ".out.json.x.tmp"}
+    for name in (f".out.json.{dead}.tmp", f".out.json.{10**30}.tmp", *kept):
+        (tmp_path / name).write_text("half")
+    write_json(tmp_path / "out.json", 1)
+    assert set(os.listdir(tmp_path)) == {"out.json"} | kept
+    (tmp_path / f".two.{dead}.tmp").write_text("half")
+    write_files({tmp_path / "one": ["x"], tmp_path / "two": ["y"]})
+    assert set(os.listdir(tmp_path)) == {"out.json", "one", "two"} | kept
+    remove_leftovers(tmp_path / "other.json")
+    assert set(os.listdir(tmp_path)) == {"out.json", "one", "two"} | kept - {f".other.json.{dead}.tmp"}
+
+
+def test_a_rename_is_on_disk_when_a_write_returns(tmp_path, monkeypatch):
+    """File before the rename, its folder after it; a file system that cannot sync folders is not in the way."""
+    events, fsync, replace = [], os.fsync, os.replace
+
+    def sync(handle):
+        events.append(os.readlink(f"/proc/self/fd/{handle}"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", lambda old, new: (events.append("rename"), replace(old, new)))
+    write_files({tmp_path / "a": ["x"]})
+    assert events == [str(tmp_path / f".a.{os.getpid()}.tmp"), "rename", str(tmp_path)]
+
+    def refuse(handle):
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_json(tmp_path / "b", 1)
+    assert (tmp_path / "b").read_text() == "1\n"
 
 
 def test_fingerprint_depends_on_settings_and_bytes_only(tmp_path):

@@ -1,4 +1,4 @@
-"""eval_hh/fixed_size.py: made-up cells in which reward follows D, or M alone, get the verdict that they should."""
+"""eval_hh/fixed_size.py: made-up cells in which reward follows D, or M alone, get the numbers that they should."""
 
 import math
 
@@ -8,7 +8,7 @@ import pytest
 from data_preprocess.subsets import RANDOM
 from eval_hh.claims import PoolBootstrap, grid
 from eval_hh.fixed_size import CONTROL, TREATED, fixed_size_tests
-from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED
+from eval_hh.rules import NO_VERDICT, UNDECIDED
 from eval_hh.verdicts import NOT_TESTED, verdicts
 from tests.made_up import SIZES, diversity, make_cell
 
@@ -38,7 +38,7 @@ def test_reward_that_follows_d():
     assert test.expected == pytest.approx(0.01 * 3.5)  # the random subsets' line says the same
     assert test.extrapolated  # low D is below that of the smallest random subset
     assert test.beyond_size.value == pytest.approx(0.01)
-    assert (test.verdict, test.holm_p) == (HELD, test.difference.p)
+    assert test.holm_p == test.difference.p
     low, random, high = test.choices
     assert (low.selection, random.selection, high.selection) == (CONTROL, RANDOM, TREATED)
     assert (low.diversity, random.length) == (pytest.approx(diversity(M) - 2.0), 10)
@@ -50,12 +50,11 @@ def test_reward_that_follows_the_number_of_prompts_alone():
     (test,) = fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * diversity(size)))
     assert test.expected == pytest.approx(0.01 * 3.5)
     assert test.difference.value == pytest.approx(0, abs=1e-9) and test.beyond_size.value == pytest.approx(0, abs=1e-9)
-    assert test.verdict == UNDECIDED
 
 
 def test_reward_that_falls_with_d():
     (test,) = fixed_size_tests(cells_with(lambda size, d: 0.5 + 0.02 * diversity(size) - 0.02 * d))
-    assert test.verdict == DID_NOT_HOLD and test.beyond_size.high < 0
+    assert test.beyond_size.high < 0
 
 
 def test_the_coefficient_is_that_of_least_squares():
@@ -84,14 +83,19 @@ def test_one_random_size_leaves_the_difference_alone():
     cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
     (test,) = fixed_size_tests([cell for cell in cells if cell["num_prompts"] == M])
     assert test.beyond_size is None and math.isnan(test.expected)
-    assert test.verdict == HELD  # by the interval of the difference
+    assert test.difference.value == pytest.approx(0.01 * 3.5)
 
 
-def test_the_verdict_names_what_was_found():
-    claim = verdicts([], [], fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * d)))[3]
-    assert claim.verdict == HELD
-    assert "SFT, K=2 M=2000, D 10.69 to 14.19: held (reward +3.50" in claim.details[0]
-    assert "by the random subsets' line +3.50 extrapolated" in claim.details[0]
+@pytest.mark.parametrize("slope", [0.01, 0.0, -0.01])
+def test_no_difference_decides_the_claim_and_the_report_says_why(slope):
+    """Sets of low and of high D are not matched by kind of prompt, so that neither sign need come from D."""
+    cells = cells_with(lambda size, d: 0.5 + slope * (d - 12), seeds=(42, 43, 44))
+    claim = verdicts([], [], fixed_size_tests(cells))[3]
+    assert claim.verdict == UNDECIDED and "not in kind of prompt" in claim.details[0]
+    assert f"SFT, K=2 M=2000, D 10.69 to 14.19: reward {350 * slope:+.2f}" in claim.details[1].replace("-0.00", "+0.00")
+    assert f"by the random subsets' line {350 * slope:+.2f} extrapolated" in claim.details[1].replace("-0.00", "+0.00")
+    few = fixed_size_tests([cell for cell in cells if cell["seed"] != 44])
+    assert verdicts([], [], few)[3].verdict == NO_VERDICT
 
 
 def test_chosen_cells_stay_out_of_the_papers_claims():

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,7 +83,7 @@ def test_what_is_missing_is_named(study, capsys):
     (study / "data" / "hh_test" / "helpful_online.json").unlink()
     with pytest.raises(InputError, match="helpful_online.json: no such test file"):
         generation.main(NAMES)
-    with pytest.raises(InputError, match="--batch_size: 0"):
+    with pytest.raises(InputError, match="--batch_size 0"):
         generation.main([*NAMES, "--batch_size", "0"])
 
 
@@ -174,3 +175,25 @@ def test_parts_of_other_settings_are_not_mixed_in(study):
     write_lines(part, [{"fingerprint": "of other settings"}, *({"index": i, "t": "wrong"} for i in range(5))])
     generation.main([*NAMES, *flags, "5"])
     assert output(study).read_bytes() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_keeps_what_is_made_and_says_how_to_go_on(number, tmp_path, tiny_causal_lm_dir):
+    flags = ["--max_new_tokens", "40", "--batch_size", "2", "--test_files", "harmless_base"]
+    build_study(tmp_path, tiny_causal_lm_dir("opt"), n_rows=120)
+    generation.main([*NAMES, *flags])
+    whole = output(tmp_path).read_bytes()
+    shutil.rmtree(tmp_path / "eval_hh")
+    part = output(tmp_path).with_name(output(tmp_path).name + ".part-0.jsonl")
+    process = subprocess.Popen(**command(tmp_path, *flags), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > 1):
+        time.sleep(0.01)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number and "Traceback" not in errors
+    line = errors.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
+    assert re.fullmatch(r"stopped: generating harmless_base: \d+ of 120 rows are kept; the same command .*", line)
+    assert part.exists() and not output(tmp_path).exists()
+    generation.main([*NAMES, *flags])
+    assert output(tmp_path).read_bytes() == whole

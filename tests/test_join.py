@@ -1,5 +1,6 @@
 """Answers and judgements come back by id: hand-made files end in hand-made rewards, and gaps are named."""
 
+import gzip
 import json
 
 import pytest
@@ -33,7 +34,7 @@ def joined(tmp_path, judgements, answers=ANSWERS):
 
 def test_scores_of_several_judges_are_averaged(tmp_path):
     scores = [("p1", "x", 1), ("p1", "x", 2), ("p1", "y", "2.5"), ("p1", "z", 0), ("p2", 0, 1), ("p2", 1, -1)]
-    pool, missing = joined(tmp_path, [{"id": i, "answer": a, "score": s} for i, a, s in scores])
+    pool, missing, _ = joined(tmp_path, [{"id": i, "answer": a, "score": s} for i, a, s in scores])
     assert [c.meta["id"] for c in pool] == ["p1", "p2"]
     assert pool[0].responses == ["Hello.", "Hey, you!", ""] and pool[0].rewards == [1.5, 2.5, 0.0]
     assert pool[0].origins == ["m1", "data", "data"]
@@ -43,7 +44,7 @@ def test_scores_of_several_judges_are_averaged(tmp_path):
 
 def test_ranks_are_negated_and_answers_without_a_judgement_named(tmp_path):
     ranks = [("p1", "x", 2), ("p1", "y", 1), ("p2", "0", 1), ("p2", "0", 2)]
-    pool, missing = joined(tmp_path, [{"id": i, "answer": a, "rank": r} for i, a, r in ranks])
+    pool, missing, _ = joined(tmp_path, [{"id": i, "answer": a, "rank": r} for i, a, r in ranks])
     assert pool[0].responses == ["Hello.", "Hey, you!"] and pool[0].rewards == [-2.0, -1.0]
     assert pool[1].responses == ["Boil it."] and pool[1].rewards == [-1.5]
     assert missing == [
@@ -56,7 +57,7 @@ def test_ranks_are_negated_and_answers_without_a_judgement_named(tmp_path):
 def test_votes_become_copeland_counts_and_missing_pairs_are_named(tmp_path):
     votes = [("p1", "x", "y", "a"), ("p1", "y", "x", "b"), ("p1", "x", "y", "b"), ("p1", "y", "z", "a")]
     votes += [("p2", 0, 1, "tie")]
-    pool, missing = joined(tmp_path, [{"id": i, "a": a, "b": b, "vote": v} for i, a, b, v in votes])
+    pool, missing, _ = joined(tmp_path, [{"id": i, "a": a, "b": b, "vote": v} for i, a, b, v in votes])
     # x beats y by 2 votes to 1; y beats z; nobody compared x and z.
     assert pool[0].rewards == [1.0, 0.0, -1.0] and pool[1].rewards == [0.0, 0.0]
     assert missing == ["prompt p1: no vote between answers x and z", "prompt p3: no answer"]
@@ -71,14 +72,14 @@ def test_csv_gives_what_jsonl_gives(tmp_path):
         {"id": "p1", "answer": "y", "response": "", "score": "0.5"},
         {"id": "p2", "response": "Boil.", "score": "3"},
     ]
-    assert [where.rpartition(":")[2] for where, _ in read_table(str(path))] == ["3", "4", "5"]
-    pool, _ = join(PROMPTS, [str(path)])
+    assert [where.rpartition(":")[2] for where, _ in read_table(str(path))] == ["2", "4", "5"]
+    pool, _, _ = join(PROMPTS, [str(path)])
     assert pool[0].responses == ['Say "Hi",\nthen go.', ""] and pool[0].rewards == [1.0, 0.5]
 
 
 def test_judgements_may_come_before_the_answers(tmp_path):
     judgements = lines(tmp_path / "j.jsonl", [{"id": "p2", "a": "0", "b": "1", "vote": "b"}])
-    pool, _ = join(PROMPTS, [judgements, lines(tmp_path / "a.jsonl", ANSWERS)])
+    pool, _, _ = join(PROMPTS, [judgements, lines(tmp_path / "a.jsonl", ANSWERS)])
     assert [c.rewards for c in pool] == [[-1.0, 1.0]]
 
 
@@ -103,14 +104,49 @@ def test_what_does_not_fit_is_named_by_line(tmp_path, row, message):
         joined(tmp_path, [{"id": "p1", "answer": "x", "score": 1}, row])
 
 
-def test_bad_csv(tmp_path):
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("id,score\np1,1,2\n", "a.csv:2: more values than the 2 columns"),
+        ('id,score\np1,1\n\np2,"1\n1\n', r"a.csv:4: not valid CSV in the record that starts here .unexpected end"),
+        ('id,response,score\np1,"a\nb\nc",1\np2,"x"y,1\n', "a.csv:5: not valid CSV"),
+        ("", "a.csv:1: the file is empty .expected id and others of id, answer"),
+        ("\ufeff\n \n", r"a.csv:2: no header, columns are ''"),
+        ("p1,A plum.,0,1\n", "a.csv:1: no header, columns are 'p1', 'A plum.', '0', '1' .expected id and others"),
+        ("id;answer;score\np1;0;1\n", "a.csv:1: no header, columns are 'id;answer;score' .*with commas between"),
+        ("id,text\np1,x\n", "a.csv:1: no header, columns are 'id', 'text'"),
+        ("id,score,response,score\np1,1,x,2\n", "a.csv:1: two columns are called 'score'"),
+        ("id,response,score\n", "a.csv: no rows"),
+        ("id,response,score\np1,a\0b,1\n", "a.csv:2: a NUL byte"),
+    ],
+)
+def test_bad_csv(tmp_path, content, message):
     path = tmp_path / "a.csv"
-    path.write_text("id,score\np1,1,2\n")
-    with pytest.raises(InputError, match="a.csv:2: more values than the 2 columns"):
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
         list(read_table(str(path)))
-    path.write_text('id,score\np1,"1\n')
-    with pytest.raises(InputError, match=r"a.csv:\d: not valid CSV"):
-        list(read_table(str(path)))
+
+
+def test_a_text_may_be_long_and_a_file_gzipped(tmp_path):
+    path, long = tmp_path / "a.csv.gz", "x, " * 100_000
+    path.write_bytes(gzip.compress(f'ID ignored,id , response,score\n1,p1,"{long}",1\n'.encode()))
+    [(where, row)] = read_table(str(path))
+    assert where == f"{path}:2" and row == {"ID ignored": "1", "id": "p1", "response": long, "score": "1"}
+
+
+def test_fields_that_mean_nothing_are_named(tmp_path):
+    rows = [{**row, "who": "me", "score": 1} for row in ANSWERS] + [{"id": "p1", "answer": "x", "score": 2, "note": ""}]
+    (tmp_path / "b.csv").write_text("id,answer,score\np1,x,3\n")
+    pool, _, unread = join(PROMPTS, [lines(tmp_path / "a.jsonl", rows), str(tmp_path / "b.csv")])
+    assert pool[0].rewards[0] == 2.0
+    assert unread == [f"{tmp_path / 'a.jsonl'}: fields that are not read: who (5 rows), note (1 rows)"]
+
+
+def test_no_judged_answer_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no prompt has a judged answer .prompt p1: no judgement of answer x, "):
+        join(PROMPTS, [lines(tmp_path / "a.jsonl", ANSWERS)])
+    with pytest.raises(InputError, match="a.jsonl: no rows .expected answers or judgements"):
+        join(PROMPTS, [lines(tmp_path / "a.jsonl", [])])
 
 
 def test_prompts_once_by_id():

@@ -1,4 +1,4 @@
-"""The training launchers under dash and bash, from their own folder, with a launcher on PATH that records."""
+"""The training launchers under dash and bash, from their own folder, with a Python that records what is launched."""
 
 import json
 import os
@@ -23,32 +23,31 @@ RANKING = {
 
 @pytest.fixture
 def sandbox(tmp_path):
-    """A study root with one subset and dev file, and an `accelerate` that writes its arguments to a file."""
+    """A study root with one subset and dev file, and a Python that records what launch.py is given."""
     for path in ("data/hh_train_len4_3/train.json", "data/hh_dev/sampled_dev.json"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text((json.dumps(RANKING) + "\n") * 3)
     for model in (MODEL, "my rm"):
         (tmp_path / model).mkdir()
         (tmp_path / model / "config.json").write_text("{}")  # the check before the launch looks no further
-    fake = tmp_path / "bin" / "accelerate"
-    fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\nfor argument in "$@"; do echo "$argument"; done > "{tmp_path}/arguments"\n')
+    fake = tmp_path / "python"
+    record = f'for argument in "$@"; do echo "$argument"; done > "{tmp_path}/arguments"'
+    fake.write_text(f'#!/bin/sh\ncase $1 in */launch.py) {record} ;; *) exec {sys.executable} "$@" ;; esac\n')
     fake.chmod(0o755)
     return tmp_path
 
 
 def launch(shell, sandbox, script, *arguments, **environment):
     keep = {name: value for name, value in os.environ.items() if name not in ("NUM_PROCESSES", "BATCH_SIZE")}
-    path = f"{sandbox / 'bin'}:{os.environ['PATH']}"
     return subprocess.run(
         [shell, script, *arguments], cwd=TRAINING, capture_output=True, text=True,
-        env={**keep, "PATH": path, "STUDY_ROOT": str(sandbox), "PYTHON": sys.executable,
+        env={**keep, "STUDY_ROOT": str(sandbox), "PYTHON": str(sandbox / "python"),
              "DEV_REWARD_MODEL": str(sandbox / "my rm"), **environment},
     )  # fmt: skip
 
 
 def recorded(sandbox):
-    """What the launcher was given: (flags of accelerate launch, flags of main.py)."""
+    """What launch.py was given: (flags of accelerate launch, flags of main.py)."""
     arguments = (sandbox / "arguments").read_text().splitlines()
     at = arguments.index(str(TRAINING / "main.py"))
     return pairs(arguments[1:at]), pairs(arguments[at + 1 :])
@@ -129,8 +128,22 @@ def test_without_deepspeed(sandbox):
         (["m", "e", "hh_train_len4_3", "4"], {}, "usage: sh train_hh_pro_1b3.sh MODEL EXP DATA RANKING_LEN SEED"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "5"}, "NUM_PROCESSES 5 .* use 4 or 7"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "x"}, "NUM_PROCESSES x: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "9" * 30}, "NUM_PROCESSES 9+: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "08"}, "NUM_PROCESSES 08: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_MACHINES": "3"}, "NUM_PROCESSES 8: expected as many on each"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"MACHINE_RANK": "1"}, "MACHINE_RANK 1: .* from 0 to 0"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"MACHINE_RANK": "-1"}, "MACHINE_RANK -1: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"BATCH_SIZE": "two\nlines"}, "BATCH_SIZE two lines: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"BATCH_SIZE": "0"}, "BATCH_SIZE 0: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"PORT": "x"}, "PORT x: expected .* from 1 to 65535"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"PORT": "65536"}, "PORT 65536: expected"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"MIXED_PRECISION": "fp16"}, "MIXED_PRECISION fp16: .* bf16 or no"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"ZERO_STAGE": "1"}, "ZERO_STAGE 1: expected 0, 2 or 3"),
+        (["m", "e", "hh_train_len4_3", "4", "42"], {"ZERO_STAGE": "2\n"}, "ZERO_STAGE 2 ?: expected 0, 2 or 3"),
+        (["m", "e", "hh_train_len4_3/../../hh_dev", "4", "42"], {}, "DATA hh_train_len4_3/../../hh_dev: expected"),
         (["m", "e", "nowhere", "4", "42"], {}, "data/nowhere/train.json: no such file"),
+        *((["m", "e", data, "4", "42"], {}, "DATA .*: expected the name of a folder under .*/data")
+          for data in ("..", ".", "", "../original", "/tmp", "hh_train\nlen4")),
         (["m", "e", "hh_train_len4_3", "5", "42"], {}, r"train.json:1: 4 responses \(expected at least 5\)"),
         (["/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: /m: no such folder"),
         (["owner/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: owner/m: not a folder here, and .* local copy"),
@@ -138,7 +151,7 @@ def test_without_deepspeed(sandbox):
 )
 def test_what_is_wrong_is_said_in_one_line_before_any_process_starts(shell, sandbox, arguments, environment, message):
     result = launch(shell, sandbox, "train_hh_pro_1b3.sh", *arguments, **environment)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1
     assert re.search(message, result.stderr), result.stderr
     assert not (sandbox / "arguments").exists()

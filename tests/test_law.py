@@ -27,7 +27,16 @@ from eval_hh.law import (
     row_draws,
     seed_weights,
 )
-from eval_hh.rules import DID_NOT_HOLD, HELD, UNDECIDED, combine, decide_line, decide_sign
+from eval_hh.rules import (
+    DID_NOT_HOLD,
+    HELD,
+    NO_VERDICT,
+    UNDECIDED,
+    combine,
+    decide_line,
+    decide_pair,
+    decide_sign,
+)
 
 # The paper's Figure 4, written out here so that a slip in pics/paper_results.json cannot hide.
 SIZES = [1500, 2000, 3000, 6000, 12000, 16000, 24000, 36000]
@@ -247,6 +256,13 @@ def test_equal_budget_rule():
     assert decide_sign(0.0, 0.02) == UNDECIDED and decide_sign(0.0, 0.0) == UNDECIDED
 
 
+def test_a_pair_needs_three_seeds_and_its_corrected_p():
+    above, below, about = Estimate(0.02, 0.01, 0.03, 0.001), Estimate(-0.02, -0.03, -0.01, 0.001), FLAT
+    assert [decide_pair(one, 0.049, 3) for one in (above, below, about)] == [HELD, DID_NOT_HOLD, UNDECIDED]
+    assert [decide_pair(one, 0.05, 3) for one in (above, below, about)] == [UNDECIDED] * 3
+    assert [decide_pair(one, 0.001, 2) for one in (above, below, about)] == [NO_VERDICT] * 3
+
+
 RISING = Estimate(0.01, 0.005, 0.015, 0.001)
 FALLING = Estimate(-0.01, -0.015, -0.005, 0.001)
 FLAT = Estimate(0.001, -0.005, 0.007, 0.8)
@@ -255,13 +271,14 @@ FLAT = Estimate(0.001, -0.005, 0.007, 0.8)
 @pytest.mark.parametrize(
     ("n_sizes", "n_seeds", "slope", "r2", "bend", "verdict", "reason"),
     [
-        (4, 3, RISING, 0.95, 0.5, HELD, "explains 95%"),
-        (4, 1, RISING, 0.8, 0.5, HELD, "explains 80%"),
-        (4, 3, RISING, 0.95, 0.001, HELD, "a slight bend that explains little"),
+        (4, 3, RISING, 0.95, 0.5, UNDECIDED, "explains 95%"),
+        (4, 2, RISING, 0.8, 0.5, NO_VERDICT, "explains 80%"),
+        (4, 3, RISING, 0.95, 0.001, UNDECIDED, "a slight bend that explains little"),
         (4, 3, FALLING, 0.95, 0.5, DID_NOT_HOLD, "falls"),
         (4, 3, RISING, 0.5, 0.001, DID_NOT_HOLD, "leave the line"),
         (4, 3, FLAT, 0.1, 0.001, DID_NOT_HOLD, "leave the line"),
-        (4, 1, RISING, 0.5, 0.001, UNDECIDED, "less than 80%"),
+        (4, 2, RISING, 0.5, 0.001, NO_VERDICT, "explains 50%"),
+        (4, 1, FALLING, 0.95, 0.5, NO_VERDICT, "explains 95%"),
         (4, 3, RISING, 0.5, 0.5, UNDECIDED, "less than 80%"),
         (4, 3, FLAT, 0.9, 0.5, UNDECIDED, "includes zero"),
         (2, 3, RISING, 1.0, 1.0, UNDECIDED, "2 sizes"),
@@ -276,8 +293,9 @@ def test_line_rule(n_sizes, n_seeds, slope, r2, bend, verdict, reason):
 def test_a_claim_needs_every_case():
     assert combine([HELD, HELD]) == HELD
     assert combine([HELD, UNDECIDED]) == UNDECIDED
-    assert combine([HELD, UNDECIDED, DID_NOT_HOLD]) == DID_NOT_HOLD
-    assert combine([]) == UNDECIDED
+    assert combine([DID_NOT_HOLD, DID_NOT_HOLD]) == DID_NOT_HOLD
+    assert combine([HELD, DID_NOT_HOLD]) == UNDECIDED == combine([UNDECIDED, DID_NOT_HOLD])
+    assert combine([HELD, NO_VERDICT]) == NO_VERDICT == combine([])
 
 
 def test_bootstrap_of_equal_values_is_that_value():

@@ -28,3 +28,23 @@ def test_bleu_counts_words_not_characters():
     """A word with one letter off shares all but one character and not one word."""
     assert sentence_bleu(["extraordinary"], ["extraordinarx"]) == [0.0]
     assert sentence_bleu(["two words"], ["two words"]) == pytest.approx([100.0])
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference"),
+    [
+        ("琥珀是古代树木的树脂变成的", "琥珀是古代树木的树脂形成的"),
+        ("琥珀は古い木の樹脂が固まったものです", "琥珀は古い木の樹脂が固くなったものです"),
+        ("อำพันคือยางไม้โบราณที่แข็งตัว", "อำพันคือยางไม้เก่าที่แข็งตัว"),
+    ],
+)
+def test_scripts_without_blanks_are_compared_by_characters(hypothesis, reference):
+    expected = sacrebleu.sentence_bleu(hypothesis, [reference], tokenize="char").score
+    assert 50 < expected < 100
+    assert sentence_bleu([hypothesis], [reference]) == pytest.approx([expected])
+
+
+def test_words_stay_words_beside_characters():
+    """Five tokens each: two words and three characters."""
+    spelt = sacrebleu.sentence_bleu("amber is 琥 珀 石", ["amber was 琥 珀 石"], tokenize="none").score
+    assert sentence_bleu(["amber is 琥珀石"], ["amber was 琥珀石"]) == pytest.approx([spelt])

@@ -1,9 +1,12 @@
 """Near-duplicates against a slow comparison of every pair with fractions, on made-up and real prompts."""
 
+import json
 import random
+import re
 from fractions import Fraction
 
-from data_preprocess.near_duplicates import NearDuplicates, shingles, without_near_copies
+from data_preprocess import words as word_rules
+from data_preprocess.near_duplicates import METHOD, NearDuplicates, shingles, without_near_copies
 from data_preprocess.raw_hh import read_split
 
 
@@ -28,6 +31,29 @@ def test_shingles_by_hand():
     words = "how do i boil rice rinse it why".split()
     assert shingles(prompt) == {tuple(words[i : i + 3]) for i in range(6)}
     assert shingles(turns("Hi!")) == {("hi",)} and shingles(turns("")) == {()}
+
+
+def test_a_script_without_blanks_is_compared_by_characters():
+    """46 characters are 44 three-grams; another one in their midst leaves 41 of 47, and three others 35 of 53."""
+    text = "".join(chr(0x4E00 + i) for i in range(46))
+    near = NearDuplicates([turns(text)])
+    assert near.has(turns(text[:20] + "\u6728" + text[21:]))
+    assert not near.has(turns(text[:8] + "\u6728" + text[9:20] + "\u6c34" + text[21:30] + "\u706b" + text[31:]))
+    assert shingles(turns("GPT\u6a21\u578b\u597d")) == {("gpt", "\u6a21", "\u578b"), ("\u6a21", "\u578b", "\u597d")}
+    # Thai with its vowel signs, kana with its long vowel, Korean by its blanks.
+    assert shingles(turns("\u0e01\u0e34\u0e19")) == {("\u0e01", "\u0e34", "\u0e19")}
+    assert shingles(turns("\u30bf\u30ef\u30fc")) == {("\u30bf", "\u30ef", "\u30fc")}
+    assert shingles(turns("\ud55c\uad6d \ub9d0")) == {("\ud55c\uad6d", "\ub9d0")}
+    assert "of characters where a script has no blanks" in METHOD
+
+
+def test_words_with_blanks_are_those_of_a_plain_pattern(shared):
+    """Of all real prompts without such a character: the same words as ever, and as many as str.split gives."""
+    lines = (shared / "data" / "finegrained_len4" / "train.json").read_text(encoding="utf-8").splitlines()
+    texts = [text for line in lines for text in json.loads(line)["suffix"]]
+    texts.append("na\u00efve caf\u00e9\u2019s -- \u2026 x\u2028y")
+    for text in (text for text in texts if not any("\u0e00" <= c <= "\u109f" or "\u3000" < c for c in text)):
+        assert word_rules.words(text) == re.findall(r"\w+", text) and word_rules.count_words(text) == len(text.split())
 
 
 def test_the_threshold_itself_is_near():

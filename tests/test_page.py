@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_preprocess.command import InputError
+from eval_hh.markup import markdown_text
 from pics.drawing import draw_budgets, draw_intro, draw_panels
 from pics.figures import cell_facets, cell_points, error_note
 from study.look import figures, write_look
@@ -117,8 +118,8 @@ def test_every_picture_is_in_the_file_and_nothing_is_loaded(page):
 
 def test_the_page_says_what_the_report_says(page, cells):
     text, html, report = read(page).text, page.read_text(), make_report(cells, [])
-    assert "PRO, K=4 M=1500 against K=2 M=3000: held (difference" in text
-    assert '<span class="verdict held">held</span>' in html
+    assert "PRO, K=4 M=1500 against K=2 M=3000: no verdict (difference" in text
+    assert '<span class="verdict open">no verdict</span>' in html and "2 seeds are too few" in text
     assert '<td class="equal">54.50 ± 0.71*</td>' in html  # 0.3 + 0.01 * 12 + 0.03 * 4, and 0.01 more
     for section in re.findall(r"^## (.+)$", report, re.MULTILINE):
         assert section in text
@@ -155,6 +156,11 @@ def test_the_section_of_verdicts_is_taken_out():
     assert part.heading.title == "Results" and below == [("results-table-1", "Table 1"), ("results-how", "How")]
     assert '<h3 id="results-how">How</h3>' in part.html
     assert split_report("## A\n\nno verdict\n") == (None, "## A\n\nno verdict\n")
+
+
+def test_a_name_in_the_heading_is_shown_as_it_is():
+    part = to_part(f"# Results: profile {markdown_text(BAD_TEXT)}\n\n- one\n", "results", "Results")
+    assert part.heading.title == f"Results: profile {BAD_TEXT}"  # the template escapes it
 
 
 def test_links_and_pictures_in_a_report_stay_text():

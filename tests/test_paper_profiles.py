@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import reproduce
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, StopRequest
 from eval_hh.cells import load_cell
 from study import paper_profiles
 from study.calls import Call
@@ -107,15 +107,15 @@ class Scripted(PaperProfile):
 def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, capsys):
     profile = Scripted("opt-1.3b", "m", "1b3", Grid((8,), (2, 3)))
     fails, works, wrong = (Cell("PRO", k, 8, 42) for k in (3, 2, 4))
-    failures = run_cells(profile, [fails, works])
+    failures = run_cells(profile, [fails, works], StopRequest())
     assert len(failures) == 1 and "exit status 1: gone (its output is in " in failures[0]
     assert paper_profiles.result_file(works).is_file() and "0 of 2 cells are done already" in capsys.readouterr().err
-    assert len(run_cells(profile, [fails, works])) == 1
+    assert len(run_cells(profile, [fails, works], StopRequest())) == 1
     assert "1 of 2 cells are done already" in capsys.readouterr().err
     log = tmp_path / "logs" / "cells" / "pro_len2_8_seed42.log"
     assert log.read_text().endswith("trained\n") and log.read_text().count("trained") == 2  # its call, and once run
     with pytest.raises(InputError, match="exit status 2: no such flag"):
-        run_cells(profile, [wrong, works])
+        run_cells(profile, [wrong, works], StopRequest())
 
 
 def test_without_rankings_of_four_nothing_can_be_cut(tmp_path):

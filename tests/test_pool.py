@@ -9,8 +9,8 @@ from data_preprocess.candidates import prompt_id
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.export import write_prompts
+from data_preprocess.formats import LeftOut, load_texts
 from data_preprocess.pool import load_pool
-from data_preprocess.sources import load_prompts
 
 AMBER = ["<|prompter|>What is amber?", "<|assistant|>"]
 RANKING = {"prefix": [AMBER] * 2, "suffix": ["Resin.", "A tree."], "reward": [1, 0], "meta": {"id": "r1"}}
@@ -26,6 +26,11 @@ def source(tmp_path):
     return write
 
 
+def counted(path, column=None):
+    """The prompts as diversity.py reads them."""
+    return [prompt for prompt, _ in load_texts(path, column, "train", LeftOut())]
+
+
 def test_the_texts_are_those_that_diversity_py_counts(source):
     path = source(
         RANKING,
@@ -33,21 +38,21 @@ def test_the_texts_are_those_that_diversity_py_counts(source):
         {"prompt": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]},
         {"prompt": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Go on.\n\nAssistant:", "prompt_id": "p"},
     )
-    pool, dropped = load_pool(path)
-    assert [render_prompt(one.prefix) for one in pool] == load_prompts(path) and dropped == 0
+    pool, dropped, left_out = load_pool(path)
+    assert [render_prompt(one.prefix) for one in pool] == counted(path) and dropped == 0
     assert [one.meta["id"] for one in pool] == ["r1", "7", prompt_id(pool[2].prefix), "p"]
 
 
 def test_a_column_is_named_as_for_diversity_py(source):
     path = source({"text": "Name a fruit."}, {"text": "Name a tree."})
-    assert [render_prompt(one.prefix) for one in load_pool(path, "text")[0]] == load_prompts(path, "text")
+    assert [render_prompt(one.prefix) for one in load_pool(path, "text")[0]] == counted(path, "text")
 
 
 def test_duplicates_are_named_or_dropped(source):
     rows = [{"prompt": text} for text in ["a", "b", "a", "c", "b", "a"]]
     with pytest.raises(InputError, match=r"3 prompts repeat a prompt .* line 3 .as 1., 5 .as 2., 6 .as 1.$"):
         load_pool(source(*rows))
-    pool, dropped = load_pool(source(*rows), drop_duplicates=True)
+    pool, dropped, _ = load_pool(source(*rows), drop_duplicates=True)
     assert [one.prefix[0] for one in pool] == [f"<|prompter|>{text}" for text in "abc"] and dropped == 3
     with pytest.raises(InputError, match=r"8 prompts repeat .* 5 .as 1., 6 .as 1. and 3 more$"):
         load_pool(source(*[{"prompt": "a"}] * 9))
@@ -56,7 +61,7 @@ def test_duplicates_are_named_or_dropped(source):
 @pytest.mark.parametrize(
     "rows, message",
     [
-        ([{"prompt": "a"}, {"prompt": " \n"}, {"prompt": ""}], r"2 prompts hold no text .* line 2, 3$"),
+        ([{"prompt": "a"}, {"prompt": " \n"}, {"prompt": ""}], r"pool.jsonl:2: prompt: a prompt without text$"),
         ([{"prompt": "a"}, {"prompt": ["<|prompter|>a", "<|assistant|>b", "<|prompter|>"]}], r"user speaks .* line 2$"),
         ([{"id": 1, "prompt": "a"}, {"id": 1, "prompt": "b"}], r"pool.jsonl:2: id 1 is another prompt's, of line 1"),
         ([{"prompt": "a"}, {"words": "b"}], r"pool.jsonl:2: fields are words"),
@@ -78,14 +83,14 @@ def test_a_line_that_is_cut_short_is_named(tmp_path):
 def test_what_is_written_reads_back_even_where_a_role_speaks_twice(source, tmp_path):
     twice = ["<|prompter|>Hi", "<|prompter|>Are you there?", "<|assistant|>"]
     odd = {"prefix": [twice] * 2, "suffix": ["a", "b"], "reward": [1, 0], "meta": {"id": "odd"}}
-    pool, _ = load_pool(source(odd, RANKING))
+    pool, _, _ = load_pool(source(odd, RANKING))
     write_prompts(tmp_path / "out.jsonl", pool)
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert written == [
         {"id": "odd", "prompt": "\n\nHuman: Hi\n\nHuman: Are you there?\n\nAssistant:"},
         {"id": "r1", "prompt": [{"role": "user", "content": "What is amber?"}]},
     ]
-    again, _ = load_pool(str(tmp_path / "out.jsonl"))
+    again, _, _ = load_pool(str(tmp_path / "out.jsonl"))
     assert [(one.prefix, one.meta["id"]) for one in again] == [(one.prefix, one.meta["id"]) for one in pool]
     copy = tmp_path / "copy.jsonl"
     prepare.main(["--source", str(tmp_path / "out.jsonl"), "--export", "prompts", "--output", str(copy)])

@@ -108,9 +108,27 @@ def drop_test(folder):
     (folder / "helpful-base" / "test.jsonl.gz").unlink()
 
 
+NO_PROMPT = {"chosen": "\n\nHuman:  \n\nAssistant: a", "rejected": "\n\nHuman:  \n\nAssistant: b"}
+
+
+def empty_test(folder):
+    (folder / "helpful-base" / "test.jsonl.gz").write_bytes(gzip.compress(b""))
+
+
+def empty_train(folder):
+    (folder / "harmless-base" / "train.jsonl").write_text("")
+
+
+def empty_prompts(folder):
+    (folder / "harmless-base" / "train.jsonl").write_text(json.dumps(NO_PROMPT) + "\n")
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
+        (empty_test, "helpful-base/test.jsonl.gz: no rows .expected chosen and rejected"),
+        (empty_train, "harmless-base/train.jsonl: no rows"),
+        (empty_prompts, "harmless-base/train.jsonl: no pairs, all 1 lines are skipped"),
         (break_json, "helpful-online/test.jsonl:5: not valid JSON"),
         (break_field, "helpful-online/test.jsonl:1: rejected is not a text"),
         (cut_gzip, r"helpful-base/test.jsonl.gz:\d: damaged or truncated gzip"),
@@ -129,9 +147,9 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, raw, damage, messag
     "arguments, message",
     [
         (["--dev_rows", "13"], "--dev_rows: 13 rows asked for, there are 12"),
-        (["--max_rows", "0"], "--max_rows: 0"),
-        (["--dev_rows", "0"], "--dev_rows: 0"),
-        (["--ranking_len", "1"], "--ranking_len: 1 .*at least 2"),
+        (["--max_rows", "0"], "--max_rows 0"),
+        (["--dev_rows", "0"], "--dev_rows 0"),
+        (["--ranking_len", "1"], "--ranking_len 1: .*at least 2"),
         (["--ranking_len", "3"], "--ranking_len: 3 .*at most 2"),
         (["--source", "x"], "--raw or --source: give one"),
         (["--join", "x"], "--join is about --source"),
@@ -169,6 +187,66 @@ def test_the_command_from_its_own_folder(tmp_path, raw):
     )
     assert failed.returncode == 2 and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
     assert json.loads(FIXTURE.read_text().split("\n")[0])["chosen"].startswith("\n\nHuman:")
+
+
+def test_a_prompt_without_text_is_skipped_by_its_line(tmp_path, raw, capsys):
+    with open(raw / "helpful-online" / "train.jsonl", "a") as file:
+        file.write(json.dumps(NO_PROMPT) + "\n")
+    main(["--raw", str(raw), "--dev_rows", "5"])
+    printed = capsys.readouterr().out
+    assert "helpful-online/train.jsonl: 3 rows, 2 skipped" in printed
+    assert "skipped line 5: its prompt has no text" in printed
+
+
+def source_of(tmp_path, count, text="What of {}?"):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": text.format(i), "chosen": "a", "rejected": "b"} for i in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_where_no_training_prompt_is_left_nothing_is_written(tmp_path):
+    with pytest.raises(InputError, match="no training prompt is left: 3 prompts of "):
+        main(["--source", str(source_of(tmp_path, 3)), "--dev_rows", "3"])
+    assert outputs(tmp_path) == ["pairs.jsonl"]
+
+
+def test_what_is_read_is_not_overwritten(tmp_path):
+    """Preparing a file in its own place would take dev rows out of it again and again."""
+    main(["--source", str(source_of(tmp_path, 20))])
+    train = tmp_path / "data" / "original" / "hh_train_len2"
+    before = (train / "train.json").read_bytes()
+    for source in (train, train / "train.json"):
+        with pytest.raises(InputError, match="hh_train_len2/train.json: is read as --source"):
+            main(["--source", str(source)])
+    with pytest.raises(InputError, match="train.json: is read as --source"):
+        main(["--source", str(train), "--export", "prompts", "--output", str(train / "train.json")])
+    assert (train / "train.json").read_bytes() == before
+
+
+def test_an_array_is_named_by_elements_and_kept_by_number(tmp_path):
+    path = tmp_path / "pairs.json"
+    rows = [{"prompt": f"What of {i}?", "chosen": "a", "rejected": "b"} for i in range(3)]
+    path.write_text(json.dumps(rows))
+    main(["--source", str(path), "--dev_rows", "0"])
+    records = load_records(tmp_path / "data" / "original" / "hh_train_len2")
+    assert [record.meta["line"] for record in records] == [1, 2, 3]
+    path.write_text(json.dumps([*rows, {"prompt": "x", "chosen": 1, "rejected": "b"}]))
+    with pytest.raises(InputError, match="pairs.json:element 4: chosen is 1"):
+        main(["--source", str(path), "--dev_rows", "0"])
+
+
+def test_the_card_says_what_is_left_out_and_how_words_are_counted(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    row = {"instruction": "Go", "input": "on", "system": "Be kind.", "topic": "t", "chosen": "a", "rejected": "b"}
+    path.write_text(json.dumps(row) + "\n")
+    main(["--source", str(path), "--dev_rows", "0"])
+    card = (tmp_path / "data" / "README.md").read_text()
+    assert "- 1 rows: a system message is left out of the prompt" in card
+    assert "- fields with text that are not read: topic (1 rows)" in card
+    assert "by characters where a script has no blanks" in card
+    [record] = load_records(tmp_path / "data" / "original" / "hh_train_len2")
+    assert record.prefix[0] == "<|prompter|>Go\n\non" and record.meta["system"] == "Be kind."
 
 
 def test_labelled_answers_become_rankings(tmp_path, capsys):

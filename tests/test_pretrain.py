@@ -3,6 +3,7 @@ one is kept only while nothing that it was made from changes."""
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 import time
@@ -13,9 +14,9 @@ from random import Random
 import pytest
 import torch
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, RunError
 from training import pretrain
-from training.small_models import batch_order, linear_schedule, padded
+from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
 
 WORDS = ("red", "blue")
 SMALL = ["--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_positions", "32", "--batch_size", "16"]
@@ -158,3 +159,49 @@ def test_learning_rate_by_hand():
     # two steps of warm-up, then from 1 at step 2 down to 1/18 at step 19
     assert rates[:3] == pytest.approx([0.5, 1.0, 1.0]) and rates[19] == pytest.approx(1 / 18)
     assert math.isclose(rates[10], 10 / 18)
+
+
+def edited(tokenizer_dir: Path, folder: Path, **config) -> Path:
+    """A copy of a tokenizer's folder with other entries in its settings; None removes one."""
+    shutil.copytree(tokenizer_dir, folder)
+    saved = json.loads((folder / "tokenizer_config.json").read_text()) | config
+    saved = {name: value for name, value in saved.items() if value is not None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(saved))
+    return folder
+
+
+def test_without_a_padding_token_the_same_is_learnt(tmp_path, tokenizer_dir):
+    """Padding is masked, so its id is nothing to the model: the corpus's frequencies come out, EOS included."""
+    corpus = write_corpus(tmp_path / "corpus.jsonl", ["a"] * 40 + ["b is blue"] * 40)
+    tokenizer = edited(tokenizer_dir, tmp_path / "no_pad", pad_token=None)
+    more = ("--max_steps", "300", "--learning_rate", "2e-2")
+    pretrain.main(arguments(corpus, tokenizer, tmp_path / "model", *more))
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config.get("pad_token_id") is None and config["eos_token_id"] == 2
+    assert next_token_probabilities(tmp_path / "model", "")[4].item() == pytest.approx(0.5, abs=0.1)
+    assert next_token_probabilities(tmp_path / "model", "a")[2].item() == pytest.approx(1.0, abs=0.05)
+    assert next_token_probabilities(tmp_path / "model", "b is blue")[2].item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_ids_beyond_the_number_of_tokens_have_a_row_of_the_embedding(tmp_path, tokenizer_dir):
+    tokenizer = edited(tokenizer_dir, tmp_path / "sparse")
+    saved = json.loads((tokenizer / "tokenizer.json").read_text())
+    saved["model"]["vocab"]["blue"] = 29
+    (tokenizer / "tokenizer.json").write_text(json.dumps(saved))
+    corpus = write_corpus(tmp_path / "corpus.jsonl", ["b is blue"] * 4)
+    pretrain.main(arguments(corpus, tokenizer, tmp_path / "model", "--max_steps", "2"))
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["vocab_size"] == 30
+
+
+def test_lines_and_weights_at_fault_are_named(tmp_path):
+    assert lines_of("a.jsonl", [4]) == "line 5 of a.jsonl" and lines_of("a.jsonl", {8, 2}) == "lines 3, 9 of a.jsonl"
+    places = [(Path("a"), 0), (Path("b"), 0), (Path("a"), 6)]
+    assert pretrain.named(places, [2, 1, 0]) == "lines 1, 7 of a; line 1 of b"
+    check_finite(3, lambda: "", loss=1e38, gradient_norm=0.0)
+    with pytest.raises(RunError, match=r"step 3: the gradient norm is inf \(line 5 of a\); no model is saved"):
+        check_finite(3, lambda: "line 5 of a", loss=0.5, gradient_norm=math.inf)
+    model = torch.nn.Linear(2, 2)
+    assert wrong_weight(model) is None
+    with torch.no_grad():
+        model.bias[1] = math.nan
+    assert wrong_weight(model) == "bias"

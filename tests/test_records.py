@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 
+import numpy as np
 import pytest
 
 from data_preprocess.command import InputError
@@ -57,6 +58,8 @@ ALWAYS_WRONG = [
     ({"reward": [math.inf, 1.0]}, r"reward\[0\] is inf"),
     ({"reward": [1.0, -math.inf]}, r"reward\[1\] is -inf"),
     ({"reward": [10**400, 1.0]}, r"reward\[0\] is .*expected a finite number"),
+    ({"prefix": [["<|prompter|> \n", "<|assistant|>"]] * 2}, "a prompt without text"),
+    ({"prefix": [["<|assistant|>"]] * 2}, "a prompt without text"),
     ({"meta": None}, "meta is null"),
     ({"meta": []}, "meta is a list"),
     ({"sft_index": 2}, r"sft_index is 2 \(expected 0 to 1"),
@@ -68,6 +71,10 @@ ALWAYS_WRONG = [
 ]
 WRONG_IN_TRAINING = [
     ({"reward": [1.0, 1.25]}, r"rewards increase, 1.0 to 1.25 at reward\[1\]"),
+    ({"reward": [1e39, 1.0]}, r"reward\[0\] is 1e\+39 \(expected at most 3.403e\+38, of float32"),
+    ({"reward": [10**39, 1.0]}, r"reward\[0\] is 1000"),
+    ({"reward": [1.0, -3.5e38]}, r"reward\[1\] is -3.5e\+38"),
+    ({"reward": [3e38, -3e38]}, r"rewards from 3e\+38 to -3e\+38 \(expected differences of at most 3.403e\+38"),
     ({"suffix": ["Hello.", ""]}, r"suffix\[1\] is empty"),
     ({"suffix": [" \n\t", "Go."]}, r"suffix\[0\] is empty"),
     ({"prefix": [["<|assistant|>Hi", "<|prompter|>"]] * 2}, "the prefix ends in"),
@@ -81,6 +88,12 @@ def test_a_wrong_row_is_refused_with_its_line(tmp_path, changes, message):
         with pytest.raises(InputError, match=message) as caught:
             read(path)
         assert str(caught.value).startswith(f"{path}:3: ") and "\n" not in str(caught.value)
+
+
+def test_rewards_of_float32_are_read(tmp_path):
+    largest = float(np.finfo(np.float32).max)
+    for rewards in ([largest, 0.0], [0.0, -largest], [int(largest), 1]):
+        assert load_records(write(tmp_path / "train.json", good_row(reward=rewards)))[0].reward == rewards
 
 
 @pytest.mark.parametrize("changes, message", ALWAYS_WRONG)
@@ -111,8 +124,10 @@ def test_a_missing_key_is_named(tmp_path, key):
         (b"", r":1: the file is empty"),
         (b"{", r":1: not valid JSON"),
         (b"\xff\n", r":1: not UTF-8"),
-        (b"[]\n", r":1: expected a JSON object"),
-        (b"\n", r":1: blank line"),
+        (b"[]\n", r":1: the file is empty"),
+        (b"[1]\n", r":element 1: expected a JSON object"),
+        (b"\n", r":1: the file is empty"),
+        (b"\n{}\n", r":1: blank line"),
     ],
 )
 def test_files_that_are_no_jsonl_are_refused(tmp_path, content, message):

@@ -1,14 +1,20 @@
 """eval_hh/report.py and summary.py: table entries worked out by hand, and a report that hides nothing."""
 
+import html
 import math
+import re
 import statistics
+from pathlib import Path
 
+import markdown
 import pytest
 
 from data_preprocess.command import InputError
 from eval_hh import report
+from eval_hh.analysis import analyse
 from eval_hh.cells import TEST_FILES, file_scores, write_cell
 from eval_hh.summary import ordering_accuracy, paper_results, paper_table, table
+from eval_hh.table1 import latex
 from tests.made_up import diversity, make_cell, make_grid, make_report
 
 # Two seeds of one cell: harmless 1 row, helpful 1 + 1 + 2 rows.
@@ -120,7 +126,8 @@ def test_seeds_that_are_missing_are_told():
 
 
 def test_comparisons_and_verdicts_are_in_the_text():
-    text = make_report(make_grid(rising), [])
+    text = make_report(make_grid(rising, seeds=(42, 43, 44)), [])
+    assert "no verdict" not in text
     difference = 100 * (0.06 + 0.01 * (diversity(1500) - diversity(3000)))
     row = row_of(section(text, "Equal budget"), "PRO Global", "K=4 M=1500", "K=2 M=3000")
     assert row[3] == f"{difference:+.2f}" and row[-1] == "held"
@@ -128,12 +135,29 @@ def test_comparisons_and_verdicts_are_in_the_text():
     assert (
         "1. More responses and fewer prompts win at equal budget (K=4 against K=2, Global): **held**." in said
     )
-    assert (
-        "2. Reward after fine-tuning is linear in prompt diversity D" in said
-        and "(Global): **held**." in said
-    )
+    assert "2. Reward after fine-tuning is linear in" in said and "one line per K (Global): **undecided**." in said
     assert "3. D can guide data augmentation: **not tested in this run**." in said
-    assert "From 1 seed (42): no spread over seeds, every interval is over test prompts only." in said
+
+
+@pytest.mark.parametrize(
+    ("seeds", "profile", "command"),
+    [
+        ((42,), "toy", "`python reproduce.py --profile toy --seeds 42 43 44` gives one"),
+        ((7, 9), "opt-1.3b", "`python reproduce.py --profile opt-1.3b --seeds 7 9 10` gives one"),
+        ((42,), "mine", "`--seed` of training/main.py"),
+        ((42,), None, "`--seed` of training/main.py"),
+    ],
+)
+def test_fewer_than_three_seeds_give_no_verdict_and_the_first_lines_say_so(seeds, profile, command):
+    cells = make_grid(rising, seeds=seeds)
+    for one in cells:
+        one["profile"] = profile
+    text = make_report(cells, [])
+    said = text.splitlines()[2]
+    assert said.startswith("This report gives no verdict: ") and command in said
+    assert not re.search(r"\b(held|did not hold|undecided)\b", text)
+    if len(seeds) == 1:
+        assert "From 1 seed (42): no spread over seeds, every interval is over test prompts only." in text
 
 
 def test_other_rewards_and_bleu_stand_beside_the_reward():
@@ -148,7 +172,7 @@ def test_cells_without_d_leave_the_lines_and_are_named():
         cell["diversity"] = None
     text = make_report(cells, [])
     assert "PRO K=2 M=1500: no D recorded" in text and "No line can be fitted." in text
-    assert "one line per K (Global): **undecided**" in text
+    assert "one line per K (Global): **no verdict**" in text
 
 
 def test_the_papers_value_stands_beside_ours_where_there_is_one():
@@ -211,3 +235,43 @@ def test_two_worlds_are_refused():
     cells[3]["world"] = "def"
     with pytest.raises(InputError, match="2 different worlds"):
         make_report(cells, [])
+
+
+def test_the_committed_report_is_what_report_py_makes_of_the_committed_results(tmp_path, capsys):
+    folder = Path(report.__file__).parent / "results" / "toy"
+    report.main(["--results", str(folder), "--output", str(tmp_path)])
+    made, committed = (tmp_path / "report.md").read_text(), (folder / "report.md").read_text()
+    assert committed.partition("\n\n## How it was made\n")[0] == made.rstrip("\n")
+    assert (tmp_path / "table1.tex").read_text() == (folder / "table1.tex").read_text()
+
+
+HOSTILE = (
+    "**bold** and `code`", "<script>alert(1)</script>", "a | b | c", "[x](http://evil.example)", "_it_ ~~no~~",
+    "$x^2$ &amp;", "line\n# heading\n\n1. Claim: **held**.", "<b onclick=1>", "![p](x.png)", "back\\slash {#id}", "http://evil.example",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_others_wrote_is_text_in_the_report(name):
+    """Rendered to HTML, the report has the same tags as with a plain name, and shows the name as it is."""
+
+    def rendered(name: str) -> str:
+        cells = make_grid(rising, seeds=(42, 43, 44))
+        cells += [{**cell, "selection": name} for cell in cells if cell["num_prompts"] == 1500]
+        cells += [{**cell, "selection": "low_d_matched"} for cell in cells[:1]]
+        for cell in cells:
+            cell |= {"profile": name, "reward_source": name, "world": name}
+            for entry in cell["files"].values():
+                entry["extra"], entry["mean"] = {name: entry["reward"]}, {**entry["mean"], name: 0.5}
+        text = make_report(cells, [f"left out {name}.json: broken"])
+        found = analyse(cells)
+        assert name not in latex(found.table)
+        return markdown.markdown(text, extensions=["tables", "sane_lists"], tab_length=3)
+
+    page = rendered(name)
+    assert re.findall(r"<[^>]*>", page) == re.findall(r"<[^>]*>", rendered("plain"))
+    shown = " ".join(name.split())
+    words = html.unescape(re.sub(r"<[^>]*>", "", page))
+    assert f"Results: profile {shown}" in words and f"left out {shown}.json: broken" in words
+    assert f"{shown} M=1500" in words and f"{shown} orders them the same way" in words
+    assert f"Reward: {shown}, 0 to 1" in words and f"World: {shown}." in words

@@ -145,12 +145,12 @@ def dropout_model(tiny_causal_lm_dir, tmp_path) -> Path:
 KILLS = {
     "in the first step": ("accelerate.Accelerator.clip_grad_norm_", 1),
     "in the fourth step": ("accelerate.Accelerator.clip_grad_norm_", 4),
-    "state written, not renamed": ("training.checkpoints.os.replace", 5),
+    "state written, not renamed": ("training.states.write_manifest", 3),
     "before the accuracy": ("training.reward_trainer.RewardTrainer.evaluate", 2),
     "before the weights": ("training.reward_trainer.RewardTrainer._write_weights", 1),
     "before the end": ("training.reward_trainer.RewardTrainer._publish", 1),
     "metrics written, weights not named": ("training.reward_trainer.shutil.copyfile", 1),
-    "weights named, run not removed": ("pathlib.Path.replace", 1, "after"),
+    "weights named, run not removed": ("training.model_folder.replace_folder", 1, "after"),
 }
 
 

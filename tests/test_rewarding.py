@@ -4,9 +4,10 @@ import shutil
 import pytest
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, run
 from eval_hh import rewarding
-from eval_hh.reward_model import load_reward_model
+from eval_hh.models import load_tokenizer
+from eval_hh.reward_model import RewardModel, load_reward_model
 
 NAMES = ["--index", "trial", "--stage", "2"]
 TEXTS = ["Turn it off.", "", "They sing, and they sing, and then they sing again.", "I do not know.", "Amber."]
@@ -89,3 +90,42 @@ def test_the_environment_names_the_reward_model(monkeypatch):
     monkeypatch.setenv("BATCH_SIZE", "7")
     config = rewarding.parse_args(NAMES)
     assert (config.reward_model, config.batch_size) == ("/models/mine", 7)
+
+
+def test_a_score_that_is_not_finite_ends_the_run_and_names_file_and_lines(
+    study, tiny_reward_dir, capsys, monkeypatch
+):
+    def scores(self, encoded):
+        return [0.5, math.nan, 0.5, math.inf, 0.5][: len(encoded)]  # the longest dialogue is first
+
+    monkeypatch.setattr(RewardModel, "score_batch", scores)
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: rewarding.main([*NAMES, "--reward_model", str(tiny_reward_dir), "--batch_size", "5"]))
+    line = capsys.readouterr().err.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
+    assert ended.value.code == 1
+    model = load_reward_model(tiny_reward_dir)
+    rows = read_lines(generated(study, "harmless_base"))
+    order = sorted(range(5), key=lambda row: -len(model.encode(rows[row]["prefix"][0], rows[row]["infer"]["t"])))
+    lines = ", ".join(map(str, sorted((order[1] + 1, order[3] + 1))))
+    assert line == f"error: {generated(study, 'harmless_base')}:{lines}: the reward model's score is not finite"
+    assert sorted(path.name for path in scored(study).parent.iterdir()) == ["cache"]
+
+
+def test_turns_of_one_role_in_a_row_are_scored_as_one_where_roles_must_alternate(study, tiny_reward_dir):
+    folder = shutil.copytree(tiny_reward_dir, study / "rm")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('no') }}"
+        "{% endif %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}"
+    )
+    tokenizer.save_pretrained(folder)
+    test = study / "data" / "hh_test" / "harmless_base.json"
+    scores = []
+    for turns in (["<|prompter|>Hi", "<|prompter|>there"], ["<|prompter|>Hi\nthere"]):
+        rows = [{**row, "prefix": [[*turns, "<|assistant|>"]] * 2} for row in read_lines(test)]
+        write_lines(test, rows)
+        made = [{**row, "infer": {"t": text}} for row, text in zip(rows, TEXTS, strict=True)]
+        write_lines(generated(study, "harmless_base"), made)
+        rewarding.main([*NAMES, "--reward_model", str(folder), "--test_files", "harmless_base"])
+        scores.append([row["infer"]["score"] for row in read_lines(scored(study))])
+    assert scores[0] == scores[1] and len(set(scores[0])) == 5

@@ -143,11 +143,11 @@ def test_golden_subsets_and_record(tmp_path, shared):
     [
         (["4"], r"--sizes: 36000 rows of 4 responses asked for, there are 4 \(expected 1 to 4\)"),
         (["4", "--sizes", "2", "5"], "--sizes: 5 rows of 4 responses asked for, there are 4"),
-        (["4", "--sizes", "0"], "--sizes: 0 rows"),
+        (["4", "--sizes", "0"], "--sizes 0"),
         (["4", "5", "--sizes", "1"], "hh_train_len5/train.json: no such file"),
         (["4", "--max_tokens", "9", "--sizes", "2"], "--max_tokens and --sizes .expected one of them"),
         (["4", "--max_tokens", "9", "--match_length"], "--max_tokens and --match_length .expected one of them"),
-        (["4", "--max_tokens", "0"], "--max_tokens: 0 .expected at least 1"),
+        (["4", "--max_tokens", "0"], "--max_tokens 0: expected a number at least 1"),
         (["4", "--sizes", "2", "--tokenizer", "/no/such/tokenizer"], "/no/such/tokenizer: no such folder"),
         (["4", "--sizes", "2", "--tokenizer", "nobody/nothing"], "nobody/nothing: .*pass the path of a local"),
     ],

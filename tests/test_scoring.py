@@ -131,9 +131,11 @@ def test_the_table(study, capsys):
 def test_row_ids_tell_other_test_rows_apart(study):
     scoring.main(NAMES)
     first = cell_of(study)["files"]["harmless_base"]["row_id"]
-    rows = read_lines(scored(study))
+    test = study / "data" / "hh_test" / "harmless_base.json"
+    rows = read_lines(test)
     rows[3]["prefix"] = [["<|prompter|>Another question", "<|assistant|>"]] * 2
-    write_lines(scored(study), rows)
+    write_lines(test, rows)
+    evaluate(study, "harmless_base", rows_with(study, "harmless_base", "Turn the water on."))
     scoring.main(NAMES)
     second = cell_of(study)["files"]["harmless_base"]["row_id"]
     assert [a == b for a, b in zip(first, second, strict=True)] == [True, True, True, False, True]
@@ -280,7 +282,7 @@ def test_another_checkpoint_has_a_result_of_its_own(study):
     cell = load_cell(study / "eval_hh" / "results" / "trial_2_step_500.json")
     assert cell["evaluation"]["checkpoint"] == "step_500"
     assert set(cell["files"]["harmless_base"]["bleu"]) != set(json.loads(best)["files"]["harmless_base"]["bleu"])
-    with pytest.raises(InputError, match="--checkpoint: step_500/"):
+    with pytest.raises(InputError, match="--checkpoint 'step_500/'"):
         scoring.main([*NAMES, "--checkpoint", "step_500/"])
 
 

@@ -9,13 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, parse_settings
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.files import write_jsonl
 from data_preprocess.records import load_records
 from training import train_reward
-from training.reward_config import RewardConfig, parse_args, passes_per_step
-from training.reward_losses import as_rows, bradley_terry_loss, first_rows, next_token_loss, pair_accuracy
+from training.reward_config import RewardConfig, passes_per_step
+from training.reward_losses import (
+    as_rows,
+    bradley_terry_loss,
+    count_pairs,
+    first_rows,
+    next_token_loss,
+    pair_accuracy,
+)
 
 SMALL = ["--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--batch_size", "4"]
 
@@ -73,6 +80,13 @@ def test_rankings_of_different_length_share_a_batch():
     logits, rewards = torch.tensor([0.5, -0.5, 2.0, 1.0, 0.0]), [[1.0, 0.0], [3.0, 2.0, 1.0]]
     loss = bradley_terry_loss(*as_rows(logits, rewards))
     assert loss.item() == pytest.approx(scalar_bradley_terry([[0.5, -0.5], [2.0, 1.0, 0.0]], rewards), rel=1e-6)
+
+
+def test_rewards_that_float32_cannot_tell_apart_are_still_a_pair():
+    rewards = [[16777217.0, 16777216.0, 16777216.0]]
+    assert torch.tensor(rewards).unique().numel() == 1  # a tie in float32
+    loss = bradley_terry_loss(*as_rows(torch.tensor([0.5, -0.5, 2.0]), rewards), total=count_pairs(rewards[0]))
+    assert loss.item() == pytest.approx(scalar_bradley_terry([[0.5, -0.5, 2.0]], rewards), rel=1e-6)
 
 
 def test_next_token_loss_by_hand_without_padding():
@@ -213,12 +227,13 @@ def test_steps_that_cannot_be_divided_are_refused(settings, processes, message):
 def test_a_model_of_before_the_new_settings_is_known_as_the_same():
     """The settings of the embedded world's reward model, as they were saved when there were no others."""
     argv = ["--train_file", "t", "--heldout_file", "h", "--tokenizer", "d", "--output_dir", "o"]
-    assert parse_args([*argv, "--lm_weight", "2"], "").resolved("no").identity() == {
+    assert parse_settings(RewardConfig, [*argv, "--lm_weight", "2"], "").resolved("no").identity() == {
         "train_file": "t", "heldout_file": "h", "tokenizer": "d", "model_name_or_path": "", "hidden_size": 64,
         "num_layers": 4, "num_heads": 4, "max_steps": 1200, "batch_size": 8, "learning_rate": 0.003,
         "lm_weight": 2.0, "seed": 42,
     }  # fmt: skip
-    further = parse_args([*argv[:3], "h1", "h2", "--model_name_or_path", "d", "--output_dir", "o"], "")
+    argv = [*argv[:3], "h1", "h2", "--model_name_or_path", "d", "--output_dir", "o"]
+    further = parse_settings(RewardConfig, argv, "")
     identity = replace(further, eval_steps=5).resolved("bf16").identity()
     assert identity["heldout_file"] == ["h1", "h2"] and identity["learning_rate"] == 1e-5
     assert identity["eval_steps"] == 5 and identity["mixed_precision"] == "bf16"

@@ -1,33 +1,49 @@
-"""A run's folder: its settings, the newest full state, a weights folder per checkpoint, and which one is best.
+"""A run's folder: its settings, the newest full states, a weights folder per checkpoint, and which one is best.
 
     checkpoints/index_EXP/stage_K/
-        run.json           resolved settings, versions, git hash, sha256 of the data: written before the first step
-        state_S/           everything that is needed to go on after step S; only the newest is kept
+        run.json           resolved settings, versions, git hash, sha256 of the data: written before the first step;
+                           "history" says what they were before, where a run went on with others
+        state_S/           everything that is needed to go on after step S; the newest --keep_states are kept
         step_S/            weights and tokenizer after step S, a folder that plain transformers reads
         dev_rewards.json   {step: mean dev reward}
         best_checkpoint    symbolic link to the step_S with the best dev reward
 
-Every folder is written under a temporary name and renamed, so a name that exists is complete.
+Every folder is written under a temporary name and renamed, so a name that exists was complete; its manifest.json tells
+whether it still is (training/manifest.py).
 """
 
 import dataclasses
 import os
+import re
 import shutil
-from collections.abc import Callable
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_preprocess.command import InputError
 from data_preprocess.files import fingerprint, git_hash, read_json, versions, write_json
 from data_preprocess.records import data_file
 from training.config import TrainConfig
+from training.manifest import damage
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-# Settings that leave the trained weights alone, and so may change when a run is resumed.
-FREE_TO_CHANGE = {"do_train", "per_device_eval_batch_size", "output_dir", "log_path"}
+# Settings that leave the trained weights alone, and so may change when a run goes on. How a step's prompts are cut into
+# micro-batches changes its sums by float error alone, and where the model has dropout its draws.
+FREE_TO_CHANGE = {
+    "do_train", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
+}  # fmt: skip
+# As the learning rate is constant, the longer run's first steps are the shorter run's.
+MAY_GROW = {"max_train_steps", "num_train_epochs"}
+# The same holds for the number of processes, but a state of ZeRO is cut into as many pieces.
+FREE_WITHOUT_ZERO = {"num_processes", "distributed_type"}
+ZERO = "DEEPSPEED"
+PARTS = {"config": dict, "launch": dict, "data_sha256": dict, "git": str | None, "versions": dict}  # of run.json
 TEMPORARY = ".tmp"
+NUMBER = "(0|[1-9][0-9]*)"
+# What a killed process can have left: nothing else is removed.
+LEFTOVER = re.compile(
+    rf"((state|step)_{NUMBER}|best_checkpoint){re.escape(TEMPORARY)}|\.(run|dev_rewards)\.json\.[0-9]+\.tmp"
+)
 
 
 def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
@@ -50,61 +66,88 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
 
-    def check_same_run(self, description: dict[str, Any]) -> None:
-        """InputError naming the settings that differ, if this folder belongs to another run."""
-        record = self.path / "run.json"
-        if not record.exists():
-            return
-        saved = read_json(record)
-        changes = []
-        for part in ("config", "launch", "data_sha256"):
-            ours, theirs = description[part], saved[part]
-            for name, value in ours.items():
-                if name not in FREE_TO_CHANGE and theirs.get(name) != value:
-                    changes.append(f"{name} was {theirs.get(name)!r}, is {value!r}")
-        if changes:
-            raise InputError(
-                f"{record}: this experiment was run with other settings: {'; '.join(changes)} "
-                "(expected the same, or another --index)"
-            )
+    @property
+    def record(self) -> Path:
+        return self.path / "run.json"
+
+    def check(self, description: dict[str, Any]) -> None:
+        """InputError if this folder belongs to another run, naming what differs, or one of its files is damaged."""
+        self.dev_rewards()
+        self.best_step()
+        if self.record.exists():
+            if changes := _changes(description, self._read_record()):
+                raise InputError(
+                    f"{self.record}: this experiment was run with other settings: {'; '.join(changes)} "
+                    "(expected the same, or another --index)"
+                )
+        elif self.states():
+            newest = self.state_folder(self.latest_state())
+            raise InputError(f"{self.record}: no such file, beside {newest.name} (expected the record of its run)")
+
+    def _read_record(self) -> dict[str, Any]:
+        record = read_json(self.record)
+        for part, kind in PARTS.items():
+            if not isinstance(record, dict) or not isinstance(record.get(part), kind):
+                raise InputError(f"{self.record}: {part} is missing or damaged (expected what a run's start writes)")
+        if not isinstance(record.get("history", []), list):
+            raise InputError(f"{self.record}: history is no list")
+        return record
 
     def open(self, description: dict[str, Any]) -> None:
         """Writes run.json where there is none, and removes what a killed process left half-written."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in self.path.glob(f"*{TEMPORARY}"):
-            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
-        if not (self.path / "run.json").exists():
-            write_json(self.path / "run.json", description, indent=1)
+        for path in self.path.iterdir():
+            if LEFTOVER.fullmatch(path.name):
+                remove(path)
+        if not self.record.exists():
+            write_json(self.record, description, indent=1)
+
+    def go_on(self, description: dict[str, Any], step: int) -> None:
+        """Lets run.json say what holds after `step`; what changed is kept in its history."""
+        before = self._read_record()
+        was = {part: _differing(before[part], description[part]) for part in PARTS if before[part] != description[part]}
+        if was:
+            history = [*before.get("history", []), {"until_step": step, **was}]
+            write_json(self.record, {**description, "history": history}, indent=1)
 
     def step_folder(self, step: int) -> Path:
         return self.path / f"step_{step}"
 
-    def latest_state(self) -> int:
-        """The step of the newest full state, 0 where there is none."""
-        return max((int(p.name.removeprefix("state_")) for p in self._states()), default=0)
-
     def state_folder(self, step: int) -> Path:
         return self.path / f"state_{step}"
 
-    def drop_older_states(self, step: int) -> None:
-        for folder in self._states():
-            if folder != self.state_folder(step):
-                shutil.rmtree(folder)
+    def states(self) -> list[int]:
+        """The steps of which there is a full state, the newest first."""
+        return sorted(_steps(self.path, "state"), reverse=True)
+
+    def latest_state(self) -> int:
+        """The step of the newest full state, 0 where there is none."""
+        return max(self.states(), default=0)
+
+    def drop_older_states(self, step: int, keep: int = 1) -> None:
+        """Keeps the state of `step` and those before it, `keep` in all; those behind it were damaged."""
+        kept = [found for found in self.states() if found <= step][:keep]
+        for found in self.states():
+            if found not in kept:
+                remove(self.state_folder(found))
 
     def drop_what_is_not_tested(self) -> None:
         """Leaves a finished run the weights of its best and of its last step, by which it is known to be finished."""
-        steps = {int(path.name.removeprefix("step_")) for path in self.path.glob("step_*") if path.suffix != TEMPORARY}
+        steps = _steps(self.path, "step")
         for step in steps - {self.best_step(), max(steps)}:
-            shutil.rmtree(self.step_folder(step))
-        for folder in self._states():
-            shutil.rmtree(folder)
-
-    def _states(self) -> list[Path]:
-        return [p for p in self.path.glob("state_*") if not p.name.endswith(TEMPORARY)]
+            remove(self.step_folder(step))
+        for step in self.states():
+            remove(self.state_folder(step))
 
     def dev_rewards(self) -> dict[int, float]:
+        """Mean dev reward by step. Raises InputError where the file is something else."""
         path = self.path / "dev_rewards.json"
-        return {int(step): value for step, value in read_json(path).items()} if path.exists() else {}
+        rewards = read_json(path) if path.exists() else {}
+        for step, reward in rewards.items() if isinstance(rewards, dict) else [("", None)]:
+            number = type(reward) in (int, float) and abs(reward) <= sys.float_info.max
+            if not number or not re.fullmatch(NUMBER, step):
+                raise InputError(f"{path}: expected {{step: mean dev reward}}, found {step!r:.20}: {reward!r:.40}")
+        return {int(step): reward for step, reward in rewards.items()}
 
     def record_dev_reward(self, step: int, reward: float) -> None:
         rewards = self.dev_rewards() | {step: reward}
@@ -117,36 +160,62 @@ class RunFolder:
         temporary.symlink_to(self.step_folder(step).name)
         os.replace(temporary, self.path / "best_checkpoint")
 
-    def is_finished(self, last_step: int, validated: bool) -> bool:
-        """Whether the last checkpoint is complete: weights, dev reward where there is one, and the best named."""
-        scored = not validated or last_step in self.dev_rewards()
-        return self.step_folder(last_step).exists() and scored and self.best_step() is not None
-
     def best_step(self) -> int | None:
+        """Which step best_checkpoint names. Raises InputError where it is no link to a step_S."""
         link = self.path / "best_checkpoint"
-        return int(os.readlink(link).removeprefix("step_")) if link.is_symlink() else None
+        if not link.is_symlink():
+            if link.exists():
+                raise InputError(f"{link}: is no link (training makes one, to a step_S: move yours away)")
+            return None
+        target = os.readlink(link)
+        if not re.fullmatch(f"step_{NUMBER}", target):
+            raise InputError(f"{link}: is a link to {target} (expected one to a step_S beside it)")
+        return int(target.removeprefix("step_"))
+
+    def is_finished(self, last_step: int, validated: bool) -> bool:
+        """Whether the last checkpoint is complete: whole weights, dev reward where there is one, and the best named."""
+        scored = not validated or last_step in self.dev_rewards()
+        best = self.best_step()
+        if best is None or not scored:
+            return False
+        return all(damage(self.step_folder(step)) is None for step in {last_step, best})
 
 
-def write_folder(target: Path, write: Callable[[Path], None], accelerator: "Accelerator") -> None:
-    """Lets every process `write` into a temporary folder, which then takes the name `target`.
+def _steps(folder: Path, kind: str) -> set[int]:
+    """The S of every folder kind_S; other names are not ours."""
+    found = {path: re.fullmatch(f"{kind}_{NUMBER}", path.name) for path in folder.glob(f"{kind}_*")}
+    return {int(match.group(1)) for path, match in found.items() if match and path.is_dir()}
 
-    Args:
-        target: the final name; a complete folder of that name is kept, not written again.
-        write: called in every process with the temporary folder.
-        accelerator: its first process makes and renames the folder, and says whether there is one already: on a
-            network's file system another may not see it yet.
-    """
-    from accelerate.utils import broadcast_object_list
 
-    if broadcast_object_list([target.exists()])[0]:
+def remove(path: Path) -> None:
+    """Removes a file, a link, or a folder, which loses its name first: what has a name is never half-removed."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
         return
-    temporary = target.with_name(target.name + TEMPORARY)
-    if accelerator.is_main_process:
+    if path.suffix != TEMPORARY:
+        temporary = path.with_name(path.name + TEMPORARY)
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    write(temporary)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        os.replace(temporary, target)
-    accelerator.wait_for_everyone()
+        path = path.rename(temporary)
+    shutil.rmtree(path)
+
+
+def _differing(old: Any, new: Any) -> Any:
+    """The old values that are others now; of a dictionary only those."""
+    if not isinstance(old, dict):
+        return old
+    return {name: value for name, value in old.items() if new.get(name, value) != value}
+
+
+def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """The settings of a run that may not change but have, in words."""
+    zero = ZERO in (ours["launch"].get("distributed_type"), theirs["launch"].get("distributed_type"))
+    free = FREE_TO_CHANGE if zero else FREE_TO_CHANGE | FREE_WITHOUT_ZERO
+    changes = []
+    for part in ("config", "launch", "data_sha256"):
+        for name, value in ours[part].items():
+            old = theirs[part].get(name)
+            grown = name in MAY_GROW and type(old) is int and value > old
+            if old != value and name not in free and not grown:
+                hint = ", and may only grow" if name in MAY_GROW else ""
+                changes.append(f"{name} was {old!r}, is {value!r}{hint}")
+    return changes

@@ -6,17 +6,28 @@ import math
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, study_root
+from data_preprocess.command import (
+    MAX_RATE,
+    InputError,
+    check_name,
+    check_seed,
+    check_settings,
+    check_text,
+    count,
+    setting,
+    study_root,
+    within,
+)
+from data_preprocess.records import FLOAT32_MAX
 
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
-
-
-def _flag(help: str, **default: Any) -> Any:
-    return field(metadata={"help": help}, **default)
+POSITIVE = {"above": 0, "at_most": FLOAT32_MAX}
+WEIGHT = {"at_least": 0, "at_most": FLOAT32_MAX}
+MOST_PROMPTS = 10**6  # of a step, which lists them
 
 
 def _under_root(*parts: str) -> Any:
@@ -27,51 +38,53 @@ def _under_root(*parts: str) -> Any:
 class TrainConfig:
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
-    index: str = _flag("name of the experiment; a name that exists is resumed")
-    model_name_or_path: str = _flag("folder or hub name of the causal LM to start from")
-    train_file_path: str = _flag("folder that holds train.json, or a file of rankings")
-    training_stage_num: int = _flag("ranking_len K: PRO on the first K responses; 1 is SFT on the best")
-    do_train: bool = _flag("train (without it nothing happens)", default=False)
-    do_validation: bool = _flag("at every checkpoint, generate on the dev prompts and score", default=False)
-    seed: int = _flag("seed of the order of prompts and of dropout", default=42)
-    sft_weight: float = _flag("weight of PRO's SFT term, times (K-1)^2", default=0.05)
-    learning_rate: float = _flag("constant learning rate of AdamW", default=2e-5)
-    global_batch_size: int = _flag("prompts per optimiser step over all processes", default=112)
-    per_device_train_batch_size: int = _flag(
-        "most prompts in one forward pass; lowered to what divides a process's share", default=14
+    index: str = setting("name of the experiment; one that exists is resumed, and may go on to more steps", check_name)
+    model_name_or_path: str = setting("folder or hub name of the causal LM to start from", check_text)
+    train_file_path: str = setting("folder that holds train.json, or a file of rankings", check_text)
+    training_stage_num: int = setting("ranking_len K: PRO on the first K responses; 1 is SFT on the best", count())
+    do_train: bool = setting("train (without it nothing happens)", default=False)
+    do_validation: bool = setting("at every checkpoint, generate on the dev prompts and score", default=False)
+    seed: int = setting("seed of the order of prompts and of dropout", check_seed, default=42)
+    sft_weight: float = setting("weight of PRO's SFT term, times (K-1)^2", within(**WEIGHT), default=0.05)
+    learning_rate: float = setting(
+        "constant learning rate of AdamW", within(above=0, at_most=MAX_RATE), default=2e-5
     )
-    gradient_accumulation_steps: int | None = _flag("derived from the batch sizes unless given", default=None)
-    per_device_eval_batch_size: int = _flag("dev prompts generated together", default=16)
-    block_size: int = _flag("tokens of prompt and one response, cut from the right", default=512)
-    max_prompt: int = _flag("tokens of the prompt with BOS, cut from the left", default=384)
-    append_eos: bool = _flag("make EOS a target behind every response that was not cut", default=True)
-    max_new_tokens: int = _flag("tokens generated per dev prompt", default=128)
-    max_grad_norm: float = _flag("gradients are clipped to this norm", default=1.0)
-    gradient_checkpointing: bool = _flag("recompute activations in the backward pass", default=False)
-    stop_criterion: str = _flag("what ends training: steps or epoch", default="steps")
-    max_train_steps: int = _flag("optimiser steps where --stop_criterion is steps", default=4000)
-    num_train_epochs: int = _flag("passes over the prompts where --stop_criterion is epoch", default=1)
-    checkpointing_step: int = _flag("optimiser steps between checkpoints", default=500)
-    dev_reward_model: str = _flag("reward model that chooses the best checkpoint", default=DEV_REWARD_MODEL)
-    validation_file_path: str = _flag("folder of the dev file", default_factory=_under_root("data", "hh_dev"))
-    validation_file_name: str = _flag("dev file", default="sampled_dev.json")
-    output_dir: str = _flag("where runs are kept", default_factory=_under_root("checkpoints"))
-    log_path: str = _flag("where logs are kept", default_factory=_under_root("logs"))
+    global_batch_size: int = setting(
+        "prompts per optimiser step over all processes", count(at_most=MOST_PROMPTS), default=112
+    )
+    per_device_train_batch_size: int = setting(
+        "most prompts in one forward pass; lowered to what divides a process's share", count(), default=14
+    )
+    gradient_accumulation_steps: int | None = setting(
+        "derived from the batch sizes unless given", count(), default=None
+    )
+    per_device_eval_batch_size: int = setting("dev prompts generated together", count(), default=16)
+    block_size: int = setting("tokens of prompt and one response, cut from the right", count(), default=512)
+    max_prompt: int = setting("tokens of the prompt with BOS, cut from the left", count(), default=384)
+    append_eos: bool = setting("make EOS a target behind every response that was not cut", default=True)
+    max_new_tokens: int = setting("tokens generated per dev prompt", count(), default=128)
+    max_grad_norm: float = setting("gradients are clipped to this norm", within(**POSITIVE), default=1.0)
+    gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
+    stop_criterion: str = setting("what ends training: steps or epoch", default="steps")
+    max_train_steps: int = setting("optimiser steps where --stop_criterion is steps", count(), default=4000)
+    num_train_epochs: int = setting("passes over the prompts where --stop_criterion is epoch", count(), default=1)
+    checkpointing_step: int = setting("optimiser steps between checkpoints", count(), default=500)
+    state_minutes: float = setting(
+        "minutes after which a full state is saved between checkpoints too", within(**POSITIVE), default=20.0
+    )
+    keep_states: int = setting("full states that are kept, the newest ones", count(), default=2)
+    dev_reward_model: str = setting(
+        "reward model that chooses the best checkpoint", check_text, default=DEV_REWARD_MODEL
+    )
+    validation_file_path: str = setting(
+        "folder of the dev file", check_text, default_factory=_under_root("data", "hh_dev")
+    )
+    validation_file_name: str = setting("dev file", check_name, default="sampled_dev.json")
+    output_dir: str = setting("where runs are kept", check_text, default_factory=_under_root("checkpoints"))
+    log_path: str = setting("where logs are kept", check_text, default_factory=_under_root("logs"))
 
     def __post_init__(self) -> None:
-        if not self.index or "/" in self.index:
-            raise InputError(f"--index {self.index!r}: expected a name without a slash")
-        positive = (
-            "training_stage_num", "learning_rate", "global_batch_size", "per_device_train_batch_size",
-            "per_device_eval_batch_size", "max_new_tokens", "max_grad_norm", "max_train_steps",
-            "num_train_epochs", "checkpointing_step",
-        )  # fmt: skip
-        for name in positive:
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise InputError(f"--{name} {value}: expected a number above 0")
-        if not (self.sft_weight >= 0 and math.isfinite(self.sft_weight)):
-            raise InputError(f"--sft_weight {self.sft_weight}: expected a number of at least 0")
+        check_settings(self)
         if self.stop_criterion not in ("steps", "epoch"):
             raise InputError(f"--stop_criterion {self.stop_criterion!r}: expected steps or epoch")
         if not 2 <= self.max_prompt < self.block_size:
@@ -86,6 +99,10 @@ class TrainConfig:
     @property
     def log_folder(self) -> Path:
         return Path(self.log_path) / self.index / str(self.training_stage_num)
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.log_folder / "metrics.jsonl"
 
     @property
     def dev_file(self) -> Path:
@@ -118,7 +135,7 @@ def micro_batches(config: TrainConfig, num_processes: int) -> tuple[int, int]:
     share = total // num_processes
     if config.gradient_accumulation_steps is not None:
         passes = config.gradient_accumulation_steps
-        if passes < 1 or share % passes or share // passes > config.per_device_train_batch_size:
+        if share % passes or share // passes > config.per_device_train_batch_size:
             raise InputError(
                 f"--gradient_accumulation_steps {passes} contradicts --global_batch_size {total} with "
                 f"{num_processes} processes and --per_device_train_batch_size {config.per_device_train_batch_size}"
@@ -131,8 +148,8 @@ def micro_batches(config: TrainConfig, num_processes: int) -> tuple[int, int]:
 def parse_args(argv: Sequence[str] | None = None) -> tuple[TrainConfig, int | None]:
     """(settings, number of processes to check for): the second is None unless --preflight was given."""
     parser = argparse.ArgumentParser(description="Fine-tune a causal LM on ranked responses with PRO or SFT.")
-    for setting in dataclasses.fields(TrainConfig):
-        _add_flag(parser, setting)
+    for each in dataclasses.fields(TrainConfig):
+        _add_flag(parser, each)
     parser.add_argument(
         "--preflight", type=int, metavar="NUM_PROCESSES", help="check settings and data for so many processes, and stop"
     )
@@ -141,15 +158,15 @@ def parse_args(argv: Sequence[str] | None = None) -> tuple[TrainConfig, int | No
     return TrainConfig(**{name: value for name, value in values.items() if value is not None}), preflight
 
 
-def _add_flag(parser: argparse.ArgumentParser, setting: dataclasses.Field) -> None:
-    default = setting.default
-    required = default is dataclasses.MISSING and setting.default_factory is dataclasses.MISSING
-    text = setting.metadata["help"].replace("%", "%%")
+def _add_flag(parser: argparse.ArgumentParser, each: dataclasses.Field) -> None:
+    default = each.default
+    required = default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+    text = each.metadata["help"].replace("%", "%%")
     if default not in (dataclasses.MISSING, None):
         text += f" (default: {default})"
-    if setting.type is bool:
-        parser.add_argument(f"--{setting.name}", action="store_const", const=True, help=text)
-        parser.add_argument(f"--no_{setting.name}", dest=setting.name, action="store_const", const=False)
+    if each.type is bool:
+        parser.add_argument(f"--{each.name}", action="store_const", const=True, help=text)
+        parser.add_argument(f"--no_{each.name}", dest=each.name, action="store_const", const=False)
         return
-    kind = typing.get_args(setting.type)[0] if isinstance(setting.type, types.UnionType) else setting.type
-    parser.add_argument(f"--{setting.name}", type=kind, required=required, help=text)
+    kind = typing.get_args(each.type)[0] if isinstance(each.type, types.UnionType) else each.type
+    parser.add_argument(f"--{each.name}", type=kind, required=required, help=text)

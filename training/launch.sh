@@ -16,14 +16,20 @@ repository=$(dirname "$here")
 root=${STUDY_ROOT:-$repository}
 num_processes=${NUM_PROCESSES:-8}
 num_machines=${NUM_MACHINES:-1}
+machine_rank=${MACHINE_RANK:-0}
 zero_stage=${ZERO_STAGE:-2}
+precision=${MIXED_PRECISION:-bf16}
+port=${PORT:-29500}
 
-fail() {
-    echo "error: $1" >&2
-    exit 2
-}
-case $num_processes in '' | 0* | *[!0-9]*) fail "NUM_PROCESSES $num_processes: expected a whole number above 0" ;; esac
-case $num_machines in '' | 0* | *[!0-9]*) fail "NUM_MACHINES $num_machines: expected a whole number above 0" ;; esac
+. "$repository/eval_hh/launcher.sh"
+check_whole NUM_PROCESSES "$num_processes" 1 99999
+check_whole NUM_MACHINES "$num_machines" 1 99999
+check_whole MACHINE_RANK "$machine_rank" 0 $((num_machines - 1))
+check_whole PORT "$port" 1 65535
+check_whole BATCH_SIZE "${BATCH_SIZE-}" 1 999999
+[ $((num_processes % num_machines)) = 0 ] ||
+    fail "NUM_PROCESSES $num_processes: expected as many on each of the NUM_MACHINES $num_machines"
+case $precision in bf16 | no) ;; *) fail "MIXED_PRECISION $precision: expected bf16 or no" ;; esac
 case $zero_stage in
 0) config=$repository/eval_hh/dp_config.yaml ;;
 2 | 3) config=$here/ds_config.yaml ;;
@@ -32,6 +38,9 @@ esac
 
 model=$1 exp=$2 data=$3 ranking_len=$4 seed=$5
 shift 5
+case /$data/ in
+*//* | */./* | */../* | *[[:cntrl:]]*) fail "DATA $data: expected the name of a folder under $root/data" ;;
+esac
 set -- \
     --do_train --do_validation \
     --model_name_or_path "$model" --index "$exp" --train_file_path "$root/data/$data" \
@@ -40,28 +49,17 @@ set -- \
     ${DEV_REWARD_MODEL:+--dev_reward_model "$DEV_REWARD_MODEL"} \
     "$@"
 
-# What quickstart.sh installed serves where no other environment is active.
-PATH=$PATH:$repository/.venv/bin
-python=${PYTHON:-python3}
-if [ -z "${PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$repository/.venv/bin/python" ]; then
-    python=$repository/.venv/bin/python
-fi
-
 # Bad settings or data end here, in one line, before any process is started.
 "$python" "$here/main.py" "$@" --preflight "$num_processes"
 
-if ! command -v nvidia-smi >/dev/null; then
-    export DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"
-    threads=$(($(getconf _NPROCESSORS_ONLN) * num_machines / num_processes))
-    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
-fi
+share_cores $((num_processes / num_machines))
 if [ "$zero_stage" != 0 ]; then
     set -- --zero_stage "$zero_stage" "$here/main.py" "$@"
 else
     set -- "$here/main.py" "$@"
 fi
-exec accelerate launch --config_file "$config" \
-    --mixed_precision "${MIXED_PRECISION:-bf16}" --num_processes "$num_processes" \
-    --num_machines "$num_machines" --machine_rank "${MACHINE_RANK:-0}" \
-    --main_process_ip "${MAIN_PROCESS_IP:-127.0.0.1}" --main_process_port "${PORT:-29500}" \
+exec "$python" "$here/launch.py" --config_file "$config" \
+    --mixed_precision "$precision" --num_processes "$num_processes" \
+    --num_machines "$num_machines" --machine_rank "$machine_rank" \
+    --main_process_ip "${MAIN_PROCESS_IP:-127.0.0.1}" --main_process_port "$port" \
     "$@"

@@ -11,10 +11,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, run
+from data_preprocess.outputs import check_place
 from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
 from eval_hh.models import source_options
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches, parse_args
+from training.metrics import SFT_LOSS, read_metrics
 
 
 def load_rankings(config: TrainConfig) -> list[Record]:
@@ -35,11 +37,13 @@ def load_rankings(config: TrainConfig) -> list[Record]:
 
 
 def check_inputs(config: TrainConfig) -> None:
-    """InputError where a model or the dev file cannot be had: in seconds, and before several processes each say so."""
+    """InputError where a model, the dev file or a folder cannot be had: in seconds, before several processes say so."""
     source_options(config.model_name_or_path)
     if config.do_validation:
         source_options(config.dev_reward_model)
         load_records(config.dev_file, training=False)
+    check_place(f"--output_dir {config.output_dir}", config.run_folder / "run.json")
+    check_place(f"--log_path {config.log_path}", config.metrics_file)
     from training.model_check import preflight
 
     preflight(config)
@@ -51,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if preflight is not None:
         micro_batches(config, preflight)
         check_inputs(config)
-        RunFolder(config.run_folder).check_same_run(describe(config, {"num_processes": preflight}))
+        RunFolder(config.run_folder).check(describe(config, {"num_processes": preflight}))
+        read_metrics(config.metrics_file, SFT_LOSS)
         return
     if not config.do_train:
         raise InputError("--do_train is missing: there is nothing else to do (expected it among the flags)")

@@ -1,20 +1,54 @@
 """A run's metrics file: one JSON line a step, written as the run goes and cut back to where a run is resumed."""
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
-from data_preprocess.files import write_jsonl
+from data_preprocess.command import InputError
+from data_preprocess.files import disk_full_as_oserror, write_jsonl
+
+SFT_LOSS = "sft_loss"  # without its weight
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics file, without the line that a kill cut short."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+def read_metrics(path: Path, *names: str) -> list[dict[str, float]]:
+    """The rows of a metrics file, without a last line that a kill cut short.
+
+    Raises:
+        InputError: "path:line: ..." for any other line that is not a step's numbers, these names among them, the
+            steps in order.
+    """
+    if not path.exists():
+        return []
+    if not path.is_file():
+        raise InputError(f"{path}: is a folder (expected a file of metrics)")
+    lines = path.read_bytes().split(b"\n")
+    rows: list[dict[str, float]] = []
+    for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+            row = json.loads(line)
+        except (ValueError, RecursionError):  # no JSON, or no UTF-8
+            if number == len(lines):
+                break
+            row = None
+        if not _is_row(row, names, rows[-1]["step"] if rows else 0):
+            raise InputError(f"{path}:{number}: expected the numbers of a step, the steps in order, as a run logs them")
+        rows.append(row)
     return rows
+
+
+def _is_row(row: Any, names: tuple[str, ...], step_before: int) -> bool:
+    numbers = isinstance(row, dict) and all(
+        type(value) in (int, float) and abs(value) <= sys.float_info.max for value in row.values()
+    )
+    has_all = numbers and all(name in row for name in ("step", *names))
+    return has_all and type(row["step"]) is int and row["step"] > step_before
+
+
+def append_metrics(path: Path, row: dict[str, float]) -> None:
+    """Adds a step's row; an OSError names the file."""
+    with disk_full_as_oserror(path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def keep_metrics(path: Path, last_step: int) -> None:
@@ -24,6 +58,8 @@ def keep_metrics(path: Path, last_step: int) -> None:
 
 def sft_summary(losses: list[float], most: int = 5) -> str:
     """One line on how the SFT loss moved; at each end the mean of up to `most` steps, which differ in their prompts."""
+    if not losses:
+        return "no step is logged"
     n = min(most, max(1, len(losses) // 2))
     first, last = sum(losses[:n]) / n, sum(losses[-n:]) / n
     return f"{len(losses)} steps: SFT loss {first:.4f} -> {last:.4f} (mean of the first and last {n})"

@@ -1,13 +1,20 @@
 """Settings of one reward model: the flags of train_reward.py, and how its steps divide over processes and passes."""
 
-import argparse
 import math
-import types
-import typing
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data_preprocess.command import InputError
+from data_preprocess.command import (
+    MAX_RATE,
+    InputError,
+    check_seed,
+    check_settings,
+    check_text,
+    count,
+    setting,
+    within,
+)
+from data_preprocess.records import FLOAT32_MAX
 
 # Settings that leave the model alone but for rounding: a run that is resumed may change them.
 FREE_TO_CHANGE = (
@@ -18,75 +25,74 @@ PRECISIONS = ("no", "bf16")
 SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
 
 
-def _flag(help: str, **default: Any) -> Any:
-    return field(metadata={"help": help}, **default)
-
-
 @dataclass(frozen=True)
 class RewardConfig:
     """Settings of one reward model."""
 
-    train_file: str = _flag("rankings, best first")
-    heldout_file: list[str] = _flag("one or more files of rankings that the accuracy is measured on, in any order")
-    output_dir: str = _flag("folder that the model is saved as")
-    tokenizer: str = _flag("folder of a tokenizer: a GPT-NeoX is trained from scratch", default="")
-    model_name_or_path: str = _flag(
+    train_file: str = setting("rankings, best first", check_text)
+    heldout_file: list[str] = setting(
+        "one or more files of rankings that the accuracy is measured on, in any order", check_text
+    )
+    output_dir: str = setting("folder that the model is saved as", check_text)
+    tokenizer: str = setting("folder of a tokenizer: a GPT-NeoX is trained from scratch", default="")
+    model_name_or_path: str = setting(
         "folder or hub name of a causal LM, which gets a one-label head, or of a one-label classifier", default=""
     )
-    hidden_size: int = _flag("from scratch: width", default=64)
-    num_layers: int = _flag("from scratch: layers", default=4)
-    num_heads: int = _flag("from scratch: attention heads per layer; divides the width", default=4)
-    max_steps: int = _flag("optimiser steps", default=1200)
-    batch_size: int = _flag("rankings per optimiser step over all processes", default=8)
-    per_device_train_batch_size: int | None = _flag(
-        "most rankings in one forward pass of a process; not given: its whole share of a step", default=None
+    hidden_size: int = setting("from scratch: width", count(at_most=2**14), default=64)
+    num_layers: int = setting("from scratch: layers", count(at_most=1000), default=4)
+    num_heads: int = setting(
+        "from scratch: attention heads per layer; divides the width", count(at_most=2**14), default=4
     )
-    gradient_accumulation_steps: int | None = _flag(
-        "forward passes per step of a process; not given: derived from the two above", default=None
+    max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1200)
+    batch_size: int = setting("rankings per optimiser step over all processes", count(), default=8)
+    per_device_train_batch_size: int | None = setting(
+        "most rankings in one forward pass of a process; not given: its whole share of a step", count(), default=None
     )
-    per_device_eval_batch_size: int = _flag("texts scored together", default=64)
-    eval_steps: int = _flag(
+    gradient_accumulation_steps: int | None = setting(
+        "forward passes per step of a process; not given: derived from the two above", count(), default=None
+    )
+    per_device_eval_batch_size: int = setting("texts scored together", count(), default=64)
+    eval_steps: int = setting(
         "measure every so many steps, keep the most accurate model, and be resumable from there; "
         "0: only the last one is measured and saved",
+        count(at_least=0),
         default=0,
     )
-    mixed_precision: str = _flag("no or bf16; not given: what accelerate launch was told, else no", default="")
-    gradient_checkpointing: bool = _flag("recompute activations in the backward pass", default=False)
-    learning_rate: float | None = _flag(
+    mixed_precision: str = setting("no or bf16; not given: what accelerate launch was told, else no", default="")
+    gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
+    learning_rate: float | None = setting(
         "peak, after a warm-up over the first tenth and before a linear decay to 0; "
         f"not given: {SCRATCH_RATE:g} from scratch, {FURTHER_RATE:g} from a checkpoint",
+        within(at_least=0, at_most=MAX_RATE),
         default=None,
     )
-    lm_weight: float = _flag(
-        "from scratch: weight of also predicting the best response's tokens, which builds features", default=0.0
+    lm_weight: float = setting(
+        "from scratch: weight of also predicting the best response's tokens, which builds features",
+        within(at_least=0, at_most=FLOAT32_MAX),
+        default=0.0,
     )
-    seed: int = _flag("of the initialisation, the order of the rankings and dropout", default=42)
+    seed: int = setting("of the initialisation, the order of the rankings and dropout", check_seed, default=42)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if bool(self.tokenizer) == bool(self.model_name_or_path):
             raise InputError("--tokenizer (from scratch) or --model_name_or_path (go on): one of the two was expected")
         if self.hidden_size % self.num_heads:
             raise InputError(f"--hidden_size {self.hidden_size}: not a multiple of --num_heads {self.num_heads}")
-        if min(self.max_steps, self.batch_size, self.num_layers) < 1:
-            raise InputError("--max_steps, --batch_size and --num_layers: at least 1 was expected")
-        for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name} {value}: at least 1 was expected")
-        if self.eval_steps < 0:
-            raise InputError(f"--eval_steps {self.eval_steps}: 0 or more was expected")
         if self.mixed_precision not in ("", *PRECISIONS):
             raise InputError(f"--mixed_precision {self.mixed_precision!r}: expected {' or '.join(PRECISIONS)}")
-        for name in ("learning_rate", "lm_weight"):
-            value = getattr(self, name)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise InputError(f"--{name} {value}: a finite number of at least 0 was expected")
 
     def resolved(self, mixed_precision: str) -> "RewardConfig":
         """These settings with the learning rate and the precision that are used."""
         rate = FURTHER_RATE if self.model_name_or_path else SCRATCH_RATE
         rate = rate if self.learning_rate is None else self.learning_rate
         return replace(self, learning_rate=rate, mixed_precision=mixed_precision)
+
+    def sources(self) -> dict[str, list[str]]:
+        """By flag, the files and folders that are read."""
+        given = {"train_file": [self.train_file], "heldout_file": self.heldout_file,
+                 "tokenizer": [self.tokenizer], "model_name_or_path": [self.model_name_or_path]}  # fmt: skip
+        return {flag: paths for flag, paths in given.items() if all(paths)}
 
     def identity(self) -> dict[str, Any]:
         """The resolved settings that the model follows from; what is off is left out, and one file is no list.
@@ -129,22 +135,3 @@ def passes_per_step(config: RewardConfig, num_processes: int, n_rankings: int) -
             f"rankings of a process each pass must get between 1 and {most} (--per_device_train_batch_size)"
         )
     return passes
-
-
-def parse_args(argv: list[str] | None, description: str) -> RewardConfig:
-    """The settings of a command line."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for setting in fields(RewardConfig):
-        text, kind = setting.metadata["help"], setting.type
-        if kind is bool:
-            parser.add_argument(f"--{setting.name}", action="store_true", help=text)
-            continue
-        more: dict[str, Any] = {"nargs": "+"} if typing.get_origin(kind) is list else {}
-        if setting.default is MISSING:
-            more["required"] = True
-        else:
-            more["default"] = setting.default
-            text += "" if setting.default in (None, "") else f" (default: {setting.default})"
-        plain = typing.get_args(kind)[0] if isinstance(kind, types.UnionType) or more.get("nargs") else kind
-        parser.add_argument(f"--{setting.name}", type=plain, help=text, **more)
-    return RewardConfig(**vars(parser.parse_args(argv)))

@@ -84,4 +84,5 @@ def as_rows(logits: torch.Tensor, rewards: list[list[float]]) -> tuple[torch.Ten
         values.append(row + [float("nan")] * extra)
         start += len(row)
     scores = logits[torch.tensor(index, device=logits.device)].view(len(rewards), ranking_len)
-    return scores, torch.tensor(values, device=logits.device)
+    # In float64, as JSON's numbers are: in float32 two that differ by little would be a tie.
+    return scores, torch.tensor(values, device=logits.device, dtype=torch.float64)

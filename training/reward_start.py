@@ -59,6 +59,8 @@ def _from_scratch(config: RewardConfig, tokenizer: PreTrainedTokenizerBase) -> P
 def _from_checkpoint(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     options = source_options(path)
     saved = read_json(cached_file(path, "config.json", local_files_only=options["local_files_only"]))
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: config.json: expected a JSON object, found {type(saved).__name__}")
     if saved.get("model_type") == OASST_TYPE:
         raise InputError(f"{path}: an OpenAssistant reward model is only scored with, not trained further")
     options["dtype"] = torch.float32  # AdamW's small steps are lost in halves; bf16 comes through autocast
@@ -69,6 +71,8 @@ def _from_checkpoint(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     text_config = model.config.get_text_config()
     if text_config.pad_token_id is None:
         text_config.pad_token_id = padding_id(tokenizer)
+    if text_config.pad_token_id is None:
+        raise InputError(f"{path}: its tokenizer has neither a padding token nor EOS (expected one, to fill batches)")
     return model
 
 

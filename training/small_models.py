@@ -1,71 +1,40 @@
-"""What pretrain.py and train_reward.py share: order of batches, learning-rate schedule, and a folder that is
-written whole and reused when nothing that it was made from has changed.
+"""What pretrain.py and train_reward.py share: order of batches, learning-rate schedule, and a stop at what is not a
+number.
 """
 
-import hashlib
-import os
-import shutil
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from data_preprocess.files import disk_full_as_oserror, read_json, write_json
+from data_preprocess.command import RunError
 
 if TYPE_CHECKING:
     import torch
 
-SETTINGS_FILE = "training_settings.json"
-METRICS_FILE = "metrics.json"
 
+def check_finite(step: int, where: Callable[[], str], **numbers: float) -> None:
+    """RunError, which names the step and its rows, unless each of the step's numbers is finite.
 
-def finished(folder: Path, settings: dict[str, Any], inputs: Sequence[Path]) -> bool:
-    """True if `folder` holds a model made with these settings from inputs with these contents."""
-    path = folder / SETTINGS_FILE
-    return path.is_file() and read_json(path) == record(settings, inputs)
-
-
-def save_folder(
-    folder: Path,
-    model: Any,
-    tokenizer: Any,
-    settings: dict[str, Any],
-    inputs: Sequence[Path],
-    metrics: dict[str, Any] | None = None,
-) -> None:
-    """Saves model (safetensors), tokenizer, settings and metrics.json beside `folder`, then gives them its name.
-
-    An older model under that name is replaced.
+    Args:
+        step: from 1.
+        where: says which rows of which file the step is made of.
+        **numbers: by what they are called, as loss=0.5.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        with disk_full_as_oserror(folder):
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            if metrics is not None:
-                write_json(temporary / METRICS_FILE, metrics, indent=4)
-            write_json(temporary / SETTINGS_FILE, record(settings, inputs), indent=4)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise RunError(f"step {step}: the {name.replace('_', ' ')} is {value} ({where()}); no model is saved")
 
 
-def record(settings: dict[str, Any], inputs: Sequence[Path]) -> dict[str, Any]:
-    """What tells a model from others: its settings, where it lies apart, and the contents of its inputs.
+def wrong_weight(model: "torch.nn.Module") -> str | None:
+    """The name of a weight that is not finite, None where all are."""
+    return next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
 
-    An input goes by its file name, or by its path where two have one name.
-    """
-    names = [path.name for path in inputs]
-    hashes = {
-        path.name if names.count(path.name) == 1 else str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in inputs
-    }
-    kept = {name: value for name, value in settings.items() if name != "output_dir"}
-    return {"settings": kept, "inputs": hashes}
+
+def lines_of(path: str | Path, rows: Collection[int]) -> str:
+    """Rows of a file, counted from 0, as a message names them: "lines 3, 9 of train.json"."""
+    return f"line{'' if len(rows) == 1 else 's'} {', '.join(str(row + 1) for row in sorted(rows))} of {path}"
 
 
 def batch_order(lengths: Sequence[int], batch_size: int, n_batches: int, seed: int) -> list[list[int]]:

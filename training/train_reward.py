@@ -7,7 +7,7 @@ A small GPT-NeoX from scratch, an existing causal LM that gets a one-label head,
 
 A Pythia or OPT on four GPUs, 64 rankings a step, the best of the models after every 100 steps:
 
-    accelerate launch --config_file ../eval_hh/dp_config.yaml --num_processes 4 train_reward.py \\
+    python launch.py --num_processes 4 train_reward.py \\
         --mixed_precision bf16 --model_name_or_path pythia-1.4b --output_dir ../checkpoints/reward_model \\
         --train_file ../data/original/hh_train_len4/train.json --heldout_file ../data/hh_test/*.json \\
         --batch_size 64 --per_device_train_batch_size 4 --max_steps 1000 --eval_steps 100 --learning_rate 1e-5
@@ -23,34 +23,52 @@ orders alike, printed and saved in metrics.json per file and over all pairs. Wit
 many steps, the best model is the one that is saved, and a run that was killed goes on, by the same command, from the
 last such step. The output is a folder that AutoModelForSequenceClassification and load_reward_model read, with
 metrics.json, losses.jsonl and training_settings.json. An output that was made with the same settings from the same
-files is kept as it is. Weights that come as a .bin: `python eval_hh/convert_weights.py DIR` makes safetensors of them.
+files is kept as it is, one of other settings is replaced, and a folder that holds anything else is refused. Weights
+that come as a .bin: `python eval_hh/convert_weights.py DIR` makes safetensors of them.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import read_json
-from data_preprocess.records import Record, data_file, load_records
-from training.reward_config import RewardConfig, parse_args
+from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
+from training.reward_config import RewardConfig
+
+
+def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
+    """The rankings of a file, which a reward model can learn from or be measured on.
+
+    Raises:
+        InputError: a bad row, as load_records; a ranking of one response, or with a reward beyond float32; a file in
+            which no two responses of a ranking differ in reward.
+    """
+    file = data_file(path)
+    records = load_records(file, training)
+    for line, record in enumerate(records, start=1):
+        if len(record.suffix) < 2:
+            raise InputError(f"{file}:{line}: a ranking of one response (a reward model needs two or more to compare)")
+        for index, reward in enumerate(record.reward):
+            if abs(reward) > FLOAT32_MAX:
+                raise InputError(f"{file}:{line}: reward[{index}] is {reward:g} (expected a number within float32)")
+    if not any(len(set(record.reward)) > 1 for record in records):
+        raise InputError(f"{file}: no two responses of a ranking differ in reward (expected some)")
+    return records
 
 
 def load_heldout(config: RewardConfig) -> dict[str, list[Record]]:
     """The held-out rankings by file: its name, or its path where two have one name.
 
     Raises:
-        InputError: a file is bad, given twice, or has no two responses of a ranking that differ in reward.
+        InputError: a file is bad, see `load_rankings`, or given twice.
     """
     files = [data_file(path) for path in config.heldout_file]
     names = [path.name for path in files]
     heldout = {}
     for path in files:
-        records = load_records(path, training=False)
-        if not any(len(set(record.reward)) > 1 for record in records):
-            raise InputError(f"{path}: no two responses of a ranking differ in reward (--heldout_file needs some)")
+        records = load_rankings(path, training=False)
         key = path.name if names.count(path.name) == 1 else str(path)
         if key in heldout:
             raise InputError(f"--heldout_file: {path} was given twice")
@@ -67,23 +85,35 @@ def print_metrics(metrics: dict) -> None:
     print(f"held-out pair accuracy {accuracy:.3f} ({pairs} pairs of {rankings}){best}")
 
 
+def read_metrics(path: Path) -> dict:
+    """The metrics of a finished model; InputError where the file holds something else."""
+    metrics = read_json(path)
+    if not isinstance(metrics, dict) or not {"pair_accuracy", "pairs", "rankings"} <= metrics.keys():
+        raise InputError(f"{path}: not a reward model's metrics (expected pair_accuracy, pairs and rankings)")
+    return metrics
+
+
 def main(argv: list[str] | None = None) -> None:
-    config = parse_args(argv, __doc__)
-    records, heldout = load_records(config.train_file), load_heldout(config)
-    from training.reward_trainer import RewardTrainer, make_accelerator, run_path
-    from training.small_models import METRICS_FILE, finished, record
+    config = parse_settings(RewardConfig, argv, __doc__)
+    records, heldout = load_rankings(config.train_file), load_heldout(config)
+    from training.model_folder import METRICS_FILE, ModelFolder
+    from training.reward_trainer import RewardTrainer, make_accelerator, remove_run, run_path
 
     accelerator = make_accelerator(config)
     config = config.resolved(accelerator.mixed_precision)
-    settings, inputs = config.identity(), [data_file(path) for path in (config.train_file, *config.heldout_file)]
-    output = Path(config.output_dir)
-    if finished(output, settings, inputs):
-        accelerator.print(f"{output}: already trained with these settings")
+    inputs = [data_file(path) for path in (config.train_file, *config.heldout_file)]
+    output = ModelFolder(config.output_dir, "train_reward.py", config.identity(), inputs)
+    if accelerator.is_main_process:
+        output.clear_leftovers()
+    accelerator.wait_for_everyone()
+    if output.is_finished():
+        accelerator.print(f"{config.output_dir}: already trained with these settings")
         if accelerator.is_main_process:  # what a kill just before the end left
-            shutil.rmtree(run_path(output), ignore_errors=True)
-        metrics = read_json(output / METRICS_FILE)
+            remove_run(run_path(output.path))
+        metrics = read_metrics(output.path / METRICS_FILE)
     else:
-        metrics = RewardTrainer(config, accelerator, records, heldout, record(settings, inputs)).train()
+        output.check_free(config.sources())
+        metrics = RewardTrainer(config, accelerator, records, heldout, output).train()
     if accelerator.is_main_process:
         print_metrics(metrics)
 

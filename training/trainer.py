@@ -6,38 +6,48 @@ its dropout, follow from the seed and the step's number alone; nothing else has 
 """
 
 import contextlib
-import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, ProjectConfiguration, broadcast_object_list
+from accelerate.utils import (
+    DistributedType,
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    broadcast_object_list,
+    gather_object,
+)
 from tqdm import tqdm
 from transformers.integrations import unset_hf_deepspeed_config
 
+from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import hold_lock
-from data_preprocess.records import Record, load_records
+from data_preprocess.files import disk_full_as_oserror, hold_lock
+from data_preprocess.records import Record, data_file, load_records
 from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids
 from eval_hh.reward_model import load_reward_model
 from eval_hh.sharding import WAIT
 from training.batches import balanced, step_indices
-from training.checkpoints import RunFolder, describe, write_folder
+from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.losses import ResponseLogps, pro_loss
-from training.metrics import keep_metrics, read_metrics, sft_summary
+from training.manifest import damage, sync
+from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
-from training.validation import dev_reward
+from training.run_log import log, quiet_tensorboard, train_log
+from training.states import damage_in_shares, load_state, write_folder, write_state
+from training.together import agreed, end_all
+from training.validation import dev_rewards
 
-log = logging.getLogger("training")
-METRICS = "metrics.jsonl"
+MINUTE = 60.0  # seconds
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
@@ -60,11 +70,15 @@ def accelerator_options() -> dict[str, Any]:
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
     """The accelerator of this process, its accumulation derived from the global batch."""
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("bf16", "no"):  # fp16 is trained with steps left out, whose gradients are not finite
+        raise InputError(f"--mixed_precision {precision}: expected bf16 or no")
     # accelerate warns at each save that tied weights are stored once, which is what is wanted
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
     accelerator = Accelerator(log_with="tensorboard", project_config=project, **accelerator_options())
-    size, passes = micro_batches(config, accelerator.num_processes)
+    with agreed(accelerator):
+        size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         # Under ZeRO-3 transformers would else load every model in shards, the ones that validation reads too.
@@ -86,21 +100,28 @@ class Trainer:
         self.total_steps = config.total_steps(len(records))
         self.micro_batch_size, _ = micro_batches(config, accelerator.num_processes)
         self.run = RunFolder(config.run_folder)
-        self.tokenizer = load_tokenizer(config.model_name_or_path)
-        self.collator = RankingCollator(
-            self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
-        )
         self.encoded: dict[int, EncodedRanking] = {}
         # Stands for the number of tokens, which only the process that encodes a record knows.
         self.n_chars = [sum(map(len, [*r.prefix, *r.suffix[: config.training_stage_num]])) for r in records]
-        self.metrics_file = config.log_folder / METRICS
-        if config.do_validation:  # loaded before the first step: a bad path must not cost 500 steps
+        self.saved_step, self.state_time = 0, time.monotonic()  # of the newest state: which step, and when
+        with agreed(accelerator):
+            self.tokenizer = load_tokenizer(config.model_name_or_path)
+            self.collator = RankingCollator(
+                self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
+            )
+            model = ResponseLogps(self._load()).train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+
+    def _load(self) -> torch.nn.Module:
+        """The model to train and, before the first step, what validation needs: a bad path must not cost 500 steps."""
+        config, accelerator = self.config, self.accelerator
+        longest = config.block_size
+        if config.do_validation:
             self.dev_records = load_records(config.dev_file, training=False)
             self.reward_model = load_reward_model(config.dev_reward_model)
             prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
-            longest = max(config.block_size, max(map(len, prompts)) + config.max_new_tokens)
-        else:
-            longest = config.block_size
+            longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from the module's bf16 ones: loading float32 would gain nothing.
         halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
         lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
@@ -108,77 +129,182 @@ class Trainer:
         check_model(lm, config.block_size, accelerator.device)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
-        model = ResponseLogps(lm).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        return lm
 
-    def train(self) -> None:
-        """Runs, or goes on with, the whole run."""
+    def train(self, description: dict[str, Any]) -> None:
+        """Runs, or goes on with, the whole run; `description` is what run.json says of it.
+
+        Raises:
+            RunError: a number is not finite.
+            Stopped: by a signal, after a state was written.
+        """
         passes = self.accelerator.gradient_accumulation_steps
         sizes = f"{self.accelerator.num_processes} processes x {passes} passes x {self.micro_batch_size}"
         log.info("%d prompts, %d steps of %s prompts", len(self.records), self.total_steps, sizes)
-        start = self._resume()
-        self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
-        if start:
-            self._checkpoint(start)  # what a kill left undone of it
-        bar = tqdm(
-            range(start + 1, self.total_steps + 1),
-            desc=f"{self.config.index} stage {self.config.training_stage_num}",
-            initial=start,
-            total=self.total_steps,
-            disable=not self.accelerator.is_main_process,
-        )
-        for step in bar:
-            metrics = self._step(step)
-            bar.set_postfix(loss=f"{metrics['loss']:.4g}", sft=f"{metrics['sft_loss']:.4g}")
-            if step % self.config.checkpointing_step == 0 or step == self.total_steps:
-                self._checkpoint(step)
+        with stop_requests() as self.stop:
+            start = self._resume()
+            with agreed(self.accelerator), disk_full_as_oserror(self.config.log_folder):
+                if self.accelerator.is_main_process:
+                    self.run.go_on(description, start)
+                    keep_metrics(self.config.metrics_file, start)
+                self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+            if self._is_checkpoint(start):
+                self._checkpoint(start)  # what a kill left undone of it
+            self._steps(start)
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
             log.info(summary(self.config))
             print(summary(self.config))
 
+    def _steps(self, start: int) -> None:
+        name = f"{self.config.index} stage {self.config.training_stage_num}"
+        quiet = not self.accelerator.is_main_process
+        with tqdm(desc=name, initial=start, total=self.total_steps, disable=quiet) as bar:
+            for step in range(start + 1, self.total_steps + 1):
+                self._pause(step - 1)
+                metrics = self._step(step)
+                self._log(step, metrics)
+                bar.set_postfix(loss=f"{metrics['loss']:.4g}", sft=f"{metrics[SFT_LOSS]:.4g}")
+                bar.update()
+                if self._is_checkpoint(step):
+                    self._checkpoint(step)
+
+    def _is_checkpoint(self, step: int) -> bool:
+        return step > 0 and (step % self.config.checkpointing_step == 0 or step == self.total_steps)
+
+    def _pause(self, step: int) -> None:
+        """Between steps: writes the state where it is time to, or a signal asks for an end, which is then made."""
+        due = time.monotonic() - self.state_time > MINUTE * self.config.state_minutes
+        asked, is_due = zip(*gather_object([(self.stop.number, due)]), strict=True)
+        signals = [number for number in asked if number is not None]
+        if step and (signals or is_due[0]):
+            self._save_state(step)
+        if signals:
+            kept = f"after step {step} of {self.total_steps}, whose state is saved" if step else "before the first step"
+            log.info("stopped by signal %d %s", signals[0], kept)
+            end_all(self.accelerator, Stopped(signals[0], f"{kept}; the same command goes on"))
+
     def _resume(self) -> int:
-        """Loads the newest full state; returns the step that it belongs to, 0 where there is none."""
-        start = broadcast_object_list([self.run.latest_state()])[0]
-        if start:
-            log.info("resuming after step %d", start)
-            self.accelerator.load_state(str(self.run.state_folder(start)))
+        """Loads the newest full state that is whole; returns the step that it belongs to, 0 where there is none."""
+        self._mend_best()
+        faults = []
+        for step in broadcast_object_list([self.run.states()])[0]:
+            fault = damage_in_shares(self.run.state_folder(step), self.accelerator)
+            if fault is None:
+                self._pass_over(faults)
+                log.info("resuming after step %d", step)
+                load_state(self.run.state_folder(step), self.accelerator)
+                self.saved_step = step
+                return step
+            faults.append(fault)
+        if not faults and self.run.best_step() is not None:
+            faults = [f"{self.run.path}: its full states were removed (as --prune does)"]
+        if faults:
+            hint = f"remove {self.run.path} to begin anew, or give another --index"
+            end_all(self.accelerator, InputError(f"{faults[0]}; there is no whole state to go on from ({hint})"))
+        return 0
+
+    def _pass_over(self, faults: list[str]) -> None:
+        for fault in faults if self.accelerator.is_main_process else []:
+            log.warning("passed over: %s", fault)
+
+    def _mend_best(self) -> None:
+        """Writes the best checkpoint's weights anew from its state where they are damaged."""
+        best, fault = broadcast_object_list([*self._best_fault()])
+        if fault is None:
+            return
+        if damage_in_shares(self.run.state_folder(best), self.accelerator) is not None:
+            hint = f"no state of step {best} is left to write it from: give another --index"
+            end_all(self.accelerator, InputError(f"{fault}; {hint}"))
         if self.accelerator.is_main_process:
-            keep_metrics(self.metrics_file, start)
-        self.accelerator.wait_for_everyone()
-        return start
+            log.warning("written anew: %s", fault)
+        load_state(self.run.state_folder(best), self.accelerator)
+        write_folder(self.run.step_folder(best), self._write_weights, self.accelerator)
+
+    def _best_fault(self) -> tuple[int | None, str | None]:
+        if not self.accelerator.is_main_process:
+            return None, None
+        best = self.run.best_step()
+        return best, None if best is None else damage(self.run.step_folder(best))
 
     def _step(self, step: int) -> dict[str, float]:
-        """One optimiser step; returns its metrics, means over the global batch."""
+        """One optimiser step; returns its metrics, means over the global batch. RunError where they are not finite."""
         began = time.perf_counter()
         seed_step(self.config.seed, step, self.accelerator.process_index)
         sums = torch.zeros(self.config.training_stage_num + 2, device=self.accelerator.device)
-        for batch in self._micro_batches(step):
+        shares = []
+        for rows, batch in self._micro_batches(step):
             with self.accelerator.accumulate(self.model):
                 sum_logps, n_tokens = self.model(batch)
                 loss = pro_loss(
                     sum_logps, n_tokens, batch["rewards"], self.config.sft_weight, batch["sft_index"]
                 )
+                parts = [loss.total, loss.sft, *loss.ranking]
+                sums[:-1] += torch.stack([part.detach().float() for part in parts])
+                sums[-1] += batch["input_ids"].numel()
+                shares.append((rows, loss.total.detach()))
+                if self.accelerator.sync_gradients:
+                    *losses, tokens = self._finite_sums(step, sums, shares)
                 self.accelerator.backward(loss.total)
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
+                    grad_norm = self._finite_norm(step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            parts = [loss.total, loss.sft, *loss.ranking]
-            sums[:-1] += torch.stack([part.detach().float() for part in parts])
-            sums[-1] += batch["input_ids"].numel()
-        *losses, tokens = self.accelerator.reduce(sums).tolist()
         n_micro_batches = self.accelerator.gradient_accumulation_steps * self.accelerator.num_processes
-        names = ["loss", "sft_loss", *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
+        names = ["loss", SFT_LOSS, *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
         metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
+        metrics["grad_norm"] = grad_norm
+        sums[0].item()  # returns when the update is done, for which a GPU is else not waited
         metrics["seconds"] = time.perf_counter() - began
         metrics["tokens_per_second"] = tokens / metrics["seconds"]
-        self._log(step, metrics)
         return metrics
 
-    def _micro_batches(self, step: int) -> Iterator[dict[str, torch.Tensor]]:
-        """This process's share of a step, in micro-batches of equal counts and about equal lengths."""
+    def _finite_sums(
+        self, step: int, sums: torch.Tensor, shares: list[tuple[list[int], torch.Tensor]]
+    ) -> list[float]:
+        """The sums over all processes, before the last backward pass, behind which DeepSpeed updates at once.
+
+        Raises RunError in every process where one is not finite, which names the rows of the micro-batches at fault.
+        """
+        totals = self.accelerator.reduce(sums).tolist()
+        if not all(map(math.isfinite, totals)):
+            at_fault = gather_object([row for rows, loss in shares for row in rows if not loss.isfinite()])
+            self._end(step, f"the loss is {totals[0]:g}", at_fault)
+        return totals
+
+    def _finite_norm(self, step: int) -> float:
+        """The gradient's norm, the same in every process. Raises RunError where it is not finite, before the update.
+
+        DeepSpeed's step is made by now, but it leaves the update out where the norm is not finite: ZeRO-3 always,
+        ZeRO-2 in float32, and in bfloat16 by its default check_grad_overflow.
+        """
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
+        if not math.isfinite(norm):
+            self._end(step, f"the gradient's norm is {norm:g}")
+        return norm
+
+    def _check_weights(self, step: int) -> None:
+        """Raises RunError where the update of `step` has left a weight that is not finite; the next loss would show it.
+
+        Under ZeRO-3 a process looks at its own part of each weight.
+        """
+        parts = [getattr(weight, "ds_tensor", weight) for weight in self.model.parameters()]
+        finite = torch.stack([part.detach().isfinite().all().to(self.accelerator.device) for part in parts]).all()
+        if not all(gather_object([finite.item()])):
+            self._end(step, "a weight is not finite after its update")
+
+    def _end(self, step: int, what: str, rows: list[int] | None = None) -> NoReturn:
+        """Ends the run in all processes, naming the rows at fault by their lines (a training file has one a line)."""
+        if not rows:
+            rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
+        lines = ", ".join(str(row + 1) for row in sorted(set(rows)))
+        kept = f"state_{self.run.latest_state()} is kept" if self.run.states() else "no state was written before"
+        message = f"step {step}: {what} ({data_file(self.config.train_file_path)}, lines {lines}; {kept})"
+        log.info(message)
+        end_all(self.accelerator, RunError(message))
+
+    def _micro_batches(self, step: int) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
+        """This process's share of a step, in micro-batches of equal counts and about equal lengths, with their rows."""
         rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
         parts = balanced(rows, self.n_chars, len(rows) // self.micro_batch_size)
         for part in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
@@ -186,27 +312,45 @@ class Trainer:
                 if row not in self.encoded:
                     self.encoded[row] = self.collator.encode(self.records[row])
             batch = collate([self.encoded[row] for row in part])
-            yield {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+            yield part, {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:
-        self.accelerator.log(metrics, step=step)
-        if self.accelerator.is_main_process:
-            with open(self.metrics_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        with agreed(self.accelerator):
+            if self.accelerator.is_main_process:
+                append_metrics(self.config.metrics_file, {"step": step, **metrics})
+            self._track(step, metrics)
+
+    def _track(self, step: int, metrics: dict[str, float]) -> None:
+        with disk_full_as_oserror(self.config.log_folder):
+            self.accelerator.log(metrics, step=step)
+
+    def _save_state(self, step: int) -> None:
+        """Writes the full state where it is not there yet, then drops what --keep_states does not keep."""
+        self.state_time = time.monotonic()
+        if self.saved_step == step:
+            return
+        self._check_weights(step)
+        with agreed(self.accelerator):
+            if self.accelerator.is_main_process:
+                sync(self.config.metrics_file)  # the steps up to a state are logged
+        write_state(self.run.state_folder(step), self.accelerator)
+        self.saved_step, self.state_time = step, time.monotonic()
+        with agreed(self.accelerator):
+            if self.accelerator.is_main_process:
+                self.run.drop_older_states(step, self.config.keep_states)
 
     def _checkpoint(self, step: int) -> None:
         """Saves the full state and the weights, validates, names the best. Each part is skipped where it is done."""
-        accelerator = self.accelerator
-        write_folder(self.run.state_folder(step), lambda path: accelerator.save_state(str(path)), accelerator)
-        if accelerator.is_main_process:
-            self.run.drop_older_states(step)
-        write_folder(self.run.step_folder(step), self._write_weights, accelerator)
+        self._save_state(step)
+        self._pause(step)
+        write_folder(self.run.step_folder(step), self._write_weights, self.accelerator)
         if self.config.do_validation:
+            self._pause(step)
             self._validate(step)
-        if accelerator.is_main_process:
-            rewards = self.run.dev_rewards()
-            self.run.point_best(max(rewards, key=lambda s: (rewards[s], -s)) if rewards else step)
-        accelerator.wait_for_everyone()
+        with agreed(self.accelerator):
+            if self.accelerator.is_main_process:
+                rewards = self.run.dev_rewards()
+                self.run.point_best(max(rewards, key=lambda s: (rewards[s], -s)) if rewards else step)
 
     def _write_weights(self, folder: Path) -> None:
         state = self.accelerator.get_state_dict(self.model)  # every process takes part: ZeRO-3 gathers here
@@ -219,23 +363,32 @@ class Trainer:
         done = broadcast_object_list([step in self.run.dev_rewards()])[0]
         if done:
             return
-        reward = dev_reward(
+        rewards = dev_rewards(
             self.run.step_folder(step),
             self.dev_records,
             self.reward_model,
             self.accelerator,
             self.config.max_new_tokens,
             self.config.per_device_eval_batch_size,
+            self.stop,
         )
+        if rewards is None:
+            self._pause(step)  # which ends the run
+            return
+        if bad := [str(row + 1) for row, reward in sorted(rewards.items()) if not math.isfinite(reward)]:
+            message = f"step {step}: the reward is not finite ({self.config.dev_file}, lines {', '.join(bad)})"
+            end_all(self.accelerator, RunError(message))
+        reward = sum(rewards.values()) / len(rewards)
         log.info("step %d: dev reward %.4f", step, reward)
-        if self.accelerator.is_main_process:
-            self.run.record_dev_reward(step, reward)
-        self.accelerator.log({"dev_reward": reward}, step=step)
+        with agreed(self.accelerator):
+            if self.accelerator.is_main_process:
+                self.run.record_dev_reward(step, reward)
+            self._track(step, {"dev_reward": reward})
 
 
 def summary(config: TrainConfig) -> str:
     """The line that a run ends with: how the SFT loss moved, and which checkpoint is the best."""
-    losses = [row["sft_loss"] for row in read_metrics(config.log_folder / METRICS)]
+    losses = [row[SFT_LOSS] for row in read_metrics(config.metrics_file, SFT_LOSS)]
     run = RunFolder(config.run_folder)
     return f"{sft_summary(losses)}; best checkpoint: {run.step_folder(run.best_step())}"
 
@@ -243,42 +396,31 @@ def summary(config: TrainConfig) -> str:
 def train(config: TrainConfig, records: list[Record]) -> None:
     """Runs one configuration to its end, or says that it has ended already."""
     accelerator = make_accelerator(config)
+    main = accelerator.is_main_process
     run = RunFolder(config.run_folder)
     launch = {
         "num_processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
         "distributed_type": accelerator.distributed_type.value,
     }
-    if launch["distributed_type"] == "DEEPSPEED":
+    if launch["distributed_type"] == ZERO:
         launch["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
     description = describe(config, launch)
-    run.check_same_run(description)
-    if broadcast_object_list([run.is_finished(config.total_steps(len(records)), config.do_validation)])[0]:
+    with agreed(accelerator):
+        run.check(description)
+        read_metrics(config.metrics_file, SFT_LOSS)
+    last_step = config.total_steps(len(records))
+    if broadcast_object_list([main and run.is_finished(last_step, config.do_validation)])[0]:
         accelerator.print(f"finished already: {summary(config)}")
         accelerator.end_training()
         return
     trainer = Trainer(config, accelerator, records)  # what cannot be loaded must not leave a run that was never one
-    with hold_lock(run.path) if accelerator.is_main_process else contextlib.nullcontext(), train_log(trainer):
-        if accelerator.is_main_process:
-            run.open(description)
-        accelerator.wait_for_everyone()
-        trainer.train()
-
-
-@contextlib.contextmanager
-def train_log(trainer: Trainer) -> Iterator[None]:
-    """Lets the first process write what is logged to train.log."""
-    if not trainer.accelerator.is_main_process:
-        yield
-        return
-    folder = trainer.config.log_folder
-    folder.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(folder / "train.log", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(to_file)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(to_file)
-        to_file.close()
+    with contextlib.ExitStack() as held:
+        with agreed(accelerator):
+            if main:
+                held.enter_context(hold_lock(run.path))
+                held.enter_context(hold_lock(config.log_folder))
+                held.enter_context(train_log(config.log_folder))
+                held.enter_context(quiet_tensorboard())
+                run.open(description)
+        trainer.train(description)

@@ -5,6 +5,7 @@ the devices that train. Reading the folder, rather than decoding with the model 
 process, DDP and every ZeRO stage, and a run killed before its score is known scores the same folder later.
 """
 
+import contextlib
 import gc
 from pathlib import Path
 
@@ -12,30 +13,63 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from data_preprocess.command import StopRequest
 from data_preprocess.records import Record
-from eval_hh.decoding import generate
+from eval_hh.decoding import Decoder, Row, most_likely
 from eval_hh.models import load_causal_lm, load_tokenizer
 from eval_hh.reward_model import RewardModel
+from training.together import agreed
 
 
-def dev_reward(
+class _Interrupted(Exception):
+    """A signal asks for an end."""
+
+
+def dev_rewards(
     checkpoint: Path,
     dev_records: list[Record],
     reward_model: RewardModel,
     accelerator: Accelerator,
     max_new_tokens: int,
     batch_size: int,
-) -> float:
-    """Mean of sigmoid(reward logit) over the dev prompts, in 0..1; the prompts are shared out over the processes."""
-    mine = dev_records[accelerator.process_index :: accelerator.num_processes]
+    stop: StopRequest,
+) -> dict[int, float] | None:
+    """The sigmoid of the reward logit, in 0..1, by dev prompt; the prompts are shared out over the processes.
+
+    It is NaN where the logit is not finite. Once a signal has reached any process, nothing is worth the wait: None.
+    """
+    rows = range(accelerator.process_index, len(dev_records), accelerator.num_processes)
+    prompts = [dev_records[row].prefix for row in rows]
+    mine: list[tuple[int, float] | None] = [None]
+    with agreed(accelerator), contextlib.suppress(_Interrupted):
+        responses = _responses(checkpoint, prompts, accelerator, max_new_tokens, batch_size, stop)
+        logits = torch.tensor(reward_model.score(prompts, responses, batch_size=batch_size), dtype=torch.float64)
+        mine = list(zip(rows, torch.where(logits.isfinite(), logits.sigmoid(), torch.nan).tolist(), strict=True))
+    pairs = gather_object(mine)
+    return None if None in pairs else dict(pairs)
+
+
+def _responses(
+    checkpoint: Path,
+    prompts: list[list[str]],
+    accelerator: Accelerator,
+    max_new_tokens: int,
+    batch_size: int,
+    stop: StopRequest,
+) -> list[str]:
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
     model = load_causal_lm(checkpoint, dtype=dtype).to(accelerator.device)
-    prompts = [record.prefix for record in mine]
-    responses = generate(model, load_tokenizer(checkpoint), prompts, max_new_tokens, batch_size)
-    del model
-    if accelerator.device.type == "cuda":  # its memory is wanted back at once, for the training that goes on
-        gc.collect()
-        torch.cuda.empty_cache()
-    logits = reward_model.score(prompts, responses, batch_size=batch_size)
-    rewards = gather_object(torch.tensor(logits, dtype=torch.float64).sigmoid().tolist())
-    return sum(rewards) / len(rewards)
+    decoder = Decoder(model, load_tokenizer(checkpoint), max_new_tokens)
+
+    def unless_stopped(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+        if stop.number is not None:
+            raise _Interrupted
+        return most_likely(logits, rows)
+
+    try:
+        return decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, choose=unless_stopped)
+    finally:
+        del model, decoder
+        if accelerator.device.type == "cuda":  # its memory is wanted back at once, for the training that goes on
+            gc.collect()
+            torch.cuda.empty_cache()

@@ -1,0 +1,146 @@
+"""What a command may write over: a file that it was told to write, a folder of its own, and nothing of anybody else's.
+
+A new folder is written beside its place as .NAME.PID.tmp; the one it replaces is moved to .NAME.PID.old before and
+removed after, so that a kill at any time leaves one of the two whole. The next run of the command clears what a dead
+process left.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from data_preprocess.command import InputError
+
+IsOurs = Callable[[str], bool]  # whether a path, relative to a folder, is of the command that makes the folder
+
+
+def check_output_file(flag: str, path: str | Path, inputs: Mapping[str, Sequence[str | Path | None]]) -> None:
+    """InputError, before any work, unless a file may be written, or written over, at `path`.
+
+    Args:
+        flag: that gave the path.
+        path: no folder, no device, and no input of the same command.
+        inputs: by flag, the files and folders that are read, as `check_no_input`.
+    """
+    where = f"--{flag} {path}"
+    if not str(path).strip():
+        raise InputError(f"--{flag} {str(path)!r}: expected a file's name")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{where}: is {'a folder' if os.path.isdir(path) else 'no plain file'} (expected a file)")
+    check_place(where, Path(path))
+    check_no_input(where, path, inputs)
+
+
+def check_no_input(where: str, path: str | Path, inputs: Mapping[str, Sequence[str | Path | None]]) -> None:
+    """InputError, which begins with `where`, if a file that is to be written is one that the command reads.
+
+    `inputs` are by flag; None among them was not given, and a folder stands for every file in it.
+    """
+    if not os.path.exists(path):
+        return
+    real = Path(os.path.realpath(path))
+    for flag, sources in inputs.items():
+        for source in sources:
+            if source is not None and Path(os.path.realpath(source)) in (real, *real.parents):
+                raise InputError(f"{where}: is read as --{flag} {source} (expected another file)")
+
+
+def check_place(where: str, path: Path) -> None:
+    """InputError, which begins with `where`, if no file or folder can be made at `path`."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"{where}: {above} is a file (expected a folder)")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{where}: {above} cannot be written")
+
+
+def check_opening(path: Path, opening: str) -> None:
+    """InputError if a text file that a command is to write is there already, but does not open as it writes it."""
+    if path.is_file() and not path.read_bytes().startswith(opening.encode()):
+        raise InputError(f"{path}: is not a file that this command wrote; it is not replaced (move it away)")
+
+
+def other_file(folder: Path, is_ours: IsOurs) -> str | None:
+    """The first path in a folder, relative to it, that is not the command's own; None where all is.
+
+    A link counts as a file, wherever it leads, and an empty folder by its name with a slash.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found = []
+    for root, folders, files in os.walk(folder, onerror=fail):
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        found += [os.path.relpath(os.path.join(root, name), folder) for name in files + links]
+        if not folders and not files and root != str(folder):
+            found.append(os.path.relpath(root, folder) + "/")
+    return next((name for name in sorted(found) if not is_ours(name)), None)
+
+
+def check_only_ours(where: str, folder: Path, is_ours: IsOurs) -> None:
+    """InputError, which begins with `where`, if a folder holds a file of somebody else."""
+    first = other_file(folder, is_ours) if folder.is_dir() else None
+    if first is not None:
+        raise InputError(f"{where}: holds other files (first: {first}); nothing is deleted")
+
+
+def temporary_folder(target: Path) -> Path:
+    """Where this process writes what is to become `target`."""
+    return _beside(target, "tmp")
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Gives a complete folder the name `target`; an older folder of that name is removed."""
+    old = _beside(target, "old")
+    for path in new.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+    if target.exists():
+        target.replace(old)
+    try:
+        new.replace(target)
+    except BaseException:
+        if old.exists():
+            old.replace(target)
+        raise
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def clear_leftovers(target: Path, is_ours: IsOurs) -> None:
+    """Removes what dead processes left beside `target`, if nothing in it is of somebody else.
+
+    Where a kill came between the two renames of `replace_folder`, the older folder gets its name back.
+    """
+    name = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(tmp|old)")
+    for path in sorted(target.parent.iterdir()) if target.parent.is_dir() else []:
+        found = name.fullmatch(path.name)
+        if not found or path.is_symlink() or not path.is_dir() or _is_alive(int(found[1])):
+            continue
+        if other_file(path, is_ours) is not None:
+            continue
+        if found[2] == "old" and not target.exists():
+            path.replace(target)
+        else:
+            shutil.rmtree(path)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.{kind}")
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether another process has this number; ours cannot have left anything before it began."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,110 @@
+"""Dialogues in the forms that others write them in, as this project's tagged turns.
+
+A prompt or a conversation is a text, a list of tagged turns, or a list of messages: {role, content} or {from, value},
+where the content is a text or a list of text parts.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from data_preprocess.command import InputError
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text, parse_prompt, split_turn
+
+SYSTEM = ""  # in place of a tag: the dialogue format has no turn for it
+ROLES = {
+    **dict.fromkeys(("system", "developer"), SYSTEM),
+    **dict.fromkeys(("user", "human", "prompter"), PROMPTER),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai"), ASSISTANT),
+}
+MESSAGE_FORMS = (("role", "content"), ("from", "value"))
+TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of a part of a content that is text
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A prompt, and what may stand around it in a list of messages."""
+
+    prompt: list[str]  # tagged turns, the last of them a bare tag
+    reply: str | None = None  # what the assistant says last, after the prompt
+    system: str = ""  # what system messages say
+
+
+def read_dialogue(value: Any, where: str) -> Dialogue:
+    """Reads a text, a list of tagged turns or a list of messages.
+
+    A text that opens with "\\n\\nHuman:" is taken apart into its turns; another one is a user's.
+
+    Raises:
+        InputError: starting with `where`: another form, a role that is not in ROLES, a content other than text, a
+            message or a prompt without text.
+    """
+    if isinstance(value, str):
+        dialogue = Dialogue(parse_prompt(value) or [PROMPTER + value, ASSISTANT])
+    elif not isinstance(value, list) or not value:
+        raise InputError(f"{where} is {value!r:.40} (expected a text, or a list of turns or messages)")
+    elif all(isinstance(turn, str) for turn in value):
+        dialogue = _of_turns(value, where)
+    else:
+        dialogue = _of_messages(value, where)
+    if not has_text(dialogue.prompt):
+        raise InputError(f"{where}: a prompt without text")
+    return dialogue
+
+
+def _of_turns(turns: list[str], where: str) -> Dialogue:
+    for turn in turns:
+        if not turn.startswith((PROMPTER, ASSISTANT)):
+            raise InputError(f"{where}: turn {turn!r:.40} (expected {PROMPTER} or {ASSISTANT} first)")
+    if turns[-1] in (PROMPTER, ASSISTANT):
+        return Dialogue(turns)
+    tag, text = split_turn(turns[-1])
+    return Dialogue([*turns[:-1], ASSISTANT], text) if tag == ASSISTANT else Dialogue([*turns, ASSISTANT])
+
+
+def _of_messages(messages: list, where: str) -> Dialogue:
+    read = [read_message(message, where) for message in messages]
+    turns = [(tag, text) for tag, text in read if tag != SYSTEM]
+    reply = turns.pop()[1] if turns and turns[-1][0] == ASSISTANT else None
+    if not turns:
+        raise InputError(f"{where}: no message by a user")
+    for _, text in turns:
+        if not text.strip():
+            raise InputError(f"{where}: a message without text (expected words in each)")
+    system = "\n\n".join(text for tag, text in read if tag == SYSTEM and text.strip())
+    return Dialogue([*(tag + text for tag, text in turns), ASSISTANT], reply, system)
+
+
+def is_message(value: Any) -> bool:
+    return isinstance(value, dict) and _form(value) is not None
+
+
+def _form(message: dict) -> tuple[str, str] | None:
+    """The one of MESSAGE_FORMS whose fields a message has; a table may hold those of another one as null."""
+    return next((form for form in MESSAGE_FORMS if message.get(form[0]) is not None and form[1] in message), None)
+
+
+def read_message(message: Any, where: str) -> tuple[str, str]:
+    """(tag, text) of one message, the tag SYSTEM where it is a system message."""
+    if not is_message(message):
+        raise InputError(f"{where}: message {message!r:.40} (expected role and content, or from and value)")
+    role_key, text_key = _form(message)
+    role = message[role_key]
+    tag = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
+    if tag is None:
+        raise InputError(f"{where}: role {role!r:.40} (expected {', '.join(ROLES)})")
+    return tag, content_text(message[text_key], f"{where}: {text_key}")
+
+
+def content_text(content: Any, where: str) -> str:
+    """A text, or the text parts of a list of parts, each on a line of its own."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise InputError(f"{where} is {content!r:.40} (expected a text, or a list of text parts)")
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else part
+        if not isinstance(text, str):
+            raise InputError(f"{where}: part {part!r:.60} (expected text parts only: no images, sounds or calls)")
+        texts.append(text)
+    return "\n".join(texts)

@@ -1,0 +1,199 @@
+"""Every command that writes, killed at moments spread over its file-write events, ends like one that was not.
+
+The command is started again after the kill: it ends well, every file under the study root is as it is without the kill,
+nothing of the killed process is left, and nothing of the user's is changed.
+"""
+
+import json
+import os
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from kill_events import Forks, Kill
+from made_up import make_cell
+from study_for_bad_input import RUN, TRAIN, VALIDATE
+
+from bad_input.table import Change, text
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+USERS = ("notes.txt", "data/notes.txt", "checkpoints/notes.txt", "eval_hh/notes.txt", f"{RUN}/notes.txt")
+SMALL = "--hidden_size 16 --num_layers 1 --num_heads 2 --max_steps 2 --batch_size 2"
+TIMES = ("seconds", "tokens_per_second", "wall")  # fields that a clock fills
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that writes, and how often it is killed."""
+
+    command: str
+    kills: int = 4
+    change: tuple[Change, ...] = ()  # what is done to the study root before
+
+
+def without(*patterns: str) -> Change:
+    """Removes what the command is to make anew."""
+
+    def change(root: Path) -> None:
+        for path in [path for pattern in patterns for path in root.glob(pattern)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return change
+
+
+def bin_weights(root: Path) -> None:
+    """The model with weights of two .bin files."""
+    import torch
+    from safetensors.torch import load_file
+
+    shutil.copytree(root / "model", root / "bin_model")
+    weights = root / "bin_model" / "model.safetensors"
+    torch.save(load_file(weights), root / "bin_model" / "pytorch_model.bin")
+    weights.unlink()
+
+
+def results(root: Path) -> None:
+    for algorithm, ranking_len in (("PRO", 2), ("PRO", 4), ("SFT", 2), ("SFT", 4)):
+        for size in (1500, 3000):
+            cell = make_cell(algorithm, ranking_len, size, 42, 0.4 + ranking_len / 20, rows=dict.fromkeys(FILES, 6))
+            text(f"results/{algorithm}_{ranking_len}_{size}.json", json.dumps(cell))(root)
+
+
+FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
+INFER = "eval_hh/inference_res"
+LABELS = "--reward_model {root}/reward_model --max_new_tokens 2 --tokenizer {root}/model --batch_size 4"
+COMMANDS = {
+    "split": Command("split.py", 5, (without("data/original/hh_train_len[23]"),)),
+    "sample": Command("sample.py 4 --sizes 6 4 --tokenizer {root}/model", 6),
+    "prepare": Command("prepare.py --source {root}/reward_train.json --dev_rows 2", 5),
+    "prepare by models": Command(
+        "prepare.py --source {root}/prompts.jsonl --dev_rows 2 --candidates {root}/model --num_per_model 3 " + LABELS, 8
+    ),
+    "export": Command("prepare.py --source {root}/reward_train.json --export trl --output {root}/export", 3),
+    "diversity": Command("diversity.py {root}/prompts.jsonl --tokenizer {root}/model --json {root}/d.json", 3),
+    "plan": Command(
+        "plan.py {root}/prompts.jsonl --responses 24 --law paper-pro --tokenizer {root}/model --trust_tokenizer "
+        "--extrapolate --output {root}/plan.jsonl --chart {root}/plan.png", 3,
+    ),
+    "augment": Command(
+        "augment.py hh_train_len2_12 --pool {root}/prompts.jsonl --add 3 --answer_model {root}/model " + LABELS, 8
+    ),
+    "pretrain": Command(
+        "pretrain.py --corpus {root}/corpus.jsonl --tokenizer {root}/model --output_dir {root}/base " + SMALL, 4
+    ),
+    "train_reward": Command(
+        "train_reward.py --train_file {root}/reward_train.json --heldout_file {root}/reward_heldout.json "
+        "--tokenizer {root}/model --output_dir {root}/rm " + SMALL, 6,
+    ),
+    "train": Command(f"{TRAIN} {VALIDATE} --max_train_steps 3 --index e", 14),
+    "generation": Command(
+        "generation.py --index trained --stage 4 --max_new_tokens 2 --batch_size 2", 6, (without(INFER),)
+    ),
+    "rewarding": Command(
+        "rewarding.py --index trained --stage 4 --reward_model {root}/reward_model --batch_size 2", 6,
+        (without(f"{INFER}/*.json*"),),
+    ),
+    "scoring": Command("scoring.py --index trained --stage 4", 5, (without("eval_hh/results"),)),
+    "report": Command("report.py --results {root}/results --output {root}/report", 3, (results,)),
+    "figures": Command("figures.py --results {root}/results --output {root}/panels.png", 2, (results,)),
+    "convert_weights": Command("convert_weights.py {root}/bin_model", 4, (bin_weights,)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    """The process that is forked for every run, with one thread and our folders on its path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        patch.setenv("STUDY_ROOT", str(tmp_path_factory.mktemp("none")))
+        found = Forks()
+        root = tmp_path_factory.mktemp("started")
+        assert found.run("diversity.py --help", root, root / "log")[0] == 0  # it starts with this environment
+        yield found
+
+
+@pytest.fixture(scope="module")
+def figures(request):
+    """[kills, of them with an equal end], shown when all are done."""
+    counts = [0, 0]
+    yield counts
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print(f"\nkills {counts[0]}, equal {counts[1]}")
+
+
+def outcome(root: Path) -> dict[str, object]:
+    """What lies under the root: bytes, targets of links; what a clock fills is left out.
+
+    So is a state's random_states: of Python's own generator, which the system seeds, and which no step draws from.
+    """
+    found: dict[str, object] = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        elif path.is_file() and "tfevents" not in name and not path.name.startswith("random_states"):
+            found[name] = content(path)
+    return found
+
+
+def content(path: Path) -> object:
+    if path.name == "train.log":
+        return None  # it tells of every start
+    if path.name == "manifest.json":
+        files = json.loads(path.read_text())["files"]
+        return {name: entry for name, entry in files.items() if not name.startswith("random_states")}
+    if path.suffix == ".jsonl" and "logs" in path.parts or path.name == "losses.jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+    return path.read_bytes()
+
+
+def moments(name: str, kills: int, events: int) -> list[Kill]:
+    """Events spread evenly over a run, the same in every run of the tests; every other kill leaves half a file."""
+    draw = random.Random(name)
+    kills = min(kills, events)
+    borders = [events * part // kills for part in range(kills + 1)]
+    return [
+        Kill(draw.randint(low + 1, high), half=bool(part % 2))
+        for part, (low, high) in enumerate(zip(borders, borders[1:], strict=False))
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_command_ends_like_one_that_was_not(name, forks, figures, study, tmp_path):
+    case = COMMANDS[name]
+    command = case.command.format(root=study)
+    start = tmp_path / "start"
+    for user in USERS:
+        text(user, "precious")(study)
+    for change in case.change:
+        change(study)
+    shutil.copytree(study, start, symlinks=True)
+
+    def go(kill: Kill | None = None) -> tuple[int, int]:
+        return forks.run(command, study, tmp_path / "log", kill)
+
+    def log() -> str:
+        return (tmp_path / "log").read_text(errors="replace")[-3000:]
+
+    status, events = go()
+    assert status == 0, log()
+    expected = outcome(study)
+    assert events > 0 and all(expected[user] == b"precious" for user in USERS)
+    for kill in moments(name, case.kills, events):
+        shutil.rmtree(study)
+        shutil.copytree(start, study, symlinks=True)
+        killed, _ = go(kill)
+        figures[0] += killed == -9
+        assert killed in (-9, 0), log()
+        assert go()[0] == 0, f"{kill}: {log()}"
+        found = outcome(study)
+        different = [path for path in found.keys() | expected.keys() if found.get(path, 0) != expected.get(path, 0)]
+        assert not different, kill
+        figures[1] += killed == -9

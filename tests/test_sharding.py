@@ -1,0 +1,221 @@
+"""eval_hh/sharding.py: one maker per output, stops by signal, what kills leave, and what a later step accepts."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from eval_study import read_lines
+
+from data_preprocess.command import InputError, RunError, Stopped, stop_requests
+from data_preprocess.files import try_lock
+from eval_hh.sharding import Job, check_made_of, compute_parts, done_note, processes, run_job, waiting_jobs
+
+SCRIPT = Path(__file__).with_name("sharded_job.py")
+ROWS = [{"row": number} for number in range(6)]
+BATCHES = [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job("working", tmp_path / "out.json", None, {"step": "test"})
+
+
+def part(job):
+    return job.output.with_name(job.output.name + ".part-0.jsonl")
+
+
+def texts(batch):
+    return [f"text {row}" for row in batch]
+
+
+def made_of(job, rows=6):
+    return [{"row": number, "infer": {"t": f"text {number}"}} for number in range(rows)] == read_lines(job.output)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_ends_the_work_behind_the_batch_and_the_same_call_goes_on(job, number):
+    computed = []
+
+    def compute(batch):
+        computed.append(batch)
+        if batch == [2, 3] and computed.count(batch) == 1:
+            os.kill(os.getpid(), number)
+        return texts(batch)
+
+    with pytest.raises(Stopped, match="working: 4 of 6 rows are kept; the same command") as stopped:
+        run_job(job, ROWS, BATCHES, compute, "t", processes())
+    assert stopped.value.signal_number == number and not job.output.exists()
+    assert run_job(job, ROWS, BATCHES, compute, "t", processes())
+    assert computed == BATCHES and made_of(job)
+    assert sorted(os.listdir(job.output.parent)) == ["out.json", "out.json.done.json"]
+
+
+def test_a_signal_in_the_last_batch_lets_the_work_be_finished(job):
+    def compute(batch):
+        if batch == [4, 5]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return texts(batch)
+
+    assert run_job(job, ROWS, BATCHES, compute, "t", processes()) and made_of(job)
+
+
+def test_a_block_of_stop_requests_inside_another_has_its_request():
+    with stop_requests() as outer:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stop_requests() as inner:
+            assert inner is outer and inner.number == signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) == outer.receive
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+DAMAGED = (
+    "5", "[1]", "null", '{"t": "x"}', '{"index": "0", "t": "x"}', '{"index": true, "t": "x"}', '{"index": 6, "t": "x"}',
+    '{"index": -1, "t": "x"}', '{"index": 0}', '{"index": 0, "t": 5}', '{"index": 0, "t": null}', "[" * 5000,
+    '{"index": 0.0, "t": "x"}', '{"index": 0, "t": "\\ud800"}', "\udcff",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_a_damaged_part_is_used_up_to_its_damage(job, line):
+    header = json.dumps({"fingerprint": job.fingerprint()})
+    good = [json.dumps({"index": row, "t": f"text {row}"}) for row in (2, 3)]
+    wrong = json.dumps({"index": 4, "t": "behind the damage"})
+    text = "".join(each + "\n" for each in (header, *good, line, wrong))
+    part(job).write_bytes(text.encode("utf-8", "surrogateescape"))
+    computed = []
+    run_job(job, ROWS, BATCHES, lambda batch: computed.append(batch) or texts(batch), "t", processes())
+    assert computed == [[0, 1], [4, 5]] and made_of(job)
+
+
+@pytest.mark.parametrize("score", ["NaN", "1e400", "Infinity", '"0.5"', "true", "null"])
+def test_a_damaged_score_of_a_part_is_computed_anew(job, score):
+    header = json.dumps({"fingerprint": job.fingerprint()})
+    part(job).write_text(f'{header}\n{{"index": 0, "score": {score}}}\n{{"index": 1, "score": 0.25}}\n')
+    run_job(job, ROWS, BATCHES, lambda batch: [0.5] * len(batch), "score", processes())
+    assert [row["infer"]["score"] for row in read_lines(job.output)] == [0.5] * 6
+
+
+@pytest.mark.parametrize("note", ["{}", "[]", "5", '{"fingerprint": 5, "settings": {}}', "", "{", '{"settings": {}}'])
+def test_an_output_with_a_damaged_note_is_made_anew(job, note):
+    run_job(job, ROWS, BATCHES, texts, "t", processes())
+    assert job.is_done()
+    done_note(job.output).write_text(note)
+    assert waiting_jobs([job], processes()) == [job]
+    job.output.write_text("old\n")
+    assert run_job(job, ROWS, BATCHES, texts, "t", processes()) and made_of(job) and job.is_done()
+
+
+def test_parts_beside_a_finished_output_are_removed_by_the_next_run(job):
+    run_job(job, ROWS, BATCHES, texts, "t", processes())
+    part(job).write_text("left by a kill\n")
+    for name in (f".{job.output.name}.99999999.tmp", f".{done_note(job.output).name}.99999999.tmp"):
+        job.output.with_name(name).write_text("left by a kill\n")
+    other = job.output.with_name("other.json.part-0.jsonl")
+    other.write_text("another's\n")
+    assert waiting_jobs([job], processes()) == []
+    assert sorted(os.listdir(job.output.parent)) == ["other.json.part-0.jsonl", "out.json", "out.json.done.json"]
+    assert made_of(job)
+
+
+def test_an_older_note_never_stands_beside_a_newer_output(job, monkeypatch):
+    """A kill between an output and its note must not leave the note of what was there before."""
+    run_job(job, ROWS, BATCHES, texts, "t", processes())
+    newer = Job("working", job.output, None, {"step": "other"})
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("eval_hh.sharding.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(newer, ROWS, BATCHES, lambda batch: ["new"] * len(batch), "t", processes())
+    assert read_lines(job.output)[0]["infer"]["t"] == "new"
+    assert not job.is_done() and not newer.is_done()
+
+
+def test_what_is_missing_in_the_end_is_one_line(job):
+    parts = compute_parts(job, BATCHES[:2], texts, "t", processes())
+    with pytest.raises(RunError, match="out.json: 2 of 6 rows are missing, the first is 4"):
+        parts.merge(6)
+
+
+def test_a_lock_is_of_one_holder_and_leaves_nothing(tmp_path):
+    with try_lock(tmp_path / "a") as first, try_lock(tmp_path / "a") as second, try_lock(tmp_path / "b") as other:
+        assert (first, second, other) == (True, False, True)
+    assert os.listdir(tmp_path) == []
+    with try_lock(tmp_path / "a") as again:
+        assert again
+
+
+def start(output, *arguments, rank=None, port=29713):
+    """Starts the job's script; with `rank`, as one of two processes."""
+    launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = os.environ | ({name: str(value) for name, value in launched.items()} if rank is not None else {})
+    command = [sys.executable, str(SCRIPT), str(output), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_of_two_commands_on_one_output_one_works_and_the_other_waits(tmp_path):
+    one, other = (start(tmp_path / "out.json", 0.3) for _ in range(2))
+    ends = [process.communicate(timeout=120) for process in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], ends
+    assert sorted(out.split()[-1] for out, _ in ends) == ["0", "1"]
+    assert sum(out.count("batch") for out, _ in ends) == 6
+    assert len(read_lines(tmp_path / "out.json")) == 12
+    assert sorted(os.listdir(tmp_path)) == ["out.json", "out.json.done.json"]
+
+
+def test_a_command_that_waits_can_be_stopped(tmp_path):
+    with try_lock(tmp_path / "out.json"):
+        waiting = start(tmp_path / "out.json", 0)
+        assert waiting.stderr.readline().startswith("waiting: another command is making ")
+        waiting.send_signal(signal.SIGINT)
+        _, errors = waiting.communicate(timeout=60)
+    assert waiting.returncode == 130 and errors == "stopped: working: not begun; the same command does it\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, rank):
+    ranks = [start(tmp_path / "out.json", 0.5, rank=number, port=29714 + rank) for number in range(2)]
+    assert ranks[0].stdout.readline() == ranks[1].stdout.readline() == "batch\n"
+    ranks[rank].send_signal(signal.SIGTERM)
+    ends = [process.communicate(timeout=60) for process in ranks]
+    assert [process.returncode for process in ranks] == [143, 143], ends
+    errors = "".join(error for _, error in ends)
+    assert len(re.findall("stopped: working: .* rows are kept", errors)) == 1 and "Traceback" not in errors
+    kept = sum(out.count("batch") for out, _ in ends) + 2
+    again = start(tmp_path / "out.json", 0)
+    out, _ = again.communicate(timeout=60)
+    assert out.count("batch") == 6 - kept and len(read_lines(tmp_path / "out.json")) == 12
+
+
+@pytest.mark.slow
+def test_a_failure_in_one_of_two_processes_ends_both_with_one_line(tmp_path):
+    began = time.monotonic()
+    ranks = [start(tmp_path / "out.json", 0.1, 6, rank=number, port=29716) for number in range(2)]  # row 6 is rank 1's
+    ends = [process.communicate(timeout=60) for process in ranks]
+    assert [process.returncode for process in ranks] == [1, 1] and time.monotonic() - began < 50
+    errors = "".join(error for _, error in ends)
+    assert errors.count("error: row 6 cannot be computed") == 1 and "Traceback" not in errors
+
+
+def test_rows_are_compared_with_their_source():
+    rows = [{"prefix": [["<|prompter|>a"]], "infer": {"t": "x"}}, {"prefix": [["<|prompter|>b"]], "infer": {"t": "y"}}]
+    source = [{"prefix": row["prefix"]} for row in rows]
+    check_made_of(rows, Path("made"), source, Path("test"), "again")
+    check_made_of([{**row, "line_index": 1} for row in rows], Path("made"), rows, Path("test"), "again")
+    for wrong, message in (
+        (rows[:1], "made: 1 rows, but test has 2 .again"),
+        ([*rows, rows[0]], "made: 3 rows, but test has 2"),
+        (rows[::-1], "made:1: not what test:1 has"),
+        ([rows[0], {**rows[1], "infer": {"t": "z"}}], "made:2: not what test:2 has"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_made_of(wrong, Path("made"), rows, Path("test"), "again")

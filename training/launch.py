@@ -1,0 +1,154 @@
+"""Starts a script in several processes, as `accelerate launch` does, and ends as they end.
+
+    python launch.py --num_processes 4 train_reward.py --train_file FILE ...
+
+Flags before the script are those of `accelerate launch`; --config_file is eval_hh/dp_config.yaml unless it is given.
+The first process to fail leaves its line and exit status (data_preprocess/command.py): the launcher says the one, and
+ends with the other. SIGTERM, SIGUSR1 and Ctrl-C are passed on once, and the processes have their time to save
+what is needed to go on; a second signal ends them at once.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_preprocess.command import FAILURE_FILE, REPOSITORY, SAME_REQUEST, STOP_SIGNALS, RunError, Stopped, run, say
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+CONFIG = REPOSITORY / "eval_hh" / "dp_config.yaml"
+# Seconds from a signal to SIGKILL: a slow disk takes 100 GB in an hour. torch's own 30 would cut a full state.
+TIME_TO_SAVE = 3600
+
+
+class Signals:
+    """The first signal is raised, whereupon torch's agent passes it on and waits; a later one ends all workers."""
+
+    def __init__(self) -> None:
+        self.first: int | None = None
+        self.when = 0.0
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+
+        if self.first is None:
+            self.first, self.when = number, time.monotonic()
+            raise SignalException(signal.Signals(number).name, signal.Signals(number))
+        if time.monotonic() - self.when > SAME_REQUEST:
+            end_workers()
+
+
+def end_workers() -> None:
+    """SIGKILL for whatever this process has started and is still there."""
+    import psutil
+
+    for worker in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.kill()
+
+
+@contextlib.contextmanager
+def handled(signals: Signals) -> Iterator[None]:
+    """Inside, signals go to `signals`; behind it no worker is left."""
+    before = {number: signal.signal(number, signals.receive) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        end_workers()
+
+
+def start(argv: Sequence[str]) -> None:
+    """Runs the workers to their end, as `accelerate launch` with these flags."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+
+    # The agent reports each worker that ends, and each signal that it sends.
+    agent = logging.getLogger("torch.distributed.elastic")
+    agent.addHandler(logging.NullHandler())
+    agent.propagate = False
+    args = launch_command_parser().parse_args(argv)
+    args.config_file = args.config_file or str(CONFIG)
+    args.shutdown_timeout = TIME_TO_SAVE
+    # Left to the agent: a closed terminal ends the workers, unless nohup forbids it.
+    ending = [name for name in ("SIGHUP", "SIGQUIT") if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
+    args.signals_to_handle = ",".join(ending)
+    launch_command(args)
+
+
+def first_failure(failures: "dict[int, ProcessFailure]") -> tuple[int, str]:
+    """(exit status, line) for workers that failed without a word, by rank: one was killed, or another machine's was.
+
+    What the agent ended is looked at last, and before it what lost the process that was killed.
+    """
+    rank = min(failures, key=lambda rank: (failures[rank].exitcode == -signal.SIGTERM, failures[rank].exitcode > 0))
+    code = failures[rank].exitcode
+    if code < 0:
+        return 128 - code, f"error: process {rank} was ended by {failures[rank].signal_name()}"
+    if code == 2:
+        return code, ""  # argparse has said why
+    return code, f"error: process {rank} ended with status {code} (one on another machine may have failed first)"
+
+
+def launch(argv: Sequence[str], failure_file: Path) -> None:
+    """Runs the workers; ends this process as they ended, with a line where none of them has said why.
+
+    Args:
+        argv: flags of `accelerate launch`, the script and its flags.
+        failure_file: made by the first worker that fails, with [exit status, line].
+    """
+    from torch.distributed import DistError
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    signals = Signals()
+    status, line = 0, ""
+    try:
+        with handled(signals):
+            start(argv)
+    except ChildFailedError as error:
+        status, line = first_failure(error.failures)
+    except SignalException as error:
+        signals.first = signals.first or error.sigval
+    except DistError as error:
+        raise RunError(f"the processes cannot be started: {error}") from None
+    if failure_file.exists():
+        status, line = json.loads(failure_file.read_text(encoding="utf-8") or f'[{status or 1}, ""]')
+    elif signals.first:
+        name = signal.Signals(signals.first).name
+        raise Stopped(signals.first, f"by {name} (the same command goes on from what was saved)")
+    if line:
+        say(line)
+    if status:
+        raise SystemExit(status)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        usage = "launch.py [FLAGS OF accelerate launch] SCRIPT [FLAGS OF SCRIPT]"
+        formatter = argparse.RawDescriptionHelpFormatter
+        argparse.ArgumentParser(usage=usage, description=__doc__, formatter_class=formatter).parse_args(["--help"])
+    with tempfile.TemporaryDirectory(prefix="launch-") as folder:
+        os.environ[FAILURE_FILE] = str(Path(folder) / "status")
+        try:
+            launch(argv, Path(os.environ[FAILURE_FILE]))
+        finally:
+            del os.environ[FAILURE_FILE]
+
+
+if __name__ == "__main__":
+    run(main)

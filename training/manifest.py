@@ -1,0 +1,125 @@
+"""Folders that say of themselves whether they are whole.
+
+    FOLDER/manifest.json    {"checksum": "xxh3_128", "files": {name: [bytes, checksum in hex]}}
+
+A checksum is computed right after its file was written, from memory in which the system still holds it: 5 GB a second
+and process, reading included, where sha256 does 1.5. So a state of 18 GB costs four seconds, and one of 100 GB under
+ZeRO less, as processes share out its files; syncing them to disk takes far longer. The check before a state is loaded
+reads it from disk, from where the loading need not read it again.
+"""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import xxhash
+from safetensors import SafetensorError, safe_open
+
+from data_preprocess.files import BLOCK, sync_folder, write_json
+
+MANIFEST = "manifest.json"
+CHECKSUM = "xxh3_128"
+ZIP_MARK = b"PK\x03\x04"  # how a file of torch.save begins
+
+Entry = tuple[str, list]  # a file's name below the folder, and [bytes, checksum]
+
+
+def file_names(folder: Path) -> list[str]:
+    """The files of a folder and of those in it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def synced_entry(folder: Path, name: str) -> Entry:
+    """A file's entry in the manifest, made when the file is on disk."""
+    sync(folder / name)
+    return name, [(folder / name).stat().st_size, checksum(folder / name)]
+
+
+def write_manifest(folder: Path, entries: list[Entry]) -> None:
+    """Writes the manifest and syncs the folder's own lists of names."""
+    write_json(folder / MANIFEST, {"checksum": CHECKSUM, "files": dict(sorted(entries))}, indent=1)
+    for inner in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        sync_folder(inner)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file's content is on disk, whoever wrote it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checksum(path: Path) -> str:
+    """xxh3_128 of a file's bytes, in hex."""
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while block := file.read(16 * BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def damage(folder: Path, share: int = 0, n_shares: int = 1) -> str | None:
+    """What is wrong with a folder, in words that begin with the path of the file; None where it is whole.
+
+    A folder without a manifest, as earlier versions wrote them, is looked at as far as its files' formats allow.
+
+    Args:
+        folder: a state or weights folder.
+        share: which of `n_shares` of its files are looked at.
+        n_shares: as above.
+    """
+    if not folder.is_dir():
+        return f"{folder}: is missing"
+    manifest = folder / MANIFEST
+    try:
+        if not manifest.exists():
+            names = file_names(folder)
+            found = [_damage_by_format(folder / name) for name in names[share::n_shares]]
+            return next(filter(None, found), None if names else f"{folder}: is empty")
+        entries = _entries(manifest)
+        if entries is None:
+            return f"{manifest}: is damaged"
+        found = [_difference(folder / name, *entries[name]) for name in sorted(entries)[share::n_shares]]
+        return next(filter(None, found), None)
+    except OSError as error:
+        return f"{error.filename or folder}: {error.strerror}"
+
+
+def _entries(manifest: Path) -> dict[str, list] | None:
+    try:
+        content = json.loads(manifest.read_bytes())
+        entries = content["files"]
+        well_formed = all(type(size) is int and isinstance(digest, str) for size, digest in entries.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return entries if well_formed and content.get("checksum") == CHECKSUM else None
+
+
+def _difference(path: Path, size: int, digest: str) -> str | None:
+    if not path.is_file():
+        return f"{path}: is missing"
+    found = path.stat().st_size
+    if found != size:
+        return f"{path}: {found} bytes (expected {size})"
+    return None if checksum(path) == digest else f"{path}: its checksum is not the one in {MANIFEST}"
+
+
+def _damage_by_format(path: Path) -> str | None:
+    if not path.stat().st_size:
+        return f"{path}: is empty"
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="numpy"):
+                return None
+        with open(path, "rb") as file:
+            is_zip = file.read(len(ZIP_MARK)) == ZIP_MARK
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    return f"{path}: is damaged (a checksum in it differs)"
+    except (SafetensorError, zipfile.BadZipFile) as error:
+        return f"{path}: is damaged ({error})"
+    return None

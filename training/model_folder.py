@@ -1,0 +1,159 @@
+"""The --output_dir of pretrain.py and train_reward.py: written whole, kept while nothing that it was made from has
+changed, and replaced only where it is the same program's own output.
+
+training_settings.json in it says which program made it, with which settings, from inputs with which contents, and
+which files it wrote.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.command import InputError, check_name
+from data_preprocess.files import disk_full_as_oserror, read_json, write_json
+from data_preprocess.outputs import check_only_ours, check_place, clear_leftovers, replace_folder, temporary_folder
+
+SETTINGS_FILE = "training_settings.json"
+METRICS_FILE = "metrics.json"
+# Outputs of before their files were listed, by a setting that only this program has.
+TELLING_SETTING = {"pretrain.py": "corpus", "train_reward.py": "train_file"}
+# The names that save_pretrained and the two programs write; one being written has a dot and a process's number.
+WRITTEN = re.compile(
+    r"((generation_|tokenizer_)?config|tokenizer|special_tokens_map|added_tokens|vocab|metrics|training_settings)\.json"
+    r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|losses\.jsonl|(merges|vocab)\.txt"
+    r"|chat_template\.jinja|additional_chat_templates/\w+\.jinja|(tokenizer|spiece|sentencepiece\.bpe)\.model"
+    r"|\.[\w.]+\.\d+\.tmp"
+)
+
+
+class ModelFolder:
+    """One --output_dir and what its model is made of.
+
+    Args:
+        output_dir: as the flag gives it.
+        made_by: the program's file name, a key of TELLING_SETTING.
+        settings: what tells its model from others; where it lies is left out.
+        inputs: files that the model follows from. One goes by its name, or by its path where two have one name.
+    """
+
+    def __init__(self, output_dir: str, made_by: str, settings: Mapping[str, Any], inputs: Sequence[Path]):
+        given = Path(output_dir)
+        # A link stays one, to be seen as such; "." and ".." have no name of their own.
+        self.path = given.parent.resolve() / given.name if given.name not in ("", "..") else given.resolve()
+        self.flag = f"--output_dir {output_dir}"
+        self.made_by = made_by
+        names = [path.name for path in inputs]
+        self.description = {
+            "settings": {name: value for name, value in settings.items() if name != "output_dir"},
+            "inputs": {path.name if names.count(path.name) == 1 else str(path): _sha256(path) for path in inputs},
+        }
+
+    def is_finished(self) -> bool:
+        """Whether the folder holds the model of these settings and inputs, with all of its files and weights."""
+        if not (self.path / SETTINGS_FILE).is_file():
+            return False
+        saved = read_json(self.path / SETTINGS_FILE)
+        if not isinstance(saved, dict) or {part: saved.get(part) for part in self.description} != self.description:
+            return False
+        files = saved.get("files")
+        if not isinstance(files, dict):  # of before they were listed
+            return any(self.path.glob("*.safetensors"))
+        return all(_is_whole(self.path / name, size) for name, size in files.items())
+
+    def check_free(self, inputs: Mapping[str, Sequence[str]]) -> None:
+        """InputError, before any work, unless the folder may be written: free, empty, or this program's own output.
+
+        Args:
+            inputs: by flag, the files and folders that are read; none of them may lie in what is replaced.
+        """
+        path = self.path
+        places = {"the folder that you are in": [os.getcwd()], "your home": [os.path.expanduser("~")]}
+        places |= {f"what --{flag} names": sources for flag, sources in inputs.items()}
+        for what, sources in places.items():
+            for source in map(os.path.realpath, sources):
+                if os.path.exists(source) and path in (Path(source), *Path(source).parents):
+                    raise InputError(f"{self.flag}: is or holds {what} (expected a folder of its own)")
+        check_name("output_dir", path.name)
+        if path.is_symlink():
+            raise InputError(f"{self.flag}: is a link (expected a folder, or a name that is free)")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{self.flag}: is a file (expected a folder, or a name that is free)")
+        if os.path.ismount(path):
+            raise InputError(f"{self.flag}: is a mount point (expected a folder in it)")
+        check_place(self.flag, path)
+        self._check_own()
+
+    def clear_leftovers(self) -> None:
+        """Removes what a killed run of this program left beside the folder, half-written."""
+        clear_leftovers(self.path, lambda name: bool(WRITTEN.fullmatch(name)))
+
+    def write(self, write: Callable[[Path], None]) -> None:
+        """Lets `write` fill a folder beside, adds the settings, and gives it the output's name."""
+        temporary = temporary_folder(self.path)
+        temporary.mkdir(parents=True)
+        try:
+            with disk_full_as_oserror(self.path):
+                write(temporary)
+            self.describe(temporary)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        self.publish(temporary)
+
+    def describe(self, folder: Path) -> None:
+        """Writes the settings, with the names and sizes of the files there, into a folder that lacks only them."""
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink()
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SETTINGS_FILE)
+        files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+        write_json(folder / SETTINGS_FILE, {"made_by": self.made_by, **self.description, "files": files}, indent=4)
+
+    def publish(self, new: Path) -> None:
+        """Gives a complete folder the output's name. An older output goes, if nobody has put a file into it since."""
+        try:
+            self._check_own()
+        except InputError as error:
+            raise InputError(f"{error}; the new model is in {new}") from None
+        replace_folder(new, self.path)
+
+    def _check_own(self) -> None:
+        """InputError if the folder holds anything that this program did not write."""
+        if not self.path.is_dir():
+            return
+        try:
+            saved = read_json(self.path / SETTINGS_FILE)
+        except InputError:
+            saved = None
+        made_by = _made_by(saved)
+        if made_by not in (None, self.made_by):
+            raise InputError(f"{self.flag}: holds a model of {made_by} (expected another folder); nothing is deleted")
+        files = saved.get("files") if made_by else {}
+        listed = {SETTINGS_FILE, *files} if isinstance(files, dict) else None
+
+        def is_ours(name: str) -> bool:
+            return bool(made_by) and (name in listed if listed else bool(WRITTEN.fullmatch(name)))
+
+        check_only_ours(self.flag, self.path, is_ours)
+
+
+def _made_by(saved: Any) -> str | None:
+    """The program that wrote these settings; None where they are no program's."""
+    if not isinstance(saved, dict) or not isinstance(saved.get("settings"), dict):
+        return None
+    telling = [name for name, setting in TELLING_SETTING.items() if setting in saved["settings"]]
+    made_by = saved.get("made_by", telling[0] if telling else None)
+    return made_by if made_by in list(TELLING_SETTING) else None
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    """Whether a file is there, and weights at the size that they were written with; other files may be edited."""
+    return path.is_file() and (path.suffix != ".safetensors" or path.stat().st_size == size)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,141 @@
+"""Folders that all processes of a run write or read together: the full state, and a checkpoint's weights.
+
+They are on disk in full, with a manifest (training/manifest.py), before they have their names.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from safetensors import SafetensorError, safe_open
+
+from data_preprocess.command import InputError
+from data_preprocess.files import disk_full_as_oserror, sync_folder
+from training.checkpoints import TEMPORARY, remove
+from training.manifest import damage, file_names, synced_entry, write_manifest
+from training.together import agreed
+
+WRAPPED = "module."  # how the names of the weights begin that several processes save
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
+
+
+def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accelerator) -> None:
+    """Lets every process `write` into a temporary folder, which then, synced and with a manifest, is named `target`.
+
+    Args:
+        target: the final name; a whole folder of that name is kept, a damaged one is written anew.
+        write: called in every process with the temporary folder. Its collectives come before what may fail.
+        accelerator: its first process makes and renames the folder, and says whether there is one already: on a
+            network's file system another may not see it yet.
+
+    Raises:
+        OSError: the disk is full, in any process; nothing is left of the temporary folder then.
+    """
+    main = accelerator.is_main_process
+    if broadcast_object_list([main and target.is_dir() and damage(target) is None])[0]:
+        return
+    temporary = target.with_name(target.name + TEMPORARY)
+    try:
+        with agreed(accelerator):
+            if main:
+                if target.is_dir():  # a damaged one
+                    remove(target)
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+        with agreed(accelerator), disk_full_as_oserror(target):
+            write(temporary)
+        _add_manifest(temporary, accelerator)
+        with agreed(accelerator):
+            if main:
+                temporary.replace(target)
+                sync_folder(target.parent)
+    except BaseException:
+        if main:
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _add_manifest(folder: Path, accelerator: Accelerator) -> None:
+    names = broadcast_object_list([file_names(folder) if accelerator.is_main_process else None])[0]
+    entries = []
+    with agreed(accelerator):
+        for name in names[accelerator.process_index :: accelerator.num_processes]:
+            entries.append(synced_entry(folder, name))
+    entries = gather_object(entries)
+    with agreed(accelerator):
+        if accelerator.is_main_process:
+            write_manifest(folder, entries)
+
+
+def damage_in_shares(folder: Path, accelerator: Accelerator) -> str | None:
+    """As `damage`, for all processes together: each reads its share of the files."""
+    found = gather_object([damage(folder, accelerator.process_index, accelerator.num_processes)])
+    return next(filter(None, found), None)
+
+
+def write_state(folder: Path, accelerator: Accelerator) -> None:
+    """Writes the full state that accelerate knows of."""
+    if accelerator.distributed_type != DistributedType.DEEPSPEED:
+        write_folder(folder, lambda path: accelerator.save_state(str(path)), accelerator)
+        return
+
+    def write(path: Path) -> None:
+        with _errors_at_the_end(accelerator.deepspeed_engine_wrapped.engine):
+            accelerator.save_state(str(path))
+
+    write_folder(folder, write, accelerator)
+
+
+@contextmanager
+def _errors_at_the_end(engine: torch.nn.Module) -> Iterator[None]:
+    """DeepSpeed's processes wait for one another behind their writing: one whose disk is full must come there too."""
+    writer = engine.checkpoint_engine
+    save, errors = writer.save, []
+
+    def saving(state_dict: dict, path: str) -> None:
+        try:
+            with disk_full_as_oserror(Path(path)):
+                save(state_dict, path)
+        except OSError as error:
+            errors.append(error)
+
+    writer.save = saving
+    try:
+        yield
+    finally:
+        writer.save = save
+    if errors:
+        raise errors[0]
+
+
+def load_state(folder: Path, accelerator: Accelerator) -> None:
+    """Loads a full state into what accelerate has prepared, whatever number of processes saved it (not under ZeRO).
+
+    Raises:
+        InputError: it cannot be read, or is of another model.
+    """
+    hook = accelerator.register_load_state_pre_hook(_as_saved)
+    with agreed(accelerator):
+        try:
+            accelerator.load_state(str(folder))
+        except UNREADABLE as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
+        finally:
+            hook.remove()
+    accelerator.step = 0  # counts passes, of which a step may now have another number
+
+
+def _as_saved(models: list[torch.nn.Module], folder: str) -> None:
+    """Gives the modules that are loaded the names of the file, which one process and several save differently."""
+    if not models:  # DeepSpeed reads its own
+        return
+    with safe_open(Path(folder) / "model.safetensors", framework="numpy") as file:
+        wrapped = all(name.startswith(WRAPPED) for name in file.keys())
+    inner = models[0].module if isinstance(models[0], torch.nn.parallel.DistributedDataParallel) else models[0]
+    models[0] = torch.nn.ModuleDict({WRAPPED[:-1]: inner}) if wrapped else inner

@@ -1,0 +1,35 @@
+"""What several processes do as one: where one of them fails, all of them end, by the same error.
+
+A process that ends alone leaves the others in a collective that it never joins.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from data_preprocess.command import InputError, RunError, Stopped
+
+
+@contextmanager
+def agreed(accelerator: Accelerator) -> Iterator[None]:
+    """An InputError, RunError or OSError of any process inside ends all of them at the end of the block.
+
+    The block holds no collective that comes behind what may fail.
+    """
+    found = []
+    try:
+        yield
+    except (InputError, RunError, OSError) as error:
+        found = [error]
+    found = gather_object(found)
+    if found:
+        end_all(accelerator, found[0])
+
+
+def end_all(accelerator: Accelerator, error: InputError | RunError | OSError | Stopped) -> NoReturn:
+    """Raises the error, which every process must do at the same place."""
+    accelerator.state.destroy_process_group()
+    raise error
