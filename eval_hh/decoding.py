@@ -25,8 +25,7 @@ MAX_NEW_TOKENS = 128  # the paper's setting
 STOP_WINDOW = 16
 COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
 REFILL = 8  # new rows are begun when one slot in so many is free: together they cost less than one by one
-# A probe of made-up prompts: their lengths, tokens to decode, slots; rows leave, move and are replaced.
-PROBE_LENGTHS, PROBE_TOKENS, PROBE_SLOTS = (1, 9, 4), 3, 2
+PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # of made-up prompts, and what is decoded behind each
 UNIT = 8  # batches' worth of rows that resumable work decodes in one go, so that there is something to refill from
 
 
@@ -178,29 +177,35 @@ class Decoder:
                     bar.update()
         return texts
 
+    @torch.inference_mode()
     def check(self) -> None:
         """InputError unless rows decoded side by side get the logits that each gets alone, on made-up prompts."""
-        errors = []
-
-        def compare(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
-            for row, own in zip(rows, logits.float(), strict=True):
-                ids = torch.tensor([row.prompt + row.response], device=self.model.device)
-                alone = self.model(input_ids=ids, use_cache=False).logits[0, -1].float()
-                errors.append(((own - alone).norm() / alone.norm()).item())
-            return most_likely(logits, rows)
-
-        size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
-        prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
-        decoder = Decoder(self.model, self.tokenizer, PROBE_TOKENS)
         kind = f"a {self.model.config.model_type} model cannot be decoded here"
         try:
-            decoder.decode(prompts, PROBE_SLOTS, compare)
+            with _evaluating(self.model):
+                errors = self._probe_errors()
         except MODEL_ERRORS as error:
             raise InputError(f"{kind} ({describe(error)})") from error
         # Half precision errs by hundredths, and may send one token to other experts: the median counts.
         error = sorted(errors)[len(errors) // 2]
         if error > math.sqrt(torch.finfo(self.model.dtype).eps):
             raise InputError(f"{kind}: a row among others gets other logits than alone (they differ by {error:.1%})")
+
+    def _probe_errors(self) -> list[float]:
+        """How far, relatively, the logits of made-up rows are from those of each alone, for each row and token."""
+        size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
+        prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
+        rows = [Row(number, prompt) for number, prompt in enumerate(prompts)]
+        cache = SlotCache(self.layers, len(rows), max(PROBE_LENGTHS) + PROBE_TOKENS)
+        self._begin(rows, cache, 0)
+        errors = []
+        for _ in range(PROBE_TOKENS):
+            for row, own in zip(rows, self._logits(rows, cache).float(), strict=True):
+                ids = torch.tensor([row.prompt + row.response], device=self.model.device)
+                alone = self.model(input_ids=ids, use_cache=False).logits[0, -1].float()
+                errors.append(((own - alone).norm() / alone.norm()).item())
+                row.response.append(int(own.argmax()))
+        return errors
 
     def _begin(self, rows: list[Row], cache: SlotCache, first: int) -> None:
         """Reads new rows' prompts into slots from `first` on, but for the last token, which the next step reads."""

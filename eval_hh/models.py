@@ -21,6 +21,11 @@ Loaded = TypeVar("Loaded")
 MAX_PROMPT = 384  # tokens of a prompt that are read, BOS included (the paper's setting)
 # What a model's own code raises on input that it was not made for, or with settings that do not fit each other.
 MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
+# Where transformers' words point to options and reports that are not there for a user of this project.
+PLAIN_WORDS = {
+    "ignore_mismatched_sizes": "its weights have other shapes than config.json says",
+    "scaled_dot_product_attention yet": "transformers has no sdpa attention for a model of its kind",
+}
 MAX_REASON = 300  # characters of a library's message that are passed on
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in the name of a weight
 HUB_TIMEOUT = 10.0  # seconds; the hub client itself would retry for about half a minute per file
@@ -131,8 +136,9 @@ def _load(load: Callable[[], Loaded], problem: str, advice: str = "") -> Loaded:
 def describe(error: Exception) -> str:
     """What a library's error says, in one line; its first sentences where it says much."""
     text = " ".join(str(error).split())
-    if "ignore_mismatched_sizes" in text:  # transformers' words point to a report of many lines, and to an option
-        return "weights of other shapes than config.json says"
+    for hint, meaning in PLAIN_WORDS.items():
+        if hint in text:
+            return meaning
     text = text if len(text) <= MAX_REASON else text[:MAX_REASON].rpartition(" ")[0] + " ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
