@@ -61,7 +61,7 @@ def test_gradients_are_those_of_separate_passes(number, checkpointing):
     ours, separate = gradients
     assert ours.keys() == separate.keys()
     for name, gradient in separate.items():
-        assert (ours[name] - gradient).abs().max() <= 2e-3 * gradient.abs().max().clamp(min=1e-3), name
+        assert (ours[name] - gradient).abs().max() <= 2e-3 * gradient.abs().max().clamp(min=0.1), name
 
 
 @pytest.mark.parametrize("number", RIGHT, ids=lambda number: str(FAMILIES[number]))

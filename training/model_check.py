@@ -156,7 +156,7 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
 @contextmanager
 def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
     """The model on `device`, and in float32, where memory has room for that; afterwards its own tensors are back."""
-    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()]
+    tensors = [*model.parameters(), *model.buffers()]
     where, widen = device or model.device, True
     if 4 * sum(tensor.numel() for tensor in tensors) > _free_memory(where) / 2:
         where, widen = model.device, False
