@@ -186,7 +186,7 @@ LINE_ROWS = [
     BadInput("array cut", PREPARE, ("{root}/in.jsonl:2: not valid JSON",), lines(b"[" + GOOD)),
     BadInput("array element no object", PREPARE, ("{root}/in.jsonl:element 2: expected a JSON object",),
              lines(b"[" + GOOD + b", 3]")),
-    BadInput("array then text", PREPARE, ("{root}/in.jsonl: text after the end",), lines(b"[" + GOOD + b"]\n" + GOOD)),
+    BadInput("array then text", PREPARE, ("{root}/in.jsonl:2: text after the end",), lines(b"[" + GOOD + b"]\n" + GOOD)),
     BadInput("array comma missing", PREPARE, ("{root}/in.jsonl:2: not valid JSON", "','"),
              lines(b"[" + GOOD + GOOD + b"]")),
     BadInput("key twice", PREPARE, ("{root}/in.jsonl:2: ", "the key 'prompt' stands in one object twice"),
