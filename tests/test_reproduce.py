@@ -101,6 +101,27 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_stopped_by_signals_ends_like_one_that_was_not(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    flags = ("--only", "pro_len2_*")
+    finish(whole, *flags)
+    for name, (pattern, count) in zip(("SIGUSR1", "SIGTERM", "SIGINT"), MOMENTS[:3], strict=True):
+        process = start(stopped, *flags)
+        while len(list(stopped.glob(f"runs/toy-*/{pattern}"))) < count and process.poll() is None:
+            time.sleep(0.002)
+        workers = children_of(process.pid)
+        process.send_signal(getattr(signal, name))
+        _, errors = process.communicate(timeout=300)
+        last = errors.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
+        assert process.returncode == 128 + getattr(signal, name), errors[-3000:]
+        assert last.startswith("stopped: at ") and last.endswith("the same command goes on)")
+        time.sleep(1)  # multiprocessing's own helper ends behind the others
+        assert "Traceback" not in errors and not any(map(alive, workers))
+    finish(stopped, *flags)
+    assert scores(stopped) == scores(whole) != {}
+
+
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing_and_two_runs_at_once_are_refused(tmp_path):
     process = start(tmp_path / "two")
     while not list((tmp_path / "two").glob("runs/toy-*/lock")) and process.poll() is None:
