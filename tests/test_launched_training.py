@@ -94,6 +94,22 @@ def test_a_run_stopped_by_signals_ends_with_the_same_weights(zero_stage, root):
 
 
 @pytest.mark.slow
+def test_a_signal_to_one_of_two_machines_stops_both(root):
+    """Two launchers of one process each stand for two machines."""
+    machines = [start(root, "two", 0, NUM_MACHINES="2", MACHINE_RANK=str(rank)) for rank in range(2)]
+    end = time.monotonic() + 200
+    while len(steps(root, "two")) < 2 and machines[0].poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    machines[1].send_signal(signal.SIGUSR1)
+    for process in machines:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 128 + signal.SIGUSR1, errors[-3000:]
+        assert [line.partition(",")[0] for line in messages(errors)] == [
+            f"stopped: after step {steps(root, 'two')[-1]} of {STEPS}"
+        ]
+
+
+@pytest.mark.slow
 def test_a_row_that_is_found_bad_after_the_launch_is_said_once(root):
     path = root / "data" / DATA / "train.json"
     path.write_text(path.read_text() + '{"prefix": []}\n')
