@@ -6,8 +6,9 @@ SUBSET is the folder of a random subset under data/, as hh_train_len4_1500. Prom
 or of the pool are dropped; then those are added that raise D of the enlarged subset the most, or, as a control, any
 (--by random). Each is answered by --answer_model and its K different answers are ranked by --reward_model. Writes
 data/hh_train_lenK_(M+A)_augment_diverse/train.json (_augment_diverse_matched with --match_length, _augment_random)
-with each row's origin in meta, and D into the records, all or none, under STUDY_ROOT. Also runs under `accelerate
-launch`, and goes on where a killed run was. "Our reading": the paper's generator and thresholds are not published.
+with each row's origin in meta, and D into the records, all or none, under STUDY_ROOT. Also runs under
+training/launch.py, and goes on where a killed run was. "Our reading": the paper's generator and thresholds are not
+published.
 """
 
 import argparse

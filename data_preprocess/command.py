@@ -154,7 +154,8 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
 
-    A block inside another one has the outer one's request. Outside the main thread, where Python allows no handlers,
+    A block inside another one has the outer one's request. A signal that the work did not heed, for it came at its
+    end, is handed to whatever other handler there was. Outside the main thread, where Python allows no handlers,
     nothing is ever noted.
     """
     outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
@@ -171,6 +172,9 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)  # None: it was set by a library, outside Python
+    outside = before.get(request.number)
+    if callable(outside) and outside is not signal.default_int_handler:
+        outside(request.number, None)
 
 
 def study_root() -> Path:

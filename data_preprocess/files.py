@@ -352,7 +352,7 @@ def _raw_elements(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, byte
             text, place = text[place:], 0
             if len(text) > LINE_LIMIT:
                 raise InputError(f"{path}:{line}: {TOO_LONG}") from None
-            more = _decoded_piece(file, max(BLOCK, len(text)), decode, path)
+            more = _decoded_piece(file, max(BLOCK, len(text)), decode, path, line + text.count("\n"))
             if not more:
                 raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
             text += more
@@ -364,7 +364,7 @@ def _raw_elements(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, byte
                 break
             number += 1
             yield Element(number), element.encode("utf-8")
-    if (text[place:] + _decoded_piece(file, BLOCK, decode, path)).strip():
+    if (text[place:] + _decoded_piece(file, BLOCK, decode, path, line + text.count("\n"))).strip():
         line += text.count("\n", 0, place)
         raise InputError(f"{path}:{line}: text after the end of the JSON array (expected an array, or objects by line)")
 
@@ -386,15 +386,16 @@ def _next_element(text: str, place: int, before: str) -> tuple[str, int]:
     return text[place:end], end
 
 
-def _decoded_piece(file: IO[bytes], size: int, decode: Callable[[bytes], str], path: str | Path) -> str:
-    """Some more text of a file, none at its end."""
+def _decoded_piece(file: IO[bytes], size: int, decode: Callable[[bytes], str], path: str | Path, line: int) -> str:
+    """Some more text of a file, which begins on `line`; none at its end."""
     try:
         raw = file.read(size)
         return decode(raw)
     except DAMAGED_GZIP as error:
-        raise InputError(f"{path}: damaged or truncated gzip file ({error})") from None
+        raise InputError(f"{path}:{line}: damaged or truncated gzip file ({error})") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 ({error.reason})") from None
+        line += error.object[: error.start].count(b"\n")
+        raise InputError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
 
 
 def _check_is_file(path: Path) -> None:

@@ -6,7 +6,7 @@ Run: cd data_preprocess; python prepare.py --raw DIR | --source DATA [flags]
 train.jsonl (or .jsonl.gz); Anthropic/hh-rlhf is read from the hub. Every other format: data_preprocess/README.md.
 Writes data/original/hh_train_lenK/train.json (--raw without train files: none), data/hh_dev/sampled_dev.json, for --raw
 data/hh_test/*.json, and the data card data/README.md, all under STUDY_ROOT and all or none. With --candidates and
---reward_model it also runs under `accelerate launch`, and goes on where a killed run was.
+--reward_model it also runs under training/launch.py, and goes on where a killed run was.
 """
 
 import io

@@ -131,7 +131,7 @@ def _add_input_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("models (alone or under `accelerate launch`)").add_argument
+    add = parser.add_argument_group("models (alone or under training/launch.py)").add_argument
     add("--candidates", nargs="+", metavar="MODEL", help="causal LMs that sample further responses")
     add("--num_per_model", type=int, metavar="N", help="responses that each one samples per prompt (1)")
     add("--reward_model", metavar="MODEL", help="scores every training response, raw logits")

@@ -1,6 +1,6 @@
 """Makes rankings of prompts: samples responses from a language model, and scores responses with a reward model.
 
-Library, used by prepare.py. Both jobs are divided over the processes that `accelerate launch` started,
+Library, used by prepare.py. Both jobs are divided over the processes that training/launch.py started,
 go on where a killed run was, and are not done again where the output is there and was made from the same inputs.
 In fp32 on the CPU neither result depends on batch size, number of processes, or kills.
 """

@@ -108,6 +108,28 @@ def test_a_request_is_noted_and_handlers_are_restored(name):
     assert signal.getsignal(number) == before
 
 
+def test_a_request_that_came_at_the_end_of_the_work_goes_on_to_who_listens_outside():
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+    try:
+        with stop_requests():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert heard == []
+        assert heard == [signal.SIGUSR1]
+        with pytest.raises(Stopped), stop_requests() as request:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            raise Stopped(request.number, "heeded")
+        assert heard == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_block_inside_another_has_its_request():
+    with stop_requests() as outer, stop_requests() as inner:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert inner is outer and outer.number == signal.SIGTERM
+
+
 WORK = """
 import sys, time
 sys.path.insert(0, sys.argv[1])

@@ -112,6 +112,7 @@ def test_any_json_value_is_a_record_or_refused_by_line(row, escaped, training, p
 @example(line=b"[" * 100_000)
 @example(line=b'{"prefix": [["<|assistant|>"]], "suffix": ["a"], "reward": [1], "meta": ' + b"[" * 5000)
 @example(line=b"9" * 5000)
+@example(line=b"[\xff")
 def test_any_bytes_are_refused_by_line(line, path):
     path.write_bytes(line.replace(b"\n", b" ") + b"\n")
     assert load(path, True) is None

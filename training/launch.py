@@ -124,7 +124,7 @@ def launch(argv: Sequence[str], failure_file: Path) -> None:
     except SignalException as error:
         signals.first = signals.first or error.sigval
     except DistError as error:
-        raise RunError(f"the processes cannot be started: {error}") from None
+        raise RunError(f"the processes cannot be started: {str(error).partition(chr(10))[0]}") from None
     if failure_file.exists():
         status, line = json.loads(failure_file.read_text(encoding="utf-8") or f'[{status or 1}, ""]')
     elif signals.first:

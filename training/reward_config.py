@@ -58,7 +58,7 @@ class RewardConfig:
         count(at_least=0),
         default=0,
     )
-    mixed_precision: str = setting("no or bf16; not given: what accelerate launch was told, else no", default="")
+    mixed_precision: str = setting("no or bf16; not given: what the launcher was told, else no", default="")
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
     learning_rate: float | None = setting(
         "peak, after a warm-up over the first tenth and before a linear decay to 0; "
