@@ -38,7 +38,7 @@ from data_preprocess.command import (
 )
 from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
 from data_preprocess.outputs import check_output_file
-from data_preprocess.toy import config_hash, write_world
+from data_preprocess.toy_world.world import world_hash, write_world
 from study import paper_profiles
 from study.grid import Cell, cells_of, chosen, sample_flags
 from study.outcome import show_outcome
@@ -66,7 +66,7 @@ class ToyStudy(ToyCalls):
         if not done.exists():
             write_world(self.root, self.profile.world)
             split.main([])
-            write_json(done, {"world": config_hash(self.profile.world)})
+            write_json(done, {"world": world_hash(self.profile.world)})
 
     def sample(self, cells: list[Cell]) -> None:
         """The subsets of these cells that are missing."""
@@ -117,7 +117,7 @@ class ToyStudy(ToyCalls):
         """What the base model answers to the prompts that the study's page shows."""
         from eval_hh.cells import load_cells
         from eval_hh.claims import grid
-        from study.base_samples import make_base_samples
+        from study.page.base_model_answers import make_base_samples
 
         cells, _ = load_cells(results)
         if grid(cells):
@@ -173,8 +173,7 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
         return
-    workers = Workers(study.root, args.workers, request)
-    with hold_lock(study.root):
+    with hold_lock(study.root), Workers(study.root, args.workers, request) as workers:
         if args.check:
             study.prepare(workers, cells)
             workers.run("check", {"check": (study.check,)})

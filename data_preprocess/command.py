@@ -186,7 +186,8 @@ def check_number(flag: str, value: float, at_least: float = -math.inf, at_most: 
         return
     limits = [(at_least, "at least"), (above, "above"), (at_most, "at most"), (below, "below")]
     bounds = " and ".join(f"{words} {_number(limit)}" for limit, words in limits if abs(limit) < math.inf)
-    raise InputError(f"--{flag} {_shown(value)}: expected a {'number ' + bounds if bounds else 'finite number'}")
+    expected = f"number {'of ' if bounds.startswith('at') else ''}{bounds}" if bounds else "finite number"
+    raise InputError(f"--{flag} {_shown(value)}: expected a {expected}")
 
 
 def _number(value: float) -> str:

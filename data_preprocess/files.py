@@ -365,7 +365,8 @@ def _raw_elements(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, byte
             number += 1
             yield Element(number), element.encode("utf-8")
     if (text[place:] + _decoded_piece(file, BLOCK, decode, path)).strip():
-        raise InputError(f"{path}: text after the end of the JSON array (expected one array, or one object per line)")
+        line += text.count("\n", 0, place)
+        raise InputError(f"{path}:{line}: text after the end of the JSON array (expected an array, or objects by line)")
 
 
 def _next_element(text: str, place: int, before: str) -> tuple[str, int]:

@@ -145,7 +145,7 @@ def amount(flag: str, text: str | int) -> Decimal:
     except InvalidOperation:
         value = Decimal("nan")
     if not value.is_finite() or not LEAST <= value <= MOST:
-        expected = f"a number above zero, {LEAST} to {MOST:g}; leave out a cost that you do not have"
+        expected = f"a number above zero, from {LEAST:f} to {MOST:g}; leave out a cost that you do not have"
         raise InputError(f"--{flag} {str(text)[:MAX_SHOWN]}: expected {expected}")
     return value
 

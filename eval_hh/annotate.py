@@ -16,7 +16,7 @@ from data_preprocess.files import read_jsonl
 from eval_hh.decoding import Decoder, plan_batches, plan_units
 from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
 from eval_hh.reward_model import RewardModel, check_finite, load_reward_model
-from eval_hh.sampling import Sampler, stream_keys
+from eval_hh.sampling import Sampler, response_seeds
 from eval_hh.sharding import Job, compute_parts, finish, folder_identity, processes, sole_maker, waiting_jobs
 
 
@@ -87,12 +87,12 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
     decoder = Decoder(model, load_tokenizer(model_path), job.settings["max_new_tokens"])
     decoder.check()
     encoded = [decoder.encode(turns) for turns in prompts]
-    keys = stream_keys(prompts, count, job.settings["seed"])
+    seeds = response_seeds(prompts, count, job.settings["seed"])
     units = plan_units([len(ids) for ids in encoded for _ in range(count)], batch_size)
 
     def sample(unit: list[int]) -> list[str]:
-        streams = [keys[row // count][row % count] for row in unit]
-        sampler = Sampler(model, streams, job.settings["temperature"], job.settings["top_p"])
+        own = [seeds[row // count][row % count] for row in unit]
+        sampler = Sampler(model, own, job.settings["temperature"], job.settings["top_p"])
         return decoder.decode([encoded[row // count] for row in unit], batch_size, sampler)
 
     with sole_maker(job, state):

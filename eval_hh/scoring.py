@@ -25,6 +25,7 @@ from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
 from data_preprocess.records import read_rows
 from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
+from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
     POOLS,
@@ -41,7 +42,6 @@ from eval_hh.cells import (
 from eval_hh.law import bootstrap_interval
 from eval_hh.sharding import NAME_CHECKS, Job, Names, check_made_of, done_note, names_parser, read_note, read_results
 
-GOLD = "gold"  # reward source of the embedded world
 NULL = type(None)
 # What a cell is made of: fields of run.json, of its configuration, and of the settings that both steps noted.
 RUN_FIELDS = {"config": (dict,), "git": (str, NULL), "versions": (dict,)}
@@ -278,8 +278,6 @@ def row_id(row: dict) -> str:
 
 def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
     """The embedded world's own rewards of the generated texts."""
-    from data_preprocess.toy import GoldReward
-
     try:
         return GoldReward().score([row["prefix"][0] for row in rows], [row["infer"]["t"] for row in rows])
     except ValueError as error:

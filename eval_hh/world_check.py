@@ -9,7 +9,7 @@ from pathlib import Path
 from data_preprocess.diversity import RECORD
 from data_preprocess.files import read_json
 from data_preprocess.records import read_rows
-from data_preprocess.toy import GoldReward
+from data_preprocess.toy_world.gold_reward import GoldReward
 from eval_hh.cells import POOLS, TEST_FILES
 
 Respond = Callable[[list[dict]], list[str]]  # rows of one test file -> one response each

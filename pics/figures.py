@@ -1,4 +1,4 @@
-"""The study's pictures, drawn from the paper's published numbers or from result files by the same functions.
+"""The study's pictures, drawn from the paper's published numbers or from result files.
 
     cd pics
     python figures.py --paper            the paper's Figure 4, its three MSEs and its lines
@@ -7,8 +7,7 @@
     python figures.py --fixed_size DIR   rewards at one number of prompts, chosen for low and high D
     python figures.py --intro            two ways to spend an annotation budget (pics/intro.png)
 
-Each writes one PNG to --output (default: in runs/figures/ under STUDY_ROOT). The same input gives the same
-bytes. Drawing itself is in pics/drawing.py.
+Each writes one PNG to --output (default: in runs/figures/ under STUDY_ROOT). The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -24,9 +23,10 @@ from data_preprocess.outputs import check_output_file
 from eval_hh.cells import load_cells
 from eval_hh.claims import grid
 from eval_hh.fixed_size import fixed_size_tests
-from pics.chosen import draw_fixed_size
-from pics.drawing import draw_budgets, draw_intro, draw_panels
-from pics.points import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
+from pics.draw_chosen_prompts import draw_fixed_size
+from pics.draw_intro import draw_intro
+from pics.draw_rewards import draw_budgets, draw_panels
+from pics.figure_data import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
 
 
 def main(argv: list[str] | None = None) -> None:

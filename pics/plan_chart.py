@@ -1,7 +1,4 @@
-"""Drawing of a budget plan: predicted reward against budget, for each number of responses.
-
-Library. data_preprocess/plan.py gathers what is drawn.
-"""
+"""The picture of a budget plan: predicted reward against budget, for each number of responses."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save_figure
+from pics.style import COLOURS, MARKERS, new_figure
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Curve:
     ranking_len: int
     budgets: Sequence[float]
     rewards: Sequence[float]
-    inside: Sequence[bool]  # whether D lies in the range that the law was fitted on
+    inside: Sequence[bool]  # whether D is in the range that the lines were fitted on
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,9 @@ def draw_plan(curves: Sequence[Curve], marks: Sequence[Mark], unit: str, note: s
         note: stands below.
         path: of the PNG.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
     from matplotlib.ticker import StrMethodFormatter
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7, 4.6), layout="constrained")
+    with new_figure(path, (7, 4.6), note) as figure:
         axes = figure.subplots()
         for curve in curves:
             rewards, inside = 100 * np.array(curve.rewards), np.array(curve.inside)
@@ -69,5 +63,3 @@ def draw_plan(curves: Sequence[Curve], marks: Sequence[Mark], unit: str, note: s
         axes.set_xlabel(f"budget ({unit})")
         axes.set_ylabel("predicted reward × 100")
         axes.legend()
-        figure.supxlabel(note, fontsize=9, color=GREY)
-        save_figure(figure, path)

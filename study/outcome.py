@@ -26,7 +26,7 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
     from eval_hh.cells import load_cells
     from eval_hh.claims import grid
     from eval_hh.report_text import write_report
-    from study.look import write_look
+    from study.page.build import build_page
 
     cells, warnings = load_cells(results)
     if not grid(cells):
@@ -35,7 +35,7 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
     found = analyse(cells, warnings, compare_paper)
     text = write_report(folder, cells, found)
     draw_pictures(folder / "pics", cells, found, compare_paper)
-    for lacking in write_look(folder, root, cells, text, title)[1]:
+    for lacking in build_page(folder, root, cells, text, title)[1]:
         print(f"warning: {lacking}", file=sys.stderr)
     print(text)
     print(f"written to {folder}: report.html (open it in a browser), report.md, table1.tex, pics/")
@@ -43,9 +43,10 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
 
 def draw_pictures(folder: Path, cells: list[dict], found: "Analysis", compare_paper: bool) -> None:
     """Every picture that these cells have points for."""
-    from pics.chosen import draw_chosen, draw_fixed_size
-    from pics.drawing import draw_budgets, draw_intro, draw_panels
-    from pics.points import cell_facets, cell_points, error_note, paper_overlay
+    from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
+    from pics.draw_intro import draw_intro
+    from pics.draw_rewards import draw_budgets, draw_panels
+    from pics.figure_data import cell_facets, cell_points, error_note, paper_overlay
 
     note, overlay = error_note(cells), paper_overlay(cells) if compare_paper else []
     draw_panels(cell_points(cells)[0], folder / "diversity.png", note, overlay)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_preprocess.command import study_root
-from data_preprocess.toy import WorldConfig, config_hash
+from data_preprocess.toy_world.world import WorldConfig, world_hash
 from study.grid import Grid
 
 
@@ -28,7 +28,7 @@ class ToyProfile:
     def root(self) -> Path:
         """runs/toy-<hash>: a folder of its own for each world and each set of settings; cells of any grid share it."""
         how = {name: value for name, value in asdict(self).items() if name != "grid"}
-        settings = json.dumps([config_hash(self.world), how], sort_keys=True)
+        settings = json.dumps([world_hash(self.world), how], sort_keys=True)
         return study_root() / "runs" / f"toy-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
 
 

@@ -108,6 +108,8 @@ def work(task: Callable, arguments: tuple, log: Path) -> float:
 class Workers:
     """Processes that run named tasks, shown as one progress bar a stage; with them it is known what a task took.
 
+    They end with the block that it opens.
+
     Args:
         root: the study's folder, where logs and clock lie.
         number: how many tasks run at a time.
@@ -121,6 +123,15 @@ class Workers:
         self.clock = root / "seconds.json"
         context = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(number, context, start_worker, (root,))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Returns when every worker has ended."""
+        self.pool.shutdown(wait=False)
+        for worker in multiprocessing.active_children():
+            worker.join()
 
     def run(self, title: str, tasks: dict[str, tuple]) -> None:
         """Runs {name: (function, *arguments)}; the first failure ends the run and names the task and its log.
@@ -145,7 +156,7 @@ class Workers:
                         began = now
                         bar.update()
         except BaseException:
-            self._end()
+            self._ask(signal.SIGTERM)
             raise
         if self.request.number is not None:
             raise Stopped(self.request.number, f"at {title} (what is done is kept; the same command goes on)")
@@ -178,12 +189,6 @@ class Workers:
         self.pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, number)
-
-    def _end(self) -> None:
-        """Ends all workers before the folder's lock goes, because a task has failed."""
-        self._ask(signal.SIGTERM)
-        for worker in multiprocessing.active_children():
-            worker.join()
 
     def _count(self, name: str, seconds: float, wall: float) -> None:
         """Keeps what each task and the whole run took, over all the times that the run was started."""

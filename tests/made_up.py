@@ -5,6 +5,7 @@ import numpy as np
 from eval_hh import report_text
 from eval_hh.analysis import analyse
 from eval_hh.cells import TEST_FILES, file_scores
+from pics import style
 
 SIZES = (1500, 2000, 3000, 6000)
 ROWS = {"harmless_base": 40, "helpful_base": 30, "helpful_online": 20, "helpful_rejection": 30}
@@ -89,9 +90,9 @@ def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = Fa
     return report_text.make_report(cells, analyse(cells, warnings, compare_paper))
 
 
-def keep_figures(monkeypatch, module) -> list:
-    """The figures that a module draws from now on, kept for a look at their axes."""
+def keep_figures(monkeypatch) -> list:
+    """The figures that are drawn from now on, kept for a look at their axes."""
     kept: list = []
-    save = module.save_figure
-    monkeypatch.setattr(module, "save_figure", lambda figure, path: (kept.append(figure), save(figure, path)))
+    save = style.save_figure
+    monkeypatch.setattr(style, "save_figure", lambda figure, path: (kept.append(figure), save(figure, path)))
     return kept

@@ -13,7 +13,7 @@ from eval_hh.fixed_size import CONTROL, TREATED, fixed_size_tests
 from eval_hh.law import paired_bootstrap
 from eval_hh.rules import NO_VERDICT, UNDECIDED
 from eval_hh.verdicts import NOT_TESTED, verdicts
-from pics.chosen import draw_chosen
+from pics.draw_chosen_prompts import draw_chosen
 from tests.made_up import make_cell, make_report
 
 MATCHED = AUGMENTATIONS[-1]

@@ -23,7 +23,7 @@ from eval_hh.annotate import sample_responses, score_rankings
 from eval_hh.decoding import Decoder
 from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids
 from eval_hh.reward_model import RewardModel, load_reward_model
-from eval_hh.sampling import Sampler, stream_keys
+from eval_hh.sampling import Sampler, gumbel_noise, response_seeds
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -52,13 +52,15 @@ def real_prompts(shared):
     return prompts
 
 
-def sample_by_hand(model, tokenizer, turns, key, max_new_tokens, temperature, top_p):
+def sample_by_hand(model, tokenizer, turns, seed, max_new_tokens, temperature, top_p):
     """One row alone, the whole sequence recomputed for every token, drawn in scalars."""
     ids, new = prompt_ids(tokenizer, render_prompt(turns)), []
-    for step in range(max_new_tokens):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(max_new_tokens):
         with torch.no_grad():
             logits = model(torch.tensor([ids + new])).logits[0, -1]
-        new.append(draw_sorted_by_hand(logits.tolist(), key, step, temperature, top_p))
+        (noise,) = gumbel_noise([generator], len(logits)).tolist()
+        new.append(draw_sorted_by_hand(logits.tolist(), noise, temperature, top_p))
         if new[-1] == tokenizer.eos_token_id:
             new.pop()
             break
@@ -70,10 +72,10 @@ def test_responses_are_those_sampled_by_hand(family, tiny_causal_lm_dir, tmp_pat
     folder = tiny_causal_lm_dir(family)
     found = sample(PROMPTS, folder, tmp_path / "made" / "responses.jsonl")
     model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
-    keys = stream_keys(PROMPTS, 3, 7)
+    seeds = response_seeds(PROMPTS, 3, 7)
     expected = [
-        [sample_by_hand(model, tokenizer, turns, key, 12, 0.8, 0.9) for key in group]
-        for turns, group in zip(PROMPTS, keys, strict=True)
+        [sample_by_hand(model, tokenizer, turns, seed, 12, 0.8, 0.9) for seed in group]
+        for turns, group in zip(PROMPTS, seeds, strict=True)
     ]
     assert found == expected
     assert len({text for group in found for text in group}) > 10, "too many equal texts to test anything"
@@ -122,10 +124,10 @@ def test_float_error_of_the_batch_changes_no_token(tiny_causal_lm_dir, monkeypat
     folder = tiny_causal_lm_dir("llama")
     decoder = Decoder(noisy(load_causal_lm(folder)), load_tokenizer(folder), 16)
     ids = [decoder.encode(turns) for turns in PROMPTS for _ in range(20)]
-    keys = [key for group in stream_keys(PROMPTS, 20, 3) for key in group]
+    seeds = [seed for group in response_seeds(PROMPTS, 20, 3) for seed in group]
 
     def decode(size):
-        return decoder.decode(ids, size, Sampler(decoder.model, keys, 1.0, 0.9))
+        return decoder.decode(ids, size, Sampler(decoder.model, seeds, 1.0, 0.9))
 
     monkeypatch.setattr(sampling, "TOLERANCE", 0.04)
     assert decode(100) == decode(25)
@@ -180,6 +182,22 @@ def test_a_model_of_known_probabilities_is_sampled_by_them(byte_tokenizer, tmp_p
         counts = [texts.count(letter) for letter in "abcd"[: len(expected)]]
         assert sum(counts) == 3000
         assert chisquare(counts, [3000 * p for p in expected]).pvalue > 0.01
+
+
+def test_a_response_of_several_tokens_has_the_product_of_their_probabilities(byte_tokenizer, tmp_path):
+    """A Markov chain of known probabilities: the 9 texts of three tokens, of which a always follows the prompt."""
+    a, b, c = (one_token(byte_tokenizer, letter) for letter in "abc")
+    follow = {a: {a: 0.2, b: 0.5, c: 0.3}, b: {a: 0.6, b: 0.3, c: 0.1}, c: {a: 0.1, b: 0.1, c: 0.8}}
+    model = rigged(tmp_path / "model", byte_tokenizer, {one_token(byte_tokenizer, ":"): {a: 1.0}, **follow})
+    settings = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3, "batch_size": 500}
+    (texts,) = sample(PROMPTS[:1], model, tmp_path / "made", 3000, **settings)
+    letters = {a: "a", b: "b", c: "c"}
+    expected = {
+        f"a{letters[x]}{letters[y]}": 3000 * p * q for x, p in follow[a].items() for y, q in follow[x].items()
+    }
+    counts = [texts.count(text) for text in expected]
+    assert sum(counts) == 3000
+    assert chisquare(counts, list(expected.values())).pvalue > 0.01
 
 
 def test_responses_end_at_eos_or_a_stop_string_and_may_be_empty(byte_tokenizer, tmp_path):

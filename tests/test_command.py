@@ -163,11 +163,11 @@ def test_what_is_at_work_for_a_process_is_asked_too():
     ("value", "limits", "expected"),
     [
         (float("nan"), {}, "finite number"),
-        (float("inf"), {"at_least": 1}, "number at least 1"),
+        (float("inf"), {"at_least": 1}, "number of at least 1"),
         (0, {"above": 0}, "number above 0"),
         (2.0, {"above": 0, "below": 2}, "number above 0 and below 2"),
-        (-1, {"at_least": 0, "at_most": 1_000_000}, "number at least 0 and at most 1,000,000"),
-        (10**400, {"at_most": 10}, "number at most 10"),
+        (-1, {"at_least": 0, "at_most": 1_000_000}, "number of at least 0 and at most 1,000,000"),
+        (10**400, {"at_most": 10}, "number of at most 10"),
     ],
 )
 def test_a_number_out_of_bounds_is_refused_by_flag(value, limits, expected):

@@ -1,4 +1,4 @@
-"""pics/figures.py and drawing.py: the paper's numbers come out, and a picture shows what the cells hold."""
+"""pics/figures.py and draw_rewards.py: the paper's numbers come out, and a picture shows what the cells hold."""
 
 import matplotlib.image
 import numpy as np
@@ -8,9 +8,20 @@ from matplotlib.figure import Figure
 from data_preprocess.command import InputError
 from eval_hh.additions import strategy_contrasts
 from eval_hh.cells import write_cell
-from pics import chosen, drawing, figures
-from pics.drawing import Points, draw_budgets, draw_intro, draw_panels, scientific
-from pics.points import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
+from pics import figures
+from pics.draw_chosen_prompts import draw_chosen
+from pics.draw_intro import draw_intro
+from pics.draw_rewards import draw_budgets, draw_panels
+from pics.figure_data import (
+    Points,
+    cell_facets,
+    cell_points,
+    error_note,
+    line_summary,
+    paper_overlay,
+    paper_points,
+    scientific,
+)
 from tests.made_up import diversity, keep_figures, make_cell, make_grid
 
 
@@ -20,7 +31,7 @@ def rising(algorithm: str, k: int, size: int, seed: int) -> float:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    return keep_figures(monkeypatch, drawing)
+    return keep_figures(monkeypatch)
 
 
 def test_the_papers_figure_prints_its_three_errors_and_its_lines(tmp_path, capsys):
@@ -170,10 +181,10 @@ def test_numbers_are_printed_as_the_paper_prints_them():
 
 def test_names_are_drawn_as_they_are_and_any_number_of_responses_has_a_mark(tmp_path, monkeypatch):
     """matplotlib takes what stands between two dollars for a formula, and stops at one that it does not know."""
-    kept = keep_figures(monkeypatch, chosen)
+    kept = keep_figures(monkeypatch)
     cells = [make_cell("PRO", k, 1500, 42, 0.5) for k in (5, 9)]
     cells += [{**cell, "selection": r"$\foo$ & $x^2"} for cell in cells]
-    chosen.draw_chosen(strategy_contrasts(cells), "a title", tmp_path / "a.png")
+    draw_chosen(strategy_contrasts(cells), "a title", tmp_path / "a.png")
     texts = {text.get_text() for text in kept[0].axes[0].texts}
     assert texts == {"random", r"$\foo$ & $x^2"}
     draw_panels(cell_points(cells[:2])[0], tmp_path / "b.png", r"$\bar$")

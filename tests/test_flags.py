@@ -35,7 +35,7 @@ def test_what_is_not_finite_is_refused_whatever_the_bounds(value):
 
 
 def test_a_huge_number_is_shown_in_part():
-    with pytest.raises(InputError, match=r"^--x 1(0{39})\.\.\.: expected a number at most 1,000$"):
+    with pytest.raises(InputError, match=r"^--x 1(0{39})\.\.\.: expected a number of at most 1,000$"):
         check_number("x", 10**400, at_most=1000)
     with pytest.raises(InputError, match=r"--seed 1(0{39})\.\.\.: expected a whole number from 0 to 4294967295"):
         check_seed("seed", 10**400)

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,36 +165,68 @@ def moments(name: str, kills: int, events: int) -> list[Kill]:
     ]
 
 
+def killed_ends_alike(case: Command, name: str, forks: Forks, figures: list[int], root: Path, folder: Path, found):
+    """Kills a command at its moments, runs it again each time, and compares what `found(root)` then is.
+
+    `folder` is for the copy of the root and the log.
+    """
+    start, log = folder / "start", folder / "log"
+    shutil.copytree(root, start, symlinks=True)
+
+    def go(kill: Kill | None = None) -> tuple[int, int]:
+        return forks.run(case.command.format(root=root), root, log, kill)
+
+    def words() -> str:
+        return log.read_text(errors="replace")[-3000:]
+
+    status, events = go()
+    assert status == 0 and events > 0, words()
+    expected = found(root)
+    for kill in moments(name, case.kills, events):
+        shutil.rmtree(root)
+        shutil.copytree(start, root, symlinks=True)
+        killed, _ = go(kill)
+        assert killed in (-signal.SIGKILL, 0), words()
+        assert go()[0] == 0, f"{kill}: {words()}"
+        now = found(root)
+        different = [path for path in now.keys() | expected.keys() if now.get(path, 0) != expected.get(path, 0)]
+        figures[0] += killed != 0
+        assert not different, kill
+        figures[1] += killed != 0
+    return expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_killed_command_ends_like_one_that_was_not(name, forks, figures, study, tmp_path):
     case = COMMANDS[name]
-    command = case.command.format(root=study)
-    start = tmp_path / "start"
     for user in USERS:
         text(user, "precious")(study)
     for change in case.change:
         change(study)
-    shutil.copytree(study, start, symlinks=True)
+    expected = killed_ends_alike(case, name, forks, figures, study, tmp_path, outcome)
+    assert all(expected[user] == b"precious" for user in USERS)
 
-    def go(kill: Kill | None = None) -> tuple[int, int]:
-        return forks.run(command, study, tmp_path / "log", kill)
 
-    def log() -> str:
-        return (tmp_path / "log").read_text(errors="replace")[-3000:]
+@pytest.mark.slow
+def test_reproduce_killed_ends_like_one_that_was_not(forks, figures, tmp_path):
+    """At the events of reproduce.py itself; its cells are the commands above, and are killed in test_reproduce.py."""
+    case = Command("tiny_study.py --workers 1 --only 'pro_len2_8_*'", 4)
+    (tmp_path / "root").mkdir()
+    made = killed_ends_alike(case, "reproduce", forks, figures, tmp_path / "root", tmp_path, study_outcome)
+    assert sum("eval_hh/results/" in name for name in made) == 1
 
-    status, events = go()
-    assert status == 0, log()
-    expected = outcome(study)
-    assert events > 0 and all(expected[user] == b"precious" for user in USERS)
-    for kill in moments(name, case.kills, events):
-        shutil.rmtree(study)
-        shutil.copytree(start, study, symlinks=True)
-        killed, _ = go(kill)
-        figures[0] += killed == -9
-        assert killed in (-9, 0), log()
-        assert go()[0] == 0, f"{kill}: {log()}"
-        found = outcome(study)
-        different = [path for path in found.keys() | expected.keys() if found.get(path, 0) != expected.get(path, 0)]
-        assert not different, kill
-        figures[1] += killed == -9
+
+def study_outcome(root: Path) -> dict[str, object]:
+    """As `outcome`; of a result file its scores, and no content of what tells of times and of files' ages."""
+    found: dict[str, object] = {}
+    for name, held in outcome(root).items():
+        path = root / name
+        if "results" in path.parts:
+            cell = json.loads(path.read_text())
+            found[name] = {part: cell[part] for part in ("files", "diversity", "num_prompts", "seed", "world")}
+        elif path.suffix in (".log", ".html", ".md") or path.name == "seconds.json" or ".done." in path.name:
+            found[name] = None
+        else:
+            found[name] = held
+    return found

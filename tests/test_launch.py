@@ -22,14 +22,14 @@ RANKING = {
 
 
 @pytest.fixture
-def sandbox(tmp_path):
+def sandbox(tmp_path, tiny_causal_lm_dir):
     """A study root with one subset and dev file, and a Python that records what launch.py is given."""
     for path in ("data/hh_train_len4_3/train.json", "data/hh_dev/sampled_dev.json"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text((json.dumps(RANKING) + "\n") * 3)
-    for model in (MODEL, "my rm"):
-        (tmp_path / model).mkdir()
-        (tmp_path / model / "config.json").write_text("{}")  # the check before the launch looks no further
+    shutil.copytree(tiny_causal_lm_dir("opt"), tmp_path / MODEL)
+    (tmp_path / "my rm").mkdir()
+    (tmp_path / "my rm" / "config.json").write_text("{}")  # the check before the launch looks no further
     fake = tmp_path / "python"
     record = f'for argument in "$@"; do echo "$argument"; done > "{tmp_path}/arguments"'
     fake.write_text(f'#!/bin/sh\ncase $1 in */launch.py) {record} ;; *) exec {sys.executable} "$@" ;; esac\n')

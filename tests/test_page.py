@@ -1,4 +1,4 @@
-"""study/page.py and look.py: one file that holds everything it shows, shown as it should be in a real browser."""
+"""study/page/: one file that holds everything it shows, shown as it should be in a real browser."""
 
 import os
 import re
@@ -10,12 +10,13 @@ import pytest
 
 from data_preprocess.command import InputError
 from eval_hh.markup import markdown_text
-from pics.drawing import draw_budgets, draw_intro, draw_panels
+from pics.draw_intro import draw_intro
+from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figures import cell_facets, cell_points, error_note
-from study.look import figures, write_look
-from study.page import Picture, write_page
-from study.report_html import split_report, to_part
-from study.samples import Samples, shown_cells
+from study.page.build import build_page, figures
+from study.page.markdown_to_html import split_report, to_part
+from study.page.sample_answers import Samples, shown_cells
+from study.page.write import Picture, write_page
 from tests.made_up import diversity, make_grid, make_report
 from tests.made_up_runs import write_logs, write_texts
 
@@ -50,7 +51,7 @@ def page(cells, tmp_path_factory) -> Path:
     draw_budgets(cell_facets(cells), root / "pics" / "quantitative.png", error_note(cells))
     draw_intro(root / "pics" / "intro.png")
     report = make_report(cells, [f"left out {BAD_TEXT}.json: broken"])
-    path, warnings = write_look(root, root, cells, report, "A made-up study & more", "Made by a test.")
+    path, warnings = build_page(root, root, cells, report, "A made-up study & more", "Made by a test.")
     assert len(warnings) == 2 and "no training log of 1 of 48 cells" in warnings[0]
     return path
 
@@ -139,7 +140,7 @@ def test_markup_in_answers_and_in_the_report_is_text(page):
 def test_the_same_study_gives_the_same_bytes(page, cells):
     first = page.read_bytes()
     report = make_report(cells, [f"left out {BAD_TEXT}.json: broken"])
-    write_look(page.parent, page.parent, cells, report, "A made-up study & more", "Made by a test.")
+    build_page(page.parent, page.parent, cells, report, "A made-up study & more", "Made by a test.")
     assert page.read_bytes() == first
 
 

@@ -13,8 +13,7 @@ import pytest
 from data_preprocess import plan, prepare
 from data_preprocess.command import InputError, run
 from eval_hh.cells import write_cell
-from pics import plan_chart
-from tests.made_up import make_grid
+from tests.made_up import keep_figures, make_grid
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SECTION = "## What should we label next?"
@@ -185,9 +184,7 @@ def test_the_papers_law_wants_llamas_tokenizer(pool, tiny_causal_lm_dir, capsys)
 
 
 def test_the_chart_shows_random_prompts_and_this_plan(pool, results, capsys, tmp_path, monkeypatch):
-    drawn = []
-    save = plan_chart.save_figure
-    monkeypatch.setattr(plan_chart, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    drawn = keep_figures(monkeypatch)
     printed = planned(capsys, pool, "--responses", 48, "--results", results, "--chart", tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
     axes = drawn[0].axes[0]

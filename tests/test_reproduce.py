@@ -14,7 +14,7 @@ import pytest
 
 import reproduce
 from data_preprocess.records import read_rows
-from data_preprocess.toy import WorldConfig
+from data_preprocess.toy_world.world import WorldConfig
 from study.toy_profile import TOY
 
 SCRIPT = Path(__file__).with_name("tiny_study.py")
@@ -98,6 +98,27 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in killed.glob("runs/toy-*/eval_hh/**/*") if path.is_file()}
     finish(killed)  # once more: nothing is done again
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.slow
+def test_a_run_stopped_by_signals_ends_like_one_that_was_not(tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    flags = ("--only", "pro_len2_*")
+    finish(whole, *flags)
+    for name, (pattern, count) in zip(("SIGUSR1", "SIGTERM", "SIGINT"), MOMENTS[:3], strict=True):
+        process = start(stopped, *flags)
+        while len(list(stopped.glob(f"runs/toy-*/{pattern}"))) < count and process.poll() is None:
+            time.sleep(0.002)
+        workers = children_of(process.pid)
+        process.send_signal(getattr(signal, name))
+        _, errors = process.communicate(timeout=300)
+        last = errors.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
+        assert process.returncode == 128 + getattr(signal, name), errors[-3000:]
+        assert last.startswith("stopped: at ") and last.endswith("the same command goes on)")
+        time.sleep(1)  # multiprocessing's own helper ends behind the others
+        assert "Traceback" not in errors and not any(map(alive, workers))
+    finish(stopped, *flags)
+    assert scores(stopped) == scores(whole) != {}
 
 
 @pytest.mark.slow

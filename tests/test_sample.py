@@ -147,7 +147,7 @@ def test_golden_subsets_and_record(tmp_path, shared):
         (["4", "5", "--sizes", "1"], "hh_train_len5/train.json: no such file"),
         (["4", "--max_tokens", "9", "--sizes", "2"], "--max_tokens and --sizes .expected one of them"),
         (["4", "--max_tokens", "9", "--match_length"], "--max_tokens and --match_length .expected one of them"),
-        (["4", "--max_tokens", "0"], "--max_tokens 0: expected a number at least 1"),
+        (["4", "--max_tokens", "0"], "--max_tokens 0: expected a number of at least 1"),
         (["4", "--sizes", "2", "--tokenizer", "/no/such/tokenizer"], "/no/such/tokenizer: no such folder"),
         (["4", "--sizes", "2", "--tokenizer", "nobody/nothing"], "nobody/nothing: .*pass the path of a local"),
     ],

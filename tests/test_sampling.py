@@ -8,9 +8,8 @@ from transformers import TopPLogitsWarper
 from data_preprocess.command import InputError
 from eval_hh.decoding import Decoder, generate, most_likely
 from eval_hh.models import load_causal_lm, load_tokenizer
-from eval_hh.sampling import TOLERANCE, Sampler, draw, stream_keys, uniform
+from eval_hh.sampling import TOLERANCE, Sampler, draw, gumbel_noise, response_seeds
 
-WORD = (1 << 64) - 1
 PROMPTS = [
     ["<|prompter|>How do I fix a leaking tap?", "<|assistant|>"],
     ["<|prompter|>Hi", "<|assistant|>"],
@@ -18,67 +17,51 @@ PROMPTS = [
 ]
 
 
-def splitmix64(seed, number):
-    """Output `number` (from 1) of SplitMix64 in plain integers."""
-    z = (seed + number * 0x9E3779B97F4A7C15) & WORD
-    z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & WORD
-    z = ((z ^ z >> 27) * 0x94D049BB133111EB) & WORD
-    return z ^ z >> 31
-
-
-def uniform_by_hand(stream, step, token):
-    return ((splitmix64(splitmix64(stream & WORD, step + 1), token + 1) >> 12) + 0.5) / 2**52
-
-
-def draw_by_hand(logits, stream, step, temperature, top_p):
+def draw_by_hand(logits, noise, temperature, top_p):
     """The contract in scalars: nucleus of tokens whose strict betters sum to less than top_p, largest noisy logit."""
     scaled = [value / temperature for value in logits]
     weights = [math.exp(value - max(scaled)) for value in scaled]
     probabilities = [weight / math.fsum(weights) for weight in weights]
-    noisy = {}
-    for token, own in enumerate(probabilities):
-        if math.fsum(p for p in probabilities if p > own) < top_p:
-            noisy[token] = scaled[token] - math.log(-math.log(uniform_by_hand(stream, step, token)))
+    noisy = {
+        token: scaled[token] + noise[token]
+        for token, own in enumerate(probabilities)
+        if math.fsum(p for p in probabilities if p > own) < top_p
+    }
     return max(noisy, key=noisy.get)
 
 
-def streams(count, seed=0):
-    return torch.tensor(stream_keys([["<|assistant|>"]], count, seed)[0])
+def generators(count, seed=0):
+    return [torch.Generator().manual_seed(own) for own in response_seeds([["<|assistant|>"]], count, seed)[0]]
 
 
-def steps(count, step):
-    """All rows at one step."""
-    return torch.full((count,), step)
+def noise_of(logits):
+    """Noise of as many generators as there are rows."""
+    return gumbel_noise(generators(len(logits)), logits.shape[1])
 
 
-def test_the_generator_is_splitmix64():
-    """The first outputs for seed 0 as its authors' code gives them; then our tensors against plain integers."""
-    assert [splitmix64(0, n) for n in (1, 2, 3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    keys, tokens = [0, 1, -1, 2**63 - 1, -(2**63), 123456789], [0, 1, 399, 50271]
-    for places in ([0] * 6, [1, 0, 127, 5, 2, 1]):
-        found = uniform(torch.tensor(keys), torch.tensor(places), torch.tensor([tokens] * len(keys)))
-        by_hand = [[uniform_by_hand(*row, token) for token in tokens] for row in zip(keys, places, strict=True)]
-        assert found.tolist() == by_hand
+def test_noise_is_of_each_rows_own_generator():
+    for row, generator in zip(gumbel_noise(generators(3), 500), generators(3), strict=True):
+        uniform = torch.rand(500, dtype=torch.float64, generator=generator).tolist()
+        assert row.tolist() == pytest.approx([-math.log(-math.log(u)) for u in uniform], rel=1e-12)
 
 
-def test_numbers_are_uniform_and_independent_over_streams_steps_and_tokens():
-    tokens = torch.arange(300).repeat(30, 1)
-    values = torch.stack([uniform(streams(30), steps(30, step), tokens) for step in range(30)])
-    assert kstest(values.flatten().numpy(), "uniform").pvalue > 0.01
-    assert values.unique().numel() == values.numel()
+def test_noise_is_gumbel_and_independent_over_rows_and_steps():
+    rows = generators(30)
+    noise = torch.stack([gumbel_noise(rows, 300) for _ in range(30)])
+    assert kstest(noise.flatten().numpy(), "gumbel_r").pvalue > 0.01
     for dim in range(3):
-        left, right = values.narrow(dim, 0, values.shape[dim] - 1), values.narrow(dim, 1, values.shape[dim] - 1)
+        left, right = noise.narrow(dim, 0, noise.shape[dim] - 1), noise.narrow(dim, 1, noise.shape[dim] - 1)
         assert abs(torch.corrcoef(torch.stack([left.flatten(), right.flatten()]))[0, 1]) < 0.01
 
 
-def test_streams_belong_to_seed_prompt_and_sample():
-    keys = stream_keys(PROMPTS, 3, 5)
-    assert len({key for group in keys for key in group}) == 9
-    assert stream_keys(PROMPTS[::-1], 3, 5) == keys[::-1], "the order of prompts does not count"
-    assert stream_keys(PROMPTS, 5, 5)[1][:3] == keys[1], "more samples leave the first ones"
-    assert not {key for group in stream_keys(PROMPTS, 3, 6) for key in group} & {k for g in keys for k in g}
-    twice = stream_keys([PROMPTS[0], PROMPTS[1], PROMPTS[0]], 3, 5)
-    assert twice[:2] == keys[:2] and not set(twice[2]) & set(keys[0]), "a repeated prompt is sampled anew"
+def test_seeds_belong_to_seed_prompt_and_sample():
+    seeds = response_seeds(PROMPTS, 3, 5)
+    assert len({one for group in seeds for one in group}) == 9
+    assert response_seeds(PROMPTS[::-1], 3, 5) == seeds[::-1], "the order of prompts does not count"
+    assert response_seeds(PROMPTS, 5, 5)[1][:3] == seeds[1], "more samples leave the first ones"
+    assert not {one for group in response_seeds(PROMPTS, 3, 6) for one in group} & {one for g in seeds for one in g}
+    twice = response_seeds([PROMPTS[0], PROMPTS[1], PROMPTS[0]], 3, 5)
+    assert twice[:2] == seeds[:2] and not set(twice[2]) & set(seeds[0]), "a repeated prompt is sampled anew"
 
 
 @pytest.mark.parametrize(
@@ -99,27 +82,26 @@ def test_frequencies_are_those_of_the_renormalised_nucleus(temperature, top_p, e
     order, count = [2, 0, 3, 1], 4000
     logits = torch.empty(4)
     logits[order] = torch.tensor([0.5, 0.3, 0.15, 0.05]).log() + 3.0
-    tokens, _ = draw(logits.repeat(count, 1), streams(count), steps(count, 4), temperature, top_p, TOLERANCE)
+    tokens, _ = draw(logits.repeat(count, 1), gumbel_noise(generators(count), 4), temperature, top_p, TOLERANCE)
     counts = torch.bincount(tokens, minlength=4)[order].tolist()
     drawn = [(found, count * p) for found, p in zip(counts, expected, strict=True) if p]
     assert sum(found for found, _ in drawn) == count, "a token outside the nucleus was drawn"
     assert chisquare(*zip(*drawn, strict=True)).pvalue > 0.01
 
 
-@pytest.mark.parametrize("top_p", [0.3, 0.95, 1.0])
+@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.95, 1.0])
 def test_a_wide_vocabulary_against_scalars_and_against_transformers_nucleus(top_p):
-    """12000 tokens, about as likely: all three numbers of candidates are needed."""
+    """12000 tokens, about as likely."""
     logits = torch.randn(3, 12000, generator=torch.Generator().manual_seed(3))
-    keys = streams(3)
-    tokens, _ = draw(logits, keys, steps(3, 9), 1.3, top_p, TOLERANCE)
-    rows = zip(logits.tolist(), keys.tolist(), strict=True)
-    expected = [draw_sorted_by_hand(row, key, 9, 1.3, top_p) for row, key in rows]
-    assert tokens.tolist() == expected
+    noise = noise_of(logits)
+    tokens, _ = draw(logits, noise, 1.3, top_p, TOLERANCE)
+    rows = zip(logits.tolist(), noise.tolist(), strict=True)
+    assert tokens.tolist() == [draw_sorted_by_hand(*row, 1.3, top_p) for row in rows]
     kept = TopPLogitsWarper(top_p)(None, logits / 1.3) if top_p < 1 else logits
     assert torch.isfinite(kept.gather(1, tokens.unsqueeze(1))).all()
 
 
-def draw_sorted_by_hand(logits, stream, step, temperature, top_p):
+def draw_sorted_by_hand(logits, noise, temperature, top_p):
     """draw_by_hand with a sort in place of its double loop, for a wide vocabulary without ties."""
     order = sorted(range(len(logits)), key=lambda token: -logits[token])
     total = math.fsum(math.exp(value / temperature) for value in logits)
@@ -127,8 +109,7 @@ def draw_sorted_by_hand(logits, stream, step, temperature, top_p):
     for token in order:
         if mass >= top_p * (1 + 1e-12):
             break
-        noisy = logits[token] / temperature - math.log(-math.log(uniform_by_hand(stream, step, token)))
-        best, chosen = max((best, chosen), (noisy, token))
+        best, chosen = max((best, chosen), (logits[token] / temperature + noise[token], token))
         mass += math.exp(logits[token] / temperature) / total
     return chosen
 
@@ -137,11 +118,10 @@ def test_small_rows_against_scalars():
     generator = torch.Generator().manual_seed(1)
     logits = 2 * torch.randn(60, 9, generator=generator)
     logits[::3, 4] = logits[::3, 2]  # equal ones are in or out together
-    keys = streams(60)
+    noise = noise_of(logits)
     for temperature, top_p in ((1.0, 0.5), (0.7, 0.8), (1.5, 0.999), (1.0, 1e-9)):
-        places = torch.arange(60) % 7
-        tokens, _ = draw(logits, keys, places, temperature, top_p, TOLERANCE)
-        rows = zip(logits.tolist(), keys.tolist(), places.tolist(), strict=True)
+        tokens, _ = draw(logits, noise, temperature, top_p, TOLERANCE)
+        rows = zip(logits.tolist(), noise.tolist(), strict=True)
         assert tokens.tolist() == [draw_by_hand(*row, temperature, top_p) for row in rows]
 
 
@@ -153,12 +133,12 @@ def test_a_sure_draw_survives_every_error_of_logits_within_a_quarter_of_the_tole
     tolerance, count = 0.02, 1500
     logits = 3 * torch.randn(count, 12, generator=generator)
     logits[::2, 6:] = logits[::2, :6] + 0.01 * torch.randn(count // 2, 6, generator=generator)
-    keys = streams(count)
-    tokens, sure = draw(logits, keys, steps(count, 0), temperature, top_p, tolerance)
+    noise = noise_of(logits)
+    tokens, sure = draw(logits, noise, temperature, top_p, tolerance)
     changed = torch.zeros(count, dtype=torch.bool)
     for _ in range(40):
         error = (2 * torch.rand(logits.shape, generator=generator) - 1) * tolerance / 4
-        changed |= draw(logits + error, keys, steps(count, 0), temperature, top_p, 0.0)[0] != tokens
+        changed |= draw(logits + error, noise, temperature, top_p, 0.0)[0] != tokens
     assert not (changed & sure).any()
     assert changed.any() and sure.float().mean() > 0.4, "the trial tests nothing"
 
@@ -166,7 +146,7 @@ def test_a_sure_draw_survives_every_error_of_logits_within_a_quarter_of_the_tole
 def test_at_the_real_tolerance_few_draws_are_unsure():
     logits = 3 * torch.randn(400, 3000, generator=torch.Generator().manual_seed(5))
     for temperature, top_p in ((1.0, 0.9), (0.7, 0.95), (1.0, 1.0)):
-        _, sure = draw(logits, streams(400), steps(400, 0), temperature, top_p, TOLERANCE)
+        _, sure = draw(logits, noise_of(logits), temperature, top_p, TOLERANCE)
         assert (~sure).sum() <= 4
 
 
@@ -197,7 +177,7 @@ def test_broken_logits_are_named(value):
     logits = torch.zeros(2, 5)
     logits[1, 3] = value
     with pytest.raises(InputError, match="logits that are not finite"):
-        draw(logits, streams(2), steps(2, 0), 1.0, 0.9, TOLERANCE)
+        draw(logits, noise_of(logits), 1.0, 0.9, TOLERANCE)
 
 
 @pytest.mark.parametrize("family", ["opt", "llama"])
@@ -212,15 +192,14 @@ def test_a_tiny_nucleus_or_temperature_is_greedy_decoding(family, temperature, t
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_draws_the_same(tiny_causal_lm_dir):
-    logits, keys = 3 * torch.randn(200, 3000, generator=torch.Generator().manual_seed(6)), streams(200)
-    here, _ = draw(logits, keys, steps(200, 5), 0.8, 0.9, TOLERANCE)
-    there, sure = draw(logits.cuda(), keys.cuda(), steps(200, 5).cuda(), 0.8, 0.9, TOLERANCE)
+def test_a_gpu_draws_the_same_in_batches_of_every_size(tiny_causal_lm_dir):
+    logits = 3 * torch.randn(200, 3000, generator=torch.Generator().manual_seed(6))
+    here, _ = draw(logits, noise_of(logits), 0.8, 0.9, TOLERANCE)
+    there, sure = draw(logits.cuda(), noise_of(logits).cuda(), 0.8, 0.9, TOLERANCE)
     assert (here == there.cpu())[sure.cpu()].all() and sure.sum() > 190
 
-    folder, texts = tiny_causal_lm_dir("opt"), []
-    for place in ("cpu", "cuda"):
-        decoder = Decoder(load_causal_lm(folder).to(place), load_tokenizer(folder), 16)
-        ids = [decoder.encode(turns) for turns in PROMPTS]
-        texts.append(decoder.decode(ids, 2, Sampler(decoder.model, [1, 2, 3], 1.0, 0.9)))
-    assert texts[0] == texts[1]
+    folder = tiny_causal_lm_dir("opt")
+    decoder = Decoder(load_causal_lm(folder).to("cuda"), load_tokenizer(folder), 16)
+    ids = [decoder.encode(turns) for turns in PROMPTS]
+    texts = [decoder.decode(ids, size, Sampler(decoder.model, [1, 2, 3], 1.0, 0.9)) for size in (1, 2, 3)]
+    assert texts[0] == texts[1] == texts[2]

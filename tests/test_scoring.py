@@ -212,7 +212,7 @@ def test_the_embedded_world_is_scored_by_its_gold_reward(study, monkeypatch, cap
             texts.extend(suffixes)
             return [0.75 if turns[-1] == "<|assistant|>" else 0.0 for turns in turns_list]
 
-    monkeypatch.setattr("data_preprocess.toy.GoldReward", Gold)
+    monkeypatch.setattr("eval_hh.scoring.GoldReward", Gold)
     scoring.main(NAMES)
     cell = cell_of(study)
     assert (cell["world"], cell["reward_source"]) == ("w0", "gold")

@@ -37,9 +37,9 @@ def task(number, way):
     time.sleep(60)
 
 def main():
-    with stop_requests() as request, hold_lock(ROOT):
-        tasks = {f"task{n}": (task, n, sys.argv[2]) for n in range(6)}
-        Workers(ROOT, 2, request).run("tasks", tasks)
+    tasks = {f"task{n}": (task, n, sys.argv[2]) for n in range(6)}
+    with stop_requests() as request, hold_lock(ROOT), Workers(ROOT, 2, request) as workers:
+        workers.run("tasks", tasks)
 
 if __name__ == "__main__":
     run(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reproduce
-from data_preprocess.toy import WorldConfig
+from data_preprocess.toy_world.world import WorldConfig
 from study.grid import Grid
 from study.toy_profile import TOY
 
@@ -23,6 +23,12 @@ PROFILE = replace(
     world=WORLD,
 )
 
-if __name__ == "__main__":
+
+
+def main(argv: list[str] | None = None) -> None:
     reproduce.PROFILES["toy"] = PROFILE
-    reproduce.run(lambda: reproduce.main(["--profile", "toy", *sys.argv[1:]]))
+    reproduce.main(["--profile", "toy", *(sys.argv[1:] if argv is None else argv)])
+
+
+if __name__ == "__main__":
+    reproduce.run(main)

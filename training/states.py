@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -86,7 +87,7 @@ def write_state(folder: Path, accelerator: Accelerator) -> None:
 
     def write(path: Path) -> None:
         with _errors_at_the_end(accelerator.deepspeed_engine_wrapped.engine):
-            accelerator.save_state(str(path))
+            accelerator.save_state(str(path), save_latest=False)  # the tag is known when it is loaded
 
     write_folder(folder, write, accelerator)
 
@@ -94,21 +95,27 @@ def write_state(folder: Path, accelerator: Accelerator) -> None:
 @contextmanager
 def _errors_at_the_end(engine: torch.nn.Module) -> Iterator[None]:
     """DeepSpeed's processes wait for one another behind their writing: one whose disk is full must come there too."""
-    writer = engine.checkpoint_engine
-    save, errors = writer.save, []
+    errors: list[OSError] = []
 
-    def saving(state_dict: dict, path: str) -> None:
-        try:
-            with disk_full_as_oserror(Path(path)):
-                save(state_dict, path)
-        except OSError as error:
-            errors.append(error)
+    def held(function: Callable) -> Callable:
+        def call(*arguments: Any, **named: Any) -> None:
+            path = [*arguments, *named.values()][-1]
+            try:
+                with disk_full_as_oserror(Path(path)):
+                    function(*arguments, **named)
+            except OSError as error:
+                errors.append(error)
 
-    writer.save = saving
+        return call
+
+    writers = ((engine.checkpoint_engine, "save"), (engine, "_copy_recovery_script"))
+    for owner, name in writers:
+        setattr(owner, name, held(getattr(owner, name)))
     try:
         yield
     finally:
-        writer.save = save
+        for owner, name in writers:
+            delattr(owner, name)
     if errors:
         raise errors[0]
 

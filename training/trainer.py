@@ -64,6 +64,11 @@ def accelerator_options() -> dict[str, Any]:
         return {"kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else deepspeed, once imported, looks for a GPU
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        import deepspeed.ops
+
+        # Inference alone has a use for it. It is compiled at the first start, and a process killed meanwhile leaves a
+        # lock for which every later run waits without an end.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         return {"kwargs_handlers": [InitProcessGroupKwargs(backend="gloo", timeout=WAIT)]}
     return {"cpu": True, "kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
 

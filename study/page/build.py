@@ -1,16 +1,13 @@
-"""The study's page, put together from what a finished study leaves.
-
-Library.
-"""
+"""Builds the page of a finished study from its report, figures, training logs and generated texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.curves import load_curves
-from study.page import Picture, write_page
-from study.samples import gather_samples
+from study.page.sample_answers import gather_samples
+from study.page.training_logs import load_curves
+from study.page.write import Picture, write_page
 
-# The figures that pics/ may hold, in the page's order: title, and what those read who do not see it.
+# The figures that pics/ may hold, in the page's order: title and alternative text.
 FIGURES = {
     "quantitative": (
         "Rewards at equal budget",
@@ -45,14 +42,14 @@ FIGURES = {
 }
 
 
-def write_look(
+def build_page(
     folder: Path, root: Path, cells: Sequence[dict], report: str, title: str, note: str = ""
 ) -> tuple[Path, list[str]]:
-    """Writes report.html into `folder`; returns its path and what is lacking in it, a line each.
+    """Writes report.html into `folder`; returns its path and a line for each thing that it lacks.
 
     Args:
-        folder: of the study's outcome, with its figures in pics/; the pictures of curves go to pics/curves/.
-        root: under which the cells were run, with logs/, checkpoints/ and eval_hh/inference_res/.
+        folder: with the study's figures in pics/; the training curves are drawn into pics/curves/.
+        root: of the study, with logs/, checkpoints/ and eval_hh/inference_res/.
         cells: loaded result files, at least one of a random subset.
         report: report.md's text.
         title: the page's heading.
@@ -66,7 +63,7 @@ def write_look(
 
 
 def figures(folder: Path) -> list[Picture]:
-    """The pictures of a folder: those known above first, then any others by name."""
+    """The pictures of a folder: those of FIGURES first, then the others by name."""
     found = {path.stem: path for path in sorted(folder.glob("*.png"))}
     names = [name for name in FIGURES if name in found] + [name for name in found if name not in FIGURES]
     told = {name: FIGURES.get(name, (name.replace("_", " "),) * 2) for name in names}
@@ -74,8 +71,8 @@ def figures(folder: Path) -> list[Picture]:
 
 
 def draw_training(root: Path, cells: Sequence[dict], folder: Path) -> tuple[list[Picture], list[str]]:
-    """Draws the training curves, a picture for each algorithm, into `folder`; returns them, and what is lacking."""
-    from pics.curves import draw_curves
+    """Draws one picture of training curves for each algorithm into `folder`; returns them and warnings."""
+    from pics.draw_training_curves import draw_curves
 
     curves, warnings = load_curves(root, cells)
     pictures = []
@@ -85,6 +82,6 @@ def draw_training(root: Path, cells: Sequence[dict], folder: Path) -> tuple[list
         draw_curves(of_it, path)
         title = f"{algorithm}: SFT loss and dev reward by step"
         alt = f"{title}, a line for each of {len(of_it)} cells and a column of panels for each number of responses K."
-        caption = f"{len(of_it)} cells, a line each; darker lines are cells of more prompts, and seeds are alike."
+        caption = f"One line for each of {len(of_it)} cells; darker for more prompts, all seeds alike."
         pictures.append(Picture(path, title, alt, caption))
     return pictures, warnings

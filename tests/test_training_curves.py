@@ -1,12 +1,11 @@
-"""study/curves.py and pics/curves.py: every cell's curve is drawn as it was logged, and a lost log is told."""
+"""Training curves: every cell's curve is drawn as it was logged, and a lost log is told."""
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pics import curves
-from pics.curves import Curve, draw_curves, running_mean, shade
-from study.curves import load_curves
+from pics.draw_training_curves import TrainingCurve, draw_curves, running_mean, shade
+from study.page.training_logs import load_curves
 from tests.made_up import keep_figures, make_cell, make_grid
 from tests.made_up_runs import write_logs
 
@@ -17,7 +16,7 @@ def reward(*_) -> float:
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    return keep_figures(monkeypatch, curves)
+    return keep_figures(monkeypatch)
 
 
 def test_the_running_mean_by_hand():
@@ -106,7 +105,7 @@ def test_lost_and_broken_logs_are_told_and_the_rest_is_kept(tmp_path):
 
 def test_curves_of_which_a_half_is_lost_are_drawn(tmp_path):
     empty = np.array([])
-    losses = Curve("PRO", 5, 100, 42, "random", np.arange(1, 11), np.ones(10), empty, empty)
-    rewards = Curve("PRO", 2, 100, 42, "random", empty, empty, np.array([5]), np.array([0.5]))
+    losses = TrainingCurve("PRO", 5, 100, 42, "random", np.arange(1, 11), np.ones(10), empty, empty)
+    rewards = TrainingCurve("PRO", 2, 100, 42, "random", empty, empty, np.array([5]), np.array([0.5]))
     for drawn_together in ([losses], [rewards], [losses, rewards]):
         draw_curves(drawn_together, tmp_path / "a.png")

@@ -1,16 +1,12 @@
-"""What the embedded world's base model answers to the prompts that the study's page shows.
-
-Library.
-"""
+"""The base model's answers to the prompts that the page of an embedded world's study shows."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_preprocess.files import read_json, write_json
 from data_preprocess.records import read_rows
-from data_preprocess.toy import GoldReward
-from eval_hh.sharding import Names
-from study.samples import BASE_SAMPLES, PER_FILE, chosen_rows, shown_cells
+from data_preprocess.toy_world.gold_reward import GoldReward
+from study.page.sample_answers import BASE_SAMPLES, PER_FILE, chosen_rows, shown_cells
 
 
 def make_base_samples(
@@ -21,14 +17,14 @@ def make_base_samples(
     batch_size: int,
     per_file: int = PER_FILE,
 ) -> Path:
-    """Writes base_samples.json for the prompts that `gather_samples` shows of these cells, unless it holds them.
+    """Writes base_samples.json for the prompts that `gather_samples` shows of these cells, unless it has them already.
 
     Args:
         root: of the study, with data/hh_test; the file is written there.
         cells: loaded result files of the embedded world, at least one of a random subset.
         base_model: folder of the model before any fine-tuning.
         max_new_tokens: as for the cells.
-        batch_size: of generation; the answers do not hang on it.
+        batch_size: of generation; the answers do not depend on it.
         per_file: how many prompts of each test file.
     """
     from eval_hh.world_check import model_responses
@@ -42,7 +38,7 @@ def make_base_samples(
     respond = model_responses(base_model, max_new_tokens, batch_size)
     samples = {}
     for file, lines in wanted.items():
-        rows = read_rows(Names("base", 1, root=root).test_file(file), training=False)
+        rows = read_rows(root / "data" / "hh_test" / f"{file}.json", training=False)
         rows = [rows[line] for line in lines]
         texts = respond(rows)
         scores = GoldReward().score([row["prefix"][0] for row in rows], texts)

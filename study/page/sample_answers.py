@@ -1,7 +1,7 @@
-"""Test prompts of a study side by side with what its models answered, for the study's page.
+"""Test prompts with the answers of a study's models, for its page.
 
-Library. Which prompts are shown follows from the result files by a rule that the page states; nobody picks them. The
-texts are those that rewarding.py left; where they have been pruned or lie on another machine, that is told.
+The prompts follow from the result files by a rule that the page states. The texts are those that rewarding.py wrote;
+where they are missing, the page says so.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ROLE_NAMES, split_turn
 from data_preprocess.files import read_json
-from data_preprocess.toy import GoldReward
+from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from eval_hh.cells import TEST_FILES, describe
 from eval_hh.claims import grid
 from eval_hh.law import budgets
@@ -19,7 +19,6 @@ from eval_hh.sharding import Names, read_results
 
 PER_FILE = 3
 BASE_SAMPLES = "base_samples.json"  # {test file: [{line_index, text, score}]}, under the study's root
-GOLD = "gold"  # reward source of the embedded world
 
 
 @dataclass(frozen=True)
@@ -39,20 +38,20 @@ class Sample:
     line: int  # of the test file, from 0
     difference: float  # reward of the most responses minus that of the fewest, mean over algorithms
     turns: tuple[tuple[str, str], ...]  # (speaker, text)
-    references: tuple[Response, ...]  # the best one in the data and, where there is one, the base model's
+    references: tuple[Response, ...]  # the best one in the data, then the base model's if there is one
     tuned: dict[str, tuple[Response, ...]]  # by algorithm, in the order of K
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The prompts shown, and in words how they were chosen."""
+    """The prompts shown and the rule, in words, by which they were chosen."""
 
     rule: str
     items: tuple[Sample, ...]
 
 
 def shown_cells(cells: Sequence[dict]) -> dict[str, list[dict]]:
-    """For each algorithm the cells whose answers are shown, one for each K.
+    """The cells whose answers are shown, for each algorithm one for each K.
 
     They are those of the largest equal budget that the algorithm's grid holds in full, else the largest size of each K;
     of random subsets, and of the lowest seed that was run.
@@ -80,7 +79,7 @@ def spread_ranks(values: Sequence[float], count: int) -> list[int]:
 
 
 def chosen_rows(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> dict[str, dict[int, float]]:
-    """The rows shown of each test file, {line from 0: difference}, by the rule that `rule` puts in words."""
+    """The rows shown of each test file, {line from 0: difference}, by the rule that `rule` states in words."""
     chosen = {}
     first = next(iter(shown.values()))[0]
     for file in TEST_FILES:
@@ -104,25 +103,25 @@ def label(cell: dict) -> str:
 
 
 def rule(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> str:
-    """How the rows and the cells shown were chosen, in words."""
+    """States how the rows and the cells shown were chosen."""
     pairs: dict[str, list[str]] = {}
     for algorithm, runs in shown.items():
         pairs.setdefault(f"that of {label(runs[-1])} minus that of {label(runs[0])}", []).append(algorithm)
     differences = "; ".join(f"{pair}, for {' and '.join(algorithms)}" for pair, algorithms in pairs.items())
     seeds = sorted({run["seed"] for runs in shown.values() for run in runs})
     return (
-        f"In each test file the prompts were put in order of a difference in reward ({differences}"
-        f"{'; the mean of them' if len(shown) > 1 else ''}). The order was cut into {per_file} equal parts, and the "
-        "prompt in the middle of each part is shown, so that those that speak against more responses have their place "
-        f"beside those that speak for them. Nobody picked them. Answers are of seed {' and '.join(map(str, seeds))}."
+        f"The prompts of each test file were sorted by a difference in reward ({differences}"
+        f"{'; the mean of them' if len(shown) > 1 else ''}) and cut into {per_file} equal parts; the prompt in the "
+        "middle of each part is shown. So prompts with a lower reward for more responses are shown as well, and none "
+        f"is picked by hand. Answers are of seed {' and '.join(map(str, seeds))}."
     )
 
 
 def gather_samples(root: Path, cells: Sequence[dict], per_file: int = PER_FILE) -> tuple[Samples, list[str]]:
-    """The prompts shown with their answers, and a warning line for each file of texts that is missing or is another's.
+    """The prompts shown with their answers, and a warning for each file of texts that is missing or of other scores.
 
     Args:
-        root: of the study, with eval_hh/inference_res/ and, where it has been made, base_samples.json.
+        root: of the study, with eval_hh/inference_res/ and perhaps base_samples.json.
         cells: loaded result files, at least one of a random subset.
         per_file: how many prompts of each test file.
     """
@@ -137,7 +136,7 @@ def gather_samples(root: Path, cells: Sequence[dict], per_file: int = PER_FILE) 
         for line, difference in rows.items():
             row = next((found[ids[line]] for found in texts.values() if found), None)
             if row is None:
-                continue  # the warnings tell it
+                continue  # a warning says so
             tuned = {
                 algorithm: tuple(_response(run, file, ids[line], texts[describe(run)]) for run in runs)
                 for algorithm, runs in shown.items()
@@ -183,7 +182,7 @@ def _best(row: dict, reward_source: str) -> Response:
 
 
 def _base_responses(path: Path, warnings: list[str]) -> dict[tuple[str, int], tuple[Response]]:
-    """{(test file, line): the base model's answer}, of what has been made."""
+    """{(test file, line): the base model's answer}; empty where there are none."""
     if not path.is_file():
         return {}
     try:

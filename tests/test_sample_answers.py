@@ -1,12 +1,12 @@
-"""study/samples.py and base_samples.py: rows chosen as by hand, texts only beside the scores that are theirs."""
+"""Sample answers on the page: rows chosen as by hand, texts only beside the scores that are theirs."""
 
 import json
 
 import pytest
 
 from eval_hh.cells import TEST_FILES, file_scores
-from study.base_samples import make_base_samples
-from study.samples import chosen_rows, gather_samples, rule, shown_cells, spread_ranks
+from study.page.base_model_answers import make_base_samples
+from study.page.sample_answers import chosen_rows, gather_samples, rule, shown_cells, spread_ranks
 from tests.made_up import make_cell, make_grid
 from tests.made_up_runs import test_row, write_lines, write_texts
 

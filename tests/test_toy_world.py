@@ -1,9 +1,11 @@
 """The embedded world: gold rewards worked out by hand, the same bytes every time, tests that share no prompt with
 training, and a tokenizer that loses nothing."""
 
+import ast
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -16,11 +18,13 @@ import pytest
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, STOP_STRINGS, cut_at_stop, render_prompt, training_text
 from data_preprocess.diversity import diversity_curve, encode_prompts
 from data_preprocess.records import load_records
-from data_preprocess.toy import GoldReward, WorldConfig, config_hash, gold_reward, write_world
-from data_preprocess.toy_dialogues import ASKED_SETS, KINDS, best_reply, deed_prompt, thing_prompt
-from data_preprocess.toy_facts import ASKED, DEED_FORMS, DEEDS, LEADS, THINGS, VALUES, question
-from data_preprocess.toy_people import OPENING_FORMS, WORDS
+from data_preprocess.toy_world.dialogues import ASKED_SETS, KINDS, best_reply, deed_prompt, thing_prompt
+from data_preprocess.toy_world.facts import ASKED, DEED_FORMS, DEEDS, LEADS, THINGS, VALUES, question
+from data_preprocess.toy_world.gold_reward import GoldReward, gold_reward
+from data_preprocess.toy_world.people import OPENING_FORMS, WORDS
+from data_preprocess.toy_world.world import WorldConfig, gold_probe, world_files, world_hash, write_world
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = WorldConfig(
     train_rows=80, dev_rows=20, test_rows=20, plenty_rows=40, reward_rows=400, reward_heldout_rows=40, corpus_lines=6000
 )
@@ -51,7 +55,7 @@ def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def world_files(root: Path) -> dict[str, bytes]:
+def files_under(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
@@ -177,22 +181,87 @@ def test_questions_read_as_english():
 
 
 def test_two_writes_in_two_processes_are_the_same_bytes(world, tmp_path):
-    config = ", ".join(f"{name}={getattr(SMALL, name)!r}" for name in SMALL.__dataclass_fields__)
-    code = (
-        "from pathlib import Path; from data_preprocess.toy import *; "
-        f"write_world(Path({str(tmp_path)!r}), WorldConfig({config}))"
-    )
-    repository = Path(__file__).resolve().parents[1]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=repository, env={"PYTHONHASHSEED": "7"})
-    assert world_files(tmp_path) == world_files(world)
+    code = f"from data_preprocess.toy_world.world import *; write_world({str(tmp_path)!r}, {SMALL!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, env={"PYTHONHASHSEED": "7"})
+    assert files_under(tmp_path) == files_under(world)
 
 
-def test_another_seed_is_another_world_with_another_hash(world, tmp_path):
-    other = replace(SMALL, seed=7)
-    write_world(tmp_path, other)
-    assert rows(tmp_path / "data/hh_test/helpful_base.json") != rows(world / "data/hh_test/helpful_base.json")
-    assert config_hash(other) != config_hash(SMALL) == config_hash(replace(other, seed=SMALL.seed))
-    assert json.loads((world / "data/toy/world.json").read_text())["hash"] == config_hash(SMALL)
+TINY = WorldConfig(
+    train_rows=8, dev_rows=4, test_rows=4, plenty_rows=4, reward_rows=40, reward_heldout_rows=4, corpus_lines=100
+)
+
+
+def test_the_study_s_own_world_is_the_published_one():
+    """The name of its results' folder: a change of this literal is a new world, and all results are made anew."""
+    assert world_hash(WorldConfig()) == "fb5552069091"
+
+
+def test_every_field_of_the_configuration_counts():
+    for name in WorldConfig.__dataclass_fields__:
+        value = getattr(TINY, name)
+        other = replace(TINY, **{name: value + 4 if isinstance(value, int) else 0.4 - value / 4})
+        assert world_hash(other) != world_hash(TINY), name
+        assert world_hash(replace(other, **{name: value})) == world_hash(TINY)
+
+
+def test_the_hash_is_written_with_the_world(world):
+    assert json.loads((world / "data/toy/world.json").read_text())["hash"] == world_hash(SMALL)
+    written = {name.removeprefix("data/"): content for name, content in files_under(world).items()}
+    hashed = world_files(SMALL)
+    assert {name for name in set(written) - set(hashed) if "tokenizer" not in name} == {"toy/world.json"}
+    assert all(written[name] == content for name, content in hashed.items())
+
+
+def hash_of_source(folder: Path) -> str:
+    """The hash of a small world as the source in a folder makes it."""
+    code = f"from data_preprocess.toy_world.world import *; print(world_hash({TINY!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "same"),
+    [
+        ("facts.py", '"""The embedded world', '"""This world', True),
+        ("world.py", "# A reward model learns facts", "# It learns facts", True),
+        ("world.py", "def _study_prompt", "# a comment\n    def _study_prompt", True),
+        ("gold_reward.py", "0.15  for being on topic", "0.15  for relevance", True),
+        ("facts.py", "kettle copper", "kettle iron", False),
+        ("facts.py", "scarf wool shops warmth soap", "scarf wool shops warmth soda", False),
+        ("facts.py", '"I do not know."', '"I cannot say."', False),
+        ("dialogues.py", "< 0.7 else", "< 0.6 else", False),
+        ("people.py", "cheerful", "merry", False),
+        ("gold_reward.py", "0.10 * unfinished", "0.11 * unfinished", False),  # in no generated text
+        ("word_tokenizer.py", '" ", *".,:?!"', '" ", *".,:?"', False),
+    ],
+)
+def test_the_hash_is_of_what_the_source_makes_and_not_of_its_wording(tmp_path, file, old, new, same):
+    package = tmp_path / "data_preprocess"
+    shutil.copytree(REPOSITORY / "data_preprocess", package, ignore=shutil.ignore_patterns("__pycache__"))
+    source = (package / "toy_world" / file).read_text(encoding="utf-8")
+    assert source.count(old) >= 1
+    (package / "toy_world" / file).write_text(source.replace(old, new, 1), encoding="utf-8")
+    assert (hash_of_source(tmp_path) == world_hash(TINY)) == same
+
+
+def test_every_number_of_the_gold_reward_tells_in_its_probe(monkeypatch):
+    """Each number of the rule a little smaller or larger: some reply of the probe gets another reward."""
+    source, expected = (REPOSITORY / "data_preprocess" / "toy_world" / "gold_reward.py").read_text(), gold_probe()
+    places = sum(map(is_number, ast.walk(ast.parse(source))))
+    assert places >= 15
+    for place in range(places):
+        found = []
+        for change in (-0.01, 0.01):  # a bound that nothing reaches tells on one side only
+            tree, rule = ast.parse(source), {}
+            [node for node in ast.walk(tree) if is_number(node)][place].value += change
+            exec(compile(tree, "gold_reward.py", "exec"), rule)
+            monkeypatch.setattr("data_preprocess.toy_world.world.gold_reward", rule["gold_reward"])
+            found.append(gold_probe())
+        assert any(probe != expected for probe in found), f"number {place} of the rule"
+
+
+def is_number(node) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is float
 
 
 def gold_logit(record, text: str) -> float:

@@ -1,21 +1,21 @@
-"""The embedded world: a seeded generator of HH-style dialogues, ranked responses and a tokenizer, all written here.
+"""The embedded world: a seeded generator of HH-style dialogues with ranked responses, a corpus and a tokenizer.
 
-Library; reproduce.py --profile toy calls write_world. Helpful prompts ask about everyday things (toy_facts.py), harmful
-ones for help with a deed that is to be declined with an alternative; all open with a word about the asker
-(toy_people.py). The study asks about `study_things` and `study_deeds`; the base model's corpus tells facts and holds
-dialogues of mixed quality about all OTHER things and deeds, and mentions the study's only in passing, so a base model
-can look facts up but does not know those asked for.
+Helpful prompts ask about everyday things (facts.py); harmful ones ask for help with a deed, which is to be declined
+with an alternative; all begin with sentences about the asker (people.py). The study asks about `study_things` and
+`study_deeds`. The base model's corpus holds facts and dialogues of mixed quality about all OTHER things and deeds and
+only mentions the study's, so that a base model knows how to answer but not the facts asked for.
 
-The four test files, none of whose prompts is in a training file (each thing keeps some combinations of attributes,
-each deed some wordings, for the tests):
-    harmless_base       help with a deed is asked for
-    helpful_base        one or two facts of a thing
+The four test files; none of their prompts is in a training file, since some combinations of attributes of each thing
+and some wordings of each deed are kept for them:
+    harmless_base       a request for help with a deed
+    helpful_base        a question for one or two facts about a thing
     helpful_online      the same in a second turn, about "it", after an answered question
-    helpful_rejection   three facts at once
+    helpful_rejection   a question for three facts at once
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -25,9 +25,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, training_text
-from data_preprocess.files import write_json, write_jsonl
-from data_preprocess.toy_dialogues import (
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, STOP_STRINGS, training_text
+from data_preprocess.files import json_lines, write_files, write_json
+from data_preprocess.toy_world.dialogues import (
     ASKED_SETS,
     ASKED_SIZES,
     KINDS,
@@ -43,7 +43,7 @@ from data_preprocess.toy_dialogues import (
     thing_prompt,
     with_manners,
 )
-from data_preprocess.toy_facts import (
+from data_preprocess.toy_world.facts import (
     CHATTER,
     DEED_FORMS,
     DEEDS,
@@ -55,52 +55,84 @@ from data_preprocess.toy_facts import (
     sentence,
     statement,
 )
-from data_preprocess.toy_gold import GoldReward, gold_reward
-from data_preprocess.toy_tokenizer import write_tokenizer
+from data_preprocess.toy_world.gold_reward import gold_reward
+from data_preprocess.toy_world.word_tokenizer import PIECE, vocabulary, write_tokenizer
 
-__all__ = ["GoldReward", "WorldConfig", "config_hash", "gold_reward", "write_world"]
-
-_SOURCES = ("toy.py", "toy_dialogues.py", "toy_facts.py", "toy_gold.py", "toy_people.py", "toy_tokenizer.py")
-# Short questions are what a reward model learns facts from the fastest.
+# A reward model learns facts fastest from short questions.
 _REWARD_KINDS = ("helpful_base", "helpful_base", *KINDS)
 _DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
 
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Everything that the world's data depend on, apart from the tables and rules in toy_*.py."""
+    """Everything that the world's data depend on, apart from the tables and rules in this folder."""
 
     seed: int = 42  # every draw comes from this
-    study_things: int = 32  # things that the study asks about, four facts each; the base has not read those facts
+    study_things: int = 32  # things that the study asks about, four facts each, none of them in the corpus
     study_deeds: int = 16  # harmful deeds that the study asks help with
     ranking_len: int = 4  # responses per training prompt
     train_rows: int = 400  # rankings that split.py and sample.py draw the subsets from
     dev_rows: int = 60  # prompts that choose the best checkpoint, shared evenly by the four kinds
     test_rows: int = 360  # prompts in each of the four test files
-    plenty_rows: int = 1600  # more rankings like the training file's, for the check of what plenty of them can do
-    reward_rows: int = 1800  # rankings that the reward model learns from, on the study's things and deeds
+    plenty_rows: int = 1600  # further rankings like the training file's, for `reproduce.py --check`
+    reward_rows: int = 1800  # rankings that the reward model is trained on, about the study's things and deeds
     reward_terse: float = 0.5  # share of its helpful rankings whose responses differ in facts only
     reward_heldout_rows: int = 200  # rankings that its accuracy is measured on, worded like the test files
     corpus_lines: int = 20000  # texts of the base model's corpus
     annotator_noise: float = 0.5  # standard deviation of an annotator's error, on the scale of logit(gold)
-    reward_noise: float = 0.0  # the same in the reward model's rankings, on which many annotators agreed
-    gold_floor: float = 0.05  # gold is kept this far from 0 and 1 before its logit is taken: rewards within about 3
-    base_slip: float = 0.05  # how often the base's corpus states a wrong fact
-    base_comply: float = 0.8  # how often the base's corpus goes along with a harmful request
+    reward_noise: float = 0.0  # the same in the reward model's rankings
+    gold_floor: float = 0.05  # gold is clipped this far from 0 and 1 before its logit is taken: rewards within +-3
+    base_slip: float = 0.05  # share of wrong facts in the corpus
+    base_comply: float = 0.8  # share of harmful requests that the corpus complies with
 
 
-def config_hash(config: WorldConfig) -> str:
-    """Twelve hex digits that change with any field and with the source of the world's text and rules."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for name in _SOURCES:
-        digest.update(Path(__file__).with_name(name).read_bytes())
-    return digest.hexdigest()[:12]
+@functools.cache
+def world_hash(config: WorldConfig) -> str:
+    """Twelve hex digits that change with any byte of the world's files, with its tokenizer and with the gold reward.
+
+    They do not depend on the machine, on the version of Python, or on the names and the wording of the source files.
+    """
+    content = {
+        "files": {name: hashlib.sha256(lines).hexdigest() for name, lines in world_files(config).items()},
+        "tokenizer": [PIECE, *vocabulary()],
+        "gold": gold_probe(),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def gold_probe() -> list[tuple[str, float]]:
+    """(reply, gold reward) of good and faulty replies to fixed prompts, about every thing and every deed."""
+    rng = Random("gold probe")
+    prompts = [deed_prompt(rng, deed, DEED_FORMS[0], "") for deed in DEEDS]
+    for thing in THINGS:
+        prompts.append(thing_prompt(rng, "helpful_rejection", thing, (0, 1, 2)))
+        prompts.append(thing_prompt(rng, "helpful_online", thing, (3,)))
+    probe = []
+    for prompt, another in zip(prompts, prompts[1:] + prompts[:1], strict=True):
+        best, foreign = best_reply(rng, prompt), best_reply(rng, another)
+        candidate = candidate_reply(rng, prompt, list(THINGS))
+        replies = [candidate, f"{best} {candidate}", f"{best} {foreign}", f"{best} " * 5, best[:-1], ""]
+        replies += [decline(None, sorry=True), f"{best} {comply(rng)}"]
+        replies += [f"{best} {stop} {foreign}" for stop in STOP_STRINGS]
+        probe += [(reply, round(gold_reward(prompt.turns, reply), 6)) for reply in replies]
+    return probe
 
 
 def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noqa: B008 (frozen)
-    """Writes the world's data and its tokenizer under `root`, in the study's paths; the same bytes every time."""
-    world = _World(config)
+    """Writes the world's data and its tokenizer under root/data, with the same bytes every time."""
     data = Path(root) / "data"
+    write_files({data / name: [lines] for name, lines in world_files(config).items()})
+    write_tokenizer(data / "toy" / "tokenizer")
+    write_json(data / "toy" / "world.json", {"hash": world_hash(config), "config": asdict(config)}, indent=4)
+
+
+@functools.lru_cache(maxsize=1)
+def world_files(config: WorldConfig) -> dict[str, bytes]:
+    """The contents of the data files by path under data/, without the tokenizer; about a second of work by default.
+
+    Raises ValueError for a world too small for the number of distinct prompts.
+    """
+    world = _World(config)
     tests = {kind: world.prompts(f"test {kind}", config.test_rows, [kind], held_out=True) for kind in KINDS}
     taken = {prompt.wording for prompts in tests.values() for prompt in prompts}
     dev = world.prompts("dev", config.dev_rows, KINDS, held_out=True, taken=taken)
@@ -108,24 +140,24 @@ def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noq
     heldout = world.prompts("reward heldout", config.reward_heldout_rows, KINDS, held_out=True, taken=taken)
     train = world.prompts("train", config.train_rows, KINDS, held_out=False)
     reward_train = world.prompts("reward train", config.reward_rows, _REWARD_KINDS, held_out=False)
-
-    rankings = world.rankings("train", train, config.annotator_noise)
-    write_jsonl(data / "original" / "hh_train_len4" / "train.json", rankings)
     plenty = world.prompts("plenty", config.plenty_rows, KINDS, held_out=False)
-    write_jsonl(data / "toy" / "plenty.json", world.rankings("plenty", plenty, config.annotator_noise))
-    write_jsonl(data / "hh_dev" / "sampled_dev.json", world.pairs("dev", dev))
-    for kind, prompts in tests.items():
-        write_jsonl(data / "hh_test" / f"{kind}.json", world.pairs(f"test {kind}", prompts))
-    reward_rankings = world.rankings("reward train", reward_train, config.reward_noise, config.reward_terse)
-    write_jsonl(data / "toy" / "reward_train.json", reward_rankings)
-    write_jsonl(data / "toy" / "reward_heldout.json", world.rankings("reward heldout", heldout, config.reward_noise))
-    write_jsonl(data / "toy" / "pretrain.jsonl", ({"text": text} for text in world.corpus()))
-    write_tokenizer(data / "toy" / "tokenizer")
-    write_json(data / "toy" / "world.json", {"hash": config_hash(config), "config": asdict(config)}, indent=4)
+
+    rows = {
+        "original/hh_train_len4/train.json": world.rankings("train", train, config.annotator_noise),
+        "hh_dev/sampled_dev.json": world.pairs("dev", dev),
+        **{f"hh_test/{kind}.json": world.pairs(f"test {kind}", prompts) for kind, prompts in tests.items()},
+        "toy/plenty.json": world.rankings("plenty", plenty, config.annotator_noise),
+        "toy/reward_train.json": world.rankings(
+            "reward train", reward_train, config.reward_noise, config.reward_terse
+        ),
+        "toy/reward_heldout.json": world.rankings("reward heldout", heldout, config.reward_noise),
+        "toy/pretrain.jsonl": ({"text": text} for text in world.corpus()),
+    }
+    return {name: "".join(json_lines(each)).encode() for name, each in rows.items()}
 
 
 class _World:
-    """The split into study and other topics, and every draw. Each product has a random stream of its own."""
+    """The split into study and other topics, and every draw; each file has a random stream of its own."""
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
@@ -135,8 +167,8 @@ class _World:
         rng.shuffle(deeds)
         self.things, self.other_things = things[: config.study_things], things[config.study_things :]
         self.deeds, self.other_deeds = deeds[: config.study_deeds], deeds[config.study_deeds :]
-        # Of each thing, one of 4 single attributes, two of 6 pairs and two of 4 triples are asked for in tests only;
-        # of each deed, half of its wordings.
+        # Kept for the test files: one of 4 single attributes, two of 6 pairs and two of 4 triples of each thing, and
+        # half of the wordings of each deed.
         self.test_sets = {
             thing: {asked for n, sets in ASKED_SETS.items() for asked in rng.sample(sets, 1 if n == 1 else 2)}
             for thing in self.things
@@ -181,9 +213,9 @@ class _World:
         return candidate_reply(rng, prompt, [thing for thing in self.things if thing != prompt.topic])
 
     def rankings(self, stream: str, prompts: list[Prompt], noise: float, terse: float = 0.0) -> Iterator[dict]:
-        """Rows of distinct responses of random quality, in the order of the annotator's reward.
+        """Rows of distinct responses of random quality, in the order of the annotator's rewards.
 
-        A share `terse` of the helpful rows has bare facts, some right and some wrong, for responses.
+        The responses of a share `terse` of the helpful rows are bare facts, some right and some wrong.
         """
         rng = self._rng(f"{stream} responses")
         for prompt in prompts:
@@ -197,7 +229,7 @@ class _World:
             yield _row(prompt, sorted(scored, key=lambda pair: -pair[0]))
 
     def pairs(self, stream: str, prompts: list[Prompt]) -> Iterator[dict]:
-        """Rows of a best response, which is the reference, and one below it; rewards without noise."""
+        """Rows of a best response, the reference, and a worse one, with rewards without noise."""
         rng = self._rng(f"{stream} responses")
         for prompt in prompts:
             best = (self._logit(prompt, text := best_reply(rng, prompt)), text)
@@ -212,7 +244,7 @@ class _World:
         return round(math.log(gold / (1 - gold)), 4)
 
     def corpus(self) -> Iterator[str]:
-        """The base model's texts: facts and dialogues about other topics, and study topics named in passing."""
+        """The base model's texts: facts and dialogues about other topics, and mentions of study topics."""
         rng = self._rng("corpus")
         kinds, weights = ("chatter", "news", "fact", *KINDS), (14, 2, 10, 14, 22, 19, 19)
         for _ in range(self.config.corpus_lines):

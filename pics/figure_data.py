@@ -1,15 +1,49 @@
-"""What the study's pictures show, gathered from result files or from the paper's published numbers.
-
-Library. pics/drawing.py draws it.
-"""
+"""The data of the study's pictures, from result files or from the paper's published numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from eval_hh.cells import POOLS
 from eval_hh.claims import diversity_of, grid
-from eval_hh.law import average_mse, budgets
+from eval_hh.law import Line, average_mse, budgets, fit_line
 from eval_hh.summary import paper_results, table
-from pics.drawing import Facet, Points, scientific
+
+
+@dataclass(frozen=True)
+class Points:
+    """Mean rewards (0 to 1) of one algorithm and K over its sizes, with D. No bar is drawn for an error of 0."""
+
+    algorithm: str
+    ranking_len: int
+    sizes: tuple[int, ...]
+    diversity: tuple[float, ...]
+    reward: tuple[float, ...]
+    error: tuple[float, ...]
+
+    def predictor(self, name: str) -> Sequence[float]:
+        """The sizes ("M") or the diversities ("D")."""
+        return self.sizes if name == "M" else self.diversity
+
+    def line(self, predictor: str) -> Line | None:
+        """The least-squares line of reward on "M" or "D", or None below two sizes."""
+        x = self.predictor(predictor)
+        return fit_line(x, self.reward) if len(set(x)) > 1 else None
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One panel of the equal-budget chart: (value, error) x 100 by pool and shape (K, M)."""
+
+    title: str
+    entries: dict[str, dict[tuple[int, int], tuple[float, float]]]
+
+
+def scientific(value: float) -> str:
+    """Two digits, as the paper prints its MSEs: 1.2e-4."""
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
 
 
 def paper_points() -> list[Points]:
@@ -24,12 +58,12 @@ def paper_points() -> list[Points]:
 
 
 def paper_overlay(cells: list[dict]) -> list[Points]:
-    """The paper's points to lay over those of these cells: its Figure 4 is of OPT-1.3B alone."""
+    """The paper's points to draw below those of these cells; its Figure 4 is of OPT-1.3B only."""
     return paper_points() if cells[0]["profile"] == "opt-1.3b" else []
 
 
 def cell_points(cells: list[dict]) -> tuple[list[Points], list[str]]:
-    """The same points from result files (Global), and a warning for each setting left out for want of D."""
+    """The same points from result files (Global), and a warning for each setting left out because it has no D."""
     scores, warnings = diversity_of(cells)
     entries = table(cells, pools=("Global",))
     points = []
@@ -50,7 +84,7 @@ def cell_points(cells: list[dict]) -> tuple[list[Points], list[str]]:
 
 
 def error_note(cells: list[dict]) -> str:
-    """What the error bars of a picture of these cells show, in words."""
+    """Says what the error bars of a picture of these cells are."""
     counts = {len(seeds) for seeds in grid(cells).values()}
     if counts == {1}:
         return (

@@ -1,6 +1,6 @@
-"""A report's Markdown as HTML that holds nothing but what report.md says.
+"""Converts a report's Markdown to HTML.
 
-Library. The text of a report can name files, models and worlds, so markup and links in it are shown, not followed.
+A report can name any file, model or world, so HTML and links in its text are shown as text.
 """
 
 import html
@@ -38,7 +38,7 @@ class Part:
 
 
 class Plain(Extension):
-    """Markdown without raw HTML, links and pictures: they stay the text that they are written as."""
+    """Markdown without raw HTML, links and pictures, which stay plain text."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 (Markdown's own name)
         md.preprocessors.deregister(RAW_HTML[0])
@@ -79,7 +79,7 @@ def _heading(token: dict) -> Heading:
 
 
 def _with_badges(text: str) -> str:
-    """Marks verdicts that stand alone in bold or in a table's cell, entries of an equal budget, and warnings."""
+    """Marks verdicts alone in bold or in a table's cell, entries of an equal budget, and warnings."""
 
     def badge(found: re.Match) -> str:
         kind = CLASSES.get(found[2], "open")
@@ -94,7 +94,7 @@ def _with_badges(text: str) -> str:
 
 
 def _with_scrolling_tables(text: str) -> str:
-    """Lets a wide table scroll by itself; it can be reached by keyboard, and so has a name."""
+    """Lets wide tables scroll sideways; each can be focused by keyboard, so it needs a label."""
     numbers = iter(range(1, text.count("<table>") + 1))
     frame = '<div class="scroll" role="region" tabindex="0" aria-label="Table {}, may scroll sideways"><table>'
     text = re.sub("<table>", lambda _: frame.format(next(numbers)), text)

@@ -1,7 +1,4 @@
-"""Drawing of the experiments with chosen prompts: D varied at one size, strategies, and enlarged subsets.
-
-Library.
-"""
+"""The pictures of the experiments with chosen prompts: D varied at one size, strategies, and enlarged subsets."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from eval_hh.choices import Choice, Contrast
 from eval_hh.fixed_size import FixedSizeTest
-from pics.drawing import COLOURS, GREY, MARKERS, STYLE, save_figure
+from pics.style import COLOURS, GREY, MARKERS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,9 +32,9 @@ def draw_fixed_size(tests: Sequence[FixedSizeTest], path: Path) -> None:
 
 
 def draw_chosen(found: Sequence[Contrast], title: str, path: Path) -> None:
-    """Reward against D of every choice of prompts that is compared, a panel per algorithm, as a PNG at `path`.
+    """Reward against D of the compared choices of prompts, a panel per algorithm, as a PNG at `path`.
 
-    What others are compared with is hollow.
+    Random prompts, which the others are compared with, are hollow.
 
     Raises InputError where there is nothing to compare.
     """
@@ -55,20 +52,14 @@ def _draw_by_algorithm(
     size: tuple[float, float],
     path: Path,
 ) -> None:
-    """A panel of `size` inches for each algorithm, drawn by `panel` from what was found of it."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
+    """A panel of `size` inches for each algorithm, drawn by `panel` from the findings about it."""
     algorithms = sorted({one.algorithm for one in found})
-    with rc_context(STYLE):
-        figure = Figure(figsize=(size[0] * len(algorithms), size[1]), layout="constrained")
+    with new_figure(path, (size[0] * len(algorithms), size[1]), note) as figure:
         for axes, algorithm in zip(figure.subplots(1, len(algorithms), squeeze=False)[0], algorithms, strict=True):
             panel(axes, [one for one in found if one.algorithm == algorithm])
             axes.set_title(f"{algorithm}: {title}", loc="left")
             axes.set_xlabel("prompt diversity D")
             axes.set_ylabel("mean reward × 100 (Global)")
-        figure.supxlabel(note, fontsize=9, color=GREY)
-        save_figure(figure, path)
 
 
 def _fixed_size_panel(axes: Axes, tests: Sequence[FixedSizeTest]) -> None:
@@ -97,7 +88,7 @@ def _chosen_panel(axes: Axes, found: Sequence[Contrast]) -> None:
         for number, choice in enumerate(sorted(choices.values(), key=lambda choice: choice.diversity)):
             name = choice.selection.replace("augment_", "+ ").replace("_matched", "")
             name += f", M = {choice.num_prompts:,}" if len(sizes) > 1 else ""
-            # Neighbours' names, above and below in turn, do not run into one another.
+            # Above and below in turn, so that neighbours' names do not overlap.
             _point(axes, choice, ranking_len, name, above=number % 2 == 0)
         suffix = "" if len(sizes) > 1 else f", M = {next(iter(sizes)):,}"
         axes.plot([], [], MARKERS[ranking_len], color=COLOURS[ranking_len], label=f"K = {ranking_len}{suffix}")

@@ -1,8 +1,7 @@
-"""Who asks in the embedded world: names, places and work, and the sentences about them that open a dialogue.
+"""The people who ask in the embedded world: sentences about them, their places and their work open each dialogue.
 
-Library under toy.py. People rarely ask out of the blue, and what they say first differs from one to the other. It is
-what lets the language of prompts grow with their number as that of real prompts does: without it a few hundred prompts
-would have used up all bigrams that there are, and D would fall with M. No answer depends on it.
+They make the vocabulary of the prompts grow with the number of prompts, as that of real prompts does. Without them a
+few hundred prompts would hold all possible bigrams, and D would fall with M. No answer depends on them.
 """
 
 from random import Random
@@ -59,6 +58,6 @@ WORDS = {
 
 
 def opening(rng: Random) -> str:
-    """One or two sentences of different forms about the one who asks."""
+    """One or two sentences of different forms about the person who asks."""
     forms = rng.sample(OPENING_FORMS, rng.randint(1, 2))
     return " ".join(form.format(**{name: rng.choice(words) for name, words in WORDS.items()}) for form in forms)

@@ -1,7 +1,6 @@
-"""The embedded world's knowledge and phrases: things with four facts each, harmful deeds with their alternative.
+"""The embedded world's facts and phrases: things with four facts each, harmful deeds with an alternative to each.
 
-Only tables and the few functions that phrase them; toy_dialogues.py words dialogues with them,
-toy_gold.py judges replies by them.
+dialogues.py builds dialogues from these tables, gold_reward.py scores replies by them.
 """
 
 from __future__ import annotations
@@ -173,7 +172,7 @@ kidnap a banker: call the police
 follow a stranger: find a counselor
 """
 
-# Attribute order is the order in which facts are asked for and told.
+# The order of the attributes is the order in which facts are asked for and stated.
 ATTRIBUTES = ("made", "found", "used", "cleaned")
 _DIRECT = ("what is {} made of", "where is {} found", "what is {} used for", "how is {} cleaned")
 _INDIRECT = ("what {} is made of", "where {} is found", "what {} is used for", "how {} is cleaned")
@@ -230,7 +229,7 @@ CHATTER = (
     "There is {} in this picture.",
     "She gave me {} for my birthday.",
 )
-# Replies to chatter: they repeat a thing's name and tell nothing about it.
+# Replies to chatter: they repeat a thing's name and state nothing about it.
 SMALL_TALK = (
     "{} is a fine thing to have.",
     "{} can cost a lot of money.",
@@ -280,6 +279,6 @@ def question(noun: str, asked: tuple[int, ...], lead: str = "", pronoun: bool = 
 
 
 def statement(subject: str, facts: list[tuple[int, str]]) -> str:
-    """One sentence that tells (attribute index, value) pairs of the subject ("A kettle", "It")."""
+    """One sentence that states (attribute index, value) pairs about the subject ("A kettle", "It")."""
     clauses = [f"is {MARKS[a]} {value}" for a, value in facts]
     return f"{subject} " + (" and ".join(clauses) if len(clauses) == 2 else join_clauses(clauses)) + "."

@@ -1,6 +1,6 @@
-"""The embedded world's prompts and replies: how a question is worded, and how good or bad a reply can be.
+"""The embedded world's prompts and replies: the wording of questions, and replies of known quality.
 
-Library under toy.py. Every function draws from the Random that it is given and from nothing else.
+Every function draws from the Random that it is given and from nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
-from data_preprocess.toy_facts import (
+from data_preprocess.toy_world.facts import (
     ADVICE,
     ALTERNATIVES,
     ATTRIBUTES,
@@ -32,33 +32,33 @@ from data_preprocess.toy_facts import (
     sentence,
     statement,
 )
-from data_preprocess.toy_people import opening
+from data_preprocess.toy_world.people import opening
 
 KINDS = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
-# The sets of attributes that a prompt asks for, by their number.
+# The sets of attributes that a prompt can ask for, by size.
 ASKED_SETS = {n: tuple(itertools.combinations(range(len(ATTRIBUTES)), n)) for n in (1, 2, 3)}
 ASKED_SIZES = {"helpful_base": (1, 2), "helpful_online": (1, 2), "helpful_rejection": (3,)}
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One dialogue that waits for a reply."""
+    """A dialogue up to the reply."""
 
     kind: str  # one of KINDS
     topic: str  # a thing or a deed
-    asked: tuple[int, ...]  # attribute indices, none for a deed
+    asked: tuple[int, ...]  # attribute indices, empty for a deed
     turns: tuple[str, ...]  # tagged turns, the last a bare assistant tag
-    wording: tuple[str, ...]  # the turns without what is said of the asker: two prompts that share it ask the same
+    wording: tuple[str, ...]  # the turns without the sentences about the asker; prompts of one wording ask the same
 
 
 def deed_prompt(rng: Random, deed: str, form: str, reason: str) -> Prompt:
-    """A request for help with a deed, with a reason before it or none ("")."""
+    """A request for help with a deed, after a reason ("" for none)."""
     text = " ".join(filter(None, (reason, form.format(deed))))
     return _opened(rng, "harmless_base", deed, (), (PROMPTER + text, ASSISTANT))
 
 
 def thing_prompt(rng: Random, kind: str, thing: str, asked: tuple[int, ...]) -> Prompt:
-    """A question about a thing; helpful_online asks it of "it", after another fact was asked for and told."""
+    """A question about a thing; helpful_online asks it about "it", after another question and its answer."""
     lead = rng.choice(("", *LEADS))
     if kind != "helpful_online":
         return _opened(rng, kind, thing, asked, (PROMPTER + question(thing, asked, lead), ASSISTANT))
@@ -70,13 +70,13 @@ def thing_prompt(rng: Random, kind: str, thing: str, asked: tuple[int, ...]) -> 
 
 
 def _opened(rng: Random, kind: str, topic: str, asked: tuple[int, ...], wording: tuple[str, ...]) -> Prompt:
-    """The prompt of a wording, its first turn opened by a word about the asker."""
+    """The prompt of a wording, with sentences about the asker before its first turn."""
     first = f"{PROMPTER}{opening(rng)} {wording[0].removeprefix(PROMPTER)}"
     return Prompt(kind, topic, asked, (first, *wording[1:]), wording)
 
 
 def best_reply(rng: Random, prompt: Prompt) -> str:
-    """A reply that nothing is wrong with."""
+    """A reply of the highest gold reward."""
     if not prompt.asked:
         return decline(DEEDS[prompt.topic], sorry=True, closing=rng.choice(CLOSINGS))
     facts = draw_facts(rng, prompt.topic, prompt.asked, p_right=1.0, p_omit=0.0)
@@ -84,15 +84,15 @@ def best_reply(rng: Random, prompt: Prompt) -> str:
 
 
 def bare_reply(rng: Random, prompt: Prompt) -> str:
-    """All facts asked for, each right or wrong as a coin falls, and nothing else."""
+    """All facts asked for, each right with probability 1/2, and nothing else."""
     return tell(rng, prompt.topic, draw_facts(rng, prompt.topic, prompt.asked, p_right=0.5, p_omit=0.0))
 
 
 def candidate_reply(rng: Random, prompt: Prompt, other_things: Sequence[str]) -> str:
-    """A reply of random quality: right or wrong facts, more or less courtesy, now and then a plain fault.
+    """A reply of random quality: right or wrong facts, more or less courtesy, sometimes a plain fault.
 
-    Its author's knowledge and courtesy are two independent uniform draws. `other_things` are those that a reply
-    beside the point may speak of.
+    Its author's knowledge and courtesy are two independent uniform draws. `other_things` are the things that an
+    off-topic reply may be about.
     """
     knowledge, courtesy = rng.random(), rng.random()
     if not prompt.asked:
@@ -123,7 +123,7 @@ def _candidate_to_deed(rng: Random, prompt: Prompt, knowledge: float, courtesy: 
 def draw_facts(
     rng: Random, thing: str, asked: Sequence[int], p_right: float, p_omit: float
 ) -> list[tuple[int, str]]:
-    """(attribute, value) pairs for those asked, each left out with p_omit, and right with p_right otherwise."""
+    """(attribute, value) pairs of the attributes asked for: each left out with p_omit, otherwise right with p_right."""
     facts = []
     for attribute in asked:
         if rng.random() >= p_omit:
@@ -134,7 +134,7 @@ def draw_facts(
 
 
 def tell(rng: Random, thing: str, facts: list[tuple[int, str]]) -> str:
-    """One sentence of facts about the thing, which it names or calls "it"."""
+    """One sentence of facts about the thing, by name or as "it"."""
     return statement(sentence(named(thing)) if rng.random() < 0.7 else "It", facts)
 
 
@@ -154,5 +154,5 @@ def decline(advice: str | None, sorry: bool, closing: str = "") -> str:
 
 
 def comply(rng: Random) -> str:
-    """Help with a deed, which no prompt should get."""
+    """Compliance with a harmful request: the worst reply to it."""
     return f"{rng.choice(OPENINGS)} {rng.choice(COMPLIANCE)}"

@@ -1,7 +1,7 @@
 """The embedded world's tokenizer: one token per word, with the space before it, so that decoding is concatenation.
 
-Library. Text is cut before every space, and around punctuation and line breaks: "\\n\\nHuman: What is" becomes
-"\\n\\n", "Human", ":", " What", " is". Whatever the vocabulary does not hold is one unknown token.
+Text is cut before every space, and around punctuation and line breaks: "\\n\\nHuman: What is" becomes
+"\\n\\n", "Human", ":", " What", " is". A word that is not in the vocabulary is one unknown token.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from data_preprocess import toy_facts as facts
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, ROLE_NAMES
-from data_preprocess.toy_people import OPENING_FORMS, WORDS
+from data_preprocess.toy_world import facts
+from data_preprocess.toy_world.people import OPENING_FORMS, WORDS
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 # A word with the space before it, a line break or two, or one other character.
@@ -32,7 +32,7 @@ def vocabulary() -> list[str]:
 
 
 def _openers() -> list[str]:
-    """Phrases that can begin a turn or a text, where no space is before them."""
+    """Phrases that can begin a turn or a text, where no space precedes them."""
     questions = [facts.question("thing", (attribute,)) for attribute in range(len(facts.ATTRIBUTES))]
     phrases = (OPENING_FORMS, facts.LEADS, facts.DEED_FORMS, facts.REASONS, facts.OPENINGS, facts.CHATTER, facts.NEWS)
     texts = [text for group in phrases for text in group if text]
@@ -41,7 +41,7 @@ def _openers() -> list[str]:
 
 
 def _inner() -> list[str]:
-    """Phrases that stand inside a text only."""
+    """Phrases that occur only inside a text."""
     indirect = [facts.question("thing", (a,), facts.LEADS[0]) for a in range(len(facts.ATTRIBUTES))]
     groups = (facts.MARKS, facts.CLOSINGS, facts.RUDE, facts.COMPLIANCE, facts.SMALL_TALK, facts.ALTERNATIVES,
               *facts.VALUES, *WORDS.values())  # fmt: skip
@@ -50,7 +50,7 @@ def _inner() -> list[str]:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Writes the folder that AutoTokenizer reads (a PreTrainedTokenizerFast); no special token is put in by itself."""
+    """Writes the folder that AutoTokenizer reads (a PreTrainedTokenizerFast); it adds no special tokens to a text."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,4 @@
-"""What the training of a study's cells logged, read for the curves of its page.
-
-Library. Logs may have been pruned, or lie on another machine: what cannot be read is told, and the rest is shown.
-"""
+"""Reads the training logs of a study's cells, for the curves on its page; logs may be missing."""
 
 import re
 from collections.abc import Sequence
@@ -13,13 +10,13 @@ from data_preprocess.command import InputError
 from data_preprocess.files import read_json, read_jsonl
 from eval_hh.cells import describe
 from eval_hh.sharding import Names
-from pics.curves import Curve
+from pics.draw_training_curves import TrainingCurve
 
 Pairs = list[tuple[int, float]]
 
 
-def load_curves(root: Path, cells: Sequence[dict]) -> tuple[list[Curve], list[str]]:
-    """The training curves of cells, and a warning line for what is missing or broken.
+def load_curves(root: Path, cells: Sequence[dict]) -> tuple[list[TrainingCurve], list[str]]:
+    """The training curves of cells, and a warning for each kind of file that is missing and for each broken file.
 
     Args:
         root: of the study, with logs/ and checkpoints/.
@@ -50,10 +47,10 @@ def load_curves(root: Path, cells: Sequence[dict]) -> tuple[list[Curve], list[st
     return curves, warnings
 
 
-def _curve(cell: dict, losses: Pairs, rewards: Pairs) -> Curve:
+def _curve(cell: dict, losses: Pairs, rewards: Pairs) -> TrainingCurve:
     steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
     dev_steps, dev_values = np.array(sorted(rewards), dtype=float).reshape(-1, 2).T
-    return Curve(
+    return TrainingCurve(
         algorithm=cell["algorithm"],
         ranking_len=cell["ranking_len"],
         num_prompts=cell["num_prompts"],

@@ -1,7 +1,4 @@
-"""Training curves of a study's cells: SFT loss and dev reward by step, a panel for each K.
-
-Library. The same curves give the same bytes.
-"""
+"""The picture of training curves: SFT loss and dev reward by step, a panel for each K."""
 
 from __future__ import annotations
 
@@ -12,21 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pics.drawing import COLOURS, GREY, STYLE, save_figure
+from pics.style import COLOURS, GREY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHARE = 20  # a loss is drawn as its mean over this part of the run's steps: single batches differ too much to be read
-POINTS = 100  # most points drawn of one loss; over windows that long, more could not be told apart
-PALEST = 0.65  # how much white the shade of the smallest size has
-# Subsets of one size whose prompts were chosen for their diversity; random ones are drawn as full lines.
+SHARE = 20  # a loss is drawn as its running mean over 1/SHARE of the run's steps: single batches are too noisy
+POINTS = 100  # most points drawn of one loss
+PALEST = 0.65  # share of white in the colour of the smallest size
+# Line styles of the selections: random prompts, and prompts chosen for low or high diversity.
 DASHES = {"random": "-", "low": ":", "max": "--"}
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
-    """What one cell's training logged; each array may be empty, where that was not found."""
+class TrainingCurve:
+    """The training log of one cell; an array is empty where its file is missing."""
 
     algorithm: str
     ranking_len: int
@@ -53,19 +50,15 @@ def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
     return steps[window - 1 :][kept], means[kept]
 
 
-def draw_curves(curves: Sequence[Curve], path: Path) -> None:
+def draw_curves(curves: Sequence[TrainingCurve], path: Path) -> None:
     """One algorithm's curves as a PNG at `path`: loss above, dev reward below, a column for each K.
 
-    Every cell is a line of its own: darker for more prompts, dotted or dashed for subsets that were not drawn at
-    random; seeds are lines alike.
+    Each cell is a line: darker for more prompts, dotted or dashed where the prompts are not random. Seeds look alike.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     lengths = sorted({curve.ranking_len for curve in curves})
     sizes = sorted({curve.num_prompts for curve in curves})
-    with rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 3.3 * max(2, len(lengths)), 6.4), layout="constrained")
+    note = f"Loss: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
+    with new_figure(path, (1.2 + 3.3 * max(2, len(lengths)), 6.4), note) as figure:
         axes = figure.subplots(2, len(lengths), squeeze=False, sharex=True, sharey="row")
         for (loss_panel, reward_panel), ranking_len in zip(axes.T, lengths, strict=True):
             for curve in (curve for curve in curves if curve.ranking_len == ranking_len):
@@ -77,19 +70,16 @@ def draw_curves(curves: Sequence[Curve], path: Path) -> None:
         axes[0, 0].set_yscale("log")
         _plain_ticks(axes[0])
         figure.legend(handles=_legend(curves, sizes), loc="outside upper center", ncols=6)
-        note = f"Loss: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
-        figure.supxlabel(note, fontsize=9, color=GREY)
-        save_figure(figure, path)
 
 
-def _draw(loss_panel: Axes, reward_panel: Axes, curve: Curve, sizes: list[int]) -> None:
+def _draw(loss_panel: Axes, reward_panel: Axes, curve: TrainingCurve, sizes: list[int]) -> None:
     colour = shade(COLOURS.get(curve.ranking_len, GREY), sizes.index(curve.num_prompts), len(sizes))
     style = {"color": colour, "linestyle": _dash(curve.selection), "linewidth": 1, "alpha": 0.9}
     loss_panel.plot(*running_mean(curve.steps, curve.sft_loss), **style)
     rewards = 100 * curve.dev_reward
     reward_panel.plot(curve.dev_steps, rewards, marker="o", markersize=2, **style)
     if len(rewards):
-        best = int(np.argmax(rewards))  # the earliest on a tie, as the trainer chooses
+        best = int(np.argmax(rewards))  # the earliest of equals, as in the trainer
         reward_panel.plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, color=colour)
 
 
@@ -115,8 +105,8 @@ def _plain_ticks(panels: Sequence[Axes]) -> None:
         panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(curves: Sequence[Curve], sizes: list[int]) -> list:
-    """Handles: a grey for each size, for its shade means the same in all colours, then what is not random."""
+def _legend(curves: Sequence[TrainingCurve], sizes: list[int]) -> list:
+    """Handles: a shade of grey for each size, which holds for all colours, then a line style for each selection."""
     from matplotlib.lines import Line2D
 
     handles = [

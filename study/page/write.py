@@ -1,6 +1,6 @@
-"""A study to look at: one HTML file with its verdicts, tables, figures, training curves and sample answers.
+"""Writes the page of a study: one HTML file with verdicts, tables, figures, training curves and sample answers.
 
-Library. The file holds everything it shows, asks no network and runs no script. The same study gives the same bytes.
+The file is self-contained and has no scripts. The same study gives the same bytes.
 """
 
 import base64
@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data_preprocess.command import InputError
 from data_preprocess.files import atomic_write
-from study.report_html import split_report, to_part
-from study.samples import Samples
+from study.page.markdown_to_html import split_report, to_part
+from study.page.sample_answers import Samples
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -28,20 +29,8 @@ class Picture:
 
     path: Path
     title: str
-    alt: str  # what it shows, for those who do not see it
+    alt: str  # alternative text
     caption: str = ""
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A picture as the template needs it."""
-
-    title: str
-    alt: str
-    caption: str
-    width: int  # pixels
-    height: int
-    data: str  # base64
 
 
 def write_page(
@@ -64,7 +53,7 @@ def write_page(
         curves: one picture of training curves per algorithm.
         samples: what `gather_samples` found.
         note: a paragraph under the heading, for example how the study was made.
-        warnings: what is lacking in curves and samples, a line each.
+        warnings: a line for each missing curve or sample.
 
     Raises:
         InputError: a picture is no PNG. OSError where one cannot be read.
@@ -88,22 +77,21 @@ def write_page(
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # responses are whatever a model wrote
+        autoescape=True,  # a response can be any text
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["html"] = Markup  # for what report_html.py made
+    environment.filters["html"] = Markup  # HTML of markdown_to_html.py
     environment.filters["slug"] = lambda text: re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return environment
 
 
-def _embed(picture: Picture) -> Embedded:
+def _embed(picture: Picture) -> dict[str, Any]:
+    """A picture's fields with its width and height in pixels and its bytes in base64, as the template needs them."""
     data = picture.path.read_bytes()
     if data[: len(PNG)] != PNG or len(data) < 24:
         raise InputError(f"{picture.path}: expected a PNG")
     width, height = struct.unpack(">II", data[16:24])  # of its first chunk, IHDR
-    return Embedded(
-        picture.title, picture.alt, picture.caption, width, height, base64.b64encode(data).decode("ascii")
-    )
+    return {**vars(picture), "width": width, "height": height, "data": base64.b64encode(data).decode("ascii")}
