@@ -36,12 +36,10 @@ from training.collator import RankingCollator
 from training.config import TrainConfig
 from training.shared_prompt import PackedRow, Unpackable, packed
 
-SHORT = [(7, 5, 3), (4, 2, 6)]  # lengths of the short probe: a prompt and its two responses, twice
+SHORT = [(7, 5, 3), (4, 2, 6)]  # lengths of a probe: a prompt and its two responses, twice; texts of up to 12 tokens
 # Two ways to compute one number in floating point differ; a packed row may differ from plain passes by so many units in
 # the last place of the largest number, or by so many times what plain passes of different padding differ by.
 ULPS, TIMES_PADDING = 16, 8
-
-
 # Layers that keep nothing but keys and values of tokens, or use another layer's.
 LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
 
@@ -98,7 +96,7 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
     def compare() -> bool:
         _check_kind(model, longest)
         with _as_float32(model, device), _at_rest(model):
-            return all([_compare(model, lengths) for lengths in (SHORT, _long(longest))])
+            return all([_compare(model, lengths) for lengths in _probe_lengths(longest)])
 
     _checked[model] = Checked(longest, _check(model, compare), column_limit(model.config))
     return _checked[model]
@@ -131,10 +129,12 @@ def _check_kind(model: PreTrainedModel, longest: int) -> None:
         raise Unpackable(f"its RoPE depends on a text's length beyond {limit} tokens, and texts may have {longest}")
 
 
-def _long(longest: int) -> list[tuple[int, int, int]]:
-    """A ranking whose first response ends at the last position, and a short one behind it."""
-    response = max(1, longest // 4)
-    return [(max(1, longest - response), response, max(1, response // 2)), (5, 3, 4)]
+def _probe_lengths(longest: int) -> list[list[tuple[int, int, int]]]:
+    """The short probe; and a ranking whose first response ends at the last position, with a short one behind it."""
+    if longest <= 12:
+        return [[(longest - 1, 1, 1), (1, longest - 1, 1)]]
+    response = longest // 4
+    return [SHORT, [(longest - response, response, response // 2), (5, 3, 4)]]
 
 
 @contextmanager
@@ -157,9 +157,10 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
 def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
     """The model on `device`, and in float32, where memory has room for that; afterwards its own tensors are back."""
     tensors = [*model.parameters(), *model.buffers()]
-    where, widen = device or model.device, True
-    if 4 * sum(tensor.numel() for tensor in tensors) > _free_memory(where) / 2:
-        where, widen = model.device, False
+    where, room = device or model.device, _free_memory(device or model.device) / 2
+    widen = 4 * sum(tensor.numel() for tensor in tensors) <= room
+    if not widen and sum(tensor.numel() * tensor.element_size() for tensor in tensors) > room:
+        where = model.device
     originals = [tensor.data for tensor in tensors]
     try:
         for tensor in tensors:
@@ -169,6 +170,8 @@ def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator
     finally:
         for tensor, original in zip(tensors, originals, strict=True):
             tensor.data = original
+        if where.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _free_memory(device: torch.device) -> float:
@@ -214,9 +217,14 @@ def _compare(model: PreTrainedModel, lengths: list[tuple[int, ...]]) -> bool:
         Unpackable: they differ, or the model cannot compute one of them.
     """
     probe = _probe(lengths, model.config.get_text_config().vocab_size)
+    longest = max(map(len, probe.texts))
     try:
-        plain = torch.cat([_plain(model, text, n) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
-        padded = torch.cat([_plain(model, text, n, 3) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
+        plain, padded = (
+            torch.cat([
+                _plain(model, text, n, padded_to) for text, n in zip(probe.texts, probe.n_targets, strict=True)
+            ])
+            for padded_to in (0, longest)
+        )  # fmt: skip
     except MODEL_ERRORS as error:
         raise Unpackable(f"its forward fails on a plain text ({describe(error)})") from error
     try:
@@ -231,7 +239,6 @@ def _compare(model: PreTrainedModel, lengths: list[tuple[int, ...]]) -> bool:
     allowed = max(ULPS * unit, TIMES_PADDING * (padded - plain).abs().max().item())
     difference = (ours - plain).abs().max().item()
     if not difference <= allowed:
-        longest = max(map(len, probe.texts))
         raise Unpackable(
             "log-probabilities in a packed row differ from those of plain passes "
             f"(by {difference:.2g} on texts of up to {longest} tokens, expected at most {allowed:.2g})"
@@ -239,11 +246,12 @@ def _compare(model: PreTrainedModel, lengths: list[tuple[int, ...]]) -> bool:
     return head_alone
 
 
-def _plain(model: PreTrainedModel, text: list[int], n_targets: int, padding: int = 0) -> torch.Tensor:
-    """Log-probabilities [n_targets, V] where a text's last tokens are predicted, with padding behind it or without."""
+def _plain(model: PreTrainedModel, text: list[int], n_targets: int, padded_to: int) -> torch.Tensor:
+    """Log-probabilities [n_targets, V] where a text's last tokens are predicted, with padding behind a shorter one."""
+    padding = max(0, padded_to - len(text))
     ids = torch.tensor([text + [0] * padding], device=model.device)
-    mask = torch.tensor([[1] * len(text) + [0] * padding], device=model.device)
-    logits = model(input_ids=ids, attention_mask=mask if padding else None, use_cache=False).logits[0]
+    mask = torch.tensor([[1] * len(text) + [0] * padding], device=model.device) if padding else None
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
     return logits[len(text) - n_targets - 1 : len(text) - 1].float().log_softmax(-1)
 
 
