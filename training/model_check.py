@@ -96,7 +96,10 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
     def compare() -> bool:
         _check_kind(model, longest)
         with _as_float32(model, device), _at_rest(model):
-            return all([_compare(model, lengths) for lengths in _probe_lengths(longest)])
+            probes = [_probe(lengths, model.config.get_text_config().vocab_size) for lengths in _probe_lengths(longest)]
+            for probe in probes:
+                _compare(model, probe)
+            return _head_is_all(model, probes[0])
 
     _checked[model] = Checked(longest, _check(model, compare), column_limit(model.config))
     return _checked[model]
@@ -134,7 +137,7 @@ def _probe_lengths(longest: int) -> list[list[tuple[int, int, int]]]:
     if longest <= 12:
         return [[(longest - 1, 1, 1), (1, longest - 1, 1)]]
     response = longest // 4
-    return [SHORT, [(longest - response, response, response // 2), (5, 3, 4)]]
+    return [SHORT, [(longest - response, response, 3), (5, 3, 4)]]
 
 
 @contextmanager
@@ -192,6 +195,10 @@ class _Probe:
     position_ids: list[int]
     sources: list[int]  # places in the row that predict a response's token, text by text
 
+    @property
+    def longest(self) -> int:
+        return max(map(len, self.texts))
+
 
 def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> _Probe:
     probe = _Probe(lengths, [], [], [], [], [])
@@ -210,77 +217,77 @@ def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> _Probe:
     return probe
 
 
-def _compare(model: PreTrainedModel, lengths: list[tuple[int, ...]]) -> bool:
-    """Compares a packed row with plain passes; returns whether the head alone gives the packed row's logits.
-
-    Raises:
-        Unpackable: they differ, or the model cannot compute one of them.
-    """
-    probe = _probe(lengths, model.config.get_text_config().vocab_size)
-    longest = max(map(len, probe.texts))
+def _compare(model: PreTrainedModel, probe: _Probe) -> None:
+    """Unpackable unless a packed row gives what plain passes give."""
+    plain = _plain(model, probe)
     try:
-        plain, padded = (
-            torch.cat([
-                _plain(model, text, n, padded_to) for text, n in zip(probe.texts, probe.n_targets, strict=True)
-            ])
-            for padded_to in (0, longest)
-        )  # fmt: skip
-    except MODEL_ERRORS as error:
-        raise Unpackable(f"its forward fails on a plain text ({describe(error)})") from error
-    try:
-        ours, head_alone = _packed(model, probe)
+        ours = _packed(model, probe)
     except Unpackable:
         raise
     except MODEL_ERRORS as error:
         raise Unpackable(f"its forward fails on a packed row ({describe(error)})") from error
     if not plain.isfinite().all():
         raise Unpackable("its logits are not finite")
-    unit = torch.finfo(model.dtype).eps * plain.abs().max().item()
-    allowed = max(ULPS * unit, TIMES_PADDING * (padded - plain).abs().max().item())
+    allowed = ULPS * torch.finfo(model.dtype).eps * plain.abs().max().item()
     difference = (ours - plain).abs().max().item()
+    if difference > allowed:
+        padded = _plain(model, probe, padding=True)
+        allowed = max(allowed, TIMES_PADDING * (padded - plain).abs().max().item())
     if not difference <= allowed:
         raise Unpackable(
             "log-probabilities in a packed row differ from those of plain passes "
-            f"(by {difference:.2g} on texts of up to {longest} tokens, expected at most {allowed:.2g})"
+            f"(by {difference:.2g} on texts of up to {probe.longest} tokens, expected at most {allowed:.2g})"
         )
-    return head_alone
 
 
-def _plain(model: PreTrainedModel, text: list[int], n_targets: int, padded_to: int) -> torch.Tensor:
-    """Log-probabilities [n_targets, V] where a text's last tokens are predicted, with padding behind a shorter one."""
-    padding = max(0, padded_to - len(text))
-    ids = torch.tensor([text + [0] * padding], device=model.device)
-    mask = torch.tensor([[1] * len(text) + [0] * padding], device=model.device) if padding else None
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
-    return logits[len(text) - n_targets - 1 : len(text) - 1].float().log_softmax(-1)
+def _plain(model: PreTrainedModel, probe: _Probe, padding: bool = False) -> torch.Tensor:
+    """Log-probabilities [N, V] where the probe's N response tokens are predicted, each text in a pass of its own.
+
+    With `padding`, the shorter texts are padded to the longest. Raises Unpackable where the model cannot compute them.
+    """
+    logps = []
+    for text, n_targets in zip(probe.texts, probe.n_targets, strict=True):
+        behind = probe.longest - len(text) if padding else 0
+        ids = torch.tensor([text + [0] * behind], device=model.device)
+        mask = torch.tensor([[1] * len(text) + [0] * behind], device=model.device) if behind else None
+        try:
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
+        except MODEL_ERRORS as error:
+            raise Unpackable(f"its forward fails on a plain text ({describe(error)})") from error
+        logps.append(logits[len(text) - n_targets - 1 : len(text) - 1].float().log_softmax(-1))
+    return torch.cat(logps)
 
 
-def _packed(model: PreTrainedModel, probe: _Probe) -> tuple[torch.Tensor, bool]:
-    """Log-probabilities of the same tokens from one packed row, and whether the head alone gives them."""
-    where = model.device
-    sources = torch.tensor(probe.sources, device=where)
-    with packed(model, PackedRow(torch.tensor(probe.lengths, device=where))) as arguments:
-        arguments["input_ids"] = torch.tensor([probe.input_ids], device=where)
-        arguments["position_ids"] = torch.tensor([probe.position_ids], device=where)
-        logits = model(**arguments, logits_to_keep=sources).logits[0]
-        head_alone = _head_is_all(model, arguments, sources, logits)
-    return logits.float().log_softmax(-1), head_alone
+@contextmanager
+def _arguments(model: PreTrainedModel, probe: _Probe) -> Iterator[dict[str, Any]]:
+    """What makes a forward pass one over the probe's row, for use inside."""
+    with packed(model, PackedRow(torch.tensor(probe.lengths, device=model.device))) as arguments:
+        arguments["input_ids"] = torch.tensor([probe.input_ids], device=model.device)
+        arguments["position_ids"] = torch.tensor([probe.position_ids], device=model.device)
+        yield arguments
 
 
-def _head_is_all(
-    model: PreTrainedModel, arguments: dict[str, Any], sources: torch.Tensor, logits: torch.Tensor
-) -> bool:
+def _packed(model: PreTrainedModel, probe: _Probe) -> torch.Tensor:
+    """The same log-probabilities [N, V], from one packed row."""
+    with _arguments(model, probe) as arguments:
+        sources = torch.tensor(probe.sources, device=model.device)
+        return model(**arguments, logits_to_keep=sources).logits[0].float().log_softmax(-1)
+
+
+def _head_is_all(model: PreTrainedModel, probe: _Probe) -> bool:
     """Whether the model's logits are its output embeddings of its base model's hidden states, and nothing more."""
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear) or model.base_model is model:
         return False
-    hidden = model.base_model(**arguments)[0][0, sources]
-    if hidden.shape[1] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):
-        return False
-    # A cap bends large logits only: so the head is made to answer with numbers of every size.
-    numbers = torch.linspace(-1e4, 1e4, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
-    hook = head.register_forward_hook(lambda module, inputs, output: numbers.view_as(output))
-    try:
-        return torch.equal(model(**arguments, logits_to_keep=sources).logits[0], numbers)
-    finally:
-        hook.remove()
+    with _arguments(model, probe) as arguments:
+        logits = model(**arguments).logits
+        hidden = model.base_model(**arguments)[0]
+        if hidden.shape[2] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):
+            return False
+        # A cap bends large logits only: so the head is made to answer with numbers of every size.
+        numbers = torch.linspace(-1e4, 1e4, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
+        hook = head.register_forward_hook(lambda module, inputs, output: numbers)
+        try:
+            return torch.equal(model(**arguments).logits, numbers)
+        finally:
+            hook.remove()
