@@ -98,6 +98,31 @@ def test_the_rigged_model_says_its_text_and_stops_at_eos(byte_tokenizer):
     assert len(steps) == len(ids)  # each token after ":", and EOS; nothing is decoded behind it
 
 
+@pytest.mark.parametrize("home", ["generation_config", "config"])
+def test_every_eos_that_the_settings_name_ends_a_reply(home, byte_tokenizer):
+    """As a list, as chat models have it: the reply ends before the first of them, which is not a part of it."""
+    text = ": It sings low."
+    model, (ids,) = chain_model(byte_tokenizer, text)
+    getattr(model, home).eos_token_id = [byte_tokenizer.eos_token_id, ids[-2]]
+    steps = count_steps(model)
+    expected = byte_tokenizer.decode(ids[1:-2]).strip()
+    assert generate(model, byte_tokenizer, PROMPTS[:2], max_new_tokens=100) == [expected] * 2
+    assert len(steps) == len(ids) - 2
+    model.generation_config.eos_token_id = "</s>"
+    with pytest.raises(InputError, match="eos_token_id '</s>'"):
+        generate(model, byte_tokenizer, PROMPTS[:1])
+
+
+def test_a_model_that_sees_later_tokens_fails_the_check(byte_tokenizer):
+    """An encoder: alone, a row's tokens see one another; with a cache they cannot."""
+    from model_families import Family
+
+    model = Family("bert", settings={"vocab_size": len(byte_tokenizer)}).model()
+    with pytest.raises(InputError, match="a bert model cannot be decoded here: .*than alone"):
+        Decoder(model, byte_tokenizer, 3).check()
+    Decoder(Family("llama", settings={"vocab_size": len(byte_tokenizer)}).model(), byte_tokenizer, 3).check()
+
+
 def test_a_stop_string_ends_the_text_and_the_decoding(byte_tokenizer):
     text = ": I sing. Human:"
     model, (ids,) = chain_model(byte_tokenizer, text)

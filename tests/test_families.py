@@ -143,6 +143,15 @@ def test_half_precision_without_room_still_refuses(monkeypatch):
         check_model(FAMILIES[number].model().bfloat16(), 64)
 
 
+@pytest.mark.parametrize("longest", [2, 5, 12, 13, 64])
+def test_a_model_is_checked_up_to_its_last_position(longest):
+    """Learned positions: one more would be out of the table."""
+    from model_families import Family
+
+    for kind in ("gpt2", "opt"):
+        check_model(Family(kind, settings={"max_position_embeddings": longest}).model(), longest)
+
+
 def test_a_longer_text_is_checked_anew():
     """RoPE that changes at 512 tokens: texts of 512 pass, and one of 513 does not, whatever was asked before."""
     number = numbers("phi3 longrope, texts within its original length")[0].values[0]

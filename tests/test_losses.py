@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.losses import pro_loss, response_logps, token_logps
-from training.shared_prompt import responses_mask
+from training.shared_prompt import PackedRow, responses_mask
 
 FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
 
@@ -80,6 +80,20 @@ def test_mask_by_hand():
         [1, 1, 1, 0, 0],
         [1, 1, 1, 1, 0],
         [1, 1, 0, 0, 1],  # the second response does not see the first
+    ]
+
+
+def test_window_by_hand():
+    """A prompt of three, responses of two and one, a window of two: distance counts by position, not by column."""
+    row = PackedRow(torch.tensor([[3, 2, 1]]))
+    positions = torch.arange(5)
+    window = (positions <= positions[:, None]) & (positions > positions[:, None] - 2)
+    prompt, responses = row.masks(window[None, None])[0]
+    assert prompt.int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    assert responses.int().tolist() == [
+        [0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 1, 1, 0],
+        [0, 0, 1, 0, 0, 1],  # the second response's first token stands where the first response's does
     ]
 
 

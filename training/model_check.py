@@ -36,12 +36,10 @@ from training.collator import RankingCollator
 from training.config import TrainConfig
 from training.shared_prompt import PackedRow, Unpackable, packed
 
-SHORT = [(7, 5, 3), (4, 2, 6)]  # lengths of the short probe: a prompt and its two responses, twice
+SHORT = [(7, 5, 3), (4, 2, 6)]  # lengths of a probe: a prompt and its two responses, twice; texts of up to 12 tokens
 # Two ways to compute one number in floating point differ; a packed row may differ from plain passes by so many units in
 # the last place of the largest number, or by so many times what plain passes of different padding differ by.
 ULPS, TIMES_PADDING = 16, 8
-
-
 # Layers that keep nothing but keys and values of tokens, or use another layer's.
 LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
 
@@ -98,7 +96,10 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
     def compare() -> bool:
         _check_kind(model, longest)
         with _as_float32(model, device), _at_rest(model):
-            return all([_compare(model, lengths) for lengths in (SHORT, _long(longest))])
+            probes = [_probe(lengths, model.config.get_text_config().vocab_size) for lengths in _probe_lengths(longest)]
+            for probe in probes:
+                _compare(model, probe)
+            return _head_is_all(model, probes[0])
 
     _checked[model] = Checked(longest, _check(model, compare), column_limit(model.config))
     return _checked[model]
@@ -131,10 +132,12 @@ def _check_kind(model: PreTrainedModel, longest: int) -> None:
         raise Unpackable(f"its RoPE depends on a text's length beyond {limit} tokens, and texts may have {longest}")
 
 
-def _long(longest: int) -> list[tuple[int, int, int]]:
-    """A ranking whose first response ends at the last position, and a short one behind it."""
-    response = max(1, longest // 4)
-    return [(max(1, longest - response), response, max(1, response // 2)), (5, 3, 4)]
+def _probe_lengths(longest: int) -> list[list[tuple[int, int, int]]]:
+    """The short probe; and a ranking whose first response ends at the last position, with a short one behind it."""
+    if longest <= 12:
+        return [[(longest - 1, 1, 1), (1, longest - 1, 1)]]
+    response = longest // 4
+    return [SHORT, [(longest - response, response, 3), (5, 3, 4)]]
 
 
 @contextmanager
@@ -157,9 +160,10 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
 def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
     """The model on `device`, and in float32, where memory has room for that; afterwards its own tensors are back."""
     tensors = [*model.parameters(), *model.buffers()]
-    where, widen = device or model.device, True
-    if 4 * sum(tensor.numel() for tensor in tensors) > _free_memory(where) / 2:
-        where, widen = model.device, False
+    where, room = device or model.device, _free_memory(device or model.device) / 2
+    widen = 4 * sum(tensor.numel() for tensor in tensors) <= room
+    if not widen and sum(tensor.numel() * tensor.element_size() for tensor in tensors) > room:
+        where = model.device
     originals = [tensor.data for tensor in tensors]
     try:
         for tensor in tensors:
@@ -169,6 +173,8 @@ def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator
     finally:
         for tensor, original in zip(tensors, originals, strict=True):
             tensor.data = original
+        if where.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _free_memory(device: torch.device) -> float:
@@ -189,6 +195,10 @@ class _Probe:
     position_ids: list[int]
     sources: list[int]  # places in the row that predict a response's token, text by text
 
+    @property
+    def longest(self) -> int:
+        return max(map(len, self.texts))
+
 
 def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> _Probe:
     probe = _Probe(lengths, [], [], [], [], [])
@@ -207,72 +217,77 @@ def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> _Probe:
     return probe
 
 
-def _compare(model: PreTrainedModel, lengths: list[tuple[int, ...]]) -> bool:
-    """Compares a packed row with plain passes; returns whether the head alone gives the packed row's logits.
-
-    Raises:
-        Unpackable: they differ, or the model cannot compute one of them.
-    """
-    probe = _probe(lengths, model.config.get_text_config().vocab_size)
+def _compare(model: PreTrainedModel, probe: _Probe) -> None:
+    """Unpackable unless a packed row gives what plain passes give."""
+    plain = _plain(model, probe)
     try:
-        plain = torch.cat([_plain(model, text, n) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
-        padded = torch.cat([_plain(model, text, n, 3) for text, n in zip(probe.texts, probe.n_targets, strict=True)])
-    except MODEL_ERRORS as error:
-        raise Unpackable(f"its forward fails on a plain text ({describe(error)})") from error
-    try:
-        ours, head_alone = _packed(model, probe)
+        ours = _packed(model, probe)
     except Unpackable:
         raise
     except MODEL_ERRORS as error:
         raise Unpackable(f"its forward fails on a packed row ({describe(error)})") from error
     if not plain.isfinite().all():
         raise Unpackable("its logits are not finite")
-    unit = torch.finfo(model.dtype).eps * plain.abs().max().item()
-    allowed = max(ULPS * unit, TIMES_PADDING * (padded - plain).abs().max().item())
+    allowed = ULPS * torch.finfo(model.dtype).eps * plain.abs().max().item()
     difference = (ours - plain).abs().max().item()
+    if difference > allowed:
+        padded = _plain(model, probe, padding=True)
+        allowed = max(allowed, TIMES_PADDING * (padded - plain).abs().max().item())
     if not difference <= allowed:
-        longest = max(map(len, probe.texts))
         raise Unpackable(
             "log-probabilities in a packed row differ from those of plain passes "
-            f"(by {difference:.2g} on texts of up to {longest} tokens, expected at most {allowed:.2g})"
+            f"(by {difference:.2g} on texts of up to {probe.longest} tokens, expected at most {allowed:.2g})"
         )
-    return head_alone
 
 
-def _plain(model: PreTrainedModel, text: list[int], n_targets: int, padding: int = 0) -> torch.Tensor:
-    """Log-probabilities [n_targets, V] where a text's last tokens are predicted, with padding behind it or without."""
-    ids = torch.tensor([text + [0] * padding], device=model.device)
-    mask = torch.tensor([[1] * len(text) + [0] * padding], device=model.device)
-    logits = model(input_ids=ids, attention_mask=mask if padding else None, use_cache=False).logits[0]
-    return logits[len(text) - n_targets - 1 : len(text) - 1].float().log_softmax(-1)
+def _plain(model: PreTrainedModel, probe: _Probe, padding: bool = False) -> torch.Tensor:
+    """Log-probabilities [N, V] where the probe's N response tokens are predicted, each text in a pass of its own.
+
+    With `padding`, the shorter texts are padded to the longest. Raises Unpackable where the model cannot compute them.
+    """
+    logps = []
+    for text, n_targets in zip(probe.texts, probe.n_targets, strict=True):
+        behind = probe.longest - len(text) if padding else 0
+        ids = torch.tensor([text + [0] * behind], device=model.device)
+        mask = torch.tensor([[1] * len(text) + [0] * behind], device=model.device) if behind else None
+        try:
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
+        except MODEL_ERRORS as error:
+            raise Unpackable(f"its forward fails on a plain text ({describe(error)})") from error
+        logps.append(logits[len(text) - n_targets - 1 : len(text) - 1].float().log_softmax(-1))
+    return torch.cat(logps)
 
 
-def _packed(model: PreTrainedModel, probe: _Probe) -> tuple[torch.Tensor, bool]:
-    """Log-probabilities of the same tokens from one packed row, and whether the head alone gives them."""
-    where = model.device
-    sources = torch.tensor(probe.sources, device=where)
-    with packed(model, PackedRow(torch.tensor(probe.lengths, device=where))) as arguments:
-        arguments["input_ids"] = torch.tensor([probe.input_ids], device=where)
-        arguments["position_ids"] = torch.tensor([probe.position_ids], device=where)
-        logits = model(**arguments, logits_to_keep=sources).logits[0]
-        head_alone = _head_is_all(model, arguments, sources, logits)
-    return logits.float().log_softmax(-1), head_alone
+@contextmanager
+def _arguments(model: PreTrainedModel, probe: _Probe) -> Iterator[dict[str, Any]]:
+    """What makes a forward pass one over the probe's row, for use inside."""
+    with packed(model, PackedRow(torch.tensor(probe.lengths, device=model.device))) as arguments:
+        arguments["input_ids"] = torch.tensor([probe.input_ids], device=model.device)
+        arguments["position_ids"] = torch.tensor([probe.position_ids], device=model.device)
+        yield arguments
 
 
-def _head_is_all(
-    model: PreTrainedModel, arguments: dict[str, Any], sources: torch.Tensor, logits: torch.Tensor
-) -> bool:
+def _packed(model: PreTrainedModel, probe: _Probe) -> torch.Tensor:
+    """The same log-probabilities [N, V], from one packed row."""
+    with _arguments(model, probe) as arguments:
+        sources = torch.tensor(probe.sources, device=model.device)
+        return model(**arguments, logits_to_keep=sources).logits[0].float().log_softmax(-1)
+
+
+def _head_is_all(model: PreTrainedModel, probe: _Probe) -> bool:
     """Whether the model's logits are its output embeddings of its base model's hidden states, and nothing more."""
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear) or model.base_model is model:
         return False
-    hidden = model.base_model(**arguments)[0][0, sources]
-    if hidden.shape[1] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):
-        return False
-    # A cap bends large logits only: so the head is made to answer with numbers of every size.
-    numbers = torch.linspace(-1e4, 1e4, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
-    hook = head.register_forward_hook(lambda module, inputs, output: numbers.view_as(output))
-    try:
-        return torch.equal(model(**arguments, logits_to_keep=sources).logits[0], numbers)
-    finally:
-        hook.remove()
+    with _arguments(model, probe) as arguments:
+        logits = model(**arguments).logits
+        hidden = model.base_model(**arguments)[0]
+        if hidden.shape[2] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):
+            return False
+        # A cap bends large logits only: so the head is made to answer with numbers of every size.
+        numbers = torch.linspace(-1e4, 1e4, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
+        hook = head.register_forward_hook(lambda module, inputs, output: numbers)
+        try:
+            return torch.equal(model(**arguments).logits, numbers)
+        finally:
+            hook.remove()
