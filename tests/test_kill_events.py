@@ -66,40 +66,41 @@ FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 INFER = "eval_hh/inference_res"
 LABELS = "--reward_model {root}/reward_model --max_new_tokens 2 --tokenizer {root}/model --batch_size 4"
 COMMANDS = {
-    "split": Command("split.py", 5, (without("data/original/hh_train_len[23]"),)),
-    "sample": Command("sample.py 4 --sizes 6 4 --tokenizer {root}/model", 6),
-    "prepare": Command("prepare.py --source {root}/reward_train.json --dev_rows 2", 5),
+    "split": Command("split.py", 8, (without("data/original/hh_train_len[23]"),)),
+    "sample": Command("sample.py 4 --sizes 6 4 --tokenizer {root}/model", 10),
+    "prepare": Command("prepare.py --source {root}/reward_train.json --dev_rows 2", 8),
     "prepare by models": Command(
-        "prepare.py --source {root}/prompts.jsonl --dev_rows 2 --candidates {root}/model --num_per_model 3 " + LABELS, 8
+        "prepare.py --source {root}/prompts.jsonl --dev_rows 2 --candidates {root}/model --num_per_model 3 " + LABELS,
+        14,
     ),
-    "export": Command("prepare.py --source {root}/reward_train.json --export trl --output {root}/export", 3),
-    "diversity": Command("diversity.py {root}/prompts.jsonl --tokenizer {root}/model --json {root}/d.json", 3),
+    "export": Command("prepare.py --source {root}/reward_train.json --export trl --output {root}/export", 5),
+    "diversity": Command("diversity.py {root}/prompts.jsonl --tokenizer {root}/model --json {root}/d.json", 4),
     "plan": Command(
         "plan.py {root}/prompts.jsonl --responses 24 --law paper-pro --tokenizer {root}/model --trust_tokenizer "
-        "--extrapolate --output {root}/plan.jsonl --chart {root}/plan.png", 3,
+        "--extrapolate --output {root}/plan.jsonl --chart {root}/plan.png", 5,
     ),
     "augment": Command(
-        "augment.py hh_train_len2_12 --pool {root}/prompts.jsonl --add 3 --answer_model {root}/model " + LABELS, 8
+        "augment.py hh_train_len2_12 --pool {root}/prompts.jsonl --add 3 --answer_model {root}/model " + LABELS, 14
     ),
     "pretrain": Command(
-        "pretrain.py --corpus {root}/corpus.jsonl --tokenizer {root}/model --output_dir {root}/base " + SMALL, 4
+        "pretrain.py --corpus {root}/corpus.jsonl --tokenizer {root}/model --output_dir {root}/base " + SMALL, 8
     ),
     "train_reward": Command(
         "train_reward.py --train_file {root}/reward_train.json --heldout_file {root}/reward_heldout.json "
-        "--tokenizer {root}/model --output_dir {root}/rm " + SMALL, 6,
+        "--tokenizer {root}/model --output_dir {root}/rm " + SMALL, 10,
     ),
-    "train": Command(f"{TRAIN} {VALIDATE} --max_train_steps 3 --index e", 14),
+    "train": Command(f"{TRAIN} {VALIDATE} --max_train_steps 3 --index e", 26),
     "generation": Command(
-        "generation.py --index trained --stage 4 --max_new_tokens 2 --batch_size 2", 6, (without(INFER),)
+        "generation.py --index trained --stage 4 --max_new_tokens 2 --batch_size 2", 12, (without(INFER),)
     ),
     "rewarding": Command(
-        "rewarding.py --index trained --stage 4 --reward_model {root}/reward_model --batch_size 2", 6,
+        "rewarding.py --index trained --stage 4 --reward_model {root}/reward_model --batch_size 2", 12,
         (without(f"{INFER}/*.json*"),),
     ),
-    "scoring": Command("scoring.py --index trained --stage 4", 5, (without("eval_hh/results"),)),
-    "report": Command("report.py --results {root}/results --output {root}/report", 3, (results,)),
-    "figures": Command("figures.py --results {root}/results --output {root}/panels.png", 2, (results,)),
-    "convert_weights": Command("convert_weights.py {root}/bin_model", 4, (bin_weights,)),
+    "scoring": Command("scoring.py --index trained --stage 4", 10, (without("eval_hh/results"),)),
+    "report": Command("report.py --results {root}/results --output {root}/report", 6, (results,)),
+    "figures": Command("figures.py --results {root}/results --output {root}/panels.png", 3, (results,)),
+    "convert_weights": Command("convert_weights.py {root}/bin_model", 6, (bin_weights,)),
 }  # fmt: skip
 
 

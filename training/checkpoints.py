@@ -96,11 +96,13 @@ class RunFolder:
     def open(self, description: dict[str, Any]) -> None:
         """Writes run.json where there is none, and removes what a killed process left half-written."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for path in self.path.iterdir():
-            if LEFTOVER.fullmatch(path.name):
-                remove(path)
+        for path in self._leftovers():
+            remove(path)
         if not self.record.exists():
             write_json(self.record, description, indent=1)
+
+    def _leftovers(self) -> list[Path]:
+        return [path for path in self.path.iterdir() if LEFTOVER.fullmatch(path.name)]
 
     def go_on(self, description: dict[str, Any], step: int) -> None:
         """Lets run.json say what holds after `step`; what changed is kept in its history."""
@@ -160,6 +162,11 @@ class RunFolder:
         temporary.symlink_to(self.step_folder(step).name)
         os.replace(temporary, self.path / "best_checkpoint")
 
+    def chosen_step(self, step: int) -> int:
+        """The best of the steps by dev reward, the first among equals; without validation `step`, the last one."""
+        rewards = self.dev_rewards()
+        return max(rewards, key=lambda scored: (rewards[scored], -scored)) if rewards else step
+
     def best_step(self) -> int | None:
         """Which step best_checkpoint names. Raises InputError where it is no link to a step_S."""
         link = self.path / "best_checkpoint"
@@ -173,10 +180,13 @@ class RunFolder:
         return int(target.removeprefix("step_"))
 
     def is_finished(self, last_step: int, validated: bool) -> bool:
-        """Whether the last checkpoint is complete: whole weights, dev reward where there is one, and the best named."""
+        """Whether the last checkpoint is complete: whole weights, dev reward where there is one, and the best named.
+
+        A run that was killed on its last way there is not: what it left is still to be removed.
+        """
         scored = not validated or last_step in self.dev_rewards()
         best = self.best_step()
-        if best is None or not scored:
+        if not scored or best != self.chosen_step(last_step) or self._leftovers():
             return False
         return all(damage(self.step_folder(step)) is None for step in {last_step, best})
 

@@ -354,8 +354,7 @@ class Trainer:
             self._validate(step)
         with agreed(self.accelerator):
             if self.accelerator.is_main_process:
-                rewards = self.run.dev_rewards()
-                self.run.point_best(max(rewards, key=lambda s: (rewards[s], -s)) if rewards else step)
+                self.run.point_best(self.run.chosen_step(step))
 
     def _write_weights(self, folder: Path) -> None:
         state = self.accelerator.get_state_dict(self.model)  # every process takes part: ZeRO-3 gathers here
