@@ -71,8 +71,10 @@ def run(main: Callable[[], None]) -> None:
 
     Exit status: 2 for InputError, 1 for RunError and OSError (unwritable, disk full), 128 + the signal's number for
     Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback. Of several processes that one
-    launch started, only the first to fail is heard.
+    launch started, only the first to fail is heard, and none outlives its launcher.
     """
+    if FAILURE_FILE in os.environ:
+        end_with_parent()
     try:
         main()
     except InputError as error:
@@ -126,6 +128,18 @@ def _is_first_to_fail(status: int, line: str = "") -> bool:
     except OSError:  # a full disk
         say(line)
     return True
+
+
+def end_with_parent() -> None:
+    """Ends this process soon after its parent: outliving a killed one, it would write where the next run resumes."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class StopRequest:

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from data_preprocess.command import STOP_SIGNALS, InputError, Stopped, StopRequest
+from data_preprocess.command import STOP_SIGNALS, InputError, Stopped, StopRequest, end_with_parent
 from data_preprocess.files import read_json, write_json
 
 POLL = 0.2  # seconds between two looks at whether there is a request
@@ -64,15 +63,7 @@ def start_worker(root: Path) -> None:
     os.environ["STUDY_ROOT"] = str(root)
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    parent = os.getppid()
-
-    def watch() -> None:
-        # A worker that outlived a killed parent would write into the folders that the next run resumes.
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    end_with_parent()
     for number in STOP_SIGNALS:
         signal.signal(number, asked.receive)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from data_preprocess import command
 from data_preprocess.command import (
     FAILURE_FILE,
     REPOSITORY,
@@ -65,29 +66,36 @@ def test_a_command_that_ends_well_says_nothing(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_of_one_launch_the_first_to_fail_is_heard(capsys, monkeypatch, tmp_path):
+@pytest.fixture
+def one_launch(monkeypatch, tmp_path):
+    """Makes this process one of a launch, but not one that ends with its parent; gives the file of the launch."""
     monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "status"))
+    monkeypatch.setattr(command, "end_with_parent", lambda: None)
+    return tmp_path / "status"
+
+
+def test_of_one_launch_the_first_to_fail_is_heard(capsys, one_launch):
     lost = RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:31453")
     assert ending(raising(lost), capsys) == (1, "")  # the lost process, or the launcher, says why
     assert ending(raising(InputError("a.json:2: no text")), capsys) == (2, "")
-    left = json.loads((tmp_path / "status").read_text())
+    left = json.loads(one_launch.read_text())
     assert left == [2, "error: a.json:2: no text"]  # for the launcher
     for error, status in (
         (InputError("a.json:2: no text"), 2), (OSError("b"), 1), (Stopped(15, "c"), 143), (KeyError("d"), 1)
     ):  # fmt: skip
         assert ending(raising(error), capsys) == (status, "")
-    assert json.loads((tmp_path / "status").read_text()) == left
+    assert json.loads(one_launch.read_text()) == left
 
 
-def test_of_one_launch_a_bug_is_shown_by_the_first_that_has_it(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "status"))
+def test_of_one_launch_a_bug_is_shown_by_the_first_that_has_it(capsys, one_launch):
     with pytest.raises(KeyError):
         run(raising(KeyError("a")))
     assert ending(raising(KeyError("a")), capsys) == (1, "")
 
 
-def test_where_the_file_of_a_launch_cannot_be_written_everyone_speaks(capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "nowhere" / "status"))
+def test_where_the_file_of_a_launch_cannot_be_written_everyone_speaks(capsys, monkeypatch, one_launch):
+    monkeypatch.setenv(FAILURE_FILE, str(one_launch / "nowhere"))
+    one_launch.touch()
     assert ending(raising(InputError("a")), capsys) == (2, "error: a\n")
 
 

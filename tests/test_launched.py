@@ -124,6 +124,17 @@ def test_a_second_signal_ends_all_at_once(way, launched, tmp_path):
 
 
 @pytest.mark.slow
+def test_no_worker_outlives_a_killed_launcher(launched, tmp_path):
+    process = launched("deaf")
+    workers = wait_for(tmp_path, "started", process)
+    process.kill()
+    end = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+@pytest.mark.slow
 def test_a_killed_worker_is_named(launched, tmp_path):
     process = launched("killed")
     workers = wait_for(tmp_path, "started", process)
