@@ -125,11 +125,12 @@ def remove_leftovers(path: str | Path) -> None:
     leftover = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.tmp")
     for name in os.listdir(path.parent):
         made_by = leftover.fullmatch(name)
-        if made_by and not _is_alive(int(made_by[1])):
+        if made_by and not is_alive(int(made_by[1])):
             path.with_name(name).unlink(missing_ok=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process has this number, be it another user's."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_preprocess.command import InputError
+from data_preprocess.files import is_alive
 
 IsOurs = Callable[[str], bool]  # whether a path, relative to a folder, is of the command that makes the folder
 
@@ -119,7 +120,7 @@ def clear_leftovers(target: Path, is_ours: IsOurs) -> None:
     name = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(tmp|old)")
     for path in sorted(target.parent.iterdir()) if target.parent.is_dir() else []:
         found = name.fullmatch(path.name)
-        if not found or path.is_symlink() or not path.is_dir() or _is_alive(int(found[1])):
+        if not found or path.is_symlink() or not path.is_dir() or _is_at_work(int(found[1])):
             continue
         if other_file(path, is_ours) is not None:
             continue
@@ -133,14 +134,6 @@ def _beside(target: Path, kind: str) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.{kind}")
 
 
-def _is_alive(pid: int) -> bool:
+def _is_at_work(process: int) -> bool:
     """Whether another process has this number; ours cannot have left anything before it began."""
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+    return process != os.getpid() and is_alive(process)
