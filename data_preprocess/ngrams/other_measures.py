@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_preprocess.diversity import diversity_curve
 from data_preprocess.ngrams.sparse_rows import ngram_counts, ngram_counts_of, tfidf_vectors
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
@@ -109,7 +108,9 @@ def compare_responses(rankings: Sequence[Sequence[str]], tokenizer: "PreTrainedT
     for start, texts in zip(starts[:-1], sample, strict=True):
         own = slice(start, start + len(texts))
         ids = flat[own]
-        ratios = {n: distinct_ratio(ids, n) for n in ORDERS}
+        texts_of_all = [np.arange(len(ids))]
+        counted = zip(ORDERS, ngram_counts_of(ids, ORDERS), strict=True)
+        ratios = {n: float(distinct_ratios(counts, texts_of_all)[0]) for n, counts in counted}
         rows.append([
             math.sqrt(len(ids)) * ratios[NGRAM],
             *ratios.values(),
@@ -153,14 +154,13 @@ def half_sample_interval(value: float, draws: Sequence[float]) -> tuple[float, f
     return float(low), float(high)
 
 
-def distinct_ratio(token_ids: Sequence[Sequence[int]], n: int) -> float:
-    """distinct-n: distinct over all n-grams of the texts together; 0 where no text is n tokens long."""
-    counted = diversity_curve(token_ids, [len(token_ids)], n)[len(token_ids)]
-    return counted.unique / counted.total if counted.total else 0.0
-
-
 def distinct_ratios(counts: "csr_array", parts: Sequence[np.ndarray]) -> np.ndarray:
-    """distinct-n of parts of the texts, [parts], from the counts [N, G] of all; a part is an array of texts."""
+    """distinct-n (distinct over all n-grams) of parts of the texts: [parts]; 0 where no text of a part has an n-gram.
+
+    Args:
+        counts: of the n-grams of all texts, [N, G].
+        parts: each an array of texts' indices.
+    """
     lengths = counts.sum(axis=1)
     holders = np.bincount(counts.indices, minlength=counts.shape[1])
     # Most n-grams stand in one text only: these are counted by text, once for all parts.
