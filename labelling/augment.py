@@ -42,12 +42,10 @@ from data_preprocess.preparing.near_duplicates import N_WORDS, without_near_copi
 from data_preprocess.preparing.row_formats import Mapping, read_source
 from data_preprocess.records import read_rankings
 from data_preprocess.selection import selection_name
-from data_preprocess.subsets import RANDOM as UNCHOSEN
-from data_preprocess.subsets import Subset, subset_named
+from data_preprocess.subsets import RANDOM, Subset, subset_named
 from labelling.additions import (
     DIVERSE,
     GIVEN,
-    RANDOM,
     WRITTEN,
     addition,
     answered_addition,
@@ -140,7 +138,7 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
 def base_subset(folder: str) -> Subset:
     """The random subset that a folder's name tells of; InputError for any other name."""
     subset = subset_named(folder)
-    if subset is None or subset.selection != UNCHOSEN:
+    if subset is None or subset.selection != RANDOM:
         raise InputError(f"{folder}: expected the folder of a random subset under data/, as hh_train_len4_1500")
     return subset
 

@@ -31,14 +31,13 @@ from data_preprocess.preparing.row_formats import read_source
 from data_preprocess.records import read_rows
 from data_preprocess.words import HOW_COUNTED
 
-Pool = list[Candidates]
 LEAK = (
     "dev rows are drawn from the test files, as published: a leak, since the checkpoint is chosen "
     "on prompts that it is tested on"
 )
 
 
-def require_rewards(pool: Pool) -> Pool:
+def require_rewards(pool: list[Candidates]) -> list[Candidates]:
     """The prompts as they are; InputError, naming the line, where responses have no rewards."""
     for candidates in pool:
         if candidates.rewards is None:
@@ -52,8 +51,8 @@ def require_rewards(pool: Pool) -> Pool:
 class Labels:
     """Where further responses and the rewards come from; by default there are only the data's."""
 
-    add: Callable[[Pool], Pool] = lambda pool: pool  # gives prompts further responses
-    judge: Callable[[Pool], Pool] = require_rewards  # gives each response of the chosen prompts its reward
+    add: Callable[[list[Candidates]], list[Candidates]] = lambda pool: pool  # gives prompts further responses
+    judge: Callable[[list[Candidates]], list[Candidates]] = require_rewards  # gives each response of the chosen prompts its reward
     join: Sequence[str] = ()  # files of answers and judgements, which the pool is joined with
     facts: Sequence[str] = ()  # lines of the data card about responses and rewards
     models: Sequence[str] = ()  # the first one's tokenizer measures texts unless another is named
@@ -98,7 +97,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     print(f"{data / 'README.md'}: the data card")
 
 
-def read_raw(config: DataConfig) -> tuple[Splits, dict[str, Pool]]:
+def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
     """Raw HH-RLHF as splits, and the test rows by the name of their file."""
     needs_train = config.dev_from == "train" or has_split(config.raw, "train")
     by_split, read_files = {}, []
@@ -139,7 +138,7 @@ def read_other(config: DataConfig, joined: Sequence[str]) -> Splits:
     return replace(splits, notes=notes + splits.notes)
 
 
-def read_pool(config: DataConfig) -> tuple[Pool, list[str]]:
+def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     """--source, and what was counted in reading it."""
     pool, left_out = read_source(config.source, config.split, config.mapping())
     pool, unjudged = drop_unjudged(pool)
@@ -155,7 +154,7 @@ def read_pool(config: DataConfig) -> tuple[Pool, list[str]]:
     return pool, notes
 
 
-def rank(pool: Pool, config: DataConfig, labels: Labels) -> tuple[list[dict], list[str]]:
+def rank(pool: list[Candidates], config: DataConfig, labels: Labels) -> tuple[list[dict], list[str]]:
     """Training rankings, best first, and what was counted on the way."""
     facts = []
     if config.train_rows and config.train_rows < len(pool):
@@ -170,7 +169,7 @@ def rank(pool: Pool, config: DataConfig, labels: Labels) -> tuple[list[dict], li
     return [training_row(candidates) for candidates in labels.judge(kept)], facts
 
 
-def refuse_to_rank(pool: Pool, ranking_len: int, config: DataConfig, joined: Sequence[str]) -> None:
+def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: DataConfig, joined: Sequence[str]) -> None:
     """Raises the InputError that says why no prompt makes a ranking."""
     found = f"no prompt has {ranking_len} distinct responses that are not empty"
     if joined:
