@@ -40,8 +40,8 @@ from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
 from data_preprocess.outputs import check_output_file
 from data_preprocess.toy_world.world import world_hash, write_world
 from study import paper_profiles
+from study.finish import show_outcome
 from study.grid import Cell, cells_of, chosen, sample_flags
-from study.outcome import show_outcome
 from study.publish import publish
 from study.toy_calls import ToyCalls, unique_data
 from study.toy_profile import TOY, ToyProfile
@@ -77,7 +77,7 @@ class ToyStudy(ToyCalls):
 
     def augment(self, cells: list[Cell]) -> None:
         """The enlarged subsets of these cells that are missing; one after another, for they share the record of D."""
-        from data_preprocess import augment
+        from labelling import augment
 
         for cell in unique_data([cell for cell in cells if self.lacks_data(cell)]):
             augment.main(self.augment_flags(cell))
@@ -115,8 +115,8 @@ class ToyStudy(ToyCalls):
 
     def sample_base(self, results: list[Path]) -> None:
         """What the base model answers to the prompts that the study's page shows."""
+        from eval_hh.analysis.equal_budget import grid
         from eval_hh.cells import load_cells
-        from eval_hh.claims import grid
         from study.page.base_model_answers import make_base_samples
 
         cells, _ = load_cells(results)
@@ -126,7 +126,7 @@ class ToyStudy(ToyCalls):
 
     def check(self) -> None:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
-        from eval_hh.world_check import best_responses, check_lines, model_responses
+        from study.toy_check import best_responses, check_lines, model_responses
 
         self.fine_tune("check_sft_plenty", 1, self.world / "plenty.json", seed=42)
         tuned = self.root / "checkpoints" / "index_check_sft_plenty" / "stage_1" / "best_checkpoint"

@@ -57,7 +57,7 @@ def use_threads(threads: int) -> None:
 def compare(sizes: list[int]) -> list[Row]:
     """Both ways on the same prompts: tokenising with counting, then counting alone; ends where their counts differ."""
     from data_preprocess.diversity import diversity_curve, nested_diversity
-    from data_preprocess.token_ids import encode_prompts
+    from data_preprocess.ngrams.token_ids import encode_prompts
 
     tokenizer, prompts = llama_like.tokenizer(), hh_like.prompts(sizes[0])
     prompts_of = {ranking_len: list(prompts) for ranking_len in RANKING_LENS}
@@ -139,7 +139,7 @@ def curve_point(count: int, threads: int) -> list[Row]:
 def measure_prompts(count: int, threads: int, result: Path) -> None:
     """Writes seconds of tokenising, seconds of counting and the number of tokens into `result`."""
     from data_preprocess.diversity import diversity_curve
-    from data_preprocess.token_ids import encode_prompts
+    from data_preprocess.ngrams.token_ids import encode_prompts
 
     use_threads(threads)
     tokenizer, prompts = llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(count))

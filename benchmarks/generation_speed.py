@@ -1,4 +1,4 @@
-"""Generation: eval_hh.decoding against batches in file order, padded to the file's longest prompt, never stopped early.
+"""Generation: eval_hh.inference.decoding against batches in file order, padded to the longest prompt and never stopped.
 
     python generation_speed.py [--quick] [--prompts N] [--layers N] [--width N] [--parts]
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import OPTForCausalLM
 
     from benchmarks.padded_decoding import Ends
-    from eval_hh.decoding import Decoder
+    from eval_hh.inference.decoding import Decoder
 
 MAX_NEW_TOKENS = 128  # the paper's setting
 TARGET = 3.0
@@ -82,7 +82,7 @@ class Trial:
     @cached_property
     def decoder(self) -> "Decoder":
         from benchmarks.stand_in_models import tokenizer
-        from eval_hh.decoding import Decoder
+        from eval_hh.inference.decoding import Decoder
 
         return Decoder(self.model, tokenizer(), self.sizes.max_new_tokens)
 
@@ -117,7 +117,7 @@ class Trial:
 
     def sorted_alone(self) -> None:
         """Batches of like length, each as wide as its own longest prompt, never stopped early."""
-        from eval_hh.decoding import plan_batches
+        from eval_hh.inference.decoding import plan_batches
 
         self._pad(plan_batches([len(ids) for ids in self.prompts], self.sizes.batch_size), width=0)
 
@@ -137,13 +137,13 @@ class Trial:
 
     def in_units(self) -> None:
         """As generation.py does it: in units that a killed run need not do again."""
-        from eval_hh.decoding import plan_units
+        from eval_hh.inference.decoding import plan_units
 
         self._decode(plan_units([len(ids) for ids in self.prompts], self.sizes.batch_size))
 
     def never_refilled(self) -> None:
         """Batches of like length whose rows leave when they end, but no row comes in before the last has ended."""
-        from eval_hh.decoding import plan_batches
+        from eval_hh.inference.decoding import plan_batches
 
         self._decode(plan_batches([len(ids) for ids in self.prompts], self.sizes.batch_size))
 

@@ -13,7 +13,7 @@ from random import Random
 from data_preprocess.command import REPOSITORY
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
 from data_preprocess.files import read_json
-from data_preprocess.raw_hh import SOURCES, read_split
+from data_preprocess.preparing.raw_hh import SOURCES, read_split
 from data_preprocess.records import Record
 
 SHARED = REPOSITORY.parent / "shared"

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from benchmarks import hh_like
-from data_preprocess.piecewise import BYTE_TOKENS, MARK, PIECE
+from data_preprocess.ngrams.piecewise_bpe import BYTE_TOKENS, MARK, PIECE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,7 +22,7 @@ BPE_SIZE = 8000  # about what words that are made up can fill
 def tokenizer() -> "PreTrainedTokenizerBase":
     """LLaMA's, or the one trained here; either has 32000 ids at most."""
     if FOLDER.is_dir():
-        from eval_hh.models import load_tokenizer
+        from eval_hh.inference.models import load_tokenizer
 
         return load_tokenizer(FOLDER)
     return trained(hh_like.rendered(hh_like.corpus()[0]), BPE_SIZE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
-from eval_hh.decoding import Row
+from eval_hh.inference.decoding import Row
 
 # Logits nearer than this may change places by float error, which was seen to reach a hundredth of it at this size.
 TIE = 1e-3

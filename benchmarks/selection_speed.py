@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import hh_like, llama_like
 from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report
 from data_preprocess.command import run
-from data_preprocess.token_ids import TokenIds, encode_prompts
+from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 
 GREEDY = ("coverage", "per_token", "max_d", "low_d")
 SMALL, PROMPTS = 1500, 50_000
@@ -126,11 +126,11 @@ def all_strategies(token_ids: TokenIds, count: int, threads: int) -> list[Row]:
 
 def measure(pool: Path, count: int, size: int, strategy: str, matched: bool, threads: int, result: Path) -> None:
     """Writes seconds, D and mean length of a choice, and whether the limit of seconds ended it, into `result`."""
-    from data_preprocess import ngram_matrix
     from data_preprocess.diversity import prompt_diversity
+    from data_preprocess.ngrams import sparse_rows
     from data_preprocess.selection import select_prompts
 
-    ngram_matrix.THREADS = threads
+    sparse_rows.THREADS = threads
     with np.load(pool) as stored:
         lengths = stored["lengths"][:count]
         token_ids = TokenIds(stored["flat"][: lengths.sum()], lengths)

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import write_json
+from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
 from data_preprocess.outputs import check_output_file
-from data_preprocess.token_ids import TokenIds, encode_prompts, packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -214,8 +214,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 
-    from data_preprocess.formats import LeftOut, load_texts
-    from eval_hh.models import load_tokenizer
+    from data_preprocess.preparing.row_formats import LeftOut, load_texts
+    from eval_hh.inference.models import load_tokenizer
 
     left_out = LeftOut()
     texts, prompts = [], []
@@ -247,7 +247,7 @@ def compare(
     texts: list[tuple[str, list[str]]], token_ids: TokenIds, tokenizer: "PreTrainedTokenizerBase"
 ) -> dict[str, list[dict]]:
     """Prints all measures of the prompts and, of rankings, of the responses to a prompt; the same as JSON values."""
-    from data_preprocess.diversity_measures import compare_prompts, compare_responses, format_measures
+    from data_preprocess.ngrams.other_measures import compare_prompts, compare_responses, format_measures
 
     measures = {"prompts": compare_prompts([prompt for prompt, _ in texts], token_ids)}
     rankings = [responses for _, responses in texts if len(responses) > 1]

@@ -6,7 +6,7 @@ from pathlib import Path
 from data_preprocess.command import InputError
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, Diversity, under_root
 from data_preprocess.files import read_json
-from data_preprocess.strategies import NGRAM
+from data_preprocess.ngrams.strategies import NGRAM
 
 
 class DiversityRecord:

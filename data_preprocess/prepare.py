@@ -19,7 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.candidates import (
+from data_preprocess.command import InputError, run, study_root
+from data_preprocess.files import json_lines, write_files
+from data_preprocess.outputs import check_no_input, check_opening, check_output_file
+from data_preprocess.preparing.candidates import (
     Candidates,
     add_responses,
     choose,
@@ -28,19 +31,16 @@ from data_preprocess.candidates import (
     plain_row,
     training_row,
 )
-from data_preprocess.card import CARD_TITLE, Lengths, render_card, word_lengths
-from data_preprocess.command import InputError, run, study_root
-from data_preprocess.export import write_prompts, write_trl
-from data_preprocess.files import json_lines, write_files
-from data_preprocess.formats import read_source
-from data_preprocess.join import join, unique_prompts
-from data_preprocess.merging import by_prompt, merge_rows
-from data_preprocess.near_duplicates import METHOD
-from data_preprocess.outputs import check_no_input, check_opening, check_output_file
-from data_preprocess.prepare_config import DEV_ROWS, Config, parse_args
-from data_preprocess.raw_hh import SOURCES, has_split, read_split
+from data_preprocess.preparing.data_card import CARD_TITLE, Lengths, render_card, word_lengths
+from data_preprocess.preparing.dev_split import Splits, clean_of, sample_dev, split_train
+from data_preprocess.preparing.export import write_prompts, write_trl
+from data_preprocess.preparing.merging import by_prompt, merge_rows
+from data_preprocess.preparing.near_duplicates import METHOD
+from data_preprocess.preparing.prepare_config import DEV_ROWS, Config, parse_args
+from data_preprocess.preparing.raw_hh import SOURCES, has_split, read_split
+from data_preprocess.preparing.returned_labels import join, unique_prompts
+from data_preprocess.preparing.row_formats import read_source
 from data_preprocess.records import read_rows
-from data_preprocess.splits import Splits, clean_of, sample_dev, split_train
 from data_preprocess.words import HOW_COUNTED
 
 LEAK = (
@@ -51,7 +51,7 @@ LEAK = (
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv, __doc__)
-    from eval_hh.sharding import is_main_process
+    from eval_hh.inference.resumable_jobs import is_main_process
 
     is_main = is_main_process()
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
@@ -95,7 +95,7 @@ def prepare(config: Config, is_main: bool, command: str) -> None:
 
 def check_models(config: Config) -> None:
     """InputError for a model that is not there, before others work for hours."""
-    from eval_hh.models import source_options
+    from eval_hh.inference.models import source_options
 
     for model in [*config.candidates, *([config.reward_model] if config.reward_model else [])]:
         source_options(model)
@@ -167,7 +167,7 @@ def rank(pool: list[Candidates], config: Config) -> tuple[list[dict], list[str]]
     work = study_root() / "data" / "original" / "annotation"
     prompts = [candidates.prefix for candidates in pool]
     for index, model in enumerate(config.candidates):
-        from eval_hh.annotate import sample_responses
+        from labelling.model_labels import sample_responses
 
         output = work / f"responses_{index}.jsonl"
         sampled = sample_responses(
@@ -197,7 +197,7 @@ def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: Config) -> 
 def with_rewards(pool: list[Candidates], config: Config, work: Path) -> list[Candidates]:
     """The prompts with a reward per response: the reward model's, or the data's."""
     if config.reward_model:
-        from eval_hh.annotate import score_rankings
+        from labelling.model_labels import score_rankings
 
         responses = [candidates.responses for candidates in pool]
         prompts = [candidates.prefix for candidates in pool]
@@ -216,7 +216,7 @@ def load_lengths(config: Config) -> tuple[Lengths, str]:
     name = next((name for name in (config.tokenizer, os.environ.get("LLaMA_path"), *models) if name), None)
     if not name:
         return word_lengths, "words"
-    from eval_hh.models import load_tokenizer
+    from eval_hh.inference.models import load_tokenizer
 
     tokenizer = load_tokenizer(name)
 

@@ -19,10 +19,10 @@ from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer, diversity_curve, nested_diversity
 from data_preprocess.diversity_record import DiversityRecord
 from data_preprocess.files import write_files
+from data_preprocess.ngrams.strategies import NGRAM
+from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.selection import STRATEGIES, select_prompts, select_within_tokens, selection_name
-from data_preprocess.strategies import NGRAM
 from data_preprocess.subsets import RANDOM, RankingLine, Subset, read_lines_of, sample_subsets, subset_file
-from data_preprocess.token_ids import TokenIds, encode_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             check_sizes(args.sizes, len(rows), ranking_len)
     record = DiversityRecord(data)
 
-    from eval_hh.models import load_tokenizer
+    from eval_hh.inference.models import load_tokenizer
 
     tokenizer_name = args.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from data_preprocess.command import InputError
-from data_preprocess.ngram_coverage import swap_for_diversity
-from data_preprocess.strategies import ORDERS, STRATEGIES, Pool
-from data_preprocess.token_ids import TokenIds, packed
+from data_preprocess.ngrams.coverage import swap_for_diversity
+from data_preprocess.ngrams.strategies import ORDERS, STRATEGIES, Pool
+from data_preprocess.ngrams.token_ids import TokenIds, packed
 
 SWAP_PASSES = 10  # over the chosen prompts of max_d, at most
 SWAP_SECONDS = 40.0  # of all passes, at most

@@ -19,7 +19,7 @@ import orjson
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json, write_json
-from eval_hh.law import bootstrap_interval
+from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")

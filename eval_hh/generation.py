@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_flags, check_text, count, environment_count, run, stop_requests
 from eval_hh.cells import TEST_FILES
-from eval_hh.sharding import (
+from eval_hh.inference.resumable_jobs import (
     BEST_CHECKPOINT,
     NAME_CHECKS,
     Job,
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
 def checked_inputs(config: Config, names: Names) -> tuple[str | Path, dict[str, list[dict]]]:
     """The path of the tested model and the rows of each test file; InputError where something is amiss."""
     from data_preprocess.records import read_rows
-    from eval_hh.models import source_options
+    from eval_hh.inference.models import source_options
 
     model_path = config.model_path or names.run_folder / config.checkpoint
     if not config.model_path and not model_path.is_dir():
@@ -115,8 +115,8 @@ def generate_files(
     state: "PartialState",
 ) -> int:
     """Loads the model once and generates for each job's test file; how many were made."""
-    from eval_hh.decoding import Decoder, plan_units
-    from eval_hh.models import device, load_causal_lm, load_tokenizer, weights_dtype
+    from eval_hh.inference.decoding import Decoder, plan_units
+    from eval_hh.inference.models import device, load_causal_lm, load_tokenizer, weights_dtype
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)

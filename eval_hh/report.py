@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import check_flags, check_text, run, study_root
 from data_preprocess.outputs import check_opening, check_output_file
-from eval_hh.analysis import analyse
 from eval_hh.cells import load_cells
-from eval_hh.report_text import write_report
+from eval_hh.reporting.findings import analyse
+from eval_hh.reporting.sections import write_report
 
 OPENINGS = {"report.md": "# Results", "table1.tex": "% Written by"}  # of the files written: others of these names stay
 

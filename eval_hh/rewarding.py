@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_flags, check_text, count, environment_count, run, stop_requests
 from eval_hh.cells import TEST_FILES
-from eval_hh.sharding import (
+from eval_hh.inference.resumable_jobs import (
     BEST_CHECKPOINT,
     NAME_CHECKS,
     Job,
@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> Config:
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv)
-    from eval_hh.models import source_options
+    from eval_hh.inference.models import source_options
 
     source_options(config.reward_model)
     if config.check:
@@ -120,8 +120,8 @@ def score_files(
         InputError: a dialogue that the model cannot read; before anything is scored.
         RunError: a score that is not finite.
     """
-    from eval_hh.decoding import plan_batches
-    from eval_hh.models import weights_dtype
+    from eval_hh.inference.decoding import plan_batches
+    from eval_hh.inference.models import weights_dtype
     from eval_hh.reward_model import check_finite, load_reward_model
 
     model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))

@@ -19,7 +19,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.augmentation import BASE, ORIGIN
 from data_preprocess.command import InputError, check_flags, check_name, run, study_root
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
@@ -39,8 +38,18 @@ from eval_hh.cells import (
     validate_cell,
     write_cell,
 )
-from eval_hh.law import bootstrap_interval
-from eval_hh.sharding import NAME_CHECKS, Job, Names, check_made_of, done_note, names_parser, read_note, read_results
+from eval_hh.estimates import bootstrap_interval
+from eval_hh.inference.resumable_jobs import (
+    NAME_CHECKS,
+    Job,
+    Names,
+    check_made_of,
+    done_note,
+    names_parser,
+    read_note,
+    read_results,
+)
+from labelling.additions import BASE, ORIGIN
 
 NULL = type(None)
 # What a cell is made of: fields of run.json, of its configuration, and of the settings that both steps noted.

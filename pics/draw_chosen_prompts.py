@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_preprocess.command import InputError
-from eval_hh.choices import Choice, Contrast
-from eval_hh.fixed_size import FixedSizeTest
+from eval_hh.analysis.contrasts import Choice, Contrast
+from eval_hh.analysis.d_at_fixed_size import FixedSizeTest
 from pics.style import COLOURS, GREY, MARKERS, new_figure
 
 if TYPE_CHECKING:

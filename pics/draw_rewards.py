@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_preprocess.command import InputError
-from eval_hh.law import Line, average_mse
+from eval_hh.estimates import Line, average_mse
 from pics.figure_data import Facet, Points, scientific
 from pics.style import COLOURS, GREY, MARKERS, new_figure
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eval_hh.analysis.equal_budget import diversity_of, grid
+from eval_hh.analysis.means import paper_results, table
 from eval_hh.cells import POOLS
-from eval_hh.claims import diversity_of, grid
-from eval_hh.law import Line, average_mse, budgets, fit_line
-from eval_hh.summary import paper_results, table
+from eval_hh.estimates import Line, average_mse, budgets, fit_line
 
 
 @dataclass(frozen=True)

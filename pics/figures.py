@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_flags, check_text, run, study_root
 from data_preprocess.outputs import check_output_file
+from eval_hh.analysis.d_at_fixed_size import fixed_size_tests
+from eval_hh.analysis.equal_budget import grid
 from eval_hh.cells import load_cells
-from eval_hh.claims import grid
-from eval_hh.fixed_size import fixed_size_tests
 from pics.draw_chosen_prompts import draw_fixed_size
 from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels

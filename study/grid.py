@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from data_preprocess.command import InputError
 from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
-from eval_hh.fixed_size import SELECTIONS
+from eval_hh.analysis.d_at_fixed_size import SELECTIONS
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each against random
 ANSWERING_SEED = 42  # of the model that answers added prompts

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, study_root
 from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.subsets import RANDOM, rankings_file
-from study.calls import Call
+from study.commands import Call
 from study.grid import STRATEGIES, Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
 

@@ -6,11 +6,11 @@ Library. reproduce.py runs these commands in its own processes.
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_preprocess.augmentation import DIVERSE, RANDOM
 from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import AUGMENT_RANDOM, Subset, rankings_file
-from eval_hh.sharding import Names
-from study.calls import Call
+from eval_hh.inference.resumable_jobs import Names
+from labelling.additions import DIVERSE, RANDOM
+from study.commands import Call
 from study.grid import Cell, answering_cell
 from study.toy_profile import AUGMENT, ToyProfile
 
@@ -81,7 +81,7 @@ class ToyCalls:
         subsets = unique_data(augmented)
         first = [cell for cell in cells if not cell.is_augmented]
         first += [cell for cell in self.answering(subsets) if cell not in first]
-        made = [self._call("data_preprocess", "augment.py", self.augment_flags(cell)) for cell in subsets]
+        made = [self._call("labelling", "augment.py", self.augment_flags(cell)) for cell in subsets]
         return [
             *(call for cell in first for call in self.calls(cell)),
             *made,

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def main(argv: list[str]) -> None:
-    from eval_hh.annotate import sample_responses, score_rankings
+    from labelling.model_labels import sample_responses, score_rankings
 
     prompts = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     model, reward_model, folder = argv[1], argv[2], Path(argv[3])

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, Stopped, run, stop_requests
-from eval_hh.sharding import processes
+from eval_hh.inference.resumable_jobs import processes
 
 
 def work(way: str, folder: Path, seconds: float) -> None:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from eval_hh import report_text
-from eval_hh.analysis import analyse
 from eval_hh.cells import TEST_FILES, file_scores
+from eval_hh.reporting import sections
+from eval_hh.reporting.findings import analyse
 from pics import style
 
 SIZES = (1500, 2000, 3000, 6000)
@@ -87,7 +87,7 @@ def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), **opt
 
 def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:
     """The report on made-up cells, as report.py makes it of files."""
-    return report_text.make_report(cells, analyse(cells, warnings, compare_paper))
+    return sections.make_report(cells, analyse(cells, warnings, compare_paper))
 
 
 def keep_figures(monkeypatch) -> list:

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from data_preprocess.command import InputError
-from eval_hh.models import empty_causal_lm
+from eval_hh.inference.models import empty_causal_lm
 from training.collator import EncodedRanking, collate
 from training.losses import response_logps
 

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import RunError, run
-from eval_hh.sharding import Job, processes, run_job, waiting_jobs
+from eval_hh.inference.resumable_jobs import Job, processes, run_job, waiting_jobs
 
 N_ROWS = 12
 

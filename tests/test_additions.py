@@ -1,4 +1,4 @@
-"""eval_hh/additions.py and choices.py: made-up cells whose effects are known get the differences that were put in."""
+"""eval_hh/analysis/: made-up cells whose effects are known get the differences that were put in."""
 
 import math
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM
-from eval_hh.additions import augmentation_contrasts, guides, strategy_contrasts
+from eval_hh.analysis.chosen_prompts import augmentation_contrasts, guides, strategy_contrasts
+from eval_hh.analysis.d_at_fixed_size import CONTROL, TREATED, fixed_size_tests
+from eval_hh.analysis.equal_budget import grid
+from eval_hh.analysis.rules import NO_VERDICT, UNDECIDED
+from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
 from eval_hh.cells import pooled
-from eval_hh.claims import grid
-from eval_hh.fixed_size import CONTROL, TREATED, fixed_size_tests
-from eval_hh.law import paired_bootstrap
-from eval_hh.rules import NO_VERDICT, UNDECIDED
-from eval_hh.verdicts import NOT_TESTED, verdicts
+from eval_hh.estimates import paired_bootstrap
 from pics.draw_chosen_prompts import draw_chosen
 from tests.made_up import make_cell, make_report
 

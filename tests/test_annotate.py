@@ -18,12 +18,12 @@ from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import cut_at_stop, parse_pair, render_prompt
 from data_preprocess.files import read_jsonl
 from data_preprocess.parts import Parts
-from eval_hh import sampling
-from eval_hh.annotate import sample_responses, score_rankings
-from eval_hh.decoding import Decoder
-from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids
+from eval_hh.inference import seeded_sampling
+from eval_hh.inference.decoding import Decoder
+from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids
+from eval_hh.inference.seeded_sampling import Sampler, gumbel_noise, response_seeds
 from eval_hh.reward_model import RewardModel, load_reward_model
-from eval_hh.sampling import Sampler, gumbel_noise, response_seeds
+from labelling.model_labels import sample_responses, score_rankings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -129,9 +129,9 @@ def test_float_error_of_the_batch_changes_no_token(tiny_causal_lm_dir, monkeypat
     def decode(size):
         return decoder.decode(ids, size, Sampler(decoder.model, seeds, 1.0, 0.9))
 
-    monkeypatch.setattr(sampling, "TOLERANCE", 0.04)
+    monkeypatch.setattr(seeded_sampling, "TOLERANCE", 0.04)
     assert decode(100) == decode(25)
-    monkeypatch.setattr(sampling, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(seeded_sampling, "TOLERANCE", 1e-9)
     assert decode(100) != decode(25), "the error is too small to test anything"
 
 

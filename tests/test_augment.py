@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from data_preprocess.augment import main
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.records import load_records, read_rows
 from data_preprocess.subsets import AUGMENTATIONS, Subset, subset_named
+from labelling.augment import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 THINGS = "amber resin whales taps washers plums rice bread clocks kites drums stoves quilts boats lamps".split()
@@ -63,7 +63,7 @@ def d_of(tokenizer, prompts):
 
 
 def test_the_enlarged_subset_by_hand(flags, tmp_path, tiny_reward_dir, capsys):
-    from eval_hh.models import load_tokenizer
+    from eval_hh.inference.models import load_tokenizer
     from eval_hh.reward_model import load_reward_model
 
     main(flags)
@@ -178,12 +178,12 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(flags, tmp_path):
     broken = tmp_path / "broken"
     write(broken / "data" / "hh_train_len2_4" / "train.json", read_rows(tmp_path / "data" / "hh_train_len2_4"))
     environment = {**os.environ, "STUDY_ROOT": str(broken), "OMP_NUM_THREADS": "1"}
-    killer = [sys.executable, "kill_at.py", "data_preprocess.augment", "data_preprocess.parts.Parts.append", "3"]
+    killer = [sys.executable, "kill_at.py", "labelling.augment", "data_preprocess.parts.Parts.append", "3"]
     for _ in range(2):
         done = subprocess.run([*killer, "after", "--", *flags, "--batch_size", "1"], cwd=REPOSITORY / "tests",
                               env=environment, capture_output=True, text=True)  # fmt: skip
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert not list((broken / "data").glob("*augment*"))
     command = [sys.executable, "augment.py", *flags, "--batch_size", "1"]
-    subprocess.run(command, cwd=REPOSITORY / "data_preprocess", env=environment, check=True, capture_output=True)
+    subprocess.run(command, cwd=REPOSITORY / "labelling", env=environment, check=True, capture_output=True)
     assert (broken / "data" / "hh_train_len2_7_augment_diverse" / "train.json").read_bytes() == expected

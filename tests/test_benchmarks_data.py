@@ -11,10 +11,10 @@ import pytest
 
 from benchmarks import diversity_counts, hh_like, llama_like, selection_speed, side_by_side, subset_files
 from benchmarks.side_by_side import in_turns
-from data_preprocess import diversity, ngram_matrix, piecewise, selection
+from data_preprocess import diversity, piecewise_bpe, selection, sparse_rows
 from data_preprocess.diversity import diversity_curve, nested_diversity
+from data_preprocess.ngrams.token_ids import encode_prompts
 from data_preprocess.subsets import write_split
-from data_preprocess.token_ids import encode_prompts
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -82,7 +82,7 @@ def test_the_stand_in_tokenizer_is_of_llamas_kind(monkeypatch, tmp_path):
     llama_like.tokenizer.cache_clear()
     try:
         tokenizer = llama_like.tokenizer()
-        assert isinstance(piecewise.encoder(tokenizer), piecewise.PiecewiseEncoder)
+        assert isinstance(piecewise_bpe.encoder(tokenizer), piecewise_bpe.PiecewiseEncoder)
         assert len(tokenizer) == 500 and tokenizer.bos_token_id is not None
         assert tokenizer.decode(tokenizer("<s>é\n")["input_ids"][:1]) == "<s>"
     finally:
@@ -115,7 +115,7 @@ def test_another_choice_ends_the_selection_benchmark():
 
 
 def test_what_is_measured_of_a_selection(tmp_path, monkeypatch):
-    monkeypatch.setattr(ngram_matrix, "THREADS", 1)  # set there, and put back behind it
+    monkeypatch.setattr(sparse_rows, "THREADS", 1)  # set there, and put back behind it
     token_ids = encode_prompts(llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(30)))
     np.savez(tmp_path / "pool.npz", flat=token_ids.flat, lengths=token_ids.lengths)
     selection_speed.measure(tmp_path / "pool.npz", 25, 5, "max_d", False, 2, tmp_path / "result")
@@ -123,7 +123,7 @@ def test_what_is_measured_of_a_selection(tmp_path, monkeypatch):
     chosen = selection.select_max_diversity(token_ids[:25], 5)
     assert diversity == diversity_curve([token_ids[index] for index in chosen], [5])[5].score
     assert length == token_ids.lengths[chosen].mean()
-    assert seconds > 0 and ended == 0 and ngram_matrix.THREADS == 2
+    assert seconds > 0 and ended == 0 and sparse_rows.THREADS == 2
 
 
 def test_subset_files_on_tiny_sizes(tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import generation_speed, hh_like, padded_decoding, reward_scoring, stand_in_models
 from benchmarks.padded_decoding import Ends, is_near_tie
-from eval_hh.decoding import Decoder
+from eval_hh.inference.decoding import Decoder
 from eval_hh.reward_model import RewardModel
 
 GENERATION = ["--prompts", "7", "--batch_size", "3", "--layers", "1", "--width", "24", "--max_new_tokens", "6"]

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from data_preprocess.budget import Prices, Split, choose_prompts, random_diversity, split_budget
 from data_preprocess.command import InputError
-from data_preprocess.token_ids import packed
+from data_preprocess.ngrams.token_ids import packed
+from labelling.budget import Prices, Split, choose_prompts, random_diversity, split_budget
 
 
 def d_of(pool, chosen):

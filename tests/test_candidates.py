@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 
-from data_preprocess.candidates import (
+from data_preprocess.preparing.candidates import (
     Candidates,
     add_responses,
     choose,

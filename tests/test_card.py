@@ -1,6 +1,6 @@
 """The data card's numbers by hand."""
 
-from data_preprocess.card import render_card, tie_share, word_lengths
+from data_preprocess.preparing.data_card import render_card, tie_share, word_lengths
 
 ONE = ["<|prompter|>Name a fruit.", "<|assistant|>"]
 TWO = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Bye", "<|assistant|>"]

@@ -1,4 +1,4 @@
-"""eval_hh/claims.py: made-up grids with known effects get the verdicts, differences and lines that they should."""
+"""eval_hh/analysis/: made-up grids with known effects get the verdicts, differences and lines that they should."""
 
 import copy
 from dataclasses import replace
@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from data_preprocess.command import InputError
+from eval_hh.analysis.equal_budget import PoolBootstrap, comparisons, diversity_of, grid, line_tests
+from eval_hh.analysis.rules import DID_NOT_HOLD, HELD, NO_VERDICT, UNDECIDED
+from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
 from eval_hh.cells import POOLS, pooled
-from eval_hh.claims import PoolBootstrap, comparisons, diversity_of, grid, line_tests
-from eval_hh.law import fit_line, holm, paired_bootstrap
-from eval_hh.rules import DID_NOT_HOLD, HELD, NO_VERDICT, UNDECIDED
-from eval_hh.verdicts import NOT_TESTED, verdicts
+from eval_hh.estimates import fit_line, holm, paired_bootstrap
 from tests.made_up import SIZES, diversity, make_cell, make_grid
 
 FEW_ROWS = {"harmless_base": 30, "helpful_base": 20, "helpful_online": 20, "helpful_rejection": 30}

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from data_preprocess.command import InputError
 from eval_hh import convert_weights
-from eval_hh.models import load_causal_lm
+from eval_hh.inference.models import load_causal_lm
 
 TENSORS = {
     "float": torch.tensor([[1.5, float("nan")], [-0.0, 1e-40]]),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_preprocess import diversity, token_ids
+from data_preprocess import diversity
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import (
@@ -22,6 +22,7 @@ from data_preprocess.diversity import (
     prompt_diversity,
 )
 from data_preprocess.files import write_jsonl
+from data_preprocess.ngrams import token_ids
 
 
 def slow_curve(token_ids, sizes, n):

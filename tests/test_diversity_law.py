@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from data_preprocess.command import InputError
-from eval_hh.diversity_law import LLAMA_PROBE, is_llama, paper_law, recommend, results_law
-from eval_hh.law import Prediction
+from eval_hh.analysis.reward_lines import LLAMA_PROBE, is_llama, paper_law, recommend, results_law
+from eval_hh.estimates import Prediction
 from tests.made_up import SIZES, diversity, make_grid
 
 
@@ -99,7 +99,7 @@ def test_llamas_tokenizer_is_known_from_others(shared, byte_tokenizer):
 
 def test_the_intervals_of_points_hold_a_new_point_in_95_percent():
     """Many lines through 8 noisy points at the paper's D, each with one more point at a D of its own."""
-    from eval_hh.law import predict_point
+    from eval_hh.estimates import predict_point
 
     rng, x = np.random.default_rng(0), np.array(paper_law("PRO").points[2][0])
     held = 0

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from data_preprocess import diversity, diversity_measures
+from data_preprocess import diversity
 from data_preprocess.command import InputError
 from data_preprocess.diversity import prompt_diversity
-from data_preprocess.diversity_measures import (
+from data_preprocess.ngrams import other_measures
+from data_preprocess.ngrams.other_measures import (
     MEASURES,
     compare_prompts,
     compare_responses,
@@ -27,8 +28,8 @@ from data_preprocess.diversity_measures import (
     self_bleu_scores,
     vendi_score,
 )
-from data_preprocess.ngram_matrix import ngram_counts
-from data_preprocess.token_ids import encode_prompts
+from data_preprocess.ngrams.sparse_rows import ngram_counts
+from data_preprocess.ngrams.token_ids import encode_prompts
 
 
 def test_distinct_n_by_hand():
@@ -118,7 +119,7 @@ def made_up_texts(count, seed=2, words=60):
 def test_every_measure_of_prompts(byte_tokenizer, monkeypatch):
     texts = made_up_texts(40)
     ids = encode_prompts(byte_tokenizer, texts)
-    monkeypatch.setattr(diversity_measures, "BLEU_SAMPLE", 10)
+    monkeypatch.setattr(other_measures, "BLEU_SAMPLE", 10)
     found = compare_prompts(texts, ids)
     assert [one.name for one in found] == list(MEASURES)
     assert [one.texts for one in found] == [40] * 7 + [10] + [40] * 2

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from data_preprocess.candidates import Candidates
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import training_text
-from data_preprocess.export import preference_pairs, write_prompts, write_trl
-from data_preprocess.formats import Mapping, read_source
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.export import preference_pairs, write_prompts, write_trl
+from data_preprocess.preparing.row_formats import Mapping, read_source
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Rice?", "<|assistant|>"]
 POOL = [Candidates(TURNS, ["Boil it.", "No.", "Rinse it."], [2.0, -1.0, 2.0], {"id": "p"})]

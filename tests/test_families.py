@@ -7,7 +7,7 @@ import torch
 from model_families import FAMILIES, outcome, plain_sums, rankings, table
 
 from data_preprocess.command import InputError
-from eval_hh.decoding import Decoder
+from eval_hh.inference.decoding import Decoder
 from training.collator import collate
 from training.losses import response_logps
 from training.model_check import check_model

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from data_preprocess.command import InputError
-from eval_hh.additions import strategy_contrasts
+from eval_hh.analysis.chosen_prompts import strategy_contrasts
 from eval_hh.cells import write_cell
 from pics import figures
 from pics.draw_chosen_prompts import draw_chosen

@@ -1,4 +1,4 @@
-"""eval_hh/fixed_size.py: made-up cells in which reward follows D, or M alone, get the numbers that they should."""
+"""D at fixed size: made-up cells in which reward follows D, or M alone, get the numbers that they should."""
 
 import math
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from data_preprocess.subsets import RANDOM
-from eval_hh.claims import PoolBootstrap, grid
-from eval_hh.fixed_size import CONTROL, TREATED, fixed_size_tests
-from eval_hh.rules import NO_VERDICT, UNDECIDED
-from eval_hh.verdicts import NOT_TESTED, verdicts
+from eval_hh.analysis.d_at_fixed_size import CONTROL, TREATED, fixed_size_tests
+from eval_hh.analysis.equal_budget import PoolBootstrap, grid
+from eval_hh.analysis.rules import NO_VERDICT, UNDECIDED
+from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
 from tests.made_up import SIZES, diversity, make_cell
 
 M = 2000

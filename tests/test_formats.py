@@ -10,9 +10,9 @@ import pytest
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import parse_prompt, render_prompt
-from data_preprocess.formats import LeftOut, Mapping, load_texts, lookup, read_row, read_source
 from data_preprocess.prepare import main
-from data_preprocess.raw_hh import SOURCES, read_split
+from data_preprocess.preparing.raw_hh import SOURCES, read_split
+from data_preprocess.preparing.row_formats import LeftOut, Mapping, load_texts, lookup, read_row, read_source
 from data_preprocess.records import load_records
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Name a fruit.", "<|assistant|>"]

@@ -4,7 +4,7 @@ import pytest
 
 from data_preprocess.command import InputError
 from data_preprocess.sample import SIZES
-from eval_hh.law import budgets
+from eval_hh.estimates import budgets
 from study.grid import Cell, Grid, answering_cell, cells_of, chosen
 from study.paper_profiles import PROFILES, SEEDS
 from study.toy_profile import TOY

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from data_preprocess.candidates import Candidates
 from data_preprocess.command import InputError
-from data_preprocess.join import join, read_table, unique_prompts
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.returned_labels import join, read_table, unique_prompts
 
 PROMPTS = [
     Candidates([f"<|prompter|>{text}", "<|assistant|>"], ["old"], [0.0], {"id": key, "source": "s", "line": i})

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from data_preprocess.command import InputError
-from data_preprocess.judgements import copeland, number, rewards_from
+from data_preprocess.preparing.votes import copeland, number, rewards_from
 
 
 def test_copeland_by_hand():

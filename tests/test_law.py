@@ -1,4 +1,4 @@
-"""eval_hh/law.py and rules.py: fits against the paper's numbers, bootstrap against theory, Holm by hand, the rules."""
+"""Estimates and rules: fits against the paper's numbers, bootstrap against theory, Holm by hand, the rules."""
 
 import itertools
 import math
@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from eval_hh.law import (
+from eval_hh.analysis.rules import (
+    DID_NOT_HOLD,
+    HELD,
+    NO_VERDICT,
+    UNDECIDED,
+    combine,
+    decide_line,
+    decide_pair,
+    decide_sign,
+)
+from eval_hh.estimates import (
     Estimate,
     Prediction,
     average_mse,
@@ -26,16 +36,6 @@ from eval_hh.law import (
     prediction_difference,
     row_draws,
     seed_weights,
-)
-from eval_hh.rules import (
-    DID_NOT_HOLD,
-    HELD,
-    NO_VERDICT,
-    UNDECIDED,
-    combine,
-    decide_line,
-    decide_pair,
-    decide_sign,
 )
 
 # The paper's Figure 4, written out here so that a slip in pics/paper_results.json cannot hide.
@@ -328,7 +328,7 @@ def test_bootstrap_against_scipy():
 def test_bootstrap_in_chunks_has_the_same_spread(monkeypatch):
     values = np.random.default_rng(5).beta(2, 3, size=300)
     whole = bootstrap_interval(values)
-    monkeypatch.setattr("eval_hh.law.CHUNK", 1000)
+    monkeypatch.setattr("eval_hh.estimates.CHUNK", 1000)
     assert bootstrap_interval(values) == pytest.approx(whole, abs=0.01)
 
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from data_preprocess.candidates import Candidates
 from data_preprocess.command import InputError
-from data_preprocess.merging import by_prompt, merge_rows
 from data_preprocess.prepare import main
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.merging import by_prompt, merge_rows
 from data_preprocess.records import load_records
 
 PLUM, PEAR = (["<|prompter|>" + text, "<|assistant|>"] for text in ("Plum?", "Pear?"))

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from data_preprocess.command import InputError
-from eval_hh import models
-from eval_hh.models import load_causal_lm, load_tokenizer, prompt_ids, weights_dtype
+from eval_hh.inference import models
+from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids, weights_dtype
 
 
 def test_prompt_ids_keeps_bos_and_the_last_tokens(byte_tokenizer):

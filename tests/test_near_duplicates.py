@@ -6,8 +6,8 @@ import re
 from fractions import Fraction
 
 from data_preprocess import words as word_rules
-from data_preprocess.near_duplicates import METHOD, NearDuplicates, shingles, without_near_copies
-from data_preprocess.raw_hh import read_split
+from data_preprocess.preparing.near_duplicates import METHOD, NearDuplicates, shingles, without_near_copies
+from data_preprocess.preparing.raw_hh import read_split
 
 
 def turns(text):

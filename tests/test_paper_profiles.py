@@ -12,7 +12,7 @@ import reproduce
 from data_preprocess.command import InputError, StopRequest
 from eval_hh.cells import load_cell
 from study import paper_profiles
-from study.calls import Call
+from study.commands import Call
 from study.grid import Cell, Grid
 from study.paper_profiles import PaperProfile, run_cells
 from tests.test_commands import REPOSITORY, fingerprints, rankings, type_in

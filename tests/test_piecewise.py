@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from benchmarks import hh_like, llama_like
-from data_preprocess import piecewise
-from data_preprocess.piecewise import PIECE, PiecewiseEncoder, can_cut, encoder, marking
-from data_preprocess.token_ids import TokenIds, encode_prompts, packed
+from data_preprocess.ngrams import piecewise_bpe
+from data_preprocess.ngrams.piecewise_bpe import PIECE, PiecewiseEncoder, can_cut, encoder, marking
+from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
 
 NASTY = [
     "", " ", "  ", "   a", "a   ", "a  b   c    d", " leading", "trailing ", "\n", "\n\n", " \n \n ", "\t\ttabs\t",
@@ -133,8 +133,8 @@ def test_a_cut_depends_on_the_two_characters_beside_it():
 
 
 def test_few_pieces_are_kept_and_many_come_in_groups(small, monkeypatch):
-    monkeypatch.setattr(piecewise, "MAX_KNOWN", 5)
-    monkeypatch.setattr(piecewise, "TOGETHER", 3)
+    monkeypatch.setattr(piecewise_bpe, "MAX_KNOWN", 5)
+    monkeypatch.setattr(piecewise_bpe, "TOGETHER", 3)
     encode = encoder(small)
     for text in (*NASTY, "the cat", "the mat sat", *NASTY):
         own = small(text, add_special_tokens=False)["input_ids"]

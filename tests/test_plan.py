@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from data_preprocess import plan, prepare
+from data_preprocess import prepare
 from data_preprocess.command import InputError, run
 from eval_hh.cells import write_cell
+from labelling import plan
 from tests.made_up import keep_figures, make_grid
 
 REPOSITORY = Path(__file__).resolve().parents[1]

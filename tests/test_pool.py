@@ -5,12 +5,12 @@ import json
 import pytest
 
 from data_preprocess import prepare
-from data_preprocess.candidates import prompt_id
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.export import write_prompts
-from data_preprocess.formats import LeftOut, load_texts
-from data_preprocess.pool import load_pool
+from data_preprocess.preparing.candidates import prompt_id
+from data_preprocess.preparing.export import write_prompts
+from data_preprocess.preparing.prompt_pool import load_pool
+from data_preprocess.preparing.row_formats import LeftOut, load_texts
 
 AMBER = ["<|prompter|>What is amber?", "<|assistant|>"]
 RANKING = {"prefix": [AMBER] * 2, "suffix": ["Resin.", "A tree."], "reward": [1, 0], "meta": {"id": "r1"}}

@@ -13,7 +13,7 @@ import pytest
 
 from data_preprocess.command import InputError
 from data_preprocess.prepare import main
-from data_preprocess.raw_hh import SOURCES
+from data_preprocess.preparing.raw_hh import SOURCES
 from data_preprocess.records import load_records, read_rows
 
 REPOSITORY = Path(__file__).resolve().parents[1]

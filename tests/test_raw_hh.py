@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from data_preprocess import raw_hh
 from data_preprocess.command import InputError
-from data_preprocess.raw_hh import SOURCES, alternates, has_split, read_split
-from data_preprocess.sources import load_data_set
+from data_preprocess.preparing import raw_hh
+from data_preprocess.preparing.raw_hh import SOURCES, alternates, has_split, read_split
+from data_preprocess.preparing.rows import load_data_set
 
 GOOD = {"chosen": "\n\nHuman: Hi\n\nAssistant: Yes", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}
 TWICE = {

@@ -11,10 +11,10 @@ import pytest
 
 from data_preprocess.command import InputError
 from eval_hh import report
-from eval_hh.analysis import analyse
+from eval_hh.analysis.means import ordering_accuracy, paper_results, paper_table, table
 from eval_hh.cells import TEST_FILES, file_scores, write_cell
-from eval_hh.summary import ordering_accuracy, paper_results, paper_table, table
-from eval_hh.table1 import latex
+from eval_hh.reporting.findings import analyse
+from eval_hh.reporting.table1 import latex
 from tests.made_up import diversity, make_cell, make_grid, make_report
 
 # Two seeds of one cell: harmless 1 row, helpful 1 + 1 + 2 rows.

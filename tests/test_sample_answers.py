@@ -128,7 +128,7 @@ def test_the_base_model_answers_just_the_rows_shown(tmp_path, monkeypatch):
         asked.append((model, max_new_tokens, batch_size))
         return lambda rows: [row["suffix"][0] for row in rows]
 
-    monkeypatch.setattr("eval_hh.world_check.model_responses", model_responses)
+    monkeypatch.setattr("study.toy_check.model_responses", model_responses)
     for cell in cells:
         write_texts(tmp_path, cell, answer(cell))
     for _ in range(2):  # the second time there is nothing to do

@@ -6,9 +6,9 @@ from scipy.stats import chisquare, kstest
 from transformers import TopPLogitsWarper
 
 from data_preprocess.command import InputError
-from eval_hh.decoding import Decoder, generate, most_likely
-from eval_hh.models import load_causal_lm, load_tokenizer
-from eval_hh.sampling import TOLERANCE, Sampler, draw, gumbel_noise, response_seeds
+from eval_hh.inference.decoding import Decoder, generate, most_likely
+from eval_hh.inference.models import load_causal_lm, load_tokenizer
+from eval_hh.inference.seeded_sampling import TOLERANCE, Sampler, draw, gumbel_noise, response_seeds
 
 PROMPTS = [
     ["<|prompter|>How do I fix a leaking tap?", "<|assistant|>"],

@@ -9,12 +9,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from data_preprocess import ngram_matrix
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import prompt_diversity
-from data_preprocess.ngram_matrix import nearest_neighbours, ngram_counts, tfidf_vectors
-from data_preprocess.raw_hh import SOURCES, read_split
+from data_preprocess.ngrams import sparse_rows
+from data_preprocess.ngrams.sparse_rows import nearest_neighbours, ngram_counts, tfidf_vectors
+from data_preprocess.ngrams.token_ids import encode_prompts, packed
+from data_preprocess.preparing.raw_hh import SOURCES, read_split
 from data_preprocess.selection import (
     LENGTH_TOLERANCE,
     SELECTIONS,
@@ -25,7 +26,6 @@ from data_preprocess.selection import (
     select_prompts,
     select_within_tokens,
 )
-from data_preprocess.token_ids import encode_prompts, packed
 
 GREEDY = ("coverage", "per_token", "max_d", "low_d")
 
@@ -165,10 +165,10 @@ def test_only_the_nearest_neighbours_count(monkeypatch):
     pool = topical_pool(1, 60)
     dense = slow_similarities(pool)
     for block in (7, 256):
-        monkeypatch.setattr(ngram_matrix, "BLOCK", block)
-        monkeypatch.setattr(ngram_matrix, "NEIGHBOURS", 100)
+        monkeypatch.setattr(sparse_rows, "BLOCK", block)
+        monkeypatch.setattr(sparse_rows, "NEIGHBOURS", 100)
         assert nearest_neighbours(tfidf_vectors(pool)).toarray() == pytest.approx(dense, abs=1e-12)
-        monkeypatch.setattr(ngram_matrix, "NEIGHBOURS", 5)
+        monkeypatch.setattr(sparse_rows, "NEIGHBOURS", 5)
         kept = np.where(dense >= np.sort(dense, axis=1)[:, [-5]], dense, 0.0)
         assert nearest_neighbours(tfidf_vectors(pool)).toarray() == pytest.approx(kept, abs=1e-12)
 
@@ -177,7 +177,7 @@ def test_terms_of_too_many_prompts_are_left_out(monkeypatch):
     pool = [[1, 2, 3], [1, 2, 4], [1, 5], [1, 5]]
     everything = tfidf_vectors(pool).toarray()  # 1 2 3 4 5, 12 23 24 15; the weight of the 1 of all is zero
     assert ((everything > 0).sum(axis=1) == [4, 4, 2, 2]).all() and everything.shape == (4, 9)
-    monkeypatch.setattr(ngram_matrix, "MAX_HOLDERS", 1)
+    monkeypatch.setattr(sparse_rows, "MAX_HOLDERS", 1)
     assert tfidf_vectors(pool).toarray() == pytest.approx(
         np.array([[0.5**0.5, 0, 0.5**0.5, 0], [0, 0.5**0.5, 0, 0.5**0.5], [0] * 4, [0] * 4])  # 3 4 23 24
     )

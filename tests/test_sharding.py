@@ -1,4 +1,4 @@
-"""eval_hh/sharding.py: one maker per output, stops by signal, what kills leave, and what a later step accepts."""
+"""Resumable jobs: one maker per output, stops by signal, what kills leave, and what a later step accepts."""
 
 import json
 import os
@@ -14,7 +14,15 @@ from eval_study import read_lines
 
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.files import try_lock
-from eval_hh.sharding import Job, check_made_of, compute_parts, done_note, processes, run_job, waiting_jobs
+from eval_hh.inference.resumable_jobs import (
+    Job,
+    check_made_of,
+    compute_parts,
+    done_note,
+    processes,
+    run_job,
+    waiting_jobs,
+)
 
 SCRIPT = Path(__file__).with_name("sharded_job.py")
 ROWS = [{"row": number} for number in range(6)]
@@ -132,7 +140,7 @@ def test_an_older_note_never_stands_beside_a_newer_output(job, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("eval_hh.sharding.write_json", killed)
+        patch.setattr("eval_hh.inference.resumable_jobs.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             run_job(newer, ROWS, BATCHES, lambda batch: ["new"] * len(batch), "t", processes())
     assert read_lines(job.output)[0]["infer"]["t"] == "new"

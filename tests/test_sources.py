@@ -7,8 +7,8 @@ import pytest
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.formats import LeftOut, load_texts
-from data_preprocess.turns import read_dialogue
+from data_preprocess.preparing.row_formats import LeftOut, load_texts
+from data_preprocess.preparing.turns import read_dialogue
 
 MULTI = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a fruit.\n\nAssistant:"
 

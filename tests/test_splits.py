@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from data_preprocess.candidates import Candidates
 from data_preprocess.command import InputError
-from data_preprocess.splits import sample_dev, split_train
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.dev_split import sample_dev, split_train
 
 
 def prompt(text, line=0):

@@ -1,8 +1,8 @@
-"""eval_hh/table1.py: the same entries in LaTeX as in Markdown."""
+"""eval_hh/reporting/table1.py: the same entries in LaTeX as in Markdown."""
 
 import re
 
-from eval_hh.table1 import latex, markdown_lines, table1
+from eval_hh.reporting.table1 import latex, markdown_lines, table1
 from tests.made_up import diversity, make_grid
 
 

@@ -1,10 +1,10 @@
-"""data_preprocess/written_prompts.py: what a generator is asked, and what its texts come to, by hand."""
+"""labelling/written_prompts.py: what a generator is asked, and what its texts come to, by hand."""
 
 import pytest
 
-from data_preprocess.candidates import prompt_id
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.written_prompts import EXAMPLES, FIRST, NEXT, cleaned, openings, requests, written
+from data_preprocess.preparing.candidates import prompt_id
+from labelling.written_prompts import EXAMPLES, FIRST, NEXT, cleaned, openings, requests, written
 
 
 def test_a_request_is_a_dialogue_in_which_the_examples_were_written():

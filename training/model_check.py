@@ -20,7 +20,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from data_preprocess.command import InputError
-from eval_hh.models import (
+from eval_hh.inference.kv_slots import read_layers
+from eval_hh.inference.models import (
     MAX_PROMPT,
     MODEL_ERRORS,
     check_token_ids,
@@ -31,7 +32,6 @@ from eval_hh.models import (
     position_limit,
     rope_limit,
 )
-from eval_hh.slots import read_layers
 from training.collator import RankingCollator
 from training.config import TrainConfig
 from training.shared_prompt import PackedRow, Unpackable, packed

@@ -26,7 +26,7 @@ from data_preprocess.command import InputError, RunError
 from data_preprocess.files import hold_lock, read_json, write_json
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
-from eval_hh.decoding import plan_batches
+from eval_hh.inference.decoding import plan_batches
 from training.checkpoints import RunFolder
 from training.manifest import MANIFEST
 from training.metrics import keep_metrics

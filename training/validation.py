@@ -1,8 +1,8 @@
 """The dev score that chooses a checkpoint: generate on the dev prompts, score with the dev reward model, average.
 
-It is the evaluator's own way (eval_hh.decoding, eval_hh.reward_model) applied to a checkpoint's weights folder, on
-the devices that train. Reading the folder, rather than decoding with the model in training, is one way for one
-process, DDP and every ZeRO stage, and a run killed before its score is known scores the same folder later.
+It is the evaluator's own way (eval_hh.inference.decoding, eval_hh.reward_model) applied to a checkpoint's weights
+folder, on the devices that train. Reading the folder, rather than decoding with the model in training, is one way for
+one process, DDP and every ZeRO stage, and a run killed before its score is known scores the same folder later.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from accelerate.utils import gather_object
 
 from data_preprocess.command import StopRequest
 from data_preprocess.records import Record
-from eval_hh.decoding import Decoder, Row, most_likely
-from eval_hh.models import load_causal_lm, load_tokenizer
+from eval_hh.inference.decoding import Decoder, Row, most_likely
+from eval_hh.inference.models import load_causal_lm, load_tokenizer
 from eval_hh.reward_model import RewardModel
 from training.together import agreed
 

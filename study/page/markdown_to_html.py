@@ -11,7 +11,7 @@ from markdown import Markdown
 from markdown.extensions import Extension
 from markdown.extensions.toc import TocExtension, slugify
 
-from eval_hh.rules import DID_NOT_HOLD, HELD, NO_VERDICT, UNDECIDED
+from eval_hh.analysis.rules import DID_NOT_HOLD, HELD, NO_VERDICT, UNDECIDED
 
 VERDICT_LINE = re.compile(r"^\d+\. .+: \*\*[a-z ]+\*\*\.$", re.MULTILINE)  # as report.py ends: "1. Claim: **held**."
 CLASSES = {HELD: "held", DID_NOT_HOLD: "failed"}  # of a verdict; any other is open

@@ -12,10 +12,10 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import ROLE_NAMES, split_turn
 from data_preprocess.files import read_json
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
+from eval_hh.analysis.equal_budget import grid
 from eval_hh.cells import TEST_FILES, describe
-from eval_hh.claims import grid
-from eval_hh.law import budgets
-from eval_hh.sharding import Names, read_results
+from eval_hh.estimates import budgets
+from eval_hh.inference.resumable_jobs import Names, read_results
 
 PER_FILE = 3
 BASE_SAMPLES = "base_samples.json"  # {test file: [{line_index, text, score}]}, under the study's root

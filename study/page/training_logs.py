@@ -9,7 +9,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json, read_jsonl
 from eval_hh.cells import describe
-from eval_hh.sharding import Names
+from eval_hh.inference.resumable_jobs import Names
 from pics.draw_training_curves import TrainingCurve
 
 Pairs = list[tuple[int, float]]

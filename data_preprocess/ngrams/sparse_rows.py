@@ -1,0 +1,115 @@
+"""Prompts as sparse rows: counts of their token n-grams, TF-IDF vectors of those, and their nearest neighbours.
+
+Library. What the strategies of selection.py choose by; N prompts are the rows throughout.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data_preprocess.ngrams.token_ids import TokenIds, packed
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+TFIDF_NGRAMS = (1, 2)
+MAX_HOLDERS = 1000  # prompts that may hold a term of a TF-IDF vector
+NEIGHBOURS = 100  # similarities kept per prompt, its own among them
+BLOCK = 256  # prompts compared with all others at a time: bounds the memory
+THREADS = min(os.cpu_count() or 1, 4)
+
+
+def ngram_counts(token_ids: Sequence[Sequence[int]], n: int) -> "csr_array":
+    """How often each prompt holds each n-gram of tokens: [N, G], int32, columns of every row ascending.
+
+    n-grams never cross prompts. G, the number of columns, is at least that of distinct n-grams.
+    """
+    return next(ngram_counts_of(token_ids, [n]))
+
+
+def ngram_counts_of(token_ids: Sequence[Sequence[int]], orders: Sequence[int]) -> Iterator["csr_array"]:
+    """Yields ngram_counts of every n in `orders`, which rise, in one pass: longer n-grams are made of shorter ones."""
+    ids = packed(token_ids)
+    prompt_of = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
+    tokens = _numbered(ids.flat)
+    ngrams, n_tokens = tokens, int(tokens.max(initial=0)) + 1
+    for n in range(1, max(orders) + 1):
+        if n > 1:
+            # Numbered anew at every length, so that the product stays far below 64 bits.
+            ngrams = _numbered(ngrams[: max(len(tokens) - n + 1, 0)].astype(np.int64) * n_tokens + tokens[n - 1 :])
+        if n in orders:
+            yield _counts(ids, prompt_of, ngrams)
+
+
+def _counts(ids: TokenIds, prompt_of: np.ndarray, ngrams: np.ndarray) -> "csr_array":
+    """The counts of numbered n-grams, one at each token that begins one; those that cross prompts are left out."""
+    from scipy.sparse import csr_array
+
+    inside = prompt_of[: len(ngrams)] == prompt_of[len(prompt_of) - len(ngrams) :]
+    rows, columns = prompt_of[: len(ngrams)][inside], ngrams[inside]
+    shape = (len(ids), int(columns.max(initial=-1)) + 1)
+    counts = csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape)  # equal places add up
+    counts.sort_indices()
+    return counts
+
+
+def _numbered(values: np.ndarray) -> np.ndarray:
+    """The values renumbered 0, 1, ... in ascending order."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int32)
+
+
+def tfidf_vectors(token_ids: Sequence[Sequence[int]]) -> "csr_array":
+    """Unit TF-IDF vectors of token unigrams and bigrams: [N, terms], float64; zero where a prompt has no term.
+
+    A term's weight is its count times ln(N / number of prompts that hold it) (Spärck Jones 1972). Terms that over
+    MAX_HOLDERS prompts hold are left out: their weights are the lowest, and comparing all prompts would cost the
+    square of that number for each of them. A pool of up to MAX_HOLDERS prompts loses none.
+    """
+    from scipy.sparse import csr_array, diags_array, hstack
+
+    counts = hstack(list(ngram_counts_of(token_ids, TFIDF_NGRAMS)), format="csr")
+    holders = np.bincount(counts.indices, minlength=counts.shape[1])
+    kept = (holders > 0) & (holders <= MAX_HOLDERS)
+    weights = np.log(counts.shape[0] / holders[kept])
+    vectors = csr_array(counts[:, kept] * weights)
+    vectors.eliminate_zeros()  # of terms that all prompts hold
+    norms = np.sqrt(vectors.power(2).sum(axis=1))
+    return csr_array(diags_array(1 / np.where(norms > 0, norms, 1)) @ vectors)
+
+
+def nearest_neighbours(vectors: "csr_array") -> "csr_array":
+    """Cosine similarities of each prompt with its NEIGHBOURS nearest prompts, itself among them: [N, N], float64.
+
+    Exact, by products of blocks of prompts with all of them; what is below the NEIGHBOURS largest of a row is
+    dropped, so that a row is complete where the pool has no more prompts than that. Of equal similarities at the
+    limit any may be kept, always the same ones.
+    """
+    from scipy.sparse import csr_array, vstack
+
+    transposed = csr_array(vectors.T)
+
+    def nearest_of(start: int) -> "csr_array":
+        return _largest_of_rows(vectors[start : start + BLOCK] @ transposed)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        blocks = list(threads.map(nearest_of, range(0, vectors.shape[0], BLOCK)))
+    return csr_array(vstack(blocks, format="csr"))
+
+
+def _largest_of_rows(similarities: "csr_array") -> "csr_array":
+    """The NEIGHBOURS largest entries of every row."""
+    from scipy.sparse import csr_array
+
+    columns, values = [], []
+    for start, end in zip(similarities.indptr, similarities.indptr[1:], strict=False):
+        row, column = similarities.data[start:end], similarities.indices[start:end]
+        if len(row) > NEIGHBOURS:
+            largest = np.argpartition(row, len(row) - NEIGHBOURS)[len(row) - NEIGHBOURS :]
+            row, column = row[largest], column[largest]
+        values.append(row)
+        columns.append(column)
+    ends = np.cumsum([0, *map(len, columns)])
+    return csr_array((np.concatenate(values), np.concatenate(columns), ends), shape=similarities.shape)

@@ -1,0 +1,80 @@
+"""Files for other tools: preference pairs for TRL, and prompts with their ids for labelling.
+
+For prepare.py --export.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations, islice
+from pathlib import Path
+
+from data_preprocess.command import InputError
+from data_preprocess.dialogue import PROMPTER, render_prompt, split_turn
+from data_preprocess.files import atomic_write, write_jsonl
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.raw_hh import alternates
+
+ROW_GROUP = 10_000  # pairs held in memory at a time
+
+
+def messages(turns: list[str]) -> list[dict[str, str]]:
+    """The turns but for the last bare tag as {role, content} messages."""
+    pairs = [split_turn(turn) for turn in turns[:-1]]
+    return [{"role": "user" if tag == PROMPTER else "assistant", "content": text} for tag, text in pairs]
+
+
+def preference_pairs(pool: Iterable[Candidates], conversational: bool) -> Iterator[dict]:
+    """Every pair of responses whose rewards differ, as TRL's preference rows.
+
+    The standard form's prompt and completion join to the text that is trained on here: "...\\n\\nAssistant:" and
+    " " + response.
+    """
+    for candidates in pool:
+        for a, b in combinations(range(len(candidates.responses)), 2):
+            if candidates.rewards[a] == candidates.rewards[b]:
+                continue
+            best, worst = (a, b) if candidates.rewards[a] > candidates.rewards[b] else (b, a)
+            chosen, rejected = candidates.responses[best], candidates.responses[worst]
+            if conversational:
+                yield {
+                    "prompt": messages(candidates.prefix),
+                    "chosen": [{"role": "assistant", "content": chosen}],
+                    "rejected": [{"role": "assistant", "content": rejected}],
+                }
+            else:
+                prompt = render_prompt(candidates.prefix)
+                yield {"prompt": prompt, "chosen": " " + chosen, "rejected": " " + rejected}
+
+
+def write_trl(path: Path, pool: Iterable[Candidates], conversational: bool) -> int:
+    """Writes the pairs as Parquet with the columns prompt, chosen and rejected; returns their number.
+
+    InputError where no two responses to a prompt have different rewards.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+    column = pyarrow.list_(message) if conversational else pyarrow.string()
+    schema = pyarrow.schema([(name, column) for name in ("prompt", "chosen", "rejected")])
+    pairs = preference_pairs(pool, conversational)
+    count = 0
+    with atomic_write(path, "wb") as file, parquet.ParquetWriter(file, schema) as writer:
+        while group := list(islice(pairs, ROW_GROUP)):
+            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+            count += len(group)
+        if not count:
+            raise InputError(f"{path}: no pairs (expected prompts with responses whose rewards differ)")
+    return count
+
+
+def write_prompts(path: Path, pool: Iterable[Candidates]) -> None:
+    """Writes id and messages of each prompt as JSONL: what labellers answer and --join reads back.
+
+    A prompt in which a role speaks twice in a row is written as its text, since messages of that kind are not read.
+    """
+    write_jsonl(path, map(_prompt_row, pool))
+
+
+def _prompt_row(candidates: Candidates) -> dict:
+    turns = candidates.prefix
+    return {"id": candidates.meta["id"], "prompt": messages(turns) if alternates(turns) else render_prompt(turns)}

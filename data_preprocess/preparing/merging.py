@@ -1,0 +1,74 @@
+"""Rows of one prompt put together into one ranking: many data sets hold a response, or a pair, per row."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from data_preprocess.command import InputError
+from data_preprocess.preparing.candidates import Candidates, keep_responses
+from data_preprocess.preparing.votes import copeland
+
+PAIR = [0.0, 1.0]  # the rewards of a pair that says no more than which response is better
+
+
+def merge_rows(pool: Sequence[Candidates]) -> tuple[list[Candidates], str]:
+    """The prompts of a pool, each once and with each of its responses once, and a line that says what was merged.
+
+    A response's reward is the mean over the rows that hold it. Where every row of a prompt is a PAIR, rows are votes
+    and rewards are Copeland counts: pairs won minus pairs lost, a pair decided by the majority of its rows. Marks
+    (meta) are those of the prompt's first row; a prompt that has one row stays as it is.
+
+    Raises:
+        InputError: naming the line: some rows of a prompt have rewards and others have none.
+    """
+    groups = by_prompt(pool)
+    merged = [_merged(rows) for rows in groups]
+    contradicting = sum(any(vote[::-1] in votes for vote in votes) for votes in map(_votes, groups))
+    line = f"{len(pool)} rows put together into {len(groups)} prompts"
+    return merged, f"{line}, {contradicting} of them with pairs that contradict one another" if contradicting else line
+
+
+def by_prompt(pool: Sequence[Candidates]) -> list[list[Candidates]]:
+    """The rows of each prompt, prompts in the order of their first rows; system messages tell prompts apart."""
+    groups: dict[tuple[str, ...], list[Candidates]] = {}
+    for candidates in pool:
+        groups.setdefault((*candidates.prefix, str(candidates.meta.get("system"))), []).append(candidates)
+    return list(groups.values())
+
+
+def _merged(rows: list[Candidates]) -> Candidates:
+    with_responses = [row for row in rows if row.responses]
+    if len(with_responses) < 2:
+        return with_responses[0] if with_responses else rows[0]
+    unjudged = [row for row in with_responses if row.rewards is None]
+    if unjudged and len(unjudged) < len(with_responses):
+        where = f"{unjudged[0].meta['source']}:{unjudged[0].meta['line']}"
+        raise InputError(f"{where}: no rewards, and another row of its prompt has some (expected all or none)")
+    texts = [text for row in with_responses for text in row.responses]
+    origins = [origin for row in with_responses for origin in row.response_from()]
+    together = replace(with_responses[0], responses=texts, origins=origins, rewards=None)
+    first = {text.strip(): index for index, text in reversed(list(enumerate(texts)))}
+    kept = keep_responses(together, sorted(first.values()))
+    return kept if unjudged else replace(kept, rewards=_rewards(with_responses, kept.responses))
+
+
+def _rewards(rows: list[Candidates], responses: list[str]) -> list[float]:
+    places = {text.strip(): index for index, text in enumerate(responses)}
+    votes = _votes(rows)
+    if votes:
+        return copeland(len(responses), [(places[better], places[worse], 1.0) for better, worse in votes])
+    given: list[list[float]] = [[] for _ in responses]
+    for row in rows:
+        for text, reward in zip(row.responses, row.rewards, strict=True):
+            given[places[text.strip()]].append(reward)
+    return list(map(fmean, given))
+
+
+def _votes(rows: list[Candidates]) -> list[tuple[str, str]]:
+    """(the better, the worse text) of each row where all are pairs of different texts, else none."""
+    pairs = [row for row in rows if row.responses]
+    if not all(row.rewards is not None and sorted(row.rewards) == PAIR for row in pairs):
+        return []
+    texts = [[text.strip() for text in row.responses] for row in pairs]
+    ordered = [(one, other) if row.rewards[0] else (other, one) for row, (one, other) in zip(pairs, texts, strict=True)]
+    return [(better, worse) for better, worse in ordered if better != worse]

@@ -1,0 +1,442 @@
+"""Rows of preference and conversation data sets, whatever their columns, as prompts with responses.
+
+The formats are shown, one example each, in data_preprocess/README.md.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from data_preprocess.command import InputError
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, ParsedPair, explain_pair, has_text, render_prompt, split_turn
+from data_preprocess.preparing.candidates import Candidates, prompt_id
+from data_preprocess.preparing.oasst import is_oasst, oasst_candidates
+from data_preprocess.preparing.raw_hh import NO_ALTERNATION, alternates
+from data_preprocess.preparing.rows import row_number, source_rows
+from data_preprocess.preparing.turns import Dialogue, content_text, is_message, read_dialogue, read_message
+from data_preprocess.preparing.votes import rewards_from
+from data_preprocess.ranking import RESPONSE_FROM
+from data_preprocess.records import ALLOWED_KEYS, check_row
+
+PROMPT_FIELDS = ("prompt", "instruction", "question")
+CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
+INPUT_OF = "instruction"  # the field that `input` goes on with, as in Alpaca's rows
+CONTEXT_FIELDS = ("input", "context", "history")  # text in them belongs to the prompt
+SYSTEM_FIELDS = ("system", "system_prompt")
+LIST_FIELDS = ("completions", "responses")
+RESPONSE_FIELDS = ("response", "output", "completion")  # a row with one response
+TEXT_KEYS = ("response", "text", "content", "value", "completion", "answer", "output")
+ID_FIELDS = ("id", "prompt_id")
+NAMED = 12  # fields that a line names
+LOST_SYSTEM = "a system message is left out of the prompt, which has no turn for it"
+LOST_REPLY = "the reply that ends the prompt's messages is left out"
+LOST_SFT_INDEX = "sft_index is left out"
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Which fields of a row hold what; None: the usual names are tried. A dot goes into an object."""
+
+    prompt: tuple[str, ...] | None = None  # one field of any form, or several whose texts make the prompt
+    responses: tuple[str, ...] | None = None  # one field that holds a list, or several that hold a text each
+    rewards: tuple[str, ...] | None = None  # likewise, of numbers; or one that holds votes
+    ranks: bool = False  # numbers are ranks: the lowest is the best
+    id: str | None = None  # field of the prompt's id
+    ignore: tuple[str, ...] = ()  # fields that may hold text and are not to be read
+    drop_unrated: bool = False  # a reward that is not given ("N/A") is null; else it is refused
+
+
+@dataclass
+class LeftOut:
+    """What rows hold that does not get into prompts and responses, counted, so that it is said."""
+
+    reasons: Counter[str] = field(default_factory=Counter)  # -> rows
+    unread: Counter[str] = field(default_factory=Counter)  # fields that hold text -> rows
+
+    def notes(self) -> list[str]:
+        lines = [f"{count} rows: {reason}" for reason, count in self.reasons.items()]
+        return [*lines, f"fields with text that are not read: {named(self.unread)}"] if self.unread else lines
+
+
+def named(fields: Counter[str]) -> str:
+    """Names of fields with the number of their rows, the first ones where there are many."""
+    names = [f"{name if name.isprintable() else repr(name)} ({count} rows)" for name, count in fields.items()]
+    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    return ", ".join(names[:NAMED] + more)
+
+
+@dataclass
+class Fields:
+    """A row that knows which of its fields have been read."""
+
+    row: dict
+    where: str
+    read: set[str] = field(default_factory=set)
+
+    def at(self, path: str) -> Any:
+        """The value at a dotted path, see `lookup`."""
+        self.read.add(path.split(".")[0])
+        return lookup(self.row, path, self.where)
+
+    def first(self, names: Iterable[str]) -> str | None:
+        """The first of the names under which the row holds something, else the first that it has."""
+        there = [name for name in names if name in self.row]
+        return next((name for name in there if self.row[name] is not None), there[0] if there else None)
+
+
+def read_source(source: str, split: str, mapping: Mapping) -> tuple[list[Candidates], list[str]]:
+    """Reads any source that source_rows reads; the format of each row is told by its fields.
+
+    Returns:
+        (the prompts with their responses; lines that say what of the source is left out).
+
+    Raises:
+        InputError: naming the line: fields are missing, roles do not alternate, numbers do not fit, a prompt has no
+            text, or a field holds text that would be lost from it.
+    """
+    rows = list(source_rows(source, split))
+    if not rows:
+        raise InputError(f"{source}: no rows (the file or data set is empty)")
+    if is_oasst(rows[0][1]):
+        return oasst_candidates(rows), []
+    left_out = LeftOut()
+    return [read_row(row, where, source, mapping, left_out) for where, row in rows], left_out.notes()
+
+
+def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: LeftOut) -> Candidates:
+    """One row as a prompt with its responses (none where the row has only a prompt)."""
+    fields = Fields(row, where)
+    dialogue, responses, rewards, meta = _reader(fields, mapping)(fields, mapping)
+    if mapping.rewards:
+        rewards = _mapped_rewards(fields, len(responses), mapping)
+    system = _system(fields, dialogue, mapping)
+    if system:
+        left_out.reasons[f"{LOST_SYSTEM} (kept in meta.system)"] += 1
+        meta = {"system": system, **meta}
+    if dialogue.reply is not None:
+        left_out.reasons[LOST_REPLY] += 1
+    if row.get("sft_index") and "suffix" in fields.read:
+        left_out.reasons[LOST_SFT_INDEX] += 1
+    unread = list(_unread(fields, dialogue, responses, mapping))
+    _check_context(fields, unread, mapping)
+    left_out.unread.update(unread)
+    _check_meta(meta, len(responses), where)
+    identity = {"id": _identity(fields, meta, mapping) or prompt_id(dialogue.prompt)}
+    origin = {"source": meta.get("source") or source, "line": meta.get("line", row_number(where))}
+    origins = meta.pop(RESPONSE_FROM, None)  # of a file that prepare.py has written before
+    return Candidates(dialogue.prompt, responses, rewards, {**meta, **identity, **origin}, origins or [])
+
+
+def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
+    """Yields the prompts of a source as rendered texts, each with its responses: none where a row is no ranking.
+
+    So numbers computed on different sources compare.
+
+    Args:
+        source: a JSONL file (.gz too), a folder with train.json, a data set saved on disk, a folder that
+            `datasets` can read, or a data set's name on the hub.
+        column: the field that holds the prompt, in any form that read_dialogue reads; by default one of the usual
+            names, else "prefix" (a ranking).
+        split: which split of a data set.
+        left_out: counts what is not read, system messages and last replies among it.
+
+    Raises:
+        InputError: one line that names the row at fault, or what to pass where the hub is out of reach.
+    """
+    empty = True
+    for where, row in source_rows(source, split):
+        fields = Fields(row, where)
+        name = column or fields.first((*PROMPT_FIELDS, *CONVERSATION_FIELDS, "prefix"))
+        if name not in row:
+            wanted = f"--column {column}" if column else "a prompt or prefix field, or --column"
+            raise InputError(f"{where}: fields are {', '.join(row) or 'none'} (expected {wanted})")
+        if column is None and name == "prefix":
+            check_row(row, where, training=False)
+            yield render_prompt(row["prefix"][0]), row["suffix"]
+        else:
+            yield _rendered(fields, name, left_out), []
+        empty = False
+    if empty:
+        raise InputError(f"{source}: no prompts (the file or data set is empty)")
+
+
+def _rendered(fields: Fields, name: str, left_out: LeftOut) -> str:
+    """The text of the prompt in a field, and in the fields that belong to it."""
+    mapping = Mapping(prompt=(name,))
+    dialogue = _prompt(fields, mapping)
+    if _system(fields, dialogue, mapping):
+        left_out.reasons[LOST_SYSTEM] += 1
+    if dialogue.reply is not None:
+        left_out.reasons[LOST_REPLY] += 1
+    text = render_prompt(dialogue.prompt)
+    _check_context(fields, list(_unread(fields, dialogue, [], mapping)), mapping)
+    value = fields.row[name]
+    is_rendered = isinstance(value, str) and value.startswith("\n\nHuman:") and "history" not in fields.read
+    return value if is_rendered else text
+
+
+def lookup(row: dict, path: str, where: str) -> Any:
+    """The value at a dotted path; a list of objects on the way gives the list of their values."""
+    value: Any = row
+    for name in path.split("."):
+        items = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, dict) and name in item for item in items):
+            raise InputError(f"{where}: no field {path} (fields are {', '.join(row) or 'none'})")
+        value = [item[name] for item in items] if isinstance(value, list) else value[name]
+    return value
+
+
+# --- the formats: each reader gives the dialogue, its reply only where that is none of the responses
+
+Parts = tuple[Dialogue, list[str], list[float | None] | None, dict[str, Any]]  # dialogue, responses, rewards, meta
+
+
+def _reader(fields: Fields, mapping: Mapping) -> Callable[[Fields, Mapping], Parts]:
+    row = fields.row
+    if mapping.responses:
+        return _mapped
+    if "prefix" in row and "suffix" in row:
+        return _ranking
+    if "chosen" in row and "rejected" in row:
+        return _pair
+    if any(isinstance(row.get(name), list) for name in LIST_FIELDS):
+        return _completions
+    if not mapping.prompt and any(row.get(name) is not None for name in CONVERSATION_FIELDS):
+        return _conversation
+    if mapping.prompt or any(name in row for name in PROMPT_FIELDS):
+        return _prompt_and_response
+    raise InputError(
+        f"{fields.where}: fields are {', '.join(row) or 'none'} (expected prompt, chosen and rejected; messages; "
+        "prompt and completions; prompt alone; or name them by --prompt_from and --responses_from)"
+    )
+
+
+def _ranking(fields: Fields, mapping: Mapping) -> Parts:
+    row = fields.row
+    known = {key: fields.at(key) for key in ALLOWED_KEYS if key in row}
+    n_responses = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
+    check_row({"meta": {}, "reward": [0.0] * n_responses, **known}, fields.where, training=False)
+    rewards = [float(value) for value in row["reward"]] if "reward" in row else None
+    return Dialogue(row["prefix"][0]), row["suffix"], rewards, dict(row.get("meta", {}))
+
+
+def _pair(fields: Fields, mapping: Mapping) -> Parts:
+    chosen, rejected, where = fields.at("chosen"), fields.at("rejected"), fields.where
+    if isinstance(chosen, list) and isinstance(rejected, list) and max(len(chosen), len(rejected)) > 1:
+        one, other = (_alternating(fields.row[name], f"{where}: {name}") for name in ("chosen", "rejected"))
+        if (one.prompt, one.system) != (other.prompt, other.system) or one.reply is None or other.reply is None:
+            raise InputError(f"{where}: chosen and rejected (expected the same messages but for the last reply)")
+        return replace(one, reply=None), [one.reply, other.reply], [1.0, 0.0], {}
+    texts = [_response(chosen, f"{where}: chosen"), _response(rejected, f"{where}: rejected")]
+    if not (mapping.prompt or fields.first((*PROMPT_FIELDS, *CONVERSATION_FIELDS))):
+        parsed = explain_pair(*texts)
+        if not isinstance(parsed, ParsedPair):
+            raise InputError(f"{where}: {parsed} (expected a prompt field, or dialogues in the form of raw HH-RLHF)")
+        if not has_text(parsed.prefix):
+            raise InputError(f"{where}: a prompt without text")
+        return Dialogue(parsed.prefix), parsed.suffix, [1.0, 0.0], {}
+    dialogue, value = _prompt(fields, mapping, alternating=True), _prompt_value(fields, mapping)
+    if isinstance(value, str) and value.startswith("\n\nHuman:"):
+        texts = [text.removeprefix(" ") for text in texts]  # prompt + response is the dialogue's text
+    return dialogue, texts, [1.0, 0.0], {}
+
+
+def _conversation(fields: Fields, mapping: Mapping) -> Parts:
+    name = fields.first(CONVERSATION_FIELDS)
+    if not isinstance(fields.at(name), list):
+        raise InputError(f"{fields.where}: {name}: {fields.row[name]!r:.40} (expected a list of role and content)")
+    dialogue = _prompt(fields, replace(mapping, prompt=(name,)), alternating=True)
+    return replace(dialogue, reply=None), [] if dialogue.reply is None else [dialogue.reply], None, {}
+
+
+def _completions(fields: Fields, mapping: Mapping) -> Parts:
+    name = next(name for name in LIST_FIELDS if isinstance(fields.row.get(name), list))
+    dialogue, texts, _, meta = _mapped(fields, replace(mapping, responses=(name,)))
+    rewards = None
+    if fields.row.get("scores") is not None and not mapping.rewards:
+        where = f"{fields.where}: scores"
+        rewards = rewards_from(fields.at("scores"), len(texts), mapping.ranks, where, mapping.drop_unrated)
+    return dialogue, texts, rewards, meta
+
+
+def _mapped(fields: Fields, mapping: Mapping) -> Parts:
+    values = [fields.at(name) for name in mapping.responses]
+    if len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+    texts = [_response(value, f"{fields.where}: response {index}") for index, value in enumerate(values)]
+    return _prompt(fields, mapping, alternating=True), texts, None, {}
+
+
+def _prompt_and_response(fields: Fields, mapping: Mapping) -> Parts:
+    dialogue = _prompt(fields, mapping, alternating=True)
+    name = next((name for name in RESPONSE_FIELDS if _is_text(fields, name, mapping)), None)
+    if name is None and dialogue.reply is not None:
+        return replace(dialogue, reply=None), [dialogue.reply], None, {}
+    return dialogue, [] if name is None else [fields.at(name)], None, {}
+
+
+def _is_text(fields: Fields, name: str, mapping: Mapping) -> bool:
+    """Whether a field that is still unread, and not to be ignored, holds a text with words."""
+    value = fields.row.get(name)
+    return name not in fields.read and name not in mapping.ignore and isinstance(value, str) and bool(value.strip())
+
+
+# --- their pieces
+
+
+def _prompt(fields: Fields, mapping: Mapping, alternating: bool = False) -> Dialogue:
+    """The prompt, with the turns of `history` before it; InputError where roles do not alternate, on demand."""
+    value = _prompt_value(fields, mapping)
+    dialogue = read_dialogue(value, f"{fields.where}: {' '.join(_prompt_names(fields, mapping))}")
+    earlier = _history(fields, mapping)
+    dialogue = replace(dialogue, prompt=[*earlier, *dialogue.prompt])
+    if alternating and (earlier or not isinstance(value, str)):
+        _check_alternation(dialogue, f"{fields.where}: {' '.join(_prompt_names(fields, mapping))}")
+    return dialogue
+
+
+def _prompt_names(fields: Fields, mapping: Mapping) -> tuple[str, ...]:
+    name = fields.first((*PROMPT_FIELDS, *CONVERSATION_FIELDS))
+    if not mapping.prompt and name is None:
+        expected = f"{', '.join(PROMPT_FIELDS)}, or --prompt_from"
+        raise InputError(f"{fields.where}: fields are {', '.join(fields.row)} (expected {expected})")
+    return mapping.prompt or (name,)
+
+
+def _prompt_value(fields: Fields, mapping: Mapping) -> Any:
+    """What the prompt's field holds; of several fields, and of an instruction and its input, their texts in one."""
+    names = _prompt_names(fields, mapping)
+    values = [fields.at(name) for name in names]
+    is_plain = isinstance(values[0], str) and not values[0].startswith("\n\nHuman:")
+    has_input = isinstance(fields.row.get("input"), str) and "input" not in mapping.ignore
+    if names == (INPUT_OF,) and is_plain and has_input:
+        names, values = (INPUT_OF, "input"), [*values, fields.at("input")]
+    if len(values) == 1:
+        return values[0]
+    for name, value in zip(names, values, strict=True):
+        if not isinstance(value, str | None):
+            raise InputError(f"{fields.where}: {name} is {value!r:.40} (expected a text, as one of several fields)")
+    return "\n\n".join(value for value in values if value and value.strip())
+
+
+def _history(fields: Fields, mapping: Mapping) -> list[str]:
+    """The earlier turns that a list in `history` holds, as [user, assistant] pairs or as messages."""
+    value = fields.row.get("history")
+    if not isinstance(value, list) or not value or "history" in (*(mapping.prompt or ()), *mapping.ignore):
+        return []
+    where = f"{fields.where}: history"
+    fields.read.add("history")
+    if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value):
+        turns = [tag + text for pair in value for tag, text in zip((PROMPTER, ASSISTANT), pair, strict=True)]
+    elif all(map(is_message, value)):
+        dialogue = read_dialogue(value, where)
+        turns = dialogue.prompt[:-1] + ([] if dialogue.reply is None else [ASSISTANT + dialogue.reply])
+    else:
+        raise InputError(f"{where} is {value!r:.40} (expected [user, assistant] texts, or messages)")
+    if not all(has_text([turn]) for turn in turns):
+        raise InputError(f"{where}: a turn without text (expected words in each)")
+    return turns
+
+
+def _alternating(value: Any, where: str) -> Dialogue:
+    dialogue = read_dialogue(value, where)
+    _check_alternation(dialogue, where)
+    return dialogue
+
+
+def _check_alternation(dialogue: Dialogue, where: str) -> None:
+    if not alternates(dialogue.prompt):
+        raise InputError(f"{where}: {NO_ALTERNATION} (expected user and assistant in turns)")
+
+
+def _response(value: Any, where: str) -> str:
+    """The text of a response: a text, an object that holds one, or a list of one message."""
+    found = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if is_message(found):
+        tag, text = read_message(found, where)
+        if tag != ASSISTANT:
+            raise InputError(f"{where}: {found!r:.60} (expected a message by the assistant)")
+        return text
+    if isinstance(found, dict):
+        found = next((found[key] for key in TEXT_KEYS if key in found), found)
+    if isinstance(found, list) and found:
+        return content_text(found, where)
+    if not isinstance(found, str):
+        raise InputError(f"{where} is {value!r:.40} (expected a text, a message, or an object with {TEXT_KEYS[0]})")
+    return found
+
+
+def _mapped_rewards(fields: Fields, n_responses: int, mapping: Mapping) -> list[float | None]:
+    values: Any = [fields.at(path) for path in mapping.rewards]
+    if len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+    name = f"{fields.where}: {' '.join(mapping.rewards)}"
+    return rewards_from(values, n_responses, mapping.ranks, name, mapping.drop_unrated)
+
+
+def _identity(fields: Fields, meta: dict, mapping: Mapping) -> str | None:
+    """The prompt's id as the row gives it, None where it gives none."""
+    name = mapping.id or next((name for name in ID_FIELDS if fields.row.get(name) is not None), None)
+    value = fields.at(name) if name else meta.get("id")
+    if value == "" or (value is None and not mapping.id):
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise InputError(f"{fields.where}: {name or 'meta.id'} is {value!r:.40} (expected a text or a whole number)")
+    return str(value)
+
+
+# --- what is left out
+
+
+def _system(fields: Fields, dialogue: Dialogue, mapping: Mapping) -> str:
+    """The row's system messages: in the dialogue, and in fields of their own."""
+    own = [fields.at(name) for name in SYSTEM_FIELDS if _is_text(fields, name, mapping)]
+    return "\n\n".join([*([dialogue.system] if dialogue.system else []), *own])
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """The texts with words that a value holds, at any depth."""
+    if isinstance(value, str) and value.strip():
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(item)
+
+
+def _unread(fields: Fields, dialogue: Dialogue, responses: list[str], mapping: Mapping) -> Iterator[str]:
+    """The names of fields with text that have not been read and are not to be ignored.
+
+    A text that stands in the prompt or in a response by itself, or as whole lines of it, is read with them.
+    """
+    read = [render_prompt(dialogue.prompt), *(split_turn(turn)[1] for turn in dialogue.prompt), *responses]
+    lines = [f"\n{text.strip()}\n" for text in read]
+    for name, value in fields.row.items():
+        if name not in fields.read and name not in mapping.ignore and name not in ID_FIELDS:
+            if any(not any(f"\n{text.strip()}\n" in known for known in lines) for text in _texts_in(value)):
+                yield name
+
+
+def _check_context(fields: Fields, unread: list[str], mapping: Mapping) -> None:
+    """InputError for an unread field that belongs to the prompt, by its name."""
+    belongs = (*CONTEXT_FIELDS, *(() if mapping.prompt else PROMPT_FIELDS))
+    for name in unread:
+        if name in belongs:
+            expected = f"all fields of the prompt in prepare.py --prompt_from, or --ignore {name}"
+            raise InputError(f"{fields.where}: {name} holds text that the prompt would lose (expected {expected})")
+
+
+def _check_meta(meta: dict, n_responses: int, where: str) -> None:
+    """InputError for a meta that no JSON file can hold, or in which prepare.py's own marks are something else."""
+    try:
+        json.dumps(meta, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{where}: meta cannot be written as JSON ({error})") from None
+    source, origins = meta.get("source"), meta.get(RESPONSE_FROM)
+    if not isinstance(source, str | None):
+        raise InputError(f"{where}: meta.source is {source!r:.40} (expected a text)")
+    is_list = isinstance(origins, list) and all(isinstance(origin, str) for origin in origins)
+    if origins is not None and not (is_list and len(origins) == n_responses):
+        expected = f"a name for each of the {n_responses} responses"
+        raise InputError(f"{where}: meta.{RESPONSE_FROM} is {origins!r:.40} (expected {expected})")

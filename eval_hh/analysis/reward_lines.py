@@ -1,0 +1,135 @@
+"""Reward as a line on prompt diversity D, one line per number of responses K, and what it expects of a budget's splits.
+
+Library. A law comes from the paper's published points or from result files. Both are of randomly chosen prompts, in
+which D and the number of prompts rise together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_preprocess.command import InputError
+from eval_hh.analysis.equal_budget import diversity_of, grid
+from eval_hh.analysis.means import paper_results
+from eval_hh.analysis.rules import HELD, MIN_SIZES, decide_sign
+from eval_hh.cells import pooled
+from eval_hh.estimates import Prediction, predict_point, prediction_difference
+
+# LLaMA's ids, without BOS, of a text in the form of a prompt: what tells its tokenizer from others.
+LLAMA_PROBE = "\n\nHuman: naïve 2+2?\n\nAssistant:"
+LLAMA_IDS = [
+    29871, 13, 13, 29950, 7889, 29901, 1055, 30085, 345, 29871, 29906, 29974, 29906, 29973, 13, 13, 7900, 22137, 29901
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a law says of prompts with one D."""
+
+    diversity: float
+    outside: str  # how D leaves the range that the law was fitted on, in words; empty inside it
+    prediction: Prediction | None  # reward, 0 to 1; None outside, unless extrapolation was asked for
+
+    def __str__(self) -> str:
+        if self.prediction is None:
+            return f"{self.diversity:5.2f}  not given: {self.outside}"
+        one, mark = self.prediction, "*" if self.outside else ""
+        return f"{self.diversity:5.2f}  {100 * one.value:.1f} ({100 * one.low:.1f} to {100 * one.high:.1f}){mark}"
+
+
+@dataclass(frozen=True)
+class Law:
+    """The points that the lines go through, by K."""
+
+    name: str  # in words
+    tokenizer: str | None  # that D was counted with; None: LLaMA's, under whatever name
+    points: dict[int, tuple[Sequence[float], Sequence[float]]]  # K -> (D [n], mean reward [n], 0 to 1), n >= 3
+
+    def fitted_range(self, ranking_len: int) -> tuple[float, float]:
+        """The lowest and highest D of K's points."""
+        scores = self.points[ranking_len][0]
+        return min(scores), max(scores)
+
+    def outlook(self, ranking_len: int, diversity: float, extrapolate: bool = False) -> Outlook:
+        """The reward expected at D (law.predict_point); outside the fitted range only on demand."""
+        low, high = self.fitted_range(ranking_len)
+        outside = f"below {low:.2f}" if diversity < low else f"above {high:.2f}" if diversity > high else ""
+        given = extrapolate or not outside
+        return Outlook(diversity, outside, predict_point(*self.points[ranking_len], diversity) if given else None)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Of several K the one whose predicted reward is highest."""
+
+    ranking_len: int
+    rivals: dict[int, Prediction]  # K that it is not told from -> the difference, best minus this one
+
+
+def recommend(predictions: dict[int, Prediction]) -> Recommendation:
+    """The K with the highest prediction, and those that it is not told from.
+
+    One K is told from another if the 95% interval of the difference of the two predictions lies above zero
+    (rules.decide_sign); the lines' errors are taken to be independent.
+    """
+    best = max(predictions, key=lambda ranking_len: predictions[ranking_len].value)
+    differences = {
+        ranking_len: prediction_difference(predictions[best], other)
+        for ranking_len, other in predictions.items()
+        if ranking_len != best
+    }
+    return Recommendation(best, {k: one for k, one in differences.items() if decide_sign(one.low, one.high) != HELD})
+
+
+def paper_law(algorithm: str) -> Law:
+    """The paper's points of PRO or SFT (Figure 4: OPT-1.3B, Global)."""
+    figure = paper_results()["figure4"]
+    points = {int(k): (figure["diversity"], rewards) for k, rewards in figure["reward"][algorithm].items()}
+    return Law(f"the paper's {algorithm} lines (Figure 4, {figure['model']}, {figure['pool']})", None, points)
+
+
+def results_law(cells: list[dict], algorithm: str | None, source: str) -> tuple[Law, list[str]]:
+    """The lines through one algorithm's randomly chosen cells, each point the mean over the seeds common to a line.
+
+    Args:
+        cells: as load_cells gives them.
+        algorithm: PRO or SFT; may be None where the cells are of one.
+        source: what the cells were read from, for messages.
+
+    Returns:
+        (the law, a warning for each setting or K that is left out).
+
+    Raises:
+        InputError: no D, another algorithm, or no K with three different D.
+    """
+    settings = grid(cells)
+    scores, warnings = diversity_of(cells)
+    if not scores:
+        raise InputError(f"{source}: no result file with D (expected D of every subset, which sample.py records)")
+    algorithms = sorted({setting[0] for setting in scores})
+    algorithm = algorithm or (algorithms[0] if len(algorithms) == 1 else None)
+    if algorithm not in algorithms:
+        raise InputError(f"{source}: results of {' and '.join(algorithms)} (expected --algorithm to name one of them)")
+    points, tokenizer = {}, None
+    for ranking_len in sorted({setting[1] for setting in scores if setting[0] == algorithm}):
+        line = [setting for setting in scores if setting[:2] == (algorithm, ranking_len)]
+        seeds = set.intersection(*(set(settings[setting]) for setting in line))
+        n_scores = len({scores[setting] for setting in line})
+        if n_scores < MIN_SIZES or not seeds:
+            found = f"{n_scores} different D and {len(seeds)} seeds common to them"
+            warnings.append(f"{algorithm} K={ranking_len}: {found} (expected {MIN_SIZES} or more, and a seed)")
+            continue
+        rewards = [np.mean([pooled(settings[one][seed], "Global").mean() for seed in sorted(seeds)]) for one in line]
+        points[ranking_len] = ([scores[setting] for setting in line], list(map(float, rewards)))
+        tokenizer = settings[line[0]][min(seeds)]["diversity"]["tokenizer"]
+    if not points:
+        raise InputError("; ".join([f"{source}: too few points for a line", *warnings]))
+    return Law(f"{algorithm} lines of {source} (Global)", tokenizer, points), warnings
+
+
+def is_llama(ids: Sequence[int]) -> bool:
+    """True of the ids that LLaMA's tokenizer gives LLAMA_PROBE."""
+    return list(ids) == LLAMA_IDS

@@ -1,0 +1,245 @@
+"""The statistics of the study, on plain arrays: line fits, the paired bootstrap and Holm's correction.
+
+eval_hh/analysis/ applies them to cells and decides from them whether a claim held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+N_DRAWS = 4000
+LEVEL = 0.05
+CHUNK = 1 << 22  # resampled values held at a time: bounds the memory of a bootstrap to some 100 MB
+
+
+@dataclass(frozen=True)
+class Line:
+    """A least-squares line y = slope * x + intercept over n points."""
+
+    slope: float
+    intercept: float
+    mse: float  # mean squared residual in the sample (divided by n, as the paper's figure does)
+    r2: float  # 1 - residual / total sum of squares; 0 where y does not vary
+    loo_mse: float  # mean squared error at each point of the line through the others; nan below 3 points
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted value with its standard error, and the 95% interval that Student's t makes of them."""
+
+    value: float
+    error: float  # standard error of what is predicted about the value
+    df: float  # degrees of freedom of `error`
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its bootstrap 95% interval and the two-sided p of its being zero."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def fit_lines(x: Sequence[float], y: np.ndarray) -> dict[str, np.ndarray]:
+    """Ordinary least squares of every row of y [draws, n] on x [n]: Line's fields by name, each [draws].
+
+    Raises ValueError below two distinct x.
+    """
+    x = np.asarray(x, dtype=float)
+    if len(np.unique(x)) < 2:
+        raise ValueError("a line needs at least two different x")
+    centred = x - x.mean()
+    spread = (centred**2).sum()
+    means = y.mean(axis=1)
+    slope = y @ centred / spread
+    residual = y - means[:, None] - slope[:, None] * centred
+    total = ((y - means[:, None]) ** 2).sum(axis=1)
+    left = (residual**2).sum(axis=1)
+    # The residual at a point of the line fitted without it is residual / (1 - leverage).
+    free = 1 - 1 / len(x) - centred**2 / spread
+    loo = ((residual / free) ** 2).mean(axis=1) if (free > 1e-9).all() else np.full(len(y), np.nan)
+    r2 = np.where(total > 0, 1 - left / np.where(total > 0, total, 1), 0.0)
+    return {"slope": slope, "intercept": means - slope * x.mean(), "mse": left / len(x), "r2": r2, "loo_mse": loo}
+
+
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
+    """Ordinary least squares of y [n] on x [n]. Raises ValueError below two distinct x."""
+    fitted = fit_lines(x, np.asarray([y], dtype=float))
+    return Line(**{name: float(values[0]) for name, values in fitted.items()})
+
+
+def predict_point(x: Sequence[float], y: Sequence[float], at: float) -> Prediction:
+    """What the least-squares line of y [n] on x [n] expects of one further point at x = `at`.
+
+    value +- t(n - 2) s sqrt(1 + 1/n + (at - mean x)^2 / Sxx), s^2 the sum of squared residuals over n - 2
+    (Montgomery, Peck and Vining, Introduction to Linear Regression Analysis, "Prediction of new observations").
+    The residuals stand for all that moves a point off the line: seeds, test prompts and a line that is none.
+
+    Raises ValueError below three points or two distinct x.
+    """
+    if len(x) < 3:
+        raise ValueError(f"{len(x)} points leave no residual to judge a line by")
+    line, centred = fit_line(x, y), np.asarray(x, dtype=float) - np.mean(x)
+    variance = line.mse * len(x) / (len(x) - 2)
+    spread = 1 + 1 / len(x) + (at - np.mean(x)) ** 2 / (centred**2).sum()
+    return _prediction(line.slope * at + line.intercept, float(variance * spread) ** 0.5, len(x) - 2)
+
+
+def prediction_difference(first: Prediction, second: Prediction) -> Prediction:
+    """first - second of two lines whose errors are independent, with Satterthwaite's (1946) degrees of freedom."""
+    parts = [(one.error**2, one.df) for one in (first, second)]
+    variance = sum(part for part, _ in parts)
+    below = sum(part**2 / df for part, df in parts)
+    df = variance**2 / below if below else min(first.df, second.df)
+    return _prediction(first.value - second.value, variance**0.5, df)
+
+
+def _prediction(value: float, error: float, df: float) -> Prediction:
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(df, 1 - LEVEL / 2)) * error
+    return Prediction(value, error, df, value - half, value + half)
+
+
+def average_mse(lines: Collection[Line]) -> float:
+    """The paper's MSE of a panel: in-sample per line, averaged over the lines (one per K)."""
+    return float(np.mean([line.mse for line in lines]))
+
+
+def row_draws(rewards: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0) -> np.ndarray:
+    """Bootstrap means [n_draws, cells] of rewards [cells, rows]: each draw takes rows with replacement.
+
+    All cells share the rows of a draw, so that differences between columns are paired over test prompts.
+    """
+    n_rows = rewards.shape[1]
+    rng = np.random.default_rng(seed)
+    chunk = max(1, 2_000_000 // n_rows)
+    means = []
+    for start in range(0, n_draws, chunk):
+        size = min(chunk, n_draws - start)
+        rows = rng.integers(0, n_rows, size=(size, n_rows)) + n_rows * np.arange(size)[:, None]
+        counts = np.bincount(rows.ravel(), minlength=size * n_rows).reshape(size, n_rows)
+        means.append(counts @ (rewards.T / n_rows))
+    return np.concatenate(means)
+
+
+def seed_weights(n_seeds: int, n_draws: int = N_DRAWS, seed: int = 0) -> np.ndarray:
+    """Bootstrap weights [n_draws, n_seeds], each row summing to 1: how often a draw takes each seed.
+
+    A draw takes n_seeds - 1 of the n_seeds with replacement: with so few seeds a draw of n_seeds would make
+    the variance of the mean too small by (n_seeds - 1) / n_seeds; this makes it unbiased. One seed is
+    taken always: the interval is then over test prompts only.
+    """
+    if n_seeds == 1:
+        return np.ones((n_draws, 1))
+    # Not the stream of row_draws, or seeds and rows would be drawn in step.
+    rng = np.random.default_rng([seed, n_seeds])
+    return rng.multinomial(n_seeds - 1, np.full(n_seeds, 1 / n_seeds), size=n_draws) / (n_seeds - 1)
+
+
+def estimate(value: float, draws: np.ndarray) -> Estimate:
+    """Percentile interval and two-sided p from bootstrap draws [n_draws]; p is at least 2 / (n_draws + 1)."""
+    low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
+    side = min((draws <= 0).sum(), (draws >= 0).sum())
+    return Estimate(float(value), float(low), float(high), float(min(1.0, 2 * (side + 1) / (len(draws) + 1))))
+
+
+def paired_bootstrap(
+    first: np.ndarray, second: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0
+) -> Estimate:
+    """Mean of first - second, both [seeds, rows] on the same seeds and rows; seeds and rows are redrawn."""
+    difference = first - second
+    draws = row_draws(difference, n_draws, seed) * seed_weights(len(difference), n_draws, seed)
+    return estimate(difference.mean(), draws.sum(axis=1))
+
+
+def bootstrap_interval(
+    values: Sequence[float], level: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of the mean of `values` [n].
+
+    Args:
+        values: one number per test prompt.
+        level: the share of resampled means that lies inside.
+        n_resamples: how many times the n values are drawn anew, with replacement.
+        seed: of the draws.
+    """
+    values = np.asarray(values, dtype=float)
+    generator = np.random.default_rng(seed)
+    means = np.empty(n_resamples)
+    step = max(1, CHUNK // len(values))
+    for start in range(0, n_resamples, step):
+        size = min(step, n_resamples - start)
+        rows = generator.integers(0, len(values), (size, len(values)))
+        means[start : start + size] = values[rows].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bend_p(x: Sequence[float], y: np.ndarray, draws: np.ndarray) -> float:
+    """p of the points' leaving their line by chance: y [n] at x [n], with bootstrap draws [n_draws, n] of y.
+
+    The residual sum of squares of y is compared with that of the draws' noise about y, which is what would
+    remain if the truth lay on the line.
+    """
+    design = np.column_stack([np.ones(len(y)), x])
+    residual_maker = np.eye(len(y)) - design @ np.linalg.pinv(design)
+    observed = ((residual_maker @ y) ** 2).sum()
+    noise = (((draws - y) @ residual_maker) ** 2).sum(axis=1)
+    return float(((noise >= observed).sum() + 1) / (len(draws) + 1))
+
+
+def error_interval(value: float, draws: np.ndarray) -> tuple[float, float]:
+    """The 95% interval of a mean squared error, from its value in bootstrap draws [n_draws].
+
+    The noise of a draw raises every draw's error by about the same amount, so the draws are moved down to lie about
+    the value itself. An error is not below zero.
+    """
+    low, high = np.quantile(draws - draws.mean() + value, [LEVEL / 2, 1 - LEVEL / 2])
+    return max(0.0, float(low)), max(0.0, float(high))
+
+
+def coefficient_draws(predictors: Sequence[Sequence[float]], draws: np.ndarray) -> np.ndarray:
+    """Least-squares coefficients [n_draws, p] of each row of draws [n_draws, n] on p predictors [n] and a constant.
+
+    Raises ValueError where the points do not tell the predictors apart.
+    """
+    design = np.column_stack([*predictors, np.ones(draws.shape[1])])
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        raise ValueError(f"{len(design)} points do not tell {len(predictors)} predictors apart")
+    return (draws @ np.linalg.pinv(design).T)[:, :-1]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def budgets(sizes: Collection[int]) -> list[dict[int, int]]:
+    """The equal budgets {K: M} that a grid of sizes holds, largest first: {2: N, 3: 2N/3, 4: N/2}.
+
+    A budget of 2N labelled responses is found where all three sizes are in the grid, up to rounding.
+    """
+    found = []
+    for largest in sorted(sizes, reverse=True):
+        budget = {2: largest}
+        for ranking_len in (3, 4):
+            near = [size for size in sizes if abs(ranking_len * size - 2 * largest) < ranking_len]
+            if near:
+                budget[ranking_len] = min(near, key=lambda size, k=ranking_len: abs(k * size - 2 * largest))
+        if len(set(budget.values())) == 3:
+            found.append(budget)
+    return found

@@ -1,0 +1,296 @@
+"""Decoding of responses, to the end of each response or its first made-up turn; a row that ends makes room for another.
+
+Used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
+"""
+
+import inspect
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from data_preprocess.command import InputError
+from data_preprocess.dialogue import STOP_STRINGS, cut_at_stop, render_prompt
+from eval_hh.inference.kv_slots import SlotCache, read_layers
+from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, describe, position_limit, prompt_ids
+
+MAX_NEW_TOKENS = 128  # the paper's setting
+# The text of this many last tokens is searched for stop strings. Where one takes more, generation runs on,
+# and `cut_at_stop` ends the text at the right place all the same.
+STOP_WINDOW = 16
+COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
+REFILL = 8  # new rows are begun when one slot in so many is free: together they cost less than one by one
+PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # of made-up prompts, and what is decoded behind each
+UNIT = 8  # batches' worth of rows that resumable work decodes in one go, so that there is something to refill from
+
+
+def plan_batches(lengths: list[int], batch_size: int) -> list[list[int]]:
+    """Groups row numbers by length, longest rows first (so that memory runs out at once or never).
+
+    Args:
+        lengths: of each row, in tokens.
+        batch_size: the most rows per batch; all batches but the last are full.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def plan_units(lengths: list[int], batch_size: int) -> list[list[int]]:
+    """As `plan_batches`, several batches to a group: what a killed job does over again of decoding, at most."""
+    return plan_batches(lengths, UNIT * batch_size)
+
+
+@dataclass
+class Row:
+    """A prompt and what has been said to it so far."""
+
+    number: int  # in the list of prompts
+    prompt: list[int]
+    response: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        """Tokens of both."""
+        return len(self.prompt) + len(self.response)
+
+    @property
+    def newest(self) -> int:
+        """The last token of both."""
+        return self.response[-1] if self.response else self.prompt[-1]
+
+
+# Next tokens int64 [B] of B rows, given their logits [B, V].
+Choose = Callable[[torch.Tensor, list[Row]], torch.Tensor]
+
+
+def most_likely(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+    """Greedy decoding: the token of the largest logit, whatever the row."""
+    return logits.argmax(dim=-1)
+
+
+class EndOfTurn:
+    """Tells whether a response holds a stop string.
+
+    Only generated tokens count: the prompt is full of stop strings. All stop strings end in ":", so a response is
+    looked at only when its newest token has one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.tokenizer = tokenizer
+        vocabulary = tokenizer.get_vocab().items()
+        self.colons = {index for token, index in vocabulary if ":" in token or token == COLON_BYTE}
+
+    def __call__(self, response: list[int]) -> bool:
+        if response[-1] not in self.colons:
+            return False
+        text = _decode(self.tokenizer, response[-STOP_WINDOW:])
+        return any(stop in text for stop in STOP_STRINGS)
+
+
+def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a response: the tokenizer's EOS, and those that the model's own settings name.
+
+    Raises:
+        InputError: the settings name something else than token ids.
+    """
+    named = {tokenizer.eos_token_id}
+    for settings in (model.generation_config, model.config.get_text_config()):
+        value = getattr(settings, "eos_token_id", None)
+        named.update(value if isinstance(value, list | tuple) else [value])
+    wrong = [value for value in named if value is not None and type(value) is not int]
+    if wrong:
+        raise InputError(f"{model.name_or_path}: eos_token_id {wrong[0]!r} (expected a token id, or a list of them)")
+    return frozenset(named - {None})
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+class Decoder:
+    """A model and tokenizer ready to decode encoded prompts."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
+        """Raises InputError for a model of a kind that cannot be decoded, or a tokenizer that is not the model's."""
+        self.model = model
+        self.tokenizer = tokenizer
+        self.max_new_tokens = max_new_tokens
+        self.eos = eos_ids(model, tokenizer)
+        self.layers = read_layers(model, MAX_PROMPT + max_new_tokens)
+        self.positions = position_limit(model.config)
+        check_token_ids(tokenizer, model, model.name_or_path)
+        self.end_of_turn = EndOfTurn(tokenizer)
+        forward = inspect.signature(model.forward).parameters
+        # Of no use here, and it would be computed from a mask of another form.
+        self.options = {"output_router_logits": False} if "output_router_logits" in forward else {}
+
+    def encode(self, turns: list[str]) -> list[int]:
+        """Token ids of a prompt, BOS and its last tokens.
+
+        Raises:
+            InputError: prompt and response would not fit the model's positions.
+        """
+        ids = prompt_ids(self.tokenizer, render_prompt(turns), MAX_PROMPT)
+        if self.positions is not None and len(ids) + self.max_new_tokens > self.positions:
+            need = f"{len(ids)} prompt tokens and --max_new_tokens {self.max_new_tokens}"
+            raise InputError(f"the model has {self.positions} positions, too few for {need}")
+        return ids
+
+    @torch.inference_mode()
+    def decode(
+        self, prompts: list[list[int]], batch_size: int, choose: Choose = most_likely, progress: bool = False
+    ) -> list[str]:
+        """The responses to encoded prompts, stripped, in the order given.
+
+        Up to `batch_size` rows are decoded together, longest prompts first. Those that end leave, and when a part of
+        the slots is free, the next prompts take them.
+
+        Args:
+            prompts: of one token at least.
+            batch_size: slots.
+            choose: chooses the rows' next tokens; `Row.number` counts in `prompts`.
+            progress: show a bar.
+        """
+        texts = [""] * len(prompts)
+        queue = deque(sorted((Row(i, ids) for i, ids in enumerate(prompts)), key=lambda row: -row.length))
+        slots = min(batch_size, len(prompts))
+        # The last token of a response is never read.
+        cache = SlotCache(self.layers, slots, max(map(len, prompts), default=0) + self.max_new_tokens - 1)
+        rows: list[Row] = []
+        with _evaluating(self.model), tqdm(total=len(prompts), desc="generating", disable=not progress) as bar:
+            while queue or rows:
+                if queue and slots - len(rows) >= max(1, slots // REFILL):
+                    new = [queue.popleft() for _ in range(min(slots - len(rows), len(queue)))]
+                    self._begin(new, cache, len(rows))
+                    rows += new
+                # The one place per step where a GPU is waited for.
+                tokens = choose(self._logits(rows, cache), rows).tolist()
+                for row, token in zip(rows, tokens, strict=True):
+                    row.response.append(token)
+                for row in self._leave(rows, cache):
+                    texts[row.number] = self._text(row.response)
+                    bar.update()
+        return texts
+
+    @torch.inference_mode()
+    def check(self) -> None:
+        """InputError unless rows decoded side by side get the logits that each gets alone, on made-up prompts."""
+        kind = f"a {self.model.config.model_type} model cannot be decoded here"
+        try:
+            with _evaluating(self.model):
+                errors = self._probe_errors()
+        except MODEL_ERRORS as error:
+            raise InputError(f"{kind} ({describe(error)})") from error
+        # Half precision errs by hundredths, and may send one token to other experts: the median counts.
+        error = sorted(errors)[len(errors) // 2]
+        if error > math.sqrt(torch.finfo(self.model.dtype).eps):
+            raise InputError(f"{kind}: a row among others gets other logits than alone (they differ by {error:.1%})")
+
+    def _probe_errors(self) -> list[float]:
+        """How far, relatively, the logits of made-up rows are from those of each alone, for each row and token."""
+        size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
+        prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
+        rows = [Row(number, prompt) for number, prompt in enumerate(prompts)]
+        cache = SlotCache(self.layers, len(rows), max(PROBE_LENGTHS) + PROBE_TOKENS)
+        self._begin(rows, cache, 0)
+        errors = []
+        for _ in range(PROBE_TOKENS):
+            for row, own in zip(rows, self._logits(rows, cache).float(), strict=True):
+                ids = torch.tensor([row.prompt + row.response], device=self.model.device)
+                alone = self.model(input_ids=ids, use_cache=False).logits[0, -1].float()
+                errors.append(((own - alone).norm() / alone.norm()).item())
+                row.response.append(int(own.argmax()))
+        return errors
+
+    def _begin(self, rows: list[Row], cache: SlotCache, first: int) -> None:
+        """Reads new rows' prompts into slots from `first` on, but for the last token, which the next step reads."""
+        longest = max(row.length for row in rows) - 1
+        if not longest:
+            return
+        # What is behind a row's end is never seen, so any token will do there.
+        read = [row.prompt[:-1] + row.prompt[-1:] * (longest + 1 - row.length) for row in rows]
+        ids = torch.tensor(read, device=self.model.device)
+        cache.begin(first)
+        positions = torch.arange(longest, device=ids.device).expand(ids.shape)
+        self.model.base_model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
+
+    def _logits(self, rows: list[Row], cache: SlotCache) -> torch.Tensor:
+        """Logits [B, V] of the next token of each row, whose newest token is read."""
+        where = self.model.device
+        positions = torch.tensor([row.length - 1 for row in rows], device=where)
+        cache.extend(positions, max(row.length for row in rows))
+        output = self.model(
+            input_ids=torch.tensor([[row.newest] for row in rows], device=where),
+            position_ids=positions.unsqueeze(1),
+            attention_mask=cache.mask(self.model.dtype),
+            past_key_values=cache,
+            use_cache=True,
+            **self.options,
+        )
+        return output.logits[:, -1]
+
+    def _leave(self, rows: list[Row], cache: SlotCache) -> list[Row]:
+        """Takes the rows that have ended out of `rows`, whose last ones move into their slots."""
+        ended = []
+        for slot in reversed(range(len(rows))):
+            if self._has_ended(rows[slot].response):
+                ended.append(rows[slot])
+                last = rows.pop()
+                if slot < len(rows):
+                    # Its newest token is not in the cache yet.
+                    cache.move(len(rows), slot, last.length - 1)
+                    rows[slot] = last
+        return ended
+
+    def _has_ended(self, response: list[int]) -> bool:
+        over = response[-1] in self.eos or len(response) == self.max_new_tokens
+        return over or self.end_of_turn(response)
+
+    def _text(self, response: list[int]) -> str:
+        said = response[:-1] if response[-1] in self.eos else response
+        return cut_at_stop(_decode(self.tokenizer, said)).strip()
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode, and back."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[str]],
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> list[str]:
+    """Greedy responses to prompts, in the order given.
+
+    A prompt is cut from the left to 384 tokens. A response ends at EOS, before the first stop string, or
+    after `max_new_tokens`, and is stripped. It depends on the other prompts only by float error.
+
+    Args:
+        model: a causal language model on the device to use.
+        tokenizer: its tokenizer.
+        prompts: each a list of turns, the last one a bare tag.
+        max_new_tokens: tokens decoded per prompt at most.
+        batch_size: prompts decoded at a time.
+        progress: show a bar.
+
+    Raises:
+        InputError: a prompt and its response would not fit the model's positions, or a model of a kind that cannot
+            be decoded.
+    """
+    decoder = Decoder(model, tokenizer, max_new_tokens)
+    return decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, progress=progress)

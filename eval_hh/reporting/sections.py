@@ -1,0 +1,206 @@
+"""The report on a set of cells, section by section, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from data_preprocess.files import atomic_write
+from data_preprocess.subsets import RANDOM
+from eval_hh.analysis.equal_budget import PREDICTORS, Comparison, LineTest, diversity_of, grid
+from eval_hh.analysis.means import PAPER_MODELS, ordering_accuracy, table
+from eval_hh.analysis.rules import MIN_SEEDS
+from eval_hh.analysis.verdicts import Verdict, verdicts
+from eval_hh.cells import TEST_FILES, extra_rewards
+from eval_hh.estimates import N_DRAWS, average_mse
+from eval_hh.markup import markdown_text
+from eval_hh.reporting.findings import Analysis
+from eval_hh.reporting.sections_chosen_prompts import (
+    augmentation_lines,
+    fixed_size_lines,
+    strategy_lines,
+    with_interval,
+)
+from eval_hh.reporting.table1 import latex, markdown, markdown_lines
+
+NAMED = 6  # missing cells that are named; of more, the number is given
+REPRODUCED = ("toy", *PAPER_MODELS)  # profiles of reproduce.py
+
+
+def _head(cells: list[dict], warnings: Sequence[str]) -> list[str]:
+    settings = grid(cells)
+    algorithms, lengths, sizes = (sorted({setting[part] for setting in settings}) for part in range(3))
+    seeds = _seeds(cells)
+    expected = list(product(algorithms, lengths, sizes, seeds))
+    missing = [cell for cell in expected if cell[3] not in settings.get(cell[:3], {})]
+    counts = ", ".join(f"{file} {cells[0]['files'][file]['n']}" for file in TEST_FILES)
+    lines = [
+        f"# Results: profile {markdown_text(cells[0]['profile'] or 'none')}",
+        "",
+        *_no_verdict(cells[0]["profile"], seeds),
+        f"- {len(expected) - len(missing)} of {len(expected)} cells present: {' and '.join(algorithms)}, "
+        f"K = {_listed(lengths)} responses per prompt, M = {_listed(sizes)} prompts, {_seed_text(seeds)}.",
+        *([f"- Missing: {_missing_text(missing)}."] if missing else []),
+        f"- Reward: {markdown_text(cells[0]['reward_source'])}, 0 to 1, shown times 100. "
+        f"World: {markdown_text(cells[0]['world'] or 'real data')}.",
+        f"- Test prompts: {counts}. Harmless is the first file, Helpful pools the other three, Global all "
+        "four; a pool's mean is over its prompts.",
+    ]
+    others = sorted({cell["selection"] for cell in cells} - {RANDOM})
+    if others:
+        lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({markdown_text(_listed(others))}).")
+    lines += [f"- Warning: {markdown_text(warning)}" for warning in (*warnings, *diversity_of(cells)[1])]
+    return [*lines, ""]
+
+
+def _no_verdict(profile: str | None, seeds: list[int]) -> list[str]:
+    """That so few seeds give no verdict, and the command that gives one; nothing where there are enough."""
+    if len(seeds) >= MIN_SEEDS:
+        return []
+    wanted = [*seeds, *(max(seeds) + number for number in range(1, MIN_SEEDS + 1 - len(seeds)))]
+    if profile in REPRODUCED:
+        command = f"`python reproduce.py --profile {profile} --seeds {' '.join(map(str, wanted))}` gives one."
+    else:
+        command = f"Train and evaluate every cell with {MIN_SEEDS} seeds (`--seed` of training/main.py), then run "
+        command += "`python eval_hh/report.py` again."
+    found = "1 seed is" if len(seeds) == 1 else f"{len(seeds)} seeds are"
+    return [f"This report gives no verdict: {found} too few, {MIN_SEEDS} are needed. {command}", ""]
+
+
+def _missing_text(missing: list[tuple[str, int, int, int]]) -> str:
+    named = [f"{algorithm} K={k} M={m} seed={seed}" for algorithm, k, m, seed in missing[:NAMED]]
+    return ", ".join(named) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+
+
+def _seeds(cells: list[dict]) -> list[int]:
+    return sorted({seed for seeds in grid(cells).values() for seed in seeds})
+
+
+def _listed(values: list) -> str:
+    return ", ".join(map(str, values))
+
+
+def _seed_text(seeds: list[int]) -> str:
+    if len(seeds) == 1:
+        return f"1 seed ({seeds[0]}): no spread over seeds, every interval is over test prompts only"
+    return f"{len(seeds)} seeds ({_listed(seeds)})"
+
+
+def _other_scores(cells: list[dict]) -> list[str]:
+    """BLEU of every setting and, where cells carry other rewards, these beside the table's reward."""
+    names = [name for name in extra_rewards(cells[0]) if all(name in extra_rewards(cell) for cell in cells)]
+    columns = [table(cells, name, pools=("Global",)) for name in ["reward", *names]]
+    columns.append(table(cells, "bleu", scale=1.0, pools=("Global",)))
+    rows = [
+        [algorithm, str(ranking_len), str(size)]
+        + [f"{column['Global', (algorithm, ranking_len, size)].mean:.2f}" for column in columns]
+        for algorithm, ranking_len, size in grid(cells)
+    ]
+    lines = ["## Other scores of the same responses (Global)", ""]
+    for name in names:
+        accuracy, count = ordering_accuracy(cells, name)
+        same = f"{markdown_text(name)} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
+        where = f"Where two cells' responses to one test prompt differ in reward, {same}."
+        lines += [where if count else "No two cells' responses to one test prompt differ in reward.", ""]
+    lines += [
+        "BLEU is the mean over responses, on words (in scripts that are written without blanks, on characters), "
+        "against the chosen reply of the test row.",
+        "",
+    ]
+    return lines + markdown(["", "K", "M", "reward", *map(markdown_text, names), "BLEU"], rows)
+
+
+def _comparison_lines(compared: list[Comparison]) -> list[str]:
+    lines = [
+        "## Equal budget: more responses or more prompts",
+        "",
+        "Difference in 100 x mean reward, more responses minus more prompts, on the same test prompts. "
+        f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects "
+        "for all rows of this table. The subsets are one draw: the intervals say nothing of others.",
+        "",
+    ]
+    if not compared:
+        return [*lines, "No equal-budget pair is complete.", ""]
+    rows = [
+        [
+            f"{one.algorithm} {one.pool}",
+            f"K={one.more_responses[0]} M={one.more_responses[1]}",
+            f"K={one.more_prompts[0]} M={one.more_prompts[1]}",
+            f"{100 * one.difference.value:+.2f}",
+            f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}",
+            f"{one.difference.p:.4f}",
+            f"{one.holm_p:.4f}",
+            str(one.n_seeds),
+            one.verdict,
+        ]
+        for one in compared
+    ]
+    header = [
+        "setting",
+        "more responses",
+        "more prompts",
+        "difference",
+        "95% interval",
+        "p",
+        "Holm p",
+        "seeds",
+    ]
+    return [*lines, *markdown([*header, "more responses won"], rows)]
+
+
+def _line_lines(tested: list[LineTest]) -> list[str]:
+    rows = [
+        [one.algorithm, str(one.ranking_len), name, str(one.n_sizes), with_interval(fit.slope, ".3g")]
+        + [with_interval(fit.intercept, ".4f"), f"{fit.line.r2:.3f}"]
+        + [_error(fit.line.mse, fit.mse), _error(fit.line.loo_mse, fit.loo_mse)]
+        for one in tested
+        for name, fit in one.fits.items()
+    ]
+    lines = [
+        "## Reward against prompt diversity",
+        "",
+        "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K, with bootstrap 95% "
+        "intervals. MSE is in the sample; LOO MSE is at each size of the line through the others, and depends "
+        "most on the smallest size, whose D lies far from the others. Subsets are nested random ones, so D rises with "
+        "M by construction: a line on D says nothing for D itself where one on log M fits about as well.",
+        "",
+    ]
+    for algorithm in sorted({one.algorithm for one in tested}):
+        with_lines = [one.fits for one in tested if one.algorithm == algorithm and one.fits]
+        if with_lines:
+            means = ", ".join(f"{name} {average_mse([of[name].line for of in with_lines]):.2g}" for name in PREDICTORS)
+            lines += [f"{algorithm}, MSE averaged over the lines: {means}.", ""]
+    header = ["", "K", "on", "sizes", "slope", "intercept", "R2", "MSE", "LOO MSE"]
+    return lines + (markdown(header, rows) if rows else ["No line can be fitted.", ""])
+
+
+def _error(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.2g} ({interval[0]:.2g} to {interval[1]:.2g})"
+
+
+def _verdict_lines(claims: list[Verdict], profile: str | None, seeds: list[int]) -> list[str]:
+    lines = ["## What this run says about the paper's claims", "", f"From {_seed_text(seeds)}.", ""]
+    lines += _no_verdict(profile, seeds)
+    for number, claim in enumerate(claims, 1):
+        lines.append(f"{number}. {claim.claim}: **{claim.verdict}**.")
+        lines += [f"   - {markdown_text(detail)}" for detail in claim.details]
+    return [*lines, ""]
+
+
+def make_report(cells: list[dict], found: Analysis) -> str:
+    """The whole report on these cells as Markdown."""
+    lines = _head(cells, found.warnings) + markdown_lines(found.table) + _other_scores(cells)
+    lines += _comparison_lines(found.compared) + _line_lines(found.tested) + fixed_size_lines(found.varied)
+    lines += strategy_lines(found.strategies) + augmentation_lines(found.augmentations)
+    claims = verdicts(found.compared, found.tested, found.varied, found.augmentations)
+    return "\n".join([*lines, *_verdict_lines(claims, cells[0]["profile"], _seeds(cells))])
+
+
+def write_report(folder: Path, cells: list[dict], found: Analysis) -> str:
+    """Writes report.md and, for LaTeX, table1.tex into `folder`; returns the report."""
+    text = make_report(cells, found)
+    for name, content in (("report.md", text), ("table1.tex", latex(found.table))):
+        with atomic_write(folder / name) as file:
+            file.write(content)
+    return text

@@ -1,0 +1,105 @@
+"""The report's sections on chosen prompts: D varied at one size, strategies, and enlarged subsets.
+
+Library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eval_hh.analysis.contrasts import Choice, Contrast
+from eval_hh.analysis.d_at_fixed_size import FixedSizeTest
+from eval_hh.estimates import Estimate
+from eval_hh.markup import markdown_text
+from eval_hh.reporting.table1 import markdown
+
+
+def with_interval(one: Estimate, digits: str) -> str:
+    return f"{one.value:{digits}} ({one.low:{digits}} to {one.high:{digits}})"
+
+
+def fixed_size_lines(varied: Sequence[FixedSizeTest]) -> list[str]:
+    """The section on low, random and high D at one M; nothing where that was not run."""
+    if not varied:
+        return []
+    rows = []
+    for one in varied:
+        beyond = with_interval(one.beyond_size, ".3g") if one.beyond_size else "-"
+        rows.append(
+            [one.algorithm, str(one.ranking_len), str(one.num_prompts), *_side_by_side(one.choices, one.n_seeds)]
+            + [*_points(one.difference), f"{one.holm_p:.4f}"]
+            + [f"{100 * one.expected:+.2f}" + " (extrapolated)" * one.extrapolated, beyond]
+        )
+    lines = [
+        "## D varied at one number of prompts",
+        "",
+        "Prompts chosen for a low D, at random, and for a high D, as many and about as long. Rewards are 100 x Global "
+        "mean ± the standard deviation over seeds, given for low / random / high like D and the length in bigrams per "
+        "prompt. The difference is high minus low, paired over test prompts and seeds; Holm p corrects for the rows of "
+        "this table. `by the line` is what the random subsets' line on D would have it be, extrapolated where low or "
+        "high D lies outside the D that it was fitted on. The last coefficient is D's in the fit of reward (0 to 1) on "
+        "log M and D over random and chosen subsets. Each subset is one draw, alike in length but not in kind of "
+        "prompt (harmful or helpful): the intervals say nothing of other subsets with the same D, and a difference "
+        "need not come from D.",
+        "",
+    ]
+    header = ["", "K", "M", "reward", "D", "bigrams", "difference", "95% interval", "Holm p", "by the line"]
+    return [*lines, *markdown([*header, "D beside log M"], rows)]
+
+
+def _chosen(choice: Choice) -> str:
+    return f"{markdown_text(choice.selection)} M={choice.num_prompts}"
+
+
+def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
+    """Rewards, D and lengths of several choices, a text each."""
+    spreads = [f" ± {100 * choice.spread:.2f}" if n_seeds > 1 else "" for choice in choices]
+    rewards = [f"{100 * choice.reward:.2f}{spread}" for choice, spread in zip(choices, spreads, strict=True)]
+    scores = [f"{choice.diversity:.2f}" for choice in choices]
+    return [" / ".join(texts) for texts in (rewards, scores, [f"{choice.length:.1f}" for choice in choices])]
+
+
+def _points(difference: Estimate) -> list[str]:
+    """A difference of rewards x 100, and its interval."""
+    return [f"{100 * difference.value:+.2f}", f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"]
+
+
+def strategy_lines(found: Sequence[Contrast]) -> list[str]:
+    """The section on strategies against random prompts; nothing where none was run."""
+    told = (
+        "Prompts chosen by the strategies of data_preprocess/sample.py against as many random ones, at the same K and "
+        "so for the same number of labelled responses. Strategies are free to choose longer or shorter prompts, which "
+        "by itself moves D: the lengths stand beside it. Their choices differ in kind of prompt, too."
+    )
+    return _contrast_lines("Prompts chosen by a strategy, at equal budget", told, found)
+
+
+def augmentation_lines(found: Sequence[Contrast]) -> list[str]:
+    """The section on enlarged subsets; nothing where none was run."""
+    told = (
+        "Our reading of the paper's augmentation, whose generator and thresholds are not published "
+        "(labelling/augment.py): a random subset gets further prompts, those that raise D the most or any of the "
+        "same pool, answered by a model and ranked by a reward model, without labels of people. Against the subset "
+        "itself an addition costs no label but is more data of another kind; what speaks of D is diverse minus random."
+    )
+    return _contrast_lines("Subsets enlarged by models", told, found)
+
+
+def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[str]:
+    if not found:
+        return []
+    rows = []
+    for one in found:
+        pair = (one.first, one.second)
+        rows.append(
+            [one.algorithm, str(one.ranking_len), *map(_chosen, pair)]
+            + [*_side_by_side(pair, one.n_seeds), *_points(one.difference), f"{one.difference.p:.4f}"]
+            + [f"{one.holm_p:.4f}", str(one.n_seeds)]
+        )
+    note = (
+        "Rewards are 100 x Global mean ± the standard deviation over seeds, given first / second like D and the length "
+        "in bigrams per prompt. The difference is first minus second, paired over test prompts and seeds; Holm p "
+        "corrects for the rows of this table. Each subset is one draw: the intervals say nothing of others made alike."
+    )
+    header = ["", "K", "first", "second", "reward", "D", "bigrams", "difference", "95% interval", "p", "Holm p"]
+    return [f"## {title}", "", f"{told} {note}", "", *markdown([*header, "seeds"], rows)]

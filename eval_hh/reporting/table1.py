@@ -1,0 +1,129 @@
+"""The study's Table 1, in Markdown and in LaTeX.
+
+Library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eval_hh.analysis.equal_budget import Setting, grid
+from eval_hh.analysis.means import Entry, table
+from eval_hh.cells import POOLS
+from eval_hh.estimates import budgets
+
+MARKS = "*†‡§"
+LATEX_MARKS = (r"$^{*}$", r"$^{\dagger}$", r"$^{\ddagger}$", r"$^{\S}$")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: an algorithm and K in a pool, an entry for every size."""
+
+    setting: str
+    ranking_len: int
+    entries: tuple[Entry | None, ...]  # None: the cell is missing
+    budgets: tuple[int | None, ...]  # which equal budget each entry belongs to
+    paper: tuple[float | None, ...]  # the paper's value of each entry, 100 x mean
+
+
+@dataclass(frozen=True)
+class Table1:
+    """Rewards x 100 by algorithm, pool, K and M."""
+
+    sizes: tuple[int, ...]
+    rows: tuple[Row, ...]
+    n_seeds: int  # of most entries
+    budgets: tuple[dict[int, int], ...]  # {K: M} of the equal budgets
+
+    @property
+    def spread(self) -> str:
+        return "the standard deviation over seeds" if self.n_seeds > 1 else "the 95% interval over test prompts"
+
+
+def table1(cells: list[dict], paper: dict[tuple[str, Setting], float]) -> Table1:
+    """The table of these cells, of random subsets, with the paper's values where `paper` has them."""
+    settings, entries = grid(cells), table(cells)
+    algorithms, lengths, sizes = (sorted({setting[part] for setting in settings}) for part in range(3))
+    equal = budgets(sizes)
+    rows = []
+    for algorithm in algorithms:
+        for pool in POOLS:
+            for ranking_len in lengths:
+                keys = [(pool, (algorithm, ranking_len, size)) for size in sizes]
+                shared = tuple(_budget_of(equal, ranking_len, size) for size in sizes)
+                values = tuple(map(entries.get, keys)), shared, tuple(map(paper.get, keys))
+                rows.append(Row(f"{algorithm} {pool}", ranking_len, *values))
+    return Table1(tuple(sizes), tuple(rows), max(map(len, settings.values())), tuple(equal))
+
+
+def _budget_of(equal: list[dict[int, int]], ranking_len: int, size: int) -> int | None:
+    return next((number for number, budget in enumerate(equal) if budget.get(ranking_len) == size), None)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table with its columns padded, so that it also reads as plain text."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
+        for row in [header, ["-" * width for width in widths], *rows]
+    ]
+    return [*lines, ""]
+
+
+def markdown_lines(found: Table1) -> list[str]:
+    """The table with its heading and notes, as lines of Markdown."""
+    rows = [[row.setting, str(row.ranking_len), *_texts(found, row, "±", MARKS)] for row in found.rows]
+    notes = [f"100 x mean reward ± {found.spread}, {_seeds(found.n_seeds)}; - is a missing cell."]
+    if found.n_seeds > 1 and any(entry and entry.n_seeds == 1 for row in found.rows for entry in row.entries):
+        notes.append("An entry with one seed has ± the 95% interval over test prompts instead, and says so.")
+    for mark, budget in zip(MARKS, found.budgets, strict=False):
+        notes.append(f"Entries marked {mark} {_budget(budget)}.")
+    header = ["setting", "K", *(f"M={size}" for size in found.sizes)]
+    return ["## Table 1", "", " ".join(notes), "", *markdown(header, rows)]
+
+
+def latex(found: Table1) -> str:
+    """The table as a LaTeX document's table environment; the document loads booktabs."""
+    notes = [rf"$100 \times$ mean reward $\pm$ {found.spread}, {_seeds(found.n_seeds)}".replace("%", r"\%")]
+    for mark, budget in zip(LATEX_MARKS, found.budgets, strict=False):
+        notes.append(f"entries marked {mark} {_budget(budget)}")
+    lines = [
+        "% Written by eval_hh/report.py. Needs \\usepackage{booktabs}.",
+        r"\begin{table}",
+        r"\centering",
+        r"\begin{tabular}{ll" + "r" * len(found.sizes) + "}",
+        r"\toprule",
+        " & ".join(["Setting", "$K$", *(f"$M={size}$" for size in found.sizes)]) + r" \\",
+    ]
+    previous = None
+    for row in found.rows:
+        if row.setting != previous:
+            lines.append(r"\midrule")
+        name = row.setting if row.setting != previous else ""
+        lines.append(" & ".join([name, str(row.ranking_len), *_texts(found, row, r"$\pm$", LATEX_MARKS)]) + r" \\")
+        previous = row.setting
+    lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{'; '.join(notes)}.}}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _texts(found: Table1, row: Row, plus_minus: str, marks: str | tuple[str, ...]) -> list[str]:
+    """A row's entries: mean, spread, seeds where they are fewer than most, mark, the paper's value."""
+    texts = []
+    for entry, budget, paper in zip(row.entries, row.budgets, row.paper, strict=True):
+        text = "-" if entry is None else f"{entry.mean:.2f} {plus_minus} {entry.spread:.2f}"
+        if entry and entry.n_seeds < found.n_seeds:
+            text += f" ({entry.n_seeds} of {found.n_seeds} seeds)"
+        if budget is not None and budget < len(marks):
+            text += marks[budget]
+        texts.append(text if paper is None else f"{text} (paper {paper:.2f})")
+    return texts
+
+
+def _seeds(number: int) -> str:
+    return f"{number} seeds" if number > 1 else "1 seed"
+
+
+def _budget(budget: dict[int, int]) -> str:
+    shape = ", ".join(f"K={k} M={m}" for k, m in budget.items())
+    return f"cost the same {2 * budget[2]} labelled responses: {shape}"

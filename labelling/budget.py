@@ -1,0 +1,82 @@
+"""What an annotation budget buys of a pool: how many prompts for each number of responses, and which D these reach.
+
+Library of plan.py, on plain numbers and token ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from data_preprocess.command import InputError
+from data_preprocess.diversity import diversity_curve
+from data_preprocess.ngrams.strategies import NGRAM
+from data_preprocess.ngrams.token_ids import TokenIds
+from data_preprocess.selection import select_prompts
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What labelling costs, all in one unit. The default counts labelled responses."""
+
+    prompt: Decimal = Decimal(0)  # per prompt written
+    response: Decimal = Decimal(1)  # per response written
+    comparison: Decimal = Decimal(0)  # per pair of responses compared
+    comparisons: int | None = None  # per prompt; None: every pair once, K (K - 1) / 2
+
+    def of_prompt(self, ranking_len: int) -> Decimal:
+        """The cost of one prompt with K responses, compared."""
+        pairs = ranking_len * (ranking_len - 1) // 2 if self.comparisons is None else self.comparisons
+        return self.prompt + ranking_len * self.response + pairs * self.comparison
+
+
+@dataclass(frozen=True)
+class Split:
+    """One way to spend a budget: M prompts with K responses each."""
+
+    ranking_len: int  # K
+    size: int  # M; 0 where the budget does not pay for one prompt
+    cost: Decimal  # of all of it, in the unit of the prices
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Prompts chosen from a pool."""
+
+    indices: list[int]  # in the order of choice
+    diversity: float  # their D
+    tokens: float  # of a prompt, in the mean
+
+
+def split_budget(budget: Decimal, prices: Prices, ranking_lens: Sequence[int], pool_size: int) -> list[Split]:
+    """For each K, as many prompts as the budget pays for and the pool has.
+
+    Raises:
+        InputError: the budget pays for no prompt at any K.
+    """
+    splits = []
+    for ranking_len in ranking_lens:
+        price = prices.of_prompt(ranking_len)
+        size = min(int(budget // price), pool_size)
+        splits.append(Split(ranking_len, size, size * price))
+    if not any(split.size for split in splits):
+        lens, least = ", ".join(map(str, ranking_lens)), min(map(prices.of_prompt, ranking_lens))
+        raise InputError(f"a budget of {budget:,} pays for no prompt at K = {lens} (expected {least:,} or more)")
+    return splits
+
+
+def choose_prompts(
+    token_ids: TokenIds, sizes: Sequence[int], strategy: str, match_length: bool = False
+) -> dict[int, Choice]:
+    """The prompts that a strategy chooses at each size, 1 or more, with what they are like (see select_prompts)."""
+    found = {}
+    for size, indices in select_prompts(token_ids, sizes, strategy, match_length).items():
+        score = diversity_curve([token_ids[index] for index in indices], [size], NGRAM)[size].score
+        found[size] = Choice(indices, score, float(token_ids.lengths[indices].mean()))
+    return found
+
+
+def random_diversity(token_ids: TokenIds, sizes: Sequence[int]) -> dict[int, float]:
+    """D of randomly chosen prompts at each size, all counted in one pass: the first ones of the seeded shuffle."""
+    order = select_prompts(token_ids, [max(sizes)], "random")[max(sizes)]
+    curve = diversity_curve([token_ids[index] for index in order], sizes, NGRAM)
+    return {size: diversity.score for size, diversity in curve.items()}

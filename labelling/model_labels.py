@@ -1,0 +1,198 @@
+"""Makes rankings of prompts: samples responses from a language model, and scores responses with a reward model.
+
+Library, used by prepare.py. Both jobs are divided over the processes that training/launch.py started,
+go on where a killed run was, and are not done again where the output is there and was made from the same inputs.
+In fp32 on the CPU neither result depends on batch size, number of processes, or kills.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.command import InputError
+from data_preprocess.files import read_jsonl
+from eval_hh.inference.decoding import Decoder, plan_batches, plan_units
+from eval_hh.inference.models import device, load_causal_lm, load_tokenizer, weights_dtype
+from eval_hh.inference.resumable_jobs import (
+    Job,
+    compute_parts,
+    finish,
+    folder_identity,
+    processes,
+    sole_maker,
+    waiting_jobs,
+)
+from eval_hh.inference.seeded_sampling import Sampler, response_seeds
+from eval_hh.reward_model import RewardModel, check_finite, load_reward_model
+
+
+def sample_responses(
+    prompts: list[list[str]],
+    model_path: str,
+    num_per_prompt: int,
+    output: Path,
+    seed: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    batch_size: int,
+    mixed_precision: str = "bf16",
+) -> list[list[str]]:
+    """Samples responses to each prompt by temperature and top-p.
+
+    A prompt is cut from the left to 384 tokens. A response ends at EOS, before the first stop string, or after
+    `max_new_tokens`, and is stripped; it may be empty. Random numbers belong to (seed, prompt, sample), not to
+    the model: models that are given one seed share them, and close relatives would say the same, so give
+    each model its own seed.
+
+    Args:
+        prompts: each a list of turns, the last one a bare tag.
+        model_path: folder or hub name of any causal language model.
+        num_per_prompt: responses to each prompt.
+        output: the JSONL file to write, a row {"index": i, "responses": [...]} per prompt.
+        seed: of the random streams.
+        temperature: what logits are divided by, above 0.
+        top_p: probability that the nucleus holds, above 0 and at most 1.
+        max_new_tokens: tokens per response at most.
+        batch_size: responses decoded at a time, per process.
+        mixed_precision: of the weights on a GPU, "bf16", "fp16" or "no"; the CPU always has float32.
+
+    Returns:
+        The responses, num_per_prompt per prompt, in every process.
+
+    Raises:
+        InputError: a setting out of its range, a model that cannot be loaded, or one with too few positions.
+    """
+    _check_at_least_one(num_per_prompt=num_per_prompt, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    if not 0 < temperature < math.inf:
+        raise InputError(f"--temperature: {temperature} (expected a positive number)")
+    if not 0 < top_p <= 1:
+        raise InputError(f"--top_p: {top_p} (expected a number above 0 and at most 1)")
+    settings = {
+        "step": "sampling",
+        "prompts": _digest(prompts),
+        "model": folder_identity(model_path),
+        "num_per_prompt": num_per_prompt,
+        "seed": seed,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_new_tokens": max_new_tokens,
+        "mixed_precision": mixed_precision,
+    }
+    job = Job(f"sampling from {Path(model_path).name}", output, None, settings)
+    if waiting_jobs([job], processes()):
+        _sample(job, prompts, model_path, batch_size)
+    return [row["responses"] for _, row in read_jsonl(output)]
+
+
+def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int) -> None:
+    """Does a sampling job. Its rows are numbered prompt * num_per_prompt + sample."""
+    state = processes()
+    count = job.settings["num_per_prompt"]
+    model = load_causal_lm(model_path, weights_dtype(job.settings["mixed_precision"])).to(device())
+    decoder = Decoder(model, load_tokenizer(model_path), job.settings["max_new_tokens"])
+    decoder.check()
+    encoded = [decoder.encode(turns) for turns in prompts]
+    seeds = response_seeds(prompts, count, job.settings["seed"])
+    units = plan_units([len(ids) for ids in encoded for _ in range(count)], batch_size)
+
+    def sample(unit: list[int]) -> list[str]:
+        own = [seeds[row // count][row % count] for row in unit]
+        sampler = Sampler(model, own, job.settings["temperature"], job.settings["top_p"])
+        return decoder.decode([encoded[row // count] for row in unit], batch_size, sampler)
+
+    with sole_maker(job, state):
+        if not job.is_done():
+            parts = compute_parts(job, units, sample, "t", state)
+            if state.is_main_process:
+                texts = [row["t"] for row in parts.merge(len(prompts) * count)]
+                grouped = [texts[start : start + count] for start in range(0, len(texts), count)]
+                finish(job, parts, [{"index": i, "responses": group} for i, group in enumerate(grouped)])
+    state.wait_for_everyone()
+
+
+def score_rankings(
+    prompts: list[list[str]],
+    responses: list[list[str]],
+    reward_model: str,
+    output: Path,
+    batch_size: int,
+    mixed_precision: str = "no",
+) -> list[list[float]]:
+    """Scores every response with a reward model.
+
+    Args:
+        prompts: each a list of turns, the last one a bare tag.
+        responses: per prompt its responses, of any number.
+        reward_model: folder or hub name, of a kind that load_reward_model reads.
+        output: the JSONL file to write, a row {"index": i, "rewards": [...]} per prompt.
+        batch_size: dialogues per batch and process.
+        mixed_precision: of the weights on a GPU, "bf16", "fp16" or "no"; half precision blurs the scores.
+
+    Returns:
+        Raw logits, shaped as `responses`, in every process.
+
+    Raises:
+        InputError: a reward model that cannot be loaded, or a dialogue that it cannot read.
+        RunError: a logit that is not finite.
+        ValueError: not as many lists of responses as prompts.
+    """
+    _check_at_least_one(batch_size=batch_size)
+    if len(prompts) != len(responses):
+        raise ValueError(f"{len(prompts)} prompts and {len(responses)} lists of responses")
+    settings = {
+        "step": "scoring",
+        "prompts": _digest(prompts),
+        "responses": _digest(responses),
+        "reward_model": folder_identity(reward_model),
+        "mixed_precision": mixed_precision,
+    }
+    job = Job(f"scoring with {Path(reward_model).name}", output, None, settings)
+    if waiting_jobs([job], processes()):
+        _score(job, prompts, responses, reward_model, batch_size)
+    return [row["rewards"] for _, row in read_jsonl(output)]
+
+
+def _score(
+    job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int
+) -> None:
+    """Does a scoring job. Its rows are all (prompt, response) pairs, one after another."""
+    state = processes()
+    model = load_reward_model(reward_model, weights_dtype(job.settings["mixed_precision"]))
+    pairs = [(i, text) for i, group in enumerate(responses) for text in group]
+    encoded = [_encode(model, prompts[i], text, i) for i, text in pairs]
+    batches = plan_batches([len(ids) for ids in encoded], batch_size)
+
+    def score(batch: list[int]) -> list[float]:
+        logits = model.score_batch([encoded[row] for row in batch])
+        check_finite(logits, [pairs[row][0] for row in batch], f"{reward_model}: prompt ")
+        return logits
+
+    with sole_maker(job, state):
+        if not job.is_done():
+            parts = compute_parts(job, batches, score, "score", state)
+            if state.is_main_process:
+                scores = iter(row["score"] for row in parts.merge(len(pairs)))
+                rewards = [[next(scores) for _ in group] for group in responses]
+                finish(job, parts, [{"index": i, "rewards": group} for i, group in enumerate(rewards)])
+    state.wait_for_everyone()
+
+
+def _encode(model: RewardModel, turns: list[str], response: str, number: int) -> list[int]:
+    try:
+        return model.encode(turns, response)
+    except InputError as error:
+        raise InputError(f"prompt {number}: {error}") from error
+
+
+def _check_at_least_one(**settings: int) -> None:
+    for name, value in settings.items():
+        if value < 1:
+            raise InputError(f"--{name}: {value} (expected a positive number)")
+
+
+def _digest(value: Any) -> str:
+    """sha256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

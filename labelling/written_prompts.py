@@ -1,0 +1,67 @@
+"""Prompts that a causal language model writes from examples: what it is asked, and what is kept of its answers.
+
+Library of augment.py. "Our reading": how the paper's generator was asked is not published. A request is a dialogue in
+which the assistant has written the examples one after another, so that a model without instruction tuning, too, goes on
+with one more; annotate.sample_responses answers it like any other prompt.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, ROLE_NAMES, split_turn
+from data_preprocess.preparing.candidates import Candidates, prompt_id
+
+EXAMPLES = 4  # shown in a request; a request is cut from the left to 384 tokens like every prompt
+FIRST = "Write a message with which a person opens a conversation with an assistant."
+NEXT = "Write another one, about something else."
+LEAD = re.compile(r"^(?:[-*\u2022]|\(?\d+[.):])\s+")  # a list's bullet or number
+QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
+WORD = re.compile(r"[^\W\d_]")
+
+
+def openings(prompts: Iterable[list[str]]) -> list[str]:
+    """The text of each prompt's first turn, in order, each once; only prompts that a person opens have one."""
+    turns = (split_turn(prompt[0]) for prompt in prompts)
+    return list(dict.fromkeys(text.strip() for tag, text in turns if tag == PROMPTER and text.strip()))
+
+
+def requests(examples: Sequence[str], count: int, seed: int) -> list[list[str]]:
+    """`count` prompts that ask for one more message like the EXAMPLES shown in each, drawn by the seed.
+
+    More requests leave the first ones as they are.
+
+    Args:
+        examples: messages, of which each request shows some; all of them where there are fewer than EXAMPLES.
+        count: of requests.
+        seed: of the draws.
+    """
+    rng = random.Random(seed)
+    shown = (rng.sample(range(len(examples)), min(EXAMPLES, len(examples))) for _ in range(count))
+    return [_request([examples[index] for index in indices]) for indices in shown]
+
+
+def _request(examples: list[str]) -> list[str]:
+    asked = [FIRST, *[NEXT] * len(examples)]
+    told = [[PROMPTER + question, ASSISTANT + text] for question, text in zip(asked, examples, strict=False)]
+    return [turn for pair in told for turn in pair] + [PROMPTER + asked[-1], ASSISTANT]
+
+
+def cleaned(text: str) -> str | None:
+    """The message that a model wrote: its first paragraph without list number, role name and quotes around it.
+
+    None where no letter is left, or where it holds a role tag of this project's files.
+    """
+    text = text.strip().split("\n\n")[0].strip()
+    text = LEAD.sub("", text)
+    for name in ROLE_NAMES.values():
+        text = text.removeprefix(name).strip()
+    if len(text) > 1 and text[0] + text[-1] in QUOTES:
+        text = text[1:-1].strip()
+    return text if WORD.search(text) and not any(tag in text for tag in ROLE_NAMES) else None
+
+
+def written(texts: Iterable[str], generator: str) -> list[Candidates]:
+    """The prompts, of one turn each, that a model's texts hold; a text without one gives none."""
+    prompts = [[PROMPTER + text, ASSISTANT] for text in map(cleaned, texts) if text]
+    return [Candidates(turns, [], None, {"id": prompt_id(turns), "written_by": generator}) for turns in prompts]
