@@ -1,7 +1,7 @@
 """Cuts the files of data_preprocess/example/ from the original data: python tests/make_example.py SHARED FOLDER
 
-SHARED/data holds hh_rlhf/*/test.jsonl.gz, as released, and finegrained_len4/train.json. Nothing is random and no text is
-changed: rows are taken from the top of each file, those above MAX_ROW characters passed over.
+SHARED/data holds hh_rlhf/*/test.jsonl.gz, as released, and finegrained_len4/train.json. Nothing is random and no text
+is changed: rows are taken from the top of each file, those above MAX_ROW characters passed over.
 """
 
 import gzip
