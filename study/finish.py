@@ -42,21 +42,23 @@ def show_outcome(folder: Path, root: Path, title: str, results: Sequence[Path], 
 
 
 def draw_pictures(folder: Path, cells: list[dict], found: "Analysis", compare_paper: bool) -> None:
-    """Every picture that these cells have points for."""
+    """Every picture that these cells have points for: a PNG, and an SVG for wide and for narrow windows."""
     from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
     from pics.draw_intro import draw_intro
     from pics.draw_rewards import draw_budgets, draw_panels
     from pics.figure_data import cell_facets, cell_points, error_note, paper_overlay
+    from pics.style import NARROW
 
     note, overlay = error_note(cells), paper_overlay(cells) if compare_paper else []
-    draw_panels(cell_points(cells)[0], folder / "diversity.png", note, overlay)
-    draw_intro(folder / "intro.png")
-    facets = cell_facets(cells)
-    if facets:
-        draw_budgets(facets, folder / "quantitative.png", note)
-    if found.varied:
-        draw_fixed_size(found.varied, folder / "fixed_size.png")
-    if found.strategies:
-        draw_chosen(found.strategies, "prompts chosen by strategies", folder / "strategies.png")
-    if found.augmentations:
-        draw_chosen(found.augmentations, "subsets enlarged by models", folder / "augmentation.png")
+    points, facets = cell_points(cells)[0], cell_facets(cells)
+    for ending in (".png", ".svg", f"{NARROW}.svg"):
+        draw_panels(points, folder / f"diversity{ending}", note, overlay)
+        draw_intro(folder / f"intro{ending}")
+        if facets:
+            draw_budgets(facets, folder / f"quantitative{ending}", note)
+        if found.varied:
+            draw_fixed_size(found.varied, folder / f"fixed_size{ending}")
+        if found.strategies:
+            draw_chosen(found.strategies, "prompts chosen by strategies", folder / f"strategies{ending}")
+        if found.augmentations:
+            draw_chosen(found.augmentations, "subsets enlarged by models", folder / f"augmentation{ending}")
