@@ -6,6 +6,7 @@ processes that training/launch.py started, the first to fail has its line said b
 """
 
 import argparse
+import atexit
 import json
 import math
 import os
@@ -75,6 +76,35 @@ def run(main: Callable[[], None]) -> None:
     """
     if FAILURE_FILE in os.environ:
         end_with_parent()
+    with _kept_exit_status():
+        _run(main)
+
+
+@contextmanager
+def _kept_exit_status() -> Iterator[None]:
+    """Makes the status of the block that of the process, where it is one of several.
+
+    A process group torn down while another process has gone can abort the interpreter's own end, and the status
+    with it. Registered first, the handler is the last to run: what it leaves out is that end only.
+    """
+    status = 1  # of an exception that is a bug, whose traceback the interpreter prints before
+
+    def leave() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        atexit.register(leave)
+    try:
+        yield
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        raise
+
+
+def _run(main: Callable[[], None]) -> None:
     try:
         main()
     except InputError as error:
