@@ -54,8 +54,8 @@ def draw_panels(points: list[Points], path: Path, note: str = "", overlay: Seque
 
 
 def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, predictor: str) -> None:
-    lines = []
-    for one in (one for one in points if one.algorithm == algorithm):
+    lines, points = [], [one for one in points if one.algorithm == algorithm]
+    for one in points:
         x = np.array(one.predictor(predictor), dtype=float)
         has_bars = any(one.error)
         # A small step aside by K keeps the error bars of one size from lying on one another.

@@ -13,7 +13,7 @@ TAGS = {"svg", "defs", "g", "path", "use", "clipPath", "rect"}
 PAGE_COLOURS = {"#000000": "ink", "#ffffff": "paper", GREY: "soft", GRID: "line"}
 PAGE_COLOURS |= {colour: f"k{ranking_len}" for ranking_len, colour in COLOURS.items()}
 VARIABLES = {colour.lower(): f"var(--{name})" for colour, name in PAGE_COLOURS.items()}
-REFERENCE = re.compile(r"(#)(?=[\w-]+\)?$)")  # to something within the SVG: "#name", "url(#name)"
+REFERENCE = re.compile(r"(#|url\(#)([\w-]+\)?)")  # to something within the SVG: "#name", "url(#name)"
 
 
 def inline_svg(path: Path, prefix: str) -> str:
@@ -54,9 +54,10 @@ def _value(path: Path, name: str, value: str, prefix: str) -> str:
     if name == "id":
         return f"{prefix}-{value}"
     if name in ("href", "clip-path"):
-        if not REFERENCE.search(value):
+        found = REFERENCE.fullmatch(value)
+        if not found:
             raise InputError(f"{path}: {name}: expected a name within the SVG, found {value!r:.40}")
-        return REFERENCE.sub(rf"\1{prefix}-", value)
-    if name.startswith("on"):
-        raise InputError(f"{path}: expected an SVG of pics/, found {name}")
+        return f"{found[1]}{prefix}-{found[2]}"
+    if name.startswith("on") or "://" in value:
+        raise InputError(f"{path}: expected an SVG of pics/, found {name}={value!r:.40}")
     return re.sub("#[0-9a-f]{6}", lambda found: VARIABLES.get(found[0], found[0]), value) if name == "style" else value
