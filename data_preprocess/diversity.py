@@ -214,8 +214,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 
+    from data_preprocess.hub import load_tokenizer
     from data_preprocess.preparing.row_formats import LeftOut, load_texts
-    from eval_hh.inference.models import load_tokenizer
 
     left_out = LeftOut()
     texts, prompts = [], []

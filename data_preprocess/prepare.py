@@ -95,7 +95,7 @@ def prepare(config: Config, is_main: bool, command: str) -> None:
 
 def check_models(config: Config) -> None:
     """InputError for a model that is not there, before others work for hours."""
-    from eval_hh.inference.models import source_options
+    from data_preprocess.hub import source_options
 
     for model in [*config.candidates, *([config.reward_model] if config.reward_model else [])]:
         source_options(model)
@@ -216,7 +216,7 @@ def load_lengths(config: Config) -> tuple[Lengths, str]:
     name = next((name for name in (config.tokenizer, os.environ.get("LLaMA_path"), *models) if name), None)
     if not name:
         return word_lengths, "words"
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
 
     tokenizer = load_tokenizer(name)
 

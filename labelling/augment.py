@@ -116,7 +116,7 @@ def augment(args: argparse.Namespace, is_main: bool) -> None:
     check_no_input(str(file), file, {"pool": [args.pool]})
     check_models(args)
     record = DiversityRecord(data)
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
 
     tokenizer_name = args.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)
@@ -148,7 +148,7 @@ def base_subset(folder: str) -> Subset:
 
 def check_models(args: argparse.Namespace) -> None:
     """InputError for a model that is not there, before others work for hours."""
-    from eval_hh.inference.models import source_options
+    from data_preprocess.hub import source_options
 
     for model in filter(None, (args.generator, args.answer_model, args.reward_model)):
         source_options(model)

@@ -13,8 +13,9 @@ from typing import Any
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_jsonl
+from data_preprocess.hub import load_tokenizer
 from eval_hh.inference.decoding import Decoder, plan_batches, plan_units
-from eval_hh.inference.models import device, load_causal_lm, load_tokenizer, weights_dtype
+from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 from eval_hh.inference.resumable_jobs import (
     Job,
     compute_parts,

@@ -172,7 +172,7 @@ def count_tokens(args: argparse.Namespace, law: Law, pool: list[Candidates]) -> 
 
     InputError for another one: D of two tokenizers do not compare.
     """
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
 
     name = args.tokenizer
     if name is None and law.tokenizer:

@@ -17,10 +17,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import cut_at_stop, parse_pair, render_prompt
 from data_preprocess.files import read_jsonl
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.parts import Parts
 from eval_hh.inference import seeded_sampling
 from eval_hh.inference.decoding import Decoder
-from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids
+from eval_hh.inference.models import load_causal_lm, prompt_ids
 from eval_hh.inference.seeded_sampling import Sampler, gumbel_noise, response_seeds
 from eval_hh.reward_model import RewardModel, load_reward_model
 from labelling.model_labels import sample_responses, score_rankings

@@ -63,7 +63,7 @@ def d_of(tokenizer, prompts):
 
 
 def test_the_enlarged_subset_by_hand(flags, tmp_path, tiny_reward_dir, capsys):
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
     from eval_hh.reward_model import load_reward_model
 
     main(flags)

@@ -99,7 +99,8 @@ def test_the_shape_counted_is_the_model_that_is_run():
 
 @pytest.mark.parametrize("ranking_len", [1, 2, 4])
 def test_all_ways_of_a_step_have_one_loss_and_gradient(tiny_causal_lm_dir, ranking_len):
-    from eval_hh.inference.models import load_causal_lm, load_tokenizer
+    from data_preprocess.hub import load_tokenizer
+    from eval_hh.inference.models import load_causal_lm
     from training.collator import RankingCollator
 
     folder = tiny_causal_lm_dir("opt")

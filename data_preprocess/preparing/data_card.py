@@ -5,7 +5,7 @@ from collections.abc import Callable
 from statistics import fmean, quantiles
 
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import git_hash, versions
+from data_preprocess.provenance import git_hash, versions
 from data_preprocess.ranking import RESPONSE_FROM
 from data_preprocess.words import count_words
 
