@@ -18,6 +18,7 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from data_preprocess.command import (
     study_root,
     within,
 )
-from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
+from data_preprocess.files import atomic_write, hold_lock, machine, read_json, write_json
 from data_preprocess.outputs import check_output_file
 from data_preprocess.toy_world.world import world_hash, write_world
 from study import paper_profiles
@@ -45,7 +46,7 @@ from study.grid import Cell, cells_of, chosen, sample_flags
 from study.publish import publish
 from study.toy_calls import ToyCalls, unique_data
 from study.toy_profile import TOY, ToyProfile
-from study.workers import Workers
+from study.workers import Workers, duration
 
 PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
 TOY_SEEDS = (42,)
@@ -164,7 +165,8 @@ class ToyStudy(ToyCalls):
         """World, subsets, base model and reward model."""
         workers.run("world", {"data": (self.make_data,)})
         workers.run("subsets", {"subsets": (self.sample, cells)})
-        workers.run("base and reward model", {"base": (self.train_base,), "reward_model": (self.train_reward_model,)})
+        models = {"base": (self.train_base,), "reward_model": (self.train_reward_model,)}
+        workers.run("base and reward model", models, by_steps=True)
 
 
 def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
@@ -173,7 +175,8 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
         return
-    with hold_lock(study.root), Workers(study.root, args.workers, request) as workers:
+    expected = study.expected_work(cells, check=args.check)
+    with hold_lock(study.root), Workers(study.root, args.workers, request, expected) as workers:
         if args.check:
             study.prepare(workers, cells)
             workers.run("check", {"check": (study.check,)})
@@ -182,9 +185,10 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
         study.run_grid(workers, cells)
         done = [path for path in map(study.result, every_cell) if path.exists()]
         workers.run("samples of the base model", {"samples": (study.sample_base, done)})
-        show_outcome(study.root, study.root, "The small study on the embedded world", done)
+        made = (args.command, workers.took())
+        show_outcome(study.root, study.root, "The small study on the embedded world", done, *made)
         if args.publish:
-            publish(args.profile, study.root, cells, args.command, workers.seconds())
+            publish(args.profile, study.root, cells, *made)
 
 
 def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
@@ -199,11 +203,13 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
         print(f"written: {args.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
         return
+    began = time.monotonic()
     paper_profiles.make_data(cells, tokenizer, request)
     failures = paper_profiles.run_cells(profile, cells, request, args.prune)
     done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
     title = f"The paper's grid of {args.profile}"
-    show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, compare_paper=True)
+    made = (args.command, f"{duration(time.monotonic() - began)} this time on {machine()}")
+    show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, *made, compare_paper=True)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 

@@ -14,6 +14,12 @@ from study.commands import Call
 from study.grid import Cell, answering_cell
 from study.toy_profile import AUGMENT, ToyProfile
 
+# What tasks took once, on two cores; a cell's time rises with its number of responses.
+SECONDS = {
+    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 10, "response": 5, "subset": 5, "samples": 5,
+    "check": 60,
+}  # fmt: skip
+
 
 class ToyCalls:
     """What lies where under a study's root, and what each step of a cell is called with."""
@@ -91,6 +97,21 @@ class ToyCalls:
     def answering(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells whose models answer the prompts of these augmented ones, each once."""
         return list(dict.fromkeys(answering_cell(self.profile.grid, cell) for cell in cells))
+
+    def expected_work(self, cells: Sequence[Cell], check: bool) -> dict[str, float]:
+        """{task: about how many seconds it takes} of what is missing; they weigh the tasks in the time left."""
+        models = {"base": SECONDS["base"] * (not self.base.is_dir())}
+        models["reward_model"] = SECONDS["reward_model"] * (not self.reward_model.is_dir())
+        first = {"data": SECONDS["data"] * (not self.world.is_dir()), "subsets": SECONDS["subsets"], **models}
+        if check:
+            return {**first, "check": SECONDS["check"]}
+        missing = [cell for cell in cells if not self.result(cell).exists()]
+        augmented = [cell for cell in missing if cell.is_augmented]
+        missing += [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
+        seconds = {k: SECONDS["cell"] + k * SECONDS["response"] for k in self.profile.grid.ranking_lens}
+        work = {f"{cell.exp}_{cell.stage}": seconds[cell.ranking_len] for cell in missing}
+        enlarging = {"augmentation": SECONDS["subset"] * len(unique_data(augmented))} if augmented else {}
+        return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
 
     def _call(self, folder: str, script: str, flags: list[str]) -> Call:
         return Call(folder, ("python", script, *flags), (("STUDY_ROOT", str(self.root)),))
