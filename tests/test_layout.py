@@ -76,8 +76,6 @@ def test_imports_go_one_way(path):
         target = module_file(name)
         if target in (None, path):
             continue
-        if (path.name, target.name) == ("start_up.py", "reproduce.py"):
-            continue  # it times a cell of the small study, whose settings have their home there
         assert target.parent != REPOSITORY, f"{path} imports {target.name} of the root folder"
         assert target not in ENTRIES or target == ALSO_LIBRARY, f"{path} imports the entry {target}"
         assert may_import(path, target), f"{path} imports {name}, against the one-way rule"
