@@ -11,7 +11,6 @@ from pathlib import Path
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import atomic_write
 from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_folder, temporary_folder
-from data_preprocess.provenance import machine
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
