@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 
 from data_preprocess.command import STOP_SIGNALS, InputError, Stopped, StopRequest, end_with_parent
-from data_preprocess.files import machine, read_json, write_json
+from data_preprocess.files import read_json, write_json
+from data_preprocess.provenance import machine
 from study.run_bar import RunBar
 
 POLL = 0.2  # seconds between two looks at whether there is a request
