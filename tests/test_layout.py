@@ -76,8 +76,6 @@ def test_imports_go_one_way(path):
         target = module_file(name)
         if target in (None, path):
             continue
-        if (path.name, target.name) == ("start_up.py", "reproduce.py"):
-            continue  # it times a cell of the small study, whose settings have their home there
         assert target.parent != REPOSITORY, f"{path} imports {target.name} of the root folder"
         assert target not in ENTRIES or target == ALSO_LIBRARY, f"{path} imports the entry {target}"
         assert may_import(path, target), f"{path} imports {name}, against the one-way rule"
@@ -85,8 +83,6 @@ def test_imports_go_one_way(path):
 
 def test_imports_have_no_circle():
     below = {path: {module_file(name) for name in imported(path)} - {None, path} for path in FILES}
-    # The one that is left: the command of diversity.py also prints the measures that are built on its functions.
-    below[ALSO_LIBRARY].discard(ALSO_LIBRARY.with_name("diversity_measures.py"))
     TopologicalSorter(below).prepare()  # a CycleError names the files
 
 
