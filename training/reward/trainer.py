@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -45,7 +45,7 @@ from training.reward.losses import (
     pair_accuracy,
 )
 from training.reward.start import start
-from training.small_models import batch_order, check_finite, lines_of, linear_schedule, padded, wrong_weight
+from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
 from training.states import newest_whole, write_state
 from training.together import agreed, end_all
 from training.trainer import MINUTE, accelerator_options, seed_step
@@ -408,7 +408,7 @@ class RewardTrainer(Trainer):
         batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
         n, found = self.accelerator.num_processes, []
         with self.accelerator.autocast():
-            for turn in range(0, len(batches), n):  # as many for each process: under ZeRO-3 they gather weights together
+            for turn in range(0, len(batches), n):  # under ZeRO-3 processes gather weights together
                 batch = batches[(turn + self.accelerator.process_index) % len(batches)]
                 found += zip(batch, self.scorer.score_batch([list(encoded[i]) for i in batch]), strict=True)
         logits = dict(gather_object(found))
