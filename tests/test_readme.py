@@ -20,7 +20,7 @@ DOCUMENTS = [
     if not {".venv", "runs", "data", "results"} & set(path.relative_to(REPOSITORY).parts[:-1])
 ]  # fmt: skip
 NAMED = re.compile(r"(?<![\w/.$*{])(?:\.\./)*((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff|css))\b")
-LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#]+)#?([^)]*)\)")
 MADE = ("run.json", "data/README.md", "report.md", "job.sh")  # by the commands
 
 
@@ -41,12 +41,19 @@ def test_the_readme_is_short():
     assert len(section("README.md", "What it promises").strip().splitlines()) <= 15
 
 
+def headings(path: Path) -> set[str]:
+    """A document's headings, as links spell them."""
+    found = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_what_a_document_names_exists(path):
     """Its links from its own folder; scripts and documents also from a folder whose view a command takes."""
     text = path.read_text(encoding="utf-8")
-    for link in LINK.findall(text):
+    for link, heading in LINK.findall(text):
         assert "://" in link or "@" in link or (path.parent / link).exists(), f"{path} links to {link}"
+        assert not heading or heading in headings(path.parent / link), f"{path} links to {link}#{heading}"
     folders = [REPOSITORY, *(folder for folder in REPOSITORY.glob("*/") if folder.name != ".venv")]
     folders += [room for folder in folders[1:] for room in folder.glob("*/")]
     for name in NAMED.findall(text):
@@ -115,7 +122,7 @@ def test_the_example_is_cut_as_described(shared, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)  # @@MINUTES@@ minutes on an idle core
+@pytest.mark.timeout(2400)  # four minutes of CPU time
 @pytest.mark.parametrize("shell", SHELLS[:1])
 def test_the_readmes_example(shell, tmp_path):
     """Word for word, in a copy of the tracked files: a user's runs/ is left alone, and nothing else is needed."""
