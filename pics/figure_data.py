@@ -130,5 +130,6 @@ def cell_facets(cells: list[dict]) -> list[Facet]:
                     entry = entries.get((pool, (algorithm, *shape)))
                     if entry:
                         by_pool.setdefault(pool, {})[shape] = (entry.mean, entry.spread)
-            facets.append(Facet(f"{algorithm}, {2 * budget[2]:,} labelled responses", by_pool))
+            if by_pool:
+                facets.append(Facet(f"{algorithm}, {2 * budget[2]:,} labelled responses", by_pool))
     return facets

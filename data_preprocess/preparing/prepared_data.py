@@ -52,7 +52,7 @@ class Labels:
     """Where further responses and the rewards come from; by default there are only the data's."""
 
     add: Callable[[list[Candidates]], list[Candidates]] = lambda pool: pool  # gives prompts further responses
-    judge: Callable[[list[Candidates]], list[Candidates]] = require_rewards  # gives each kept response its reward
+    judge: Callable[[list[Candidates]], list[Candidates]] = require_rewards  # gives each response its reward
     join: Sequence[str] = ()  # files of answers and judgements, which the pool is joined with
     facts: Sequence[str] = ()  # lines of the data card about responses and rewards
     models: Sequence[str] = ()  # the first one's tokenizer measures texts unless another is named

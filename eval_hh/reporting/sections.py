@@ -14,7 +14,7 @@ from eval_hh.analysis.rules import MIN_SEEDS
 from eval_hh.analysis.verdicts import Verdict, verdicts
 from eval_hh.cells import TEST_FILES, extra_rewards
 from eval_hh.estimates import N_DRAWS, average_mse
-from eval_hh.markup import markdown_text
+from eval_hh.markup import REWARD, difference_texts, markdown_text
 from eval_hh.reporting.findings import Analysis
 from eval_hh.reporting.sections_chosen_prompts import (
     augmentation_lines,
@@ -94,7 +94,7 @@ def _other_scores(cells: list[dict]) -> list[str]:
     columns.append(table(cells, "bleu", scale=1.0, pools=("Global",)))
     rows = [
         [algorithm, str(ranking_len), str(size)]
-        + [f"{column['Global', (algorithm, ranking_len, size)].mean:.2f}" for column in columns]
+        + [f"{column['Global', (algorithm, ranking_len, size)].mean:{REWARD}}" for column in columns]
         for algorithm, ranking_len, size in grid(cells)
     ]
     lines = ["## Other scores of the same responses (Global)", ""]
@@ -124,29 +124,19 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         return [*lines, "No equal-budget pair is complete.", ""]
     rows = [
         [
+            one.verdict,  # first, where a phone shows it
             f"{one.algorithm} {one.pool}",
             f"K={one.more_responses[0]} M={one.more_responses[1]}",
             f"K={one.more_prompts[0]} M={one.more_prompts[1]}",
-            f"{100 * one.difference.value:+.2f}",
-            f"{100 * one.difference.low:+.2f} to {100 * one.difference.high:+.2f}",
+            *difference_texts(one.difference),
             f"{one.difference.p:.4f}",
             f"{one.holm_p:.4f}",
             str(one.n_seeds),
-            one.verdict,
         ]
         for one in compared
     ]
-    header = [
-        "setting",
-        "more responses",
-        "more prompts",
-        "difference",
-        "95% interval",
-        "p",
-        "Holm p",
-        "seeds",
-    ]
-    return [*lines, *markdown([*header, "more responses won"], rows)]
+    header = ["more responses won", "setting", "more responses", "more prompts", "difference", "95% interval", "p"]
+    return [*lines, *markdown([*header, "Holm p", "seeds"], rows)]
 
 
 def _line_lines(tested: list[LineTest]) -> list[str]:
