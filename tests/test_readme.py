@@ -32,8 +32,10 @@ def section(name: str, title: str) -> str:
     return text_of(name).split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+def blocks(text: str, language: str | None = None) -> list[str]:
+    """The fenced blocks of a language, "" for none; of all where it is not given."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for name, block in fenced if language in (None, name)]
 
 
 def test_the_readme_is_short():
@@ -63,7 +65,7 @@ def test_what_a_document_names_exists(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_commands_and_data_do_not_share_a_block(path):
-    for block in blocks(path.read_text(encoding="utf-8"), r"\w*"):
+    for block in blocks(path.read_text(encoding="utf-8")):
         lines = block.splitlines()
         commands = [line for line in lines if re.match(r"(python|sh|bash|cd) ", line)]
         assert not (commands and [line for line in lines if line.startswith(("{", "["))]), block
@@ -132,7 +134,7 @@ def test_the_readmes_example(shell, tmp_path):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, copy / name)
     (copy / ".venv").symlink_to(Path(sys.executable).parents[1])
-    commands = next(block for block in blocks(section("README.md", "Your data and your model"), "sh"))
+    [commands] = blocks(section("README.md", "Your data and your model"), "sh")
     env = environment(tmp_path)
     del env["STUDY_ROOT"]
     done = subprocess.run([shell, "-eu", "-c", commands], cwd=copy, env=env, capture_output=True, text=True)
