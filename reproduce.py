@@ -18,6 +18,7 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,13 +39,14 @@ from data_preprocess.command import (
 )
 from data_preprocess.files import hold_lock
 from data_preprocess.outputs import check_output_file
+from data_preprocess.provenance import machine
 from study import paper_profiles
 from study.finish import show_outcome
 from study.grid import Cell, cells_of, chosen
 from study.publish import publish
 from study.toy_profile import TOY, ToyProfile
 from study.toy_study import ToyStudy
-from study.workers import Workers
+from study.workers import Workers, duration
 
 PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
 TOY_SEEDS = (42,)
@@ -60,7 +62,8 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
         return
-    with hold_lock(study.root), Workers(study.root, args.workers, request) as workers:
+    expected = study.expected_work(cells, check=args.check)
+    with hold_lock(study.root), Workers(study.root, args.workers, request, expected) as workers:
         if args.check:
             study.prepare(workers, cells)
             workers.run("check", {"check": (study.check,)})
@@ -69,9 +72,10 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
         study.run_grid(workers, cells)
         done = [path for path in map(study.result, every_cell) if path.exists()]
         workers.run("samples of the base model", {"samples": (study.sample_base, done)})
-        show_outcome(study.root, study.root, "The small study on the embedded world", done)
+        made = (args.command, workers.took())
+        show_outcome(study.root, study.root, "The small study on the embedded world", done, *made)
         if args.publish:
-            publish(args.profile, study.root, cells, args.command, workers.seconds())
+            publish(args.profile, study.root, cells, *made)
 
 
 def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
@@ -86,11 +90,13 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
         print(f"written: {args.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
         return
+    began = time.monotonic()
     paper_profiles.make_data(cells, tokenizer, request)
     failures = paper_profiles.run_cells(profile, cells, request, args.prune)
     done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
     title = f"The paper's grid of {args.profile}"
-    show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, compare_paper=True)
+    made = (args.command, f"{duration(time.monotonic() - began)} this time on {machine()}")
+    show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, *made, compare_paper=True)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 

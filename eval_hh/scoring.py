@@ -23,7 +23,7 @@ from data_preprocess.command import InputError, check_flags, check_name, run, st
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
 from data_preprocess.records import read_rows
-from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
+from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset, subset_named
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
@@ -48,7 +48,6 @@ from eval_hh.inference.resumable_jobs import (
     read_note,
     read_results,
 )
-from labelling.additions import BASE, ORIGIN
 
 NULL = type(None)
 # What a cell is made of: fields of run.json, of its configuration, and of the settings that both steps noted.

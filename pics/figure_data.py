@@ -124,5 +124,6 @@ def result_facets(results: Results) -> list[Facet]:
                     entry = entries.get((pool, Setting(algorithm, *shape)))
                     if entry:
                         by_pool.setdefault(pool, {})[shape] = (entry.mean, entry.spread)
-            facets.append(Facet(f"{algorithm}, {2 * budget[2]:,} labelled responses", by_pool))
+            if by_pool:
+                facets.append(Facet(f"{algorithm}, {2 * budget[2]:,} labelled responses", by_pool))
     return facets

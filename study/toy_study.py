@@ -16,6 +16,12 @@ from study.grid import Cell, answering_cell, sample_flags
 from study.toy_profile import AUGMENT, ToyProfile
 from study.workers import Workers
 
+# What tasks took once, on two cores; a cell's time rises with its number of responses.
+SECONDS = {
+    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 10, "response": 5, "subset": 5, "samples": 5,
+    "check": 60,
+}  # fmt: skip
+
 
 class ToyStudy:
     """The study under one root folder.
@@ -187,6 +193,21 @@ class ToyStudy:
             workers.run("augmentation", {"augmentation": (self.augment, augmented)})
         self.run_cells(workers, "cells of enlarged subsets", augmented)
 
+    def expected_work(self, cells: Sequence[Cell], check: bool) -> dict[str, float]:
+        """{task: about how many seconds it takes} of what is missing; they weigh the tasks in the time left."""
+        models = {"base": SECONDS["base"] * (not self.base.is_dir())}
+        models["reward_model"] = SECONDS["reward_model"] * (not self.reward_model.is_dir())
+        first = {"data": SECONDS["data"] * (not self.world.is_dir()), "subsets": SECONDS["subsets"], **models}
+        if check:
+            return {**first, "check": SECONDS["check"]}
+        missing = [cell for cell in cells if not self.result(cell).exists()]
+        augmented = [cell for cell in missing if cell.is_augmented]
+        missing += [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
+        seconds = {k: SECONDS["cell"] + k * SECONDS["response"] for k in self.profile.grid.ranking_lens}
+        work = {f"{cell.exp}_{cell.stage}": seconds[cell.ranking_len] for cell in missing}
+        enlarging = {"augmentation": SECONDS["subset"] * len(_one_per_subset(augmented))} if augmented else {}
+        return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
+
     def run_cells(self, workers: Workers, title: str, cells: Sequence[Cell]) -> None:
         if cells:
             workers.run(title, {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in cells})
@@ -195,7 +216,8 @@ class ToyStudy:
         """World, subsets, base model and reward model."""
         workers.run("world", {"data": (self.make_data,)})
         workers.run("subsets", {"subsets": (self.sample, cells)})
-        workers.run("base and reward model", {"base": (self.train_base,), "reward_model": (self.train_reward_model,)})
+        models = {"base": (self.train_base,), "reward_model": (self.train_reward_model,)}
+        workers.run("base and reward model", models, by_steps=True)
 
 
 def _one_per_subset(cells: Sequence[Cell]) -> list[Cell]:

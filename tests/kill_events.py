@@ -21,7 +21,7 @@ CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.l
 PRELOADED = [
     "kill_events", "study_for_bad_input", "torch.utils.tensorboard", "transformers", "accelerate", "datasets",
     "safetensors.torch", "scipy.stats", "matplotlib.pyplot", "pyarrow.parquet", "sacrebleu",
-    "training.trainer", "training.reward_trainer", "eval_hh.inference.decoding", "eval_hh.reward_model",
+    "training.trainer", "training.reward.trainer", "eval_hh.inference.decoding", "eval_hh.reward_model",
 ]  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM
@@ -85,7 +84,11 @@ def test_claim_three_shows_diverse_minus_random_and_one_draw_does_not_decide_it(
     few = augmentation_contrasts(results_of([one for one in cells if one["seed"] != 44]))
     assert verdicts([], [], [], few)[2].verdict == NO_VERDICT
     without = [one for one in cells if one["selection"] != AUGMENT_RANDOM]
-    assert verdicts([], [], [], augmentation_contrasts(results_of(without)))[2].verdict == NOT_TESTED == verdicts([], [])[2].verdict
+    assert (
+        verdicts([], [], [], augmentation_contrasts(results_of(without)))[2].verdict
+        == NOT_TESTED
+        == verdicts([], [])[2].verdict
+    )
 
 
 def test_additions_that_were_free_in_length_have_the_same_control():
@@ -127,7 +130,9 @@ def test_the_experiments_leave_one_another_and_the_papers_claims_alone():
     (alone,) = fixed_size_tests(
         results_of(varied + random + [one for one in strategy_cells() if one["selection"] == RANDOM])
     )
-    assert fixed_size_tests(results_of(cells + enlarged_cells()[1:3])) == [alone]  # D beside log M, too, is of these subsets alone
+    assert fixed_size_tests(results_of(cells + enlarged_cells()[1:3])) == [
+        alone
+    ]  # D beside log M, too, is of these subsets alone
     assert {one.first.selection for one in strategy_contrasts(results_of(cells))} == {"coverage", "max_d", "k_center"}
     assert results_of(cells + enlarged_cells()).random == [Setting("PRO", 2, size) for size in (48, 120, 240)]
 

@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import diversity_counts, hh_like, llama_like, selection_speed, side_by_side, subset_files
 from benchmarks.side_by_side import in_turns
-from data_preprocess import diversity, piecewise_bpe, selection, sparse_rows
+from data_preprocess import diversity, selection
 from data_preprocess.diversity import diversity_curve, nested_diversity
+from data_preprocess.ngrams import piecewise_bpe, sparse_rows
 from data_preprocess.ngrams.token_ids import encode_prompts
 from data_preprocess.subsets import write_split
 

@@ -99,6 +99,35 @@ def test_where_the_file_of_a_launch_cannot_be_written_everyone_speaks(capsys, mo
     assert ending(raising(InputError("a")), capsys) == (2, "error: a\n")
 
 
+ABORTS_AT_ITS_END = """
+import os, sys
+sys.path.insert(0, {repository!r})
+from data_preprocess.command import Stopped, run
+
+class TornDown:  # as a process group whose other end has gone
+    def __del__(self, abort=os.abort):
+        abort()
+
+def main():
+    print("done")
+    {end}
+
+kept = TornDown()
+run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("pass", 0), ("raise Stopped(10, 'the state is saved')", 138), ("raise LookupError", 1)]
+)
+def test_one_of_several_processes_has_its_own_status_whatever_its_teardown_does(end, status):
+    command = [sys.executable, "-c", ABORTS_AT_ITS_END.format(repository=str(REPOSITORY), end=end)]
+    done = subprocess.run(command, env={**os.environ, "WORLD_SIZE": "2"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (status, "done\n")
+    assert ("LookupError" in done.stderr) == (status == 1) and ("stopped: the state" in done.stderr) == (status == 138)
+    assert subprocess.run(command, capture_output=True).returncode == -signal.SIGABRT  # what the others would see
+
+
 def test_stopped_passes_between_processes():
     copy = pickle.loads(pickle.dumps(Stopped(10, "after step 3")))
     assert (copy.signal_number, str(copy)) == (10, "after step 3")

@@ -71,12 +71,19 @@ def test_the_coefficient_is_that_of_least_squares():
 def test_what_was_not_run_is_not_tested():
     cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
     assert fixed_size_tests(results_of([cell for cell in cells if cell["selection"] != CONTROL])) == []
-    assert fixed_size_tests(results_of([cell for cell in cells if (cell["selection"], cell["num_prompts"]) != (RANDOM, M)])) == []
+    assert (
+        fixed_size_tests(
+            results_of([cell for cell in cells if (cell["selection"], cell["num_prompts"]) != (RANDOM, M)])
+        )
+        == []
+    )
     without_d = [{**cell, "diversity": None} if cell["selection"] == TREATED else cell for cell in cells]
     assert fixed_size_tests(results_of(without_d)) == [] == fixed_size_tests(results_of([]))
     assert verdicts([], [], [])[3].verdict == NOT_TESTED
     # Seeds that one choice lacks are left out for all.
-    (test,) = fixed_size_tests(results_of([cell for cell in cells if (cell["selection"], cell["seed"]) != (CONTROL, 43)]))
+    (test,) = fixed_size_tests(
+        results_of([cell for cell in cells if (cell["selection"], cell["seed"]) != (CONTROL, 43)])
+    )
     assert test.n_seeds == 1 and math.isnan(test.choices[0].spread)
 
 

@@ -66,6 +66,7 @@ def together(root, zero_stage, flags, *starts, limits=(None, None), **more):
     found = []
     for process in running:
         error = process.communicate(timeout=600)[1]
+        print(error)  # which pytest shows where the test fails
         assert "Traceback" not in error, error
         said = [line for line in error.replace("\r", "\n").splitlines() if line.startswith(("error: ", "stopped: "))]
         found.append((process.returncode, said))

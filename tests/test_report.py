@@ -61,9 +61,7 @@ def test_entries_with_one_seed_have_the_interval_over_test_prompts():
     entries = table(results_of([hand_cell(42)]))
     setting = Setting("PRO", 2, 1500)
     assert entries["Harmless", setting].mean == pytest.approx(80)
-    assert entries["Helpful", setting].mean == pytest.approx(
-        50
-    )  # over 4 samples; over 3 files it would be 43.3
+    assert entries["Helpful", setting].mean == pytest.approx(50)  # over 4 samples; over 3 files it would be 43.3
     assert entries["Global", setting].mean == pytest.approx(100 * 2.8 / 5)
     spread = statistics.stdev([20, 40, 60, 80])
     assert entries["Helpful", setting].spread == pytest.approx(1.96 * spread / math.sqrt(4))
@@ -110,10 +108,7 @@ def test_the_table_marks_equal_budgets_and_shows_what_is_missing():
     assert marked == {("2", 4), ("3", 3), ("4", 2)}
     assert row_of(shown, "SFT Global", "4")[2] == "-*"
     assert "K=4 M=1500" not in [
-        part
-        for line in section(text, "Equal budget").splitlines()
-        if "SFT" in line
-        for part in line.split(" | ")
+        part for line in section(text, "Equal budget").splitlines() if "SFT" in line for part in line.split(" | ")
     ]
 
 
@@ -130,12 +125,10 @@ def test_comparisons_and_verdicts_are_in_the_text():
     text = make_report(make_grid(rising, seeds=(42, 43, 44)), [])
     assert "no verdict" not in text
     difference = 100 * (0.06 + 0.01 * (diversity(1500) - diversity(3000)))
-    row = row_of(section(text, "Equal budget"), "PRO Global", "K=4 M=1500", "K=2 M=3000")
-    assert row[3] == f"{difference:+.2f}" and row[-1] == "held"
+    row = row_of(section(text, "Equal budget"), "held", "PRO Global", "K=4 M=1500", "K=2 M=3000")
+    assert row[4] == f"{difference:+.2f}"
     said = section(text, "What this run says")
-    assert (
-        "1. More responses and fewer prompts win at equal budget (K=4 against K=2, Global): **held**." in said
-    )
+    assert "1. More responses and fewer prompts win at equal budget (K=4 against K=2, Global): **held**." in said
     assert "2. Reward after fine-tuning is linear in" in said and "one line per K (Global): **undecided**." in said
     assert "3. D can guide data augmentation: **not tested in this run**." in said
 
@@ -179,7 +172,8 @@ def test_cells_without_d_leave_the_lines_and_are_named():
 def test_the_papers_value_stands_beside_ours_where_there_is_one():
     published = paper_table("opt-1.3b")
     assert (
-        published["Global", Setting("PRO", 4, 1500)] == 52.28 and published["Harmless", Setting("PRO", 2, 24000)] == 57.01
+        published["Global", Setting("PRO", 4, 1500)] == 52.28
+        and published["Harmless", Setting("PRO", 2, 24000)] == 57.01
     )
     assert ("Harmless", Setting("SFT", 2, 3000)) not in published  # the paper prints SFT on Global only
     assert paper_table("llama-7b")["Global", Setting("SFT", 4, 3000)] == 56.14 and paper_table("toy") == {}
@@ -193,9 +187,7 @@ def test_the_papers_value_stands_beside_ours_where_there_is_one():
 def test_the_papers_numbers_are_those_of_the_published_pages(shared):
     page = (shared / "paper.md").read_text()
     for row in paper_results()["table1"]["rows"]:
-        first, second = (
-            " ".join(f"{value:.2f}" for value in row["reward"][part : part + 3]) for part in (0, 3)
-        )
+        first, second = (" ".join(f"{value:.2f}" for value in row["reward"][part : part + 3]) for part in (0, 3))
         assert f"{row['ranking_len']} | {first} | {second}" in page
     figure = paper_results()["figure4"]
     for name, values in [(f"{a} {k}", figure["reward"][a][k]) for a in ("PRO", "SFT") for k in "234"]:

@@ -13,8 +13,8 @@ from data_preprocess.command import InputError
 from data_preprocess.records import load_records
 from eval_hh.reward_model import encode_dialogue, load_reward_model
 from training import train_reward
-from training.reward_config import RewardConfig
-from training.reward_start import start
+from training.reward.config import RewardConfig
+from training.reward.start import start
 
 
 @pytest.fixture(scope="module")

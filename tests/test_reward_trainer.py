@@ -146,10 +146,10 @@ KILLS = {
     "in the first step": ("accelerate.Accelerator.clip_grad_norm_", 1),
     "in the fourth step": ("accelerate.Accelerator.clip_grad_norm_", 4),
     "state written, not renamed": ("training.states.write_manifest", 3),
-    "before the accuracy": ("training.reward_trainer.RewardTrainer.evaluate", 2),
-    "before the weights": ("training.reward_trainer.RewardTrainer._write_weights", 1),
-    "before the end": ("training.reward_trainer.RewardTrainer._publish", 1),
-    "metrics written, weights not named": ("training.reward_trainer.shutil.copyfile", 1),
+    "before the accuracy": ("training.reward.trainer.RewardTrainer.evaluate", 2),
+    "before the weights": ("training.reward.trainer.RewardTrainer._write_weights", 1),
+    "before the end": ("training.reward.trainer.RewardTrainer._publish", 1),
+    "metrics written, weights not named": ("training.reward.trainer.shutil.copyfile", 1),
     "weights named, run not removed": ("training.model_folder.replace_folder", 1, "after"),
 }
 
@@ -187,7 +187,7 @@ def test_a_killed_run_goes_on_once_and_only_with_its_settings(files, dropout_mod
 def test_a_run_goes_on_with_other_passes(files, tiny_reward_dir, tmp_path):
     """3 passes a step until it is killed, then 4, as when memory ran out: the same steps but for rounding."""
     argv = arguments(files, tiny_reward_dir, tmp_path / "killed", "--eval_steps", "2")
-    killed([*argv, "--gradient_accumulation_steps", "3"], "training.reward_trainer.RewardTrainer.evaluate", 1)
+    killed([*argv, "--gradient_accumulation_steps", "3"], "training.reward.trainer.RewardTrainer.evaluate", 1)
     train_reward.main([*argv, "--gradient_accumulation_steps", "4"])
     train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "whole", "--eval_steps", "2"))
     assert_same_steps(tmp_path / "killed", tmp_path / "whole", rel=1e-2)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eval_hh.cells import TEST_FILES, file_scores
+from eval_hh.cells import TEST_FILES, Setting, file_scores
 from study.page.base_model_answers import make_base_samples
 from study.page.sample_answers import chosen_rows, gather_samples, rule, shown_cells, spread_ranks
 from tests.made_up import make_cell, make_grid, results_of
@@ -57,14 +57,12 @@ def test_the_largest_complete_budget_is_shown_and_the_lowest_seed():
     cells = make_grid(reward, sizes=(500, 1500, 2000, 3000, 6000), seeds=(43, 42))
     chosen = {**make_cell("PRO", 4, 9000, 42, 0.5), "selection": "max_d_matched"}
     shown = shown_cells(results_of([*cells, chosen]))
-    assert [(cell["ranking_len"], cell["num_prompts"], cell["seed"]) for cell in shown["PRO"]] == [
-        (2, 3000, 42),
-        (3, 2000, 42),
-        (4, 1500, 42),
+    assert [(cell.setting, cell.seed) for cell in shown["PRO"]] == [
+        (Setting("PRO", *shape), 42) for shape in ((2, 3000), (3, 2000), (4, 1500))
     ]
     shape = ("SFT", 3, 2000)
     shown = shown_cells(results_of([c for c in cells if (c["algorithm"], c["ranking_len"], c["num_prompts"]) != shape]))
-    assert [cell["num_prompts"] for cell in shown["SFT"]] == [6000] * 3  # no budget in full: each K's largest
+    assert [cell.setting.num_prompts for cell in shown["SFT"]] == [6000] * 3  # no budget in full: each K's largest
     assert "4, M = 1,500 minus that of K = 2, M = 3,000, for PRO; that of K = 4, M = 6,000" in rule(shown)
 
 
@@ -95,7 +93,8 @@ def test_answers_stand_beside_their_scores(tmp_path):
 def test_texts_that_are_lost_or_of_another_run_are_told(tmp_path):
     cells = [cell for cell in make_grid(reward) if cell["algorithm"] == "PRO"]
     cells = [{**cell, "reward_source": "a reward model"} for cell in cells]
-    shown = shown_cells(results_of(cells))["PRO"]
+    names = [cell.exp for cell in shown_cells(results_of(cells))["PRO"]]
+    shown = [next(cell for cell in cells if cell["exp"] == name) for name in names]
     other = {**shown[1], "files": make_cell("PRO", 3, 2000, 7, 0.9)["files"]}  # generated and scored anew since
     write_texts(tmp_path, shown[0], answer(shown[0]))
     write_texts(tmp_path, other, answer(other))
@@ -132,7 +131,7 @@ def test_the_base_model_answers_just_the_rows_shown(tmp_path, monkeypatch):
     for cell in cells:
         write_texts(tmp_path, cell, answer(cell))
     for _ in range(2):  # the second time there is nothing to do
-        made = json.loads(make_base_samples(tmp_path, cells, tmp_path / "base", 48, 100).read_text())
+        made = json.loads(make_base_samples(tmp_path, results_of(cells), tmp_path / "base", 48, 100).read_text())
     assert asked == [(tmp_path / "base", 48, 100)]
     wanted = chosen_rows(shown_cells(results_of(cells)))
     assert {file: [row["line_index"] for row in rows] for file, rows in made.items()} == {
@@ -141,5 +140,5 @@ def test_the_base_model_answers_just_the_rows_shown(tmp_path, monkeypatch):
     assert all(row["score"] == pytest.approx(1.0) for rows in made.values() for row in rows)
     samples, warnings = gather_samples(tmp_path, results_of(cells))
     assert warnings == [] and all(len(sample.references) == 2 for sample in samples.items)
-    make_base_samples(tmp_path, cells, tmp_path / "base", 48, 100, per_file=1)
+    make_base_samples(tmp_path, results_of(cells), tmp_path / "base", 48, 100, per_file=1)
     assert len(asked) == 2

@@ -14,8 +14,8 @@ from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.files import write_jsonl
 from data_preprocess.records import load_records
 from training import train_reward
-from training.reward_config import RewardConfig, passes_per_step
-from training.reward_losses import (
+from training.reward.config import RewardConfig, passes_per_step
+from training.reward.losses import (
     as_rows,
     bradley_terry_loss,
     count_pairs,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pics.draw_training_curves import TrainingCurve, draw_curves, running_mean, shade
+from pics.draw_training_curves import TrainingCurve, draw_curves, opacity, running_mean
 from study.page.training_logs import load_curves
 from tests.made_up import keep_figures, make_cell, make_grid, results_of
 from tests.made_up_runs import write_logs
@@ -69,12 +69,13 @@ def test_every_cell_has_its_own_line(tmp_path, drawn):
     np.testing.assert_allclose(reward_panels[1].lines[1].get_ydata(), 100 * first.dev_reward.max())
     assert loss_panels[2].lines[-1].get_linestyle() == "--" and loss_panels[2].lines[0].get_linestyle() == "-"
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
-    assert labels == ["M = 100", "M = 200", "M = 300", "max_d_matched"]
+    assert labels == ["M = 100", "M = 200", "M = 300", "chosen for high D"]
+    for panels in (loss_panels, reward_panels):
+        assert len({panel.get_ylim() for panel in panels}) == 1
 
 
-def test_more_prompts_are_darker():
-    assert shade("#0072B2", 2, 3) == pytest.approx((0, 0x72 / 255, 0xB2 / 255))
-    assert shade("#0072B2", 0, 3)[0] == pytest.approx(0.65) and shade("#000000", 0, 1) == (0, 0, 0)
+def test_more_prompts_are_stronger():
+    assert opacity(2, 3) == 1 and opacity(0, 3) == pytest.approx(0.35) and opacity(0, 1) == 1
 
 
 def test_the_same_curves_give_the_same_bytes(tmp_path):

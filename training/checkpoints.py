@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.files import fingerprint, git_hash, read_json, versions, write_json
+from data_preprocess.files import read_json, write_json
+from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
 from training.config import TrainConfig
 from training.manifest import damage

@@ -11,9 +11,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, run
+from data_preprocess.hub import source_options
 from data_preprocess.outputs import check_place
 from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
-from eval_hh.inference.models import source_options
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches, parse_args
 from training.metrics import SFT_LOSS, read_metrics

@@ -28,8 +28,9 @@ def check_finite(step: int, where: Callable[[], str], **numbers: float) -> None:
 
 
 def wrong_weight(model: "torch.nn.Module") -> str | None:
-    """The name of a weight that is not finite, None where all are."""
-    return next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
+    """The name of a weight that is not finite, None where all are. Under ZeRO-3, of this process's part of each."""
+    parts = ((name, getattr(value, "ds_tensor", value)) for name, value in model.named_parameters())
+    return next((name for name, value in parts if not value.isfinite().all()), None)
 
 
 def lines_of(path: str | Path, rows: Collection[int]) -> str:

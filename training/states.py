@@ -5,7 +5,7 @@ They are on disk in full, with a manifest (training/manifest.py), before they ha
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from data_preprocess.command import InputError
 from data_preprocess.files import disk_full_as_oserror, sync_folder
-from training.checkpoints import TEMPORARY, remove
+from training.checkpoints import TEMPORARY, RunFolder, remove
 from training.manifest import damage, file_names, synced_entry, write_manifest
 from training.together import agreed
 
@@ -79,17 +79,28 @@ def damage_in_shares(folder: Path, accelerator: Accelerator) -> str | None:
     return next(filter(None, found), None)
 
 
-def write_state(folder: Path, accelerator: Accelerator) -> None:
-    """Writes the full state that accelerate knows of."""
-    if accelerator.distributed_type != DistributedType.DEEPSPEED:
-        write_folder(folder, lambda path: accelerator.save_state(str(path)), accelerator)
-        return
+def newest_whole(run: RunFolder, accelerator: Accelerator) -> tuple[int, list[str]]:
+    """(step of a run's newest state that is whole, 0 where none is; what is wrong with each of the newer ones)."""
+    faults = []
+    for step in broadcast_object_list([run.states()])[0]:
+        fault = damage_in_shares(run.state_folder(step), accelerator)
+        if fault is None:
+            return step, faults
+        faults.append(fault)
+    return 0, faults
 
-    def write(path: Path) -> None:
-        with _errors_at_the_end(accelerator.deepspeed_engine_wrapped.engine):
-            accelerator.save_state(str(path), save_latest=False)  # the tag is known when it is loaded
 
-    write_folder(folder, write, accelerator)
+def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], None] | None = None) -> None:
+    """Writes a full state: by `write`, or all that accelerate knows of."""
+    zero = accelerator.distributed_type == DistributedType.DEEPSPEED
+    more = {"save_latest": False} if zero else {}  # the tag is known when it is loaded
+    write = write or (lambda path: accelerator.save_state(str(path), **more))
+
+    def write_all(path: Path) -> None:
+        with _errors_at_the_end(accelerator.deepspeed_engine_wrapped.engine) if zero else nullcontext():
+            write(path)
+
+    write_folder(folder, write_all, accelerator)
 
 
 @contextmanager

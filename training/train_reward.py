@@ -27,15 +27,17 @@ files is kept as it is, one of other settings is replaced, and a folder that hol
 that come as a .bin: `python eval_hh/convert_weights.py DIR` makes safetensors of them.
 """
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, parse_settings, run
-from data_preprocess.files import read_json
+from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
-from training.reward_config import RewardConfig
+from training.reward.config import RewardConfig
 
 
 def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
@@ -97,24 +99,26 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_settings(RewardConfig, argv, __doc__)
     records, heldout = load_rankings(config.train_file), load_heldout(config)
     from training.model_folder import METRICS_FILE, ModelFolder
-    from training.reward_trainer import RewardTrainer, make_accelerator, remove_run, run_path
+    from training.reward.trainer import RewardTrainer, remove_run, run_path, start_processes
 
-    accelerator = make_accelerator(config)
-    config = config.resolved(accelerator.mixed_precision)
+    state = start_processes()
+    config = config.resolved(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
     inputs = [data_file(path) for path in (config.train_file, *config.heldout_file)]
     output = ModelFolder(config.output_dir, "train_reward.py", config.identity(), inputs)
-    if accelerator.is_main_process:
+    if state.is_main_process:
         output.clear_leftovers()
-    accelerator.wait_for_everyone()
+    state.wait_for_everyone()
     if output.is_finished():
-        accelerator.print(f"{config.output_dir}: already trained with these settings")
-        if accelerator.is_main_process:  # what a kill just before the end left
-            remove_run(run_path(output.path))
+        state.print(f"{config.output_dir}: already trained with these settings")
+        run = run_path(output.path)
+        if state.is_main_process and run.is_dir():  # what a kill just before the end left
+            with suppress(InputError), hold_lock(run):
+                remove_run(run)
         metrics = read_metrics(output.path / METRICS_FILE)
     else:
         output.check_free(config.sources())
-        metrics = RewardTrainer(config, accelerator, records, heldout, output).train()
-    if accelerator.is_main_process:
+        metrics = RewardTrainer(config, records, heldout, output).fit()
+    if state.is_main_process:
         print_metrics(metrics)
 
 

@@ -30,8 +30,9 @@ from transformers.integrations import unset_hf_deepspeed_config
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import disk_full_as_oserror, hold_lock
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
-from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids
+from eval_hh.inference.models import load_causal_lm, prompt_ids
 from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.reward_model import load_reward_model
 from training.batches import balanced, step_indices
@@ -43,7 +44,7 @@ from training.manifest import damage, sync
 from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
-from training.states import damage_in_shares, load_state, write_folder, write_state
+from training.states import damage_in_shares, load_state, newest_whole, write_folder, write_state
 from training.together import agreed, end_all
 from training.validation import dev_rewards
 
@@ -192,26 +193,20 @@ class Trainer:
     def _resume(self) -> int:
         """Loads the newest full state that is whole; returns the step that it belongs to, 0 where there is none."""
         self._mend_best()
-        faults = []
-        for step in broadcast_object_list([self.run.states()])[0]:
-            fault = damage_in_shares(self.run.state_folder(step), self.accelerator)
-            if fault is None:
-                self._pass_over(faults)
-                log.info("resuming after step %d", step)
-                load_state(self.run.state_folder(step), self.accelerator)
-                self.saved_step = step
-                return step
-            faults.append(fault)
+        step, faults = newest_whole(self.run, self.accelerator)
+        if step:
+            for fault in faults if self.accelerator.is_main_process else []:
+                log.warning("passed over: %s", fault)
+            log.info("resuming after step %d", step)
+            load_state(self.run.state_folder(step), self.accelerator)
+            self.saved_step = step
+            return step
         if not faults and self.run.best_step() is not None:
             faults = [f"{self.run.path}: its full states were removed (as --prune does)"]
         if faults:
             hint = f"remove {self.run.path} to begin anew, or give another --index"
             end_all(self.accelerator, InputError(f"{faults[0]}; there is no whole state to go on from ({hint})"))
         return 0
-
-    def _pass_over(self, faults: list[str]) -> None:
-        for fault in faults if self.accelerator.is_main_process else []:
-            log.warning("passed over: %s", fault)
 
     def _mend_best(self) -> None:
         """Writes the best checkpoint's weights anew from its state where they are damaged."""

@@ -30,6 +30,8 @@ class CellResult:
     profile: str | None
     world: str | None
     reward_source: str
+    git: str | None
+    versions: dict[str, str]
     diversity: dict[str, Any] | None  # score, unique, total, samples, tokenizer
     base_prompts: int | None  # M of the random subset that an enlarged one was made of
     files: dict[str, dict[str, Any]]  # by test file, as cells.file_scores gives them
@@ -37,7 +39,7 @@ class CellResult:
     @classmethod
     def of(cls, cell: dict) -> CellResult:
         """From the content of a valid result file."""
-        same = ("seed", "exp", "stage", "profile", "world", "reward_source", "diversity", "files")
+        same = ("seed", "exp", "stage", "profile", "world", "reward_source", "git", "versions", "diversity", "files")
         return cls(
             setting=Setting(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"]),
             checkpoint=cell["evaluation"]["checkpoint"],

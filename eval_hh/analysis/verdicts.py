@@ -12,6 +12,7 @@ from eval_hh.analysis.equal_budget import PAIRS, Comparison
 from eval_hh.analysis.lines_on_d import LineTest
 from eval_hh.analysis.rules import MIN_SEEDS, NO_VERDICT, UNDECIDED, combine
 from eval_hh.estimates import Estimate
+from eval_hh.markup import DIFFERENCE, difference_texts
 
 NOT_TESTED = "not tested in this run"
 WHY_3 = "whatever the differences: each addition was drawn once, and fresh draws differ by as much as these do"
@@ -87,7 +88,7 @@ def _budget_line(one: Comparison) -> str:
 def _fixed_size_line(one: FixedSizeTest) -> str:
     low, _, high = one.choices
     where = f"{one.algorithm}, K={one.ranking_len} M={one.num_prompts}, D {low.diversity:.2f} to {high.diversity:.2f}"
-    found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:+.2f}"
+    found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:{DIFFERENCE}}"
     found += " extrapolated" * one.extrapolated
     return f"{where}: {found}, Holm p {one.holm_p:.2g}"
 
@@ -100,4 +101,5 @@ def _augmentation_line(one: Contrast) -> str:
 
 def _points(difference: Estimate) -> str:
     """A difference of rewards x 100 with its interval."""
-    return ", 95% interval ".join(difference.in_points())
+    value, interval = difference_texts(difference)
+    return f"{value}, 95% interval {interval}"

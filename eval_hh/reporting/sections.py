@@ -17,7 +17,7 @@ from eval_hh.analysis.rules import MIN_SEEDS
 from eval_hh.analysis.verdicts import Verdict
 from eval_hh.cells import TEST_FILES, Setting
 from eval_hh.estimates import N_DRAWS, average_mse
-from eval_hh.markup import markdown_text
+from eval_hh.markup import REWARD, difference_texts, markdown_text
 from eval_hh.reporting.findings import Findings
 from eval_hh.reporting.markdown_table import markdown
 from eval_hh.reporting.sections_chosen_prompts import (
@@ -96,7 +96,7 @@ def _other_scores(results: Results) -> list[str]:
     columns.append(table(results, "bleu", scale=1.0, pools=("Global",)))
     rows = [
         [setting.algorithm, str(setting.ranking_len), str(setting.num_prompts)]
-        + [f"{column['Global', setting].mean:.2f}" for column in columns]
+        + [f"{column['Global', setting].mean:{REWARD}}" for column in columns]
         for setting in results.random
     ]
     lines = ["## Other scores of the same responses (Global)", ""]
@@ -126,18 +126,18 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         return [*lines, "No equal-budget pair is complete.", ""]
     rows = [
         [
+            one.verdict,  # first, where a phone shows it
             f"{one.algorithm} {one.pool}",
             *(f"K={setting.ranking_len} M={setting.num_prompts}" for setting in (one.more_responses, one.more_prompts)),
-            *one.difference.in_points(),
+            *difference_texts(one.difference),
             f"{one.difference.p:.4f}",
             f"{one.holm_p:.4f}",
             str(one.n_seeds),
-            one.verdict,
         ]
         for one in compared
     ]
-    header = ["setting", "more responses", "more prompts", "difference", "95% interval", "p", "Holm p", "seeds"]
-    return [*lines, *markdown([*header, "more responses won"], rows)]
+    header = ["more responses won", "setting", "more responses", "more prompts", "difference", "95% interval", "p"]
+    return [*lines, *markdown([*header, "Holm p", "seeds"], rows)]
 
 
 def _line_lines(tested: list[LineTest]) -> list[str]:

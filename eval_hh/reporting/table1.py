@@ -8,6 +8,7 @@ from eval_hh.analysis.means import Entry, table
 from eval_hh.analysis.results import Results
 from eval_hh.cells import POOLS, Setting
 from eval_hh.estimates import budgets
+from eval_hh.markup import REWARD
 from eval_hh.reporting.markdown_table import markdown
 
 MARKS = "*†‡§"
@@ -99,12 +100,12 @@ def _texts(found: Table1, row: Row, plus_minus: str, marks: str | tuple[str, ...
     """A row's entries: mean, spread, seeds where they are fewer than most, mark, the paper's value."""
     texts = []
     for entry, budget, paper in zip(row.entries, row.budgets, row.paper, strict=True):
-        text = "-" if entry is None else f"{entry.mean:.2f} {plus_minus} {entry.spread:.2f}"
+        text = "-" if entry is None else f"{entry.mean:{REWARD}} {plus_minus} {entry.spread:{REWARD}}"
         if entry and entry.n_seeds < found.n_seeds:
             text += f" ({entry.n_seeds} of {found.n_seeds} seeds)"
         if budget is not None and budget < len(marks):
             text += marks[budget]
-        texts.append(text if paper is None else f"{text} (paper {paper:.2f})")
+        texts.append(text if paper is None else f"{text} (paper {paper:{REWARD}})")
     return texts
 
 

@@ -18,9 +18,10 @@ from transformers.utils import cached_file
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json
-from eval_hh.inference.models import load_tokenizer, load_weights, source_options
+from data_preprocess.hub import load_tokenizer, source_options
+from eval_hh.inference.models import load_weights
 from eval_hh.reward_model import OASST_TYPE, RewardModel, as_reward_model, load_classifier
-from training.reward_config import RewardConfig
+from training.reward.config import RewardConfig
 
 MAX_POSITIONS = 1024  # the longest text that a model from scratch reads; dialogues are cut from the left to it
 HEAD = re.compile(r"^(score|classifier|classification_head)\.")  # as transformers' classifiers name it

@@ -19,7 +19,7 @@ from data_preprocess.records import FLOAT32_MAX
 # Settings that leave the model alone but for rounding: a run that is resumed may change them.
 FREE_TO_CHANGE = (
     "output_dir", "per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size",
-    "gradient_checkpointing",
+    "gradient_checkpointing", "keep_states", "state_minutes", "report_to",
 )  # fmt: skip
 PRECISIONS = ("no", "bf16")
 SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
@@ -53,11 +53,15 @@ class RewardConfig:
     )
     per_device_eval_batch_size: int = setting("texts scored together", count(), default=64)
     eval_steps: int = setting(
-        "measure every so many steps, keep the most accurate model, and be resumable from there; "
-        "0: only the last one is measured and saved",
+        "measure and write a state every so many steps, and save the most accurate model; 0: only the last step's",
         count(at_least=0),
         default=0,
     )
+    state_minutes: float = setting(
+        "write a state, from which a killed run goes on, after as many minutes without", within(above=0), default=20.0
+    )
+    keep_states: int = setting("how many of the newest states are kept; the best one's is too", count(), default=2)
+    report_to: str = setting("a tracker that transformers.Trainer knows: tensorboard, wandb, ...", default="none")
     mixed_precision: str = setting("no or bf16; not given: what the launcher was told, else no", default="")
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
     learning_rate: float | None = setting(
@@ -82,11 +86,11 @@ class RewardConfig:
         if self.mixed_precision not in ("", *PRECISIONS):
             raise InputError(f"--mixed_precision {self.mixed_precision!r}: expected {' or '.join(PRECISIONS)}")
 
-    def resolved(self, mixed_precision: str) -> "RewardConfig":
-        """These settings with the learning rate and the precision that are used."""
+    def resolved(self, launched: str) -> "RewardConfig":
+        """These settings with the learning rate and the precision that are used; `launched` is the launcher's."""
         rate = FURTHER_RATE if self.model_name_or_path else SCRATCH_RATE
         rate = rate if self.learning_rate is None else self.learning_rate
-        return replace(self, learning_rate=rate, mixed_precision=mixed_precision)
+        return replace(self, learning_rate=rate, mixed_precision=self.mixed_precision or launched)
 
     def sources(self) -> dict[str, list[str]]:
         """By flag, the files and folders that are read."""
