@@ -156,13 +156,12 @@ class ToyStudy:
 
     def sample_base(self, results: Sequence[Path]) -> None:
         """What the base model answers to the prompts that the study's page shows."""
-        from eval_hh.analysis.equal_budget import grid
-        from eval_hh.cells import load_cells
+        from eval_hh.analysis.results import load_results
         from study.page.base_model_answers import make_base_samples
 
-        cells, _ = load_cells(results)
-        if grid(cells):
-            make_base_samples(self.root, cells, self.base, *self.decoding)
+        loaded = load_results(results)
+        if loaded.random:
+            make_base_samples(self.root, loaded, self.base, *self.decoding)
 
     def check(self) -> None:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""

@@ -170,7 +170,7 @@ def test_bad_pools_and_laws_end_in_one_line(pool, results, capsys, tmp_path):
     absent = refusal(capsys, *good, "--results", tmp_path / "absent")
     assert "absent: no such folder of result files" in absent
     (tmp_path / "empty").mkdir()
-    assert "empty: no result file to fit a law on" in refusal(capsys, *good, "--results", tmp_path / "empty")
+    assert "empty: no result file to fit lines on" in refusal(capsys, *good, "--results", tmp_path / "empty")
     assert "is about --results" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")
     copies = tmp_path / "copies.jsonl"
     copies.write_text(pool.read_text() + pool.read_text().splitlines()[3] + "\n")
