@@ -7,7 +7,8 @@
     python figures.py --fixed_size DIR   rewards at one number of prompts, chosen for low and high D
     python figures.py --intro            two ways to spend an annotation budget (pics/intro.png)
 
-Each writes one PNG to --output (default: in runs/figures/ under STUDY_ROOT). The same input gives the same bytes.
+Each writes one picture to --output (default: NAME.png in runs/figures/ under STUDY_ROOT): a PNG, or where its name ends
+so an SVG (.svg), or one for a narrow window (_narrow.svg). The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--intro", action="store_true", help="the diagram of the two ways to spend a budget")
     parser.add_argument("--profile", help="draw this profile's files (default: the commonest profile)")
     parser.add_argument("--compare_paper", action="store_true", help="with --results: the paper's points, in light")
-    parser.add_argument("--output", type=Path, help="the PNG to write (default: in runs/figures)")
+    parser.add_argument("--output", type=Path, help="the PNG or SVG to write (default: a PNG in runs/figures)")
     args = parser.parse_args(argv)
     folders = {"diversity": args.results, "quantitative": args.budgets, "fixed_size": args.fixed_size}
     names = {"paper": args.paper, "intro": args.intro, **folders}

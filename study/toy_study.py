@@ -16,9 +16,9 @@ from study.grid import Cell, answering_cell, sample_flags
 from study.toy_profile import AUGMENT, ToyProfile
 from study.workers import Workers
 
-# What tasks took once, on two cores; a cell's time rises with its number of responses.
+# About how long tasks took once, on two cores; a cell's time rises with the responses that its training reads.
 SECONDS = {
-    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 10, "response": 5, "subset": 5, "samples": 5,
+    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 9, "response": 4, "subset": 5, "samples": 5,
     "check": 60,
 }  # fmt: skip
 
@@ -203,8 +203,8 @@ class ToyStudy:
         missing = [cell for cell in cells if not self.result(cell).exists()]
         augmented = [cell for cell in missing if cell.is_augmented]
         missing += [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
-        seconds = {k: SECONDS["cell"] + k * SECONDS["response"] for k in self.profile.grid.ranking_lens}
-        work = {f"{cell.exp}_{cell.stage}": seconds[cell.ranking_len] for cell in missing}
+        # The stage is the number of responses that training reads: 1 for SFT.
+        work = {f"{cell.exp}_{cell.stage}": SECONDS["cell"] + SECONDS["response"] * cell.stage for cell in missing}
         enlarging = {"augmentation": SECONDS["subset"] * len(_one_per_subset(augmented))} if augmented else {}
         return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
 

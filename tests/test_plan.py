@@ -219,7 +219,7 @@ def test_the_readmes_tutorial(shared, tmp_path):
     written = [json.loads(line) for line in (tmp_path / "to_label.jsonl").read_text().splitlines()]
     assert len(written) == len({row["id"] for row in written}) == 1500
     assert (tmp_path / "plan.png").is_file()
-    setting = commands.split("python prepare.py")[0]
+    setting = commands.split("python prepare.py")[0] + "cd ../labelling\n"
     done = subprocess.run([*shell, setting + refused], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == error

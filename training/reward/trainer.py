@@ -13,13 +13,14 @@ import shutil
 import time
 from array import array
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -45,7 +46,7 @@ from training.reward.losses import (
     pair_accuracy,
 )
 from training.reward.start import start
-from training.small_models import batch_order, check_finite, lines_of, linear_schedule, padded, wrong_weight
+from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
 from training.states import newest_whole, write_state
 from training.together import agreed, end_all
 from training.trainer import MINUTE, accelerator_options, seed_step
@@ -377,7 +378,7 @@ class RewardTrainer(Trainer):
         self.save_model(str(folder / MODEL), _internal_call=True)
         self._save_optimizer_and_scheduler(str(folder))
         if self.args.should_save:
-            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+            write_json(folder / TRAINER_STATE_NAME, asdict(self.state))  # save_to_json would sort the metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:
@@ -408,7 +409,7 @@ class RewardTrainer(Trainer):
         batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
         n, found = self.accelerator.num_processes, []
         with self.accelerator.autocast():
-            for turn in range(0, len(batches), n):  # as many for each process: under ZeRO-3 they gather weights together
+            for turn in range(0, len(batches), n):  # as many in each process: ZeRO-3 gathers weights from all
                 batch = batches[(turn + self.accelerator.process_index) % len(batches)]
                 found += zip(batch, self.scorer.score_batch([list(encoded[i]) for i in batch]), strict=True)
         logits = dict(gather_object(found))
