@@ -1,7 +1,4 @@
-"""The paper's grids as calls of the launchers and of eval.sh: printed, written as a cluster's array job, or run.
-
-Library.
-"""
+"""The paper's grids as calls of the launchers and of eval.sh: printed, written as a cluster's array job, or run."""
 
 import os
 import shlex
