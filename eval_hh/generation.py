@@ -22,9 +22,8 @@ from data_preprocess.command import (
     parse_settings,
     run,
     setting,
-    stop_requests,
 )
-from eval_hh.inference.resumable_jobs import Job, folder_identity, processes, run_job, waiting_jobs
+from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
 from eval_hh.run_paths import PRECISIONS, Evaluation
 
 if TYPE_CHECKING:
@@ -49,13 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     if config.check:
         return
     jobs = plan_jobs(config, model_path)
-    with stop_requests():
-        state = processes()
-        waiting = waiting_jobs(list(jobs.values()), state)
-        todo = {name: job for name, job in jobs.items() if job in waiting}
-        made = generate_files(todo, tests, model_path, config, state) if todo else 0
-    if state.is_main_process:
-        print(f"{made} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
+    did = f"generated anew for {config.index}, stage {config.stage}"
+    run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, config, state), did)
 
 
 def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]]]:

@@ -24,9 +24,8 @@ from data_preprocess.command import (
     parse_settings,
     run,
     setting,
-    stop_requests,
 )
-from eval_hh.inference.resumable_jobs import Job, folder_identity, processes, run_job, waiting_jobs
+from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
 from eval_hh.run_paths import PRECISIONS, Evaluation, Names, check_made_of, read_results
 
 if TYPE_CHECKING:
@@ -59,14 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     source_options(config.reward_model)
     if config.check:
         return
-    names, jobs = config.names, plan_jobs(config)
-    with stop_requests():
-        state = processes()
-        waiting = waiting_jobs(list(jobs.values()), state)
-        rows = {name: generated_rows(names, name) for name, job in jobs.items() if job in waiting}
-        made = score_files({name: jobs[name] for name in rows}, rows, config, state) if rows else 0
-    if state.is_main_process:
-        print(f"{made} of {len(jobs)} test files scored anew for {config.index}, stage {config.stage}")
+    did = f"scored anew for {config.index}, stage {config.stage}"
+    run_step(plan_jobs(config), lambda todo, state: score_files(todo, config, state), did)
 
 
 def plan_jobs(config: Rewarding) -> dict[str, Job]:
@@ -97,9 +90,7 @@ def generated_rows(names: Names, name: str) -> list[dict]:
     return rows
 
 
-def score_files(
-    jobs: dict[str, Job], rows: dict[str, list[dict]], config: Rewarding, state: "PartialState"
-) -> int:
+def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") -> int:
     """Loads the reward model once and scores the rows of each job's generated file; how many were made.
 
     Raises:
@@ -110,6 +101,7 @@ def score_files(
     from eval_hh.inference.models import weights_dtype
     from eval_hh.reward_model import check_finite, load_reward_model
 
+    rows = {name: generated_rows(config.names, name) for name in jobs}
     model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
     encoded = {name: encode_rows(model, rows[name], job.source) for name, job in jobs.items()}
     made = 0

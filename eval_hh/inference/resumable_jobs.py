@@ -217,6 +217,23 @@ def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
     return [job for job, is_waiting in zip(jobs, waiting, strict=True) if is_waiting]
 
 
+def run_step(jobs: dict[str, Job], make: Callable[[dict[str, Job], "PartialState"], int], did: str) -> None:
+    """Does those of a step's jobs, by test file, that are to be done, and prints how many were.
+
+    Args:
+        jobs: of all files.
+        make: does the given jobs in this process, at least one; returns how many it made.
+        did: what was done to the files, for the line that is printed.
+    """
+    with stop_requests():
+        state = processes()
+        waiting = waiting_jobs(list(jobs.values()), state)
+        todo = {name: job for name, job in jobs.items() if job in waiting}
+        made = make(todo, state) if todo else 0
+    if state.is_main_process:
+        print(f"{made} of {len(jobs)} test files {did}")
+
+
 @contextmanager
 def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
     """Inside, no other command is at work on the job's output; waits until that is so. All processes enter together."""
