@@ -47,7 +47,7 @@ class ToyStudy:
         return not (self.data(cell) / "train.json").exists()
 
     def result(self, cell: Cell) -> Path:
-        return self.root / "eval_hh" / "results" / cell.result
+        return Names(cell.exp, cell.stage, root=self.root).cell()
 
     def best_checkpoint(self, exp: str, stage: int) -> Path:
         return Names(exp, stage, root=self.root).run_folder / BEST_CHECKPOINT
