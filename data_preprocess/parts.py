@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from data_preprocess.command import RunError
 
 
@@ -92,8 +90,8 @@ class Parts:
         with open(path, "rb") as file:
             for line in file:
                 try:
-                    row = orjson.loads(line) if line.endswith(b"\n") else None
-                except orjson.JSONDecodeError:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
                     row = None
                 if length == 0 and row != {"fingerprint": self.fingerprint}:
                     break
