@@ -38,14 +38,9 @@ def hold_lock(folder: str | Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it.
     """
-    import fcntl
-
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another run is at work there (wait for it, or end it)") from None
+    with _locked(Path(folder) / "lock") as held:
+        if not held:
+            raise InputError(f"{folder}: another run is at work there (wait for it, or end it)")
         yield
 
 
@@ -55,24 +50,34 @@ def try_lock(path: str | Path) -> Iterator[bool]:
 
     A killed process's lock is free. The lock file is gone when its holder leaves.
     """
-    import fcntl
-
     name = Path(path).with_name(f".{Path(path).name}.lock")
-    name.parent.mkdir(parents=True, exist_ok=True)
-    with open(name, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A holder removes the file as it leaves, and what is locked here may be that one.
-            held = name.exists() and os.path.samestat(name.stat(), os.fstat(lock.fileno()))
-        except (BlockingIOError, FileNotFoundError):
-            held = False
-        except OSError as error:
-            raise OSError(error.errno, f"{error.strerror} (its file system refuses locks)", str(name)) from error
+    with _locked(name) as held:
         try:
             yield held
         finally:
             if held:
                 name.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Whether this process has got the lock file at once; if so it is held inside."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a killed process's soft lock would stay
+    try:
+        lock.acquire()
+    except Timeout:
+        pass
+    except OSError as error:
+        if error.filename:
+            raise
+        raise OSError(error.errno, f"{error.strerror} (its file system refuses locks)", str(path)) from error
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 @contextmanager
