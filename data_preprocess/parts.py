@@ -91,7 +91,7 @@ class Parts:
             for line in file:
                 try:
                     row = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
+                except (ValueError, RecursionError):
                     row = None
                 if length == 0 and row != {"fingerprint": self.fingerprint}:
                     break

@@ -24,8 +24,8 @@ from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.selection import STRATEGIES, selection_name
+from eval_hh.analysis.results import load_results
 from eval_hh.analysis.reward_lines import LLAMA_PROBE, Law, Outlook, is_llama, paper_law, recommend, results_law
-from eval_hh.cells import load_cells
 from labelling.budget import ChosenPrompts, Prices, Split, choose_prompts, random_diversity, split_budget
 
 PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
@@ -155,11 +155,11 @@ def load_law(args: argparse.Namespace) -> Law:
     if args.law:
         law = paper_law(PAPER_LAWS[args.law])
     else:
-        cells, left_out = load_cells(args.results, args.profile)
-        if not cells:
-            raise InputError("; ".join([f"{args.results}: no result file to fit a law on", *left_out]))
-        law, warnings = results_law(cells, args.algorithm, args.results)
-        for warning in left_out + warnings:
+        results = load_results(args.results, args.profile)
+        if not results.cells:
+            raise InputError("; ".join([f"{args.results}: no result file to fit lines on", *results.warnings]))
+        law, warnings = results_law(results, args.algorithm, args.results)
+        for warning in results.warnings + warnings:
             print(f"warning: {warning}", file=sys.stderr)
     if args.ranking_len is not None and args.ranking_len not in law.points:
         lens = ", ".join(map(str, sorted(law.points)))

@@ -170,7 +170,7 @@ def test_bad_pools_and_laws_end_in_one_line(pool, results, capsys, tmp_path):
     absent = refusal(capsys, *good, "--results", tmp_path / "absent")
     assert "absent: no such folder of result files" in absent
     (tmp_path / "empty").mkdir()
-    assert "empty: no result file to fit a law on" in refusal(capsys, *good, "--results", tmp_path / "empty")
+    assert "empty: no result file to fit lines on" in refusal(capsys, *good, "--results", tmp_path / "empty")
     assert "is about --results" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")
     copies = tmp_path / "copies.jsonl"
     copies.write_text(pool.read_text() + pool.read_text().splitlines()[3] + "\n")
@@ -219,7 +219,7 @@ def test_the_readmes_tutorial(shared, tmp_path):
     written = [json.loads(line) for line in (tmp_path / "to_label.jsonl").read_text().splitlines()]
     assert len(written) == len({row["id"] for row in written}) == 1500
     assert (tmp_path / "plan.png").is_file()
-    setting = commands.split("python prepare.py")[0]
+    setting = commands.split("python prepare.py")[0] + "cd ../labelling\n"
     done = subprocess.run([*shell, setting + refused], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == error

@@ -30,7 +30,7 @@ from training.manifest import damage
 # Settings that leave the trained weights alone, and so may change when a run goes on. How a step's prompts are cut into
 # micro-batches changes its sums by float error alone, and where the model has dropout its draws.
 FREE_TO_CHANGE = {
-    "do_train", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
+    "do_train", "preflight", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
     "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
 }  # fmt: skip
 # As the learning rate is constant, the longer run's first steps are the shorter run's.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from eval_hh.analysis.chosen_prompts import guides
 from eval_hh.analysis.contrasts import Contrast
 from eval_hh.analysis.d_at_fixed_size import FixedSizeTest
-from eval_hh.analysis.equal_budget import PAIRS, Comparison, LineTest
+from eval_hh.analysis.equal_budget import PAIRS, Comparison
+from eval_hh.analysis.lines_on_d import LineTest
 from eval_hh.analysis.rules import MIN_SEEDS, NO_VERDICT, UNDECIDED, combine
 from eval_hh.estimates import Estimate
 from eval_hh.markup import DIFFERENCE, difference_texts
@@ -76,11 +77,11 @@ def _open(cases: Sequence[Contrast] | Sequence[FixedSizeTest]) -> str:
 
 
 def _ranking_lens(one: Comparison) -> tuple[int, int]:
-    return one.more_responses[0], one.more_prompts[0]
+    return one.more_responses.ranking_len, one.more_prompts.ranking_len
 
 
 def _budget_line(one: Comparison) -> str:
-    cells = " against ".join(f"K={k} M={m}" for k, m in (one.more_responses, one.more_prompts))
+    cells = " against ".join(f"K={of.ranking_len} M={of.num_prompts}" for of in (one.more_responses, one.more_prompts))
     return f"{one.algorithm}, {cells}: {one.verdict} (difference {_points(one.difference)}, Holm p {one.holm_p:.2g})"
 
 

@@ -1,7 +1,4 @@
-"""The report's sections on chosen prompts: D varied at one size, strategies, and enlarged subsets.
-
-Library.
-"""
+"""The report's sections on chosen prompts: D varied at one size, strategies, and enlarged subsets."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from eval_hh.analysis.contrasts import Choice, Contrast
 from eval_hh.analysis.d_at_fixed_size import FixedSizeTest
 from eval_hh.estimates import Estimate
 from eval_hh.markup import DIFFERENCE, REWARD, difference_texts, markdown_text
-from eval_hh.reporting.table1 import markdown
+from eval_hh.reporting.markdown_table import markdown
 
 
 def with_interval(one: Estimate, digits: str) -> str:

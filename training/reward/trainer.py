@@ -13,6 +13,7 @@ import shutil
 import time
 from array import array
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -377,7 +378,7 @@ class RewardTrainer(Trainer):
         self.save_model(str(folder / MODEL), _internal_call=True)
         self._save_optimizer_and_scheduler(str(folder))
         if self.args.should_save:
-            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+            write_json(folder / TRAINER_STATE_NAME, asdict(self.state))  # save_to_json would sort the metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:
@@ -408,7 +409,7 @@ class RewardTrainer(Trainer):
         batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
         n, found = self.accelerator.num_processes, []
         with self.accelerator.autocast():
-            for turn in range(0, len(batches), n):  # under ZeRO-3 processes gather weights together
+            for turn in range(0, len(batches), n):  # as many in each process: ZeRO-3 gathers weights from all
                 batch = batches[(turn + self.accelerator.process_index) % len(batches)]
                 found += zip(batch, self.scorer.score_batch([list(encoded[i]) for i in batch]), strict=True)
         logits = dict(gather_object(found))
