@@ -1,6 +1,6 @@
 """Rankings on disk: what a row holds, and the reader of every entry, which names the file and line at fault.
 
-Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers,
+A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers,
 "meta": {...}} and sometimes "sft_index", the response that the SFT term trains on.
 """
 

@@ -51,7 +51,7 @@ class Subset(NamedTuple):
     def key(self) -> str:
         """Its name in the records of diversity.
 
-        All K of a sampled or selected subset share their prompts; which ones were added can hang on K, for a prompt
+        All K of a sampled or selected subset share their prompts; which ones were added can depend on K, for a prompt
         needs K different answers.
         """
         return self.name if self.selection in AUGMENTATIONS else self._size_and_selection
