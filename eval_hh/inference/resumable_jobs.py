@@ -18,7 +18,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from tqdm import tqdm
 
 from data_preprocess.command import (
@@ -165,8 +164,8 @@ class Parts:
         with open(path, "rb") as file:
             for line in file:
                 try:
-                    row = orjson.loads(line) if line.endswith(b"\n") else None
-                except orjson.JSONDecodeError:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except (ValueError, RecursionError):
                     row = None
                 if length == 0 and row != {"fingerprint": self.fingerprint}:
                     break
