@@ -95,6 +95,18 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def launch_facts(accelerator: Accelerator) -> dict[str, Any]:
+    """What run.json says of the launcher's part."""
+    facts = {
+        "num_processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+        "distributed_type": accelerator.distributed_type.value,
+    }
+    if facts["distributed_type"] == ZERO:
+        facts["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
+    return facts
+
+
 class Trainer:
     """One run, from its settings to its best checkpoint."""
 
@@ -396,14 +408,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
     run = RunFolder(config.run_folder)
-    launch = {
-        "num_processes": accelerator.num_processes,
-        "mixed_precision": accelerator.mixed_precision,
-        "distributed_type": accelerator.distributed_type.value,
-    }
-    if launch["distributed_type"] == ZERO:
-        launch["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
-    description = describe(config, launch)
+    description = describe(config, launch_facts(accelerator))
     with agreed(accelerator):
         run.check(description)
         read_metrics(config.metrics_file, SFT_LOSS)
