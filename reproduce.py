@@ -18,6 +18,7 @@ import argparse
 import os
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,16 +37,16 @@ from data_preprocess.command import (
     study_root,
     within,
 )
-from data_preprocess.files import atomic_write, hold_lock, read_json, write_json
+from data_preprocess.files import hold_lock
 from data_preprocess.outputs import check_output_file
-from data_preprocess.toy_world.world import world_hash, write_world
+from data_preprocess.provenance import machine
 from study import paper_profiles
 from study.finish import show_outcome
-from study.grid import Cell, cells_of, chosen, sample_flags
+from study.grid import Cell, cells_of, chosen
 from study.publish import publish
-from study.toy_calls import ToyCalls, unique_data
 from study.toy_profile import TOY, ToyProfile
-from study.workers import Workers
+from study.toy_study import ToyStudy
+from study.workers import Workers, duration
 
 PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
 TOY_SEEDS = (42,)
@@ -55,125 +56,14 @@ CHECKS = {
 }  # fmt: skip
 
 
-class ToyStudy(ToyCalls):
-    """The embedded world's study under one root folder, run in this process."""
-
-    def make_data(self) -> None:
-        """The world with its rankings of 4, 3 and 2. Written anew where a kill left it unfinished."""
-        from data_preprocess import split
-
-        done = self.root / "data" / "done.json"
-        if not done.exists():
-            write_world(self.root, self.profile.world)
-            split.main([])
-            write_json(done, {"world": world_hash(self.profile.world)})
-
-    def sample(self, cells: list[Cell]) -> None:
-        """The subsets of these cells that are missing."""
-        from data_preprocess import sample
-
-        for flags in sample_flags([cell for cell in cells if self.lacks_data(cell) and not cell.is_augmented]):
-            sample.main([*flags, "--tokenizer", str(self.world / "tokenizer")])
-
-    def augment(self, cells: list[Cell]) -> None:
-        """The enlarged subsets of these cells that are missing; one after another, for they share the record of D."""
-        from labelling import augment
-
-        for cell in unique_data([cell for cell in cells if self.lacks_data(cell)]):
-            augment.main(self.augment_flags(cell))
-
-    def train_base(self) -> None:
-        from training import pretrain
-
-        pretrain.main([
-            "--corpus", str(self.world / "pretrain.jsonl"), "--tokenizer", str(self.world / "tokenizer"),
-            "--output_dir", str(self.base), *self.profile.pretrain,
-        ])  # fmt: skip
-
-    def train_reward_model(self) -> None:
-        from training import train_reward
-
-        train_reward.main([
-            "--train_file", str(self.world / "reward_train.json"),
-            "--heldout_file", str(self.world / "reward_heldout.json"),
-            "--tokenizer", str(self.world / "tokenizer"),
-            "--output_dir", str(self.reward_model), *self.profile.train_reward,
-        ])  # fmt: skip
-
-    def fine_tune(self, exp: str, stage: int, data: Path, seed: int) -> None:
-        from training.main import main
-
-        main(self.fine_tune_flags(exp, stage, data, seed))
-
-    def run_cell(self, cell: Cell) -> None:
-        """The calls of one cell, in this process."""
-        from eval_hh import generation, rewarding, scoring
-        from training import main as training
-
-        for entry, call in zip((training, generation, rewarding, scoring), self.calls(cell), strict=True):
-            entry.main(list(call.words[2:]))
-
-    def sample_base(self, results: list[Path]) -> None:
-        """What the base model answers to the prompts that the study's page shows."""
-        from eval_hh.analysis.equal_budget import grid
-        from eval_hh.cells import load_cells
-        from study.page.base_model_answers import make_base_samples
-
-        cells, _ = load_cells(results)
-        if grid(cells):
-            how = (self.profile.max_new_tokens, self.profile.eval_batch_size)
-            make_base_samples(self.root, cells, self.base, *how)
-
-    def check(self) -> None:
-        """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
-        from study.toy_check import best_responses, check_lines, model_responses
-
-        self.fine_tune("check_sft_plenty", 1, self.world / "plenty.json", seed=42)
-        tuned = self.root / "checkpoints" / "index_check_sft_plenty" / "stage_1" / "best_checkpoint"
-        how = (self.profile.max_new_tokens, self.profile.eval_batch_size)
-        lines = check_lines(
-            self.root,
-            {
-                "base model": model_responses(self.base, *how),
-                "SFT on the best of 4, plenty of prompts": model_responses(tuned, *how),
-                "ceiling: the world's best responses": best_responses,
-            },
-            read_json(self.reward_model / "metrics.json"),
-        )
-        with atomic_write(self.root / "check.md") as file:
-            file.write("\n".join(lines) + "\n")
-
-    def run_grid(self, workers: Workers, cells: list[Cell]) -> None:
-        """All cells that have no result file yet, and what they need, each only where it is missing."""
-        missing = [cell for cell in cells if not self.result(cell).exists()]
-        print(f"{len(cells) - len(missing)} of {len(cells)} cells are done already", file=sys.stderr)
-        augmented = [cell for cell in missing if cell.is_augmented]
-        answering = [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
-        plain = list(dict.fromkeys([*answering, *(cell for cell in missing if not cell.is_augmented)]))
-        self.prepare(workers, plain)
-        self.run_cells(workers, "cells", plain)
-        if augmented:
-            workers.run("augmentation", {"augmentation": (self.augment, augmented)})
-        self.run_cells(workers, "cells of enlarged subsets", augmented)
-
-    def run_cells(self, workers: Workers, title: str, cells: list[Cell]) -> None:
-        if cells:
-            workers.run(title, {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in cells})
-
-    def prepare(self, workers: Workers, cells: list[Cell]) -> None:
-        """World, subsets, base model and reward model."""
-        workers.run("world", {"data": (self.make_data,)})
-        workers.run("subsets", {"subsets": (self.sample, cells)})
-        workers.run("base and reward model", {"base": (self.train_base,), "reward_model": (self.train_reward_model,)})
-
-
 def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
     """The small study: its cells and what they come to."""
     study = ToyStudy(args.study.root(), args.study)
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
         return
-    with hold_lock(study.root), Workers(study.root, args.workers, request) as workers:
+    expected = study.expected_work(cells, check=args.check)
+    with hold_lock(study.root), Workers(study.root, args.workers, request, expected) as workers:
         if args.check:
             study.prepare(workers, cells)
             workers.run("check", {"check": (study.check,)})
@@ -182,9 +72,10 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
         study.run_grid(workers, cells)
         done = [path for path in map(study.result, every_cell) if path.exists()]
         workers.run("samples of the base model", {"samples": (study.sample_base, done)})
-        show_outcome(study.root, study.root, "The small study on the embedded world", done)
+        made = (args.command, workers.took())
+        show_outcome(study.root, study.root, "The small study on the embedded world", done, *made)
         if args.publish:
-            publish(args.profile, study.root, cells, args.command, workers.seconds())
+            publish(args.profile, study.root, cells, *made)
 
 
 def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
@@ -199,11 +90,13 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
         print(f"written: {args.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
         return
+    began = time.monotonic()
     paper_profiles.make_data(cells, tokenizer, request)
     failures = paper_profiles.run_cells(profile, cells, request, args.prune)
     done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
     title = f"The paper's grid of {args.profile}"
-    show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, compare_paper=True)
+    made = (args.command, f"{duration(time.monotonic() - began)} this time on {machine()}")
+    show_outcome(study_root() / "runs" / args.profile, study_root(), title, done, *made, compare_paper=True)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 

@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def use_threads(threads: int) -> None:
     """Before the tokenizer's first batch, which settles its number of threads."""
-    from data_preprocess import diversity
+    from data_preprocess.ngrams import new_ngrams
 
     os.environ["RAYON_NUM_THREADS"] = str(threads)
-    diversity.THREADS = threads
+    new_ngrams.THREADS = threads
 
 
 def compare(sizes: list[int]) -> list[Row]:

@@ -22,7 +22,7 @@ BPE_SIZE = 8000  # about what words that are made up can fill
 def tokenizer() -> "PreTrainedTokenizerBase":
     """LLaMA's, or the one trained here; either has 32000 ids at most."""
     if FOLDER.is_dir():
-        from eval_hh.inference.models import load_tokenizer
+        from data_preprocess.hub import load_tokenizer
 
         return load_tokenizer(FOLDER)
     return trained(hh_like.rendered(hh_like.corpus()[0]), BPE_SIZE)

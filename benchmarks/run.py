@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import Comparison, Measure, Parser, Row
 from data_preprocess.command import run, study_root
-from data_preprocess.files import atomic_write, git_hash, machine, read_json, versions, write_json
+from data_preprocess.files import atomic_write, read_json, write_json
+from data_preprocess.provenance import git_hash, machine, versions
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"

@@ -25,7 +25,7 @@ TRAINING_TEXTS = 2000
 def tokenizer() -> "PreTrainedTokenizerBase":
     """OPT's tokenizer, or one trained on hh_like's text with the same special tokens. No id is 50272 or more."""
     if OPT_FOLDER.is_dir():
-        from eval_hh.inference.models import load_tokenizer
+        from data_preprocess.hub import load_tokenizer
 
         return load_tokenizer(OPT_FOLDER)
     return _trained()

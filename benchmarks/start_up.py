@@ -42,16 +42,16 @@ def help_seconds(path: Path, rounds: int) -> float:
 
 def toy_study(root: Path):
     """The small study under a root, with its data made and its models hardly trained."""
-    import reproduce
     from study.grid import Cell
     from study.toy_profile import TOY
+    from study.toy_study import ToyStudy
 
     os.environ |= {"STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     one_step = ("--max_steps", "1")
-    untrained = reproduce.ToyStudy(root, replace(TOY, pretrain=one_step, train_reward=one_step))
+    untrained = ToyStudy(root, replace(TOY, pretrain=one_step, train_reward=one_step))
     with contextlib.redirect_stdout(io.StringIO()):
         untrained.make_data()
-        untrained.sample([Cell("PRO", 4, max(TOY.grid.sizes), 42)])
+        untrained.sample([Cell("PRO", 4, max(TOY.grid.sizes), seed=42)])
         untrained.train_base()
         untrained.train_reward_model()
     return untrained
@@ -78,11 +78,11 @@ def main(argv: list[str] | None = None) -> None:
 
         def in_a_worker(exp: str) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
-                study.fine_tune(exp, 4, data, 42)
+                study.run_here(study.training(exp, 4, data, 42))
 
         def in_a_process_of_its_own(exp: str) -> None:
-            command = [sys.executable, REPOSITORY / "training" / "main.py", *study.fine_tune_flags(exp, 4, data, 42)]
-            subprocess.run(command, check=True, capture_output=True)
+            command = [sys.executable, *study.training(exp, 4, data, 42).words[1:]]
+            subprocess.run(command, cwd=REPOSITORY / "training", check=True, capture_output=True)
 
         import training.trainer  # noqa: F401  (a worker of reproduce.py has imported it for the cell before)
 

@@ -23,7 +23,7 @@ def lengths(name: str | None) -> list[tuple[int, list[int]]]:
     """(tokens of the prompt, of each of 4 responses) of HH-like rankings, cut as in training."""
     from benchmarks.hh_like import rankings
     from benchmarks.stand_in_models import tokenizer
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
     from training.collator import RankingCollator
 
     collator = RankingCollator(load_tokenizer(name) if name else tokenizer(), max(RANKING_LENS))

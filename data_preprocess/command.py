@@ -17,9 +17,9 @@ import threading
 import time
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, Field, field, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -305,9 +305,26 @@ def environment_count(name: str, default: int) -> int:
     return int(text)
 
 
-def setting(help: str, check: Check | None = None, **default: Any) -> Any:
-    """A dataclass's field that is a flag: its help text, what it may be, and `default=` where it has one."""
-    return field(metadata={"help": help, "check": check}, **default)
+def check_one_given(settings: Any, one: str, other: str, meaning: str) -> None:
+    """InputError unless exactly one of two flags is given; `meaning` says in a few words what each is."""
+    if bool(getattr(settings, one)) == bool(getattr(settings, other)):
+        raise InputError(f"--{one} or --{other}: give one of them ({meaning})")
+
+
+def setting(help: str, check: Check | None = None, choices: Sequence[str] | None = None, metavar: str | None = None,
+            positional: bool = False, **default: Any) -> Any:  # fmt: skip
+    """A dataclass's field that is a flag.
+
+    Args:
+        help: its help text.
+        check: of its value, or of each of its values.
+        choices: what it may be.
+        metavar: what stands for its value in the help text.
+        positional: it is an argument without a flag's name.
+        **default: `default=`, where it has one.
+    """
+    argument = {"choices": choices, "metavar": metavar}
+    return field(metadata={"help": help, "check": check, "positional": positional, "argument": argument}, **default)
 
 
 def check_settings(settings: Any) -> None:
@@ -317,18 +334,40 @@ def check_settings(settings: Any) -> None:
 
 
 def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
-    """A dataclass of `setting` fields, made from a command line: a field without a default is a required flag."""
+    """A dataclass of `setting` fields, made from a command line: a field without a default is a required flag.
+
+    Its type says what is read: T or T | None one value, list[T] and tuple[T, ...] one or more, bool the flag alone, and
+    --no_NAME its opposite.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for each in fields(kind):
-        text, plain = each.metadata["help"], each.type
-        if plain is bool:
-            parser.add_argument(f"--{each.name}", action="store_true", help=text)
-            continue
-        more: dict[str, Any] = {"required": True} if each.default is MISSING else {"default": each.default}
-        text += f" (default: {each.default})" if more.get("default") not in (None, "") else ""
-        if typing.get_origin(plain) is list:
-            more["nargs"] = "+"
-        if more.get("nargs") or isinstance(plain, types.UnionType):
-            plain = typing.get_args(plain)[0]
-        parser.add_argument(f"--{each.name}", type=plain, help=text, **more)
-    return kind(**vars(parser.parse_args(argv)))
+        name = each.name if each.metadata["positional"] else f"--{each.name}"
+        parser.add_argument(name, **_argument(each))
+        if each.type is bool:
+            parser.add_argument(f"--no_{each.name}", dest=each.name, action="store_false", help=argparse.SUPPRESS)
+    values = vars(parser.parse_args(argv))
+    kinds = {each.name: typing.get_origin(_without_none(each.type)) for each in fields(kind)}
+    return kind(**{name: tuple(value) if kinds[name] is tuple and value else value for name, value in values.items()})
+
+
+def _argument(each: Field) -> dict[str, Any]:
+    """What argparse is told of a `setting` field."""
+    text, plain = each.metadata["help"].replace("%", "%%"), _without_none(each.type)
+    default = each.default if each.default_factory is MISSING else each.default_factory()
+    if plain is bool:
+        text += f" (default; --no_{each.name} turns it off)" if default else ""
+        return {"action": "store_true", "default": default, "help": text}
+    more = {name: value for name, value in each.metadata["argument"].items() if value is not None}
+    if typing.get_origin(plain) in (list, tuple):
+        more["nargs"] = "+"
+        plain = typing.get_args(plain)[0]
+    if default is not MISSING:
+        more["default"] = default
+        text += f" (default: {default})" if default not in (None, "", ()) else ""
+    elif not each.metadata["positional"]:
+        more["required"] = True
+    return {"type": plain, "help": text, **more}
+
+
+def _without_none(plain: Any) -> Any:
+    return typing.get_args(plain)[0] if isinstance(plain, types.UnionType) else plain

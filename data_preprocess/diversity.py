@@ -10,7 +10,6 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import write_json
+from data_preprocess.ngrams.new_ngrams import new_ngrams
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
 from data_preprocess.outputs import check_output_file
 
@@ -32,13 +32,6 @@ TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DE
 RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, as published
 # The published record has no room for the tokenizer that counted, so it stands in a file of its own, by size.
 RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
-PARTITION = 1 << 19  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
-MAX_PARTITIONS = 64  # each is looked for among all tokens, so that a number that grew with them would cost their square
-THREADS = min(os.cpu_count() or 1, 4)  # of counting: each holds a partition
-BLOCK = 1 << 20  # n-grams looked through at a time for those of a partition
-MAX_KEY = 1 << 62  # keys are int64
-MAX_TABLE = 1 << 26  # entries of the largest lookup table, of token ids or of n-grams
-TABLE_PER_KEY = 64  # entries that a table of n-grams may have for each of them: in a sparser one, sorting is quicker
 
 
 @dataclass(frozen=True)
@@ -82,14 +75,11 @@ def diversity_curve(
         sizes: numbers of leading prompts, each from 0 to len(token_ids).
         n: tokens per n-gram, at least 1.
     """
-    if n < 1:
-        raise ValueError(f"n is {n} (expected at least 1)")
     for size in sizes:
         if not 0 <= size <= len(token_ids):
             raise ValueError(f"size {size} (expected 0 to the {len(token_ids)} prompts there are)")
     ids = packed(token_ids)
-    new_ngrams = _new_ngrams(ids, n) if len(ids.flat) else np.zeros(len(ids), dtype=np.int64)
-    unique = np.concatenate([[0], np.cumsum(new_ngrams)])
+    unique = np.concatenate([[0], np.cumsum(new_ngrams(ids, n))])
     total = np.concatenate([[0], np.cumsum(np.maximum(ids.lengths - n + 1, 0))])
     return {size: _diversity(int(unique[size]), int(total[size]), size) for size in sizes}
 
@@ -115,85 +105,6 @@ def _diversity(unique: int, total: int, samples: int) -> Diversity:
     return Diversity(unique, total, samples, math.sqrt(samples) * unique / total if total else 0.0)
 
 
-def _new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
-    """How many distinct n-grams first occur in each prompt.
-
-    n-grams with the same first token fall into the same partition, and partitions are counted by themselves, in
-    threads: what takes the time (comparing, indexing, sorting) lets other threads run.
-    """
-    tokens, vocabulary = _dense(ids.flat)
-    prompt_of = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
-    n_starts = max(len(tokens) - n + 1, 0)
-    n_partitions = min(len(tokens) // PARTITION + 1, MAX_PARTITIONS)
-    partition_of = (tokens[:n_starts] % n_partitions).astype(np.uint8)
-    # No n-gram starts where the token n-1 further on belongs to another prompt.
-    partition_of[prompt_of[:n_starts] != prompt_of[len(tokens) - n_starts :]] = n_partitions
-
-    def count(partition: int) -> np.ndarray:
-        positions = _places(partition_of, partition)
-        keys, n_keys = _ngram_keys(tokens, positions, n, vocabulary, n_partitions)
-        return np.bincount(_first_of_each(keys, n_keys, prompt_of[positions], len(ids)), minlength=len(ids))
-
-    with ThreadPoolExecutor(THREADS) as threads:
-        return sum(threads.map(count, range(n_partitions)))
-
-
-def _places(values: np.ndarray, wanted: int) -> np.ndarray:
-    """np.flatnonzero(values == wanted), block by block: the comparison of a block stays in the processor's cache."""
-    starts = range(0, len(values), BLOCK)
-    found = [np.flatnonzero(values[start : start + BLOCK] == wanted) + start for start in starts]
-    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
-
-
-def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
-    """Token ids renumbered 0 .. V-1, in two bytes where they fit, and V, the number of different ones."""
-    if tokens.min() < 0 or tokens.max() >= MAX_TABLE:
-        values, inverse = np.unique(tokens, return_inverse=True)
-        return inverse.astype(np.int32), len(values)
-    used = np.zeros(int(tokens.max()) + 1, dtype=bool)
-    used[tokens] = True
-    vocabulary = int(used.sum())
-    rank = (np.cumsum(used) - 1).astype(np.uint16 if vocabulary <= 1 << 16 else np.int32)
-    return rank[tokens], vocabulary
-
-
-def _ngram_keys(
-    tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int, n_partitions: int
-) -> tuple[np.ndarray, int]:
-    """Keys, equal where the n-grams at one partition's positions are, and an upper bound of the keys."""
-    n_keys = vocabulary // n_partitions + 1
-    small = n_keys * vocabulary ** (n - 1) < 1 << 31
-    # A partition's first tokens share the remainder.
-    keys = (tokens[positions] // n_partitions).astype(np.int32 if small else np.int64)
-    for offset in range(1, n):
-        if n_keys * vocabulary >= MAX_KEY:
-            values, keys = np.unique(keys, return_inverse=True)
-            n_keys = len(values)
-        keys *= vocabulary
-        keys += tokens[positions + offset]
-        n_keys *= vocabulary
-    return keys, n_keys
-
-
-def _first_of_each(keys: np.ndarray, n_keys: int, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
-    """For each distinct key the smallest of its prompt indices; prompts are in ascending order."""
-    if n_keys <= min(MAX_TABLE, TABLE_PER_KEY * len(keys)):
-        places = np.arange(len(keys), dtype=np.int32)
-        first_place = np.empty(n_keys, dtype=np.int32)  # set and read at keys that occur, only
-        first_place[keys[::-1]] = places[::-1]  # of equal keys the one set last counts, which is the first of them
-        return prompts[first_place[keys] == places]
-    bits = n_prompts.bit_length()
-    if n_keys << bits >= MAX_KEY:
-        return prompts[np.unique(keys, return_index=True)[1]]
-    # Key and prompt packed into one number: a plain sort is much faster than one that keeps positions.
-    packed_keys = (keys.astype(np.int64) << bits) | prompts
-    packed_keys.sort()
-    keys = packed_keys >> bits
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return packed_keys[first] & ((1 << bits) - 1)
-
-
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -214,8 +125,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare and args.sizes:
         raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
 
+    from data_preprocess.hub import load_tokenizer
     from data_preprocess.preparing.row_formats import LeftOut, load_texts
-    from eval_hh.inference.models import load_tokenizer
 
     left_out = LeftOut()
     texts, prompts = [], []

@@ -1,18 +1,11 @@
-"""Reading and writing files: whole or not at all, and with errors that name the file and the line.
-
-Holds atomic writers, checked readers, and what a result file says about its making (fingerprint, git_hash, versions).
-"""
+"""Reading and writing files: whole or not at all, and with errors that name the file and the line."""
 
 import codecs
 import errno
 import gzip
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import subprocess
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from data_preprocess.command import REPOSITORY, InputError
+from data_preprocess.command import InputError
 from data_preprocess.quick_json import check_unicode, object_in, quick_object
 
 # What torch.save says of a write that failed; it does not say why, which nearly always is a full disk.
@@ -34,7 +27,6 @@ BLANKS = re.compile(r"[ \t\r\n]*")  # between JSON values
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # what some network file systems say
 WRITERS = 2  # threads
-VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
 
 
 @contextmanager
@@ -404,45 +396,3 @@ def _check_is_file(path: Path) -> None:
         raise InputError(f"{path}: no such file")
     if path.is_dir():
         raise InputError(f"{path}: is a folder (expected a file)")
-
-
-def fingerprint(settings: dict, *inputs: str | Path) -> str:
-    """sha256 over settings (JSON values) and the bytes of the input files: equal only for the same work."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for path in inputs:
-        with open(path, "rb") as file:
-            inner = hashlib.sha256()
-            while block := file.read(1 << 20):
-                inner.update(block)
-            digest.update(inner.digest())
-    return digest.hexdigest()
-
-
-def git_hash() -> str | None:
-    """The repository's commit, or None where it is no git checkout."""
-    if not (REPOSITORY / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and the packages that numbers depend on; one that is not installed is left out."""
-    found = {"python": platform.python_version()}
-    for name in VERSIONED_PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def machine() -> str:
-    """The processor and its cores, as a report names them."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"

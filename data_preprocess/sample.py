@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
             check_sizes(args.sizes, len(rows), ranking_len)
     record = DiversityRecord(data)
 
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
 
     tokenizer_name = args.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)

@@ -21,6 +21,7 @@ RANDOM = "random"  # the published selection, which folders and records do not n
 # What augment.py has added to a random subset, by name as if it were a selection.
 AUGMENT_RANDOM, AUGMENT_DIVERSE = "augment_random", "augment_diverse"
 AUGMENTATIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE, selection_name(AUGMENT_DIVERSE, match_length=True))
+ORIGIN, BASE = "origin", "base"  # in meta of an enlarged subset's rows: what a row is, and its name for those it had
 FOLDER = re.compile(r"hh_train_len(\d+)_(\d+)(?:_(\w+))?")
 
 

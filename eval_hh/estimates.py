@@ -6,12 +6,14 @@ eval_hh/analysis/ applies them to cells and decides from them whether a claim he
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 N_DRAWS = 4000
 LEVEL = 0.05
+ROUNDING = 1e-12  # relative: what float arithmetic alone makes of equal numbers
 CHUNK = 1 << 22  # resampled values held at a time: bounds the memory of a bootstrap to some 100 MB
 
 
@@ -45,6 +47,81 @@ class Estimate:
     low: float
     high: float
     p: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A mean difference over replicates, with Student's 95% interval and the two-sided p of its being zero."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    df: float  # degrees of freedom
+    n_replicates: int
+
+
+def contrast(a: np.ndarray, b: np.ndarray) -> Contrast:
+    """How much more reward cell `a` has than cell `b`, paired by replicate.
+
+    A replicate is a fresh draw of the training subsets and a fresh training seed. Its mean over the test prompts is the
+    unit: the interval speaks of new draws and seeds on these test prompts.
+
+    Args:
+        a, b: [replicates, test prompts] rewards; row r of both is of replicate r.
+
+    Raises:
+        ValueError: not two dimensions, unequal shapes, below two replicates, no prompt, or a value that is not finite.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(f"rewards of shapes {a.shape} and {b.shape} (expected [replicates, test prompts] for both)")
+    if not a.size:
+        raise ValueError(f"rewards of shape {a.shape} (expected a test prompt)")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("a reward is not finite")
+    effects = (a - b).mean(axis=1)
+    rounding = ROUNDING * max(np.abs(a).max(), np.abs(b).max())
+    return over_replicates(np.where(np.abs(effects) <= rounding, 0.0, effects))
+
+
+def over_replicates(effects: Sequence[float]) -> Contrast:
+    """The mean of one effect per replicate [R], R >= 2: mean +- t(R - 1) s / sqrt(R), s the standard deviation.
+
+    Without any variance the interval is the mean itself and p is 0, or 1 where the mean is 0. ValueError below two.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    effects = np.asarray(effects, dtype=float)
+    n = len(effects)
+    if n < 2:
+        raise ValueError(f"{n} replicates (expected two or more: one says nothing of how replicates differ)")
+    mean, df = float(effects.mean()), n - 1
+    if np.ptp(effects) <= ROUNDING * np.abs(effects).max():
+        return Contrast(mean, mean, mean, float(mean == 0), df, n)
+    error = float(effects.std(ddof=1)) / n**0.5
+    half = float(stdtrit(df, 1 - LEVEL / 2)) * error
+    return Contrast(mean, mean - half, mean + half, float(2 * stdtr(df, -abs(mean) / error)), df, n)
+
+
+def replicates_for(effect: float, spread: float, power: float = 0.8, most: int = 1000) -> int | None:
+    """The fewest replicates whose interval lies above zero with this probability; None where `most` are too few.
+
+    The power of the paired t test is 1 - F(t(1 - 0.05 / 2, R - 1)), F of the noncentral t with R - 1 degrees of freedom
+    and noncentrality effect / spread * sqrt(R) (Cohen, Statistical Power Analysis, 2nd ed., chapter 2).
+
+    Args:
+        effect: the true difference, above 0.
+        spread: standard deviation over replicates of the difference.
+    """
+    from scipy.special import nctdtr, stdtrit
+
+    if not effect > 0:
+        raise ValueError(f"effect {effect} (expected one above 0)")
+    for n in range(2, most + 1):
+        if not spread or 1 - nctdtr(n - 1, effect / spread * n**0.5, stdtrit(n - 1, 1 - LEVEL / 2)) >= power:
+            return n
+    return None
 
 
 def fit_lines(x: Sequence[float], y: np.ndarray) -> dict[str, np.ndarray]:
@@ -151,15 +228,6 @@ def estimate(value: float, draws: np.ndarray) -> Estimate:
     return Estimate(float(value), float(low), float(high), float(min(1.0, 2 * (side + 1) / (len(draws) + 1))))
 
 
-def paired_bootstrap(
-    first: np.ndarray, second: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0
-) -> Estimate:
-    """Mean of first - second, both [seeds, rows] on the same seeds and rows; seeds and rows are redrawn."""
-    difference = first - second
-    draws = row_draws(difference, n_draws, seed) * seed_weights(len(difference), n_draws, seed)
-    return estimate(difference.mean(), draws.sum(axis=1))
-
-
 def bootstrap_interval(
     values: Sequence[float], level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
@@ -226,6 +294,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def holm_corrected(found: Sequence[Any]) -> list[Any]:
+    """The findings, dataclasses with a `difference` and a `holm_p`, with the latter corrected over all of them."""
+    corrected = holm([one.difference.p for one in found])
+    return [replace(one, holm_p=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def budgets(sizes: Collection[int]) -> list[dict[int, int]]:

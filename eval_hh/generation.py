@@ -78,8 +78,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def checked_inputs(config: Config, names: Names) -> tuple[str | Path, dict[str, list[dict]]]:
     """The path of the tested model and the rows of each test file; InputError where something is amiss."""
+    from data_preprocess.hub import source_options
     from data_preprocess.records import read_rows
-    from eval_hh.inference.models import source_options
 
     model_path = config.model_path or names.run_folder / config.checkpoint
     if not config.model_path and not model_path.is_dir():
@@ -115,8 +115,9 @@ def generate_files(
     state: "PartialState",
 ) -> int:
     """Loads the model once and generates for each job's test file; how many were made."""
+    from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import Decoder, plan_units
-    from eval_hh.inference.models import device, load_causal_lm, load_tokenizer, weights_dtype
+    from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 
     model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import check_flags, check_text, run, study_root
 from data_preprocess.outputs import check_opening, check_output_file
-from eval_hh.cells import load_cells
+from eval_hh.analysis.results import load_results
 from eval_hh.reporting.findings import analyse
 from eval_hh.reporting.sections import write_report
 
@@ -36,8 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, opening in OPENINGS.items():
         check_output_file("output", output / name, {})
         check_opening(output / name, opening)
-    cells, warnings = load_cells(results, args.profile)
-    print(write_report(output, cells, analyse(cells, warnings, args.compare_paper)))
+    print(write_report(output, analyse(load_results(results, args.profile), args.compare_paper)))
     print(f"Written to {output / 'report.md'}")
 
 

@@ -30,8 +30,9 @@ from transformers.utils import cached_file
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
 from data_preprocess.files import read_json
+from data_preprocess.hub import load_tokenizer, source_options
 from eval_hh.inference.decoding import plan_batches
-from eval_hh.inference.models import device, load_tokenizer, load_weights, source_options
+from eval_hh.inference.models import device, load_weights
 
 MAX_LENGTH = 1024  # tokens of a dialogue that are read; what is over is cut from the left
 OASST_TYPE = "gpt_neox_reward_model"

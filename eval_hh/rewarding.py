@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> Config:
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_args(argv)
-    from eval_hh.inference.models import source_options
+    from data_preprocess.hub import source_options
 
     source_options(config.reward_model)
     if config.check:

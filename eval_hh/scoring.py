@@ -23,7 +23,7 @@ from data_preprocess.command import InputError, check_flags, check_name, run, st
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
 from data_preprocess.records import read_rows
-from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, subset_named
+from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset, subset_named
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
@@ -32,7 +32,6 @@ from eval_hh.cells import (
     TEST_FILES,
     check_diversity,
     check_type,
-    extra_rewards,
     file_scores,
     pooled,
     validate_cell,
@@ -49,7 +48,6 @@ from eval_hh.inference.resumable_jobs import (
     read_note,
     read_results,
 )
-from labelling.additions import BASE, ORIGIN
 
 NULL = type(None)
 # What a cell is made of: fields of run.json, of its configuration, and of the settings that both steps noted.
@@ -297,7 +295,7 @@ def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
 
 def table(cell: dict) -> str:
     """Rewards x 100 with 95% bootstrap intervals and BLEU of each file and pool, as text."""
-    extra = extra_rewards(cell)
+    extra = sorted(next(iter(cell["files"].values())).get("extra", {}))
     head = f"{'':18s} {'rows':>5s} {'reward':>7s} {'95% interval':>16s} {'BLEU':>6s}"
     lines = [
         f"{cell['exp']}, stage {cell['stage']}: rewards x 100, from {cell['reward_source']}",
@@ -318,7 +316,7 @@ def table(cell: dict) -> str:
 def column(cell: dict, name: str, field: str) -> np.ndarray:
     """Values of a pool or of one test file, one per row."""
     if name in POOLS:
-        return pooled(cell, name, field)
+        return pooled(cell["files"], name, field)
     entry = cell["files"][name]
     return np.asarray(entry["extra"][field] if field in entry.get("extra", {}) else entry[field])
 

@@ -11,10 +11,10 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import PROMPTER, split_turn
 from data_preprocess.preparing.candidates import Candidates, training_row
 from data_preprocess.selection import select_addition
+from data_preprocess.subsets import BASE, ORIGIN, RANDOM
 
-ORIGIN = "origin"  # in meta: which part of an enlarged subset a row is
-BASE, GIVEN, WRITTEN = "base", "pool", "written"
-DIVERSE, RANDOM = "diverse", "random"  # ways to choose what is added
+GIVEN, WRITTEN = "pool", "written"  # an added row's origin
+DIVERSE = "diverse"  # one way to choose what is added; the other is RANDOM
 
 
 def check_prompts(pool: Sequence[Candidates]) -> None:

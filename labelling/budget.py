@@ -39,7 +39,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenPrompts:
     """Prompts chosen from a pool."""
 
     indices: list[int]  # in the order of choice
@@ -66,12 +66,12 @@ def split_budget(budget: Decimal, prices: Prices, ranking_lens: Sequence[int], p
 
 def choose_prompts(
     token_ids: TokenIds, sizes: Sequence[int], strategy: str, match_length: bool = False
-) -> dict[int, Choice]:
+) -> dict[int, ChosenPrompts]:
     """The prompts that a strategy chooses at each size, 1 or more, with what they are like (see select_prompts)."""
     found = {}
     for size, indices in select_prompts(token_ids, sizes, strategy, match_length).items():
         score = diversity_curve([token_ids[index] for index in indices], [size], NGRAM)[size].score
-        found[size] = Choice(indices, score, float(token_ids.lengths[indices].mean()))
+        found[size] = ChosenPrompts(indices, score, float(token_ids.lengths[indices].mean()))
     return found
 
 

@@ -1,20 +1,22 @@
-"""Makes rankings of prompts: samples responses from a language model, and scores responses with a reward model.
+"""Labels by models: responses sampled from a language model, and rewards of responses from a reward model.
 
-Library, used by prepare.py. Both jobs are divided over the processes that training/launch.py started,
-go on where a killed run was, and are not done again where the output is there and was made from the same inputs.
-In fp32 on the CPU neither result depends on batch size, number of processes, or kills.
+Both jobs are divided over the processes that training/launch.py started, go on where a killed run was, and are not done
+again where the output is there and was made from the same inputs. In fp32 on the CPU neither result depends on batch
+size, number of processes, or kills.
 """
 
 import hashlib
 import json
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, check_number
 from data_preprocess.files import read_jsonl
+from data_preprocess.hub import load_tokenizer
+from data_preprocess.preparing.candidates import Candidates
 from eval_hh.inference.decoding import Decoder, plan_batches, plan_units
-from eval_hh.inference.models import device, load_causal_lm, load_tokenizer, weights_dtype
+from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 from eval_hh.inference.resumable_jobs import (
     Job,
     compute_parts,
@@ -26,24 +28,16 @@ from eval_hh.inference.resumable_jobs import (
 )
 from eval_hh.inference.seeded_sampling import Sampler, response_seeds
 from eval_hh.reward_model import RewardModel, check_finite, load_reward_model
+from labelling.sampling import Sampling
 
 
 def sample_responses(
-    prompts: list[list[str]],
-    model_path: str,
-    num_per_prompt: int,
-    output: Path,
-    seed: int,
-    temperature: float,
-    top_p: float,
-    max_new_tokens: int,
-    batch_size: int,
-    mixed_precision: str = "bf16",
+    prompts: list[list[str]], model_path: str, num_per_prompt: int, output: Path, sampling: Sampling
 ) -> list[list[str]]:
     """Samples responses to each prompt by temperature and top-p.
 
     A prompt is cut from the left to 384 tokens. A response ends at EOS, before the first stop string, or after
-    `max_new_tokens`, and is stripped; it may be empty. Random numbers belong to (seed, prompt, sample), not to
+    `sampling.max_new_tokens`, and is stripped; it may be empty. Random numbers belong to (seed, prompt, sample), not to
     the model: models that are given one seed share them, and close relatives would say the same, so give
     each model its own seed.
 
@@ -52,38 +46,29 @@ def sample_responses(
         model_path: folder or hub name of any causal language model.
         num_per_prompt: responses to each prompt.
         output: the JSONL file to write, a row {"index": i, "responses": [...]} per prompt.
-        seed: of the random streams.
-        temperature: what logits are divided by, above 0.
-        top_p: probability that the nucleus holds, above 0 and at most 1.
-        max_new_tokens: tokens per response at most.
-        batch_size: responses decoded at a time, per process.
-        mixed_precision: of the weights on a GPU, "bf16", "fp16" or "no"; the CPU always has float32.
+        sampling: the settings; mixed precision is of the weights on a GPU, the CPU always has float32.
 
     Returns:
         The responses, num_per_prompt per prompt, in every process.
 
     Raises:
-        InputError: a setting out of its range, a model that cannot be loaded, or one with too few positions.
+        InputError: a model that cannot be loaded, or one with too few positions.
     """
-    _check_at_least_one(num_per_prompt=num_per_prompt, max_new_tokens=max_new_tokens, batch_size=batch_size)
-    if not 0 < temperature < math.inf:
-        raise InputError(f"--temperature: {temperature} (expected a positive number)")
-    if not 0 < top_p <= 1:
-        raise InputError(f"--top_p: {top_p} (expected a number above 0 and at most 1)")
+    check_number("num_per_prompt", num_per_prompt, at_least=1)
     settings = {
         "step": "sampling",
         "prompts": _digest(prompts),
         "model": folder_identity(model_path),
         "num_per_prompt": num_per_prompt,
-        "seed": seed,
-        "temperature": temperature,
-        "top_p": top_p,
-        "max_new_tokens": max_new_tokens,
-        "mixed_precision": mixed_precision,
+        "seed": sampling.seed,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_new_tokens": sampling.max_new_tokens,
+        "mixed_precision": sampling.mixed_precision,
     }
     job = Job(f"sampling from {Path(model_path).name}", output, None, settings)
     if waiting_jobs([job], processes()):
-        _sample(job, prompts, model_path, batch_size)
+        _sample(job, prompts, model_path, sampling.batch_size)
     return [row["responses"] for _, row in read_jsonl(output)]
 
 
@@ -119,7 +104,6 @@ def score_rankings(
     reward_model: str,
     output: Path,
     batch_size: int,
-    mixed_precision: str = "no",
 ) -> list[list[float]]:
     """Scores every response with a reward model.
 
@@ -129,7 +113,6 @@ def score_rankings(
         reward_model: folder or hub name, of a kind that load_reward_model reads.
         output: the JSONL file to write, a row {"index": i, "rewards": [...]} per prompt.
         batch_size: dialogues per batch and process.
-        mixed_precision: of the weights on a GPU, "bf16", "fp16" or "no"; half precision blurs the scores.
 
     Returns:
         Raw logits, shaped as `responses`, in every process.
@@ -139,7 +122,6 @@ def score_rankings(
         RunError: a logit that is not finite.
         ValueError: not as many lists of responses as prompts.
     """
-    _check_at_least_one(batch_size=batch_size)
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts and {len(responses)} lists of responses")
     settings = {
@@ -147,7 +129,7 @@ def score_rankings(
         "prompts": _digest(prompts),
         "responses": _digest(responses),
         "reward_model": folder_identity(reward_model),
-        "mixed_precision": mixed_precision,
+        "mixed_precision": "no",  # half precision blurs the scores
     }
     job = Job(f"scoring with {Path(reward_model).name}", output, None, settings)
     if waiting_jobs([job], processes()):
@@ -155,12 +137,19 @@ def score_rankings(
     return [row["rewards"] for _, row in read_jsonl(output)]
 
 
+def scored(pool: list[Candidates], reward_model: str, output: Path, batch_size: int) -> list[Candidates]:
+    """The prompts with the reward model's raw logits as rewards; arguments as for `score_rankings`."""
+    prompts, responses = [one.prefix for one in pool], [one.responses for one in pool]
+    rewards = score_rankings(prompts, responses, reward_model, output, batch_size)
+    return [replace(one, rewards=row) for one, row in zip(pool, rewards, strict=True)]
+
+
 def _score(
     job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int
 ) -> None:
     """Does a scoring job. Its rows are all (prompt, response) pairs, one after another."""
     state = processes()
-    model = load_reward_model(reward_model, weights_dtype(job.settings["mixed_precision"]))
+    model = load_reward_model(reward_model, weights_dtype("no"))
     pairs = [(i, text) for i, group in enumerate(responses) for text in group]
     encoded = [_encode(model, prompts[i], text, i) for i, text in pairs]
     batches = plan_batches([len(ids) for ids in encoded], batch_size)
@@ -185,12 +174,6 @@ def _encode(model: RewardModel, turns: list[str], response: str, number: int) ->
         return model.encode(turns, response)
     except InputError as error:
         raise InputError(f"prompt {number}: {error}") from error
-
-
-def _check_at_least_one(**settings: int) -> None:
-    for name, value in settings.items():
-        if value < 1:
-            raise InputError(f"--{name}: {value} (expected a positive number)")
 
 
 def _digest(value: Any) -> str:

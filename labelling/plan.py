@@ -24,9 +24,9 @@ from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.selection import STRATEGIES, selection_name
+from eval_hh.analysis.results import load_results
 from eval_hh.analysis.reward_lines import LLAMA_PROBE, Law, Outlook, is_llama, paper_law, recommend, results_law
-from eval_hh.cells import load_cells
-from labelling.budget import Choice, Prices, Split, choose_prompts, random_diversity, split_budget
+from labelling.budget import ChosenPrompts, Prices, Split, choose_prompts, random_diversity, split_budget
 
 PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")
@@ -44,11 +44,11 @@ RANDOM_ONLY = (
 
 
 @dataclass(frozen=True)
-class Row:
+class Share:
     """One K's share of the plan."""
 
     split: Split
-    choice: Choice  # the prompts
+    choice: ChosenPrompts  # the prompts
     random: Outlook  # of as many random ones
     chosen: Outlook
 
@@ -155,11 +155,11 @@ def load_law(args: argparse.Namespace) -> Law:
     if args.law:
         law = paper_law(PAPER_LAWS[args.law])
     else:
-        cells, left_out = load_cells(args.results, args.profile)
-        if not cells:
-            raise InputError("; ".join([f"{args.results}: no result file to fit a law on", *left_out]))
-        law, warnings = results_law(cells, args.algorithm, args.results)
-        for warning in left_out + warnings:
+        results = load_results(args.results, args.profile)
+        if not results.cells:
+            raise InputError("; ".join([f"{args.results}: no result file to fit lines on", *results.warnings]))
+        law, warnings = results_law(results, args.algorithm, args.results)
+        for warning in results.warnings + warnings:
             print(f"warning: {warning}", file=sys.stderr)
     if args.ranking_len is not None and args.ranking_len not in law.points:
         lens = ", ".join(map(str, sorted(law.points)))
@@ -172,7 +172,7 @@ def count_tokens(args: argparse.Namespace, law: Law, pool: list[Candidates]) -> 
 
     InputError for another one: D of two tokenizers do not compare.
     """
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
 
     name = args.tokenizer
     if name is None and law.tokenizer:
@@ -194,14 +194,14 @@ def count_tokens(args: argparse.Namespace, law: Law, pool: list[Candidates]) -> 
     return name, encode_prompts(tokenizer, [render_prompt(candidates.prefix) for candidates in pool])
 
 
-def make_rows(args: argparse.Namespace, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, Row]:
+def make_rows(args: argparse.Namespace, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, Share]:
     """By K, for those that the budget pays for."""
     paid = [split for split in splits if split.size]
     sizes = [split.size for split in paid]
     choices = choose_prompts(token_ids, sizes, args.select, args.match_length)
     at_random = random_diversity(token_ids, sizes)
     return {
-        split.ranking_len: Row(
+        split.ranking_len: Share(
             split,
             choices[split.size],
             law.outlook(split.ranking_len, at_random[split.size], args.extrapolate),
@@ -211,7 +211,7 @@ def make_rows(args: argparse.Namespace, law: Law, splits: list[Split], token_ids
     }
 
 
-def format_table(args: argparse.Namespace, splits: list[Split], rows: dict[int, Row]) -> list[str]:
+def format_table(args: argparse.Namespace, splits: list[Split], rows: dict[int, Share]) -> list[str]:
     """A line per K: what is bought, D and the predicted reward at random and as selected."""
     selection = selection_name(args.select, args.match_length)
     lines = [f"K       M {'cost':>10}   {'random: D, reward x 100':<31}   {f'{selection}: D, reward x 100':<31} tokens"]
@@ -225,7 +225,7 @@ def format_table(args: argparse.Namespace, splits: list[Split], rows: dict[int, 
     return lines
 
 
-def notes(args: argparse.Namespace, rows: dict[int, Row]) -> list[str]:
+def notes(args: argparse.Namespace, rows: dict[int, Share]) -> list[str]:
     """What the table means, and which split to take."""
     lines = ["Intervals: 95%, of one more point of K's line, from the residuals of the points it was fitted on."]
     if args.extrapolate and any(one.outside for row in rows.values() for one in (row.random, row.chosen)):
@@ -235,7 +235,7 @@ def notes(args: argparse.Namespace, rows: dict[int, Row]) -> list[str]:
     return [*lines, f"recommended: {advice(rows, {k: row.chosen for k, row in rows.items()})}"]
 
 
-def advice(rows: dict[int, Row], outlooks: dict[int, Outlook]) -> str:
+def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
     """The split with the highest predicted reward, the K that it is not told from, and those not compared."""
     predictions = {k: outlook.prediction for k, outlook in outlooks.items() if outlook.prediction}
     if not predictions:
@@ -253,7 +253,7 @@ def advice(rows: dict[int, Row], outlooks: dict[int, Outlook]) -> str:
     return "; ".join([text, *parts, *left_out])
 
 
-def row_to_take(args: argparse.Namespace, rows: dict[int, Row]) -> Row:
+def row_to_take(args: argparse.Namespace, rows: dict[int, Share]) -> Share:
     """The recommended split, or --ranking_len's; InputError where the law speaks of none, or it buys nothing."""
     predictions = {k: row.chosen.prediction for k, row in rows.items() if row.chosen.prediction}
     if args.ranking_len is not None:
@@ -266,7 +266,7 @@ def row_to_take(args: argparse.Namespace, rows: dict[int, Row]) -> Row:
     return rows[recommend(predictions).ranking_len]
 
 
-def draw_chart(args: argparse.Namespace, law: Law, rows: dict[int, Row], token_ids: TokenIds) -> None:
+def draw_chart(args: argparse.Namespace, law: Law, rows: dict[int, Share], token_ids: TokenIds) -> None:
     """Predicted reward of random prompts at rising budgets, and the plan's own splits."""
     from labelling.plan_chart import Curve, Mark, draw_plan
 

@@ -5,44 +5,65 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pics.style import COLOURS, GREY, new_figure
+from pics.style import COLOURS, GREY, GRID, is_narrow, new_figure, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+WAYS = (("more prompts", 2, 6), ("in between", 3, 4), ("more responses", 4, 3))  # name, K, M
+ROW, COLUMN = 4.6, 34  # one prompt's height, one way's width; of 10 to the inch
+HEAD, FOOT = 8.0, 6.0  # above and below a way's rows
+TITLE, CAPTION = 7.0, 5.0
+
 
 def draw_intro(path: Path) -> None:
-    """A diagram of one annotation budget spent on more prompts or on more responses, as a PNG at `path`."""
-    with new_figure(path, (10, 4.9), layout=None) as figure:
+    """A diagram of one annotation budget spent on more prompts or on more responses, at `path`.
+
+    The ways stand side by side in frames of one height, or below each other where the picture is narrow.
+    """
+    narrow = is_narrow(path)
+    heights = [HEAD + ROW * num_prompts + FOOT for _, _, num_prompts in WAYS]
+    width, height = (43, sum(heights)) if narrow else (COLUMN * len(WAYS), max(heights))
+    caption = wrapped("A square is one labelled response, the stronger its colour the higher its rank.", width / 10)
+    below = CAPTION + 2 * caption.count("\n")
+    total = TITLE + height + below
+    with new_figure(path, (width / 10, total / 10), layout=None) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, 100), ylim=(0, 49))
+        axes.set(xlim=(0, width), ylim=(0, total))
         axes.set_axis_off()
-        title = "One annotation budget: 12 labelled responses"
-        axes.text(50, 45.2, title, ha="center", fontsize=15, weight="bold")
-        _allocation(axes, 17, 2, 6, "more prompts")
-        _allocation(axes, 49, 3, 4, "in between")
-        _allocation(axes, 82, 4, 3, "more responses")
-        caption = "A square is one labelled response, darker where the annotators rank it higher."
-        axes.text(50, 1.6, caption, ha="center", fontsize=10, color=GREY)
+        title = f"One annotation budget:{chr(10) if narrow else ' '}12 labelled responses"
+        axes.text(width / 2, total - 1.5, title, ha="center", va="top", fontsize=13 if narrow else 15, weight="bold")
+        top = total - TITLE
+        for place, (way, way_height) in enumerate(zip(WAYS, heights, strict=True)):
+            if narrow:
+                _allocation(axes, width / 2, top - sum(heights[:place]), way, way_height)
+            else:
+                _allocation(axes, COLUMN * (place + 0.5), top, way, height)
+        axes.text(width / 2, 1.6, caption, ha="center", fontsize=10, color=GREY)
 
 
-def _allocation(axes: Axes, middle: float, ranking_len: int, num_prompts: int, name: str) -> None:
-    """One way to spend the budget: a row per prompt, a square per response, darker for a better rank."""
+def _allocation(axes: Axes, middle: float, top: float, way: tuple[str, int, int], height: float) -> None:
+    """One way to spend the budget: a row per prompt, a square per response, paler for a lower rank.
+
+    It has a frame of `height` below `top`, with its name, its rows, and K and M.
+    """
     from matplotlib.patches import FancyBboxPatch
 
-    def box(x: float, y: float, width: float, alpha: float, colour: str) -> None:
+    def box(x: float, y: float, width: float, height: float, **style: object) -> None:
         shape = "round,pad=0,rounding_size=0.6"
-        patch = FancyBboxPatch((x, y), width, 3.4, boxstyle=shape, facecolor=colour, alpha=alpha, linewidth=0)
-        axes.add_patch(patch)
+        axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, **style))
 
+    name, ranking_len, num_prompts = way
+    box(middle - COLUMN / 2 + 1, top - height + 0.5, COLUMN - 2, height - 1, fill=False, edgecolor=GRID)
     colour = COLOURS[ranking_len]
-    left = middle - (11.5 + 4.3 * ranking_len) / 2
-    axes.text(middle, 39.6, name, ha="center", fontsize=13, color=colour, weight="bold")
+    left = middle - (11.6 + 4.3 * ranking_len) / 2
+    axes.text(middle, top - 5, name, ha="center", fontsize=13, color=colour, weight="bold")
     for row in range(num_prompts):
-        y = 33.2 - 4.6 * row
-        box(left, y, 11, 1.0, "#E4E4E4")
+        y = top - HEAD - ROW * (row + 1) + 0.6
+        box(left, y, 11, 3.4, facecolor=GRID, linewidth=0)
         axes.text(left + 5.5, y + 1.6, f"prompt {row + 1}", ha="center", va="center", fontsize=9.5)
         for rank in range(ranking_len):
-            box(left + 12.2 + 4.3 * rank, y, 3.6, 1 - 0.8 * rank / ranking_len, colour)
+            strength = 1 - 0.8 * rank / ranking_len
+            box(left + 12.2 + 4.3 * rank, y, 3.6, 3.4, facecolor=colour, alpha=strength, linewidth=0)
     caption = f"K = {ranking_len} responses × M = {num_prompts} prompts"
-    axes.text(middle, 5.6, caption, ha="center", fontsize=11)
+    axes.text(middle, top - height + 2.4, caption, ha="center", fontsize=11)

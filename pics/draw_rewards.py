@@ -10,8 +10,19 @@ import numpy as np
 
 from data_preprocess.command import InputError
 from eval_hh.estimates import Line, average_mse
+from eval_hh.markup import REWARD
 from pics.figure_data import Facet, Points, scientific
-from pics.style import COLOURS, GREY, MARKERS, new_figure
+from pics.style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    NAME_SIZE,
+    is_narrow,
+    legend_entries,
+    name_places,
+    new_panels,
+    share_y,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,41 +31,38 @@ REWARD_PANELS = {0: ("a", "PRO", "M"), 2: ("c", "PRO", "D"), 3: ("d", "SFT", "D"
 
 
 def draw_panels(points: list[Points], path: Path, note: str = "", overlay: Sequence[Points] = ()) -> None:
-    """The four panels of the paper's Figure 4 as a PNG at `path`.
+    """The four panels of the paper's Figure 4 as a picture at `path`.
 
     Args:
         points: what is shown.
-        path: of the PNG.
+        path: of the picture.
         note: stands below the panels.
         overlay: other points, the paper's, shown hollow and light with a dotted line.
     """
-    with new_figure(path, (10, 7.4), note) as figure:
-        axes = figure.subplots(2, 2).ravel()
+    with new_panels(path, 4, 2, (5, 3.9), note) as (figure, axes):
+        share_y([axes[place] for place in REWARD_PANELS])
         for place, (panel, algorithm, predictor) in REWARD_PANELS.items():
             _reward_panel(axes[place], points, panel, algorithm, predictor)
             _overlay(axes[place], overlay, algorithm, predictor)
         _diversity_panel(axes[1], points)
-        handles = {
-            label: handle
-            for panel in axes
-            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-        }
+        handles = dict(zip(*reversed(legend_entries(axes)), strict=True))
         # With an overlay, one column is ours and one the paper's.
         labels = sorted(handles, key=lambda label: (label.endswith("paper"), label))
+        columns = 2 if overlay or is_narrow(path) else 3
         entries = [handles[label] for label in labels]
-        figure.legend(entries, labels, loc="outside upper center", ncols=2 if overlay else 3, handletextpad=0.3)
+        figure.legend(entries, labels, loc="outside upper center", ncols=columns, handletextpad=0.3)
 
 
 def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, predictor: str) -> None:
-    lines = []
-    for one in (one for one in points if one.algorithm == algorithm):
+    lines, points = [], [one for one in points if one.algorithm == algorithm]
+    for one in points:
         x = np.array(one.predictor(predictor), dtype=float)
         has_bars = any(one.error)
         # A small step aside by K keeps the error bars of one size from lying on one another.
-        aside = 0.006 * (one.ranking_len - 3) * np.ptp(x) if has_bars else 0.0
+        aside = 0.011 * (one.ranking_len - 3) * np.ptp(x) if has_bars else 0.0
         axes.errorbar(
             x + aside, 100 * np.array(one.reward), yerr=100 * np.array(one.error) if has_bars else None,
-            fmt=MARKERS[one.ranking_len], color=COLOURS[one.ranking_len], capsize=2.5, markersize=6, elinewidth=1,
+            fmt=MARKERS[one.ranking_len], color=COLOURS[one.ranking_len], capsize=2.5, markersize=5, elinewidth=1,
             label=f"K = {one.ranking_len} responses",
         )  # fmt: skip
         line = one.line(predictor)
@@ -63,10 +71,16 @@ def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, 
             lines.append(line)
     if not axes.has_data():
         axes.text(0.5, 0.5, "no results", ha="center", transform=axes.transAxes, color=GREY)
-    fitted = f", MSE of the lines {scientific(average_mse(lines))}" if lines else ""
-    axes.set_title(f"({panel}) {algorithm}: reward against {predictor}{fitted}", loc="left")
+    # Its own line, so that the title fits a narrow picture.
+    fitted = f"\nMSE of the lines {scientific(average_mse(lines))}" if lines else ""
+    title = f"({panel}) {algorithm}: reward against {predictor}{fitted}"
     axes.set_ylabel("mean reward × 100 (Global)")
     _name_x(axes, predictor)
+    sizes = {f"M = {size:,}": score for one in points for size, score in zip(one.sizes, one.diversity, strict=True)}
+    if predictor == "D" and sizes:
+        name_places(axes, sizes, title)
+    else:
+        axes.set_title(title, loc="left")
 
 
 def _overlay(axes: Axes, points: Sequence[Points], algorithm: str, predictor: str) -> None:
@@ -104,40 +118,38 @@ def _name_x(axes: Axes, predictor: str) -> None:
 
 
 def draw_budgets(facets: list[Facet], path: Path, note: str = "") -> None:
-    """Rewards of the equal-budget cells as dots with intervals, a facet each, as a PNG at `path`.
+    """Rewards of the equal-budget cells as dots with intervals, a facet each, as a picture at `path`.
 
     Raises InputError where there is no facet.
     """
     if not facets:
         raise InputError("no equal budget in these results: the sizes N, 2N/3 and N/2 are needed")
-    # Facets come by algorithm, then budget: with more than one budget each has a column and its own scale.
+    # Facets come by algorithm, then budget: with more than one budget each has a column.
     columns = len(facets) if len(facets) <= 2 else len(facets) // 2
-    rows = -(-len(facets) // columns)
-    with new_figure(path, (5 * columns, 4 * rows), note) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False, sharey="col" if rows > 1 else True).ravel()
-        for panel, facet in zip(axes, facets, strict=False):
+    with new_panels(path, len(facets), columns, (5, 4), note) as (_, panels):
+        share_y(panels)
+        for panel, facet in zip(panels, facets, strict=True):
             _budget_panel(panel, facet)
-        for panel in axes[::columns]:
-            panel.set_ylabel("mean reward × 100")
-        for panel in axes[len(facets) :]:
-            panel.set_axis_off()
 
 
 def _budget_panel(axes: Axes, facet: Facet) -> None:
     labelled = set()
     for place, shapes in enumerate(facet.entries.values()):
         for (ranking_len, size), (value, error) in shapes.items():
-            x, label = place + 0.26 * (ranking_len - 3), f"K = {ranking_len}, M = {size:,}"
+            x, label = place + 0.3 * (ranking_len - 3), f"K = {ranking_len}, M = {size:,}"
             axes.errorbar(
                 x, value, yerr=error, fmt=MARKERS[ranking_len], color=COLOURS[ranking_len], capsize=3, markersize=7,
                 label=label if label not in labelled else None,
             )  # fmt: skip
             top = (x, value + error)
-            axes.annotate(f"{value:.1f}", top, (0, 4), textcoords="offset points", ha="center", fontsize=9)
+            axes.annotate(
+                f"{value:{REWARD}}", top, (0, 4), textcoords="offset points", ha="center", fontsize=NAME_SIZE
+            )
             labelled.add(label)
     axes.set_xticks(range(len(facet.entries)), facet.entries)
+    axes.set_ylabel("mean reward × 100")
     axes.grid(axis="x", visible=False)
     axes.margins(x=0.12, y=0.15)
     axes.set_title(facet.title, loc="left")
-    spacing = {"handletextpad": 0.2, "columnspacing": 1.2}
-    axes.legend(fontsize=9, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), **spacing)
+    spacing = {"handletextpad": 0.1, "columnspacing": 0.8}
+    axes.legend(fontsize=NAME_SIZE, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1), **spacing)

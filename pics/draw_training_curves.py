@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pics.style import COLOURS, GREY, new_figure
+from pics.style import COLOURS, GREY, is_narrow, new_panels, share_y
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SHARE = 20  # a loss is drawn as its running mean over 1/SHARE of the run's steps: single batches are too noisy
 POINTS = 100  # most points drawn of one loss
-PALEST = 0.65  # share of white in the colour of the smallest size
-# Line styles of the selections: random prompts, and prompts chosen for low or high diversity.
-DASHES = {"random": "-", "low": ":", "max": "--"}
+FAINTEST = 0.35  # opacity of the smallest size: on a white ground it looks pale, on a dark one dim
+# How the prompts of a subset were chosen, by the first word of its selection -> line style and what the legend says.
+DASHES = {"random": ("-", ""), "low": (":", "chosen for low D"), "max": ("--", "chosen for high D")}
+OTHERWISE = ("-.", "chosen otherwise")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,48 +52,50 @@ def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def draw_curves(curves: Sequence[TrainingCurve], path: Path) -> None:
-    """One algorithm's curves as a PNG at `path`: loss above, dev reward below, a column for each K.
+    """One algorithm's curves as a picture at `path`: loss above, dev reward below, a column for each K.
 
-    Each cell is a line: darker for more prompts, dotted or dashed where the prompts are not random. Seeds look alike.
+    Each cell is a line: stronger for more prompts, dotted or dashed where the prompts are not random. Seeds look alike.
     """
     lengths = sorted({curve.ranking_len for curve in curves})
     sizes = sorted({curve.num_prompts for curve in curves})
     note = f"Loss: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
-    with new_figure(path, (1.2 + 3.3 * max(2, len(lengths)), 6.4), note) as figure:
-        axes = figure.subplots(2, len(lengths), squeeze=False, sharex=True, sharey="row")
-        for (loss_panel, reward_panel), ranking_len in zip(axes.T, lengths, strict=True):
+    size = (max(3.3, 8 / len(lengths)), 3.1)
+    with new_panels(path, 2 * len(lengths), len(lengths), size, note) as (figure, panels):
+        loss_panels, reward_panels = panels[: len(lengths)], panels[len(lengths) :]
+        share_y(loss_panels)
+        share_y(reward_panels)
+        loss_panels[0].set_yscale("log")
+        for loss_panel, reward_panel, ranking_len in zip(loss_panels, reward_panels, lengths, strict=True):
             for curve in (curve for curve in curves if curve.ranking_len == ranking_len):
                 _draw(loss_panel, reward_panel, curve, sizes)
-            loss_panel.set_title(f"K = {ranking_len} responses", loc="left")
-            reward_panel.set_xlabel("step")
-        axes[0, 0].set_ylabel("SFT loss, nats per response")
-        axes[1, 0].set_ylabel("dev reward × 100")
-        axes[0, 0].set_yscale("log")
-        _plain_ticks(axes[0])
-        figure.legend(handles=_legend(curves, sizes), loc="outside upper center", ncols=6)
+            for panel, what in ((loss_panel, "SFT loss, nats per response"), (reward_panel, "dev reward × 100")):
+                panel.set_title(f"K = {ranking_len} responses", loc="left")
+                panel.set_xlabel("step")
+                panel.set_ylabel(what)
+        _plain_ticks(loss_panels)
+        columns = 2 if is_narrow(path) else 4
+        figure.legend(handles=_legend(curves, sizes), loc="outside upper center", ncols=columns)
 
 
 def _draw(loss_panel: Axes, reward_panel: Axes, curve: TrainingCurve, sizes: list[int]) -> None:
-    colour = shade(COLOURS.get(curve.ranking_len, GREY), sizes.index(curve.num_prompts), len(sizes))
-    style = {"color": colour, "linestyle": _dash(curve.selection), "linewidth": 1, "alpha": 0.9}
-    loss_panel.plot(*running_mean(curve.steps, curve.sft_loss), **style)
+    strength = opacity(sizes.index(curve.num_prompts), len(sizes))
+    look = {"color": COLOURS[curve.ranking_len], "alpha": strength}
+    line = {**look, "linestyle": _dash(curve.selection)[0], "linewidth": 1}
+    loss_panel.plot(*running_mean(curve.steps, curve.sft_loss), **line)
     rewards = 100 * curve.dev_reward
-    reward_panel.plot(curve.dev_steps, rewards, marker="o", markersize=2, **style)
+    reward_panel.plot(curve.dev_steps, rewards, marker="o", markersize=2, **line)
     if len(rewards):
         best = int(np.argmax(rewards))  # the earliest of equals, as in the trainer
-        reward_panel.plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, color=colour)
+        reward_panel.plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, **look)
 
 
-def shade(colour: str, place: int, number: int) -> tuple[float, ...]:
-    """A colour for the place (0 is the smallest) of a size among `number`: palest first, the last as it is."""
-    from matplotlib.colors import to_rgb
-
-    white = PALEST * (1 - place / max(1, number - 1)) if number > 1 else 0.0
-    return tuple(white + (1 - white) * part for part in to_rgb(colour))
+def opacity(place: int, number: int) -> float:
+    """Of the lines of a size that is at `place` (0 is the smallest) among `number`: the largest are opaque."""
+    return 1 - (1 - FAINTEST) * (1 - place / (number - 1)) if number > 1 else 1.0
 
 
-def _dash(selection: str) -> str:
-    return DASHES.get(selection.split("_")[0], "-.")
+def _dash(selection: str) -> tuple[str, str]:
+    return DASHES.get(selection.split("_")[0], OTHERWISE)
 
 
 def _plain_ticks(panels: Sequence[Axes]) -> None:
@@ -106,12 +109,12 @@ def _plain_ticks(panels: Sequence[Axes]) -> None:
 
 
 def _legend(curves: Sequence[TrainingCurve], sizes: list[int]) -> list:
-    """Handles: a shade of grey for each size, which holds for all colours, then a line style for each selection."""
+    """Handles: an opacity for each size, which holds for all colours, then a line style for each selection."""
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=shade("#222222", place, len(sizes)), label=f"M = {size:,}")
+        Line2D([], [], color="black", alpha=opacity(place, len(sizes)), label=f"M = {size:,}")
         for place, size in enumerate(sizes)
     ]
-    chosen = sorted({curve.selection for curve in curves} - {"random"})
-    return handles + [Line2D([], [], color=GREY, linestyle=_dash(name), label=name) for name in chosen]
+    chosen = sorted({_dash(curve.selection) for curve in curves} - {DASHES["random"]})
+    return handles + [Line2D([], [], color=GREY, linestyle=dash, label=label) for dash, label in chosen]

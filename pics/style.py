@@ -1,25 +1,43 @@
-"""The style of all pictures, and how they are saved: the same figure gives the same bytes."""
+"""The style of all pictures, the layout of their panels, and how they are saved: the same figure gives the same bytes.
+
+A picture's path says what is drawn: NAME.png for print, with a white ground; NAME.svg for a page, with a transparent
+one; NAME_narrow.svg for a narrow window, with the panels below each other.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from data_preprocess.files import atomic_write
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
+class ByK(dict):
+    """What stands for each K, and for any other one `other`, which asking does not put in."""
+
+    def __init__(self, known: dict[int, str], other: str):
+        super().__init__(known)
+        self.other = other
+
+    def __missing__(self, ranking_len: int) -> str:
+        return self.other
+
+
 GREY = "#555555"
+GRID = "#E4E4E4"
 # By K: Okabe and Ito's colours, which colour-blind readers can tell apart, and markers for print in grey. The study has
 # K = 2, 3, 4; results of other data may have any.
-COLOURS = defaultdict(
-    lambda: GREY, {2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#CC79A7", 6: "#D55E00", 7: "#56B4E9"}
-)
-MARKERS = defaultdict(lambda: "D", {2: "o", 3: "s", 4: "^", 5: "v", 6: "P", 7: "X"})
+COLOURS = ByK({2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#CC79A7", 6: "#D55E00", 7: "#56B4E9"}, GREY)
+MARKERS = ByK({2: "o", 3: "s", 4: "^", 5: "v", 6: "P", 7: "X"}, "D")
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,
@@ -27,20 +45,29 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#E4E4E4",
+    "grid.color": GRID,
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.dpi": 150,
     "text.parse_math": False,  # a name with "$" is a name
+    "svg.hashsalt": "",  # names within an SVG are the same each time
 }
+NARROW = "_narrow"
+NARROW_WIDTH = 4.3  # inches: at this width a phone shows letters of 10 points about as large as a page's small print
+NAME_SIZE = 8  # points, of the names above a panel
+
+
+def is_narrow(path: Path) -> bool:
+    """Whether the picture at `path` is for a narrow window."""
+    return path.stem.endswith(NARROW)
 
 
 @contextmanager
 def new_figure(
     path: Path, size: tuple[float, float], note: str = "", layout: str | None = "constrained"
 ) -> Iterator[Figure]:
-    """A figure of `size` inches to draw on, with `note` below it; a PNG at `path` when the block ends."""
+    """A figure of `size` inches to draw on, with `note` below it; a picture at `path` when the block ends."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -48,12 +75,88 @@ def new_figure(
         figure = Figure(figsize=size, layout=layout)
         yield figure
         if note:
-            figure.supxlabel(note, fontsize=9, color=GREY)
+            figure.supxlabel(wrapped(note, size[0]), fontsize=9, color=GREY)
         save_figure(figure, path)
 
 
+@contextmanager
+def new_panels(
+    path: Path, number: int, columns: int, size: tuple[float, float], note: str = ""
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure and its `number` panels of about `size` inches, in `columns`, or below each other where it is narrow."""
+    columns, size = (1, (NARROW_WIDTH, size[1])) if is_narrow(path) else (columns, size)
+    rows = -(-number // columns)
+    with new_figure(path, (size[0] * columns, size[1] * rows), note) as figure:
+        figure.get_layout_engine().set(h_pad=0.1)
+        panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+        for empty in panels[number:]:
+            empty.set_axis_off()
+        yield figure, panels[:number]
+
+
+def share_y(panels: Sequence[Axes]) -> None:
+    """Gives panels one y axis, so that heights in them can be compared; to be called before they are drawn on."""
+    for panel in panels[1:]:
+        panel.sharey(panels[0])
+
+
+def legend_entries(panels: Sequence[Axes]) -> tuple[list, list[str]]:
+    """(handles, labels) of one legend for all panels, each label once."""
+    found = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    return list(found.values()), list(found)
+
+
+def wrapped(text: str, inches: float) -> str:
+    """A text's lines, broken anew where they are too long for a width at 9 points."""
+    return "\n".join(textwrap.fill(line, max(20, int(13.5 * inches))) for line in text.split("\n"))
+
+
+def name_places(axes: Axes, names: dict[str, float], title: str) -> None:
+    """Names values of x above a panel, below its title; they are moved aside where they would overlap.
+
+    Args:
+        axes: with all data drawn; its x range is set here.
+        names: {name: x}, at least one.
+        title: of the panel.
+    """
+    places = sorted(names.items(), key=lambda item: item[1])
+    x = np.array([value for _, value in places])
+    margin = 0.07 * (np.ptp(x) or 1)
+    axes.set_xlim(x[0] - margin, x[-1] + margin)
+    beside = spread_out((x - x[0] + margin) / (x[-1] - x[0] + 2 * margin), gap=0.065)
+    for (name, value), place in zip(places, beside, strict=True):
+        axes.axvline(value, color=GREY, linewidth=0.6, linestyle=":", zorder=0.5)
+        axes.annotate(
+            name, (value, 1), (place, 1.06), ("data", "axes fraction"), "axes fraction", fontsize=NAME_SIZE, color=GREY,
+            rotation=45, rotation_mode="anchor", ha="left", va="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
+        )  # fmt: skip
+    # A letter is about 0.6 of its size wide, and the names lie at 45 degrees.
+    height = 0.6 * NAME_SIZE * max(map(len, names)) * 0.71
+    axes.set_title(title, loc="left", pad=height + 20)
+
+
+def spread_out(places: Sequence[float], gap: float) -> list[float]:
+    """Rising places in 0 to 1, moved so that neighbours are at least `gap` apart."""
+    gap = min(gap, 1 / len(places))
+    found = list(places)
+    for index in range(1, len(found)):
+        found[index] = max(found[index], found[index - 1] + gap)
+    found[-1] = min(found[-1], 1.0)
+    for index in reversed(range(len(found) - 1)):
+        found[index] = min(found[index], found[index + 1] - gap)
+    return found
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as a PNG at `path`, the same bytes for the same figure."""
-    # Without the "Software" entry the file does not name a matplotlib version.
+    """Writes a figure as a PNG or SVG at `path`, the same bytes for the same figure."""
+    # Without these entries the file does not name a matplotlib version or a date.
+    how: dict[str, Any] = (
+        {"format": "svg", "transparent": True, "metadata": {"Date": None, "Creator": None}}
+        if path.suffix == ".svg"
+        else {"format": "png", "metadata": {"Software": None}}
+    )
     with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png", metadata={"Software": None})
+        figure.savefig(file, **how)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_preprocess.command import REPOSITORY
-from data_preprocess.files import atomic_write, machine
+from data_preprocess.files import atomic_write
 from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_folder, temporary_folder
 from study.grid import Cell
 
@@ -22,7 +22,7 @@ def is_published(name: str) -> bool:
     return bool(re.fullmatch(r"report\.md|table1\.tex|[\w.-]+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
 
 
-def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds: dict) -> None:
+def publish(name: str, root: Path, cells: Sequence[Cell], command: str, took: str) -> None:
     """Copies what `root` holds of these cells.
 
     Args:
@@ -30,7 +30,7 @@ def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds:
         root: the study's root, with report.md, pics/, eval_hh/results/ and logs/.
         cells: all have a result file.
         command: what made them.
-        seconds: of its workers, {"wall", "workers"}.
+        took: how long, in words.
     """
     target = RESULTS / name
     clear_leftovers(target, is_published)
@@ -40,8 +40,7 @@ def publish(name: str, root: Path, cells: Sequence[Cell], command: str, seconds:
     for cell in cells:
         shutil.copy(root / "eval_hh" / "results" / cell.result, fresh)
     text = (root / "report.md").read_text(encoding="utf-8")
-    made = f"Made by `{command}`, whose tasks took {seconds['wall'] / 60:.0f} minutes with {seconds['workers']} "
-    made += f"workers on {machine()}."
+    made = f"Made by `{command}`, whose tasks took {took}."
     with atomic_write(fresh / "report.md") as file:
         file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
     shutil.copy(root / "table1.tex", fresh)

@@ -48,8 +48,9 @@ def best_responses(rows: list[dict]) -> list[str]:
 
 def model_responses(model_path: Path, max_new_tokens: int, batch_size: int) -> Respond:
     """What a model's greedy decoding gives to each row."""
+    from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import generate
-    from eval_hh.inference.models import device, load_causal_lm, load_tokenizer
+    from eval_hh.inference.models import device, load_causal_lm
 
     model, tokenizer = load_causal_lm(model_path).to(device()), load_tokenizer(model_path)
 

@@ -15,10 +15,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from types import FrameType
 
-from tqdm import tqdm
-
 from data_preprocess.command import STOP_SIGNALS, InputError, Stopped, StopRequest, end_with_parent
 from data_preprocess.files import read_json, write_json
+from data_preprocess.provenance import machine
+from study.run_bar import RunBar
 
 POLL = 0.2  # seconds between two looks at whether there is a request
 
@@ -97,7 +97,7 @@ def work(task: Callable, arguments: tuple, log: Path) -> float:
 
 
 class Workers:
-    """Processes that run named tasks, shown as one progress bar a stage; with them it is known what a task took.
+    """Processes that run named tasks, shown as one progress bar; with them it is known what a task took.
 
     They end with the block that it opens.
 
@@ -105,13 +105,15 @@ class Workers:
         root: the study's folder, where logs and clock lie.
         number: how many tasks run at a time.
         request: is looked at all the time; then the tasks at work are asked to stop, and none is begun.
+        expected: {task: its share of the work of the whole run}, by which the time left is estimated.
     """
 
-    def __init__(self, root: Path, number: int, request: StopRequest):
+    def __init__(self, root: Path, number: int, request: StopRequest, expected: dict[str, float] | None = None):
         self.root = root
         self.number = number
         self.request = request
         self.clock = root / "seconds.json"
+        self.bar = RunBar(expected or {})
         context = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(number, context, start_worker, (root,))
 
@@ -120,32 +122,35 @@ class Workers:
 
     def __exit__(self, *error: object) -> None:
         """Returns when every worker has ended."""
+        self.bar.close()
         self.pool.shutdown(wait=False)
         for worker in multiprocessing.active_children():
             worker.join()
 
-    def run(self, title: str, tasks: dict[str, tuple]) -> None:
+    def run(self, title: str, tasks: dict[str, tuple], by_steps: bool = False) -> None:
         """Runs {name: (function, *arguments)}; the first failure ends the run and names the task and its log.
+
+        `by_steps`: each task shows one bar in its log, whose steps are the task's progress.
 
         Raises Stopped, once every task at work has ended, where it was requested.
         """
         began = time.perf_counter()
         logs = {name: self.root / "logs" / "tasks" / f"{name}.log" for name in tasks}
+        self.bar.begin(title, logs, by_steps)
         with signals_held_back():
             waiting = {
                 self.pool.submit(work, task, arguments, logs[name]): name
                 for name, (task, *arguments) in tasks.items()
             }
         try:
-            with tqdm(desc=title, total=len(tasks), unit="task") as bar:
-                for future in self._ended(set(waiting)):
-                    name = waiting[future]
-                    seconds = self._seconds(future, name, logs[name])
-                    if seconds is not None:
-                        now = time.perf_counter()
-                        self._count(name, seconds, now - began)
-                        began = now
-                        bar.update()
+            for future in self._ended(set(waiting)):
+                name = waiting[future]
+                seconds = self._seconds(future, name, logs[name])
+                if seconds is not None:
+                    now = time.perf_counter()
+                    self._count(name, seconds, now - began)
+                    began = now
+                    self.bar.end(name)
         except BaseException:
             self._ask(signal.SIGTERM)
             raise
@@ -157,6 +162,7 @@ class Workers:
         told = False
         while waiting:
             ended, waiting = wait(waiting, POLL, FIRST_COMPLETED)
+            self.bar.show()
             yield from ended
             waiting = {future for future in waiting if not future.cancelled()}
             if self.request.number is not None and not told:
@@ -190,3 +196,17 @@ class Workers:
 
     def seconds(self) -> dict:
         return read_json(self.clock) if self.clock.exists() else {"tasks": {}, "wall": 0.0}
+
+    def took(self) -> str:
+        """How long the tasks took, over all times that the run was started, on what."""
+        clock = self.seconds()
+        number = clock.get("workers", self.number)
+        return f"{duration(clock['wall'])} with {number} worker{'s' * (number > 1)} on {machine()}"
+
+
+def duration(seconds: float) -> str:
+    """In words: seconds, from two minutes on minutes, from two hours on hours."""
+    for size, name in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} seconds"

@@ -10,6 +10,7 @@ import pytest
 # One thread in this process and all that it starts, set before torch is loaded: results that are compared bit for bit
 # must be summed in the same order.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from data_preprocess.files import fingerprint
+from data_preprocess.provenance import fingerprint
 
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 QUESTIONS = [

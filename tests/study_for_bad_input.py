@@ -10,7 +10,7 @@ ENTRIES = {
     "main.py": "training.main", "pretrain.py": "training.pretrain", "train_reward.py": "training.train_reward",
     "split.py": "data_preprocess.split", "sample.py": "data_preprocess.sample", "plan.py": "labelling.plan",
     "prepare.py": "data_preprocess.prepare", "diversity.py": "data_preprocess.diversity",
-    "augment.py": "labelling.augment", "generation.py": "eval_hh.generation",
+    "augment.py": "labelling.augment", "annotate.py": "labelling.annotate", "generation.py": "eval_hh.generation",
     "rewarding.py": "eval_hh.rewarding", "scoring.py": "eval_hh.scoring", "report.py": "eval_hh.report",
     "convert_weights.py": "eval_hh.convert_weights", "figures.py": "pics.figures", "reproduce.py": "reproduce",
     "run.py": "benchmarks.run", "tiny_study.py": "tiny_study",

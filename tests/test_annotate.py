@@ -17,13 +17,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import cut_at_stop, parse_pair, render_prompt
 from data_preprocess.files import read_jsonl
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.parts import Parts
 from eval_hh.inference import seeded_sampling
 from eval_hh.inference.decoding import Decoder
-from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids
+from eval_hh.inference.models import load_causal_lm, prompt_ids
 from eval_hh.inference.seeded_sampling import Sampler, gumbel_noise, response_seeds
 from eval_hh.reward_model import RewardModel, load_reward_model
 from labelling.model_labels import sample_responses, score_rankings
+from labelling.sampling import Sampling
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCES = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -34,7 +36,7 @@ SETTINGS = {"seed": 7, "temperature": 0.8, "top_p": 0.9, "max_new_tokens": 12, "
 
 
 def sample(prompts, model, output, count=3, **changes):
-    return sample_responses(prompts, str(model), count, output, **(SETTINGS | changes))
+    return sample_responses(prompts, str(model), count, output, Sampling(**(SETTINGS | changes)))
 
 
 def written(path):
@@ -232,9 +234,9 @@ def test_settings_out_of_range_are_named(tiny_causal_lm_dir, tmp_path):
         ("temperature", 0.0), ("temperature", float("nan")), ("top_p", 0.0), ("top_p", 1.1),
         ("batch_size", 0), ("max_new_tokens", 0),
     ):  # fmt: skip
-        with pytest.raises(InputError, match=f"^--{name}: "):
+        with pytest.raises(InputError, match=f"^--{name} {value}: "):
             sample(PROMPTS, tiny_causal_lm_dir("opt"), tmp_path / "x", **{name: value})
-    with pytest.raises(InputError, match="^--num_per_prompt: 0"):
+    with pytest.raises(InputError, match="^--num_per_prompt 0"):
         sample(PROMPTS, tiny_causal_lm_dir("opt"), tmp_path / "x", 0)
     with pytest.raises(InputError, match="nowhere/model: no such folder"):
         sample(PROMPTS, "/nowhere/model", tmp_path / "x")

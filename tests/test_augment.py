@@ -63,7 +63,7 @@ def d_of(tokenizer, prompts):
 
 
 def test_the_enlarged_subset_by_hand(flags, tmp_path, tiny_reward_dir, capsys):
-    from eval_hh.inference.models import load_tokenizer
+    from data_preprocess.hub import load_tokenizer
     from eval_hh.reward_model import load_reward_model
 
     main(flags)
@@ -131,7 +131,7 @@ def test_prompts_that_a_model_writes(flags, tmp_path, tiny_causal_lm_dir, capsys
         (["--max_jaccard", "nan"], "--max_jaccard nan"),
         (["--num_per_prompt", "1"], "--num_per_prompt: 1"),
         (["--temperature", "0"], "--temperature 0"),
-        (["--by", "random", "--match_length"], "--match_length is about --by diverse"),
+        (["--by", "random", "--match_length"], "--match_length applies to --by diverse"),
         (["--answer_model", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
         (["--pool", "/nowhere/at/all"], "/nowhere/at/all: no such file"),
     ],

@@ -5,7 +5,8 @@ import pytest
 from data_preprocess.command import InputError
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.selection import select_addition
-from labelling.additions import DIVERSE, RANDOM, addition, answered_addition, check_prompts, enlarged
+from data_preprocess.subsets import RANDOM
+from labelling.additions import DIVERSE, addition, answered_addition, check_prompts, enlarged
 
 BASE = [[1, 2, 3], [1, 2, 4]]
 POOL = [[1, 2, 3, 4], [7, 8, 9], [1, 2], [5, 6, 5, 6], [9, 8, 7, 6], [3, 3, 3], [4, 1, 2]]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,7 +100,8 @@ def test_the_shape_counted_is_the_model_that_is_run():
 
 @pytest.mark.parametrize("ranking_len", [1, 2, 4])
 def test_all_ways_of_a_step_have_one_loss_and_gradient(tiny_causal_lm_dir, ranking_len):
-    from eval_hh.inference.models import load_causal_lm, load_tokenizer
+    from data_preprocess.hub import load_tokenizer
+    from eval_hh.inference.models import load_causal_lm
     from training.collator import RankingCollator
 
     folder = tiny_causal_lm_dir("opt")
@@ -204,10 +206,16 @@ def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, c
     assert "| scaling | | 3 s |" in (tmp_path / "RESULTS.md").read_text()
 
 
-def test_readme_shows_rows_of_the_results():
-    """Its tables of speed and cost are lines of RESULTS.md, word for word."""
-    results = (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8").splitlines()
-    readme = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
-    for table in ("speed", "cost"):
-        shown = readme.split(f"<!-- {table} -->")[1].split(f"<!-- /{table} -->")[0].strip().splitlines()
-        assert len(shown) > 5 and not [line for line in shown if line not in results]
+def test_the_readme_names_what_is_below_its_target():
+    """Sections of RESULTS.md with a ratio or a share below its target are those that benchmarks/README.md explains."""
+    below = set()
+    for section in (BENCHMARKS / "RESULTS.md").read_text(encoding="utf-8").split("\n## ")[1:]:
+        for line in section.splitlines():
+            cells = [cell.strip(" *x") for cell in line.split("|")]
+            if len(cells) > 5 and re.fullmatch(r"(at least )?[\d.]+", cells[5]):
+                reached = cells[4] or cells[3]
+                if float(reached) < float(cells[5].split()[-1]):
+                    below.add(section.splitlines()[0])
+    assert below == {"PRO step", "Generation", "split.py and sample.py"}
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8").split("Rows below their targets: ")[1]
+    assert all(name in text for name in ("PRO step", "Generation", "split.py"))

@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import diversity_counts, hh_like, llama_like, selection_speed, side_by_side, subset_files
 from benchmarks.side_by_side import in_turns
-from data_preprocess import diversity, piecewise_bpe, selection, sparse_rows
+from data_preprocess import selection
 from data_preprocess.diversity import diversity_curve, nested_diversity
+from data_preprocess.ngrams import new_ngrams, piecewise_bpe, sparse_rows
 from data_preprocess.ngrams.token_ids import encode_prompts
 from data_preprocess.subsets import write_split
 
@@ -67,9 +68,9 @@ def test_naive_counts_by_hand(small):
 
 def test_a_point_of_the_curve_is_measured_on_its_prompts(tmp_path, monkeypatch):
     monkeypatch.setenv("RAYON_NUM_THREADS", "1")  # these two are set there, and put back behind it
-    monkeypatch.setattr(diversity, "THREADS", 1)
+    monkeypatch.setattr(new_ngrams, "THREADS", 1)
     diversity_counts.measure_prompts(25, 2, tmp_path / "result")
-    assert diversity.THREADS == 2 and diversity_counts.os.environ["RAYON_NUM_THREADS"] == "2"
+    assert new_ngrams.THREADS == 2 and diversity_counts.os.environ["RAYON_NUM_THREADS"] == "2"
     seconds, counting, n_tokens = map(float, (tmp_path / "result").read_text().split())
     token_ids = encode_prompts(llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(25)))
     assert n_tokens == sum(map(len, token_ids)) == diversity_curve(token_ids, [25], 1)[25].total

@@ -19,7 +19,6 @@ SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 SIZES = (16, 8)
 RAW_SOURCES = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
 SHORT = "--global_batch_size 4 --max_train_steps 2 --checkpointing_step 1 --max_new_tokens 4"
-REAL_DATA = "### On a CPU, with real data"
 
 
 def environment(root: Path, **more: str) -> dict[str, str]:
@@ -163,44 +162,3 @@ def check_evaluation(root: Path, exp: str, stage: int) -> None:
             assert set(score["infer"]) == {"t", "score", "bleu"}
     cell = load_cell(root / "eval_hh" / "results" / f"{exp}_{stage}.json")
     assert cell["algorithm"] == ("SFT" if stage == 1 else "PRO") and cell["diversity"]["samples"] == cell["num_prompts"]
-
-
-def real_data_block() -> str:
-    """The README's commands for real data on a CPU."""
-    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").split(REAL_DATA + "\n")[1]
-    return re.search(r"^```\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)[1]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)  # four minutes on an idle core
-@pytest.mark.parametrize("shell", SHELLS[:1])
-def test_the_readmes_commands_on_real_data(shell, shared, tmp_path):
-    """Word for word but for the data's place, in a copy of the repository: a user's runs/ is left alone."""
-    copy = tmp_path / "repository"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    for name in filter(None, tracked.stdout.split("\0")):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, copy / name)
-    (copy / ".venv").symlink_to(Path(sys.executable).parents[1])
-    block = real_data_block()
-    assert block.count("/path/to/shared") == 1
-    env = environment(tmp_path)
-    del env["STUDY_ROOT"]
-    commands = block.replace("/path/to/shared", str(shared))
-    done = subprocess.run([shell, "-eu", "-c", commands], cwd=copy, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-
-    root = copy / "runs" / "real"
-    golden = json.loads((shared / "golden" / "preprocess.json").read_text())["files"]
-    made = fingerprints(root / "data")
-    for name, expected in golden.items():
-        assert made[name] == expected["sha256"], name
-    summaries = re.findall(r"(\d+) steps: SFT loss ([\d.]+) -> ([\d.]+)", done.stdout)
-    assert [summary[0] for summary in summaries] == ["50", "50"]
-    for _, first, last in summaries:
-        assert float(last) < 0.8 * float(first)
-    for name in ("real_4", "real_1"):
-        cell = load_cell(root / "eval_hh" / "results" / f"{name}.json")
-        assert {entry["n"] for entry in cell["files"].values()} == {25}
-    assert (root / "runs" / "report" / "report.md").is_file()
-    assert (root / "runs" / "figures" / "diversity.png").is_file()

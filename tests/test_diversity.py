@@ -22,7 +22,7 @@ from data_preprocess.diversity import (
     prompt_diversity,
 )
 from data_preprocess.files import write_jsonl
-from data_preprocess.ngrams import token_ids
+from data_preprocess.ngrams import new_ngrams, token_ids
 
 
 def slow_curve(token_ids, sizes, n):
@@ -69,17 +69,16 @@ def test_equals_the_slow_loop(n, seed):
         {"PARTITION": 7},  # many partitions
         {"PARTITION": 1},  # as many as there may be, some of them empty
         {"PARTITION": 40, "THREADS": 1, "BLOCK": 7},
-        {"MAX_TABLE": 2},  # ids renumbered by sorting, n-grams too
-        {"TABLE_PER_KEY": 0},  # n-grams sorted with their prompts beside them
-        {"TABLE_PER_KEY": 0, "MAX_KEY": 600},  # keys of 2 tokens fit, of 3 do not; prompts do not fit beside them
-        {"TABLE_PER_KEY": 0, "MAX_KEY": 100, "PARTITION": 50},
+        {"MAX_TABLE": 2},  # ids renumbered by sorting
+        {"MAX_KEY": 600},  # keys of 2 tokens fit, of 3 do not; prompts do not fit beside them
+        {"MAX_KEY": 100, "PARTITION": 50},
     ],
 )
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_every_fallback_counts_the_same(monkeypatch, limits, n):
     prompts = random_prompts(5)
     for name, value in limits.items():
-        monkeypatch.setattr(diversity, name, value)
+        monkeypatch.setattr(new_ngrams, name, value)
     assert diversity_curve(prompts, [20, 60], n) == slow_curve(prompts, [20, 60], n)
 
 

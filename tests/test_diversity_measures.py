@@ -19,7 +19,6 @@ from data_preprocess.ngrams.other_measures import (
     compressed_sizes,
     compression_ratio,
     cosine_matrix,
-    distinct_ratio,
     distinct_ratios,
     half_sample_interval,
     jaccard_matrix,
@@ -34,8 +33,9 @@ from data_preprocess.ngrams.token_ids import encode_prompts
 
 def test_distinct_n_by_hand():
     pool = [[1, 2, 1, 2], [1, 2, 3]]  # bigrams 12 21 12 | 12 23; trigrams 121 212 | 123; one 4-gram
-    assert [distinct_ratio(pool, n) for n in (1, 2, 3, 4)] == [3 / 7, 3 / 5, 1.0, 1.0]
-    assert distinct_ratio(pool, 5) == 0.0
+    everything = [np.arange(2)]
+    ratios = [distinct_ratios(ngram_counts(pool, n), everything)[0] for n in (1, 2, 3, 4, 5)]
+    assert ratios == [3 / 7, 3 / 5, 1.0, 1.0, 0.0]
     texts = ["a", "b"]
     found = {one.name: one for one in compare_prompts(texts, pool)}
     assert found["distinct-2"].value == 0.6 and found["D"].value == pytest.approx(math.sqrt(2) * 0.6)
@@ -141,7 +141,7 @@ def test_responses_are_measured_prompt_by_prompt(byte_tokenizer):
     assert list(found) == list(MEASURES) and {one.texts for one in found.values()} == {2}
     assert found["self-BLEU"].value == pytest.approx(100 / 2)
     ids = [[byte_tokenizer.encode(text) for text in texts] for texts in rankings]
-    per_prompt = [distinct_ratio(one, 2) for one in ids]
+    per_prompt = [prompt_diversity(one) / math.sqrt(len(one)) for one in ids]
     assert found["distinct-2"].value == pytest.approx(np.mean(per_prompt))
     assert found["D"].value == pytest.approx((2**0.5 * per_prompt[0] + 3**0.5 * per_prompt[1]) / 2)
     ratios = [compression_ratio(texts) for texts in rankings]

@@ -1,5 +1,8 @@
 """pics/figures.py and draw_rewards.py: the paper's numbers come out, and a picture shows what the cells hold."""
 
+import itertools
+import re
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -7,22 +10,24 @@ from matplotlib.figure import Figure
 
 from data_preprocess.command import InputError
 from eval_hh.analysis.chosen_prompts import strategy_contrasts
+from eval_hh.analysis.d_at_fixed_size import fixed_size_tests
 from eval_hh.cells import write_cell
 from pics import figures
-from pics.draw_chosen_prompts import draw_chosen
+from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
 from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figure_data import (
     Points,
-    cell_facets,
-    cell_points,
     error_note,
     line_summary,
     paper_overlay,
     paper_points,
+    result_facets,
+    result_points,
     scientific,
 )
-from tests.made_up import diversity, keep_figures, make_cell, make_grid
+from pics.style import NAME_SIZE, NARROW_WIDTH, spread_out
+from tests.made_up import diversity, keep_figures, make_cell, make_grid, make_report, results_of
 
 
 def rising(algorithm: str, k: int, size: int, seed: int) -> float:
@@ -52,7 +57,7 @@ def test_the_papers_figure_prints_its_three_errors_and_its_lines(tmp_path, capsy
         "    K=4: reward = 0.00536 D + 0.4497, R2 0.976",
         f"Written to {tmp_path / 'paper.png'}",
     ]
-    assert matplotlib.image.imread(tmp_path / "paper.png").shape[:2] == (1110, 1500)
+    assert matplotlib.image.imread(tmp_path / "paper.png").shape[:2] == (1170, 1500)
 
 
 def test_the_panels_hold_the_papers_points(tmp_path, drawn):
@@ -74,10 +79,10 @@ def test_the_panels_hold_the_papers_points(tmp_path, drawn):
 
 def test_the_papers_points_lie_under_those_of_its_model(tmp_path, drawn):
     cells = [{**cell, "profile": "opt-1.3b"} for cell in make_grid(rising)]
-    assert paper_overlay(cells) == paper_points() and paper_overlay(make_grid(rising)) == []
-    points, _ = cell_points(cells)
+    assert paper_overlay(results_of(cells)) == paper_points() and paper_overlay(results_of(make_grid(rising))) == []
+    points = result_points(results_of(cells))
     draw_panels(points, tmp_path / "plain.png")
-    draw_panels(points, tmp_path / "over.png", overlay=paper_overlay(cells))
+    draw_panels(points, tmp_path / "over.png", overlay=paper_overlay(results_of(cells)))
     plain, over = (figure.axes[2] for figure in drawn)
     added = [line for line in over.lines if line.get_alpha() == 0.45]
     assert len(added) == 2 * 3 and len(over.lines) == len(plain.lines) + 6  # points and line for each K
@@ -88,8 +93,8 @@ def test_the_papers_points_lie_under_those_of_its_model(tmp_path, drawn):
 
 def test_points_of_cells_are_the_tables_entries():
     cells = make_grid(rising, seeds=(42, 44))
-    points, warnings = cell_points(cells)
-    assert warnings == [] and [(one.algorithm, one.ranking_len) for one in points] == [
+    points = result_points(results_of(cells))
+    assert [(one.algorithm, one.ranking_len) for one in points] == [
         (algorithm, k) for algorithm in ("PRO", "SFT") for k in (2, 3, 4)
     ]
     one = points[1]
@@ -97,9 +102,9 @@ def test_points_of_cells_are_the_tables_entries():
     np.testing.assert_allclose(one.diversity, [diversity(size) for size in one.sizes])
     np.testing.assert_allclose(one.reward, [0.4 + 0.01 * diversity(size) for size in one.sizes])
     np.testing.assert_allclose(one.error, 0.02 / 2**0.5)  # two seeds 0.02 apart
-    assert error_note(cells) == "Bars: standard deviation over 2 seeds."
-    assert "1 seed: no spread over seeds" in error_note(cells[::2])
-    assert "where there is one seed" in error_note(cells[1:])
+    assert error_note(results_of(cells)) == "Bars: standard deviation over 2 seeds."
+    assert "1 seed: no spread over seeds" in error_note(results_of(cells[::2]))
+    assert "where there is one seed" in error_note(results_of(cells[1:]))
     assert line_summary(points)[5] == "    K=2: reward = 0.01 D + 0.3700, R2 1.000"
 
 
@@ -127,7 +132,7 @@ def test_panels_without_points_or_with_one_size_say_so(tmp_path, drawn):
 
 def test_the_equal_budget_chart_holds_the_marked_cells_only(tmp_path, drawn):
     cells = make_grid(rising, sizes=(500, 1500, 2000, 3000, 6000))
-    facets = cell_facets(cells)
+    facets = result_facets(results_of(cells))
     assert [facet.title for facet in facets] == [
         "PRO, 6,000 labelled responses",
         "SFT, 6,000 labelled responses",
@@ -136,15 +141,80 @@ def test_the_equal_budget_chart_holds_the_marked_cells_only(tmp_path, drawn):
     assert list(shown) == [(2, 3000), (3, 2000), (4, 1500)]
     assert shown[4, 1500][0] == pytest.approx(100 * (0.3 + 0.01 * 12 + 0.03 * 4))
     draw_budgets(facets, tmp_path / "a.png", "a note")
-    assert [text.get_text() for text in drawn[0].axes[0].texts][-1] == "54.0"
+    assert [text.get_text() for text in drawn[0].axes[0].texts][-1] == "54.00"
     assert [label.get_text() for label in drawn[0].axes[0].get_xticklabels()] == [
         "Harmless",
         "Helpful",
         "Global",
     ]
     with pytest.raises(InputError, match="no equal budget"):
-        draw_budgets(cell_facets(make_grid(rising, sizes=(1500, 3000))), tmp_path / "b.png")
+        draw_budgets(result_facets(results_of(make_grid(rising, sizes=(1500, 3000)))), tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
+
+
+def with_chosen_prompts() -> list[dict]:
+    """A grid with subsets of low and of high D and of two strategies, whose D lie close together."""
+    cells = make_grid(rising, seeds=(42, 43))
+    scores = {"low_d_matched": 11.0, "max_d_matched": 15.0, "facility": 12.01, "k_center": 12.02}
+    for selection, score in scores.items():
+        for algorithm, k, seed in itertools.product(("PRO", "SFT"), (2, 4), (42, 43)):
+            cell = make_cell(algorithm, k, 1500, seed, 0.5 + 0.1 * (algorithm == "SFT"))
+            cell |= {"selection": selection, "exp": f"{cell['exp']}_{selection}"}
+            cells.append({**cell, "diversity": {**cell["diversity"], "score": score}})
+    return cells
+
+
+def draw_all(folder, ending) -> None:
+    """Every picture that compares rewards in several panels."""
+    results = results_of(with_chosen_prompts())
+    draw_panels(result_points(results), folder / f"diversity{ending}", "a note")
+    draw_budgets(result_facets(results), folder / f"quantitative{ending}")
+    draw_fixed_size(fixed_size_tests(results), folder / f"fixed_size{ending}")
+    draw_chosen(strategy_contrasts(results), "a title", folder / f"strategies{ending}")
+
+
+@pytest.mark.parametrize("ending", [".svg", "_narrow.svg"])
+def test_panels_of_rewards_share_their_axis_and_a_narrow_picture_has_one_column(tmp_path, drawn, ending):
+    draw_all(tmp_path, ending)
+    assert len(drawn) == 4
+    for figure in drawn:
+        panels = [axes for axes in figure.axes if axes.get_ylabel().startswith("mean reward")]
+        assert len(panels) >= 2 and len({axes.get_ylim() for axes in panels}) == 1
+        columns = {round(axes.get_position().x0, 2) for axes in figure.axes}
+        assert len(columns) == (1 if "narrow" in ending else 2)
+        assert ("narrow" not in ending) == (figure.get_figwidth() > NARROW_WIDTH)
+
+
+@pytest.mark.parametrize("ending", [".svg", "_narrow.svg"])
+def test_names_of_near_subsets_stand_apart_and_below_the_title(tmp_path, drawn, ending):
+    draw_all(tmp_path, ending)
+    named = 0
+    for axes in (axes for figure in drawn for axes in figure.axes):
+        names = [text for text in axes.texts if text.get_rotation() == 45]
+        if not names:
+            continue
+        width = axes.get_window_extent().width * 72 / axes.figure.dpi  # points
+        places = sorted(text.xyann[0] * width for text in names)
+        assert min(np.diff(places)) * np.sin(np.pi / 4) > NAME_SIZE, "the lines of two names touch"
+        title = axes.title if axes.title.get_text() else axes._left_title
+        assert max(text.get_window_extent().y1 for text in names) <= title.get_window_extent().y0 + 1
+        named += len(names)
+    assert named == 2 * 4 + 2 * 3 + 2 * 3  # two panels each: M on D, low and high, strategies
+
+
+def test_places_are_spread_out_as_little_as_needed():
+    assert spread_out([0.1, 0.5, 0.9], 0.1) == [0.1, 0.5, 0.9]
+    assert spread_out([0.5, 0.5, 0.52], 0.1) == pytest.approx([0.5, 0.6, 0.7])
+    assert spread_out([0.95, 0.99, 1.0], 0.1) == pytest.approx([0.8, 0.9, 1.0])
+    assert min(np.diff(spread_out([0.0] * 50, 0.1))) > 0 and spread_out([0.5], 0.1) == [0.5]
+
+
+def test_a_value_reads_alike_in_table_and_picture(tmp_path, drawn):
+    cells = make_grid(lambda *cell: rising(*cell) + 0.00446, seeds=(42, 43))
+    draw_budgets(result_facets(results_of(cells)), tmp_path / "a.png")
+    shown = {text.get_text() for axes in drawn[0].axes for text in axes.texts}
+    table = make_report(cells, []).partition("## Table 1")[2].partition("## ")[0]
+    assert shown == {entry.split()[0] for entry in re.findall(r"[\d.]+ ± [\d.]+\*", table)} and len(shown) > 8
 
 
 def test_the_commands_write_under_the_study_root_and_warn(tmp_path, capsys, monkeypatch):
@@ -184,8 +254,8 @@ def test_names_are_drawn_as_they_are_and_any_number_of_responses_has_a_mark(tmp_
     kept = keep_figures(monkeypatch)
     cells = [make_cell("PRO", k, 1500, 42, 0.5) for k in (5, 9)]
     cells += [{**cell, "selection": r"$\foo$ & $x^2"} for cell in cells]
-    draw_chosen(strategy_contrasts(cells), "a title", tmp_path / "a.png")
+    draw_chosen(strategy_contrasts(results_of(cells)), "a title", tmp_path / "a.png")
     texts = {text.get_text() for text in kept[0].axes[0].texts}
     assert texts == {"random", r"$\foo$ & $x^2"}
-    draw_panels(cell_points(cells[:2])[0], tmp_path / "b.png", r"$\bar$")
+    draw_panels(result_points(results_of(cells[:2])), tmp_path / "b.png", r"$\bar$")
     assert (tmp_path / "a.png").stat().st_size > 5000 and (tmp_path / "b.png").stat().st_size > 5000

@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import hashlib
 import json
 import os
 import subprocess
@@ -15,7 +14,6 @@ from data_preprocess import command, files
 from data_preprocess.command import InputError, run
 from data_preprocess.files import (
     atomic_write,
-    fingerprint,
     json_lines,
     read_json,
     read_jsonl,
@@ -269,16 +267,6 @@ def test_a_rename_is_on_disk_when_a_write_returns(tmp_path, monkeypatch):
     assert (tmp_path / "b").read_text() == "1\n"
 
 
-def test_fingerprint_depends_on_settings_and_bytes_only(tmp_path):
-    for name, text in (("a", "same"), ("b", "same"), ("c", "other")):
-        (tmp_path / name).write_text(text)
-    a, b, c = (tmp_path / name for name in "abc")
-    assert fingerprint({"x": 1, "y": 2}, a) == fingerprint({"y": 2, "x": 1}, b)
-    expected = hashlib.sha256(b'{"x": 1}' + hashlib.sha256(b"same").digest()).hexdigest()
-    assert fingerprint({"x": 1}, a) == expected
-    assert len({fingerprint({"x": 1}, a), fingerprint({"x": 2}, a), fingerprint({"x": 1}, c)}) == 3
-
-
 @pytest.mark.parametrize(
     "error, status, line",
     [
@@ -322,23 +310,6 @@ def test_study_root_is_the_environments_or_the_repository(monkeypatch, tmp_path)
         empty()
         monkeypatch.chdir(tmp_path)
         assert command.study_root() == REPOSITORY
-
-
-def test_versions_and_git_hash(monkeypatch, tmp_path):
-    import numpy
-
-    found = files.versions()
-    assert found["numpy"] == numpy.__version__
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert {"torch", "transformers", "accelerate"} <= set(found)
-    monkeypatch.setattr(files, "VERSIONED_PACKAGES", ("no-such-package",))
-    assert list(files.versions()) == ["python"]
-    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
-    assert files.git_hash() is None
-    for words in ("init -q", "-c user.name=n -c user.email=e commit -q --allow-empty -m m"):
-        subprocess.run(["git", "-C", str(tmp_path), *words.split()], check=True)
-    head = (tmp_path / ".git" / (tmp_path / ".git" / "HEAD").read_text().split()[1]).read_text().strip()
-    assert files.git_hash() == head
 
 
 @pytest.mark.parametrize(

@@ -302,9 +302,10 @@ def test_human_ranked_sets_go_through_without_a_model(shared):
 def documented_examples():
     """(rows, flags) of every example in data_preprocess/README.md."""
     text = (Path(__file__).resolve().parents[1] / "data_preprocess" / "README.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```\n(\{.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
-        *rows, command = block.strip().splitlines()
-        yield pytest.param(rows, command.removeprefix("python prepare.py ").split(), id=rows[0][:30])
+    pair = re.compile(r"^```json\n((?:\{.*\n)+)```\n```sh\npython prepare.py (.*)\n```$", re.MULTILINE)
+    for block, flags in pair.findall(text):
+        rows = block.strip().splitlines()
+        yield pytest.param(rows, flags.split(), id=rows[0][:30])
 
 
 @pytest.mark.parametrize("rows, flags", documented_examples())

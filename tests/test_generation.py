@@ -13,9 +13,10 @@ from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
+from data_preprocess.hub import load_tokenizer
 from eval_hh import generation
 from eval_hh.inference.decoding import Decoder
-from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids
+from eval_hh.inference.models import load_causal_lm, prompt_ids
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NAMES = ["--index", "trial", "--stage", "2"]

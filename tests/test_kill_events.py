@@ -69,8 +69,8 @@ COMMANDS = {
     "split": Command("split.py", 8, (without("data/original/hh_train_len[23]"),)),
     "sample": Command("sample.py 4 --sizes 6 4 --tokenizer {root}/model", 10),
     "prepare": Command("prepare.py --source {root}/reward_train.json --dev_rows 2", 8),
-    "prepare by models": Command(
-        "prepare.py --source {root}/prompts.jsonl --dev_rows 2 --candidates {root}/model --num_per_model 3 " + LABELS,
+    "annotate": Command(
+        "annotate.py --source {root}/prompts.jsonl --dev_rows 2 --candidates {root}/model --num_per_model 3 " + LABELS,
         14,
     ),
     "export": Command("prepare.py --source {root}/reward_train.json --export trl --output {root}/export", 5),

@@ -1,7 +1,6 @@
-"""The repository's own rules: imports go one way, importing does nothing, `--help` is quick, named paths exist."""
+"""The repository's own rules: imports go one way, importing does nothing, `--help` is quick."""
 
 import ast
-import re
 import subprocess
 import sys
 import time
@@ -77,8 +76,6 @@ def test_imports_go_one_way(path):
         target = module_file(name)
         if target in (None, path):
             continue
-        if (path.name, target.name) == ("start_up.py", "reproduce.py"):
-            continue  # it times a cell of the small study, whose settings have their home there
         assert target.parent != REPOSITORY, f"{path} imports {target.name} of the root folder"
         assert target not in ENTRIES or target == ALSO_LIBRARY, f"{path} imports the entry {target}"
         assert may_import(path, target), f"{path} imports {name}, against the one-way rule"
@@ -86,8 +83,6 @@ def test_imports_go_one_way(path):
 
 def test_imports_have_no_circle():
     below = {path: {module_file(name) for name in imported(path)} - {None, path} for path in FILES}
-    # The one that is left: the command of diversity.py also prints the measures that are built on its functions.
-    below[ALSO_LIBRARY].discard(ALSO_LIBRARY.with_name("diversity_measures.py"))
     TopologicalSorter(below).prepare()  # a CycleError names the files
 
 
@@ -119,18 +114,6 @@ def test_help_is_quick(path):
         if seconds[-1] < 2:
             return
     pytest.fail(f"{path.name} --help took {min(seconds):.1f} s")
-
-
-def test_paths_named_in_the_readme_exist():
-    """Scripts, documents and pictures that the text, its links or its commands name, from some folder's view."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w/.$*{])(?:\.\./)?((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff))\b", text))
-    named |= {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link and "@" not in link}
-    named = {name for name in named if not name.startswith("runs/")}  # what the commands make
-    assert len(named) > 20
-    folders = [REPOSITORY, *FOLDERS, REPOSITORY / "tests"]
-    for name in sorted(named):
-        assert any((folder / name).exists() for folder in folders), f"README.md names {name}, which is not there"
 
 
 def test_functions_are_short():

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from data_preprocess.command import InputError
+from data_preprocess.hub import load_data_set, load_tokenizer, source_options
 from eval_hh.inference import models
-from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids, weights_dtype
+from eval_hh.inference.models import load_causal_lm, prompt_ids, weights_dtype
 
 
 def test_prompt_ids_keeps_bos_and_the_last_tokens(byte_tokenizer):
@@ -142,9 +143,24 @@ def test_a_hub_name_out_of_reach_is_one_line_after_one_request(load, no_hub):
     assert "\n" not in str(error.value)
 
 
+def test_a_data_set_out_of_reach_is_one_line_after_one_request(monkeypatch, no_hub):
+    from huggingface_hub import HfApi
+
+    monkeypatch.setattr(HfApi, "dataset_info", HfApi.model_info)
+    with pytest.raises(InputError, match="someone/prompts: cannot .* .the hub cannot be reached.; pass a local JSONL"):
+        load_data_set("someone/prompts", "train")
+    assert no_hub == ["someone/prompts"]
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda name: load_data_set(name, "train")])
+def test_a_name_that_the_hub_cannot_have(load):
+    with pytest.raises(InputError, match="some prompts: neither a folder nor a name that the hub could have"):
+        load("some prompts")
+
+
 def test_a_hub_name_in_the_cache_is_read_from_there(no_hub, monkeypatch):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda name, file: "/cache/config.json")
-    assert models.source_options("facebook/opt-1.3b")["local_files_only"] is True
+    assert source_options("facebook/opt-1.3b")["local_files_only"] is True
 
 
 def test_a_local_folder_asks_no_hub(no_hub, tiny_causal_lm_dir):

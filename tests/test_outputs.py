@@ -247,9 +247,9 @@ def test_publishing_keeps_what_it_did_not_publish(tmp_path, monkeypatch):
     (results / "toy" / "notes.txt").write_text("precious")
     before = content(results, tmp_path / "none")
     with pytest.raises(InputError, match=r"results/toy: holds other files \(first: notes.txt\); nothing is deleted"):
-        publish.publish("toy", root, [], "python reproduce.py", {"wall": 60, "workers": 1})
+        publish.publish("toy", root, [], "python reproduce.py", "2 minutes")
     assert content(results, tmp_path / "none") == before
     (results / "toy" / "notes.txt").unlink()
-    publish.publish("toy", root, [], "python reproduce.py", {"wall": 60, "workers": 1})
+    publish.publish("toy", root, [], "python reproduce.py", "2 minutes")
     assert sorted(path.name for path in (results / "toy").iterdir()) == ["report.md", "table1.tex"]
     assert [path.name for path in results.iterdir()] == ["toy"]

@@ -1,4 +1,4 @@
-"""plan.py: its table against slow arithmetic, its refusals, its chart, and the README's tutorial word for word."""
+"""plan.py: its table against slow arithmetic, its refusals, its chart, and its README's tutorial word for word."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from labelling import plan
 from tests.made_up import keep_figures, make_grid
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SECTION = "## What should we label next?"
+README, SECTION = "labelling/README.md", "## Planning a budget"
 LINES = {2: (0.03, 0.30), 3: (0.02, 0.40), 4: (0.01, 0.50)}  # K -> slope, intercept of the made-up results
 SCORES = {1500: 1.1, 2000: 1.6, 3000: 2.2, 6000: 3.0}  # M -> D; the pool has 0.98 to 3
 
@@ -170,7 +170,7 @@ def test_bad_pools_and_laws_end_in_one_line(pool, results, capsys, tmp_path):
     absent = refusal(capsys, *good, "--results", tmp_path / "absent")
     assert "absent: no such folder of result files" in absent
     (tmp_path / "empty").mkdir()
-    assert "empty: no result file to fit a law on" in refusal(capsys, *good, "--results", tmp_path / "empty")
+    assert "empty: no result file to fit lines on" in refusal(capsys, *good, "--results", tmp_path / "empty")
     assert "is about --results" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")
     copies = tmp_path / "copies.jsonl"
     copies.write_text(pool.read_text() + pool.read_text().splitlines()[3] + "\n")
@@ -201,8 +201,8 @@ def test_the_chart_shows_random_prompts_and_this_plan(pool, results, capsys, tmp
 
 def readme_blocks():
     """The tutorial's blocks: commands, what they print, the refused command, what it prints."""
-    section = (REPOSITORY / "README.md").read_text(encoding="utf-8").split(SECTION + "\n")[1].split("\n## ")[0]
-    return re.findall(r"^```\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
+    section = (REPOSITORY / README).read_text(encoding="utf-8").split(SECTION + "\n")[1].split("\n### ")[0]
+    return re.findall(r"^```(?:sh)?\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
 
 
 def test_the_readmes_tutorial(shared, tmp_path):
@@ -219,7 +219,7 @@ def test_the_readmes_tutorial(shared, tmp_path):
     written = [json.loads(line) for line in (tmp_path / "to_label.jsonl").read_text().splitlines()]
     assert len(written) == len({row["id"] for row in written}) == 1500
     assert (tmp_path / "plan.png").is_file()
-    setting = commands.split("python prepare.py")[0]
+    setting = commands.split("python prepare.py")[0] + "cd ../labelling\n"
     done = subprocess.run([*shell, setting + refused], cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == error

@@ -152,9 +152,8 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, raw, damage, messag
         (["--ranking_len", "1"], "--ranking_len 1: .*at least 2"),
         (["--ranking_len", "3"], "--ranking_len: 3 .*at most 2"),
         (["--source", "x"], "--raw or --source: give one"),
-        (["--join", "x"], "--join is about --source"),
-        (["--export", "trl"], "--export is about --source"),
-        (["--candidates", "x"], "--candidates needs --reward_model"),
+        (["--join", "x"], "--join applies to --source"),
+        (["--export", "trl"], "--export applies to --source"),
     ],
 )
 def test_impossible_counts_are_refused(tmp_path, raw, arguments, message):

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from data_preprocess.command import InputError
+from data_preprocess.hub import load_data_set
 from data_preprocess.preparing import raw_hh
 from data_preprocess.preparing.raw_hh import SOURCES, alternates, has_split, read_split
-from data_preprocess.preparing.rows import load_data_set
 
 GOOD = {"chosen": "\n\nHuman: Hi\n\nAssistant: Yes", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}
 TWICE = {

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, GPTNeoXConfig, GPTNeoXModel
 
 from data_preprocess.command import InputError
-from eval_hh.inference.models import load_tokenizer
+from data_preprocess.hub import load_tokenizer
 from eval_hh.reward_model import encode_dialogue, load_reward_model
 
 TURNS = [

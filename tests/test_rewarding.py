@@ -5,8 +5,8 @@ import pytest
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
 from data_preprocess.command import InputError, run
+from data_preprocess.hub import load_tokenizer
 from eval_hh import rewarding
-from eval_hh.inference.models import load_tokenizer
 from eval_hh.reward_model import RewardModel, load_reward_model
 
 NAMES = ["--index", "trial", "--stage", "2"]

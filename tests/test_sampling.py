@@ -6,8 +6,9 @@ from scipy.stats import chisquare, kstest
 from transformers import TopPLogitsWarper
 
 from data_preprocess.command import InputError
+from data_preprocess.hub import load_tokenizer
 from eval_hh.inference.decoding import Decoder, generate, most_likely
-from eval_hh.inference.models import load_causal_lm, load_tokenizer
+from eval_hh.inference.models import load_causal_lm
 from eval_hh.inference.seeded_sampling import TOLERANCE, Sampler, draw, gumbel_noise, response_seeds
 
 PROMPTS = [

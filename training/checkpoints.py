@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.files import fingerprint, git_hash, read_json, versions, write_json
+from data_preprocess.files import read_json, write_json
+from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
 from training.config import TrainConfig
 from training.manifest import damage
@@ -29,7 +30,7 @@ from training.manifest import damage
 # Settings that leave the trained weights alone, and so may change when a run goes on. How a step's prompts are cut into
 # micro-batches changes its sums by float error alone, and where the model has dropout its draws.
 FREE_TO_CHANGE = {
-    "do_train", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
+    "do_train", "preflight", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
     "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
 }  # fmt: skip
 # As the learning rate is constant, the longer run's first steps are the shorter run's.

@@ -20,15 +20,14 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from data_preprocess.command import InputError
+from data_preprocess.hub import describe, load_tokenizer
 from eval_hh.inference.kv_slots import read_layers
 from eval_hh.inference.models import (
     MAX_PROMPT,
     MODEL_ERRORS,
     check_token_ids,
     column_limit,
-    describe,
     empty_causal_lm,
-    load_tokenizer,
     position_limit,
     rope_limit,
 )

@@ -132,7 +132,8 @@ def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, 
     from tqdm import tqdm
     from transformers import OPTConfig, OPTForCausalLM
 
-    from eval_hh.inference.models import device, load_tokenizer
+    from data_preprocess.hub import load_tokenizer
+    from eval_hh.inference.models import device
     from training.small_models import batch_order, check_finite, linear_schedule, padded, wrong_weight
 
     tokenizer = load_tokenizer(config.tokenizer)

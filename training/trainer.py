@@ -30,8 +30,9 @@ from transformers.integrations import unset_hf_deepspeed_config
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import disk_full_as_oserror, hold_lock
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
-from eval_hh.inference.models import load_causal_lm, load_tokenizer, prompt_ids
+from eval_hh.inference.models import load_causal_lm, prompt_ids
 from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.reward_model import load_reward_model
 from training.batches import balanced, step_indices

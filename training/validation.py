@@ -14,9 +14,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from data_preprocess.command import StopRequest
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record
 from eval_hh.inference.decoding import Decoder, Row, most_likely
-from eval_hh.inference.models import load_causal_lm, load_tokenizer
+from eval_hh.inference.models import load_causal_lm
 from eval_hh.reward_model import RewardModel
 from training.together import agreed
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_preprocess.diversity import diversity_curve
 from data_preprocess.ngrams.sparse_rows import ngram_counts, ngram_counts_of, tfidf_vectors
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
@@ -29,11 +28,11 @@ LEVEL = 0.05
 BLEU_SAMPLE = 100  # prompts, each compared with all others
 PAIR_SAMPLE = 300  # prompts of which all pairs are compared
 RESPONSE_SAMPLE = 500  # prompts whose responses are compared
-ORDERS = (1, 2, 3, 4)  # of n-grams
+DISTINCT_N = (1, 2, 3, 4)
 # Name -> whether a higher value means more diverse texts.
 MEASURES = {
     "D": True,  # sqrt(M) U / T of bigrams, the paper's
-    **{f"distinct-{n}": True for n in ORDERS},  # U / T of n-grams (Li et al. 2016 divide U by the tokens instead)
+    **{f"distinct-{n}": True for n in DISTINCT_N},  # U / T of n-grams (Li et al. 2016 divide U by the tokens instead)
     "n-gram diversity": True,  # the sum of distinct-1 to distinct-4 (as in Shaib et al. 2024)
     "compression ratio": False,  # bytes over gzipped bytes (Shaib et al. 2024)
     "self-BLEU": False,  # mean BLEU of each text with the others as its references (Zhu et al. 2018), 0 to 100
@@ -63,12 +62,12 @@ def compare_prompts(prompts: Sequence[str], token_ids: Sequence[Sequence[int]]) 
     ids, rng = packed(token_ids), np.random.default_rng(SEED)
     halves = random_halves(len(prompts), rng)
     values, drawn, everything = {}, {}, np.arange(len(prompts))
-    for n, counts in zip(ORDERS, ngram_counts_of(ids, ORDERS), strict=True):
+    for n, counts in zip(DISTINCT_N, ngram_counts_of(ids, DISTINCT_N), strict=True):
         value, *draws = distinct_ratios(counts, [everything, *halves])
         values[f"distinct-{n}"], drawn[f"distinct-{n}"] = value, np.array(draws)
     paper = f"distinct-{NGRAM}"
     values["D"], drawn["D"] = math.sqrt(len(prompts)) * values[paper], drawn[paper]
-    orders = [f"distinct-{n}" for n in ORDERS]
+    orders = [f"distinct-{n}" for n in DISTINCT_N]
     values["n-gram diversity"], drawn["n-gram diversity"] = (sum(of[name] for name in orders) for of in (values, drawn))
     raw, packed_bytes = compressed_sizes(prompts)
     values["compression ratio"] = compression_ratio(prompts)
@@ -109,7 +108,9 @@ def compare_responses(rankings: Sequence[Sequence[str]], tokenizer: "PreTrainedT
     for start, texts in zip(starts[:-1], sample, strict=True):
         own = slice(start, start + len(texts))
         ids = flat[own]
-        ratios = {n: distinct_ratio(ids, n) for n in ORDERS}
+        texts_of_all = [np.arange(len(ids))]
+        counted = zip(DISTINCT_N, ngram_counts_of(ids, DISTINCT_N), strict=True)
+        ratios = {n: float(distinct_ratios(counts, texts_of_all)[0]) for n, counts in counted}
         rows.append([
             math.sqrt(len(ids)) * ratios[NGRAM],
             *ratios.values(),
@@ -153,14 +154,13 @@ def half_sample_interval(value: float, draws: Sequence[float]) -> tuple[float, f
     return float(low), float(high)
 
 
-def distinct_ratio(token_ids: Sequence[Sequence[int]], n: int) -> float:
-    """distinct-n: distinct over all n-grams of the texts together; 0 where no text is n tokens long."""
-    counted = diversity_curve(token_ids, [len(token_ids)], n)[len(token_ids)]
-    return counted.unique / counted.total if counted.total else 0.0
-
-
 def distinct_ratios(counts: "csr_array", parts: Sequence[np.ndarray]) -> np.ndarray:
-    """distinct-n of parts of the texts, [parts], from the counts [N, G] of all; a part is an array of texts."""
+    """distinct-n (distinct over all n-grams) of parts of the texts: [parts]; 0 where no text of a part has an n-gram.
+
+    Args:
+        counts: of the n-grams of all texts, [N, G].
+        parts: each an array of texts' indices.
+    """
     lengths = counts.sum(axis=1)
     holders = np.bincount(counts.indices, minlength=counts.shape[1])
     # Most n-grams stand in one text only: these are counted by text, once for all parts.

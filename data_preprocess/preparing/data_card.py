@@ -1,11 +1,11 @@
-"""The data card: what prepare.py has written, counted, as Markdown."""
+"""The data card: the prepared files, counted, as Markdown."""
 
 from collections import Counter
 from collections.abc import Callable
 from statistics import fmean, quantiles
 
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import git_hash, versions
+from data_preprocess.provenance import git_hash, versions
 from data_preprocess.ranking import RESPONSE_FROM
 from data_preprocess.words import count_words
 
@@ -31,7 +31,7 @@ def render_card(command: str, files: dict[str, list[dict]], facts: list[str], le
     about += [f"- git {git_hash()}; " + ", ".join(f"{name} {version}" for name, version in versions().items())]
     sections = [
         CARD_TITLE,
-        f"What the last run of `prepare.py` wrote:\n\n    {_in_line(command)}",
+        f"Written by:\n\n    {_in_line(command)}",
         "The texts may be offensive by design (HH-RLHF); use them for research only.",
         "\n".join(about),
         "## Files",

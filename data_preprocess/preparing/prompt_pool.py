@@ -7,7 +7,7 @@ from data_preprocess.preparing.returned_labels import unique_prompts
 from data_preprocess.preparing.row_formats import LeftOut, Mapping, read_row
 from data_preprocess.preparing.rows import source_rows
 
-NAMED = 5  # lines that a message names; of more, the number is given
+NAMED_LINES = 5  # lines that a message names; of more, the number is given
 
 
 def load_pool(
@@ -52,5 +52,5 @@ def load_pool(
 
 def _refuse(source: str, lines: list[str], why: str) -> None:
     if lines:
-        more = f" and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
-        raise InputError(f"{source}: {len(lines)} prompts {why}: line {', '.join(lines[:NAMED])}{more}")
+        more = f" and {len(lines) - NAMED_LINES} more" if len(lines) > NAMED_LINES else ""
+        raise InputError(f"{source}: {len(lines)} prompts {why}: line {', '.join(lines[:NAMED_LINES])}{more}")

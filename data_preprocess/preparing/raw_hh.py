@@ -8,8 +8,8 @@ from pathlib import Path
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ParsedPair, explain_pair, has_text, split_turn
 from data_preprocess.files import read_jsonl
+from data_preprocess.hub import load_data_set
 from data_preprocess.preparing.candidates import Candidates, prompt_id
-from data_preprocess.preparing.rows import load_data_set
 
 # Raw folder -> name of the test file made from it.
 SOURCES = {

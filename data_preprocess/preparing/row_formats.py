@@ -29,7 +29,7 @@ LIST_FIELDS = ("completions", "responses")
 RESPONSE_FIELDS = ("response", "output", "completion")  # a row with one response
 TEXT_KEYS = ("response", "text", "content", "value", "completion", "answer", "output")
 ID_FIELDS = ("id", "prompt_id")
-NAMED = 12  # fields that a line names
+NAMED_FIELDS = 12  # fields that a line names
 LOST_SYSTEM = "a system message is left out of the prompt, which has no turn for it"
 LOST_REPLY = "the reply that ends the prompt's messages is left out"
 LOST_SFT_INDEX = "sft_index is left out"
@@ -63,8 +63,8 @@ class LeftOut:
 def named(fields: Counter[str]) -> str:
     """Names of fields with the number of their rows, the first ones where there are many."""
     names = [f"{name if name.isprintable() else repr(name)} ({count} rows)" for name, count in fields.items()]
-    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
-    return ", ".join(names[:NAMED] + more)
+    more = [f"and {len(names) - NAMED_FIELDS} more"] if len(names) > NAMED_FIELDS else []
+    return ", ".join(names[:NAMED_FIELDS] + more)
 
 
 @dataclass
@@ -190,10 +190,10 @@ def lookup(row: dict, path: str, where: str) -> Any:
 
 # --- the formats: each reader gives the dialogue, its reply only where that is none of the responses
 
-Parts = tuple[Dialogue, list[str], list[float | None] | None, dict[str, Any]]  # dialogue, responses, rewards, meta
+ReadRow = tuple[Dialogue, list[str], list[float | None] | None, dict[str, Any]]  # dialogue, responses, rewards, meta
 
 
-def _reader(fields: Fields, mapping: Mapping) -> Callable[[Fields, Mapping], Parts]:
+def _reader(fields: Fields, mapping: Mapping) -> Callable[[Fields, Mapping], ReadRow]:
     row = fields.row
     if mapping.responses:
         return _mapped
@@ -213,7 +213,7 @@ def _reader(fields: Fields, mapping: Mapping) -> Callable[[Fields, Mapping], Par
     )
 
 
-def _ranking(fields: Fields, mapping: Mapping) -> Parts:
+def _ranking(fields: Fields, mapping: Mapping) -> ReadRow:
     row = fields.row
     known = {key: fields.at(key) for key in ALLOWED_KEYS if key in row}
     n_responses = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
@@ -222,7 +222,7 @@ def _ranking(fields: Fields, mapping: Mapping) -> Parts:
     return Dialogue(row["prefix"][0]), row["suffix"], rewards, dict(row.get("meta", {}))
 
 
-def _pair(fields: Fields, mapping: Mapping) -> Parts:
+def _pair(fields: Fields, mapping: Mapping) -> ReadRow:
     chosen, rejected, where = fields.at("chosen"), fields.at("rejected"), fields.where
     if isinstance(chosen, list) and isinstance(rejected, list) and max(len(chosen), len(rejected)) > 1:
         one, other = (_alternating(fields.row[name], f"{where}: {name}") for name in ("chosen", "rejected"))
@@ -243,7 +243,7 @@ def _pair(fields: Fields, mapping: Mapping) -> Parts:
     return dialogue, texts, [1.0, 0.0], {}
 
 
-def _conversation(fields: Fields, mapping: Mapping) -> Parts:
+def _conversation(fields: Fields, mapping: Mapping) -> ReadRow:
     name = fields.first(CONVERSATION_FIELDS)
     if not isinstance(fields.at(name), list):
         raise InputError(f"{fields.where}: {name}: {fields.row[name]!r:.40} (expected a list of role and content)")
@@ -251,7 +251,7 @@ def _conversation(fields: Fields, mapping: Mapping) -> Parts:
     return replace(dialogue, reply=None), [] if dialogue.reply is None else [dialogue.reply], None, {}
 
 
-def _completions(fields: Fields, mapping: Mapping) -> Parts:
+def _completions(fields: Fields, mapping: Mapping) -> ReadRow:
     name = next(name for name in LIST_FIELDS if isinstance(fields.row.get(name), list))
     dialogue, texts, _, meta = _mapped(fields, replace(mapping, responses=(name,)))
     rewards = None
@@ -261,7 +261,7 @@ def _completions(fields: Fields, mapping: Mapping) -> Parts:
     return dialogue, texts, rewards, meta
 
 
-def _mapped(fields: Fields, mapping: Mapping) -> Parts:
+def _mapped(fields: Fields, mapping: Mapping) -> ReadRow:
     values = [fields.at(name) for name in mapping.responses]
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
@@ -269,7 +269,7 @@ def _mapped(fields: Fields, mapping: Mapping) -> Parts:
     return _prompt(fields, mapping, alternating=True), texts, None, {}
 
 
-def _prompt_and_response(fields: Fields, mapping: Mapping) -> Parts:
+def _prompt_and_response(fields: Fields, mapping: Mapping) -> ReadRow:
     dialogue = _prompt(fields, mapping, alternating=True)
     name = next((name for name in RESPONSE_FIELDS if _is_text(fields, name, mapping)), None)
     if name is None and dialogue.reply is not None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from eval_hh.analysis.chosen_prompts import guides
 from eval_hh.analysis.contrasts import Contrast
 from eval_hh.analysis.d_at_fixed_size import FixedSizeTest
-from eval_hh.analysis.equal_budget import PAIRS, Comparison, LineTest
+from eval_hh.analysis.equal_budget import PAIRS, Comparison
+from eval_hh.analysis.lines_on_d import LineTest
 from eval_hh.analysis.rules import MIN_SEEDS, NO_VERDICT, UNDECIDED, combine
 from eval_hh.estimates import Estimate
+from eval_hh.markup import DIFFERENCE, difference_texts
 
 NOT_TESTED = "not tested in this run"
 WHY_3 = "whatever the differences: each addition was drawn once, and fresh draws differ by as much as these do"
@@ -75,18 +77,18 @@ def _open(cases: Sequence[Contrast] | Sequence[FixedSizeTest]) -> str:
 
 
 def _ranking_lens(one: Comparison) -> tuple[int, int]:
-    return one.more_responses[0], one.more_prompts[0]
+    return one.more_responses.ranking_len, one.more_prompts.ranking_len
 
 
 def _budget_line(one: Comparison) -> str:
-    cells = " against ".join(f"K={k} M={m}" for k, m in (one.more_responses, one.more_prompts))
+    cells = " against ".join(f"K={of.ranking_len} M={of.num_prompts}" for of in (one.more_responses, one.more_prompts))
     return f"{one.algorithm}, {cells}: {one.verdict} (difference {_points(one.difference)}, Holm p {one.holm_p:.2g})"
 
 
 def _fixed_size_line(one: FixedSizeTest) -> str:
     low, _, high = one.choices
     where = f"{one.algorithm}, K={one.ranking_len} M={one.num_prompts}, D {low.diversity:.2f} to {high.diversity:.2f}"
-    found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:+.2f}"
+    found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:{DIFFERENCE}}"
     found += " extrapolated" * one.extrapolated
     return f"{where}: {found}, Holm p {one.holm_p:.2g}"
 
@@ -99,5 +101,5 @@ def _augmentation_line(one: Contrast) -> str:
 
 def _points(difference: Estimate) -> str:
     """A difference of rewards x 100 with its interval."""
-    interval = f"95% interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
-    return f"{100 * difference.value:+.2f}, {interval}"
+    value, interval = difference_texts(difference)
+    return f"{value}, 95% interval {interval}"

@@ -16,8 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import STOP_STRINGS, cut_at_stop, render_prompt
+from data_preprocess.hub import describe
 from eval_hh.inference.kv_slots import SlotCache, read_layers
-from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, describe, position_limit, prompt_ids
+from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit, prompt_ids
 
 MAX_NEW_TOKENS = 128  # the paper's setting
 # The text of this many last tokens is searched for stop strings. Where one takes more, generation runs on,

@@ -1,34 +1,20 @@
-"""Loading language models and tokenizers from folders or hub names, and turning a prompt into token ids.
-
-A local folder never touches the network. A hub name costs one short request; where the hub cannot be
-reached and has not been before, one line says what to pass instead. Code that comes with a model is never run
-(trust_remote_code stays off).
-"""
+"""Loading language models from folders or hub names, how long a text they read, and a prompt's token ids."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from data_preprocess.command import InputError
+from data_preprocess.hub import load_or_refuse, source_options
 
 if TYPE_CHECKING:  # torch takes seconds to import, which `--help` of an entry must not wait for
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-Loaded = TypeVar("Loaded")
 MAX_PROMPT = 384  # tokens of a prompt that are read, BOS included (the paper's setting)
 # What a model's own code raises on input that it was not made for, or with settings that do not fit each other.
 MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
-# Where transformers' words point to options and reports that are not there for a user of this project.
-PLAIN_WORDS = {
-    "ignore_mismatched_sizes": "its weights have other shapes than config.json says",
-    "scaled_dot_product_attention yet": "transformers has no sdpa attention for a model of its kind",
-}
-MAX_REASON = 300  # characters of a library's message that are passed on
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in the name of a weight
-HUB_TIMEOUT = 10.0  # seconds; the hub client itself would retry for about half a minute per file
 
 
 def device() -> "torch.device":
@@ -45,116 +31,6 @@ def weights_dtype(mixed_precision: str) -> "torch.dtype":
     if device().type == "cpu":
         return torch.float32
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[mixed_precision]
-
-
-def source_options(name: str | Path, marker: str = "config.json") -> dict[str, Any]:
-    """Keyword arguments that a from_pretrained call needs to load `name` at once or not at all.
-
-    Args:
-        name: a folder, or a name on the Hugging Face hub.
-        marker: the file that a folder must hold.
-
-    Raises:
-        InputError: a path that is not a folder, a folder without `marker`, or a hub name that is neither
-            reachable nor cached.
-    """
-    options: dict[str, Any] = {"trust_remote_code": False}
-    folder = Path(name)
-    if folder.is_dir():
-        if not (folder / marker).is_file():
-            raise InputError(f"{name}: holds no {marker} (a folder written by save_pretrained was expected)")
-        return {**options, "local_files_only": True}
-    if folder.exists():
-        raise InputError(f"{name}: is a file (the folder of a model was expected)")
-    if _looks_like_a_path(str(name)):
-        raise InputError(f"{name}: no such folder (expected a model's folder or a hub name like owner/model)")
-    return {**options, "local_files_only": not _on_hub(str(name), marker)}
-
-
-def _looks_like_a_path(name: str) -> bool:
-    # A hub name is "model" or "owner/model"; everything else can only have been meant as a path.
-    return name.startswith(("/", ".", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
-
-
-def _on_hub(name: str, marker: str) -> bool:
-    """True where the hub answers for `name`; False where only the local cache has it.
-
-    Raises:
-        InputError: neither.
-    """
-    import httpx2  # the hub client's own HTTP library
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        cached = isinstance(try_to_load_from_cache(name, marker), str)
-        if not constants.HF_HUB_OFFLINE:
-            HfApi().model_info(name, timeout=HUB_TIMEOUT)
-            return True
-        reason = "HF_HUB_OFFLINE is set"
-    except HFValidationError:
-        raise InputError(f"{name}: neither a folder nor a name that the hub could have") from None
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        absent = status in (401, 403, 404)
-        reason = "the hub has no such model, or not for you" if absent else f"the hub answers {status}"
-    except (httpx2.HTTPError, OSError):
-        reason = "the hub cannot be reached"
-    if cached:
-        return False
-    raise InputError(f"{name}: not a folder here, and {reason}; pass the path of a local copy of it instead")
-
-
-def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a folder or hub name.
-
-    Raises:
-        InputError: see `source_options`; also a tokenizer that cannot be read.
-    """
-    options = source_options(path, "tokenizer_config.json")
-    from transformers import AutoTokenizer
-
-    return _load(lambda: AutoTokenizer.from_pretrained(str(path), **options), f"{path}: its tokenizer cannot be loaded")
-
-
-def _load(load: Callable[[], Loaded], problem: str, advice: str = "") -> Loaded:
-    """The result of one call of a library that reads a folder.
-
-    Args:
-        load: the call.
-        problem: what an InputError says where it raises.
-        advice: what it then says in place of the library's reason.
-    """
-    try:
-        with _quiet():
-            return load()
-    # Damaged files make it raise nearly anything, Exception itself (tokenizers) included. No code of ours runs inside.
-    except Exception as error:
-        raise InputError(problem + (advice or f" ({describe(error)})")) from error
-
-
-def describe(error: Exception) -> str:
-    """What a library's error says, in one line; its first sentences where it says much."""
-    text = " ".join(str(error).split())
-    for hint, meaning in PLAIN_WORDS.items():
-        if hint in text:
-            return meaning
-    text = text if len(text) <= MAX_REASON else text[:MAX_REASON].rpartition(" ")[0] + " ..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, transformers neither warns nor reports: what must be said is said by what is raised."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def load_causal_lm(path: str | Path, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
@@ -192,7 +68,7 @@ def load_weights(
     Raises:
         InputError: the weights cannot be read; one is missing, of another shape, or unused and not `ignored`.
     """
-    model, info = _load(
+    model, info = load_or_refuse(
         lambda: model_class.from_pretrained(str(path), output_loading_info=True, **options),
         f"{path}: the model cannot be loaded",
         _bin_advice(Path(path)),
@@ -254,7 +130,7 @@ def empty_causal_lm(path: str | Path) -> "PreTrainedModel":
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
 
-    return _load(build, f"{path}: the model cannot be loaded")
+    return load_or_refuse(build, f"{path}: the model cannot be loaded")
 
 
 def position_limit(config: "PreTrainedConfig") -> int | None:

@@ -31,16 +31,9 @@ from data_preprocess.command import (
     stop_requests,
     study_root,
 )
-from data_preprocess.files import (
-    fingerprint,
-    read_json,
-    read_jsonl,
-    remove_leftovers,
-    try_lock,
-    write_json,
-    write_jsonl,
-)
+from data_preprocess.files import read_json, read_jsonl, remove_leftovers, try_lock, write_json, write_jsonl
 from data_preprocess.parts import Parts, has_index
+from data_preprocess.provenance import fingerprint
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
 

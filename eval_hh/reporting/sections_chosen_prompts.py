@@ -1,7 +1,4 @@
-"""The report's sections on chosen prompts: D varied at one size, strategies, and enlarged subsets.
-
-Library.
-"""
+"""The report's sections on chosen prompts: D varied at one size, strategies, and enlarged subsets."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from collections.abc import Sequence
 from eval_hh.analysis.contrasts import Choice, Contrast
 from eval_hh.analysis.d_at_fixed_size import FixedSizeTest
 from eval_hh.estimates import Estimate
-from eval_hh.markup import markdown_text
-from eval_hh.reporting.table1 import markdown
+from eval_hh.markup import DIFFERENCE, REWARD, difference_texts, markdown_text
+from eval_hh.reporting.markdown_table import markdown
 
 
 def with_interval(one: Estimate, digits: str) -> str:
@@ -27,8 +24,8 @@ def fixed_size_lines(varied: Sequence[FixedSizeTest]) -> list[str]:
         beyond = with_interval(one.beyond_size, ".3g") if one.beyond_size else "-"
         rows.append(
             [one.algorithm, str(one.ranking_len), str(one.num_prompts), *_side_by_side(one.choices, one.n_seeds)]
-            + [*_points(one.difference), f"{one.holm_p:.4f}"]
-            + [f"{100 * one.expected:+.2f}" + " (extrapolated)" * one.extrapolated, beyond]
+            + [*difference_texts(one.difference), f"{one.holm_p:.4f}"]
+            + [f"{100 * one.expected:{DIFFERENCE}}" + " (extrapolated)" * one.extrapolated, beyond]
         )
     lines = [
         "## D varied at one number of prompts",
@@ -53,15 +50,10 @@ def _chosen(choice: Choice) -> str:
 
 def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
     """Rewards, D and lengths of several choices, a text each."""
-    spreads = [f" ± {100 * choice.spread:.2f}" if n_seeds > 1 else "" for choice in choices]
-    rewards = [f"{100 * choice.reward:.2f}{spread}" for choice, spread in zip(choices, spreads, strict=True)]
+    spreads = [f" ± {100 * choice.spread:{REWARD}}" if n_seeds > 1 else "" for choice in choices]
+    rewards = [f"{100 * choice.reward:{REWARD}}{spread}" for choice, spread in zip(choices, spreads, strict=True)]
     scores = [f"{choice.diversity:.2f}" for choice in choices]
     return [" / ".join(texts) for texts in (rewards, scores, [f"{choice.length:.1f}" for choice in choices])]
-
-
-def _points(difference: Estimate) -> list[str]:
-    """A difference of rewards x 100, and its interval."""
-    return [f"{100 * difference.value:+.2f}", f"{100 * difference.low:+.2f} to {100 * difference.high:+.2f}"]
 
 
 def strategy_lines(found: Sequence[Contrast]) -> list[str]:
@@ -93,7 +85,7 @@ def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[st
         pair = (one.first, one.second)
         rows.append(
             [one.algorithm, str(one.ranking_len), *map(_chosen, pair)]
-            + [*_side_by_side(pair, one.n_seeds), *_points(one.difference), f"{one.difference.p:.4f}"]
+            + [*_side_by_side(pair, one.n_seeds), *difference_texts(one.difference), f"{one.difference.p:.4f}"]
             + [f"{one.holm_p:.4f}", str(one.n_seeds)]
         )
     note = (

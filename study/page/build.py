@@ -1,11 +1,12 @@
 """Builds the page of a finished study from its report, figures, training logs and generated texts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from eval_hh.analysis.results import Results
+from pics.style import NARROW, is_narrow
 from study.page.sample_answers import gather_samples
 from study.page.training_logs import load_curves
-from study.page.write import Picture, write_page
+from study.page.write import Made, Picture, write_page
 
 # The figures that pics/ may hold, in the page's order: title and alternative text.
 FIGURES = {
@@ -43,45 +44,46 @@ FIGURES = {
 
 
 def build_page(
-    folder: Path, root: Path, cells: Sequence[dict], report: str, title: str, note: str = ""
+    folder: Path, root: Path, results: Results, report: str, title: str, made: Made | None = None
 ) -> tuple[Path, list[str]]:
     """Writes report.html into `folder`; returns its path and a line for each thing that it lacks.
 
     Args:
         folder: with the study's figures in pics/; the training curves are drawn into pics/curves/.
         root: of the study, with logs/, checkpoints/ and eval_hh/inference_res/.
-        cells: loaded result files, at least one of a random subset.
+        results: with at least one cell of a random subset.
         report: report.md's text.
         title: the page's heading.
-        note: a paragraph below it.
+        made: stands at the page's foot.
     """
-    curves, warnings = draw_training(root, cells, folder / "pics" / "curves")
-    samples, lacking = gather_samples(root, cells)
+    curves, warnings = draw_training(root, results, folder / "pics" / "curves")
+    samples, lacking = gather_samples(root, results)
     path, warnings = folder / "report.html", warnings + lacking
-    write_page(path, title, report, figures(folder / "pics"), curves, samples, note, warnings)
+    write_page(path, title, report, figures(folder / "pics"), curves, samples, made, warnings)
     return path, warnings
 
 
 def figures(folder: Path) -> list[Picture]:
     """The pictures of a folder: those of FIGURES first, then the others by name."""
-    found = {path.stem: path for path in sorted(folder.glob("*.png"))}
+    found = {path.stem: path for path in sorted(folder.glob("*.svg")) if not is_narrow(path)}
     names = [name for name in FIGURES if name in found] + [name for name in found if name not in FIGURES]
     told = {name: FIGURES.get(name, (name.replace("_", " "),) * 2) for name in names}
     return [Picture(found[name], title, alt) for name, (title, alt) in told.items()]
 
 
-def draw_training(root: Path, cells: Sequence[dict], folder: Path) -> tuple[list[Picture], list[str]]:
+def draw_training(root: Path, results: Results, folder: Path) -> tuple[list[Picture], list[str]]:
     """Draws one picture of training curves for each algorithm into `folder`; returns them and warnings."""
     from pics.draw_training_curves import draw_curves
 
-    curves, warnings = load_curves(root, cells)
+    curves, warnings = load_curves(root, results)
     pictures = []
     for algorithm in sorted({curve.algorithm for curve in curves}):
         of_it = [curve for curve in curves if curve.algorithm == algorithm]
-        path = folder / f"{algorithm.lower()}.png"
-        draw_curves(of_it, path)
+        name = f"curves_{algorithm.lower()}"
+        for ending in ("", NARROW):
+            draw_curves(of_it, folder / f"{name}{ending}.svg")
         title = f"{algorithm}: SFT loss and dev reward by step"
         alt = f"{title}, a line for each of {len(of_it)} cells and a column of panels for each number of responses K."
-        caption = f"One line for each of {len(of_it)} cells; darker for more prompts, all seeds alike."
-        pictures.append(Picture(path, title, alt, caption))
+        caption = f"One line for each of {len(of_it)} cells; stronger for more prompts, all seeds alike."
+        pictures.append(Picture(folder / f"{name}.svg", title, alt, caption))
     return pictures, warnings

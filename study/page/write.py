@@ -1,11 +1,9 @@
 """Writes the page of a study: one HTML file with verdicts, tables, figures, training curves and sample answers.
 
-The file is self-contained and has no scripts. The same study gives the same bytes.
+The file is self-contained and has no scripts. The same study gives the same bytes, its foot aside.
 """
 
-import base64
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,22 +13,32 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from data_preprocess.command import InputError
 from data_preprocess.files import atomic_write
+from eval_hh.markup import DIFFERENCE, REWARD
+from pics.style import NARROW
+from study.page.inline_svg import inline_svg
 from study.page.markdown_to_html import split_report, to_part
 from study.page.sample_answers import Samples
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG of the page."""
+    """A picture of the page: an SVG, and beside it another for narrow windows."""
 
-    path: Path
+    path: Path  # of the one for wide windows
     title: str
     alt: str  # alternative text
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a study was made, for the page's foot."""
+
+    command: str
+    date: str  # of the page
+    took: str  # how long, in words
+    versions: dict[str, str]  # of the cells: of the repository ("commit") and of libraries
 
 
 def write_page(
@@ -40,7 +48,7 @@ def write_page(
     pictures: Sequence[Picture],
     curves: Sequence[Picture],
     samples: Samples,
-    note: str = "",
+    made: Made | None = None,
     warnings: Sequence[str] = (),
 ) -> None:
     """Writes a study's page.
@@ -52,16 +60,16 @@ def write_page(
         pictures: the study's figures.
         curves: one picture of training curves per algorithm.
         samples: what `gather_samples` found.
-        note: a paragraph under the heading, for example how the study was made.
+        made: stands at the page's foot.
         warnings: a line for each missing curve or sample.
 
     Raises:
-        InputError: a picture is no PNG. OSError where one cannot be read.
+        InputError: a picture is no SVG of pics/. OSError where one cannot be read.
     """
     verdicts, rest = split_report(report)
     page = _environment().get_template("page.html").render(
         title=title,
-        note=note,
+        made=made,
         warnings=warnings,
         verdicts=to_part(verdicts, "verdicts", "Verdicts") if verdicts else None,
         results=to_part(rest, "results", "Results"),
@@ -83,15 +91,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["html"] = Markup  # HTML of markdown_to_html.py
+    environment.filters["html"] = Markup  # HTML of markdown_to_html.py and inline_svg.py
+    environment.filters["points"] = lambda reward: f"{100 * reward:{REWARD}}"
+    environment.filters["signed_points"] = lambda reward: f"{100 * reward:{DIFFERENCE}}"
     environment.filters["slug"] = lambda text: re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     return environment
 
 
 def _embed(picture: Picture) -> dict[str, Any]:
-    """A picture's fields with its width and height in pixels and its bytes in base64, as the template needs them."""
-    data = picture.path.read_bytes()
-    if data[: len(PNG)] != PNG or len(data) < 24:
-        raise InputError(f"{picture.path}: expected a PNG")
-    width, height = struct.unpack(">II", data[16:24])  # of its first chunk, IHDR
-    return {**vars(picture), "width": width, "height": height, "data": base64.b64encode(data).decode("ascii")}
+    """A picture's fields with its two SVGs as HTML, as the template needs them."""
+    narrow = picture.path.with_stem(picture.path.stem + NARROW)
+    svgs = {"wide": picture.path, "narrow": narrow}
+    return {**vars(picture), "svgs": {width: inline_svg(path, path.stem) for width, path in svgs.items()}}

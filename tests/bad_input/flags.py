@@ -20,6 +20,7 @@ AUGMENT = (
     "--reward_model {root}/reward_model --tokenizer {root}/model"
 )
 PREPARE = "prepare.py --source {root}/reward_train.json"
+ANNOTATE = "annotate.py --source {root}/reward_train.json --reward_model {root}/reward_model"
 SAMPLE = "sample.py 4 --sizes 4 --tokenizer {root}/model"
 DIVERSITY = "diversity.py {root}/prompts.jsonl --tokenizer {root}/model"
 GENERATION = "generation.py --index trained --stage 4"
@@ -56,8 +57,11 @@ VALUES = {
         "reward_model": ("",),
     },
     PREPARE: {
-        "train_rows": ("0", HUGE), "dev_rows": ("-1",), "num_per_model": ("0",), "ranking_len": ("1", HUGE),
-        "temperature": ("-1",), "top_p": ("nan",), "seed": ("-7",), "prompt_from": ("",), "tokenizer": ("",),
+        "train_rows": ("0", HUGE), "dev_rows": ("-1",), "ranking_len": ("1", HUGE), "seed": ("-7",),
+        "prompt_from": ("",), "tokenizer": ("",),
+    },
+    ANNOTATE: {
+        "num_per_model": ("0",), "temperature": ("-1",), "top_p": ("nan",), "seed": ("-7",), "candidates": ("",),
     },
     SAMPLE: {"sizes": ("0", "-4", HUGE), "max_tokens": ("-1",)},
     DIVERSITY: {"n": ("0", HUGE), "sizes": ("-1", HUGE)},

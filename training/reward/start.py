@@ -18,7 +18,8 @@ from transformers.utils import cached_file
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json
-from eval_hh.inference.models import load_tokenizer, load_weights, source_options
+from data_preprocess.hub import load_tokenizer, source_options
+from eval_hh.inference.models import load_weights
 from eval_hh.reward_model import OASST_TYPE, RewardModel, as_reward_model, load_classifier
 from training.reward.config import RewardConfig
 

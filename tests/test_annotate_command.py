@@ -1,4 +1,4 @@
-"""prepare.py with models: from real pairs to rankings of 4 that split, sample and training take, through kills."""
+"""annotate.py: from real pairs to rankings of 4 that split, sample and training take, through kills."""
 
 import gzip
 import json
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from data_preprocess.command import InputError
-from data_preprocess.prepare import main
 from data_preprocess.preparing.raw_hh import SOURCES
 from data_preprocess.records import load_records, read_rows
+from labelling.annotate import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -81,9 +81,10 @@ def raw_pair(raw, meta):
     return json.loads(lines[meta["line"] - 1])
 
 
-def test_candidates_without_a_reward_model_are_refused(flags):
-    with pytest.raises(InputError, match="--candidates needs --reward_model"):
+def test_candidates_without_a_reward_model_are_refused(flags, capsys):
+    with pytest.raises(SystemExit):
         main(flags[:-2])
+    assert "required: --reward_model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", [("--candidates",), ("--reward_model",)])
@@ -125,16 +126,16 @@ def made(root):
 def test_killed_twice_then_two_processes_then_split_sample_and_training(flags, tmp_path, tiny_causal_lm_dir, shared):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     flags[flags.index("--batch_size") + 1] = "1"
-    run([sys.executable, "prepare.py", *flags], whole, "data_preprocess")
+    run([sys.executable, "annotate.py", *flags], whole, "labelling")
     # Sampling takes 6 or 7 units of 8 rows per model, and scoring many batches of one: the first kill is in the second
     # model's sampling, the second one in the scoring.
     for number in (9, 8):
-        killer = [sys.executable, "kill_at.py", "data_preprocess.prepare", "data_preprocess.parts.Parts.append"]
+        killer = [sys.executable, "kill_at.py", "labelling.annotate", "data_preprocess.parts.Parts.append"]
         run([*killer, str(number), "after", "--", *flags], broken, "tests", -signal.SIGKILL)
         assert made(broken) == {}
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "../eval_hh/dp_config.yaml"]
-    launch += ["--num_processes", "2", "--main_process_port", "29745", "prepare.py", *flags]
-    printed = run(launch, broken, "data_preprocess")
+    launch += ["--num_processes", "2", "--main_process_port", "29745", "annotate.py", *flags]
+    printed = run(launch, broken, "labelling")
     assert printed.count("the data card") == 1  # one of two processes prints and writes
     assert made(broken) == made(whole) and len(made(whole)) == 6
 

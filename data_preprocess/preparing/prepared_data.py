@@ -1,0 +1,204 @@
+"""Data prepared from any source: train, dev and test files with their data card, written all or none.
+
+prepare.py takes rewards from the data, labelling/annotate.py has models add responses and reward them (`Labels`).
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data_preprocess.command import InputError, study_root
+from data_preprocess.files import json_lines, write_files
+from data_preprocess.hub import load_tokenizer
+from data_preprocess.outputs import check_no_input, check_opening
+from data_preprocess.preparing.candidates import (
+    Candidates,
+    choose,
+    commonest_len,
+    drop_unjudged,
+    plain_row,
+    training_row,
+)
+from data_preprocess.preparing.data_card import CARD_TITLE, Lengths, render_card, word_lengths
+from data_preprocess.preparing.dev_split import Splits, clean_of, sample_dev, split_train
+from data_preprocess.preparing.merging import by_prompt, merge_rows
+from data_preprocess.preparing.near_duplicates import METHOD
+from data_preprocess.preparing.prepare_config import DEV_ROWS, DataConfig
+from data_preprocess.preparing.raw_hh import SOURCES, has_split, read_split
+from data_preprocess.preparing.returned_labels import join
+from data_preprocess.preparing.row_formats import read_source
+from data_preprocess.records import read_rows
+from data_preprocess.words import HOW_COUNTED
+
+LEAK = (
+    "dev rows are drawn from the test files, as published: a leak, since the checkpoint is chosen "
+    "on prompts that it is tested on"
+)
+
+
+def require_rewards(pool: list[Candidates]) -> list[Candidates]:
+    """The prompts as they are; InputError, naming the line, where responses have no rewards."""
+    for candidates in pool:
+        if candidates.rewards is None:
+            where = f"{candidates.meta['source']}:{candidates.meta['line']}"
+            expected = "--rewards_from or --join of prepare.py, or a reward model: labelling/annotate.py"
+            raise InputError(f"{where}: responses without rewards (expected {expected})")
+    return pool
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Where further responses and the rewards come from; by default there are only the data's."""
+
+    add: Callable[[list[Candidates]], list[Candidates]] = lambda pool: pool  # gives prompts further responses
+    judge: Callable[[list[Candidates]], list[Candidates]] = require_rewards  # gives each response its reward
+    join: Sequence[str] = ()  # files of answers and judgements, which the pool is joined with
+    facts: Sequence[str] = ()  # lines of the data card about responses and rewards
+    models: Sequence[str] = ()  # the first one's tokenizer measures texts unless another is named
+
+
+def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = True) -> None:
+    """Reads, divides and ranks the data and writes its files under data/, all or none.
+
+    Args:
+        config: what is read and how it is divided.
+        labels: where further responses and the rewards come from.
+        command: what the data card says was run.
+        writes: False in a process that only takes part in the work of models.
+    """
+    data = study_root() / "data"
+    check_opening(data / "README.md", CARD_TITLE)
+    lengths, unit = load_lengths(config.tokenizer, labels.models)
+    splits, tests = read_raw(config) if config.raw else (read_other(config, labels.join), {})
+    rankings, facts = rank(splits.train, config, labels) if splits.train else ([], [])
+    if not rankings and (config.source or has_split(config.raw, "train")):
+        raise InputError("no training prompt is left: " + "; ".join(splits.notes))
+    outputs: dict[Path, list[dict]] = {}
+    if rankings:
+        outputs[data / "original" / f"hh_train_len{len(rankings[0]['suffix'])}" / "train.json"] = rankings
+    if splits.dev:
+        outputs[data / "hh_dev" / "sampled_dev.json"] = [plain_row(candidates) for candidates in splits.dev]
+    for name, rows in tests.items():
+        outputs[data / "hh_test" / f"{name}.json"] = [plain_row(candidates) for candidates in rows]
+    for path in outputs:
+        check_no_input(str(path), path, {"source": [config.source], "join": labels.join})
+    if not writes:
+        return
+    notes = splits.notes + facts
+    card_facts = [*splits.read, *notes, *data_facts(config), *labels.facts, *([HOW_COUNTED] if unit == "words" else [])]
+    files = {path.relative_to(data).as_posix(): rows for path, rows in outputs.items()}
+    card = render_card(command, files, card_facts, lengths, unit)
+    texts: dict[Path, Iterable[str]] = {path: json_lines(rows) for path, rows in outputs.items()}
+    write_files({**texts, data / "README.md": [card]})
+    print("\n".join(notes))
+    for path, rows in outputs.items():
+        print(f"{path}: {len(rows)} rows")
+    print(f"{data / 'README.md'}: the data card")
+
+
+def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
+    """Raw HH-RLHF as splits, and the test rows by the name of their file."""
+    needs_train = config.dev_from == "train" or has_split(config.raw, "train")
+    by_split, read_files = {}, []
+    for split in ("test", "train") if needs_train else ("test",):
+        read = [read_split(config.raw, source, split, config.published_parsing) for source in SOURCES]
+        print("\n".join(part.summary() for part in read))
+        read_files += [part.counts() for part in read]
+        by_split[split] = dict(zip(SOURCES.values(), (part.pairs for part in read), strict=True))
+    tests = {name: rows[: config.max_rows] for name, rows in by_split["test"].items()}
+    for name, rows in by_split["test"].items():
+        if len(tests[name]) < len(rows):
+            print(f"{name}: the first {len(tests[name])} of {len(rows)} test rows are kept (--max_rows)")
+    test = [row for rows in tests.values() for row in rows]
+    train = [row for rows in by_split.get("train", {}).values() for row in rows]
+    dev_rows = config.dev_rows or DEV_ROWS
+    if config.dev_from == "train":
+        splits = split_train(train, test, dev_rows, config.seed, config.decontaminate)
+        return replace(splits, read=tuple(read_files)), tests
+    dev, _ = sample_dev([row for rows in by_split["test"].values() for row in rows], dev_rows, config.seed)
+    train, notes = clean_of(train, test + dev, "dev or test", config.decontaminate)
+    return Splits(train, dev, test, [LEAK, *notes], tuple(read_files)), tests
+
+
+def read_other(config: DataConfig, joined: Sequence[str]) -> Splits:
+    """Any other source as train and dev, checked against the test files that are there already."""
+    pool, notes = read_pool(config)
+    if joined:
+        pool, missing, unread = join(pool, joined)
+        print("".join(f"missing: {line}\n" for line in missing), end="")
+        notes += unread
+        counts = f"{len(pool)} prompts have judged answers, {len(missing)} gaps"
+        notes.append(f"joined with {', '.join(joined)}: {counts}")
+    dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
+    folder = study_root() / "data" / "hh_test"
+    paths = sorted(folder.glob("*.json"))
+    test = [Candidates(row["prefix"][0], [], None) for path in paths for row in read_rows(path, training=False)]
+    splits = split_train(pool, test, dev_rows, config.seed, config.decontaminate)
+    return replace(splits, notes=notes + splits.notes)
+
+
+def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
+    """--source, and what was counted in reading it."""
+    pool, left_out = read_source(config.source, config.split, config.mapping())
+    pool, unjudged = drop_unjudged(pool)
+    notes = [f"{len(pool)} prompts of {config.source}", *left_out]
+    if unjudged:
+        notes.append(f"{unjudged} responses dropped: their reward is {'not given' if config.drop_unrated else 'null'}")
+    repeats = len(pool) - len(by_prompt(pool))
+    if config.merge_prompts:
+        pool, merged = merge_rows(pool)
+        notes.append(merged)
+    elif repeats:
+        notes.append(f"{repeats} rows repeat the prompt of a row before them (--merge_prompts makes them one ranking)")
+    return pool, notes
+
+
+def rank(pool: list[Candidates], config: DataConfig, labels: Labels) -> tuple[list[dict], list[str]]:
+    """Training rankings, best first, and what was counted on the way."""
+    facts = []
+    if config.train_rows and config.train_rows < len(pool):
+        facts.append(f"a sample of {config.train_rows} of {len(pool)} training prompts is kept")
+        pool = sample_dev(pool, config.train_rows, config.seed)[0]
+    pool = labels.add(pool)
+    ranking_len = config.ranking_len or commonest_len(pool)
+    kept, dropped = choose(pool, ranking_len, config.seed)
+    facts += [f"{count} of {len(pool)} training prompts dropped: {why}" for why, count in dropped.items()]
+    if not kept:
+        refuse_to_rank(pool, ranking_len, config, labels.join)
+    return [training_row(candidates) for candidates in labels.judge(kept)], facts
+
+
+def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: DataConfig, joined: Sequence[str]) -> None:
+    """Raises the InputError that says why no prompt makes a ranking."""
+    found = f"no prompt has {ranking_len} distinct responses that are not empty"
+    if joined:
+        raise InputError(f"--join {' '.join(joined)}: {found} (expected more answers with a judgement)")
+    if all(len(candidates.responses) == 1 for candidates in pool) and len(by_prompt(pool)) < len(pool):
+        expected = "--merge_prompts, which makes one ranking of the rows that share a prompt"
+        raise InputError(f"{config.source}: {found}: each row holds one response (expected {expected})")
+    expected = "a smaller number, or more responses: labelling/annotate.py --candidates"
+    raise InputError(f"--ranking_len: {found} (expected {expected})")
+
+
+def load_lengths(tokenizer: str | None, models: Sequence[str]) -> tuple[Lengths, str]:
+    """What measures texts for the card: the tokenizer that is named, else a model's that is used, else words."""
+    name = next((name for name in (tokenizer, os.environ.get("LLaMA_path"), *models) if name), None)
+    if not name:
+        return word_lengths, "words"
+    loaded = load_tokenizer(name)
+
+    def lengths(texts: list[str]) -> list[int]:
+        return [len(ids) for ids in loaded(texts, add_special_tokens=False)["input_ids"]] if texts else []
+
+    return lengths, f"tokens of {Path(name).name}"
+
+
+def data_facts(config: DataConfig) -> list[str]:
+    """The data card's lines about what was read and how it was divided."""
+    rule = "the published rule" if config.published_parsing else "every word is kept"
+    return [
+        f"raw HH-RLHF from {config.raw}; parser: {rule}" if config.raw else f"source: {config.source}",
+        f"near-duplicate: {METHOD}",
+        f"seed {config.seed}; dev rows from the {config.dev_from} split",
+    ]

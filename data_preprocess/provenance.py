@@ -1,0 +1,56 @@
+"""What a result says about its making: a fingerprint of its inputs, the commit, versions of packages, the machine."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from data_preprocess.command import REPOSITORY
+
+BLOCK = 1 << 20  # bytes read at a time
+VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
+
+
+def fingerprint(settings: dict, *inputs: str | Path) -> str:
+    """sha256 over settings (JSON values) and the bytes of the input files: equal only for the same work."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for path in inputs:
+        with open(path, "rb") as file:
+            inner = hashlib.sha256()
+            while block := file.read(BLOCK):
+                inner.update(block)
+            digest.update(inner.digest())
+    return digest.hexdigest()
+
+
+def git_hash() -> str | None:
+    """The repository's commit, or None where it is no git checkout."""
+    if not (REPOSITORY / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the packages that numbers depend on; one that is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONED_PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> str:
+    """The processor and its cores, as a report names them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"

@@ -1,0 +1,76 @@
+"""Builds ranked training data whose rewards come from a reward model, at will with further responses from models.
+
+Run: cd labelling; python annotate.py --raw DIR | --source DATA --reward_model MODEL [--candidates MODEL ...] [flags]
+
+Reads and writes what data_preprocess/prepare.py does: prompts, pairs or rankings become data/original/hh_train_lenK/
+train.json, dev and test files and the data card, under STUDY_ROOT and all or none. Each of --candidates samples further
+responses to every training prompt; K different ones are kept and ranked by the reward model. Also runs under
+training/launch.py, and goes on where a killed run was (data/original/annotation/).
+"""
+
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from data_preprocess.command import check_text, count, parse_settings, run, setting, study_root
+from data_preprocess.preparing.candidates import Candidates, add_responses
+from data_preprocess.preparing.prepare_config import DataConfig
+from data_preprocess.preparing.prepared_data import Labels, prepare
+from labelling.sampling import Sampling, check_models, only_first_process_prints
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig(DataConfig, Sampling):
+    """One preparation of data that models label."""
+
+    reward_model: str = setting("scores every training response: raw logits", check_text, metavar="MODEL")
+    candidates: tuple[str, ...] = setting(
+        "causal LMs that sample further responses", check_text, metavar="MODEL", default=())
+    num_per_model: int = setting("responses that each of --candidates samples per prompt", count(), default=1)
+
+    @property
+    def n_sampled(self) -> int:
+        return len(self.candidates) * self.num_per_model
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse_settings(AnnotateConfig, argv, __doc__)
+    check_models([*config.candidates, config.reward_model])
+    command = shlex.join(["python", "annotate.py", *(sys.argv[1:] if argv is None else argv)])
+    with only_first_process_prints() as is_first:
+        prepare(config, labels_by_models(config), command, writes=is_first)
+
+
+def labels_by_models(config: AnnotateConfig) -> Labels:
+    """Responses of the candidate models, model i with the seed + i, and the reward model's rewards."""
+    work = study_root() / "data" / "original" / "annotation"
+
+    def add(pool: list[Candidates]) -> list[Candidates]:
+        from labelling.model_labels import sample_responses
+
+        prompts = [one.prefix for one in pool]
+        for index, model in enumerate(config.candidates):
+            sampling = replace(config, seed=config.seed + index)
+            texts = sample_responses(prompts, model, config.num_per_model, work / f"responses_{index}.jsonl", sampling)
+            pool = [add_responses(one, responses, model) for one, responses in zip(pool, texts, strict=True)]
+        return pool
+
+    def judge(pool: list[Candidates]) -> list[Candidates]:
+        from labelling.model_labels import scored
+
+        return scored(pool, config.reward_model, work / "rewards.jsonl", config.batch_size)
+
+    facts = [f"rewards: raw logits of {config.reward_model}"]
+    if config.candidates:
+        facts.insert(0, (
+            f"{config.num_per_model} responses by each of {', '.join(config.candidates)} (temperature "
+            f"{config.temperature}, top-p {config.top_p}, at most {config.max_new_tokens} tokens, model i's seed is "
+            f"{config.seed} + i, from 0)"
+        ))  # fmt: skip
+    return Labels(add, judge, facts=facts, models=[config.reward_model, *config.candidates])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,224 @@
+"""The small study on the embedded world: its files, the commands that make its cells, and how workers run them."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_preprocess.files import atomic_write, read_json, write_json
+from data_preprocess.selection import MATCHED
+from data_preprocess.subsets import AUGMENT_RANDOM, Subset, rankings_file
+from data_preprocess.toy_world.world import world_hash, write_world
+from eval_hh.inference.resumable_jobs import Names
+from labelling.additions import DIVERSE, RANDOM
+from study.commands import Call
+from study.grid import Cell, answering_cell, sample_flags
+from study.toy_profile import AUGMENT, ToyProfile
+from study.workers import Workers
+
+# About how long tasks took once, on two cores; a cell's time rises with the responses that its training reads.
+SECONDS = {
+    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 9, "response": 4, "subset": 5, "samples": 5,
+    "check": 60,
+}  # fmt: skip
+
+
+class ToyStudy:
+    """The study under one root folder.
+
+    Its methods without `workers` are tasks: they call the entries' main in the worker's own process, which has loaded
+    torch for the cell before.
+    """
+
+    def __init__(self, root: Path, profile: ToyProfile):
+        self.root = root
+        self.profile = profile
+        self.world = root / "data" / "toy"
+        self.base = root / "checkpoints" / "base"
+        self.reward_model = root / "checkpoints" / "reward_model"
+        self.decoding = (profile.max_new_tokens, profile.eval_batch_size)
+
+    # Where things lie
+
+    def data(self, cell: Cell) -> Path:
+        return self.root / "data" / cell.data
+
+    def lacks_data(self, cell: Cell) -> bool:
+        return not (self.data(cell) / "train.json").exists()
+
+    def result(self, cell: Cell) -> Path:
+        return self.root / "eval_hh" / "results" / cell.result
+
+    def best_checkpoint(self, exp: str, stage: int) -> Path:
+        return Names(exp, stage, root=self.root).run_folder / "best_checkpoint"
+
+    # The commands
+
+    def training(self, exp: str, stage: int, data: Path, seed: int) -> Call:
+        """The call of training/main.py for one cell."""
+        return self._call(
+            "training", "main.py",
+            "--do_train", "--do_validation", "--index", exp, "--training_stage_num", stage,
+            "--seed", seed, "--model_name_or_path", self.base, "--train_file_path", data,
+            "--dev_reward_model", self.reward_model, "--max_new_tokens", self.profile.max_new_tokens,
+            "--per_device_eval_batch_size", self.profile.eval_batch_size, *self.profile.train,
+        )  # fmt: skip
+
+    def augmentation(self, cell: Cell) -> Call:
+        """The call of augment.py that makes an augmented cell's subset.
+
+        The pool is every prompt of the world's rankings but those near the subset that is enlarged, which are its own
+        among them; the labels of the others are not used.
+        """
+        size, added = self.profile.grid.augmented
+        answering = answering_cell(self.profile.grid, cell)
+        matched = ["--match_length"] if cell.selection.endswith(MATCHED) else []
+        return self._call(
+            "labelling", "augment.py",
+            Subset(cell.ranking_len, size).folder, "--pool", rankings_file(self.root / "data", 4),
+            "--add", added, "--by", RANDOM if cell.selection == AUGMENT_RANDOM else DIVERSE, *matched,
+            "--answer_model", self.best_checkpoint(answering.exp, answering.stage),
+            "--reward_model", self.reward_model, "--max_new_tokens", self.profile.max_new_tokens,
+            "--tokenizer", self.world / "tokenizer", "--batch_size", self.profile.eval_batch_size, *AUGMENT,
+        )  # fmt: skip
+
+    def calls(self, cell: Cell) -> list[Call]:
+        """Training, generation, rewards and scores of one cell; each skips what it finds done."""
+        names = ["--index", cell.exp, "--stage", cell.stage]
+        batch = ["--batch_size", self.profile.eval_batch_size]
+        return [
+            self.training(cell.exp, cell.stage, self.data(cell), cell.seed),
+            self._call("eval_hh", "generation.py", *names, *batch, "--max_new_tokens", self.profile.max_new_tokens),
+            self._call("eval_hh", "rewarding.py", *names, *batch, "--reward_model", self.reward_model),
+            self._call("eval_hh", "scoring.py", *names, "--profile", "toy"),
+        ]
+
+    def script(self, cells: Sequence[Cell]) -> list[Call]:
+        """The calls of all these cells, augmented ones last, behind those that make what they are trained on."""
+        augmented = [cell for cell in cells if cell.is_augmented]
+        subsets = _one_per_subset(augmented)
+        first = [cell for cell in cells if not cell.is_augmented]
+        first += [cell for cell in self.answering(subsets) if cell not in first]
+        return [
+            *(call for cell in first for call in self.calls(cell)),
+            *map(self.augmentation, subsets),
+            *(call for cell in augmented for call in self.calls(cell)),
+        ]
+
+    def answering(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells whose models answer the prompts of these augmented ones, each once."""
+        return list(dict.fromkeys(answering_cell(self.profile.grid, cell) for cell in cells))
+
+    def _call(self, folder: str, script: str, *flags: object) -> Call:
+        return Call(folder, ("python", script, *map(str, flags)), (("STUDY_ROOT", str(self.root)),))
+
+    # The tasks
+
+    def run_here(self, call: Call) -> None:
+        """Calls the entry in this process, whose STUDY_ROOT is the study's."""
+        script, *flags = call.words[1:]
+        importlib.import_module(f"{call.folder}.{Path(script).stem}").main(flags)
+
+    def make_data(self) -> None:
+        """The world with its rankings of 4, 3 and 2. Written anew where a kill left it unfinished."""
+        done = self.root / "data" / "done.json"
+        if not done.exists():
+            write_world(self.root, self.profile.world)
+            self.run_here(self._call("data_preprocess", "split.py"))
+            write_json(done, {"world": world_hash(self.profile.world)})
+
+    def sample(self, cells: Sequence[Cell]) -> None:
+        """The subsets of these cells that are missing."""
+        for flags in sample_flags([cell for cell in cells if self.lacks_data(cell) and not cell.is_augmented]):
+            self.run_here(self._call("data_preprocess", "sample.py", *flags, "--tokenizer", self.world / "tokenizer"))
+
+    def augment(self, cells: Sequence[Cell]) -> None:
+        """The enlarged subsets of these cells that are missing; one after another, for they share the record of D."""
+        for cell in _one_per_subset([cell for cell in cells if self.lacks_data(cell)]):
+            self.run_here(self.augmentation(cell))
+
+    def train_base(self) -> None:
+        self.run_here(self._call(
+            "training", "pretrain.py", "--corpus", self.world / "pretrain.jsonl",
+            "--tokenizer", self.world / "tokenizer", "--output_dir", self.base, *self.profile.pretrain,
+        ))  # fmt: skip
+
+    def train_reward_model(self) -> None:
+        self.run_here(self._call(
+            "training", "train_reward.py", "--train_file", self.world / "reward_train.json",
+            "--heldout_file", self.world / "reward_heldout.json", "--tokenizer", self.world / "tokenizer",
+            "--output_dir", self.reward_model, *self.profile.train_reward,
+        ))  # fmt: skip
+
+    def run_cell(self, cell: Cell) -> None:
+        for call in self.calls(cell):
+            self.run_here(call)
+
+    def sample_base(self, results: Sequence[Path]) -> None:
+        """What the base model answers to the prompts that the study's page shows."""
+        from eval_hh.analysis.results import load_results
+        from study.page.base_model_answers import make_base_samples
+
+        loaded = load_results(results)
+        if loaded.random:
+            make_base_samples(self.root, loaded, self.base, *self.decoding)
+
+    def check(self) -> None:
+        """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
+        from study.toy_check import best_responses, check_lines, model_responses
+
+        self.run_here(self.training("check_sft_plenty", 1, self.world / "plenty.json", seed=42))
+        tuned = self.best_checkpoint("check_sft_plenty", 1)
+        responders = {
+            "base model": model_responses(self.base, *self.decoding),
+            "SFT on the best of 4, plenty of prompts": model_responses(tuned, *self.decoding),
+            "ceiling: the world's best responses": best_responses,
+        }
+        lines = check_lines(self.root, responders, read_json(self.reward_model / "metrics.json"))
+        with atomic_write(self.root / "check.md") as file:
+            file.write("\n".join(lines) + "\n")
+
+    # Their order
+
+    def run_grid(self, workers: Workers, cells: Sequence[Cell]) -> None:
+        """All cells that have no result file yet, and what they need, each only where it is missing."""
+        missing = [cell for cell in cells if not self.result(cell).exists()]
+        print(f"{len(cells) - len(missing)} of {len(cells)} cells are done already", file=sys.stderr)
+        augmented = [cell for cell in missing if cell.is_augmented]
+        answering = [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
+        plain = list(dict.fromkeys([*answering, *(cell for cell in missing if not cell.is_augmented)]))
+        self.prepare(workers, plain)
+        self.run_cells(workers, "cells", plain)
+        if augmented:
+            workers.run("augmentation", {"augmentation": (self.augment, augmented)})
+        self.run_cells(workers, "cells of enlarged subsets", augmented)
+
+    def expected_work(self, cells: Sequence[Cell], check: bool) -> dict[str, float]:
+        """{task: about how many seconds it takes} of what is missing; they weigh the tasks in the time left."""
+        models = {"base": SECONDS["base"] * (not self.base.is_dir())}
+        models["reward_model"] = SECONDS["reward_model"] * (not self.reward_model.is_dir())
+        first = {"data": SECONDS["data"] * (not self.world.is_dir()), "subsets": SECONDS["subsets"], **models}
+        if check:
+            return {**first, "check": SECONDS["check"]}
+        missing = [cell for cell in cells if not self.result(cell).exists()]
+        augmented = [cell for cell in missing if cell.is_augmented]
+        missing += [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
+        # The stage is the number of responses that training reads: 1 for SFT.
+        work = {f"{cell.exp}_{cell.stage}": SECONDS["cell"] + SECONDS["response"] * cell.stage for cell in missing}
+        enlarging = {"augmentation": SECONDS["subset"] * len(_one_per_subset(augmented))} if augmented else {}
+        return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
+
+    def run_cells(self, workers: Workers, title: str, cells: Sequence[Cell]) -> None:
+        if cells:
+            workers.run(title, {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in cells})
+
+    def prepare(self, workers: Workers, cells: Sequence[Cell]) -> None:
+        """World, subsets, base model and reward model."""
+        workers.run("world", {"data": (self.make_data,)})
+        workers.run("subsets", {"subsets": (self.sample, cells)})
+        models = {"base": (self.train_base,), "reward_model": (self.train_reward_model,)}
+        workers.run("base and reward model", models, by_steps=True)
+
+
+def _one_per_subset(cells: Sequence[Cell]) -> list[Cell]:
+    return list({cell.data: cell for cell in cells}.values())

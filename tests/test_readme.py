@@ -1,0 +1,158 @@
+"""The documents: what they name exists, what they quote is in the results, and README's example runs as written."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval_hh.cells import TEST_FILES, load_cell
+from tests import make_example
+from tests.test_commands import REPOSITORY, SHELLS, environment, fingerprints
+
+EXAMPLE = REPOSITORY / "data_preprocess" / "example"
+DOCUMENTS = [
+    path for path in REPOSITORY.rglob("*.md")
+    if not {".venv", "runs", "data", "results"} & set(path.relative_to(REPOSITORY).parts[:-1])
+]  # fmt: skip
+NAMED = re.compile(r"(?<![\w/.$*{])(?:\.\./)*((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff|css))\b")
+LINK = re.compile(r"\]\(([^)#]+)#?([^)]*)\)")
+MADE = ("run.json", "data/README.md", "report.md", "job.sh")  # by the commands
+
+
+def text_of(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+def section(name: str, title: str) -> str:
+    return text_of(name).split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def blocks(text: str, language: str | None = None) -> list[str]:
+    """The fenced blocks of a language, "" for none; of all where it is not given."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for name, block in fenced if language in (None, name)]
+
+
+def test_the_readme_is_short():
+    assert len(text_of("README.md").splitlines()) <= 220
+    assert len(section("README.md", "What it promises").strip().splitlines()) <= 15
+
+
+def headings(path: Path) -> set[str]:
+    """A document's headings, as links spell them."""
+    found = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_what_a_document_names_exists(path):
+    """Its links from its own folder; scripts and documents also from a folder whose view a command takes."""
+    text = path.read_text(encoding="utf-8")
+    for link, heading in LINK.findall(text):
+        assert "://" in link or "@" in link or (path.parent / link).exists(), f"{path} links to {link}"
+        assert not heading or heading in headings(path.parent / link), f"{path} links to {link}#{heading}"
+    folders = [REPOSITORY, *(folder for folder in REPOSITORY.glob("*/") if folder.name != ".venv")]
+    folders += [room for folder in folders[1:] for room in folder.glob("*/")]
+    for name in NAMED.findall(text):
+        known = name.startswith("runs/") or name.endswith(MADE)
+        assert known or any((folder / name).exists() for folder in folders), f"{path} names {name}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_commands_and_data_do_not_share_a_block(path):
+    for block in blocks(path.read_text(encoding="utf-8")):
+        lines = block.splitlines()
+        commands = [line for line in lines if re.match(r"(python|sh|bash|cd) ", line)]
+        assert not (commands and [line for line in lines if line.startswith(("{", "["))]), block
+
+
+def test_the_published_commands_are_documented(shared):
+    documented = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS).splitlines()
+    published = blocks((shared / "seed_readme.md").read_text(encoding="utf-8"), "")[:-1]  # the last one is BibTeX
+    lines = [line for block in published for line in block.strip().splitlines()]
+    assert len(lines) == 9 and set(lines) <= set(documented)
+
+
+def test_the_results_quoted_are_those_of_the_report():
+    """Rows of the table word for word, and every signed or corrected number of the text."""
+    quoted = section("README.md", "Main results")
+    report = text_of("eval_hh/results/toy/report.md")
+    rows = [line for line in quoted.splitlines() if line.startswith(("| PRO", "| SFT"))]
+    assert len(rows) == 6 and not [row for row in rows if f"\n{row}\n" not in report]
+    quoted += section("study/README.md", "Experiments with selected prompts")
+    numbers = re.findall(r"(?<!\w)[+-]\d+\.\d+|Holm p [\d.]+\d", quoted)
+    assert len(numbers) == 19 and not [number for number in numbers if number.removeprefix("Holm p ") not in report]
+
+
+def test_contributors_find_what_is_named():
+    table = section("CONTRIBUTING.md", "To change X, open Y")
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 10
+    for change, places in rows:
+        named = re.findall(r"`([^`:]+): ([^`]+)`", places)
+        assert 1 <= len(named) <= 2, change
+        for file, name in named:
+            assert name in defined(REPOSITORY / file), f"{file} does not define {name}"
+
+
+def defined(path: Path) -> set[str]:
+    """Names on a Python file's top level; a shell script's functions and variables; a style sheet's variables."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return set(re.findall(r"^ *(\w+(?=\(\) \{|=)|--\w+(?=:))", text, flags=re.MULTILINE))
+    names = set()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_the_example_is_cut_as_described(shared, tmp_path):
+    make_example.main(shared, tmp_path)
+    made, kept = fingerprints(tmp_path), fingerprints(EXAMPLE)
+    assert {name: kept[name] for name in made} == made
+    assert set(kept) - set(made) == {"README.md", "LICENSE-HH-RLHF"}
+    assert sum(path.stat().st_size for path in EXAMPLE.rglob("*") if path.is_file()) < 1_000_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)  # four minutes of CPU time
+@pytest.mark.parametrize("shell", SHELLS[:1])
+def test_the_readmes_example(shell, tmp_path):
+    """Word for word, in a copy of the tracked files: a user's runs/ is left alone, and nothing else is needed."""
+    copy = tmp_path / "repository"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, copy / name)
+    (copy / ".venv").symlink_to(Path(sys.executable).parents[1])
+    [commands] = blocks(section("README.md", "Your data and your model"), "sh")
+    env = environment(tmp_path)
+    del env["STUDY_ROOT"]
+    done = subprocess.run([shell, "-eu", "-c", commands], cwd=copy, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+
+    root = copy / "runs" / "example"
+    shown = blocks(section("README.md", "Your data and your model"), "")[0]
+    exact = [line for line in shown.splitlines() if "diversity" in line]
+    assert len(exact) == 3 and all(line in done.stdout for line in exact)
+    summaries = re.findall(r"40 steps: SFT loss ([\d.]+) -> ([\d.]+)", done.stdout)
+    assert len(summaries) == 6 and all(float(last) < float(first) for first, last in summaries)
+    for size in (120, 160, 240):
+        for ranking_len in (2, 4):
+            cell = load_cell(root / "eval_hh" / "results" / f"pro{size}_{ranking_len}.json")
+            assert (cell["num_prompts"], cell["ranking_len"]) == (size, ranking_len)
+            assert {name: entry["n"] for name, entry in cell["files"].items()} == dict.fromkeys(TEST_FILES, 20)
+    assert "K=4 M=120 against K=2 M=240: no verdict (difference " in done.stdout
+    chosen = [json.loads(line) for line in (root / "to_label.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len({row["id"] for row in chosen}) == len(chosen) >= 100
+    for name in ("runs/report/report.md", "runs/figures/diversity.png", "plan.png"):
+        assert (root / name).is_file()
