@@ -15,44 +15,31 @@ from array import array
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, patch_environment
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations, unset_hf_deepspeed_config
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import git_hash, hold_lock, versions, write_json
+from data_preprocess.files import hold_lock, write_json
 from data_preprocess.outputs import check_only_ours, other_file
+from data_preprocess.provenance import git_hash, versions
 from data_preprocess.records import Record, data_file
 from eval_hh.inference.decoding import plan_batches
 from training.checkpoints import RunFolder, remove
 from training.manifest import damage, sync
 from training.metrics import append_metrics, keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
-from training.reward.config import FREE_TO_CHANGE, RewardConfig, passes_per_step
-from training.reward.losses import (
-    as_rows,
-    bradley_terry_loss,
-    count_pairs,
-    first_rows,
-    next_token_loss,
-    pair_accuracy,
-)
+from training.reward import losses
+from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
 from training.states import newest_whole, write_state
@@ -83,19 +70,10 @@ def start_processes() -> PartialState:
 
 
 def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) -> TrainingArguments:
-    """What Trainer is told; `start_processes` comes before.
-
-    Args:
-        config: resolved.
-        run: folder for what belongs to the run; a tracker that writes files does so beside it, in NAME.logs.
-        passes: per step of a process.
-        most: rankings of a pass.
-    """
+    """What Trainer is told, after `start_processes`; a step is `passes` in each process, of at most `most` rankings."""
     trackers = ["none", *get_available_reporting_integrations()]
     if config.report_to not in trackers:
         raise InputError(f"--report_to {config.report_to}: expected one that is installed ({', '.join(trackers)})")
-    os.environ["ACCELERATE_MIXED_PRECISION"] = config.mixed_precision
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.with_suffix(".logs")))
     args = TrainingArguments(
         output_dir=str(run), run_name=run.stem[1:], seed=config.seed, max_steps=config.max_steps,
         per_device_train_batch_size=most, gradient_accumulation_steps=passes, max_grad_norm=MAX_NORM,
@@ -134,12 +112,11 @@ class RankingLoss(torch.nn.Module):
             n_pairs, n_tokens: of the whole step: what the sums over pairs and over tokens are divided by.
         """
         output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.lm_weight))
-        loss = bradley_terry_loss(*as_rows(output.logits.squeeze(-1), rewards), total=n_pairs)
+        loss = losses.bradley_terry_loss(*losses.as_rows(output.logits.squeeze(-1), rewards), total=n_pairs)
         if self.lm_weight:
-            best = first_rows([len(row) for row in rewards])
-            embeddings = self.model.get_input_embeddings().weight
-            states = output.hidden_states[-1][best]
-            loss = loss + self.lm_weight * next_token_loss(states, embeddings, ids[best], mask[best], total=n_tokens)
+            best = losses.first_rows([len(row) for row in rewards])
+            texts = output.hidden_states[-1][best], self.model.get_input_embeddings().weight, ids[best], mask[best]
+            loss = loss + self.lm_weight * losses.next_token_loss(*texts, total=n_tokens)
         return loss
 
 
@@ -151,11 +128,11 @@ class Pace(TrainerCallback):
         self.signal: int | None = None  # that stopped the run
         self.saved = time.monotonic()
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         """Makes a step's draws follow from its number: a resumed run has the same dropout, whatever came before."""
         seed_step(args.seed, state.global_step + 1, args.process_index)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
         """Decides, alike in every process, what comes after a step."""
         config, step = self.trainer.config, state.global_step
         due = time.monotonic() - self.saved > MINUTE * config.state_minutes
@@ -166,10 +143,6 @@ class Pace(TrainerCallback):
         control.should_training_stop |= self.signal is not None
         if control.should_save:
             self.trainer.check_weights()
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Notes the time."""
-        self.saved = time.monotonic()
 
 
 class RewardTrainer(Trainer):
@@ -200,7 +173,9 @@ class RewardTrainer(Trainer):
         most = -(-len(self.batches[0]) // (self.passes * PartialState().num_processes))
         # A model that was trained before needs no help to find its features.
         loss = RankingLoss(self.scorer.model, config.lm_weight if config.tokenizer else 0.0)
-        super().__init__(loss, training_arguments(config, self.run.path, self.passes, most))
+        logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
+        with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=logs):
+            super().__init__(loss, training_arguments(config, self.run.path, self.passes, most))
         self.remove_callback(PrinterCallback)
         self.pace = Pace(self)
         self.add_callback(self.pace)
@@ -217,7 +192,7 @@ class RewardTrainer(Trainer):
         with contextlib.ExitStack() as held:
             self._in_main(self._begin, held)
             with stop_requests() as self.stop:
-                step = self._newest_state()
+                step = newest_whole(self.run, self.accelerator, say)
                 self._in_main(keep_metrics, self.losses, step)
                 with tqdm(desc="reward model", unit="step", mininterval=5.0, initial=step, total=total,
                           disable=not self.accelerator.is_main_process) as self.bar:  # fmt: skip
@@ -238,29 +213,20 @@ class RewardTrainer(Trainer):
     def _begin(self, held: contextlib.ExitStack) -> None:
         """Takes the run's folder, which goes at the end if there is no state; InputError if it is another run's."""
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
-        held.enter_context(hold_lock(self.run.path))
-        held.callback(lambda: self.run.states() or remove_run(self.run.path))
-        if not self.run.states():  # whatever else lies there is of no use
-            self.run.record.unlink(missing_ok=True)
         description = {
-            "config": {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE},
+            "config": self.run_output.description["settings"],
             "launch": launch_facts(self.accelerator),
             "data_sha256": self.run_output.description["inputs"],
             "git": git_hash(),
             "versions": versions(),
         }
-        self.run.check(description)
+        if self.run.states():
+            self.run.check(description)
+        held.enter_context(hold_lock(self.run.path))
+        held.callback(lambda: self.run.states() or remove_run(self.run.path))
+        if not self.run.states():  # whatever else lies there is of no use
+            self.run.record.unlink(missing_ok=True)
         self.run.open(description)
-
-    def _newest_state(self) -> int:
-        """The step of the state to go on from, 0 where there is none."""
-        step, faults = newest_whole(self.run, self.accelerator)
-        if faults and not step:
-            hint = f"remove {self.run.path} to begin anew"
-            end_all(self.accelerator, InputError(f"{faults[0]}; there is no whole state to go on from ({hint})"))
-        for fault in faults if self.accelerator.is_main_process else []:
-            say(f"passed over: {fault}")
-        return step
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with torch's own defaults."""
@@ -288,7 +254,7 @@ class RewardTrainer(Trainer):
         ids, mask = padded(texts, self.scorer.model.config.get_text_config().pad_token_id, self.args.device)
         return {
             "ids": ids, "mask": mask, "rewards": [self.rewards[row] for row in these],
-            "n_pairs": max(1, sum(count_pairs(self.rewards[row]) for row in rows)),
+            "n_pairs": max(1, sum(losses.count_pairs(self.rewards[row]) for row in rows)),
             "n_tokens": max(1, sum(len(self.encoded[row][0]) - 1 for row in rows)),
         }  # fmt: skip
 
@@ -340,6 +306,7 @@ class RewardTrainer(Trainer):
         self._in_main(sync, self.losses)  # the steps up to a state are in it
         write_state(self.run.state_folder(self.state.global_step), self.accelerator, self._write_state)
         self._in_main(self._drop_states, self.state.global_step)
+        self.pace.saved = time.monotonic()
 
     def _drop_states(self, step: int) -> None:
         """Keeps the newest --keep_states up to a step, and of each of them what was the best by then."""
@@ -380,7 +347,7 @@ class RewardTrainer(Trainer):
         finite.
         """
         self.scorer.model.eval()
-        records, encoded = [record for file in self.heldout.values() for record in file], self.heldout_encoded
+        encoded = self.heldout_encoded
         batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
         n, found = self.accelerator.num_processes, []
         with self.accelerator.autocast():
@@ -391,9 +358,13 @@ class RewardTrainer(Trainer):
         flat = iter([logits[i] for i in range(len(encoded))])
         scores = {name: [[next(flat) for _ in record.suffix] for record in file] for name, file in self.heldout.items()}
         for name, rows in scores.items():
-            check_scores(self.state.global_step, name, rows)
-        files = {name: file_accuracy(scores[name], file) for name, file in self.heldout.items()}
-        pooled = file_accuracy([row for file in scores.values() for row in file], records)
+            for line, score in ((line, score) for line, row in enumerate(rows, start=1) for score in row):
+                if not math.isfinite(score):
+                    step = self.state.global_step
+                    raise RunError(f"step {step}: the model scores {name}:{line} with {score}; no model is saved")
+        rewards = {name: [record.reward for record in file] for name, file in self.heldout.items()}
+        pooled = losses.pair_accuracy(*(list(chain(*files.values())) for files in (scores, rewards)))
+        files = {name: losses.pair_accuracy(rows, rewards[name]) for name, rows in scores.items()}
         return pooled if len(files) == 1 else {**pooled, "files": files}
 
     def _best(self, until: int) -> dict | None:
@@ -422,17 +393,3 @@ class RewardTrainer(Trainer):
 
         self.run_output.write(write)
         remove_run(self.run.path)
-
-
-def check_scores(step: int, name: str, scores: list[list[float]]) -> None:
-    """RunError unless the scores of a held-out file, a row per ranking, are finite."""
-    for line, row in enumerate(scores, start=1):
-        for score in row:
-            if not math.isfinite(score):
-                raise RunError(f"step {step}: the model scores {name}:{line} with {score}; no model is saved")
-
-
-def file_accuracy(scores: list[list[float]], records: list[Record]) -> dict:
-    """What metrics.json says of some rankings; `scores` has one row per record."""
-    right, total = pair_accuracy(scores, [record.reward for record in records])
-    return {"pair_accuracy": right / total, "pairs": total, "rankings": len(records)}
