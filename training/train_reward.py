@@ -22,8 +22,7 @@ A held-out file's rankings may be in any order; its accuracy is the share of pai
 orders alike, printed and saved in metrics.json per file and over all pairs. A run that was stopped or killed goes on,
 by the same command, from its newest whole state (training/README.md). The output is a folder that
 AutoModelForSequenceClassification and load_reward_model read, with metrics.json, losses.jsonl and
-training_settings.json: kept where settings and files are the same, replaced where they are others; a folder that holds
-anything else is refused. Weights that come as a .bin: `python eval_hh/convert_weights.py DIR` makes safetensors.
+training_settings.json. A model of the same settings and files is kept, of others replaced; anything else is refused.
 """
 
 import os

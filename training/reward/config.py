@@ -101,15 +101,9 @@ class RewardConfig:
 
 
 def passes_per_step(config: RewardConfig, num_processes: int, n_rankings: int) -> int:
-    """Forward passes per optimiser step of each process, on shares of equal size.
+    """Forward passes per optimiser step of each process; InputError where a step does not divide over the processes.
 
-    Args:
-        config: batch sizes.
-        num_processes: that share a step.
-        n_rankings: in the training file; where they are fewer than --batch_size, a step is all of them.
-
-    Raises:
-        InputError: a step cannot be divided so.
+    A step is all `n_rankings` of the training file where they are fewer than --batch_size.
     """
     total = min(config.batch_size, n_rankings)
     if total % num_processes:

@@ -84,11 +84,10 @@ def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) 
     args.bf16 = config.mixed_precision == "bf16"  # for DeepSpeed's check; as an argument it would ask for a GPU
     args._n_gpu = min(args.n_gpu, 1)  # a process without a launcher has one GPU, not DataParallel on all
     if args.deepspeed_plugin:
-        # Every process loads the model whole, and DeepSpeed shards it then.
-        unset_hf_deepspeed_config()
+        unset_hf_deepspeed_config()  # every process loads the model whole, and DeepSpeed shards it then
         settings = args.deepspeed_plugin.deepspeed_config
         settings |= {"train_micro_batch_size_per_gpu": most, "gradient_accumulation_steps": passes}
-        settings |= {"gradient_clipping": MAX_NORM, "train_batch_size": "auto"}
+        settings["gradient_clipping"] = MAX_NORM
         settings["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
     return args
 
@@ -98,8 +97,7 @@ class RankingLoss(torch.nn.Module):
 
     def __init__(self, model: PreTrainedModel, lm_weight: float):
         super().__init__()
-        self.model = model
-        self.lm_weight = lm_weight
+        self.model, self.lm_weight = model, lm_weight
 
     def forward(
         self, ids: torch.Tensor, mask: torch.Tensor, rewards: list[list[float]], n_pairs: int, n_tokens: int
@@ -324,8 +322,7 @@ class RewardTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:
-            state = self.model.state_dict() if state_dict is None else state_dict
-            weights = {name.removeprefix("model."): value for name, value in state.items()}
+            weights = {name.removeprefix("model."): part for name, part in (state_dict or self.model.state_dict()).items()}
             self.scorer.model.save_pretrained(output_dir, state_dict=weights)
             self.scorer.tokenizer.save_pretrained(output_dir)
 
