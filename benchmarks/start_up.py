@@ -51,7 +51,7 @@ def toy_study(root: Path):
     untrained = ToyStudy(root, replace(TOY, pretrain=one_step, train_reward=one_step))
     with contextlib.redirect_stdout(io.StringIO()):
         untrained.make_data()
-        untrained.sample([Cell("PRO", 4, max(TOY.grid.sizes), 42)])
+        untrained.sample([Cell("PRO", 4, max(TOY.grid.sizes), seed=42)])
         untrained.train_base()
         untrained.train_reward_model()
     return untrained

@@ -321,7 +321,7 @@ def setting(help: str, check: Check | None = None, choices: Sequence[str] | None
         choices: what it may be.
         metavar: what stands for its value in the help text.
         positional: it is an argument without a flag's name.
-        **default: `default=`, where it has one.
+        **default: `default=` or `default_factory=`, where it has one.
     """
     argument = {"choices": choices, "metavar": metavar}
     return field(metadata={"help": help, "check": check, "positional": positional, "argument": argument}, **default)
@@ -336,12 +336,15 @@ def check_settings(settings: Any) -> None:
 def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
     """A dataclass of `setting` fields, made from a command line: a field without a default is a required flag.
 
-    Its type says what is read: T or T | None one value, list[T] and tuple[T, ...] one or more, bool the flag alone.
+    Its type says what is read: T or T | None one value, list[T] and tuple[T, ...] one or more, bool the flag alone, and
+    --no_NAME its opposite.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for each in fields(kind):
         name = each.name if each.metadata["positional"] else f"--{each.name}"
         parser.add_argument(name, **_argument(each))
+        if each.type is bool:
+            parser.add_argument(f"--no_{each.name}", dest=each.name, action="store_false", help=argparse.SUPPRESS)
     values = vars(parser.parse_args(argv))
     kinds = {each.name: typing.get_origin(_without_none(each.type)) for each in fields(kind)}
     return kind(**{name: tuple(value) if kinds[name] is tuple and value else value for name, value in values.items()})
@@ -349,16 +352,18 @@ def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
 
 def _argument(each: Field) -> dict[str, Any]:
     """What argparse is told of a `setting` field."""
-    text, plain = each.metadata["help"], _without_none(each.type)
+    text, plain = each.metadata["help"].replace("%", "%%"), _without_none(each.type)
+    default = each.default if each.default_factory is MISSING else each.default_factory()
     if plain is bool:
-        return {"action": "store_true", "help": text}
+        text += f" (default; --no_{each.name} turns it off)" if default else ""
+        return {"action": "store_true", "default": default, "help": text}
     more = {name: value for name, value in each.metadata["argument"].items() if value is not None}
     if typing.get_origin(plain) in (list, tuple):
         more["nargs"] = "+"
         plain = typing.get_args(plain)[0]
-    if each.default is not MISSING:
-        more["default"] = each.default
-        text += f" (default: {each.default})" if each.default not in (None, "", ()) else ""
+    if default is not MISSING:
+        more["default"] = default
+        text += f" (default: {default})" if default not in (None, "", ()) else ""
     elif not each.metadata["positional"]:
         more["required"] = True
     return {"type": plain, "help": text, **more}

@@ -9,21 +9,36 @@ from __future__ import annotations
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import orjson
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json, write_json
+from data_preprocess.subsets import RANDOM
 from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
+
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What a cell is trained on and how. Cells of one setting differ in their seed."""
+
+    algorithm: str  # PRO or SFT
+    ranking_len: int  # K, responses per prompt of its data
+    num_prompts: int  # M
+    selection: str = RANDOM  # how its prompts were chosen
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} K={self.ranking_len} M={self.num_prompts}"
+
 
 # Field -> the types it may have. bool is an int in Python and is refused separately.
 Fields = dict[str, tuple[type, ...]]
@@ -223,121 +238,17 @@ def _check_numbers(values: object, length: int, upper: float, where: str) -> Non
         raise InputError(f"{where}[{first}]: expected a number in 0..{upper:g}, found {values[first]!r:.40}")
 
 
-def load_cells(
-    source: str | Path | Iterable[str | Path], profile: str | None = None, world: str | None = None
-) -> tuple[list[dict], list[str]]:
-    """Read the result files of a folder (or the listed files) that belong together.
-
-    Returns the cells, in grid order, and one warning line for every file left out: not valid, of another
-    profile than `profile` (default: the commonest one), of another world than `world` (default: all are
-    kept and report.py refuses to mix them), with another reward, other evaluation settings or other test rows
-    than most, of PRO on fewer responses than its data has (the table's K would not be what it learnt from),
-    or a duplicate of a cell already read. Raises InputError when the folder does not exist, or no cell is of `profile`.
-    """
-    if isinstance(source, str | Path):
-        if not Path(source).is_dir():
-            raise InputError(f"{source}: no such folder of result files")
-        source = sorted(Path(source).glob("*.json"))
-    found: list[tuple[str, dict]] = []
-    warnings: list[str] = []
-    for path in source:
-        try:
-            found.append((str(path), load_cell(path)))
-        except InputError as error:
-            warnings.append(f"left out {error}")
-    if profile is not None:  # asked for by name: the others are no surprise, and may be many
-        there = {cell["profile"] for _, cell in found}
-        if there and profile not in there:
-            names = ", ".join(sorted(name or "no profile" for name in there))
-            raise InputError(f"--profile {profile}: no result file is of it (there are files of {names})")
-        others = Counter(cell["profile"] for _, cell in found if cell["profile"] != profile)
-        warnings += [f"left out {number} files of profile {name}" for name, number in others.items()]
-        found = [(path, cell) for path, cell in found if cell["profile"] == profile]
-    found = _keep(found, "profile", lambda cell: cell["profile"], warnings)
-    if world is not None:
-        found = _keep(found, "world", lambda cell: cell["world"], warnings, world)
-    found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)
-    found = _keep(found, "responses used", _responses_used, warnings, "all")
-    found = _keep(found, "evaluation", _evaluation_summary, warnings)
-    found = _keep(found, "test rows", _row_summary, warnings)
-    cells: dict[tuple, tuple[str, dict]] = {}
-    for path, cell in found:
-        first = cells.setdefault(cell_key(cell), (path, cell))[0]
-        if first != path:
-            warnings.append(f"left out {path}: the same cell as {first} ({describe(cell)})")
-    return [cells[key][1] for key in sorted(cells)], warnings
-
-
-def _keep(
-    found: list[tuple[str, dict]],
-    what: str,
-    value: Callable[[dict], str | None],
-    warnings: list[str],
-    wanted: str | None = None,
-) -> list[tuple[str, dict]]:
-    """The cells whose value is `wanted` (default: the commonest, on a tie the one read first)."""
-    values = [value(cell) for _, cell in found]
-    if wanted is None and values:
-        wanted = Counter(values).most_common(1)[0][0]
-    kept = []
-    for (path, cell), its in zip(found, values, strict=True):
-        if its == wanted:
-            kept.append((path, cell))
-        else:
-            warnings.append(f"left out {path}: {what}: {its}, but this report is about {wanted}")
-    return kept
-
-
-def _evaluation_summary(cell: dict) -> str:
-    """Equal for two cells that were evaluated alike; the model itself is what may differ."""
-    made = cell["evaluation"]
-    generation, rewarding = made["generation"], made["rewarding"]
-    return (
-        f"{made['checkpoint']}, {generation['max_new_tokens']} new tokens ({generation['mixed_precision']}), "
-        f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
-    )
-
-
-def _responses_used(cell: dict) -> str:
-    """How many of its data's K responses a run learnt from: PRO takes the first RANKING_LEN, SFT the best."""
-    part = cell["algorithm"] == "PRO" and cell["stage"] != cell["ranking_len"]
-    return f"the first {cell['stage']} of {cell['ranking_len']}" if part else "all"
-
-
-def _row_summary(cell: dict) -> str:
-    """Equal for two cells just when they were scored on the same test rows; readable in a warning."""
-    counts = "+".join(str(cell["files"][file]["n"]) for file in TEST_FILES)
-    rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in TEST_FILES]).encode())
-    return f"{counts} rows ({rows:08x})"
-
-
-def cell_key(cell: dict) -> tuple[str, str, int, int, int]:
-    """What makes a cell unique within a profile; the order of keys is the order of tables."""
-    return (cell["selection"], cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["seed"])
-
-
-def describe(cell: dict) -> str:
-    """The cell in words, for messages."""
-    selection, algorithm, ranking_len, num_prompts, seed = cell_key(cell)
-    return f"{algorithm} K={ranking_len} M={num_prompts} seed={seed} selection={selection}"
-
-
-def pooled(cell: dict, pool: str, field: str = "reward") -> np.ndarray:
-    """The pool's per-prompt values [rows]: files in TEST_FILES order, each in the order of its row ids.
+def pooled(files: dict, pool: str, field: str = "reward") -> np.ndarray:
+    """Per-prompt values [rows] of a pool, or of one test file, in a cell's "files": file by file, by row id.
 
     `field` is "reward", "bleu" or the name of an extra reward; the result's mean is the mean over samples.
     """
     parts = []
-    for file in POOLS[pool]:
-        entry = cell["files"][file]
+    for file in POOLS.get(pool, (pool,)):
+        entry = files[file]
         values = entry[field] if field in ("reward", "bleu") else entry["extra"][field]
         ids, column = entry["row_id"], np.asarray(values, dtype=float)
         # Files are nearly always in order already, which Python's sort finds out in one pass.
         in_order = ids == sorted(ids)
         parts.append(column if in_order else column[sorted(range(len(ids)), key=ids.__getitem__)])
     return np.concatenate(parts)
-
-
-def extra_rewards(cell: dict) -> list[str]:
-    """Names of the other rewards that this cell's rows carry, in sorted order."""
-    return sorted(next(iter(cell["files"].values())).get("extra", {}))

@@ -6,7 +6,8 @@ eval_hh/analysis/ applies them to cells and decides from them whether a claim he
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -227,15 +228,6 @@ def estimate(value: float, draws: np.ndarray) -> Estimate:
     return Estimate(float(value), float(low), float(high), float(min(1.0, 2 * (side + 1) / (len(draws) + 1))))
 
 
-def paired_bootstrap(
-    first: np.ndarray, second: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0
-) -> Estimate:
-    """Mean of first - second, both [seeds, rows] on the same seeds and rows; seeds and rows are redrawn."""
-    difference = first - second
-    draws = row_draws(difference, n_draws, seed) * seed_weights(len(difference), n_draws, seed)
-    return estimate(difference.mean(), draws.sum(axis=1))
-
-
 def bootstrap_interval(
     values: Sequence[float], level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
@@ -302,6 +294,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+def holm_corrected(found: Sequence[Any]) -> list[Any]:
+    """The findings, dataclasses with a `difference` and a `holm_p`, with the latter corrected over all of them."""
+    corrected = holm([one.difference.p for one in found])
+    return [replace(one, holm_p=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def budgets(sizes: Collection[int]) -> list[dict[int, int]]:

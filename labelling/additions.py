@@ -1,6 +1,6 @@
 """Which prompts of a pool are added to a labelled subset, and the rows that the enlarged subset is written as.
 
-Library of augment.py. "Our reading" of the paper's augmentation (add the prompts that raise D), whose generator,
+"Our reading" of the paper's augmentation (add the prompts that raise D), whose generator,
 thresholds and labels are not published.
 """
 
@@ -11,10 +11,9 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import PROMPTER, split_turn
 from data_preprocess.preparing.candidates import Candidates, training_row
 from data_preprocess.selection import select_addition
-from data_preprocess.subsets import RANDOM
+from data_preprocess.subsets import BASE, ORIGIN, RANDOM
 
-ORIGIN = "origin"  # in meta: which part of an enlarged subset a row is
-BASE, GIVEN, WRITTEN = "base", "pool", "written"
+GIVEN, WRITTEN = "pool", "written"  # an added row's origin
 DIVERSE = "diverse"  # one way to choose what is added; the other is RANDOM
 
 

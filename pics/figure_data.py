@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval_hh.analysis.equal_budget import diversity_of, grid
-from eval_hh.analysis.means import paper_results, table
-from eval_hh.cells import POOLS
+from eval_hh.analysis.means import table
+from eval_hh.analysis.paper_numbers import paper_results
+from eval_hh.analysis.results import Results
+from eval_hh.cells import POOLS, Setting
 from eval_hh.estimates import Line, average_mse, budgets, fit_line
 
 
@@ -57,35 +58,28 @@ def paper_points() -> list[Points]:
     ]
 
 
-def paper_overlay(cells: list[dict]) -> list[Points]:
-    """The paper's points to draw below those of these cells; its Figure 4 is of OPT-1.3B only."""
-    return paper_points() if cells[0]["profile"] == "opt-1.3b" else []
+def paper_overlay(results: Results) -> list[Points]:
+    """The paper's points to draw below those of these results; its Figure 4 is of OPT-1.3B only."""
+    return paper_points() if results.first.profile == "opt-1.3b" else []
 
 
-def cell_points(cells: list[dict]) -> tuple[list[Points], list[str]]:
-    """The same points from result files (Global), and a warning for each setting left out because it has no D."""
-    scores, warnings = diversity_of(cells)
-    entries = table(cells, pools=("Global",))
+def result_points(results: Results) -> list[Points]:
+    """The same points from our results (Global), of settings that have D."""
+    entries = table(results, pools=("Global",))
     points = []
-    for algorithm, ranking_len in sorted({setting[:2] for setting in scores}):
-        settings = [setting for setting in scores if setting[:2] == (algorithm, ranking_len)]
-        rows = [entries["Global", setting] for setting in settings]
-        points.append(
-            Points(
-                algorithm,
-                ranking_len,
-                tuple(setting[2] for setting in settings),
-                tuple(scores[setting] for setting in settings),
-                tuple(row.mean / 100 for row in rows),
-                tuple(row.spread / 100 for row in rows),
-            )
-        )
-    return points, warnings
+    for line, settings in results.lines.items():
+        if settings:
+            rows = [entries["Global", setting] for setting in settings]
+            sizes = tuple(setting.num_prompts for setting in settings)
+            scores = tuple(results.diversity[setting] for setting in settings)
+            rewards, errors = (tuple(getattr(row, part) / 100 for row in rows) for part in ("mean", "spread"))
+            points.append(Points(*line, sizes, scores, rewards, errors))
+    return points
 
 
-def error_note(cells: list[dict]) -> str:
-    """Says what the error bars of a picture of these cells are."""
-    counts = {len(seeds) for seeds in grid(cells).values()}
+def error_note(results: Results) -> str:
+    """Says what the error bars of a figure of these results are."""
+    counts = {len(results.seeds(setting)) for setting in results.random}
     if counts == {1}:
         return (
             "Bars: 95% interval over test prompts; 1 seed: no spread over seeds.\n"
@@ -118,16 +112,16 @@ def line_summary(points: list[Points]) -> list[str]:
     return summary
 
 
-def cell_facets(cells: list[dict]) -> list[Facet]:
-    """The equal-budget chart of result files: a facet per algorithm and budget, all pools."""
-    entries = table(cells)
+def result_facets(results: Results) -> list[Facet]:
+    """The equal-budget chart of our results: a facet per algorithm and budget, all pools."""
+    entries = table(results)
     facets = []
-    for algorithm in sorted({setting[0] for setting in grid(cells)}):
-        for budget in budgets({setting[2] for setting in grid(cells)}):
+    for algorithm in results.values_of("algorithm"):
+        for budget in budgets(results.values_of("num_prompts")):
             by_pool: dict = {}
             for pool in POOLS:
                 for shape in budget.items():
-                    entry = entries.get((pool, (algorithm, *shape)))
+                    entry = entries.get((pool, Setting(algorithm, *shape)))
                     if entry:
                         by_pool.setdefault(pool, {})[shape] = (entry.mean, entry.spread)
             if by_pool:

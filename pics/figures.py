@@ -7,7 +7,8 @@
     python figures.py --fixed_size DIR   rewards at one number of prompts, chosen for low and high D
     python figures.py --intro            two ways to spend an annotation budget (pics/intro.png)
 
-Each writes one PNG to --output (default: in runs/figures/ under STUDY_ROOT). The same input gives the same bytes.
+Each writes one picture to --output (default: NAME.png in runs/figures/ under STUDY_ROOT): a PNG, or where its name ends
+so an SVG (.svg), or one for a narrow window (_narrow.svg). The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_flags, check_text, run, study_root
 from data_preprocess.outputs import check_output_file
 from eval_hh.analysis.d_at_fixed_size import fixed_size_tests
-from eval_hh.analysis.equal_budget import grid
-from eval_hh.cells import load_cells
+from eval_hh.analysis.results import load_results
 from pics.draw_chosen_prompts import draw_fixed_size
 from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels
-from pics.figure_data import cell_facets, cell_points, error_note, line_summary, paper_overlay, paper_points
+from pics.figure_data import error_note, line_summary, paper_overlay, paper_points, result_facets, result_points
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--intro", action="store_true", help="the diagram of the two ways to spend a budget")
     parser.add_argument("--profile", help="draw this profile's files (default: the commonest profile)")
     parser.add_argument("--compare_paper", action="store_true", help="with --results: the paper's points, in light")
-    parser.add_argument("--output", type=Path, help="the PNG to write (default: in runs/figures)")
+    parser.add_argument("--output", type=Path, help="the PNG or SVG to write (default: a PNG in runs/figures)")
     args = parser.parse_args(argv)
     folders = {"diversity": args.results, "quantitative": args.budgets, "fixed_size": args.fixed_size}
     names = {"paper": args.paper, "intro": args.intro, **folders}
@@ -60,21 +60,21 @@ def main(argv: list[str] | None = None) -> None:
 
 def draw_results(name: str, folder: Path, output: Path, profile: str | None, compare_paper: bool) -> None:
     """One picture of a folder of result files. Raises InputError where it has nothing to show."""
-    cells, warnings = load_cells(folder, profile)
-    if not grid(cells):
+    results = load_results(folder, profile)
+    warnings = results.warnings
+    if not results.random:
         raise InputError("; ".join([f"{folder}: no result file to draw", *warnings]))
     if name == "diversity":
-        points, left_out = cell_points(cells)
-        overlay = paper_overlay(cells) if compare_paper else []
-        draw_panels(points, output, error_note(cells), overlay)
+        points = result_points(results)
+        overlay = paper_overlay(results) if compare_paper else []
+        draw_panels(points, output, error_note(results), overlay)
         print("\n".join(line_summary(points)))
-        warnings += left_out
         if compare_paper and not overlay:
-            warnings.append(f"the paper's figure has no points for profile {cells[0]['profile']}")
+            warnings = [*warnings, f"the paper's figure has no points for profile {results.first.profile}"]
     elif name == "quantitative":
-        draw_budgets(cell_facets(cells), output, error_note(cells))
+        draw_budgets(result_facets(results), output, error_note(results))
     else:
-        draw_fixed_size(fixed_size_tests(cells), output)
+        draw_fixed_size(fixed_size_tests(results), output)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
 

@@ -7,7 +7,6 @@ one; NAME_narrow.svg for a narrow window, with the panels below each other.
 from __future__ import annotations
 
 import textwrap
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +20,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
+class ByK(dict):
+    """What stands for each K, and for any other one `other`, which asking does not put in."""
+
+    def __init__(self, known: dict[int, str], other: str):
+        super().__init__(known)
+        self.other = other
+
+    def __missing__(self, ranking_len: int) -> str:
+        return self.other
+
+
 GREY = "#555555"
 GRID = "#E4E4E4"
 # By K: Okabe and Ito's colours, which colour-blind readers can tell apart, and markers for print in grey. The study has
 # K = 2, 3, 4; results of other data may have any.
-COLOURS = defaultdict(
-    lambda: GREY, {2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#CC79A7", 6: "#D55E00", 7: "#56B4E9"}
-)
-MARKERS = defaultdict(lambda: "D", {2: "o", 3: "s", 4: "^", 5: "v", 6: "P", 7: "X"})
+COLOURS = ByK({2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#CC79A7", 6: "#D55E00", 7: "#56B4E9"}, GREY)
+MARKERS = ByK({2: "o", 3: "s", 4: "^", 5: "v", 6: "P", 7: "X"}, "D")
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 10,

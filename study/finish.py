@@ -1,7 +1,4 @@
-"""What a study comes to: report, table for LaTeX, pictures and a page to look at, made from its result files.
-
-Library.
-"""
+"""What a study comes to: report, table for LaTeX, pictures and a page to look at, made from its result files."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eval_hh.reporting.findings import Analysis
+    from eval_hh.analysis.results import Results
+    from eval_hh.reporting.findings import Findings
 
 
 def show_outcome(
@@ -33,46 +31,46 @@ def show_outcome(
         took: how long, in words.
         compare_paper: put the paper's values beside ours.
     """
-    from eval_hh.analysis.equal_budget import grid
-    from eval_hh.cells import load_cells
+    from eval_hh.analysis.results import load_results
     from eval_hh.reporting.findings import analyse
     from eval_hh.reporting.sections import write_report
     from study.page.build import build_page
     from study.page.write import Made
 
-    cells, warnings = load_cells(results)
-    if not grid(cells):
-        print("no report yet: it needs a cell of a random subset", *warnings, sep="\n")
+    loaded = load_results(results)
+    if not loaded.random:
+        print("no report yet: it needs a cell of a random subset", *loaded.warnings, sep="\n")
         return
-    found = analyse(cells, warnings, compare_paper)
-    text = write_report(folder, cells, found)
-    draw_pictures(folder / "pics", cells, found, compare_paper)
-    made = Made(command, f"{date.today():%Y-%m-%d}", took, versions(cells))
-    for lacking in build_page(folder, root, cells, text, title, made)[1]:
+    found = analyse(loaded, compare_paper)
+    text = write_report(folder, found)
+    draw_pictures(folder / "pics", found, compare_paper)
+    made = Made(command, f"{date.today():%Y-%m-%d}", took, versions(loaded))
+    for lacking in build_page(folder, root, loaded, text, title, made)[1]:
         print(f"warning: {lacking}", file=sys.stderr)
     print(text)
     print(f"written to {folder}: report.html (open it in a browser), report.md, table1.tex, pics/")
 
 
-def versions(cells: Sequence[dict]) -> dict[str, str]:
-    """{"commit" or library: its version in these cells}, several where they differ."""
+def versions(results: "Results") -> dict[str, str]:
+    """{"commit" or library: its version in these results}, several where they differ."""
     found: dict[str, set[str]] = {}
-    for cell in cells:
-        for name, version in {"commit": cell["git"], **cell["versions"]}.items():
+    for cell in results.cells:
+        for name, version in {"commit": cell.git, **cell.versions}.items():
             found.setdefault(name, set()).add(str(version or "unknown"))
     return {name: " and ".join(sorted(several)) for name, several in found.items()}
 
 
-def draw_pictures(folder: Path, cells: list[dict], found: "Analysis", compare_paper: bool) -> None:
-    """Every picture that these cells have points for: a PNG, and an SVG for wide and for narrow windows."""
+def draw_pictures(folder: Path, found: "Findings", compare_paper: bool) -> None:
+    """Every figure that the results have points for: a PNG, and an SVG for wide and for narrow windows."""
     from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
     from pics.draw_intro import draw_intro
     from pics.draw_rewards import draw_budgets, draw_panels
-    from pics.figure_data import cell_facets, cell_points, error_note, paper_overlay
+    from pics.figure_data import error_note, paper_overlay, result_facets, result_points
     from pics.style import NARROW
 
-    note, overlay = error_note(cells), paper_overlay(cells) if compare_paper else []
-    points, facets = cell_points(cells)[0], cell_facets(cells)
+    results = found.results
+    note, overlay = error_note(results), paper_overlay(results) if compare_paper else []
+    points, facets = result_points(results), result_facets(results)
     for ending in (".png", ".svg", f"{NARROW}.svg"):
         draw_panels(points, folder / f"diversity{ending}", note, overlay)
         draw_intro(folder / f"intro{ending}")

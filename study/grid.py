@@ -1,16 +1,17 @@
 """The cells of a study: algorithm x K responses x M prompts x seed, and how a cell's files are named.
 
-Library. A grid names what is to be run; how a cell is run is the business of the profile that the grid belongs to.
+A grid says what is run; the profile that it belongs to says how.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from data_preprocess.command import InputError
 from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
 from eval_hh.analysis.d_at_fixed_size import SELECTIONS
+from eval_hh.cells import Setting
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each against random
 ANSWERING_SEED = 42  # of the model that answers added prompts
@@ -31,16 +32,12 @@ class Grid:
     model: str = ""  # begins the names of experiments, where grids of several models share a root
 
 
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One point of the grid."""
+@dataclass(frozen=True)
+class Cell(Setting):
+    """One point of the grid: a setting, to be run with a seed."""
 
-    algorithm: str
-    ranking_len: int
-    num_prompts: int
-    seed: int
-    selection: str = RANDOM
-    model: str = ""
+    seed: int = field(kw_only=True)
+    model: str = field(default="", kw_only=True)
 
     @property
     def stage(self) -> int:
@@ -79,7 +76,7 @@ class Cell:
 def cells_of(
     grid: Grid, seeds: Sequence[int], fixed_size: bool = False, strategies: bool = False, augment: bool = False
 ) -> list[Cell]:
-    """All cells, seed by seed, the dearest first, so that no worker ends the run alone with a long one.
+    """All cells, seed by seed, the most expensive first, so that no long cell is left for the end.
 
     Args:
         grid: what is varied.
@@ -102,7 +99,7 @@ def cells_of(
     for wanted, subsets in experiments:
         shapes += [(k, *subset) for k in grid.chosen_ranking_lens for subset in subsets if wanted]
     return [
-        Cell(algorithm, ranking_len, size, seed, selection, grid.model)
+        Cell(algorithm, ranking_len, size, selection, seed=seed, model=grid.model)
         for seed in seeds
         for algorithm in grid.algorithms
         for ranking_len, size, selection in dict.fromkeys(shapes)
@@ -115,7 +112,7 @@ def answering_cell(grid: Grid, cell: Cell) -> Cell:
     It is SFT's on the subset that is enlarged, with the same K: one for PRO and SFT and for all seeds of fine-tuning,
     so that these learn from the same data.
     """
-    return Cell("SFT", cell.ranking_len, grid.augmented[0], ANSWERING_SEED, RANDOM, grid.model)
+    return Cell("SFT", cell.ranking_len, grid.augmented[0], seed=ANSWERING_SEED, model=grid.model)
 
 
 def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:

@@ -9,16 +9,16 @@ from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import AUGMENT_RANDOM, Subset, rankings_file
 from data_preprocess.toy_world.world import world_hash, write_world
-from eval_hh.inference.resumable_jobs import Names
+from eval_hh.run_paths import BEST_CHECKPOINT, Names
 from labelling.additions import DIVERSE, RANDOM
 from study.commands import Call
 from study.grid import Cell, answering_cell, sample_flags
 from study.toy_profile import AUGMENT, ToyProfile
 from study.workers import Workers
 
-# What tasks took once, on two cores; a cell's time rises with its number of responses.
+# About how long tasks took once, on two cores; a cell's time rises with the responses that its training reads.
 SECONDS = {
-    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 10, "response": 5, "subset": 5, "samples": 5,
+    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 9, "response": 4, "subset": 5, "samples": 5,
     "check": 60,
 }  # fmt: skip
 
@@ -47,10 +47,10 @@ class ToyStudy:
         return not (self.data(cell) / "train.json").exists()
 
     def result(self, cell: Cell) -> Path:
-        return self.root / "eval_hh" / "results" / cell.result
+        return Names(cell.exp, cell.stage, root=self.root).cell()
 
     def best_checkpoint(self, exp: str, stage: int) -> Path:
-        return Names(exp, stage, root=self.root).run_folder / "best_checkpoint"
+        return Names(exp, stage, root=self.root).run_folder / BEST_CHECKPOINT
 
     # The commands
 
@@ -156,13 +156,12 @@ class ToyStudy:
 
     def sample_base(self, results: Sequence[Path]) -> None:
         """What the base model answers to the prompts that the study's page shows."""
-        from eval_hh.analysis.equal_budget import grid
-        from eval_hh.cells import load_cells
+        from eval_hh.analysis.results import load_results
         from study.page.base_model_answers import make_base_samples
 
-        cells, _ = load_cells(results)
-        if grid(cells):
-            make_base_samples(self.root, cells, self.base, *self.decoding)
+        loaded = load_results(results)
+        if loaded.random:
+            make_base_samples(self.root, loaded, self.base, *self.decoding)
 
     def check(self) -> None:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
@@ -204,8 +203,8 @@ class ToyStudy:
         missing = [cell for cell in cells if not self.result(cell).exists()]
         augmented = [cell for cell in missing if cell.is_augmented]
         missing += [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
-        seconds = {k: SECONDS["cell"] + k * SECONDS["response"] for k in self.profile.grid.ranking_lens}
-        work = {f"{cell.exp}_{cell.stage}": seconds[cell.ranking_len] for cell in missing}
+        # The stage is the number of responses that training reads: 1 for SFT.
+        work = {f"{cell.exp}_{cell.stage}": SECONDS["cell"] + SECONDS["response"] * cell.stage for cell in missing}
         enlarging = {"augmentation": SECONDS["subset"] * len(_one_per_subset(augmented))} if augmented else {}
         return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
 

@@ -1,7 +1,10 @@
 """Made-up result files with effects that are known, for the tests of the analysis."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from eval_hh.analysis.results import CellResult, Results
 from eval_hh.cells import TEST_FILES, file_scores
 from eval_hh.reporting import sections
 from eval_hh.reporting.findings import analyse
@@ -85,9 +88,14 @@ def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), **opt
     ]
 
 
+def results_of(cells: list[dict], warnings: Sequence[str] = ()) -> Results:
+    """The contents of result files as they are handed to the analysis."""
+    return Results(map(CellResult.of, cells), warnings)
+
+
 def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:
     """The report on made-up cells, as report.py makes it of files."""
-    return sections.make_report(cells, analyse(cells, warnings, compare_paper))
+    return sections.make_report(analyse(results_of(cells, warnings), compare_paper))
 
 
 def keep_figures(monkeypatch) -> list:

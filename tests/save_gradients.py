@@ -7,14 +7,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from training.config import parse_args
+from data_preprocess.command import parse_settings
+from training.config import TrainConfig
 from training.losses import pro_loss
 from training.main import load_rankings
 from training.trainer import Trainer, make_accelerator
 
 if __name__ == "__main__":
     target, *argv = sys.argv[1:]
-    config, _ = parse_args(argv)
+    config = parse_settings(TrainConfig, argv, "")
     accelerator = make_accelerator(config)
     trainer = Trainer(config, accelerator, load_rankings(config))
     for _, batch in trainer._micro_batches(1):

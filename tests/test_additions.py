@@ -2,19 +2,17 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM
 from eval_hh.analysis.chosen_prompts import augmentation_contrasts, guides, strategy_contrasts
 from eval_hh.analysis.d_at_fixed_size import CONTROL, TREATED, fixed_size_tests
-from eval_hh.analysis.equal_budget import grid
 from eval_hh.analysis.rules import NO_VERDICT, UNDECIDED
 from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
-from eval_hh.cells import pooled
-from eval_hh.estimates import paired_bootstrap
+from eval_hh.cells import Setting
+from eval_hh.estimates import estimate, row_draws, seed_weights
 from pics.draw_chosen_prompts import draw_chosen
-from tests.made_up import make_cell, make_report
+from tests.made_up import make_cell, make_report, results_of
 
 MATCHED = AUGMENTATIONS[-1]
 SEEDS = (42, 43, 44)
@@ -41,7 +39,7 @@ def enlarged_cells(diverse=0.55, control=0.52, base=0.5, seeds=SEEDS, selection=
 
 
 def test_an_enlarged_subset_against_its_control_and_its_base():
-    found = augmentation_contrasts(enlarged_cells())
+    found = augmentation_contrasts(results_of(enlarged_cells()))
     pairs = [(one.first.selection, one.second.selection, one.second.num_prompts) for one in found]
     assert pairs[0] == (MATCHED, AUGMENT_RANDOM, 120)
     assert set(pairs[1:]) == {(MATCHED, RANDOM, 48), (AUGMENT_RANDOM, RANDOM, 48)}
@@ -56,17 +54,17 @@ def test_an_enlarged_subset_against_its_control_and_its_base():
 
 def test_the_interval_is_that_of_a_paired_bootstrap():
     cells = enlarged_cells()
-    (one, *_) = augmentation_contrasts(cells)
-    rewards = {name: np.stack([pooled(c, "Global") for c in cells if c["selection"] == name]) for name in AUGMENTATIONS
-               if name != AUGMENT_DIVERSE}  # fmt: skip
-    alone = paired_bootstrap(rewards[MATCHED], rewards[AUGMENT_RANDOM])
+    (one, *_) = augmentation_contrasts(results_of(cells))
+    settings = [Setting("PRO", 2, 120, name) for name in (MATCHED, AUGMENT_RANDOM)]
+    first, second = (results_of(cells).rewards(setting, SEEDS) for setting in settings)
+    alone = estimate((first - second).mean(), (row_draws(first - second) * seed_weights(3)).sum(axis=1))
     for field in ("value", "low", "high"):
         assert getattr(one.difference, field) == pytest.approx(getattr(alone, field), abs=2e-4)
 
 
 def test_holm_over_the_whole_table():
     cells = enlarged_cells(diverse=0.5205) + enlarged_cells(algorithm="SFT")
-    found = augmentation_contrasts(cells)
+    found = augmentation_contrasts(results_of(cells))
     p = sorted((one.difference.p, index) for index, one in enumerate(found))
     expected, largest = {}, 0.0
     for rank, (value, index) in enumerate(p):  # by the definition
@@ -79,30 +77,34 @@ def test_holm_over_the_whole_table():
 @pytest.mark.parametrize("diverse", [0.55, 0.52, 0.49])
 def test_claim_three_shows_diverse_minus_random_and_one_draw_does_not_decide_it(diverse):
     cells = enlarged_cells(diverse=diverse) + enlarged_cells(algorithm="SFT")
-    claim = verdicts([], [], [], augmentation_contrasts(cells))[2]
+    claim = verdicts([], [], [], augmentation_contrasts(results_of(cells)))[2]
     assert claim.claim == "D can guide data augmentation" and claim.verdict == UNDECIDED
     assert "drawn once" in claim.details[0]
     assert claim.details[2].startswith(f"SFT, K=2 M=120 ({MATCHED}), D 5.00 to 6.00: difference +3.00, 95%")
-    few = augmentation_contrasts([one for one in cells if one["seed"] != 44])
+    few = augmentation_contrasts(results_of([one for one in cells if one["seed"] != 44]))
     assert verdicts([], [], [], few)[2].verdict == NO_VERDICT
     without = [one for one in cells if one["selection"] != AUGMENT_RANDOM]
-    assert verdicts([], [], [], augmentation_contrasts(without))[2].verdict == NOT_TESTED == verdicts([], [])[2].verdict
+    assert (
+        verdicts([], [], [], augmentation_contrasts(results_of(without)))[2].verdict
+        == NOT_TESTED
+        == verdicts([], [])[2].verdict
+    )
 
 
 def test_additions_that_were_free_in_length_have_the_same_control():
-    found = augmentation_contrasts(enlarged_cells(selection=AUGMENT_DIVERSE))
+    found = augmentation_contrasts(results_of(enlarged_cells(selection=AUGMENT_DIVERSE)))
     assert guides(found[0]) and found[0].first.selection == AUGMENT_DIVERSE
 
 
 def test_what_does_not_belong_together_is_not_compared():
     cells = enlarged_cells()
     other_base = [{**one, "base_prompts": 60} if one["selection"] == AUGMENT_RANDOM else one for one in cells]
-    found = augmentation_contrasts(other_base)  # 60 + 60 against 48 + 72, and no random 60 there
+    found = augmentation_contrasts(results_of(other_base))  # 60 + 60 against 48 + 72, and no random 60 there
     assert [(one.first.selection, one.second.num_prompts) for one in found] == [(MATCHED, 48)]
     other_seeds = [one for one in cells if (one["selection"] == MATCHED) == (one["seed"] == 44)]
-    assert {one.first.selection for one in augmentation_contrasts(other_seeds)} == {AUGMENT_RANDOM}
-    assert augmentation_contrasts([]) == [] == augmentation_contrasts(cells[:1])
-    one_seed = augmentation_contrasts([one for one in cells if one["seed"] == 42])
+    assert {one.first.selection for one in augmentation_contrasts(results_of(other_seeds))} == {AUGMENT_RANDOM}
+    assert augmentation_contrasts(results_of([])) == [] == augmentation_contrasts(results_of(cells[:1]))
+    one_seed = augmentation_contrasts(results_of([one for one in cells if one["seed"] == 42]))
     assert len(one_seed) == 3 and all(one.n_seeds == 1 and math.isnan(one.first.spread) for one in one_seed)
 
 
@@ -112,12 +114,12 @@ def strategy_cells():
 
 
 def test_each_strategy_against_random():
-    found = {one.first.selection: one for one in strategy_contrasts(strategy_cells())}
+    found = {one.first.selection: one for one in strategy_contrasts(results_of(strategy_cells()))}
     differences = {name: round(one.difference.value, 6) for name, one in found.items()}
     assert differences == {"coverage": 0.03, "max_d": -0.04, "k_center": 0.0}
     assert all(one.second.selection == RANDOM and one.n_seeds == 3 for one in found.values())
     without_d = [{**one, "diversity": None} if one["selection"] == "max_d" else one for one in strategy_cells()]
-    assert {one.first.selection for one in strategy_contrasts(without_d)} == {"coverage", "k_center"}
+    assert {one.first.selection for one in strategy_contrasts(results_of(without_d))} == {"coverage", "k_center"}
 
 
 def test_the_experiments_leave_one_another_and_the_papers_claims_alone():
@@ -125,10 +127,14 @@ def test_the_experiments_leave_one_another_and_the_papers_claims_alone():
     varied = [cell(*one, seed, d) for one, d in ((low, 4.5), (high, 5.5)) for seed in SEEDS]
     random = [cell(RANDOM, 240, 0.6, seed, 7.0) for seed in SEEDS]
     cells = varied + random + strategy_cells()
-    (alone,) = fixed_size_tests(varied + random + [one for one in strategy_cells() if one["selection"] == RANDOM])
-    assert fixed_size_tests(cells + enlarged_cells()[1:3]) == [alone]  # D beside log M, too, is of these subsets alone
-    assert {one.first.selection for one in strategy_contrasts(cells)} == {"coverage", "max_d", "k_center"}
-    assert set(grid(cells + enlarged_cells())) == {("PRO", 2, size) for size in (48, 120, 240)}
+    (alone,) = fixed_size_tests(
+        results_of(varied + random + [one for one in strategy_cells() if one["selection"] == RANDOM])
+    )
+    assert fixed_size_tests(results_of(cells + enlarged_cells()[1:3])) == [
+        alone
+    ]  # D beside log M, too, is of these subsets alone
+    assert {one.first.selection for one in strategy_contrasts(results_of(cells))} == {"coverage", "max_d", "k_center"}
+    assert results_of(cells + enlarged_cells()).random == [Setting("PRO", 2, size) for size in (48, 120, 240)]
 
 
 def test_the_report_has_a_section_for_each_experiment(tmp_path):
@@ -140,7 +146,7 @@ def test_the_report_has_a_section_for_each_experiment(tmp_path):
     plain = make_report([one for one in cells if one["selection"] == RANDOM], [])
     assert "chosen by a strategy" not in plain and "enlarged by models" not in plain
     for number in range(2):
-        draw_chosen(augmentation_contrasts(cells), "a title", tmp_path / f"{number}.png")
+        draw_chosen(augmentation_contrasts(results_of(cells)), "a title", tmp_path / f"{number}.png")
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
     with pytest.raises(ValueError, match="no prompts chosen by strategies"):
         draw_chosen([], "a title", tmp_path / "none.png")

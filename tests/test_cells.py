@@ -8,10 +8,13 @@ from random import Random
 
 import numpy as np
 import pytest
-from made_up import evaluation, make_report
+from made_up import evaluation
 
 from data_preprocess.command import InputError
-from eval_hh.cells import TEST_FILES, cell_key, file_scores, load_cell, load_cells, pooled, write_cell
+from eval_hh.analysis.results import load_results
+from eval_hh.cells import TEST_FILES, file_scores, load_cell, pooled, write_cell
+from eval_hh.reporting.findings import analyse
+from eval_hh.reporting.sections import make_report
 
 # Rewards by hand, a different number of rows per file: harmless 1, helpful 2 + 1 + 3.
 REWARDS = {
@@ -64,21 +67,21 @@ def test_a_written_cell_is_read_back_unchanged(tmp_path):
 
 def test_pools_are_means_over_samples_not_over_files():
     cell = make_cell()
-    assert pooled(cell, "Harmless").tolist() == [0.9]
-    assert pooled(cell, "Helpful").tolist() == [0.1, 0.2, 0.6, 0.3, 0.4, 0.5]
-    assert pooled(cell, "Helpful").mean() == pytest.approx(2.1 / 6)  # a mean of file means would be 0.3833
-    assert pooled(cell, "Global").mean() == pytest.approx(3.0 / 7)
-    assert pooled(cell, "Global", "bleu").tolist() == [10.0] * 7
+    assert pooled(cell["files"], "Harmless").tolist() == [0.9]
+    assert pooled(cell["files"], "Helpful").tolist() == [0.1, 0.2, 0.6, 0.3, 0.4, 0.5]
+    assert pooled(cell["files"], "Helpful").mean() == pytest.approx(2.1 / 6)  # a mean of file means would be 0.3833
+    assert pooled(cell["files"], "Global").mean() == pytest.approx(3.0 / 7)
+    assert pooled(cell["files"], "Global", "bleu").tolist() == [10.0] * 7
 
 
 def test_pooled_rows_come_in_row_id_order_whatever_the_files_order():
     cell = make_cell()
     entry = cell["files"]["helpful_rejection"]
     entry.update(row_id=[7, 3, 5], reward=[0.7, 0.3, 0.5], extra={"reward_model": [0.07, 0.03, 0.05]})
-    assert pooled(cell, "Helpful")[3:].tolist() == [0.3, 0.5, 0.7]
+    assert pooled(cell["files"], "Helpful")[3:].tolist() == [0.3, 0.5, 0.7]
     for file in TEST_FILES[:3]:
         cell["files"][file]["extra"] = {"reward_model": cell["files"][file]["reward"]}
-    assert pooled(cell, "Global", "reward_model")[4:].tolist() == [0.03, 0.05, 0.07]
+    assert pooled(cell["files"], "Global", "reward_model")[4:].tolist() == [0.03, 0.05, 0.07]
 
 
 def set_at(cell: dict, path: str, value: object) -> None:
@@ -167,7 +170,7 @@ def test_an_extra_reward_must_be_in_every_file():
         write_cell("never.json", cell)
 
 
-def test_load_cells_sorts_names_and_leaves_out_what_does_not_belong(tmp_path):
+def test_results_are_sorted_and_what_does_not_belong_is_left_out_and_named(tmp_path):
     write_cell(tmp_path / "a.json", make_cell(num_prompts=200))
     write_cell(tmp_path / "b.json", make_cell())
     write_cell(tmp_path / "c.json", make_cell(exp="again"))
@@ -177,25 +180,17 @@ def test_load_cells_sorts_names_and_leaves_out_what_does_not_belong(tmp_path):
     shorter["files"]["helpful_base"] = file_scores([0], [0.1], [1.0])
     write_cell(tmp_path / "f.json", shorter)
     (tmp_path / "g.json").write_text("{")
-    cells, warnings = load_cells(tmp_path)
-    assert [cell_key(cell)[3] for cell in cells] == [100, 200]
-    assert cells[0]["exp"] == "toy_pro"
+    results = load_results(tmp_path)
+    cells, warnings = results.cells, results.warnings
+    assert [cell.setting.num_prompts for cell in cells] == [100, 200]
+    assert cells[0].exp == "toy_pro"
     assert [warning.split("left out ")[1].split(": ")[0] for warning in warnings] == [
         f"{tmp_path / 'g.json'}:1",
         *(str(tmp_path / f"{name}.json") for name in "defc"),
     ]
     assert "profile: opt-1.3b" in warnings[1] and "reward_source: other" in warnings[2]
     assert "test rows: 1+1+1+3 rows" in warnings[3] and "b.json" in warnings[4]
-    assert [cell["profile"] for cell in load_cells(tmp_path, profile="opt-1.3b")[0]] == ["opt-1.3b"]
-
-
-def test_load_cells_keeps_one_world_when_told_which(tmp_path):
-    write_cell(tmp_path / "a.json", make_cell())
-    write_cell(tmp_path / "b.json", make_cell(world="def", seed=43))
-    assert len(load_cells(tmp_path)[0]) == 2
-    cells, warnings = load_cells([tmp_path / "a.json", tmp_path / "b.json"], world="def")
-    assert [cell["seed"] for cell in cells] == [43]
-    assert len(warnings) == 1 and "a.json: world: abc" in warnings[0]
+    assert [cell.profile for cell in load_results(tmp_path, profile="opt-1.3b").cells] == ["opt-1.3b"]
 
 
 @pytest.mark.parametrize(
@@ -210,8 +205,9 @@ def test_cells_that_were_evaluated_otherwise_are_left_out(other, message, tmp_pa
     write_cell(tmp_path / "a.json", make_cell(evaluation=evaluation(**other)))
     for seed in (43, 44):
         write_cell(tmp_path / f"{seed}.json", make_cell(seed=seed))
-    cells, warnings = load_cells(tmp_path)
-    assert [cell["seed"] for cell in cells] == [43, 44]
+    results = load_results(tmp_path)
+    cells, warnings = results.cells, results.warnings
+    assert [cell.seed for cell in cells] == [43, 44]
     assert len(warnings) == 1 and f"a.json: evaluation: {message}, but this report is about best" in warnings[0]
 
 
@@ -222,8 +218,9 @@ def test_only_the_model_itself_may_differ_between_evaluations(tmp_path):
     half["rewarding"]["mixed_precision"] = "bf16"
     for seed, made in ((42, evaluation()), (43, moved), (44, half)):
         write_cell(tmp_path / f"{seed}.json", make_cell(seed=seed, evaluation=made))
-    cells, warnings = load_cells(tmp_path)
-    assert [cell["seed"] for cell in cells] == [42, 43]
+    results = load_results(tmp_path)
+    cells, warnings = results.cells, results.warnings
+    assert [cell.seed for cell in cells] == [42, 43]
     assert "44.json: evaluation: " in warnings[0] and "scored by rm (bf16)" in warnings[0]
 
 
@@ -232,8 +229,9 @@ def test_pro_on_a_part_of_the_responses_is_no_cell_of_the_table(tmp_path):
     for name, stage in (("a", 3), ("b", 3), ("c", 4)):
         write_cell(tmp_path / f"{name}.json", make_cell(ranking_len=4, stage=stage, seed=40 + stage))
     write_cell(tmp_path / "d.json", make_cell(algorithm="SFT", ranking_len=4, stage=1))
-    cells, warnings = load_cells(tmp_path)
-    assert [(cell["algorithm"], cell["stage"]) for cell in cells] == [("PRO", 4), ("SFT", 1)]
+    results = load_results(tmp_path)
+    cells, warnings = results.cells, results.warnings
+    assert [(cell.setting.algorithm, cell.stage) for cell in cells] == [("PRO", 4), ("SFT", 1)]
     assert [Path(warning.split(": ")[0]).name for warning in warnings] == ["a.json", "b.json"]
     assert "responses used: the first 3 of 4, but this report is about all" in warnings[0]
 
@@ -243,15 +241,17 @@ def test_row_order_and_rewards_do_not_make_two_cells_differ_in_test_rows(tmp_pat
     turned["files"]["helpful_base"] = file_scores([1, 0], [0.5, 0.6], [1.0, 2.0])
     write_cell(tmp_path / "a.json", make_cell())
     write_cell(tmp_path / "b.json", turned)
-    cells, warnings = load_cells(tmp_path)
+    results = load_results(tmp_path)
+    cells, warnings = results.cells, results.warnings
     assert len(cells) == 2 and warnings == []
-    np.testing.assert_array_equal(pooled(cells[1], "Helpful")[:2], [0.6, 0.5])
+    np.testing.assert_array_equal(cells[1].values("Helpful")[:2], [0.6, 0.5])
 
 
 def test_a_missing_folder_is_an_error_and_an_empty_one_has_no_cells(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        load_cells(tmp_path / "nothing")
-    assert load_cells(tmp_path) == ([], [])
+        load_results(tmp_path / "nothing")
+    empty = load_results(tmp_path)
+    assert (empty.cells, empty.warnings) == ((), [])
 
 
 ODD = (
@@ -288,9 +288,10 @@ def test_any_single_change_of_a_result_file_is_harmless_or_named(tmp_path):
         else:
             parent[path[-1]] = value
         (tmp_path / "changed.json").write_text(json.dumps(cell))
-        cells, warnings = load_cells(tmp_path)
-        assert len(cells) + len(warnings) == 2, (number, path, value)
-        assert all(str(tmp_path) in warning for warning in warnings), (number, path, value)
-        text = make_report(cells, warnings)
+        results = load_results(tmp_path)
+        left_out = [warning for warning in results.warnings if warning.startswith(f"left out {tmp_path}")]
+        assert len(results.cells) + len(left_out) == 2, (number, path, value)
+        assert all("fits on D" in one for one in set(results.warnings) - set(left_out)), (number, path, value)
+        text = make_report(analyse(results))
         table = text.partition("## Table 1")[2].partition("\n## ")[0]
         assert text.encode("utf-8") and not re.search(r"\b(nan|inf|True|None)\b", table), (number, path, value)

@@ -2,14 +2,14 @@
 
 import pytest
 
-from data_preprocess.command import InputError
-from training.config import TrainConfig, micro_batches, parse_args
+from data_preprocess.command import InputError, parse_settings
+from training.config import TrainConfig, micro_batches
 
 REQUIRED = ["--index", "e", "--model_name_or_path", "m", "--train_file_path", "t", "--training_stage_num", "4"]
 
 
 def config(*flags):
-    return parse_args([*REQUIRED, *flags])[0]
+    return parse_settings(TrainConfig, [*REQUIRED, *flags], "")
 
 
 def test_defaults_are_the_papers():

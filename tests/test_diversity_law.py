@@ -7,7 +7,7 @@ from scipy import stats
 from data_preprocess.command import InputError
 from eval_hh.analysis.reward_lines import LLAMA_PROBE, is_llama, paper_law, recommend, results_law
 from eval_hh.estimates import Prediction
-from tests.made_up import SIZES, diversity, make_grid
+from tests.made_up import SIZES, diversity, make_grid, results_of
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def reward(algorithm, k, size, seed):
 
 
 def test_lines_through_cells_are_those_of_their_means():
-    law, warnings = results_law(make_grid(reward, seeds=(42, 43, 44)), "SFT", "results")
+    law, warnings = results_law(results_of(make_grid(reward, seeds=(42, 43, 44))), "SFT", "results")
     assert warnings == [] and law.tokenizer == "toy" and sorted(law.points) == [2, 3, 4]
     scores = [diversity(size) for size in SIZES]
     for ranking_len, (x, y) in law.points.items():
@@ -54,7 +54,7 @@ def test_lines_through_cells_are_those_of_their_means():
 def test_only_seeds_that_all_sizes_have_are_averaged():
     cells = make_grid(reward, ["PRO"], seeds=(42, 44))
     cells = [cell for cell in cells if (cell["num_prompts"], cell["seed"]) != (2000, 44)]
-    law, _ = results_law(cells, None, "results")
+    law, _ = results_law(results_of(cells), None, "results")
     assert law.points[2][1] == pytest.approx([reward("PRO", 2, size, 42) for size in SIZES])
 
 
@@ -65,15 +65,15 @@ def without_d(cells):
 def test_results_that_make_no_law_are_refused():
     both = make_grid(reward)
     with pytest.raises(InputError, match="results: results of PRO and SFT .expected --algorithm"):
-        results_law(both, None, "results")
+        results_law(results_of(both), None, "results")
     with pytest.raises(InputError, match="results: results of PRO .expected --algorithm"):
-        results_law(make_grid(reward, ["PRO"]), "SFT", "results")
+        results_law(results_of(make_grid(reward, ["PRO"])), "SFT", "results")
     with pytest.raises(InputError, match="results: no result file with D"):
-        results_law(without_d(both), "PRO", "results")
+        results_law(results_of(without_d(both)), "PRO", "results")
     with pytest.raises(InputError, match="too few points for a line; PRO K=2: 2 different D .* .expected 3 or more"):
-        results_law(make_grid(reward, ["PRO"], sizes=SIZES[:2]), "PRO", "results")
+        results_law(results_of(make_grid(reward, ["PRO"], sizes=SIZES[:2])), "PRO", "results")
     short = [cell for cell in both if cell["ranking_len"] != 3 or cell["num_prompts"] < 3000]
-    law, warnings = results_law(short, "PRO", "results")
+    law, warnings = results_law(results_of(short), "PRO", "results")
     assert sorted(law.points) == [2, 4] and len(warnings) == 1 and warnings[0].startswith("PRO K=3: 2 different D")
 
 

@@ -18,16 +18,16 @@ from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figure_data import (
     Points,
-    cell_facets,
-    cell_points,
     error_note,
     line_summary,
     paper_overlay,
     paper_points,
+    result_facets,
+    result_points,
     scientific,
 )
 from pics.style import NAME_SIZE, NARROW_WIDTH, spread_out
-from tests.made_up import diversity, keep_figures, make_cell, make_grid, make_report
+from tests.made_up import diversity, keep_figures, make_cell, make_grid, make_report, results_of
 
 
 def rising(algorithm: str, k: int, size: int, seed: int) -> float:
@@ -79,10 +79,10 @@ def test_the_panels_hold_the_papers_points(tmp_path, drawn):
 
 def test_the_papers_points_lie_under_those_of_its_model(tmp_path, drawn):
     cells = [{**cell, "profile": "opt-1.3b"} for cell in make_grid(rising)]
-    assert paper_overlay(cells) == paper_points() and paper_overlay(make_grid(rising)) == []
-    points, _ = cell_points(cells)
+    assert paper_overlay(results_of(cells)) == paper_points() and paper_overlay(results_of(make_grid(rising))) == []
+    points = result_points(results_of(cells))
     draw_panels(points, tmp_path / "plain.png")
-    draw_panels(points, tmp_path / "over.png", overlay=paper_overlay(cells))
+    draw_panels(points, tmp_path / "over.png", overlay=paper_overlay(results_of(cells)))
     plain, over = (figure.axes[2] for figure in drawn)
     added = [line for line in over.lines if line.get_alpha() == 0.45]
     assert len(added) == 2 * 3 and len(over.lines) == len(plain.lines) + 6  # points and line for each K
@@ -93,8 +93,8 @@ def test_the_papers_points_lie_under_those_of_its_model(tmp_path, drawn):
 
 def test_points_of_cells_are_the_tables_entries():
     cells = make_grid(rising, seeds=(42, 44))
-    points, warnings = cell_points(cells)
-    assert warnings == [] and [(one.algorithm, one.ranking_len) for one in points] == [
+    points = result_points(results_of(cells))
+    assert [(one.algorithm, one.ranking_len) for one in points] == [
         (algorithm, k) for algorithm in ("PRO", "SFT") for k in (2, 3, 4)
     ]
     one = points[1]
@@ -102,9 +102,9 @@ def test_points_of_cells_are_the_tables_entries():
     np.testing.assert_allclose(one.diversity, [diversity(size) for size in one.sizes])
     np.testing.assert_allclose(one.reward, [0.4 + 0.01 * diversity(size) for size in one.sizes])
     np.testing.assert_allclose(one.error, 0.02 / 2**0.5)  # two seeds 0.02 apart
-    assert error_note(cells) == "Bars: standard deviation over 2 seeds."
-    assert "1 seed: no spread over seeds" in error_note(cells[::2])
-    assert "where there is one seed" in error_note(cells[1:])
+    assert error_note(results_of(cells)) == "Bars: standard deviation over 2 seeds."
+    assert "1 seed: no spread over seeds" in error_note(results_of(cells[::2]))
+    assert "where there is one seed" in error_note(results_of(cells[1:]))
     assert line_summary(points)[5] == "    K=2: reward = 0.01 D + 0.3700, R2 1.000"
 
 
@@ -132,7 +132,7 @@ def test_panels_without_points_or_with_one_size_say_so(tmp_path, drawn):
 
 def test_the_equal_budget_chart_holds_the_marked_cells_only(tmp_path, drawn):
     cells = make_grid(rising, sizes=(500, 1500, 2000, 3000, 6000))
-    facets = cell_facets(cells)
+    facets = result_facets(results_of(cells))
     assert [facet.title for facet in facets] == [
         "PRO, 6,000 labelled responses",
         "SFT, 6,000 labelled responses",
@@ -148,7 +148,7 @@ def test_the_equal_budget_chart_holds_the_marked_cells_only(tmp_path, drawn):
         "Global",
     ]
     with pytest.raises(InputError, match="no equal budget"):
-        draw_budgets(cell_facets(make_grid(rising, sizes=(1500, 3000))), tmp_path / "b.png")
+        draw_budgets(result_facets(results_of(make_grid(rising, sizes=(1500, 3000)))), tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
 
 
@@ -166,11 +166,11 @@ def with_chosen_prompts() -> list[dict]:
 
 def draw_all(folder, ending) -> None:
     """Every picture that compares rewards in several panels."""
-    cells = with_chosen_prompts()
-    draw_panels(cell_points(cells)[0], folder / f"diversity{ending}", "a note")
-    draw_budgets(cell_facets(cells), folder / f"quantitative{ending}")
-    draw_fixed_size(fixed_size_tests(cells), folder / f"fixed_size{ending}")
-    draw_chosen(strategy_contrasts(cells), "a title", folder / f"strategies{ending}")
+    results = results_of(with_chosen_prompts())
+    draw_panels(result_points(results), folder / f"diversity{ending}", "a note")
+    draw_budgets(result_facets(results), folder / f"quantitative{ending}")
+    draw_fixed_size(fixed_size_tests(results), folder / f"fixed_size{ending}")
+    draw_chosen(strategy_contrasts(results), "a title", folder / f"strategies{ending}")
 
 
 @pytest.mark.parametrize("ending", [".svg", "_narrow.svg"])
@@ -211,7 +211,7 @@ def test_places_are_spread_out_as_little_as_needed():
 
 def test_a_value_reads_alike_in_table_and_picture(tmp_path, drawn):
     cells = make_grid(lambda *cell: rising(*cell) + 0.00446, seeds=(42, 43))
-    draw_budgets(cell_facets(cells), tmp_path / "a.png")
+    draw_budgets(result_facets(results_of(cells)), tmp_path / "a.png")
     shown = {text.get_text() for axes in drawn[0].axes for text in axes.texts}
     table = make_report(cells, []).partition("## Table 1")[2].partition("## ")[0]
     assert shown == {entry.split()[0] for entry in re.findall(r"[\d.]+ ± [\d.]+\*", table)} and len(shown) > 8
@@ -254,8 +254,8 @@ def test_names_are_drawn_as_they_are_and_any_number_of_responses_has_a_mark(tmp_
     kept = keep_figures(monkeypatch)
     cells = [make_cell("PRO", k, 1500, 42, 0.5) for k in (5, 9)]
     cells += [{**cell, "selection": r"$\foo$ & $x^2"} for cell in cells]
-    draw_chosen(strategy_contrasts(cells), "a title", tmp_path / "a.png")
+    draw_chosen(strategy_contrasts(results_of(cells)), "a title", tmp_path / "a.png")
     texts = {text.get_text() for text in kept[0].axes[0].texts}
     assert texts == {"random", r"$\foo$ & $x^2"}
-    draw_panels(cell_points(cells[:2])[0], tmp_path / "b.png", r"$\bar$")
+    draw_panels(result_points(results_of(cells[:2])), tmp_path / "b.png", r"$\bar$")
     assert (tmp_path / "a.png").stat().st_size > 5000 and (tmp_path / "b.png").stat().st_size > 5000

@@ -7,10 +7,11 @@ import pytest
 
 from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.d_at_fixed_size import CONTROL, TREATED, fixed_size_tests
-from eval_hh.analysis.equal_budget import PoolBootstrap, grid
+from eval_hh.analysis.equal_budget import comparisons
+from eval_hh.analysis.lines_on_d import line_tests
 from eval_hh.analysis.rules import NO_VERDICT, UNDECIDED
 from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
-from tests.made_up import SIZES, diversity, make_cell
+from tests.made_up import SIZES, diversity, make_cell, results_of
 
 M = 2000
 SHIFT = {CONTROL: -2.0, RANDOM: 0.0, TREATED: 1.5}  # of D
@@ -32,7 +33,7 @@ def cells_with(reward, noise=0.02, seeds=SEEDS) -> list[dict]:
 
 
 def test_reward_that_follows_d():
-    (test,) = fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * d))
+    (test,) = fixed_size_tests(results_of(cells_with(lambda size, d: 0.3 + 0.01 * d)))
     assert (test.algorithm, test.ranking_len, test.num_prompts, test.n_seeds) == ("SFT", 2, M, 2)
     assert test.difference.value == pytest.approx(0.01 * 3.5)
     assert test.expected == pytest.approx(0.01 * 3.5)  # the random subsets' line says the same
@@ -47,19 +48,19 @@ def test_reward_that_follows_d():
 
 def test_reward_that_follows_the_number_of_prompts_alone():
     """The line on D fits the random subsets to perfection, and D says nothing."""
-    (test,) = fixed_size_tests(cells_with(lambda size, d: 0.3 + 0.01 * diversity(size)))
+    (test,) = fixed_size_tests(results_of(cells_with(lambda size, d: 0.3 + 0.01 * diversity(size))))
     assert test.expected == pytest.approx(0.01 * 3.5)
     assert test.difference.value == pytest.approx(0, abs=1e-9) and test.beyond_size.value == pytest.approx(0, abs=1e-9)
 
 
 def test_reward_that_falls_with_d():
-    (test,) = fixed_size_tests(cells_with(lambda size, d: 0.5 + 0.02 * diversity(size) - 0.02 * d))
+    (test,) = fixed_size_tests(results_of(cells_with(lambda size, d: 0.5 + 0.02 * diversity(size) - 0.02 * d)))
     assert test.beyond_size.high < 0
 
 
 def test_the_coefficient_is_that_of_least_squares():
     cells = cells_with(lambda size, d: 0.3 + 0.002 * d + 0.01 * (size == M))
-    (test,) = fixed_size_tests(cells)
+    (test,) = fixed_size_tests(results_of(cells))
     sizes = [*SIZES, M, M]
     scores = [*(diversity(size) for size in SIZES), diversity(M) - 2.0, diversity(M) + 1.5]
     rewards = [0.3 + 0.002 * d + 0.01 * (size == M) for size, d in zip(sizes, scores, strict=True)]
@@ -69,19 +70,26 @@ def test_the_coefficient_is_that_of_least_squares():
 
 def test_what_was_not_run_is_not_tested():
     cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
-    assert fixed_size_tests([cell for cell in cells if cell["selection"] != CONTROL]) == []
-    assert fixed_size_tests([cell for cell in cells if (cell["selection"], cell["num_prompts"]) != (RANDOM, M)]) == []
+    assert fixed_size_tests(results_of([cell for cell in cells if cell["selection"] != CONTROL])) == []
+    assert (
+        fixed_size_tests(
+            results_of([cell for cell in cells if (cell["selection"], cell["num_prompts"]) != (RANDOM, M)])
+        )
+        == []
+    )
     without_d = [{**cell, "diversity": None} if cell["selection"] == TREATED else cell for cell in cells]
-    assert fixed_size_tests(without_d) == [] == fixed_size_tests([])
+    assert fixed_size_tests(results_of(without_d)) == [] == fixed_size_tests(results_of([]))
     assert verdicts([], [], [])[3].verdict == NOT_TESTED
     # Seeds that one choice lacks are left out for all.
-    (test,) = fixed_size_tests([cell for cell in cells if (cell["selection"], cell["seed"]) != (CONTROL, 43)])
+    (test,) = fixed_size_tests(
+        results_of([cell for cell in cells if (cell["selection"], cell["seed"]) != (CONTROL, 43)])
+    )
     assert test.n_seeds == 1 and math.isnan(test.choices[0].spread)
 
 
 def test_one_random_size_leaves_the_difference_alone():
     cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
-    (test,) = fixed_size_tests([cell for cell in cells if cell["num_prompts"] == M])
+    (test,) = fixed_size_tests(results_of([cell for cell in cells if cell["num_prompts"] == M]))
     assert test.beyond_size is None and math.isnan(test.expected)
     assert test.difference.value == pytest.approx(0.01 * 3.5)
 
@@ -90,15 +98,17 @@ def test_one_random_size_leaves_the_difference_alone():
 def test_no_difference_decides_the_claim_and_the_report_says_why(slope):
     """Sets of low and of high D are not matched by kind of prompt, so that neither sign need come from D."""
     cells = cells_with(lambda size, d: 0.5 + slope * (d - 12), seeds=(42, 43, 44))
-    claim = verdicts([], [], fixed_size_tests(cells))[3]
+    claim = verdicts([], [], fixed_size_tests(results_of(cells)))[3]
     assert claim.verdict == UNDECIDED and "not in kind of prompt" in claim.details[0]
-    assert f"SFT, K=2 M=2000, D 10.69 to 14.19: reward {350 * slope:+.2f}" in claim.details[1].replace("-0.00", "+0.00")
-    assert f"by the random subsets' line {350 * slope:+.2f} extrapolated" in claim.details[1].replace("-0.00", "+0.00")
-    few = fixed_size_tests([cell for cell in cells if cell["seed"] != 44])
+    said = claim.details[1].replace("-0.00", "+0.00")
+    assert said.startswith(f"SFT, K=2 M=2000, D 10.69 to 14.19: difference {350 * slope:+.2f}")
+    assert f"predicted by the line on D {350 * slope:+.2f} (extrapolated)" in said
+    few = fixed_size_tests(results_of([cell for cell in cells if cell["seed"] != 44]))
     assert verdicts([], [], few)[3].verdict == NO_VERDICT
 
 
 def test_chosen_cells_stay_out_of_the_papers_claims():
     cells = cells_with(lambda size, d: 0.3 + 0.01 * d)
-    assert {setting[2] for setting in grid(cells)} == set(SIZES)
-    assert len(PoolBootstrap(grid(cells), "Global").settings) == len(SIZES)
+    results, random = results_of(cells), results_of([cell for cell in cells if cell["selection"] == RANDOM])
+    assert results.random == random.settings and line_tests(results) == line_tests(random)
+    assert comparisons(results) == comparisons(random)

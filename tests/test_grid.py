@@ -31,12 +31,13 @@ def test_the_papers_grids_are_the_papers():
 
 
 def test_a_cells_names():
-    cell = Cell("SFT", 3, 160, 43)
+    cell = Cell("SFT", 3, 160, seed=43)
     assert (cell.stage, cell.data, cell.exp) == (1, "hh_train_len3_160", "sft_len3_160_seed43")
-    assert (Cell("PRO", 3, 160, 43).stage, Cell("PRO", 3, 160, 43).result) == (3, "pro_len3_160_seed43_3.json")
-    with_model = Cell("PRO", 3, 160, 43, model="opt-1.3b")
+    pro = Cell("PRO", 3, 160, seed=43)
+    assert (pro.stage, pro.result) == (3, "pro_len3_160_seed43_3.json")
+    with_model = Cell("PRO", 3, 160, seed=43, model="opt-1.3b")
     assert (with_model.exp, with_model.name) == ("opt-1.3b_pro_len3_160_seed43", "pro_len3_160_seed43")
-    chosen_cell = Cell("PRO", 4, 120, 42, "max_d_matched")
+    chosen_cell = Cell("PRO", 4, 120, "max_d_matched", seed=42)
     assert chosen_cell.data == "hh_train_len4_120_max_d_matched"
     assert chosen_cell.exp == "pro_len4_120_max_d_matched_seed42"
 

@@ -31,12 +31,18 @@ from eval_hh.estimates import (
     fit_line,
     fit_lines,
     holm,
-    paired_bootstrap,
     predict_point,
     prediction_difference,
     row_draws,
     seed_weights,
 )
+
+
+def paired_bootstrap(first, second, n_draws=4000, seed=0) -> Estimate:
+    """Mean of first - second, both [seeds, rows] on the same seeds and rows; seeds and rows are redrawn."""
+    draws = row_draws(first - second, n_draws, seed) * seed_weights(len(first), n_draws, seed)
+    return estimate((first - second).mean(), draws.sum(axis=1))
+
 
 # The paper's Figure 4, written out here so that a slip in pics/paper_results.json cannot hide.
 SIZES = [1500, 2000, 3000, 6000, 12000, 16000, 24000, 36000]

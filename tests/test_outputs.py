@@ -16,7 +16,8 @@ from data_preprocess.command import InputError, RunError
 from data_preprocess.files import hold_lock, write_jsonl
 from data_preprocess.outputs import check_opening, check_output_file, other_file, replace_folder
 from study import publish
-from training import pretrain, reward_trainer, train_reward
+from training import pretrain, train_reward
+from training.reward.trainer import RewardTrainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL = ["--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_steps", "2", "--batch_size", "2"]
@@ -175,7 +176,7 @@ def test_a_reward_model_replaces_its_own_and_leaves_its_neighbours(files, tiny_r
     argv = reward_arguments(files, tiny_reward_dir, output, "--max_steps", "1")
     (tmp_path / ".rm.running").mkdir()
     (tmp_path / ".rm.running" / "a").write_text("precious")
-    shutil.copytree(tiny_reward_dir, run / "step_7")  # of a run that was killed before its first state
+    shutil.copytree(tiny_reward_dir, run / "state_7.tmp")  # of a run that was killed before its first state
     (run / "losses.jsonl").write_text("")
     before = content(tmp_path / ".rm.running", output)
     train_reward.main(argv)
@@ -201,15 +202,15 @@ def test_a_score_that_is_not_finite_ends_the_run_before_the_older_state_goes(
     files, tiny_reward_dir, tmp_path, monkeypatch
 ):
     argv = reward_arguments(files, tiny_reward_dir, tmp_path / "rm", "--eval_steps", "2")
-    evaluate, steps = reward_trainer.RewardTrainer.evaluate, []
+    measure, steps = RewardTrainer.measure, []
 
     def later_nan(self):
-        steps.append(self.steps_done)
-        if self.steps_done == 4:
+        steps.append(self.state.global_step)
+        if self.state.global_step == 4:
             monkeypatch.setattr(self.scorer, "score_batch", lambda batch: [float("nan")] * len(batch))
-        return evaluate(self)
+        return measure(self)
 
-    monkeypatch.setattr(reward_trainer.RewardTrainer, "evaluate", later_nan)
+    monkeypatch.setattr(RewardTrainer, "measure", later_nan)
     with pytest.raises(RunError, match=r"step 4: the model scores one.json:1 with nan; no model is saved"):
         train_reward.main(argv)
     assert steps == [2, 4] and (tmp_path / ".rm.run" / "state_2").is_dir()

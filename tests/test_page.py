@@ -13,7 +13,7 @@ from data_preprocess.command import InputError
 from eval_hh.markup import markdown_text
 from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels
-from pics.figures import cell_facets, cell_points, error_note
+from pics.figure_data import error_note, result_facets, result_points
 from pics.style import COLOURS, NARROW
 from study.finish import versions
 from study.page.build import build_page, figures
@@ -21,7 +21,7 @@ from study.page.inline_svg import VARIABLES, inline_svg
 from study.page.markdown_to_html import split_report, to_part
 from study.page.sample_answers import Samples, shown_cells
 from study.page.write import Made, Picture, write_page
-from tests.made_up import diversity, make_grid, make_report
+from tests.made_up import diversity, make_grid, make_report, results_of
 from tests.made_up_runs import write_logs, write_texts
 
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -47,17 +47,19 @@ def cells() -> list[dict]:
 def page(cells, tmp_path_factory) -> Path:
     """The page of a made-up study, with all that a page can hold."""
     root = tmp_path_factory.mktemp("study")
-    for runs in shown_cells(cells).values():
-        for cell in runs:
+    results = results_of(cells)
+    shown = {cell.exp for runs in shown_cells(results).values() for cell in runs}
+    for cell in cells:
+        if cell["exp"] in shown:
             write_texts(root, cell, answer)
     for cell in cells[:-1]:
         write_logs(root, cell)
     for ending in ("", NARROW):
-        draw_panels(cell_points(cells)[0], root / "pics" / f"diversity{ending}.svg", error_note(cells))
-        draw_budgets(cell_facets(cells), root / "pics" / f"quantitative{ending}.svg", error_note(cells))
+        draw_panels(result_points(results), root / "pics" / f"diversity{ending}.svg", error_note(results))
+        draw_budgets(result_facets(results), root / "pics" / f"quantitative{ending}.svg", error_note(results))
         draw_intro(root / "pics" / f"intro{ending}.svg")
     report = make_report(cells, [f"left out {BAD_TEXT}.json: broken"])
-    path, warnings = build_page(root, root, cells, report, "A made-up study & more", MADE)
+    path, warnings = build_page(root, root, results, report, "A made-up study & more", MADE)
     assert len(warnings) == 2 and "no training log of 1 of 48 cells" in warnings[0]
     return path
 
@@ -158,7 +160,7 @@ def test_the_terms_are_explained_and_the_foot_says_how_the_page_was_made(page, c
     foot = html.partition("<footer>")[2].partition("</footer>")[0]
     assert "<code>python test.py --name &#39;&lt;b&gt;&#39;</code>, which took 3 minutes with 2 workers" in foot
     assert "2026-11-26" in foot and "commit abc, torch 2.0." in foot
-    several = versions([*cells, {**cells[0], "git": "b" * 40, "versions": {"torch": "1"}}])
+    several = versions(results_of([*cells, {**cells[0], "seed": 44, "git": "b" * 40, "versions": {"torch": "1"}}]))
     assert several == {"commit": f"{'b' * 40} and unknown", "torch": "1"}
 
 
@@ -194,7 +196,7 @@ def test_markup_in_answers_and_in_the_report_is_text(page):
 def test_the_same_study_gives_the_same_bytes(page, cells):
     first = page.read_bytes()
     report = make_report(cells, [f"left out {BAD_TEXT}.json: broken"])
-    build_page(page.parent, page.parent, cells, report, "A made-up study & more", MADE)
+    build_page(page.parent, page.parent, results_of(cells), report, "A made-up study & more", MADE)
     assert page.read_bytes() == first
 
 

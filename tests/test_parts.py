@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_preprocess.parts import Parts
+from eval_hh.inference.resumable_jobs import Parts
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -68,7 +68,7 @@ def test_parts_of_another_file_with_a_like_name_are_left_alone(tmp_path):
 def test_parts_outlive_sigkill(tmp_path):
     """A process killed while it appends loses at most the batch it was writing."""
     code = (
-        "import sys; from data_preprocess.parts import Parts\n"
+        "import sys; from eval_hh.inference.resumable_jobs import Parts\n"
         "parts = Parts(sys.argv[1], 'work')\n"
         "for i in range(10**6): parts.append([{'index': i, 'text': 'x' * 1000}])"
     )

@@ -20,7 +20,7 @@ DOCUMENTS = [
     if not {".venv", "runs", "data", "results"} & set(path.relative_to(REPOSITORY).parts[:-1])
 ]  # fmt: skip
 NAMED = re.compile(r"(?<![\w/.$*{])(?:\.\./)*((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff|css))\b")
-LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#]+)#?([^)]*)\)")
 MADE = ("run.json", "data/README.md", "report.md", "job.sh")  # by the commands
 
 
@@ -32,8 +32,10 @@ def section(name: str, title: str) -> str:
     return text_of(name).split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+def blocks(text: str, language: str | None = None) -> list[str]:
+    """The fenced blocks of a language, "" for none; of all where it is not given."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    return [block for name, block in fenced if language in (None, name)]
 
 
 def test_the_readme_is_short():
@@ -41,12 +43,19 @@ def test_the_readme_is_short():
     assert len(section("README.md", "What it promises").strip().splitlines()) <= 15
 
 
+def headings(path: Path) -> set[str]:
+    """A document's headings, as links spell them."""
+    found = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_what_a_document_names_exists(path):
     """Its links from its own folder; scripts and documents also from a folder whose view a command takes."""
     text = path.read_text(encoding="utf-8")
-    for link in LINK.findall(text):
+    for link, heading in LINK.findall(text):
         assert "://" in link or "@" in link or (path.parent / link).exists(), f"{path} links to {link}"
+        assert not heading or heading in headings(path.parent / link), f"{path} links to {link}#{heading}"
     folders = [REPOSITORY, *(folder for folder in REPOSITORY.glob("*/") if folder.name != ".venv")]
     folders += [room for folder in folders[1:] for room in folder.glob("*/")]
     for name in NAMED.findall(text):
@@ -56,7 +65,7 @@ def test_what_a_document_names_exists(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_commands_and_data_do_not_share_a_block(path):
-    for block in blocks(path.read_text(encoding="utf-8"), r"\w*"):
+    for block in blocks(path.read_text(encoding="utf-8")):
         lines = block.splitlines()
         commands = [line for line in lines if re.match(r"(python|sh|bash|cd) ", line)]
         assert not (commands and [line for line in lines if line.startswith(("{", "["))]), block
@@ -115,7 +124,7 @@ def test_the_example_is_cut_as_described(shared, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)  # @@MINUTES@@ minutes on an idle core
+@pytest.mark.timeout(2400)  # four minutes of CPU time
 @pytest.mark.parametrize("shell", SHELLS[:1])
 def test_the_readmes_example(shell, tmp_path):
     """Word for word, in a copy of the tracked files: a user's runs/ is left alone, and nothing else is needed."""
@@ -125,7 +134,7 @@ def test_the_readmes_example(shell, tmp_path):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, copy / name)
     (copy / ".venv").symlink_to(Path(sys.executable).parents[1])
-    commands = next(block for block in blocks(section("README.md", "Your data and your model"), "sh"))
+    [commands] = blocks(section("README.md", "Your data and your model"), "sh")
     env = environment(tmp_path)
     del env["STUDY_ROOT"]
     done = subprocess.run([shell, "-eu", "-c", commands], cwd=copy, env=env, capture_output=True, text=True)

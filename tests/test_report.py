@@ -1,4 +1,4 @@
-"""eval_hh/report.py and summary.py: table entries worked out by hand, and a report that hides nothing."""
+"""eval_hh/report.py and analysis/means.py: table entries worked out by hand, and a report that hides nothing."""
 
 import html
 import math
@@ -11,11 +11,12 @@ import pytest
 
 from data_preprocess.command import InputError
 from eval_hh import report
-from eval_hh.analysis.means import ordering_accuracy, paper_results, paper_table, table
-from eval_hh.cells import TEST_FILES, file_scores, write_cell
+from eval_hh.analysis.means import ordering_accuracy, table
+from eval_hh.analysis.paper_numbers import paper_results, paper_table
+from eval_hh.cells import TEST_FILES, Setting, file_scores, write_cell
 from eval_hh.reporting.findings import analyse
 from eval_hh.reporting.table1 import latex
-from tests.made_up import diversity, make_cell, make_grid, make_report
+from tests.made_up import diversity, make_cell, make_grid, make_report, results_of
 
 # Two seeds of one cell: harmless 1 row, helpful 1 + 1 + 2 rows.
 HAND = {
@@ -57,12 +58,10 @@ def row_of(text: str, *start: str) -> list[str]:
 
 
 def test_entries_with_one_seed_have_the_interval_over_test_prompts():
-    entries = table([hand_cell(42)])
-    setting = ("PRO", 2, 1500)
+    entries = table(results_of([hand_cell(42)]))
+    setting = Setting("PRO", 2, 1500)
     assert entries["Harmless", setting].mean == pytest.approx(80)
-    assert entries["Helpful", setting].mean == pytest.approx(
-        50
-    )  # over 4 samples; over 3 files it would be 43.3
+    assert entries["Helpful", setting].mean == pytest.approx(50)  # over 4 samples; over 3 files it would be 43.3
     assert entries["Global", setting].mean == pytest.approx(100 * 2.8 / 5)
     spread = statistics.stdev([20, 40, 60, 80])
     assert entries["Helpful", setting].spread == pytest.approx(1.96 * spread / math.sqrt(4))
@@ -70,11 +69,11 @@ def test_entries_with_one_seed_have_the_interval_over_test_prompts():
 
 
 def test_entries_with_more_seeds_have_the_deviation_over_seeds():
-    entry = table([hand_cell(42), hand_cell(43)])["Global", ("PRO", 2, 1500)]
+    entry = table(results_of([hand_cell(42), hand_cell(43)]))["Global", Setting("PRO", 2, 1500)]
     assert entry.mean == pytest.approx((56 + 44) / 2)
     assert entry.spread == pytest.approx(statistics.stdev([56, 44]))
     assert entry.n_seeds == 2
-    bleu = table([hand_cell(42), hand_cell(43)], "bleu", scale=1.0)["Global", ("PRO", 2, 1500)]
+    bleu = table(results_of([hand_cell(42), hand_cell(43)]), "bleu", scale=1.0)["Global", Setting("PRO", 2, 1500)]
     assert (bleu.mean, bleu.spread) == (7.0, 0.0)
 
 
@@ -83,9 +82,9 @@ def test_ordering_accuracy_by_hand():
     # Gold differs in three rows (0.8 > 0.6, 0.4 > 0.2, 0.6 > 0.4), the first cell being better each time.
     first["files"]["harmless_base"]["extra"]["reward_model"] = [0.1]  # wrong way round
     second["files"]["helpful_online"]["extra"]["reward_model"] = [0.4]  # a tie
-    accuracy, count = ordering_accuracy([first, second], "reward_model")
+    accuracy, count = ordering_accuracy(results_of([first, second]), "reward_model")
     assert (accuracy, count) == (pytest.approx(1.5 / 3), 3)
-    assert math.isnan(ordering_accuracy([first], "reward_model")[0])
+    assert math.isnan(ordering_accuracy(results_of([first]), "reward_model")[0])
 
 
 def test_the_table_marks_equal_budgets_and_shows_what_is_missing():
@@ -109,10 +108,7 @@ def test_the_table_marks_equal_budgets_and_shows_what_is_missing():
     assert marked == {("2", 4), ("3", 3), ("4", 2)}
     assert row_of(shown, "SFT Global", "4")[2] == "-*"
     assert "K=4 M=1500" not in [
-        part
-        for line in section(text, "Equal budget").splitlines()
-        if "SFT" in line
-        for part in line.split(" | ")
+        part for line in section(text, "Equal budget").splitlines() if "SFT" in line for part in line.split(" | ")
     ]
 
 
@@ -129,12 +125,10 @@ def test_comparisons_and_verdicts_are_in_the_text():
     text = make_report(make_grid(rising, seeds=(42, 43, 44)), [])
     assert "no verdict" not in text
     difference = 100 * (0.06 + 0.01 * (diversity(1500) - diversity(3000)))
-    row = row_of(section(text, "Equal budget"), "PRO Global", "K=4 M=1500", "K=2 M=3000")
-    assert row[3] == f"{difference:+.2f}" and row[-1] == "held"
+    row = row_of(section(text, "Equal budget"), "held", "PRO Global", "K=4 M=1500", "K=2 M=3000")
+    assert row[4] == f"{difference:+.2f}"
     said = section(text, "What this run says")
-    assert (
-        "1. More responses and fewer prompts win at equal budget (K=4 against K=2, Global): **held**." in said
-    )
+    assert "1. More responses and fewer prompts win at equal budget (K=4 against K=2, Global): **held**." in said
     assert "2. Reward after fine-tuning is linear in" in said and "one line per K (Global): **undecided**." in said
     assert "3. D can guide data augmentation: **not tested in this run**." in said
 
@@ -178,10 +172,11 @@ def test_cells_without_d_leave_the_lines_and_are_named():
 def test_the_papers_value_stands_beside_ours_where_there_is_one():
     published = paper_table("opt-1.3b")
     assert (
-        published["Global", ("PRO", 4, 1500)] == 52.28 and published["Harmless", ("PRO", 2, 24000)] == 57.01
+        published["Global", Setting("PRO", 4, 1500)] == 52.28
+        and published["Harmless", Setting("PRO", 2, 24000)] == 57.01
     )
-    assert ("Harmless", ("SFT", 2, 3000)) not in published  # the paper prints SFT on Global only
-    assert paper_table("llama-7b")["Global", ("SFT", 4, 3000)] == 56.14 and paper_table("toy") == {}
+    assert ("Harmless", Setting("SFT", 2, 3000)) not in published  # the paper prints SFT on Global only
+    assert paper_table("llama-7b")["Global", Setting("SFT", 4, 3000)] == 56.14 and paper_table("toy") == {}
     cells = [{**cell, "profile": "opt-1.3b"} for cell in make_grid(rising)]
     shown = section(make_report(cells, [], compare_paper=True), "Table 1")
     assert row_of(shown, "PRO Global", "4")[2].endswith("* (paper 52.28)")
@@ -192,9 +187,7 @@ def test_the_papers_value_stands_beside_ours_where_there_is_one():
 def test_the_papers_numbers_are_those_of_the_published_pages(shared):
     page = (shared / "paper.md").read_text()
     for row in paper_results()["table1"]["rows"]:
-        first, second = (
-            " ".join(f"{value:.2f}" for value in row["reward"][part : part + 3]) for part in (0, 3)
-        )
+        first, second = (" ".join(f"{value:.2f}" for value in row["reward"][part : part + 3]) for part in (0, 3))
         assert f"{row['ranking_len']} | {first} | {second}" in page
     figure = paper_results()["figure4"]
     for name, values in [(f"{a} {k}", figure["reward"][a][k]) for a in ("PRO", "SFT") for k in "234"]:
@@ -264,8 +257,7 @@ def test_what_others_wrote_is_text_in_the_report(name):
             for entry in cell["files"].values():
                 entry["extra"], entry["mean"] = {name: entry["reward"]}, {**entry["mean"], name: 0.5}
         text = make_report(cells, [f"left out {name}.json: broken"])
-        found = analyse(cells)
-        assert name not in latex(found.table)
+        assert name not in latex(analyse(results_of(cells)).table)
         return markdown.markdown(text, extensions=["tables", "sane_lists"], tab_length=3)
 
     page = rendered(name)

@@ -13,13 +13,15 @@ import torch
 from reward_rankings import arguments, losses, write_rankings
 from transformers import AutoModelForSequenceClassification
 
-from data_preprocess.command import InputError
+from data_preprocess.command import InputError, RunError, Stopped
 from data_preprocess.records import load_records
 from eval_hh.reward_model import load_reward_model
-from training import reward_trainer, train_reward
+from training import train_reward
+from training.reward import trainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENTRY = REPOSITORY / "training" / "train_reward.py"
+DDP = REPOSITORY / "eval_hh" / "dp_config.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_passes_change_nothing(files, tiny_causal_lm_dir, tmp_path):
     """1 x 8, 8 x 1 and passes of 2 and 3, on rankings of unequal length: same losses, pairs and tokens alike."""
     tokenizer = tiny_causal_lm_dir("gpt_neox")
     for name, more in {
-        "1x8": (), "8x1": ("--gradient_accumulation_steps", "8"), "2+3+3": ("--per_device_train_batch_size", "3"),
+        "1x8": (), "8x1": ("--per_device_train_batch_size", "1"), "2+3+3": ("--per_device_train_batch_size", "3"),
     }.items():  # fmt: skip
         train_reward.main(arguments(files, tokenizer, tmp_path / name, *more, scratch=True))
     assert_same_steps(tmp_path / "8x1", tmp_path / "1x8", rel=1e-3)
@@ -105,11 +107,11 @@ def test_the_most_accurate_step_is_saved(files, tiny_reward_dir, tmp_path, monke
     """Of five measurements the second and the fourth are the best: the weights are the second's."""
     script, seen = iter([0.4, 0.8, 0.6, 0.8, 0.7]), []
 
-    def evaluate(self):
+    def measure(self):
         seen.append({name: value.clone() for name, value in self.scorer.model.state_dict().items()})
         return {"pair_accuracy": next(script), "pairs": 10, "rankings": 5}
 
-    monkeypatch.setattr(reward_trainer.RewardTrainer, "evaluate", evaluate)
+    monkeypatch.setattr(trainer.RewardTrainer, "measure", measure)
     train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "model", "--max_steps", "9", "--eval_steps", "2"))
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
     assert metrics["step"] == 4 and metrics["pair_accuracy"] == 0.8
@@ -121,10 +123,9 @@ def test_the_most_accurate_step_is_saved(files, tiny_reward_dir, tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["model"]  # nothing of the run is left
 
 
-def run(command: list, expect: int = 0) -> str:
-    result = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+def run(command: list, expect: int = 0, **more: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment)
     assert result.returncode == expect, result.stderr[-3000:]
     return result.stderr
 
@@ -146,11 +147,11 @@ KILLS = {
     "in the first step": ("accelerate.Accelerator.clip_grad_norm_", 1),
     "in the fourth step": ("accelerate.Accelerator.clip_grad_norm_", 4),
     "state written, not renamed": ("training.states.write_manifest", 3),
-    "before the accuracy": ("training.reward.trainer.RewardTrainer.evaluate", 2),
-    "before the weights": ("training.reward.trainer.RewardTrainer._write_weights", 1),
+    "before the accuracy": ("training.reward.trainer.RewardTrainer.measure", 2),
+    "state written": ("training.reward.trainer.write_state", 2, "after"),
     "before the end": ("training.reward.trainer.RewardTrainer._publish", 1),
-    "metrics written, weights not named": ("training.reward.trainer.shutil.copyfile", 1),
-    "weights named, run not removed": ("training.model_folder.replace_folder", 1, "after"),
+    "metrics written, model not named": ("training.reward.trainer.shutil.copyfile", 1),
+    "model named, run not removed": ("training.model_folder.replace_folder", 1, "after"),
 }
 
 
@@ -160,47 +161,152 @@ def assert_same_model(folder: Path, expected: Path) -> None:
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
 
 
+@pytest.fixture
+def whole(files, dropout_model, tmp_path) -> Path:
+    """The model of a run that nothing happens to."""
+    train_reward.main(arguments(files, dropout_model, tmp_path / "whole", "--eval_steps", "2"))
+    return tmp_path / "whole"
+
+
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_model(files, dropout_model, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_model(files, dropout_model, tmp_path, whole):
     more = ("--eval_steps", "2")
-    train_reward.main(arguments(files, dropout_model, tmp_path / "whole", *more))
     for number, (moment, kill) in enumerate(KILLS.items()):
         argv = arguments(files, dropout_model, tmp_path / f"killed{number}", *more)
         killed(argv, *kill)
         train_reward.main(argv)
         print(moment)  # shown where one fails
-        assert_same_model(tmp_path / f"killed{number}", tmp_path / "whole")
+        assert_same_model(tmp_path / f"killed{number}", whole)
         assert not (tmp_path / f".killed{number}.run").exists()
 
 
-def test_a_killed_run_goes_on_once_and_only_with_its_settings(files, dropout_model, tmp_path):
+def test_a_killed_run_goes_on_once_and_only_with_its_settings(files, dropout_model, tmp_path, whole):
     argv = arguments(files, dropout_model, tmp_path / "killed", "--eval_steps", "2")
     killed(argv, *KILLS["in the fourth step"])
     with pytest.raises(InputError, match="learning_rate was 0.01, is 0.5; seed was 42, is 7"):
         train_reward.main([*argv, "--learning_rate", "0.5", "--seed", "7"])
     train_reward.main(argv)
-    train_reward.main(arguments(files, dropout_model, tmp_path / "whole", "--eval_steps", "2"))
-    assert_same_model(tmp_path / "killed", tmp_path / "whole")
+    assert_same_model(tmp_path / "killed", whole)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_passes(files, tiny_reward_dir, tmp_path):
     """3 passes a step until it is killed, then 4, as when memory ran out: the same steps but for rounding."""
     argv = arguments(files, tiny_reward_dir, tmp_path / "killed", "--eval_steps", "2")
-    killed([*argv, "--gradient_accumulation_steps", "3"], "training.reward.trainer.RewardTrainer.evaluate", 1)
-    train_reward.main([*argv, "--gradient_accumulation_steps", "4"])
+    killed([*argv, "--per_device_train_batch_size", "3"], "training.reward.trainer.RewardTrainer.measure", 2)
+    train_reward.main([*argv, "--per_device_train_batch_size", "2"])
     train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "whole", "--eval_steps", "2"))
     assert_same_steps(tmp_path / "killed", tmp_path / "whole", rel=1e-2)
 
 
-def test_without_eval_steps_a_failure_leaves_nothing(files, tiny_reward_dir, tmp_path, monkeypatch):
+def test_a_failure_before_the_first_state_leaves_nothing(files, tiny_reward_dir, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(reward_trainer.RewardTrainer, "_write_weights", fail)
+    monkeypatch.setattr(trainer.RewardTrainer, "_write_state", fail)
     with pytest.raises(OSError, match="disk full"):
         train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "model"))
     assert not list(tmp_path.iterdir())
+
+
+def sending(monkeypatch, name: str, number: int, sent: int) -> None:
+    """Sends this process a signal before the n-th call of one of the trainer's functions."""
+    original, calls = getattr(trainer.RewardTrainer, name), []
+
+    def counting(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == number:
+            os.kill(os.getpid(), sent)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(trainer.RewardTrainer, name, counting)
+
+
+STOPS = {
+    "in a step": ("compute_loss", 3, signal.SIGTERM, 3),
+    "while the accuracy is measured": ("measure", 1, signal.SIGINT, 3),
+    "while a state is written": ("_write_state", 2, signal.SIGUSR1, 5),
+    "in the last step": ("compute_loss", 5, signal.SIGTERM, 5),
+}
+
+
+@pytest.mark.parametrize("moment", STOPS)
+def test_a_stopped_run_says_how_to_go_on_and_does(moment, files, dropout_model, tmp_path, monkeypatch, whole):
+    name, number, sent, step = STOPS[moment]
+    argv = arguments(files, dropout_model, tmp_path / "stopped", "--eval_steps", "2")
+    with monkeypatch.context() as patch:
+        sending(patch, name, number, sent)
+        with pytest.raises(Stopped, match=f"after step {step} of 5, whose state is saved; the same command") as end:
+            train_reward.main(argv)
+    assert end.value.signal_number == sent and (tmp_path / ".stopped.run" / f"state_{step}").is_dir()
+    train_reward.main(argv)
+    assert_same_model(tmp_path / "stopped", whole)
+
+
+def test_states_come_with_time_the_newest_and_the_best_are_kept_and_a_damaged_one_is_passed_over(
+    files, dropout_model, tmp_path, monkeypatch, capsys, whole
+):
+    def fail(*_):
+        raise RunError("the power is out")
+
+    argv = arguments(files, dropout_model, tmp_path / "timed", "--eval_steps", "2", "--state_minutes", "1e-9")
+    run = tmp_path / ".timed.run"
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.RewardTrainer, "_publish", fail)
+        with pytest.raises(RunError, match="the power is out"):
+            train_reward.main([*argv, "--keep_states", "1"])
+    best = json.loads((run / "state_5" / "trainer_state.json").read_text())["log_history"]
+    best = max(best, key=lambda row: row["pair_accuracy"])["step"]
+    assert sorted(path.name for path in run.glob("state_*")) == sorted({"state_5", f"state_{best}"})
+    shutil.rmtree(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.RewardTrainer, "_publish", fail)
+        with pytest.raises(RunError):
+            train_reward.main(argv)
+    (run / "state_5" / "optimizer.pt").write_bytes(b"")
+    train_reward.main(argv)
+    assert f"passed over: {run}/state_5/optimizer.pt: 0 bytes (expected " in capsys.readouterr().err
+    assert_same_model(tmp_path / "timed", whole)
+
+
+def test_a_run_without_a_whole_state_is_refused(files, dropout_model, tmp_path, monkeypatch):
+    argv = arguments(files, dropout_model, tmp_path / "model")
+    with monkeypatch.context() as patch:
+        sending(patch, "compute_loss", 1, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            train_reward.main(argv)
+    weights = tmp_path / ".model.run" / "state_1" / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"model.safetensors: 100 bytes .*; there is no whole state to go on from"):
+        train_reward.main(argv)
+
+
+def launched(argv: list[str], folder: Path, *flags: str, expect: int = 0, entry: tuple = (ENTRY,)) -> str:
+    """Runs train_reward.py in two processes; without a GPU, whatever DeepSpeed compiles goes into `folder`."""
+    launch = [sys.executable, REPOSITORY / "training" / "launch.py", "--num_processes", "2",
+              "--main_process_port", "29655", *(flags or ("--config_file", DDP)), *entry]  # fmt: skip
+    return run([*launch, *argv], expect, TORCH_EXTENSIONS_DIR=str(folder / "compiled"), SEND="SIGTERM")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_zero_is_one_process_and_goes_on_after_a_signal(stage, files, tiny_causal_lm_dir, tmp_path):
+    """From scratch, whose loss reads the embeddings too, in passes of 2 rankings."""
+    pytest.importorskip("deepspeed")
+    tokenizer, more = tiny_causal_lm_dir("gpt_neox"), ("--eval_steps", "2", "--lm_weight", "2")
+    train_reward.main(arguments(files, tokenizer, tmp_path / "one", *more, scratch=True))
+    more, zero = (*more, "--per_device_train_batch_size", "2"), ("--zero_stage", str(stage), "--mixed_precision", "no")
+    argv = arguments(files, tokenizer, tmp_path / "stopped", *more, scratch=True)
+    killer = (REPOSITORY / "tests" / "kill_at.py", "training.train_reward",
+              "training.reward.trainer.RewardTrainer.compute_loss", "5", "before", "--")  # fmt: skip
+    errors = launched(argv, tmp_path, *zero, expect=128 + signal.SIGTERM, entry=killer)
+    assert "stopped: after step 3 of 5, whose state is saved; the same command goes on" in errors
+    launched(argv, tmp_path, *zero)
+    launched(arguments(files, tokenizer, tmp_path / "whole", *more, scratch=True), tmp_path, *zero)
+    assert_same_model(tmp_path / "stopped", tmp_path / "whole")
+    assert_same_steps(tmp_path / "whole", tmp_path / "one", rel=1e-3)
+    assert (tmp_path / "whole" / "metrics.json").read_text() == (tmp_path / "one" / "metrics.json").read_text()
+    assert not (tmp_path / "compiled").exists()
 
 
 @pytest.mark.slow
@@ -209,12 +315,7 @@ def test_two_processes_are_one(files, tiny_causal_lm_dir, tmp_path):
     model, more = tiny_causal_lm_dir("opt"), ("--eval_steps", "2", "--learning_rate", "1e-3")
     train_reward.main(arguments(files, model, tmp_path / "one", *more))
     more = (*more, "--per_device_train_batch_size", "2")
-    launch = [
-        sys.executable, "-m", "accelerate.commands.launch",
-        "--config_file", REPOSITORY / "eval_hh" / "dp_config.yaml",
-        "--num_processes", "2", "--main_process_port", "29655", ENTRY,
-    ]  # fmt: skip
-    run([*launch, *arguments(files, model, tmp_path / "two", *more)])
+    launched(arguments(files, model, tmp_path / "two", *more), tmp_path)
     assert_same_steps(tmp_path / "two", tmp_path / "one", rel=1e-3)
     assert (tmp_path / "two" / "metrics.json").read_text() == (tmp_path / "one" / "metrics.json").read_text()
     one, two = (AutoModelForSequenceClassification.from_pretrained(tmp_path / name) for name in ("one", "two"))

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from eval_hh.cells import TEST_FILES, file_scores
+from eval_hh.cells import TEST_FILES, Setting, file_scores
 from study.page.base_model_answers import make_base_samples
 from study.page.sample_answers import chosen_rows, gather_samples, rule, shown_cells, spread_ranks
-from tests.made_up import make_cell, make_grid
+from tests.made_up import make_cell, make_grid, results_of
 from tests.made_up_runs import test_row, write_lines, write_texts
 
 
@@ -43,7 +43,7 @@ def test_rows_are_chosen_by_the_difference_of_most_and_fewest_responses():
     made = [
         with_rewards(make_cell(algorithm, k, 100, 42, 0.5), values) for (algorithm, k), values in cells.items()
     ]
-    shown = shown_cells(made)
+    shown = shown_cells(results_of(made))
     rows = chosen_rows(shown)[TEST_FILES[0]]
     assert list(rows) == [4, 3, 5]  # in order: rows 1 4 | 2 3 | 0 5
     assert list(rows.values()) == pytest.approx([-0.1, 0.1, 0.25])
@@ -56,15 +56,13 @@ def test_rows_are_chosen_by_the_difference_of_most_and_fewest_responses():
 def test_the_largest_complete_budget_is_shown_and_the_lowest_seed():
     cells = make_grid(reward, sizes=(500, 1500, 2000, 3000, 6000), seeds=(43, 42))
     chosen = {**make_cell("PRO", 4, 9000, 42, 0.5), "selection": "max_d_matched"}
-    shown = shown_cells([*cells, chosen])
-    assert [(cell["ranking_len"], cell["num_prompts"], cell["seed"]) for cell in shown["PRO"]] == [
-        (2, 3000, 42),
-        (3, 2000, 42),
-        (4, 1500, 42),
+    shown = shown_cells(results_of([*cells, chosen]))
+    assert [(cell.setting, cell.seed) for cell in shown["PRO"]] == [
+        (Setting("PRO", *shape), 42) for shape in ((2, 3000), (3, 2000), (4, 1500))
     ]
     shape = ("SFT", 3, 2000)
-    shown = shown_cells([c for c in cells if (c["algorithm"], c["ranking_len"], c["num_prompts"]) != shape])
-    assert [cell["num_prompts"] for cell in shown["SFT"]] == [6000] * 3  # no budget in full: each K's largest
+    shown = shown_cells(results_of([c for c in cells if (c["algorithm"], c["ranking_len"], c["num_prompts"]) != shape]))
+    assert [cell.setting.num_prompts for cell in shown["SFT"]] == [6000] * 3  # no budget in full: each K's largest
     assert "4, M = 1,500 minus that of K = 2, M = 3,000, for PRO; that of K = 4, M = 6,000" in rule(shown)
 
 
@@ -74,7 +72,7 @@ def test_answers_stand_beside_their_scores(tmp_path):
         write_texts(tmp_path, cell, answer(cell))
     base = {TEST_FILES[1]: [{"line_index": line, "text": f"base {line}", "score": 0.1} for line in range(30)]}
     (tmp_path / "base_samples.json").write_text(json.dumps(base))
-    samples, warnings = gather_samples(tmp_path, cells)
+    samples, warnings = gather_samples(tmp_path, results_of(cells))
     assert warnings == []
     assert [sample.file for sample in samples.items] == [name for name in TEST_FILES for _ in range(3)]
     for sample in samples.items:
@@ -95,18 +93,19 @@ def test_answers_stand_beside_their_scores(tmp_path):
 def test_texts_that_are_lost_or_of_another_run_are_told(tmp_path):
     cells = [cell for cell in make_grid(reward) if cell["algorithm"] == "PRO"]
     cells = [{**cell, "reward_source": "a reward model"} for cell in cells]
-    shown = shown_cells(cells)["PRO"]
+    names = [cell.exp for cell in shown_cells(results_of(cells))["PRO"]]
+    shown = [next(cell for cell in cells if cell["exp"] == name) for name in names]
     other = {**shown[1], "files": make_cell("PRO", 3, 2000, 7, 0.9)["files"]}  # generated and scored anew since
     write_texts(tmp_path, shown[0], answer(shown[0]))
     write_texts(tmp_path, other, answer(other))
-    samples, warnings = gather_samples(tmp_path, cells)
+    samples, warnings = gather_samples(tmp_path, results_of(cells))
     assert len(warnings) == 8 and "K=3 M=2000" in warnings[0] and "holds others than its result file" in warnings[0]
     assert "no texts of PRO K=4 M=1500 seed=42" in warnings[1] and "no such file" in warnings[1]
     texts = [[one.text is not None for one in sample.tuned["PRO"]] for sample in samples.items]
     assert texts == [[True, False, False]] * 12
     assert all(one.score is not None for sample in samples.items for one in sample.tuned["PRO"])
     assert samples.items[0].references[0].score is None  # no gold reward for real data
-    nothing, warnings = gather_samples(tmp_path / "elsewhere", cells)
+    nothing, warnings = gather_samples(tmp_path / "elsewhere", results_of(cells))
     assert nothing.items == () and len(warnings) == 12
 
 
@@ -114,7 +113,7 @@ def test_a_broken_file_of_base_answers_is_told(tmp_path):
     cells = make_grid(reward)
     for text, message in (("{", "not valid JSON"), ('{"harmless_base": [{"line_index": 1}]}', "expected {test file")):
         (tmp_path / "base_samples.json").write_text(text)
-        assert message in gather_samples(tmp_path, cells)[1][0]
+        assert message in gather_samples(tmp_path, results_of(cells))[1][0]
 
 
 def test_the_base_model_answers_just_the_rows_shown(tmp_path, monkeypatch):
@@ -132,14 +131,14 @@ def test_the_base_model_answers_just_the_rows_shown(tmp_path, monkeypatch):
     for cell in cells:
         write_texts(tmp_path, cell, answer(cell))
     for _ in range(2):  # the second time there is nothing to do
-        made = json.loads(make_base_samples(tmp_path, cells, tmp_path / "base", 48, 100).read_text())
+        made = json.loads(make_base_samples(tmp_path, results_of(cells), tmp_path / "base", 48, 100).read_text())
     assert asked == [(tmp_path / "base", 48, 100)]
-    wanted = chosen_rows(shown_cells(cells))
+    wanted = chosen_rows(shown_cells(results_of(cells)))
     assert {file: [row["line_index"] for row in rows] for file, rows in made.items()} == {
         file: sorted(rows) for file, rows in wanted.items()
     }
     assert all(row["score"] == pytest.approx(1.0) for rows in made.values() for row in rows)
-    samples, warnings = gather_samples(tmp_path, cells)
+    samples, warnings = gather_samples(tmp_path, results_of(cells))
     assert warnings == [] and all(len(sample.references) == 2 for sample in samples.items)
-    make_base_samples(tmp_path, cells, tmp_path / "base", 48, 100, per_file=1)
+    make_base_samples(tmp_path, results_of(cells), tmp_path / "base", 48, 100, per_file=1)
     assert len(asked) == 2

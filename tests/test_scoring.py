@@ -111,8 +111,8 @@ def test_the_cells_numbers(study):
     assert entry["mean"]["reward"] == pytest.approx(0.2)
     assert entry["bleu"][0] == pytest.approx(100) and entry["bleu"][1] < 80
     assert len(set(entry["row_id"])) == 5
-    assert pooled(cell, "Helpful").mean() == pytest.approx((20 + 30 + 60) / 300)
-    assert pooled(cell, "Global").mean() == pytest.approx((10 + 20 + 30 + 60) / 400)
+    assert pooled(cell["files"], "Helpful").mean() == pytest.approx((20 + 30 + 60) / 300)
+    assert pooled(cell["files"], "Global").mean() == pytest.approx((10 + 20 + 30 + 60) / 400)
 
 
 def test_the_table(study, capsys):
@@ -217,7 +217,7 @@ def test_the_embedded_world_is_scored_by_its_gold_reward(study, monkeypatch, cap
     cell = cell_of(study)
     assert (cell["world"], cell["reward_source"]) == ("w0", "gold")
     assert cell["files"]["harmless_base"]["reward"] == [0.75] * 5
-    assert pooled(cell, "Global", "reward_model").mean() == pytest.approx(0.3)
+    assert pooled(cell["files"], "Global", "reward_model").mean() == pytest.approx(0.3)
     assert texts[:2] == ["Turn the water off first. 0", "Turn the water on."]
     header, harmless = capsys.readouterr().out.splitlines()[1:3]
     assert header.split()[-1] == "reward_model"

@@ -16,13 +16,13 @@ from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.files import try_lock
 from eval_hh.inference.resumable_jobs import (
     Job,
-    check_made_of,
     compute_parts,
     done_note,
     processes,
     run_job,
     waiting_jobs,
 )
+from eval_hh.run_paths import check_made_of
 
 SCRIPT = Path(__file__).with_name("sharded_job.py")
 ROWS = [{"row": number} for number in range(6)]

@@ -2,8 +2,9 @@
 
 import re
 
+from eval_hh.cells import POOLS, Setting
 from eval_hh.reporting.table1 import latex, markdown_lines, table1
-from tests.made_up import diversity, make_grid
+from tests.made_up import diversity, make_grid, results_of
 
 
 def rising(algorithm: str, k: int, size: int, seed: int) -> float:
@@ -18,7 +19,7 @@ def rows_of_latex(text: str) -> list[list[str]]:
 
 def test_latex_has_the_entries_of_markdown():
     cells = [cell for cell in make_grid(rising, seeds=(42, 43)) if cell["exp"] != "sft_4_1500_42"]
-    found = table1(cells, {("Global", ("PRO", 4, 1500)): 52.28})
+    found = table1(results_of(cells), {("Global", Setting("PRO", 4, 1500)): 52.28})
     shown = [line.split("|")[1:-1] for line in markdown_lines(found) if line.startswith("|")]
     shown = [[cell.strip() for cell in row] for row in shown if "---" not in row[0]]
     text = latex(found)
@@ -32,11 +33,8 @@ def test_latex_has_the_entries_of_markdown():
     assert "entries marked $^{*}$ cost the same 6000 labelled responses" in text
 
 
-POOLS = ("Harmless", "Helpful", "Global")
-
-
 def test_latex_is_balanced_and_its_special_signs_are_escaped():
-    text = latex(table1(make_grid(rising), {}))
+    text = latex(table1(results_of(make_grid(rising)), {}))
     assert text.count("{") == text.count("}") and text.count("$") % 2 == 0
     assert re.findall(r"\\(begin|end)\{(\w+)\}", text) == [
         ("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table"),

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from pics.draw_training_curves import TrainingCurve, draw_curves, opacity, running_mean
 from study.page.training_logs import load_curves
-from tests.made_up import keep_figures, make_cell, make_grid
+from tests.made_up import keep_figures, make_cell, make_grid, results_of
 from tests.made_up_runs import write_logs
 
 
@@ -45,7 +45,7 @@ def test_a_log_is_read_as_it_was_written(tmp_path):
     run = tmp_path / "checkpoints" / f"index_{cell['exp']}" / "stage_2"
     run.mkdir(parents=True)
     (run / "dev_rewards.json").write_text('{"100": 0.625, "50": 0.5}')
-    (curve,), warnings = load_curves(tmp_path, [cell])
+    (curve,), warnings = load_curves(tmp_path, results_of([cell]))
     assert warnings == [] and (curve.algorithm, curve.ranking_len, curve.num_prompts) == ("PRO", 2, 1500)
     assert list(curve.steps) == [1, 2] and list(curve.sft_loss) == [15.5, 11.0]
     assert list(curve.dev_steps) == [50, 100] and list(curve.dev_reward) == [0.5, 0.625]
@@ -56,7 +56,7 @@ def test_every_cell_has_its_own_line(tmp_path, drawn):
     chosen = {**make_cell("SFT", 4, 200, 42, 0.5), "selection": "max_d_matched", "exp": "chosen"}
     for cell in [*cells, chosen]:
         write_logs(tmp_path, cell)
-    curves, warnings = load_curves(tmp_path, [*cells, chosen])
+    curves, warnings = load_curves(tmp_path, results_of([*cells, chosen]))
     assert len(curves) == 19 and warnings == []
     draw_curves(curves, tmp_path / "curves.png")
     loss_panels, reward_panels = np.array(drawn[0].axes).reshape(2, 3)
@@ -82,7 +82,7 @@ def test_the_same_curves_give_the_same_bytes(tmp_path):
     cell = make_cell("PRO", 2, 1500, 42, 0.5)
     write_logs(tmp_path, cell)
     for name in ("a", "b"):
-        draw_curves(load_curves(tmp_path, [cell])[0], tmp_path / f"{name}.png")
+        draw_curves(load_curves(tmp_path, results_of([cell]))[0], tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -94,14 +94,14 @@ def test_lost_and_broken_logs_are_told_and_the_rest_is_kept(tmp_path):
     log.write_text('{"step": 1, "sft_loss": 3.0}\n{"step": 2, "sft_lo')
     scores = tmp_path / "checkpoints" / f"index_{cells[1]['exp']}" / "stage_3" / "dev_rewards.json"
     scores.write_text('{"last": 0.5}')
-    curves, warnings = load_curves(tmp_path, cells)
+    curves, warnings = load_curves(tmp_path, results_of(cells))
     assert [(len(curve.steps), len(curve.dev_steps)) for curve in curves] == [(1, 4), (40, 0)]
     assert "training log of PRO K=2 M=100 seed=42" in warnings[0] and "metrics.jsonl:2: not valid JSON" in warnings[0]
     assert "expected {step: mean dev reward}, found 'last': 0.5" in warnings[1]
     assert warnings[2].startswith("no training log of 1 of 3 cells, the first being PRO K=4 M=100 seed=42")
     assert warnings[3].startswith("no dev rewards of 1 of 3 cells") and len(warnings) == 4
     log.write_text('{"step": 1, "loss": 3.0}\n')
-    assert "metrics.jsonl:1: expected a step and its sft_loss" in load_curves(tmp_path, cells)[1][0]
+    assert "metrics.jsonl:1: expected a step and its sft_loss" in load_curves(tmp_path, results_of(cells))[1][0]
 
 
 def test_curves_of_which_a_half_is_lost_are_drawn(tmp_path):

@@ -30,7 +30,7 @@ from training.manifest import damage
 # Settings that leave the trained weights alone, and so may change when a run goes on. How a step's prompts are cut into
 # micro-batches changes its sums by float error alone, and where the model has dropout its draws.
 FREE_TO_CHANGE = {
-    "do_train", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
+    "do_train", "preflight", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
     "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
 }  # fmt: skip
 # As the learning rate is constant, the longer run's first steps are the shorter run's.
@@ -64,8 +64,9 @@ def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
 class RunFolder:
     """The folder of one run, and the only code that knows the names in it."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, hint: str = "another --index"):
+        """hint: what else to do where the folder is another run's."""
+        self.path, self.hint = path, hint
 
     @property
     def record(self) -> Path:
@@ -79,7 +80,7 @@ class RunFolder:
             if changes := _changes(description, self._read_record()):
                 raise InputError(
                     f"{self.record}: this experiment was run with other settings: {'; '.join(changes)} "
-                    "(expected the same, or another --index)"
+                    f"(expected the same, or {self.hint})"
                 )
         elif self.states():
             newest = self.state_folder(self.latest_state())

@@ -1,11 +1,6 @@
 """Settings of one fine-tuning run: the flags of main.py, their paper values, and what contradicts what."""
 
-import argparse
-import dataclasses
 import math
-import types
-import typing
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +37,7 @@ class TrainConfig:
     model_name_or_path: str = setting("folder or hub name of the causal LM to start from", check_text)
     train_file_path: str = setting("folder that holds train.json, or a file of rankings", check_text)
     training_stage_num: int = setting("ranking_len K: PRO on the first K responses; 1 is SFT on the best", count())
-    do_train: bool = setting("train (without it nothing happens)", default=False)
+    do_train: bool = setting("run training (required)", default=False)
     do_validation: bool = setting("at every checkpoint, generate on the dev prompts and score", default=False)
     seed: int = setting("seed of the order of prompts and of dropout", check_seed, default=42)
     sft_weight: float = setting("weight of PRO's SFT term, times (K-1)^2", within(**WEIGHT), default=0.05)
@@ -82,6 +77,9 @@ class TrainConfig:
     validation_file_name: str = setting("dev file", check_name, default="sampled_dev.json")
     output_dir: str = setting("where runs are kept", check_text, default_factory=_under_root("checkpoints"))
     log_path: str = setting("where logs are kept", check_text, default_factory=_under_root("logs"))
+    preflight: int | None = setting(
+        "check settings and data for so many processes, and stop", metavar="NUM_PROCESSES", default=None
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -143,30 +141,3 @@ def micro_batches(config: TrainConfig, num_processes: int) -> tuple[int, int]:
         return share // passes, passes
     size = max(n for n in range(1, min(share, config.per_device_train_batch_size) + 1) if share % n == 0)
     return size, share // size
-
-
-def parse_args(argv: Sequence[str] | None = None) -> tuple[TrainConfig, int | None]:
-    """(settings, number of processes to check for): the second is None unless --preflight was given."""
-    parser = argparse.ArgumentParser(description="Fine-tune a causal LM on ranked responses with PRO or SFT.")
-    for each in dataclasses.fields(TrainConfig):
-        _add_flag(parser, each)
-    parser.add_argument(
-        "--preflight", type=int, metavar="NUM_PROCESSES", help="check settings and data for so many processes, and stop"
-    )
-    values = vars(parser.parse_args(argv))
-    preflight = values.pop("preflight")
-    return TrainConfig(**{name: value for name, value in values.items() if value is not None}), preflight
-
-
-def _add_flag(parser: argparse.ArgumentParser, each: dataclasses.Field) -> None:
-    default = each.default
-    required = default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-    text = each.metadata["help"].replace("%", "%%")
-    if default not in (dataclasses.MISSING, None):
-        text += f" (default: {default})"
-    if each.type is bool:
-        parser.add_argument(f"--{each.name}", action="store_const", const=True, help=text)
-        parser.add_argument(f"--no_{each.name}", dest=each.name, action="store_const", const=False)
-        return
-    kind = typing.get_args(each.type)[0] if isinstance(each.type, types.UnionType) else each.type
-    parser.add_argument(f"--{each.name}", type=kind, required=required, help=text)

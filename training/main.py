@@ -10,12 +10,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.hub import source_options
 from data_preprocess.outputs import check_place
 from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
 from training.checkpoints import RunFolder, describe
-from training.config import TrainConfig, micro_batches, parse_args
+from training.config import TrainConfig, micro_batches
 from training.metrics import SFT_LOSS, read_metrics
 
 
@@ -50,12 +50,12 @@ def check_inputs(config: TrainConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    config, preflight = parse_args(argv)
+    config = parse_settings(TrainConfig, argv, __doc__)
     records = load_rankings(config)
-    if preflight is not None:
-        micro_batches(config, preflight)
+    if config.preflight is not None:
+        micro_batches(config, config.preflight)
         check_inputs(config)
-        RunFolder(config.run_folder).check(describe(config, {"num_processes": preflight}))
+        RunFolder(config.run_folder).check(describe(config, {"num_processes": config.preflight}))
         read_metrics(config.metrics_file, SFT_LOSS)
         return
     if not config.do_train:

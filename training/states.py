@@ -19,7 +19,7 @@ from data_preprocess.command import InputError
 from data_preprocess.files import disk_full_as_oserror, sync_folder
 from training.checkpoints import TEMPORARY, RunFolder, remove
 from training.manifest import damage, file_names, synced_entry, write_manifest
-from training.together import agreed
+from training.together import agreed, end_all
 
 WRAPPED = "module."  # how the names of the weights begin that several processes save
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
@@ -79,15 +79,24 @@ def damage_in_shares(folder: Path, accelerator: Accelerator) -> str | None:
     return next(filter(None, found), None)
 
 
-def newest_whole(run: RunFolder, accelerator: Accelerator) -> tuple[int, list[str]]:
-    """(step of a run's newest state that is whole, 0 where none is; what is wrong with each of the newer ones)."""
+def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str], None]) -> int:
+    """The step of a run's newest state that is whole, 0 where there is no state; `tell` hears of damaged ones.
+
+    Raises:
+        InputError: all are damaged.
+    """
     faults = []
     for step in broadcast_object_list([run.states()])[0]:
         fault = damage_in_shares(run.state_folder(step), accelerator)
         if fault is None:
-            return step, faults
+            for passed in faults if accelerator.is_main_process else []:
+                tell(f"passed over: {passed}")
+            return step
         faults.append(fault)
-    return 0, faults
+    if faults:
+        hint = f"there is no whole state to go on from (remove {run.path} to begin anew)"
+        end_all(accelerator, InputError(f"{faults[0]}; {hint}"))
+    return 0
 
 
 def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], None] | None = None) -> None:

@@ -96,6 +96,18 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
+def launch_facts(accelerator: Accelerator) -> dict[str, Any]:
+    """What run.json says of the launcher's part."""
+    facts = {
+        "num_processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+        "distributed_type": accelerator.distributed_type.value,
+    }
+    if facts["distributed_type"] == ZERO:
+        facts["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
+    return facts
+
+
 class Trainer:
     """One run, from its settings to its best checkpoint."""
 
@@ -193,20 +205,15 @@ class Trainer:
     def _resume(self) -> int:
         """Loads the newest full state that is whole; returns the step that it belongs to, 0 where there is none."""
         self._mend_best()
-        step, faults = newest_whole(self.run, self.accelerator)
+        step = newest_whole(self.run, self.accelerator, log.warning)
         if step:
-            for fault in faults if self.accelerator.is_main_process else []:
-                log.warning("passed over: %s", fault)
             log.info("resuming after step %d", step)
             load_state(self.run.state_folder(step), self.accelerator)
             self.saved_step = step
-            return step
-        if not faults and self.run.best_step() is not None:
-            faults = [f"{self.run.path}: its full states were removed (as --prune does)"]
-        if faults:
-            hint = f"remove {self.run.path} to begin anew, or give another --index"
-            end_all(self.accelerator, InputError(f"{faults[0]}; there is no whole state to go on from ({hint})"))
-        return 0
+        elif self.run.best_step() is not None:
+            where = f"{self.run.path}: its full states were removed (as --prune does)"
+            end_all(self.accelerator, InputError(f"{where}; there is nothing to go on from (give another --index)"))
+        return step
 
     def _mend_best(self) -> None:
         """Writes the best checkpoint's weights anew from its state where they are damaged."""
@@ -397,14 +404,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
     run = RunFolder(config.run_folder)
-    launch = {
-        "num_processes": accelerator.num_processes,
-        "mixed_precision": accelerator.mixed_precision,
-        "distributed_type": accelerator.distributed_type.value,
-    }
-    if launch["distributed_type"] == ZERO:
-        launch["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
-    description = describe(config, launch)
+    description = describe(config, launch_facts(accelerator))
     with agreed(accelerator):
         run.check(description)
         read_metrics(config.metrics_file, SFT_LOSS)

@@ -7,34 +7,36 @@ was made of, and the prompts added to raise D with as many added at random.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM
-from eval_hh.analysis.contrasts import Choosing, Contrast, contrasts, varied
+from eval_hh.analysis.contrasts import Contrast, contrasts
 from eval_hh.analysis.d_at_fixed_size import CONTROL, TREATED
+from eval_hh.analysis.results import Results
+from eval_hh.cells import Setting
 
 DIVERSE = tuple(name for name in AUGMENTATIONS if name != AUGMENT_RANDOM)  # additions that raise D
 ELSEWHERE = (RANDOM, CONTROL, TREATED, *AUGMENTATIONS)  # selections that are no strategy's, or are compared elsewhere
 
 
-def strategy_contrasts(cells: Sequence[dict]) -> list[Contrast]:
+def strategy_contrasts(results: Results) -> list[Contrast]:
     """Every strategy minus random, for each algorithm, K and M at which both were run with a common seed."""
-    settings = varied(cells)
-    return contrasts(settings, [(one, (*one[:3], RANDOM)) for one in settings if one[3] not in ELSEWHERE])
+    chosen = [setting for setting in results.settings if setting.selection not in ELSEWHERE]
+    return contrasts(results, [(setting, replace(setting, selection=RANDOM)) for setting in chosen])
 
 
-def augmentation_contrasts(cells: Sequence[dict]) -> list[Contrast]:
+def augmentation_contrasts(results: Results) -> list[Contrast]:
     """For each algorithm and K: diverse minus random addition, then either addition minus the enlarged subset."""
-    settings = {one: seeds for one, seeds in varied(cells).items() if one[3] in (RANDOM, *AUGMENTATIONS)}
     pairs = []
-    for setting in settings:
-        if setting[3] in DIVERSE:
-            control = (*setting[:3], AUGMENT_RANDOM)
-            if _base_sizes(settings, setting) == _base_sizes(settings, control):
+    for setting in results.settings:
+        if setting.selection in DIVERSE:
+            control = replace(setting, selection=AUGMENT_RANDOM)
+            if _base_sizes(results, setting) == _base_sizes(results, control):
                 pairs.append((setting, control))
-        if setting[3] != RANDOM:
-            pairs += [(setting, (*setting[:2], size, RANDOM)) for size in _base_sizes(settings, setting)]
-    return sorted(contrasts(settings, pairs), key=lambda one: (one.algorithm, one.ranking_len, not guides(one)))
+        if setting.selection in AUGMENTATIONS:
+            base = replace(setting, selection=RANDOM)
+            pairs += [(setting, replace(base, num_prompts=size)) for size in _base_sizes(results, setting)]
+    return sorted(contrasts(results, pairs), key=lambda one: (one.algorithm, one.ranking_len, not guides(one)))
 
 
 def guides(contrast: Contrast) -> bool:
@@ -42,6 +44,7 @@ def guides(contrast: Contrast) -> bool:
     return contrast.first.selection in DIVERSE and contrast.second.selection == AUGMENT_RANDOM
 
 
-def _base_sizes(settings: dict[Choosing, dict[int, dict]], setting: Choosing) -> set[int]:
+def _base_sizes(results: Results, setting: Setting) -> set[int]:
     """M of the subsets that this one was made of: one, unless its seeds were run on different data."""
-    return {cell["base_prompts"] for cell in settings.get(setting, {}).values() if cell.get("base_prompts")}
+    sizes = {results.cell(setting, seed).base_prompts for seed in results.seeds(setting)}
+    return {size for size in sizes if size}

@@ -1,21 +1,23 @@
-"""The experiment that the paper leaves out: D varied at one number of prompts, by choosing the prompts.
+"""The experiment that the paper leaves out: subsets of one size selected for low, random and high D.
 
-Library. In the paper's subsets D is a function of M, so that a line on D cannot be told from one on log M. Here some
+In the paper's subsets D is a function of M, so that a line on D cannot be told from one on log M. Here some
 cells are trained on prompts chosen for a low or a high D, as many and on average as long as the random ones
 (data_preprocess/selection.py), and the question is whether reward follows D. The sets are drawn once and not matched by
-kind of prompt, so a difference need not come from D.
+kind of prompt, so a difference may have other causes than D.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from data_preprocess.subsets import RANDOM
-from eval_hh.analysis.contrasts import Choice, choice_of, varied
-from eval_hh.analysis.equal_budget import PoolBootstrap, Setting
-from eval_hh.estimates import Estimate, coefficient_draws, estimate, fit_line, holm
+from eval_hh.analysis.contrasts import Choice, choice_of
+from eval_hh.analysis.results import Results
+from eval_hh.cells import Setting
+from eval_hh.estimates import Estimate, coefficient_draws, estimate, fit_line, holm_corrected
 
 # Selections of data_preprocess/selection.py, in the order of their D; chosen prompts are as long as all on average.
 CONTROL, TREATED = "low_d_matched", "max_d_matched"
@@ -38,31 +40,26 @@ class FixedSizeTest:
     holm_p: float  # of `difference`, over all tests
 
 
-def fixed_size_tests(cells: list[dict]) -> list[FixedSizeTest]:
+def fixed_size_tests(results: Results) -> list[FixedSizeTest]:
     """A test for every algorithm, K and M at which low, random and high D were run with a common seed, and have D."""
-    settings = {setting: seeds for setting, seeds in varied(cells).items() if setting[3] in SELECTIONS}
-    shapes = [setting[:3] for setting in settings if setting[3] == TREATED]
-    shapes = [shape for shape in shapes if (*shape, RANDOM) in settings and (*shape, CONTROL) in settings]
-    if not shapes:
-        return []
-    bootstrap = PoolBootstrap(settings, "Global")
-    tests = [_test(bootstrap, shape) for shape in shapes if bootstrap.common_seeds(_at(shape))]
-    corrected = holm([one.difference.p for one in tests])
-    return [replace(one, holm_p=p) for one, p in zip(tests, corrected, strict=True)]
+    tests = []
+    for treated in (setting for setting in results.settings if setting.selection == TREATED):
+        settings = [replace(treated, selection=selection) for selection in SELECTIONS]
+        seeds = results.seeds(*settings)
+        if seeds and all(setting in results.diversity for setting in settings):
+            tests.append(_test(results, settings, seeds))
+    return holm_corrected(tests)
 
 
-def _at(shape: Setting) -> list[tuple]:
-    return [(*shape, selection) for selection in SELECTIONS]
-
-
-def _test(bootstrap: PoolBootstrap, shape: Setting) -> FixedSizeTest:
-    seeds = bootstrap.common_seeds(_at(shape))
-    means, draws = bootstrap.means(_at(shape), seeds)
-    choices = tuple(choice_of(bootstrap, setting, seeds) for setting in _at(shape))
-    difference = estimate(means[2] - means[0], draws[:, 2] - draws[:, 0])
-    slope, fitted_on, beyond = _laws(bootstrap, shape, seeds)
+def _test(results: Results, settings: Sequence[Setting], seeds: Sequence[int]) -> FixedSizeTest:
+    low, _, high = settings
+    difference = results.bootstrap("Global").difference(high, low, seeds)
+    choices = tuple(choice_of(results, setting, seeds) for setting in settings)
+    slope, fitted_on, beyond = _lines(results, high, seeds)
     return FixedSizeTest(
-        *shape,
+        high.algorithm,
+        high.ranking_len,
+        high.num_prompts,
         n_seeds=len(seeds),
         choices=choices,
         difference=difference,
@@ -73,24 +70,26 @@ def _test(bootstrap: PoolBootstrap, shape: Setting) -> FixedSizeTest:
     )
 
 
-def _laws(bootstrap: PoolBootstrap, shape: Setting, seeds: list[int]) -> tuple[float, list[float], Estimate | None]:
+def _lines(results: Results, one: Setting, seeds: Sequence[int]) -> tuple[float, list[float], Estimate | None]:
     """The random subsets' slope on D and the D's it was fitted on, and D's coefficient beside log M's over all."""
-    of_line = [setting for setting in bootstrap.settings if setting[:2] == shape[:2]]
-    of_line = [setting for setting in of_line if set(seeds) <= set(bootstrap.settings[setting])]
-    random = [setting for setting in of_line if setting[3] == RANDOM]
-    scores = [_diversity(bootstrap, setting) for setting in random]
+    line = [
+        setting
+        for setting in results.settings
+        if (setting.algorithm, setting.ranking_len) == (one.algorithm, one.ranking_len)
+        and setting.selection in SELECTIONS
+        and setting in results.diversity
+        and set(seeds) <= set(results.seeds(setting))
+    ]
+    random = [setting for setting in line if setting.selection == RANDOM]
+    scores = [results.diversity[setting] for setting in random]
     if len(set(scores)) < 2:
         return float("nan"), scores, None
-    means, _ = bootstrap.means(random, seeds)
-    slope = fit_line(scores, means).slope
-    means, draws = bootstrap.means(of_line, seeds)
-    predictors = [np.log([setting[2] for setting in of_line]), [_diversity(bootstrap, one) for one in of_line]]
+    bootstrap = results.bootstrap("Global")
+    slope = fit_line(scores, bootstrap.means(random, seeds)[0]).slope
+    means, draws = bootstrap.means(line, seeds)
+    predictors = [np.log([setting.num_prompts for setting in line]), [results.diversity[setting] for setting in line]]
     try:
         value = coefficient_draws(predictors, means[None])[0, 1]
     except ValueError:  # no D is off the random subsets' line of D on log M
         return slope, scores, None
     return slope, scores, estimate(value, coefficient_draws(predictors, draws)[:, 1])
-
-
-def _diversity(bootstrap: PoolBootstrap, setting: tuple) -> float:
-    return next(iter(bootstrap.settings[setting].values()))["diversity"]["score"]

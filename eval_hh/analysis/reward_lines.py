@@ -1,6 +1,6 @@
 """Reward as a line on prompt diversity D, one line per number of responses K, and what it expects of a budget's splits.
 
-Library. A law comes from the paper's published points or from result files. Both are of randomly chosen prompts, in
+The lines come from the paper's published points or from result files. Both are of randomly chosen prompts, in
 which D and the number of prompts rise together.
 """
 
@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from data_preprocess.command import InputError
-from eval_hh.analysis.equal_budget import diversity_of, grid
-from eval_hh.analysis.means import paper_results
+from eval_hh.analysis.paper_numbers import paper_results
+from eval_hh.analysis.results import Results
 from eval_hh.analysis.rules import HELD, MIN_SIZES, decide_sign
-from eval_hh.cells import pooled
 from eval_hh.estimates import Prediction, predict_point, prediction_difference
 
 # LLaMA's ids, without BOS, of a text in the form of a prompt: what tells its tokenizer from others.
@@ -27,10 +24,10 @@ LLAMA_IDS = [
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a law says of prompts with one D."""
+    """The reward that a line predicts at one D."""
 
     diversity: float
-    outside: str  # how D leaves the range that the law was fitted on, in words; empty inside it
+    outside: str  # how D lies outside the fitted range, in words; empty inside it
     prediction: Prediction | None  # reward, 0 to 1; None outside, unless extrapolation was asked for
 
     def __str__(self) -> str:
@@ -66,13 +63,13 @@ class Recommendation:
     """Of several K the one whose predicted reward is highest."""
 
     ranking_len: int
-    rivals: dict[int, Prediction]  # K that it is not told from -> the difference, best minus this one
+    rivals: dict[int, Prediction]  # K that do not differ from it -> the difference, best minus this one
 
 
 def recommend(predictions: dict[int, Prediction]) -> Recommendation:
-    """The K with the highest prediction, and those that it is not told from.
+    """The K with the highest prediction, and those that do not differ from it.
 
-    One K is told from another if the 95% interval of the difference of the two predictions lies above zero
+    Two values of K differ if the 95% interval of the difference of the two predictions lies above zero
     (rules.decide_sign); the lines' errors are taken to be independent.
     """
     best = max(predictions, key=lambda ranking_len: predictions[ranking_len].value)
@@ -91,43 +88,42 @@ def paper_law(algorithm: str) -> Law:
     return Law(f"the paper's {algorithm} lines (Figure 4, {figure['model']}, {figure['pool']})", None, points)
 
 
-def results_law(cells: list[dict], algorithm: str | None, source: str) -> tuple[Law, list[str]]:
+def results_law(results: Results, algorithm: str | None, source: str) -> tuple[Law, list[str]]:
     """The lines through one algorithm's randomly chosen cells, each point the mean over the seeds common to a line.
 
     Args:
-        cells: as load_cells gives them.
+        results: the cells.
         algorithm: PRO or SFT; may be None where the cells are of one.
-        source: what the cells were read from, for messages.
+        source: what the results were read from, for messages.
 
     Returns:
-        (the law, a warning for each setting or K that is left out).
+        (the law, a warning for each K that is left out).
 
     Raises:
         InputError: no D, another algorithm, or no K with three different D.
     """
-    settings = grid(cells)
-    scores, warnings = diversity_of(cells)
-    if not scores:
+    lines = {line: settings for line, settings in results.lines.items() if settings}
+    if not lines:
         raise InputError(f"{source}: no result file with D (expected D of every subset, which sample.py records)")
-    algorithms = sorted({setting[0] for setting in scores})
+    algorithms = sorted({name for name, _ in lines})
     algorithm = algorithm or (algorithms[0] if len(algorithms) == 1 else None)
     if algorithm not in algorithms:
         raise InputError(f"{source}: results of {' and '.join(algorithms)} (expected --algorithm to name one of them)")
-    points, tokenizer = {}, None
-    for ranking_len in sorted({setting[1] for setting in scores if setting[0] == algorithm}):
-        line = [setting for setting in scores if setting[:2] == (algorithm, ranking_len)]
-        seeds = set.intersection(*(set(settings[setting]) for setting in line))
-        n_scores = len({scores[setting] for setting in line})
-        if n_scores < MIN_SIZES or not seeds:
-            found = f"{n_scores} different D and {len(seeds)} seeds common to them"
+    points, warnings = {}, []
+    for (name, ranking_len), settings in lines.items():
+        if name != algorithm:
+            continue
+        seeds = results.seeds(*settings)
+        scores = [results.diversity[setting] for setting in settings]
+        if len(set(scores)) < MIN_SIZES or not seeds:
+            found = f"{len(set(scores))} different D and {len(seeds)} seeds common to them"
             warnings.append(f"{algorithm} K={ranking_len}: {found} (expected {MIN_SIZES} or more, and a seed)")
             continue
-        rewards = [np.mean([pooled(settings[one][seed], "Global").mean() for seed in sorted(seeds)]) for one in line]
-        points[ranking_len] = ([scores[setting] for setting in line], list(map(float, rewards)))
-        tokenizer = settings[line[0]][min(seeds)]["diversity"]["tokenizer"]
+        rewards = [float(results.rewards(setting, seeds).mean(axis=1).mean()) for setting in settings]
+        points[ranking_len] = (scores, rewards)
     if not points:
         raise InputError("; ".join([f"{source}: too few points for a line", *warnings]))
-    return Law(f"{algorithm} lines of {source} (Global)", tokenizer, points), warnings
+    return Law(f"{algorithm} lines of {source} (Global)", results.tokenizer, points), warnings
 
 
 def is_llama(ids: Sequence[int]) -> bool:

@@ -7,13 +7,13 @@ output whose note says the same is not made again. Of several commands that make
 wait. A signal stops all processes of a command after the batch they are at, with one line on how to go on.
 """
 
-import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,17 +25,11 @@ from data_preprocess.command import (
     RunError,
     Stopped,
     StopRequest,
-    check_flags,
-    check_name,
-    count,
     stop_requests,
-    study_root,
 )
-from data_preprocess.files import read_json, read_jsonl, remove_leftovers, try_lock, write_json, write_jsonl
-from data_preprocess.parts import Parts, has_index
+from data_preprocess.files import read_json, remove_leftovers, try_lock, write_json, write_jsonl
 from data_preprocess.provenance import fingerprint
-from data_preprocess.records import check_row
-from eval_hh.cells import TEST_FILES
+from eval_hh.run_paths import is_value
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -44,9 +38,6 @@ if TYPE_CHECKING:
 WAIT = timedelta(days=1)
 LOOK_AGAIN = 0.2  # seconds, while another command is at work
 FAILED = 1 << 10  # beyond every signal's number
-BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
-# What the flags of `names_parser` may be: each of them becomes a part of paths.
-NAME_CHECKS = {"index": check_name, "stage": count(at_most=1000), "checkpoint": check_name, "test_files": check_name}
 
 
 def processes() -> "PartialState":
@@ -61,61 +52,6 @@ def processes() -> "PartialState":
 def is_main_process() -> bool:
     """True in the one process that writes and prints (torch is loaded only under a launcher)."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or processes().is_main_process
-
-
-@dataclass(frozen=True)
-class Names:
-    """Where the evaluation of one checkpoint lies under a study's root (the published names)."""
-
-    index: str  # name of the experiment
-    stage: int  # ranking length that was trained on
-    checkpoint: str = BEST_CHECKPOINT
-    root: Path = field(default_factory=study_root)
-
-    def __post_init__(self) -> None:
-        check_flags({**vars(self), "test_files": None}, NAME_CHECKS)
-
-    @property
-    def flags(self) -> str:
-        """The flags that name this checkpoint, for messages."""
-        other = "" if self.checkpoint == BEST_CHECKPOINT else f" --checkpoint {self.checkpoint}"
-        return f"--index {self.index} --stage {self.stage}{other}"
-
-    @property
-    def run_folder(self) -> Path:
-        return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
-
-    def test_file(self, name: str) -> Path:
-        return self.root / "data" / "hh_test" / f"{name}.json"
-
-    def generated(self, name: str) -> Path:
-        return self._results() / "cache" / f"infer_generate_main_{self._key()}_{name}.json"
-
-    def scored(self, name: str) -> Path:
-        return self._results() / f"infer_main_{self._key()}_{name}.json"
-
-    def cell(self) -> Path:
-        """The result file; another checkpoint than the best one has one of its own."""
-        other = "" if self.checkpoint == BEST_CHECKPOINT else f"_{self.checkpoint}"
-        return self.root / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
-
-    def _results(self) -> Path:
-        return self.root / "eval_hh" / "inference_res"
-
-    def _key(self) -> str:
-        return f"{self.index}_{self.stage}_{self.checkpoint}"
-
-
-def names_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the flags that every step of an evaluation has, to be checked by NAME_CHECKS."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--index", required=True, help="name of the experiment")
-    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
-    parser.add_argument("--checkpoint", default=BEST_CHECKPOINT, help="folder of the run that is tested")
-    parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
-    return parser
 
 
 def folder_identity(path: str | Path) -> dict[str, Any]:
@@ -144,6 +80,101 @@ def read_note(output: Path) -> dict[str, Any]:
         hint = f"delete it, and {output.name} is made anew"
         raise InputError(f"{done_note(output)}: expected an object with fingerprint and settings ({hint})")
     return note
+
+
+def has_index(row: dict[str, Any]) -> bool:
+    """Whether a row says which one it is."""
+    return type(row.get("index")) is int
+
+
+class Parts:
+    """Append-only part files of resumable work on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
+
+    A part opens with its work's fingerprint, so rows made from other inputs or settings are never mixed in.
+    Rows are {"index": i, ...}. A line that a kill cut short, or that is no such row, is ignored with all behind it, and
+    cut off before the next append.
+
+    Args:
+        output: what the parts are of.
+        fingerprint: of the work.
+        rank: of this process.
+        is_row: whether a JSON object can be a row of this work.
+    """
+
+    def __init__(
+        self, output: str | Path, fingerprint: str, rank: int = 0, is_row: Callable[[dict], bool] = has_index
+    ):
+        self.output = Path(output)
+        self.is_row = is_row
+        self.fingerprint = fingerprint
+        self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
+        self._length: int | None = None  # bytes of whole lines in this rank's part, once known
+
+    def done(self) -> dict[int, dict]:
+        """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
+        rows: dict[int, dict] = {}
+        for path in self._all():
+            for row in self._read(path)[0]:
+                rows[row["index"]] = row
+        return rows
+
+    def append(self, rows: list[dict]) -> None:
+        """Adds a finished batch to this rank's part; it is with the operating system when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._length is None:
+            self._length = self._read(self.path)[1] if self.path.exists() else 0
+        lines = [] if self._length else [json.dumps({"fingerprint": self.fingerprint})]
+        lines += [json.dumps(row, ensure_ascii=False) for row in rows]
+        data = "".join(line + "\n" for line in lines).encode("utf-8")
+        try:
+            with open(self.path, "r+b" if self.path.exists() else "wb") as file:
+                file.truncate(self._length)
+                file.seek(self._length)
+                file.write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self._length += len(data)
+
+    def merge(self, n_rows: int) -> list[dict]:
+        """Rows 0 to n_rows-1 in order, once every rank has finished; RunError where one is missing."""
+        rows = self.done()
+        missing = [index for index in range(n_rows) if index not in rows]
+        if missing:
+            found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
+            raise RunError(f"{self.output}: {found} (the same command makes them)")
+        return [rows[index] for index in range(n_rows)]
+
+    def remove(self) -> None:
+        """Deletes the parts of all ranks, those of other settings too."""
+        self._length = None
+        for path in self._all():
+            path.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        prefix = f"{self.output.name}.part-"
+        if not self.output.parent.is_dir():
+            return []
+        names = sorted(path.name for path in self.output.parent.iterdir())
+        return [self.output.with_name(n) for n in names if n.startswith(prefix) and n.endswith(".jsonl")]
+
+    def _read(self, path: Path) -> tuple[list[dict], int]:
+        """(rows, number of bytes up to the end of the last whole line); nothing where the header differs."""
+        rows: list[dict] = []
+        length = 0
+        with open(path, "rb") as file:
+            for line in file:
+                try:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except (ValueError, RecursionError):
+                    row = None
+                if length == 0 and row != {"fingerprint": self.fingerprint}:
+                    break
+                if length:
+                    if not isinstance(row, dict) or not self.is_row(row):
+                        break
+                    rows.append(row)
+                length += len(line)
+        return rows, length
 
 
 @dataclass(frozen=True)
@@ -183,6 +214,23 @@ def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
                     for path in (job.output, done_note(job.output)):
                         remove_leftovers(path)
     return [job for job, is_waiting in zip(jobs, waiting, strict=True) if is_waiting]
+
+
+def run_step(jobs: dict[str, Job], make: Callable[[dict[str, Job], "PartialState"], int], did: str) -> None:
+    """Does those of a step's jobs, by test file, that are to be done, and prints how many were.
+
+    Args:
+        jobs: of all files.
+        make: does the given jobs in this process, at least one; returns how many it made.
+        did: what was done to the files, for the line that is printed.
+    """
+    with stop_requests():
+        state = processes()
+        waiting = waiting_jobs(list(jobs.values()), state)
+        todo = {name: job for name, job in jobs.items() if job in waiting}
+        made = make(todo, state) if todo else 0
+    if state.is_main_process:
+        print(f"{made} of {len(jobs)} test files {did}")
 
 
 @contextmanager
@@ -250,7 +298,7 @@ def compute_parts(
     n_rows = sum(map(len, batches))
 
     def is_row(row: dict[str, Any]) -> bool:
-        return has_index(row) and 0 <= row["index"] < n_rows and _is_value(key, row.get(key))
+        return has_index(row) and 0 <= row["index"] < n_rows and is_value(key, row.get(key))
 
     parts = Parts(job.output, job.fingerprint(), state.process_index, is_row)
     done = parts.done()
@@ -316,62 +364,6 @@ def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
     write_jsonl(job.output, rows)
     write_json(done_note(job.output), {"fingerprint": parts.fingerprint, "settings": job.settings}, indent=4)
     parts.remove()
-
-
-def read_results(path: Path, *keys: str) -> list[dict]:
-    """The rows of an earlier step's output, each with infer[key] for every key.
-
-    Raises:
-        InputError: names file and line of a row that is no test row with such results.
-    """
-    rows = []
-    for number, row in read_jsonl(path):
-        _check_result(row, keys, f"{path}:{number}")
-        rows.append(row)
-    return rows
-
-
-def check_made_of(rows: list[dict], path: Path, source_rows: list[dict], source: Path, hint: str) -> None:
-    """InputError unless the rows of a step's output are those of its source, in order, with the texts of its "infer".
-
-    Args:
-        rows: of `path`.
-        path: the output.
-        source_rows: of `source`.
-        source: what the output was made of.
-        hint: what to do, for the message.
-    """
-    if len(rows) != len(source_rows):
-        raise InputError(f"{path}: {len(rows)} rows, but {source} has {len(source_rows)} ({hint})")
-    for number, (row, its) in enumerate(zip(rows, source_rows, strict=True), 1):
-        text = its.get("infer", {}).get("t", row["infer"]["t"])
-        if _test_row(row) != _test_row(its) or row["infer"]["t"] != text:
-            raise InputError(f"{path}:{number}: not what {source}:{number} has ({hint})")
-
-
-def _test_row(row: dict) -> dict:
-    return {name: value for name, value in row.items() if name not in ("infer", "line_index")}
-
-
-def _is_value(key: str, value: Any) -> bool:
-    """Whether it can be infer[key]: t is a text, anything else a finite number."""
-    if key == "t":
-        return isinstance(value, str)
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def _check_result(row: dict, keys: tuple[str, ...], where: str) -> None:
-    infer = row.get("infer")
-    for key in keys:
-        if not isinstance(infer, dict) or key not in infer:
-            raise InputError(f"{where}: infer.{key} is missing (expected what the step before writes)")
-        value = infer[key]
-        if not _is_value(key, value):
-            expected = "a text" if key == "t" else "a finite number"
-            raise InputError(f"{where}: infer.{key} is {value!r:.40} (expected {expected})")
-        if key == "score" and not 0 <= value <= 1:
-            raise InputError(f"{where}: infer.score is {value} (expected 0 to 1, what rewarding.py writes)")
-    check_row(_test_row(row), where, training=False)
 
 
 def _with_value(row: dict, key: str, value: Any) -> dict:

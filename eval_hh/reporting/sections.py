@@ -8,49 +8,52 @@ from pathlib import Path
 
 from data_preprocess.files import atomic_write
 from data_preprocess.subsets import RANDOM
-from eval_hh.analysis.equal_budget import PREDICTORS, Comparison, LineTest, diversity_of, grid
-from eval_hh.analysis.means import PAPER_MODELS, ordering_accuracy, table
+from eval_hh.analysis.equal_budget import Comparison
+from eval_hh.analysis.lines_on_d import PREDICTORS, LineTest
+from eval_hh.analysis.means import ordering_accuracy, table
+from eval_hh.analysis.paper_numbers import PAPER_MODELS
+from eval_hh.analysis.results import Results
 from eval_hh.analysis.rules import MIN_SEEDS
-from eval_hh.analysis.verdicts import Verdict, verdicts
-from eval_hh.cells import TEST_FILES, extra_rewards
+from eval_hh.analysis.verdicts import Verdict
+from eval_hh.cells import TEST_FILES, Setting
 from eval_hh.estimates import N_DRAWS, average_mse
 from eval_hh.markup import REWARD, difference_texts, markdown_text
-from eval_hh.reporting.findings import Analysis
+from eval_hh.reporting.findings import Findings
+from eval_hh.reporting.markdown_table import markdown
 from eval_hh.reporting.sections_chosen_prompts import (
     augmentation_lines,
     fixed_size_lines,
     strategy_lines,
     with_interval,
 )
-from eval_hh.reporting.table1 import latex, markdown, markdown_lines
+from eval_hh.reporting.table1 import latex, markdown_lines
 
 NAMED = 6  # missing cells that are named; of more, the number is given
 REPRODUCED = ("toy", *PAPER_MODELS)  # profiles of reproduce.py
 
 
-def _head(cells: list[dict], warnings: Sequence[str]) -> list[str]:
-    settings = grid(cells)
-    algorithms, lengths, sizes = (sorted({setting[part] for setting in settings}) for part in range(3))
-    seeds = _seeds(cells)
-    expected = list(product(algorithms, lengths, sizes, seeds))
-    missing = [cell for cell in expected if cell[3] not in settings.get(cell[:3], {})]
-    counts = ", ".join(f"{file} {cells[0]['files'][file]['n']}" for file in TEST_FILES)
+def _head(results: Results, warnings: Sequence[str]) -> list[str]:
+    algorithms, lengths, sizes = map(results.values_of, ("algorithm", "ranking_len", "num_prompts"))
+    seeds, first = _seeds(results), results.first
+    expected = [(Setting(*shape), seed) for *shape, seed in product(algorithms, lengths, sizes, seeds)]
+    missing = [f"{setting} seed={seed}" for setting, seed in expected if seed not in results.seeds(setting)]
+    counts = ", ".join(f"{file} {first.files[file]['n']}" for file in TEST_FILES)
     lines = [
-        f"# Results: profile {markdown_text(cells[0]['profile'] or 'none')}",
+        f"# Results: profile {markdown_text(first.profile or 'none')}",
         "",
-        *_no_verdict(cells[0]["profile"], seeds),
+        *_no_verdict(first.profile, seeds),
         f"- {len(expected) - len(missing)} of {len(expected)} cells present: {' and '.join(algorithms)}, "
         f"K = {_listed(lengths)} responses per prompt, M = {_listed(sizes)} prompts, {_seed_text(seeds)}.",
         *([f"- Missing: {_missing_text(missing)}."] if missing else []),
-        f"- Reward: {markdown_text(cells[0]['reward_source'])}, 0 to 1, shown times 100. "
-        f"World: {markdown_text(cells[0]['world'] or 'real data')}.",
+        f"- Reward: {markdown_text(first.reward_source)}, 0 to 1, shown times 100. "
+        f"World: {markdown_text(first.world or 'real data')}.",
         f"- Test prompts: {counts}. Harmless is the first file, Helpful pools the other three, Global all "
         "four; a pool's mean is over its prompts.",
     ]
-    others = sorted({cell["selection"] for cell in cells} - {RANDOM})
+    others = sorted({setting.selection for setting in results.settings} - {RANDOM})
     if others:
         lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({markdown_text(_listed(others))}).")
-    lines += [f"- Warning: {markdown_text(warning)}" for warning in (*warnings, *diversity_of(cells)[1])]
+    lines += [f"- Warning: {markdown_text(warning)}" for warning in warnings]
     return [*lines, ""]
 
 
@@ -68,13 +71,12 @@ def _no_verdict(profile: str | None, seeds: list[int]) -> list[str]:
     return [f"This report gives no verdict: {found} too few, {MIN_SEEDS} are needed. {command}", ""]
 
 
-def _missing_text(missing: list[tuple[str, int, int, int]]) -> str:
-    named = [f"{algorithm} K={k} M={m} seed={seed}" for algorithm, k, m, seed in missing[:NAMED]]
-    return ", ".join(named) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
+def _missing_text(missing: list[str]) -> str:
+    return ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
 
 
-def _seeds(cells: list[dict]) -> list[int]:
-    return sorted({seed for seeds in grid(cells).values() for seed in seeds})
+def _seeds(results: Results) -> list[int]:
+    return sorted({seed for setting in results.random for seed in results.seeds(setting)})
 
 
 def _listed(values: list) -> str:
@@ -87,20 +89,20 @@ def _seed_text(seeds: list[int]) -> str:
     return f"{len(seeds)} seeds ({_listed(seeds)})"
 
 
-def _other_scores(cells: list[dict]) -> list[str]:
+def _other_scores(results: Results) -> list[str]:
     """BLEU of every setting and, where cells carry other rewards, these beside the table's reward."""
-    names = [name for name in extra_rewards(cells[0]) if all(name in extra_rewards(cell) for cell in cells)]
-    columns = [table(cells, name, pools=("Global",)) for name in ["reward", *names]]
-    columns.append(table(cells, "bleu", scale=1.0, pools=("Global",)))
+    names = sorted(set.intersection(*(set(cell.extra_rewards) for cell in results.cells)))
+    columns = [table(results, name, pools=("Global",)) for name in ["reward", *names]]
+    columns.append(table(results, "bleu", scale=1.0, pools=("Global",)))
     rows = [
-        [algorithm, str(ranking_len), str(size)]
-        + [f"{column['Global', (algorithm, ranking_len, size)].mean:{REWARD}}" for column in columns]
-        for algorithm, ranking_len, size in grid(cells)
+        [setting.algorithm, str(setting.ranking_len), str(setting.num_prompts)]
+        + [f"{column['Global', setting].mean:{REWARD}}" for column in columns]
+        for setting in results.random
     ]
     lines = ["## Other scores of the same responses (Global)", ""]
     for name in names:
-        accuracy, count = ordering_accuracy(cells, name)
-        same = f"{markdown_text(name)} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
+        accuracy, count = ordering_accuracy(results, name)
+        same = f"{markdown_text(name)} orders them the same way in {accuracy:.1%} of {count} cases (chance: 50%)"
         where = f"Where two cells' responses to one test prompt differ in reward, {same}."
         lines += [where if count else "No two cells' responses to one test prompt differ in reward.", ""]
     lines += [
@@ -117,7 +119,7 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         "",
         "Difference in 100 x mean reward, more responses minus more prompts, on the same test prompts. "
         f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects "
-        "for all rows of this table. The subsets are one draw: the intervals say nothing of others.",
+        "for all rows of this table. The subsets were drawn once: the intervals do not cover other draws.",
         "",
     ]
     if not compared:
@@ -126,8 +128,7 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         [
             one.verdict,  # first, where a phone shows it
             f"{one.algorithm} {one.pool}",
-            f"K={one.more_responses[0]} M={one.more_responses[1]}",
-            f"K={one.more_prompts[0]} M={one.more_prompts[1]}",
+            *(f"K={setting.ranking_len} M={setting.num_prompts}" for setting in (one.more_responses, one.more_prompts)),
             *difference_texts(one.difference),
             f"{one.difference.p:.4f}",
             f"{one.holm_p:.4f}",
@@ -151,9 +152,9 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
         "## Reward against prompt diversity",
         "",
         "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K, with bootstrap 95% "
-        "intervals. MSE is in the sample; LOO MSE is at each size of the line through the others, and depends "
-        "most on the smallest size, whose D lies far from the others. Subsets are nested random ones, so D rises with "
-        "M by construction: a line on D says nothing for D itself where one on log M fits about as well.",
+        "intervals. MSE is in the sample; LOO MSE is the leave-one-out error, which depends most on the smallest "
+        "size, whose D lies far from the others. The random subsets are nested, so that D rises with M: where a line "
+        "on log M fits about as well, a line on D is no evidence for D.",
         "",
     ]
     for algorithm in sorted({one.algorithm for one in tested}):
@@ -178,18 +179,18 @@ def _verdict_lines(claims: list[Verdict], profile: str | None, seeds: list[int])
     return [*lines, ""]
 
 
-def make_report(cells: list[dict], found: Analysis) -> str:
-    """The whole report on these cells as Markdown."""
-    lines = _head(cells, found.warnings) + markdown_lines(found.table) + _other_scores(cells)
+def make_report(found: Findings) -> str:
+    """The whole report as Markdown."""
+    results = found.results
+    lines = _head(results, found.warnings) + markdown_lines(found.table) + _other_scores(results)
     lines += _comparison_lines(found.compared) + _line_lines(found.tested) + fixed_size_lines(found.varied)
     lines += strategy_lines(found.strategies) + augmentation_lines(found.augmentations)
-    claims = verdicts(found.compared, found.tested, found.varied, found.augmentations)
-    return "\n".join([*lines, *_verdict_lines(claims, cells[0]["profile"], _seeds(cells))])
+    return "\n".join([*lines, *_verdict_lines(found.claims, results.first.profile, _seeds(results))])
 
 
-def write_report(folder: Path, cells: list[dict], found: Analysis) -> str:
+def write_report(folder: Path, found: Findings) -> str:
     """Writes report.md and, for LaTeX, table1.tex into `folder`; returns the report."""
-    text = make_report(cells, found)
+    text = make_report(found)
     for name, content in (("report.md", text), ("table1.tex", latex(found.table))):
         with atomic_write(folder / name) as file:
             file.write(content)

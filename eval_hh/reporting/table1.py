@@ -1,17 +1,15 @@
-"""The study's Table 1, in Markdown and in LaTeX.
-
-Library.
-"""
+"""The study's Table 1, in Markdown and in LaTeX."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eval_hh.analysis.equal_budget import Setting, grid
 from eval_hh.analysis.means import Entry, table
-from eval_hh.cells import POOLS
+from eval_hh.analysis.results import Results
+from eval_hh.cells import POOLS, Setting
 from eval_hh.estimates import budgets
 from eval_hh.markup import REWARD
+from eval_hh.reporting.markdown_table import markdown
 
 MARKS = "*†‡§"
 LATEX_MARKS = (r"$^{*}$", r"$^{\dagger}$", r"$^{\ddagger}$", r"$^{\S}$")
@@ -42,34 +40,24 @@ class Table1:
         return "the standard deviation over seeds" if self.n_seeds > 1 else "the 95% interval over test prompts"
 
 
-def table1(cells: list[dict], paper: dict[tuple[str, Setting], float]) -> Table1:
-    """The table of these cells, of random subsets, with the paper's values where `paper` has them."""
-    settings, entries = grid(cells), table(cells)
-    algorithms, lengths, sizes = (sorted({setting[part] for setting in settings}) for part in range(3))
+def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
+    """The table of the random subsets, with the paper's values where `paper` has them."""
+    entries = table(results)
+    algorithms, lengths, sizes = map(results.values_of, ("algorithm", "ranking_len", "num_prompts"))
     equal = budgets(sizes)
     rows = []
     for algorithm in algorithms:
         for pool in POOLS:
             for ranking_len in lengths:
-                keys = [(pool, (algorithm, ranking_len, size)) for size in sizes]
+                keys = [(pool, Setting(algorithm, ranking_len, size)) for size in sizes]
                 shared = tuple(_budget_of(equal, ranking_len, size) for size in sizes)
                 values = tuple(map(entries.get, keys)), shared, tuple(map(paper.get, keys))
                 rows.append(Row(f"{algorithm} {pool}", ranking_len, *values))
-    return Table1(tuple(sizes), tuple(rows), max(map(len, settings.values())), tuple(equal))
+    return Table1(tuple(sizes), tuple(rows), max(len(results.seeds(one)) for one in results.random), tuple(equal))
 
 
 def _budget_of(equal: list[dict[int, int]], ranking_len: int, size: int) -> int | None:
     return next((number for number, budget in enumerate(equal) if budget.get(ranking_len) == size), None)
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table with its columns padded, so that it also reads as plain text."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = [
-        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
-        for row in [header, ["-" * width for width in widths], *rows]
-    ]
-    return [*lines, ""]
 
 
 def markdown_lines(found: Table1) -> list[str]:

@@ -1,27 +1,27 @@
 """The base model's answers to the prompts that the page of an embedded world's study shows."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from data_preprocess.files import read_json, write_json
 from data_preprocess.records import read_rows
 from data_preprocess.toy_world.gold_reward import GoldReward
+from eval_hh.analysis.results import Results
 from study.page.sample_answers import BASE_SAMPLES, PER_FILE, chosen_rows, shown_cells
 
 
 def make_base_samples(
     root: Path,
-    cells: Sequence[dict],
+    results: Results,
     base_model: Path,
     max_new_tokens: int,
     batch_size: int,
     per_file: int = PER_FILE,
 ) -> Path:
-    """Writes base_samples.json for the prompts that `gather_samples` shows of these cells, unless it has them already.
+    """Writes base_samples.json for the prompts that `gather_samples` shows of these results, unless it has them.
 
     Args:
         root: of the study, with data/hh_test; the file is written there.
-        cells: loaded result files of the embedded world, at least one of a random subset.
+        results: of the embedded world, with at least one cell of a random subset.
         base_model: folder of the model before any fine-tuning.
         max_new_tokens: as for the cells.
         batch_size: of generation; the answers do not depend on it.
@@ -30,7 +30,7 @@ def make_base_samples(
     from study.toy_check import model_responses
 
     path = root / BASE_SAMPLES
-    wanted = {file: sorted(rows) for file, rows in chosen_rows(shown_cells(cells), per_file).items()}
+    wanted = {file: sorted(rows) for file, rows in chosen_rows(shown_cells(results), per_file).items()}
     if path.is_file():
         made = {file: [entry["line_index"] for entry in entries] for file, entries in read_json(path).items()}
         if made == wanted:

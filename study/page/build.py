@@ -1,8 +1,8 @@
 """Builds the page of a finished study from its report, figures, training logs and generated texts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from eval_hh.analysis.results import Results
 from pics.style import NARROW, is_narrow
 from study.page.sample_answers import gather_samples
 from study.page.training_logs import load_curves
@@ -44,20 +44,20 @@ FIGURES = {
 
 
 def build_page(
-    folder: Path, root: Path, cells: Sequence[dict], report: str, title: str, made: Made | None = None
+    folder: Path, root: Path, results: Results, report: str, title: str, made: Made | None = None
 ) -> tuple[Path, list[str]]:
     """Writes report.html into `folder`; returns its path and a line for each thing that it lacks.
 
     Args:
         folder: with the study's figures in pics/; the training curves are drawn into pics/curves/.
         root: of the study, with logs/, checkpoints/ and eval_hh/inference_res/.
-        cells: loaded result files, at least one of a random subset.
+        results: with at least one cell of a random subset.
         report: report.md's text.
         title: the page's heading.
         made: stands at the page's foot.
     """
-    curves, warnings = draw_training(root, cells, folder / "pics" / "curves")
-    samples, lacking = gather_samples(root, cells)
+    curves, warnings = draw_training(root, results, folder / "pics" / "curves")
+    samples, lacking = gather_samples(root, results)
     path, warnings = folder / "report.html", warnings + lacking
     write_page(path, title, report, figures(folder / "pics"), curves, samples, made, warnings)
     return path, warnings
@@ -71,11 +71,11 @@ def figures(folder: Path) -> list[Picture]:
     return [Picture(found[name], title, alt) for name, (title, alt) in told.items()]
 
 
-def draw_training(root: Path, cells: Sequence[dict], folder: Path) -> tuple[list[Picture], list[str]]:
+def draw_training(root: Path, results: Results, folder: Path) -> tuple[list[Picture], list[str]]:
     """Draws one picture of training curves for each algorithm into `folder`; returns them and warnings."""
     from pics.draw_training_curves import draw_curves
 
-    curves, warnings = load_curves(root, cells)
+    curves, warnings = load_curves(root, results)
     pictures = []
     for algorithm in sorted({curve.algorithm for curve in curves}):
         of_it = [curve for curve in curves if curve.algorithm == algorithm]

@@ -12,10 +12,10 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import ROLE_NAMES, split_turn
 from data_preprocess.files import read_json
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
-from eval_hh.analysis.equal_budget import grid
-from eval_hh.cells import TEST_FILES, describe
+from eval_hh.analysis.results import CellResult, Results
+from eval_hh.cells import TEST_FILES, Setting
 from eval_hh.estimates import budgets
-from eval_hh.inference.resumable_jobs import Names, read_results
+from eval_hh.run_paths import Names, read_results
 
 PER_FILE = 3
 BASE_SAMPLES = "base_samples.json"  # {test file: [{line_index, text, score}]}, under the study's root
@@ -50,21 +50,20 @@ class Samples:
     items: tuple[Sample, ...]
 
 
-def shown_cells(cells: Sequence[dict]) -> dict[str, list[dict]]:
+def shown_cells(results: Results) -> dict[str, list[CellResult]]:
     """The cells whose answers are shown, for each algorithm one for each K.
 
     They are those of the largest equal budget that the algorithm's grid holds in full, else the largest size of each K;
     of random subsets, and of the lowest seed that was run.
     """
-    settings = grid(list(cells))
     shown = {}
-    for algorithm in sorted({setting[0] for setting in settings}):
-        shapes = [setting[1:] for setting in settings if setting[0] == algorithm]
+    for algorithm in results.values_of("algorithm"):
+        shapes = [(one.ranking_len, one.num_prompts) for one in results.random if one.algorithm == algorithm]
         complete = [budget for budget in budgets({m for _, m in shapes}) if set(budget.items()) <= set(shapes)]
         largest = {k: max(m for other, m in shapes if other == k) for k, _ in shapes}
         shape = complete[0] if complete else largest
-        runs = [settings[algorithm, k, m] for k, m in sorted(shape.items())]
-        shown[algorithm] = [seeds[min(seeds)] for seeds in runs]
+        settings = [Setting(algorithm, *one) for one in sorted(shape.items())]
+        shown[algorithm] = [results.cell(setting, min(results.seeds(setting))) for setting in settings]
     return shown
 
 
@@ -78,7 +77,7 @@ def spread_ranks(values: Sequence[float], count: int) -> list[int]:
     return [order[(2 * part + 1) * len(order) // (2 * count)] for part in range(count)]
 
 
-def chosen_rows(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> dict[str, dict[int, float]]:
+def chosen_rows(shown: dict[str, list[CellResult]], per_file: int = PER_FILE) -> dict[str, dict[int, float]]:
     """The rows shown of each test file, {line from 0: difference}, by the rule that `rule` states in words."""
     chosen = {}
     first = next(iter(shown.values()))[0]
@@ -86,29 +85,29 @@ def chosen_rows(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> dict[
         rewards = [[_by_row(runs[place], file) for place in (0, -1)] for runs in shown.values()]
         differences = [
             sum(most[row] - fewest[row] for fewest, most in rewards) / len(rewards)
-            for row in first["files"][file]["row_id"]
+            for row in first.files[file]["row_id"]
         ]
         chosen[file] = {line: differences[line] for line in spread_ranks(differences, per_file)}
     return chosen
 
 
-def _by_row(cell: dict, file: str) -> dict:
-    entry = cell["files"][file]
+def _by_row(cell: CellResult, file: str) -> dict:
+    entry = cell.files[file]
     return dict(zip(entry["row_id"], entry["reward"], strict=True))
 
 
-def label(cell: dict) -> str:
+def label(cell: CellResult) -> str:
     """A cell's name beside its answer."""
-    return f"K = {cell['ranking_len']}, M = {cell['num_prompts']:,}"
+    return f"K = {cell.setting.ranking_len}, M = {cell.setting.num_prompts:,}"
 
 
-def rule(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> str:
+def rule(shown: dict[str, list[CellResult]], per_file: int = PER_FILE) -> str:
     """States how the rows and the cells shown were chosen."""
     pairs: dict[str, list[str]] = {}
     for algorithm, runs in shown.items():
         pairs.setdefault(f"that of {label(runs[-1])} minus that of {label(runs[0])}", []).append(algorithm)
     differences = "; ".join(f"{pair}, for {' and '.join(algorithms)}" for pair, algorithms in pairs.items())
-    seeds = sorted({run["seed"] for runs in shown.values() for run in runs})
+    seeds = sorted({run.seed for runs in shown.values() for run in runs})
     return (
         f"The prompts of each test file were sorted by a difference in reward ({differences}"
         f"{'; the mean of them' if len(shown) > 1 else ''}) and cut into {per_file} equal parts; the prompt in the "
@@ -117,31 +116,31 @@ def rule(shown: dict[str, list[dict]], per_file: int = PER_FILE) -> str:
     )
 
 
-def gather_samples(root: Path, cells: Sequence[dict], per_file: int = PER_FILE) -> tuple[Samples, list[str]]:
+def gather_samples(root: Path, results: Results, per_file: int = PER_FILE) -> tuple[Samples, list[str]]:
     """The prompts shown with their answers, and a warning for each file of texts that is missing or of other scores.
 
     Args:
         root: of the study, with eval_hh/inference_res/ and perhaps base_samples.json.
-        cells: loaded result files, at least one of a random subset.
+        results: with at least one cell of a random subset.
         per_file: how many prompts of each test file.
     """
-    shown = shown_cells(cells)
+    shown = shown_cells(results)
     warnings: list[str] = []
     base = _base_responses(root / BASE_SAMPLES, warnings)
     first = next(iter(shown.values()))[0]
     items = []
     for file, rows in chosen_rows(shown, per_file).items():
-        ids = {line: first["files"][file]["row_id"][line] for line in rows}
-        texts = {describe(run): _texts(root, run, file, ids.values(), warnings) for run in sum(shown.values(), [])}
+        ids = {line: first.files[file]["row_id"][line] for line in rows}
+        texts = {str(run): _texts(root, run, file, ids.values(), warnings) for run in sum(shown.values(), [])}
         for line, difference in rows.items():
             row = next((found[ids[line]] for found in texts.values() if found), None)
             if row is None:
                 continue  # a warning says so
             tuned = {
-                algorithm: tuple(_response(run, file, ids[line], texts[describe(run)]) for run in runs)
+                algorithm: tuple(_response(run, file, ids[line], texts[str(run)]) for run in runs)
                 for algorithm, runs in shown.items()
             }
-            references = (_best(row, first["reward_source"]), *base.get((file, line), ()))
+            references = (_best(row, first.reward_source), *base.get((file, line), ()))
             items.append(Sample(file, line, difference, _turns(row), references, tuned))
     return Samples(rule(shown, per_file), tuple(items)), warnings
 
@@ -152,24 +151,24 @@ def _turns(row: dict) -> tuple[tuple[str, str], ...]:
     return tuple((ROLE_NAMES[tag].rstrip(":"), text) for tag, text in turns if text)
 
 
-def _texts(root: Path, cell: dict, file: str, row_ids: Iterable, warnings: list[str]) -> dict:
+def _texts(root: Path, cell: CellResult, file: str, row_ids: Iterable, warnings: list[str]) -> dict:
     """{row_id: scored row} of a cell's answers; empty, with a warning, where they are not those of its result file."""
-    path = Names(cell["exp"], cell["stage"], cell["evaluation"]["checkpoint"], root).scored(file)
-    entry = cell["files"][file]
+    path = Names(cell.exp, cell.stage, cell.checkpoint, root).scored(file)
+    entry = cell.files[file]
     try:
         rows = read_results(path, "t", "bleu")
     except (InputError, OSError) as error:
-        warnings.append(f"no texts of {describe(cell)}: {error}")
+        warnings.append(f"no texts of {cell}: {error}")
         return {}
     # scoring.py wrote both files from the same texts, in the same order.
     if [row["infer"]["bleu"] for row in rows] != entry["bleu"]:
-        warnings.append(f"no texts of {describe(cell)}: {path} holds others than its result file was made of")
+        warnings.append(f"no texts of {cell}: {path} holds others than its result file was made of")
         return {}
     by_id = dict(zip(entry["row_id"], rows, strict=True))
     return {row_id: by_id[row_id] for row_id in row_ids}
 
 
-def _response(cell: dict, file: str, row_id: str | int, texts: dict) -> Response:
+def _response(cell: CellResult, file: str, row_id: str | int, texts: dict) -> Response:
     text = texts[row_id]["infer"]["t"] if row_id in texts else None
     return Response(label(cell), text, _by_row(cell, file)[row_id])
 

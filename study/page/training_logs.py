@@ -1,61 +1,60 @@
 """Reads the training logs of a study's cells, for the curves on its page; logs may be missing."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json, read_jsonl
-from eval_hh.cells import describe
-from eval_hh.inference.resumable_jobs import Names
+from eval_hh.analysis.results import CellResult, Results
+from eval_hh.run_paths import Names
 from pics.draw_training_curves import TrainingCurve
 
 Pairs = list[tuple[int, float]]
 
 
-def load_curves(root: Path, cells: Sequence[dict]) -> tuple[list[TrainingCurve], list[str]]:
+def load_curves(root: Path, results: Results) -> tuple[list[TrainingCurve], list[str]]:
     """The training curves of cells, and a warning for each kind of file that is missing and for each broken file.
 
     Args:
         root: of the study, with logs/ and checkpoints/.
-        cells: loaded result files.
+        results: the cells.
 
     Returns:
         A curve for each cell of which anything was found, in the cells' order.
     """
     curves, warnings = [], []
     missing: dict[str, list[str]] = {}
-    for cell in cells:
+    for cell in results.cells:
         losses, rewards = [], []
-        log = root / "logs" / cell["exp"] / str(cell["stage"]) / "metrics.jsonl"
-        scores = Names(cell["exp"], cell["stage"], root=root).run_folder / "dev_rewards.json"
+        log = root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
+        scores = Names(cell.exp, cell.stage, root=root).run_folder / "dev_rewards.json"
         files = {"training log": (log, read_losses, losses), "dev rewards": (scores, read_rewards, rewards)}
         for what, (path, read, found) in files.items():
             if not path.is_file():
-                missing.setdefault(what, []).append(f"{describe(cell)} ({path})")
+                missing.setdefault(what, []).append(f"{cell} ({path})")
                 continue
             try:
                 read(path, found)
             except (InputError, OSError) as error:
-                warnings.append(f"{what} of {describe(cell)}: {error}")
+                warnings.append(f"{what} of {cell}: {error}")
         if losses or rewards:
             curves.append(_curve(cell, losses, rewards))
     for what, lacking in missing.items():
-        warnings.append(f"no {what} of {len(lacking)} of {len(cells)} cells, the first being {lacking[0]}")
+        warnings.append(f"no {what} of {len(lacking)} of {len(results.cells)} cells, the first being {lacking[0]}")
     return curves, warnings
 
 
-def _curve(cell: dict, losses: Pairs, rewards: Pairs) -> TrainingCurve:
+def _curve(cell: CellResult, losses: Pairs, rewards: Pairs) -> TrainingCurve:
     steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
     dev_steps, dev_values = np.array(sorted(rewards), dtype=float).reshape(-1, 2).T
     return TrainingCurve(
-        algorithm=cell["algorithm"],
-        ranking_len=cell["ranking_len"],
-        num_prompts=cell["num_prompts"],
-        seed=cell["seed"],
-        selection=cell["selection"],
+        algorithm=cell.setting.algorithm,
+        ranking_len=cell.setting.ranking_len,
+        num_prompts=cell.setting.num_prompts,
+        seed=cell.seed,
+        selection=cell.setting.selection,
         steps=steps.astype(int),
         sft_loss=values,
         dev_steps=dev_steps.astype(int),

@@ -1,0 +1,252 @@
+"""The results of a study: its evaluated cells by setting and seed, read once and handed to all that is made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from data_preprocess.command import InputError
+from data_preprocess.subsets import RANDOM
+from eval_hh.analysis.pool_bootstrap import PoolBootstrap
+from eval_hh.cells import TEST_FILES, Setting, load_cell, pooled
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """One evaluated cell: what a valid result file says that tables, tests, figures and pages are made of."""
+
+    setting: Setting
+    seed: int
+    exp: str
+    stage: int
+    checkpoint: str
+    profile: str | None
+    world: str | None
+    reward_source: str
+    git: str | None
+    versions: dict[str, str]
+    diversity: dict[str, Any] | None  # score, unique, total, samples, tokenizer
+    base_prompts: int | None  # M of the random subset that an enlarged one was made of
+    files: dict[str, dict[str, Any]]  # by test file, as cells.file_scores gives them
+
+    @classmethod
+    def of(cls, cell: dict) -> CellResult:
+        """From the content of a valid result file."""
+        same = ("seed", "exp", "stage", "profile", "world", "reward_source", "git", "versions", "diversity", "files")
+        return cls(
+            setting=Setting(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"]),
+            checkpoint=cell["evaluation"]["checkpoint"],
+            base_prompts=cell.get("base_prompts"),
+            **{name: cell[name] for name in same},
+        )
+
+    def __str__(self) -> str:
+        return f"{self.setting} seed={self.seed} selection={self.setting.selection}"
+
+    def values(self, pool: str, field: str = "reward") -> np.ndarray:
+        """Per-prompt values [test prompts] of a pool (cells.pooled)."""
+        return pooled(self.files, pool, field)
+
+    @property
+    def extra_rewards(self) -> list[str]:
+        """Names of the other rewards that this cell's rows carry, in sorted order."""
+        return sorted(self.files[TEST_FILES[0]].get("extra", {}))
+
+
+class Results:
+    """The evaluated cells of one study. What tells a setting's repetitions apart, today the seed, is only asked for and
+    handed back by those who use it.
+
+    Args:
+        cells: in the order in which they are to be listed.
+        warnings: a line for each file that was left out.
+
+    Attributes:
+        settings: all settings, sorted.
+        random: those of randomly chosen subsets, which the paper's table and claims are about.
+        diversity: D by setting; without settings that have no D, different D under different seeds, or D counted by
+            another tokenizer than most.
+        warnings: the given ones, and one for each setting without a usable D.
+
+    Raises:
+        InputError: cells of two worlds are mixed, or one cell is there twice.
+    """
+
+    def __init__(self, cells: Iterable[CellResult], warnings: Sequence[str] = ()):
+        self.cells = tuple(cells)
+        worlds = sorted({str(cell.world) for cell in self.cells})
+        if len(worlds) > 1:
+            raise InputError(f"the result files come from {len(worlds)} different worlds: {', '.join(worlds)}")
+        self._cells: dict[Setting, dict[int, CellResult]] = {}
+        for cell in self.cells:
+            if self._cells.setdefault(cell.setting, {}).setdefault(cell.seed, cell) is not cell:
+                raise InputError(f"a cell is there twice: {cell}")
+        self.settings = sorted(self._cells)
+        self.random = [setting for setting in self.settings if setting.selection == RANDOM]
+        self.diversity: dict[Setting, float] = {}
+        self.warnings = [*warnings, *self._find_diversity()]
+        self._bootstraps: dict[str, PoolBootstrap] = {}
+
+    def _find_diversity(self) -> list[str]:
+        """Fills `diversity`; returns a warning for each setting that is left out."""
+        tokenizers = Counter(cell.diversity["tokenizer"] for cell in self.cells if cell.diversity)
+        commonest = tokenizers.most_common(1)[0][0] if tokenizers else None
+        warnings = []
+        for setting in self.settings:
+            records = [cell.diversity for cell in self._cells[setting].values()]
+            if None in records:
+                why = "no D recorded"
+            elif {record["tokenizer"] for record in records} != {commonest}:
+                why = f"D counted by another tokenizer than {commonest}"
+            elif len({record["score"] for record in records}) > 1:
+                why = "D differs between seeds"
+            else:
+                self.diversity[setting] = records[0]["score"]
+                continue
+            chosen = "" if setting.selection == RANDOM else f" ({setting.selection})"
+            warnings.append(f"{setting}{chosen}: {why}, left out of the fits on D")
+        return warnings
+
+    @property
+    def first(self) -> CellResult:
+        """A cell to ask for what all have in common: profile, world, reward and test rows."""
+        return self.cells[0]
+
+    @property
+    def tokenizer(self) -> str:
+        """That D was counted with; there is a setting with D."""
+        return self._record(next(iter(self.diversity)))["tokenizer"]
+
+    def length(self, setting: Setting) -> float:
+        """Bigrams per prompt, one less than its tokens, of a setting with D."""
+        record = self._record(setting)
+        return record["total"] / record["samples"]
+
+    def _record(self, setting: Setting) -> dict[str, Any]:
+        return next(iter(self._cells[setting].values())).diversity
+
+    def values_of(self, field: str) -> list:
+        """The different values of a field of Setting among the random subsets, sorted."""
+        return sorted({getattr(setting, field) for setting in self.random})
+
+    @cached_property
+    def lines(self) -> dict[tuple[str, int], list[Setting]]:
+        """{(algorithm, K): its random settings that have D, by M}."""
+        found: dict[tuple[str, int], list[Setting]] = {}
+        for setting in self.random:
+            line = found.setdefault((setting.algorithm, setting.ranking_len), [])
+            line += [setting] * (setting in self.diversity)
+        return found
+
+    def cell(self, setting: Setting, seed: int) -> CellResult:
+        return self._cells[setting][seed]
+
+    def seeds(self, *settings: Setting) -> list[int]:
+        """The seeds that every one of the settings was run with, sorted; none of a setting that was not run."""
+        sets = [set(self._cells.get(setting, ())) for setting in settings]
+        return sorted(set.intersection(*sets)) if sets else []
+
+    def rewards(
+        self, setting: Setting, seeds: Sequence[int], pool: str = "Global", field: str = "reward"
+    ) -> np.ndarray:
+        """Per-prompt values [seeds, test prompts] of a pool."""
+        return np.stack([self.cell(setting, seed).values(pool, field) for seed in seeds])
+
+    def bootstrap(self, pool: str) -> PoolBootstrap:
+        """The joint bootstrap of all cells over the pool's test prompts and the seeds, drawn once."""
+        if pool not in self._bootstraps:
+            rewards = {(cell.setting, cell.seed): cell.values(pool) for cell in self.cells}
+            self._bootstraps[pool] = PoolBootstrap(rewards, pool)
+        return self._bootstraps[pool]
+
+
+def load_results(source: str | Path | Iterable[str | Path], profile: str | None = None) -> Results:
+    """Reads the result files of a folder, or the listed ones, that belong together.
+
+    There is one warning for every file left out: not valid, of another profile than `profile` (default: the commonest
+    one), with another reward, other evaluation settings or other test rows than most, of PRO on fewer responses than
+    its data has (the table's K would not be what it learnt from), or a duplicate of a cell already read.
+
+    Raises:
+        InputError: the folder does not exist, no cell is of `profile`, or the cells are of several worlds.
+    """
+    if isinstance(source, str | Path):
+        if not Path(source).is_dir():
+            raise InputError(f"{source}: no such folder of result files")
+        source = sorted(Path(source).glob("*.json"))
+    found: list[tuple[str, dict]] = []
+    warnings: list[str] = []
+    for path in source:
+        try:
+            found.append((str(path), load_cell(path)))
+        except InputError as error:
+            warnings.append(f"left out {error}")
+    if profile is not None:  # asked for by name: the others are no surprise, and may be many
+        there = {cell["profile"] for _, cell in found}
+        if there and profile not in there:
+            names = ", ".join(sorted(name or "no profile" for name in there))
+            raise InputError(f"--profile {profile}: no result file is of it (there are files of {names})")
+        others = Counter(cell["profile"] for _, cell in found if cell["profile"] != profile)
+        warnings += [f"left out {number} files of profile {name}" for name, number in others.items()]
+        found = [(path, cell) for path, cell in found if cell["profile"] == profile]
+    found = _keep(found, "profile", lambda cell: cell["profile"], warnings)
+    found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)
+    found = _keep(found, "responses used", _responses_used, warnings, "all")
+    found = _keep(found, "evaluation", _evaluation_summary, warnings)
+    found = _keep(found, "test rows", _row_summary, warnings)
+    cells: dict[tuple, tuple[str, CellResult]] = {}
+    for path, cell in ((path, CellResult.of(cell)) for path, cell in found):
+        first = cells.setdefault((cell.setting.selection, cell.setting, cell.seed), (path, cell))[0]
+        if first != path:
+            warnings.append(f"left out {path}: the same cell as {first} ({cell})")
+    return Results([cells[key][1] for key in sorted(cells)], warnings)
+
+
+def _keep(
+    found: list[tuple[str, dict]],
+    what: str,
+    value: Callable[[dict], str | None],
+    warnings: list[str],
+    wanted: str | None = None,
+) -> list[tuple[str, dict]]:
+    """The cells whose value is `wanted` (default: the commonest, on a tie the one read first)."""
+    values = [value(cell) for _, cell in found]
+    if wanted is None and values:
+        wanted = Counter(values).most_common(1)[0][0]
+    kept = []
+    for (path, cell), its in zip(found, values, strict=True):
+        if its == wanted:
+            kept.append((path, cell))
+        else:
+            warnings.append(f"left out {path}: {what}: {its}, but this report is about {wanted}")
+    return kept
+
+
+def _evaluation_summary(cell: dict) -> str:
+    """Equal for two cells that were evaluated alike; the model itself is what may differ."""
+    made = cell["evaluation"]
+    generation, rewarding = made["generation"], made["rewarding"]
+    return (
+        f"{made['checkpoint']}, {generation['max_new_tokens']} new tokens ({generation['mixed_precision']}), "
+        f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
+    )
+
+
+def _responses_used(cell: dict) -> str:
+    """How many of its data's K responses a run learnt from: PRO takes the first RANKING_LEN, SFT the best."""
+    part = cell["algorithm"] == "PRO" and cell["stage"] != cell["ranking_len"]
+    return f"the first {cell['stage']} of {cell['ranking_len']}" if part else "all"
+
+
+def _row_summary(cell: dict) -> str:
+    """Equal for two cells just when they were scored on the same test rows; readable in a warning."""
+    counts = "+".join(str(cell["files"][file]["n"]) for file in TEST_FILES)
+    rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in TEST_FILES]).encode())
+    return f"{counts} rows ({rows:08x})"
