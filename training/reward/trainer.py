@@ -322,7 +322,8 @@ class RewardTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:
-            weights = {name.removeprefix("model."): part for name, part in (state_dict or self.model.state_dict()).items()}
+            weights = state_dict or self.model.state_dict()
+            weights = {name.removeprefix("model."): value for name, value in weights.items()}
             self.scorer.model.save_pretrained(output_dir, state_dict=weights)
             self.scorer.tokenizer.save_pretrained(output_dir)
 
