@@ -18,10 +18,10 @@ from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import cut_at_stop, parse_pair, render_prompt
 from data_preprocess.files import read_jsonl
 from data_preprocess.hub import load_tokenizer
-from data_preprocess.parts import Parts
 from eval_hh.inference import seeded_sampling
 from eval_hh.inference.decoding import Decoder
 from eval_hh.inference.models import load_causal_lm, prompt_ids
+from eval_hh.inference.resumable_jobs import Parts
 from eval_hh.inference.seeded_sampling import Sampler, gumbel_noise, response_seeds
 from eval_hh.reward_model import RewardModel, load_reward_model
 from labelling.model_labels import sample_responses, score_rankings
@@ -329,10 +329,10 @@ def test_a_broken_off_run_goes_on_without_repeating_rows(appends, tiny_causal_lm
 @pytest.mark.parametrize(
     ("function", "number", "when", "done"),
     [
-        ("data_preprocess.parts.Parts.append", 2, "after", 16),  # in the middle of sampling
+        ("eval_hh.inference.resumable_jobs.Parts.append", 2, "after", 16),  # in the middle of sampling
         ("os.replace", 1, "before", 20),  # the responses are on disk under another name
         ("os.replace", 1, "after", 20),  # they have their name, but no note says so
-        ("data_preprocess.parts.Parts.append", 7, "after", 20),  # in the middle of scoring
+        ("eval_hh.inference.resumable_jobs.Parts.append", 7, "after", 20),  # in the middle of scoring
         ("os.replace", 3, "before", 20),  # the rewards likewise
     ],
 )

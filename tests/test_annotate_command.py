@@ -130,7 +130,7 @@ def test_killed_twice_then_two_processes_then_split_sample_and_training(flags, t
     # Sampling takes 6 or 7 units of 8 rows per model, and scoring many batches of one: the first kill is in the second
     # model's sampling, the second one in the scoring.
     for number in (9, 8):
-        killer = [sys.executable, "kill_at.py", "labelling.annotate", "data_preprocess.parts.Parts.append"]
+        killer = [sys.executable, "kill_at.py", "labelling.annotate", "eval_hh.inference.resumable_jobs.Parts.append"]
         run([*killer, str(number), "after", "--", *flags], broken, "tests", -signal.SIGKILL)
         assert made(broken) == {}
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "../eval_hh/dp_config.yaml"]

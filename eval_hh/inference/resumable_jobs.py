@@ -8,6 +8,7 @@ wait. A signal stops all processes of a command after the batch they are at, wit
 """
 
 import argparse
+import glob
 import os
 import sys
 import time
@@ -18,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from tqdm import tqdm
 
 from data_preprocess.command import (
@@ -31,8 +33,16 @@ from data_preprocess.command import (
     stop_requests,
     study_root,
 )
-from data_preprocess.files import read_json, read_jsonl, remove_leftovers, try_lock, write_json, write_jsonl
-from data_preprocess.parts import Parts, has_index
+from data_preprocess.files import (
+    disk_full_as_oserror,
+    json_lines,
+    read_json,
+    read_jsonl,
+    remove_leftovers,
+    try_lock,
+    write_json,
+    write_jsonl,
+)
 from data_preprocess.provenance import fingerprint
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
@@ -40,6 +50,7 @@ from eval_hh.cells import TEST_FILES
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+Compute = Callable[[list[int]], list[Any]]
 # How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
 WAIT = timedelta(days=1)
 LOOK_AGAIN = 0.2  # seconds, while another command is at work
@@ -168,6 +179,84 @@ class Job:
             return False
 
 
+def has_index(row: dict[str, Any]) -> bool:
+    """Whether a row says which one it is."""
+    return type(row.get("index")) is int
+
+
+class Parts:
+    """Append-only part files of a job on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
+
+    A part opens with its job's fingerprint, so rows made from other inputs or settings are never mixed in.
+    Rows are {"index": i, ...}. A line that a kill cut short, or that is no such row, is ignored with all behind it, and
+    cut off before the next append.
+
+    Args:
+        output: what the parts are of.
+        fingerprint: of the job.
+        rank: of this process.
+        is_row: whether a JSON object can be a row of this job.
+    """
+
+    def __init__(self, output: str | Path, fingerprint: str, rank: int = 0, is_row: Callable[[dict], bool] = has_index):
+        self.output = Path(output)
+        self.is_row = is_row
+        self.fingerprint = fingerprint
+        self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
+        self._length: int | None = None  # bytes of whole lines in this rank's part, once known
+
+    def done(self) -> dict[int, dict]:
+        """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
+        return {row["index"]: row for path in self._all() for row in self._read(path)[0]}
+
+    def append(self, rows: list[dict]) -> None:
+        """Adds a finished batch to this rank's part; it is with the operating system when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._length is None:
+            self._length = self._read(self.path)[1] if self.path.exists() else 0
+        header = [] if self._length else [{"fingerprint": self.fingerprint}]
+        data = "".join(json_lines([*header, *rows])).encode()
+        with disk_full_as_oserror(self.path), open(self.path, "r+b" if self.path.exists() else "wb") as file:
+            file.truncate(self._length)
+            file.seek(self._length)
+            file.write(data)
+        self._length += len(data)
+
+    def merge(self, n_rows: int) -> list[dict]:
+        """Rows 0 to n_rows-1 in order, once every rank has finished; RunError where one is missing."""
+        rows = self.done()
+        missing = [index for index in range(n_rows) if index not in rows]
+        if missing:
+            found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
+            raise RunError(f"{self.output}: {found} (the same command makes them)")
+        return [rows[index] for index in range(n_rows)]
+
+    def remove(self) -> None:
+        """Deletes the parts of all ranks, those of other settings too."""
+        self._length = None
+        for path in self._all():
+            path.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.output.parent.glob(f"{glob.escape(self.output.name)}.part-*.jsonl"))
+
+    def _read(self, path: Path) -> tuple[list[dict], int]:
+        """(rows, number of bytes up to the end of the last whole line); nothing where the header differs."""
+        rows, length = [], 0
+        with open(path, "rb") as file:
+            for line in file:
+                try:
+                    row = orjson.loads(line) if line.endswith(b"\n") else None
+                except orjson.JSONDecodeError:
+                    break
+                if length and isinstance(row, dict) and self.is_row(row):
+                    rows.append(row)
+                elif length or row != {"fingerprint": self.fingerprint}:
+                    break
+                length += len(line)
+        return rows, length
+
+
 def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
     """The jobs that are to be done, the same in every process. What a kill left beside the others' outputs goes."""
     waiting = [not job.is_done() for job in jobs]
@@ -203,45 +292,48 @@ def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
 
 
 def run_job(
-    job: Job,
-    rows: list[dict],
-    batches: list[list[int]],
-    compute: Callable[[list[int]], list[Any]],
-    key: str,
-    state: "PartialState",
+    job: Job, rows: list[dict], batches: list[list[int]], compute: Compute, key: str, state: "PartialState"
 ) -> bool:
-    """Computes one value per row and writes the rows with it as row["infer"][key], in the rows' order.
+    """As `make_rows`; what is written are the source's `rows`, each with its value as row["infer"][key]."""
+
+    def with_values(values: list[Any]) -> list[dict]:
+        pairs = zip(rows, values, strict=True)
+        return [{**row, "infer": {**row.get("infer", {}), key: value}} for row, value in pairs]
+
+    return make_rows(job, batches, compute, key, state, with_values)
+
+
+def make_rows(
+    job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState",
+    as_rows: Callable[[list[Any]], list[dict]],
+) -> bool:  # fmt: skip
+    """Computes one value per row and writes the job's output, which holds what `as_rows` makes of them, in order.
 
     False where another command has done so while this one waited for it.
 
     Args:
         job: what is made; its part files of an earlier, killed run are used.
-        rows: the source's rows.
-        batches: row numbers, each in one batch; the same in every process.
+        batches: row numbers from 0, each in one batch; the same in every process.
         compute: row numbers of a batch -> their values (JSON values).
-        key: the name of the value.
+        key: the name of the value: "t" for a text, anything else for a finite number.
         state: this process among all.
+        as_rows: the values of all rows -> the rows of the output.
     """
     with sole_maker(job, state):
         if job.is_done():
             return False
         parts = compute_parts(job, batches, compute, key, state)
         if state.is_main_process:
-            made = parts.merge(len(rows))
-            finish(job, parts, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
+            finish(job, parts, as_rows([row[key] for row in parts.merge(sum(map(len, batches)))]))
     return True
 
 
 def compute_parts(
-    job: Job,
-    batches: list[list[int]],
-    compute: Callable[[list[int]], list[Any]],
-    key: str,
-    state: "PartialState",
+    job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState"
 ) -> Parts:
     """Computes this process's share of what the part files lack, {"index": row, key: value}, and waits for all.
 
-    Arguments as `run_job`; for the holder of `sole_maker`. Returns the part files, which hold every row by then.
+    Arguments as `make_rows`; for the holder of `sole_maker`. Returns the part files, which hold every row by then.
 
     Raises:
         Stopped: a signal asked for it; what is computed is kept.
@@ -372,7 +464,3 @@ def _check_result(row: dict, keys: tuple[str, ...], where: str) -> None:
         if key == "score" and not 0 <= value <= 1:
             raise InputError(f"{where}: infer.score is {value} (expected 0 to 1, what rewarding.py writes)")
     check_row(_test_row(row), where, training=False)
-
-
-def _with_value(row: dict, key: str, value: Any) -> dict:
-    return {**row, "infer": {**row.get("infer", {}), key: value}}
