@@ -88,11 +88,7 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
 
 
 def score_rankings(
-    prompts: list[list[str]],
-    responses: list[list[str]],
-    reward_model: str,
-    output: Path,
-    batch_size: int,
+    prompts: list[list[str]], responses: list[list[str]], reward_model: str, output: Path, batch_size: int
 ) -> list[list[float]]:
     """Scores every response with a reward model.
 
@@ -133,9 +129,7 @@ def scored(pool: list[Candidates], reward_model: str, output: Path, batch_size: 
     return [replace(one, rewards=row) for one, row in zip(pool, rewards, strict=True)]
 
 
-def _score(
-    job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int
-) -> None:
+def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int) -> None:
     """Does a scoring job. Its rows are all (prompt, response) pairs, one after another."""
     state = processes()
     model = load_reward_model(reward_model, weights_dtype("no"))

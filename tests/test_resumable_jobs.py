@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from eval_study import read_lines
 
-from data_preprocess.command import InputError, RunError, Stopped, stop_requests
+from data_preprocess.command import FAILURE_FILE, InputError, RunError, Stopped, stop_requests
 from data_preprocess.files import try_lock
 from eval_hh.inference.resumable_jobs import (
     Job,
@@ -208,13 +208,14 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, rank):
 
 
 @pytest.mark.slow
-def test_a_failure_in_one_of_two_processes_ends_both_with_one_line(tmp_path):
+def test_a_failure_in_one_of_two_processes_ends_both_with_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "status"))  # as a launcher does
     began = time.monotonic()
     ranks = [start(tmp_path / "out.json", 0.1, 6, rank=number, port=29716) for number in range(2)]  # row 6 is rank 1's
     ends = [process.communicate(timeout=60) for process in ranks]
     assert [process.returncode for process in ranks] == [1, 1] and time.monotonic() - began < 50
-    errors = "".join(error for _, error in ends)
-    assert errors.count("error: row 6 cannot be computed") == 1 and "Traceback" not in errors
+    assert json.loads((tmp_path / "status").read_text()) == [1, "error: row 6 cannot be computed"]
+    assert not any("error" in error or "Traceback" in error for _, error in ends)
 
 
 def test_rows_are_compared_with_their_source():

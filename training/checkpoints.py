@@ -66,10 +66,7 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = path
-
-    @property
-    def record(self) -> Path:
-        return self.path / "run.json"
+        self.record = path / "run.json"
 
     def check(self, description: dict[str, Any]) -> None:
         """InputError if this folder belongs to another run, naming what differs, or one of its files is damaged."""

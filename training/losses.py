@@ -113,7 +113,6 @@ def token_logps(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tens
 
     Args:
         head: the model's output embeddings; or what changes nothing, for `hidden` that are logits already.
-        hidden, targets: as above.
         max_logits: positions times vocabulary of a chunk.
     """
     # ZeRO-3 leaves no shape in a head's weight.

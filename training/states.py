@@ -16,10 +16,10 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from safetensors import SafetensorError, safe_open
 
 from data_preprocess.command import InputError
-from data_preprocess.files import disk_full_as_oserror, sync_folder
+from data_preprocess.files import disk_full_as_oserror, sync
+from eval_hh.inference.together import agreed
 from training.checkpoints import TEMPORARY, RunFolder, remove
 from training.manifest import damage, file_names, synced_entry, write_manifest
-from training.together import agreed
 
 WRAPPED = "module."  # how the names of the weights begin that several processes save
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
@@ -54,7 +54,7 @@ def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accel
         with agreed(accelerator):
             if main:
                 temporary.replace(target)
-                sync_folder(target.parent)
+                sync(target.parent)
     except BaseException:
         if main:
             shutil.rmtree(temporary, ignore_errors=True)

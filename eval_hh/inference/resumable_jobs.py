@@ -54,7 +54,6 @@ Compute = Callable[[list[int]], list[Any]]
 # How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
 WAIT = timedelta(days=1)
 LOOK_AGAIN = 0.2  # seconds, while another command is at work
-FAILED = 1 << 10  # beyond every signal's number
 BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
 # What the flags of `names_parser` may be: each of them becomes a part of paths.
 NAME_CHECKS = {"index": check_name, "stage": count(at_most=1000), "checkpoint": check_name, "test_files": check_name}
@@ -119,9 +118,7 @@ class Names:
 
 def names_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the flags that every step of an evaluation has, to be checked by NAME_CHECKS."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", required=True, help="name of the experiment")
     parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
     parser.add_argument("--checkpoint", default=BEST_CHECKPOINT, help="folder of the run that is tested")
@@ -259,11 +256,9 @@ class Parts:
 
 def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
     """The jobs that are to be done, the same in every process. What a kill left beside the others' outputs goes."""
-    waiting = [not job.is_done() for job in jobs]
-    if state.num_processes > 1:
-        from accelerate.utils import broadcast_object_list
+    from accelerate.utils import broadcast_object_list
 
-        broadcast_object_list(waiting)
+    waiting = broadcast_object_list([not job.is_done() for job in jobs])
     for job, is_waiting in zip(jobs, waiting, strict=True):
         if not is_waiting and state.is_main_process:
             with suppress(OSError), try_lock(job.output) as held:  # they may lie where nothing can be written
@@ -281,7 +276,7 @@ def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
     with stop_requests() as request:
         while True:
             with try_lock(job.output) if state.is_main_process else nullcontext(False) as held:
-                if _most(int(held), state):
+                if _most(int(held)):
                     yield
                     return
             if state.is_main_process and not told:
@@ -328,9 +323,7 @@ def make_rows(
     return True
 
 
-def compute_parts(
-    job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState"
-) -> Parts:
+def compute_parts(job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState") -> Parts:
     """Computes this process's share of what the part files lack, {"index": row, key: value}, and waits for all.
 
     Arguments as `make_rows`; for the holder of `sole_maker`. Returns the part files, which hold every row by then.
@@ -339,6 +332,8 @@ def compute_parts(
         Stopped: a signal asked for it; what is computed is kept.
         InputError, RunError, OSError: `compute` raises them, or a part cannot be written; all processes end.
     """
+    from eval_hh.inference.together import agreed
+
     n_rows = sum(map(len, batches))
 
     def is_row(row: dict[str, Any]) -> bool:
@@ -350,9 +345,9 @@ def compute_parts(
     waiting = [batch for batch in mine if any(row not in done for row in batch)]
     bar = tqdm(total=sum(map(len, waiting)), desc=job.label, unit="row", disable=not state.is_main_process)
     with bar, stop_requests() as request:
-        for number in range(_most(len(waiting), state)):
+        for number in range(_most(len(waiting))):
             _stop_if_asked(request, state, _kept(job, parts, n_rows))
-            with _failing_together(state):
+            with agreed(state):
                 for batch in waiting[number : number + 1]:
                     values = compute(batch)
                     parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
@@ -365,39 +360,20 @@ def _kept(job: Job, parts: Parts, n_rows: int) -> Callable[[], str]:
     return lambda: f"{job.label}: {len(parts.done())} of {n_rows} rows are kept; the same command goes on from there"
 
 
-def _most(number: int, state: "PartialState") -> int:
+def _most(number: int) -> int:
     """The largest of the processes' numbers, in each of them; all have to call it."""
-    if state.num_processes == 1:
-        return number
-    import torch
+    from accelerate.utils import gather_object
 
-    numbers = torch.tensor(number, device=state.device)
-    torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX)
-    return int(numbers)
+    return max(gather_object([number]))
 
 
 def _stop_if_asked(request: StopRequest, state: "PartialState", message: Callable[[], str]) -> None:
     """Stops every process where a signal has reached one of them; the first says so."""
-    number = _most(request.number or 0, state)
+    number = _most(request.number or 0)
     if number and state.is_main_process:
         raise Stopped(number, message())
     if number:
         raise SystemExit(128 + number)
-
-
-@contextmanager
-def _failing_together(state: "PartialState") -> Iterator[None]:
-    """Where the block fails in one process, the others end too, without a word: they would wait for it."""
-    error = None
-    try:
-        yield
-    except (InputError, RunError, OSError) as raised:
-        error = raised
-    failed = _most(FAILED if error else 0, state)
-    if error:
-        raise error
-    if failed:
-        raise SystemExit(1)
 
 
 def finish(job: Job, parts: Parts, rows: list[dict]) -> None:

@@ -28,12 +28,14 @@ from transformers.integrations import get_available_reporting_integrations, unse
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import hold_lock, read_json, write_json
+from data_preprocess.files import hold_lock, read_json, sync, write_json
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
 from eval_hh.inference.decoding import plan_batches
+from eval_hh.inference.models import padded, wrong_weight
+from eval_hh.inference.together import agreed, end_all
 from training.checkpoints import RunFolder, remove
-from training.manifest import damage, sync
+from training.manifest import damage
 from training.metrics import append_metrics, keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
 from training.reward.config import RewardConfig, passes_per_step
@@ -46,9 +48,8 @@ from training.reward.losses import (
     pair_accuracy,
 )
 from training.reward.start import start
-from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
+from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.states import newest_whole, write_state
-from training.together import agreed, end_all
 from training.trainer import MINUTE, accelerator_options, seed_step
 
 LOSSES_FILE = "losses.jsonl"
