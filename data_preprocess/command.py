@@ -321,7 +321,7 @@ def setting(help: str, check: Check | None = None, choices: Sequence[str] | None
         choices: what it may be.
         metavar: what stands for its value in the help text.
         positional: it is an argument without a flag's name.
-        **default: `default=`, where it has one.
+        **default: `default=` or `default_factory=`, where it has one.
     """
     argument = {"choices": choices, "metavar": metavar}
     return field(metadata={"help": help, "check": check, "positional": positional, "argument": argument}, **default)

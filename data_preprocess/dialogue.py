@@ -1,6 +1,6 @@
 """The dialogue format: tagged turns, the prompt text a model reads, and raw HH-RLHF text parsed into turns.
 
-Library, and the one home of the role tags. A turn is a role tag followed by its text; a prompt is a list of
+The one home of the role tags. A turn is a role tag followed by its text; a prompt is a list of
 turns that ends in a bare tag, the role that speaks next.
 """
 

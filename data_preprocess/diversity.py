@@ -2,10 +2,10 @@
 
 Run: cd data_preprocess; python diversity.py SOURCE [--column NAME] [--tokenizer PATH_OR_NAME] [--sizes M ...]
 Prints n, U, T, M and D. SOURCE is a JSONL file of prompts or rankings, a folder, or a data set on the hub.
---compare prints D beside other measures of diversity, of the prompts and of the responses to a prompt.
+--compare prints distinct-n, compression ratio, self-BLEU, Vendi score and Jaccard beside D, with intervals, of the
+prompts and of the responses to a prompt.
 """
 
-import argparse
 import math
 import os
 import sys
@@ -17,9 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
+from data_preprocess.command import (
+    InputError,
+    check_settings,
+    check_text,
+    count,
+    parse_settings,
+    run,
+    setting,
+    study_root,
+)
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import write_json
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.new_ngrams import new_ngrams
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
 from data_preprocess.outputs import check_output_file
@@ -105,53 +115,56 @@ def _diversity(unique: int, total: int, samples: int) -> Diversity:
     return Diversity(unique, total, samples, math.sqrt(samples) * unique / total if total else 0.0)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("source", help="JSONL file, folder, or name of a data set on the hub")
-    parser.add_argument("--column", help="the prompts' field: text, tagged turns, or role and content")
-    parser.add_argument("--split", default="train", help="split of a data set (default: train)")
-    parser.add_argument("--tokenizer", help=TOKENIZER_HELP)
-    parser.add_argument("--n", type=int, nargs="+", default=[1, 2, 3, 4], help="tokens per n-gram")
-    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of first prompts (default: all)")
-    parser.add_argument("--compare", action="store_true", help="add the measures that people use, with intervals")
-    parser.add_argument("--json", metavar="FILE", help="also write the tables to FILE")
-    args = parser.parse_args(argv)
-    texts = dict.fromkeys(("source", "column", "split", "tokenizer"), check_text)
-    check_flags(vars(args), {**texts, "n": count(at_most=1000), "sizes": count()})
-    if args.json is not None:
-        check_output_file("json", args.json, {"source": [args.source]})
-    if args.compare and args.sizes:
-        raise InputError("--compare and --sizes (expected one of them: --compare is about all prompts)")
+@dataclass(frozen=True, kw_only=True)
+class DiversityConfig:
+    """Which prompts are measured, and how."""
 
-    from data_preprocess.hub import load_tokenizer
+    source: str = setting("JSONL file, folder, or name of a data set on the hub", check_text, positional=True)
+    column: str | None = setting(
+        "the prompts' field: text, tagged turns, or role and content", check_text, default=None)
+    split: str = setting("split of a data set", check_text, default="train")
+    tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
+    n: tuple[int, ...] = setting("tokens per n-gram", count(at_most=1000), default=(1, 2, 3, 4))
+    sizes: tuple[int, ...] | None = setting("numbers of first prompts (default: all)", count(), default=None)
+    compare: bool = setting("add distinct-n, compression ratio, self-BLEU, Vendi score, Jaccard", default=False)
+    json: str | None = setting("also write the tables to FILE", metavar="FILE", default=None)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.json is not None:
+            check_output_file("json", self.json, {"source": [self.source]})
+        if self.compare and self.sizes:
+            raise InputError("--compare and --sizes (expected one of them: --compare measures all prompts)")
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse_settings(DiversityConfig, argv, __doc__)
     from data_preprocess.preparing.row_formats import LeftOut, load_texts
 
     left_out = LeftOut()
     texts, prompts = [], []
-    for prompt, responses in load_texts(args.source, args.column, args.split, left_out):
+    for prompt, responses in load_texts(config.source, config.column, config.split, left_out):
         prompts.append(prompt)
-        if args.compare:  # responses are kept only where they are looked at
+        if config.compare:  # responses are kept only where they are looked at
             texts.append((prompt, responses))
     print("".join(f"{line}\n" for line in left_out.notes()), end="", file=sys.stderr)
-    sizes = args.sizes or [len(prompts)]
+    sizes = config.sizes or [len(prompts)]
     for size in sizes:
         if not 1 <= size <= len(prompts):
-            raise InputError(f"--sizes: {size} (expected 1 to the {len(prompts)} prompts of {args.source})")
-    if args.compare and len(prompts) < 2:
-        raise InputError(f"--compare: {args.source} holds one prompt (expected two or more)")
-    name = args.tokenizer or default_tokenizer()
+            raise InputError(f"--sizes: {size} (expected 1 to the {len(prompts)} prompts of {config.source})")
+    if config.compare and len(prompts) < 2:
+        raise InputError(f"--compare: {config.source} holds one prompt (expected two or more)")
+    name = config.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(name)
     token_ids = encode_prompts(tokenizer, prompts)
-    curves = {n: diversity_curve(token_ids, sizes, n) for n in args.n}
+    curves = {n: diversity_curve(token_ids, sizes, n) for n in config.n}
     rows = [{"n": n, **asdict(result)} for n, curve in curves.items() for result in curve.values()]
     print(format_table(rows))
-    found = {"source": args.source, "tokenizer": name, "diversity": rows}
-    if args.compare:
+    found = {"source": config.source, "tokenizer": name, "diversity": rows}
+    if config.compare:
         found["compare"] = compare(texts, token_ids, tokenizer)
-    if args.json:
-        write_json(args.json, found, indent=4)
+    if config.json:
+        write_json(config.json, found, indent=4)
 
 
 def compare(

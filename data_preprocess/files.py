@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from data_preprocess.command import InputError
-from data_preprocess.quick_json import check_unicode, object_in, quick_object
 
 # What torch.save says of a write that failed; it does not say why, which nearly always is a full disk.
 FAILED_WRITES = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
@@ -23,6 +22,9 @@ BLOCK = 1 << 20  # bytes read or written at a time
 LINE_LIMIT = 64 << 20  # bytes of a line: a longer one is no row of text but a mistake, or packed to fill the memory
 TOO_LONG = f"more than {LINE_LIMIT >> 20} MiB in one row (expected at most that)"
 BOM = codecs.BOM_UTF8  # which some editors put in front of a file
+MAX_DEPTH = 100  # of lists and objects in one another; json cannot write what is some times deeper
+EXPECTED = "expected one JSON object per line"
+compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at every call
 BLANKS = re.compile(r"[ \t\r\n]*")  # between JSON values
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
 CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # what some network file systems say
@@ -36,14 +38,9 @@ def hold_lock(folder: str | Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it.
     """
-    import fcntl
-
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another run is at work there (wait for it, or end it)") from None
+    with _locked(Path(folder) / "lock") as held:
+        if not held:
+            raise InputError(f"{folder}: another run is at work there (wait for it, or end it)")
         yield
 
 
@@ -53,24 +50,34 @@ def try_lock(path: str | Path) -> Iterator[bool]:
 
     A killed process's lock is free. The lock file is gone when its holder leaves.
     """
-    import fcntl
-
     name = Path(path).with_name(f".{Path(path).name}.lock")
-    name.parent.mkdir(parents=True, exist_ok=True)
-    with open(name, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A holder removes the file as it leaves, and what is locked here may be that one.
-            held = name.exists() and os.path.samestat(name.stat(), os.fstat(lock.fileno()))
-        except (BlockingIOError, FileNotFoundError):
-            held = False
-        except OSError as error:
-            raise OSError(error.errno, f"{error.strerror} (its file system refuses locks)", str(name)) from error
+    with _locked(name) as held:
         try:
             yield held
         finally:
             if held:
                 name.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Whether this process has got the lock file at once; if so it is held inside."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a killed process's soft lock would stay
+    try:
+        lock.acquire()
+    except Timeout:
+        pass
+    except OSError as error:
+        if error.filename:
+            raise
+        raise OSError(error.errno, f"{error.strerror} (its file system refuses locks)", str(path)) from error
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -211,7 +218,11 @@ def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:
 
 def json_lines(rows: Iterable[dict]) -> Iterator[str]:
     """One line of JSON per row, as every file of rows here is written."""
-    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return map(json_line, rows)
+
+
+def json_line(row: dict) -> str:
+    return compact_json(row) + "\n"
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
@@ -227,7 +238,7 @@ def read_json(path: str | Path) -> Any:
     try:
         text = raw.decode("utf-8")
         value = json.loads(text)
-        check_unicode(text, value)
+        _check_unicode(text, value)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line}: not UTF-8 ({error.reason})") from None
@@ -286,30 +297,66 @@ class Element(int):
         return f"element {int(self)}"
 
 
-def read_jsonl(
-    path: str | Path, quick: Callable[[bytes], dict | None] = quick_object
-) -> Iterator[tuple[int, dict]]:
+def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object.
 
     Blank lines at the end are no rows. A file that opens with "[" is read as one JSON array; the numbers of its rows
-    are `Element`s.
-
-    Args:
-        path: a JSONL file, or a JSON array of objects, gzipped where it ends in .gz.
-        quick: reads a line as json does, or gives None and leaves it to json.
+    are `Element`s. A file that ends in .gz is gzipped.
     """
     with _opened(Path(path)) as file:
         rows = _raw_elements(file, path) if _opens_an_array(file, path) else _raw_lines(file, path)
         for number, raw in _without_blank_end(rows):
-            row = quick(raw)
-            if row is None:
-                where = f"{path}:{number}"
-                text = _decoded(raw, where)
-                try:
-                    row = object_in(text)
-                except ValueError as error:
-                    raise InputError(f"{where}: {error}") from None
+            where = f"{path}:{number}"
+            text = _decoded(raw, where)
+            try:
+                row = _object_in(text)
+            except ValueError as error:
+                raise InputError(f"{where}: {error}") from None
             yield number, row
+
+
+def _object_in(text: str) -> dict:
+    """The JSON object in a line of text; a ValueError says in words why there is none."""
+    if not text.strip():
+        raise ValueError(f"blank line ({EXPECTED})")
+    try:
+        row = json.loads(text, object_pairs_hook=_with_each_key_once)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno}; {EXPECTED})") from None
+    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
+        raise ValueError(f"not JSON that can be read ({error})") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"expected a JSON object, found {type(row).__name__}")
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(row, MAX_DEPTH):
+        raise ValueError(f"lists or objects more than {MAX_DEPTH} deep in one another")
+    _check_unicode(text, row)
+    return row
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {repeated!r:.40} stands in one object twice")
+    return row
+
+
+def _is_deep(value: Any, depth: int) -> bool:
+    """Whether a value's lists and objects are more than `depth` deep in one another."""
+    if not isinstance(value, dict | list):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return not depth or any(_is_deep(item, depth - 1) for item in items)
+
+
+def _check_unicode(text: str, value: Any) -> None:
+    """ValueError where a value, read from a text of JSON, holds half of a surrogate pair: no UTF-8 file can hold it."""
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            compact_json(value).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError("holds an unpaired surrogate escape (not valid Unicode)") from None
 
 
 def _without_blank_end(rows: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:

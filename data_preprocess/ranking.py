@@ -1,6 +1,6 @@
 """Cutting a ranking of K responses down to fewer of them.
 
-Library. The draws and their order are those of the published scripts, so that a seed gives the same files.
+The draws and their order are those of the published scripts, so that a seed gives the same files.
 """
 
 import random

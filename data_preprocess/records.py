@@ -1,6 +1,6 @@
 """Rankings on disk: what a row holds, and the reader of every entry, which names the file and line at fault.
 
-Library. A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers,
+A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers,
 "meta": {...}} and sometimes "sft_index", the response that the SFT term trains on.
 """
 
@@ -10,21 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text
 from data_preprocess.files import read_jsonl
-from data_preprocess.quick_json import compact_json, could_differ, quick_object, quick_strings, quick_texts
 
 REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
 REQUIRED = set(REQUIRED_KEYS)
 NUMBER = (int, float)
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
 FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127  # in which training and scoring compute
-FIELD = {key: f'"{key}": '.encode() for key in ALLOWED_KEYS}
-# How a line opens that json.dumps has written of a row in the usual order: PREFIX, K prompts with BETWEEN, SUFFIX.
-PREFIX, BETWEEN, SUFFIX = b'{"prefix": [', b", ", b'], "suffix": '
 
 
 @dataclass(frozen=True)
@@ -71,67 +65,13 @@ def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int
     """Yields (1-based line number, checked row). InputError as load_records, and for a file without rows."""
     path = str(data_file(path))
     empty = True
-    for number, row in read_jsonl(path, quick_ranking):
+    for number, row in read_jsonl(path):
         empty = False
         check_row(row, f"{path}:{number}", training)
         row["prefix"] = row["prefix"][:1] * len(row["prefix"])  # K names for one copy: the others' memory is freed
         yield number, row
     if empty:
         raise InputError(f"{path}:1: the file is empty (expected one ranking per line)")
-
-
-def quick_ranking(line: bytes) -> dict | None:
-    """A line's row, as json.loads reads it and ready for check_row; None where json has to decide."""
-    row = _with_one_prompt(line)
-    return quick_object(line) if row is None else row
-
-
-def _with_one_prompt(line: bytes) -> dict | None:
-    """The row of a line that opens with K copies of the prompt, byte for byte; None of any other, and where in doubt.
-
-    The copies are most of a line, and one is parsed for all: if its values, one at least, stand in a list by
-    themselves, then so do they K times over, and if what follows ends an object after its suffix, then also here.
-    """
-    place = line.find(SUFFIX)
-    if place < 0 or not line.startswith(PREFIX):
-        return None
-    copies, rest = line[len(PREFIX) : place], b'{"suffix": ' + line[place + len(SUFFIX) :]
-    try:
-        row = orjson.loads(rest)
-        ranking_len = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
-        copy = copies[: (len(copies) + len(BETWEEN)) // max(ranking_len, 1) - len(BETWEEN)]
-        prompt = orjson.loads(b"[" + copy + b"]")
-    except orjson.JSONDecodeError:
-        return None
-    # The prompt is not looked at: check_row refuses what is no text in it.
-    doubtful = "prefix" in row or could_differ(row, rest)
-    if doubtful or not prompt or not ranking_len or copies != BETWEEN.join([copy] * ranking_len):
-        return None
-    return {"prefix": prompt * ranking_len, **row}
-
-
-def row_line(row: dict) -> bytes:
-    """A checked row's line: json.dumps(row, ensure_ascii=False) and a newline, in UTF-8."""
-    return line_of(with_json_texts(row))
-
-
-def with_json_texts(row: dict) -> dict:
-    """A checked row with its prompt and responses as JSON, made once however many lines will hold them."""
-    texts = {"prefix": [quick_strings(row["prefix"][0])] * len(row["prefix"]), "suffix": quick_texts(row["suffix"])}
-    return {**row, **texts}
-
-
-def line_of(row: dict) -> bytes:
-    """The line of a row whose texts are JSON already."""
-    fields = []
-    for key, value in row.items():
-        if key in ("prefix", "suffix"):
-            fields.append(FIELD[key] + b"[" + BETWEEN.join(value) + b"]")
-        elif key == "reward":
-            fields.append(FIELD[key] + str(value).encode())  # finite numbers read alike in Python and in JSON
-        else:
-            fields.append(FIELD[key] + compact_json(value).encode("utf-8"))
-    return b"{" + BETWEEN.join(fields) + b"}\n"
 
 
 def data_file(path: str | Path) -> Path:

@@ -8,17 +8,28 @@ its name in both: data/hh_train_lenK_M_max_d/, "M_max_d", and with --match_lengt
 written unless everything can be.
 """
 
-import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import InputError, check_flags, check_text, count, run, study_root
+from data_preprocess.command import (
+    InputError,
+    check_settings,
+    check_text,
+    count,
+    parse_settings,
+    run,
+    setting,
+    study_root,
+)
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer, diversity_curve, nested_diversity
 from data_preprocess.diversity_record import DiversityRecord
 from data_preprocess.files import write_files
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.selection import STRATEGIES, select_prompts, select_within_tokens, selection_name
@@ -27,31 +38,55 @@ from data_preprocess.subsets import RANDOM, RankingLine, Subset, read_lines_of, 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CHECKS = {
-    "ranking_len": count(at_least=2, at_most=1000), "sizes": count(), "max_tokens": count(), "tokenizer": check_text
-}  # fmt: skip
 SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Which subsets are made."""
+
+    ranking_len: tuple[int, ...] = setting(
+        "responses per prompt", count(at_least=2, at_most=1000), metavar="K", positional=True)
+    sizes: tuple[int, ...] | None = setting(
+        "prompts per subset (default: the paper's, 36000 to 1500)", count(), metavar="M", default=None)
+    tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
+    select: str = setting(
+        "which prompts; smaller subsets lie in larger ones, but for max_d and --match_length", choices=STRATEGIES,
+        default=RANDOM)
+    match_length: bool = setting("mean length in tokens within 5%% of that of all prompts", default=False)
+    max_tokens: int | None = setting(
+        "instead of --sizes: one subset, chosen until its prompts would have more than N tokens", count(), metavar="N",
+        default=None)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.max_tokens is not None:
+            for flag, given in (("--sizes", self.sizes), ("--match_length", self.match_length)):
+                if given:
+                    raise InputError(f"--max_tokens and {flag} (expected one of them: both say how much is chosen)")
+
+    @property
+    def selection(self) -> str:
+        return selection_name(self.select, self.match_length)
+
+
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    selection = selection_name(args.select, args.match_length)
+    config = parse_settings(SampleConfig, argv, __doc__)
+    sizes, selection = config.sizes or SIZES, config.selection
     data = study_root() / "data"
-    rankings = {k: read_lines_of(data, k) for k in args.ranking_len}
-    if args.max_tokens is None:
+    rankings = {k: read_lines_of(data, k) for k in config.ranking_len}
+    if config.max_tokens is None:
         for ranking_len, rows in rankings.items():
-            check_sizes(args.sizes, len(rows), ranking_len)
+            check_sizes(sizes, len(rows), ranking_len)
     record = DiversityRecord(data)
 
-    from data_preprocess.hub import load_tokenizer
-
-    tokenizer_name = args.tokenizer or default_tokenizer()
+    tokenizer_name = config.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)
-    if selection == RANDOM and args.max_tokens is None:
-        subsets, prompts = sample_subsets(data, rankings, args.sizes)
-        curves = nested_diversity(tokenizer, prompts, args.sizes, NGRAM)
+    if selection == RANDOM and config.max_tokens is None:
+        subsets, prompts = sample_subsets(data, rankings, sizes)
+        curves = nested_diversity(tokenizer, prompts, sizes, NGRAM)
     else:
-        subsets, curves = select_subsets(data, rankings, tokenizer, args)
+        subsets, curves = select_subsets(data, rankings, tokenizer, config)
     for ranking_len, curve in curves.items():
         for size, diversity in curve.items():
             record.add(Subset(ranking_len, size, selection).key, diversity, tokenizer_name)
@@ -62,49 +97,21 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{file}: {size} rows, diversity {diversity.score:.4f}")
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("ranking_len", type=int, nargs="+", metavar="K", help="responses per prompt")
-    parser.add_argument("--sizes", type=int, nargs="+", help="prompts per subset (default: the paper's, 36000 to 1500)")
-    parser.add_argument("--tokenizer", help=TOKENIZER_HELP)
-    parser.add_argument(
-        "--select", choices=STRATEGIES, default=RANDOM,
-        help="which prompts (default: random). Smaller subsets lie in larger ones, but for max_d and --match_length",
-    )  # fmt: skip
-    parser.add_argument(
-        "--match_length", action="store_true", help="mean length in tokens within 5%% of that of all prompts"
-    )
-    parser.add_argument(
-        "--max_tokens", type=int, metavar="N",
-        help="instead of --sizes: one subset, chosen until its prompts would have more than N tokens",
-    )  # fmt: skip
-    args = parser.parse_args(argv)
-    check_flags(vars(args), CHECKS)
-    if args.max_tokens is not None:
-        for flag, given in (("--sizes", args.sizes), ("--match_length", args.match_length)):
-            if given:
-                raise InputError(f"--max_tokens and {flag} (expected one of them: both say how much is chosen)")
-    args.sizes = args.sizes or list(SIZES)
-    return args
-
-
 def select_subsets(
-    data: Path, rankings: dict[int, list[RankingLine]], tokenizer: "PreTrainedTokenizerBase", args: argparse.Namespace
+    data: Path, rankings: dict[int, list[RankingLine]], tokenizer: "PreTrainedTokenizerBase", config: SampleConfig
 ) -> tuple[dict[Path, list[bytes]], dict[int, dict[int, Diversity]]]:
     """The lines of every selected subset's file, and by K and size the diversity of its prompts.
 
     K with the same prompts, as split.py cuts them, are tokenised and selected once, so that they share their prompts.
     """
-    selection = selection_name(args.select, args.match_length)
+    selection = config.selection
     subsets, curves, pool = {}, {}, None
     for ranking_len, rows in rankings.items():
         prompts = [row.turns for row in rows]
         if prompts != pool:
             pool = prompts
             token_ids = encode_prompts(tokenizer, [render_prompt(turns) for turns in prompts])
-            chosen = choose(token_ids, args)
+            chosen = choose(token_ids, config)
             curve = {
                 size: diversity_curve([token_ids[index] for index in indices], [size], NGRAM)[size]
                 for size, indices in chosen.items()
@@ -115,18 +122,18 @@ def select_subsets(
     return subsets, curves
 
 
-def choose(token_ids: TokenIds, args: argparse.Namespace) -> dict[int, list[int]]:
+def choose(token_ids: TokenIds, config: SampleConfig) -> dict[int, list[int]]:
     """The indices of the prompts that the flags ask for, by size."""
-    if args.max_tokens is None:
-        return select_prompts(token_ids, args.sizes, args.select, args.match_length)
-    indices = select_within_tokens(token_ids, args.max_tokens, args.select)
+    if config.max_tokens is None:
+        return select_prompts(token_ids, config.sizes or SIZES, config.select, config.match_length)
+    indices = select_within_tokens(token_ids, config.max_tokens, config.select)
     if not indices:
-        found = f"{args.max_tokens} are fewer tokens than the first prompt chosen has"
+        found = f"{config.max_tokens} are fewer tokens than the first prompt chosen has"
         raise InputError(f"--max_tokens: {found} (prompts have {token_ids.lengths.mean():.0f} in the mean)")
     return {len(indices): indices}
 
 
-def check_sizes(sizes: list[int], n_rows: int, ranking_len: int) -> None:
+def check_sizes(sizes: Sequence[int], n_rows: int, ranking_len: int) -> None:
     """InputError for a size that is not from 1 to the number of rows."""
     for size in sizes:
         if not 1 <= size <= n_rows:

@@ -1,6 +1,6 @@
-"""Which prompts of a pool to label: M of N are chosen by a strategy, at will matched in length to the pool.
+"""Which prompts of a pool to label: M of N are chosen by a strategy, optionally matched in length to the pool.
 
-Library. `select_prompts` and `select_within_tokens` choose by a strategy's name, `select_max_diversity` is max_d by
+`select_prompts` and `select_within_tokens` choose by a strategy's name, `select_max_diversity` is max_d by
 itself. What each strategy does and promises stands in strategies.py; benchmarks/selection_speed.py measures all.
 """
 
@@ -83,7 +83,7 @@ def select_prompts(
     """Chooses `size` prompts for every size.
 
     The smaller sizes' prompts are the first ones of the larger sizes', but not so for max_d, whose greedy choice is
-    nested and is then improved by swaps for each size by itself, nor with match_length, where quotas hang on the size.
+    nested and is then improved by swaps for each size by itself, nor with match_length: quotas depend on the size.
 
     Args:
         token_ids: one sequence of token ids per prompt.

@@ -1,19 +1,17 @@
 """The files of rankings that split.py and sample.py make of one another.
 
-Library. Each row is read, checked and written out as a line once, however many files it goes to.
+Each row is read, checked and written out as a line once, however many files it goes to.
 """
 
-import gc
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_preprocess.files import write_files
+from data_preprocess.files import json_line, json_lines, write_files
 from data_preprocess.ranking import SEED, cut_ranking, nested_subsets
-from data_preprocess.records import line_of, read_rankings, row_line, with_json_texts
+from data_preprocess.records import read_rankings
 from data_preprocess.selection import SELECTIONS, selection_name
 
 FULL_LEN = 4
@@ -53,7 +51,7 @@ class Subset(NamedTuple):
     def key(self) -> str:
         """Its name in the records of diversity.
 
-        All K of a sampled or selected subset share their prompts; which ones were added can hang on K, for a prompt
+        All K of a sampled or selected subset share their prompts; which ones were added can depend on K, for a prompt
         needs K different answers.
         """
         return self.name if self.selection in AUGMENTATIONS else self._size_and_selection
@@ -83,23 +81,10 @@ def subset_file(data: Path, ranking_len: int, size: int, selection: str = RANDOM
 
 def write_split(data: Path) -> dict[Path, int]:
     """Cuts the data folder's rankings of 4 and writes those of 3 and of 2; the number of rows by file."""
-    rows = map(with_json_texts, read_rankings(rankings_file(data, FULL_LEN), FULL_LEN))
-    with _collector_paused():
-        outputs = {rankings_file(data, ranking_len): cut for ranking_len, cut in split_rankings(rows).items()}
-        write_files({path: map(line_of, cut) for path, cut in outputs.items()})
+    cuts = split_rankings(read_rankings(rankings_file(data, FULL_LEN), FULL_LEN))
+    outputs = {rankings_file(data, ranking_len): cut for ranking_len, cut in cuts.items()}
+    write_files({path: json_lines(cut) for path, cut in outputs.items()})
     return {path: len(cut) for path, cut in outputs.items()}
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Inside, Python looks for no garbage in cycles: rows hold none, and it would look at all of them over and over."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def split_rankings(rows: Iterable[dict]) -> dict[int, list[dict]]:
@@ -115,7 +100,7 @@ def split_rankings(rows: Iterable[dict]) -> dict[int, list[dict]]:
 def read_lines_of(data: Path, ranking_len: int) -> list[RankingLine]:
     """The data folder's rankings of K responses; InputError as read_rankings."""
     rows = read_rankings(rankings_file(data, ranking_len), ranking_len)
-    return [RankingLine(row_line(row), row["prefix"][0]) for row in rows]
+    return [RankingLine(json_line(row).encode(), row["prefix"][0]) for row in rows]
 
 
 def sample_subsets(

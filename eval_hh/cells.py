@@ -239,12 +239,12 @@ def _check_numbers(values: object, length: int, upper: float, where: str) -> Non
 
 
 def pooled(files: dict, pool: str, field: str = "reward") -> np.ndarray:
-    """The pool's per-prompt values [rows] of a cell's "files": in TEST_FILES order, each in the order of its row ids.
+    """Per-prompt values [rows] of a pool, or of one test file, in a cell's "files": file by file, by row id.
 
     `field` is "reward", "bleu" or the name of an extra reward; the result's mean is the mean over samples.
     """
     parts = []
-    for file in POOLS[pool]:
+    for file in POOLS.get(pool, (pool,)):
         entry = files[file]
         values = entry[field] if field in ("reward", "bleu") else entry["extra"][field]
         ids, column = entry["row_id"], np.asarray(values, dtype=float)

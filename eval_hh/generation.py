@@ -8,79 +8,56 @@ goes on where it was; a finished file is not made again.
 """
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, check_flags, check_text, count, environment_count, run, stop_requests
-from eval_hh.cells import TEST_FILES
-from eval_hh.inference.resumable_jobs import (
-    BEST_CHECKPOINT,
-    NAME_CHECKS,
-    Job,
-    Names,
-    folder_identity,
-    names_parser,
-    processes,
-    run_job,
-    waiting_jobs,
+from data_preprocess.command import (
+    InputError,
+    check_text,
+    count,
+    environment_count,
+    parse_settings,
+    run,
+    setting,
 )
+from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
+from eval_hh.run_paths import PRECISIONS, Evaluation
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
 
-@dataclass(frozen=True)
-class Config:
-    index: str  # name of the experiment
-    stage: int  # ranking length that was trained on (1 for SFT)
-    checkpoint: str = BEST_CHECKPOINT  # folder of the run that is tested
-    model_path: str | None = None  # tests this folder or hub name instead; results keep the experiment's name
-    test_files: Sequence[str] = TEST_FILES  # names under data/hh_test, without .json
-    max_new_tokens: int = 128  # tokens decoded per prompt at most
-    batch_size: int = 16  # prompts decoded at a time, per process
-    check: bool = False  # only look whether all inputs are there and well-formed
-    mixed_precision: str = "bf16"  # of the weights on a GPU: bf16, fp16 or no; the CPU always has float32
+@dataclass(frozen=True, kw_only=True)
+class Generation(Evaluation):
+    """How responses are generated."""
 
-    def __post_init__(self) -> None:
-        checks = {"model_path": check_text, "max_new_tokens": count(), "batch_size": count()}
-        check_flags(vars(self), {**NAME_CHECKS, **checks})
-
-
-def parse_args(argv: list[str] | None = None) -> Config:
-    parser = names_parser(__doc__)
-    parser.add_argument("--model_path", help="test this model instead of the run's checkpoint")
-    parser.add_argument("--max_new_tokens", type=int, default=Config.max_new_tokens)
-    parser.add_argument("--batch_size", type=int, default=environment_count("BATCH_SIZE", Config.batch_size))
-    parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
-    parser.add_argument("--check", action="store_true", help="only check the inputs")
-    return Config(**vars(parser.parse_args(argv)))
+    model_path: str | None = setting("tests this folder or hub name instead of the run's checkpoint", check_text,
+                                     default=None)  # fmt: skip
+    max_new_tokens: int = setting("tokens decoded per prompt at most", count(), default=128)
+    batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)", count(),
+                              default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
+    mixed_precision: str = setting("of the weights on a GPU", choices=PRECISIONS, default="bf16")
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = parse_args(argv)
-    names = Names(config.index, config.stage, config.checkpoint)
-    model_path, tests = checked_inputs(config, names)
+    config = parse_settings(Generation, argv, __doc__)
+    model_path, tests = checked_inputs(config)
     if config.check:
         return
-    jobs = plan_jobs(config, names, model_path)
-    with stop_requests():
-        state = processes()
-        waiting = waiting_jobs(list(jobs.values()), state)
-        todo = {name: job for name, job in jobs.items() if job in waiting}
-        made = generate_files(todo, tests, model_path, config, state) if todo else 0
-    if state.is_main_process:
-        print(f"{made} of {len(jobs)} test files generated anew for {config.index}, stage {config.stage}")
+    jobs = plan_jobs(config, model_path)
+    did = f"generated anew for {config.index}, stage {config.stage}"
+    run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, config, state), did)
 
 
-def checked_inputs(config: Config, names: Names) -> tuple[str | Path, dict[str, list[dict]]]:
+def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]]]:
     """The path of the tested model and the rows of each test file; InputError where something is amiss."""
     from data_preprocess.hub import source_options
     from data_preprocess.records import read_rows
 
+    names = config.names
     model_path = config.model_path or names.run_folder / config.checkpoint
     if not config.model_path and not model_path.is_dir():
         hint = f"train experiment {config.index} first, with the launchers in training/"
@@ -93,7 +70,7 @@ def checked_inputs(config: Config, names: Names) -> tuple[str | Path, dict[str, 
     return model_path, {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
 
 
-def plan_jobs(config: Config, names: Names, model_path: str | Path) -> dict[str, Job]:
+def plan_jobs(config: Generation, model_path: str | Path) -> dict[str, Job]:
     """What is to be made of each test file. The batch size is left out: it changes texts by float error only."""
     settings = {
         "step": "generation",
@@ -101,6 +78,7 @@ def plan_jobs(config: Config, names: Names, model_path: str | Path) -> dict[str,
         "max_new_tokens": config.max_new_tokens,
         "mixed_precision": config.mixed_precision,
     }
+    names = config.names
     return {
         name: Job(f"generating {name}", names.generated(name), names.test_file(name), settings)
         for name in config.test_files
@@ -111,7 +89,7 @@ def generate_files(
     jobs: dict[str, Job],
     tests: dict[str, list[dict]],
     model_path: str | Path,
-    config: Config,
+    config: Generation,
     state: "PartialState",
 ) -> int:
     """Loads the model once and generates for each job's test file; how many were made."""

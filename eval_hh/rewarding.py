@@ -10,28 +10,23 @@ stopped by a signal, goes on where it was; a finished file is not made again. A 
 import math
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, check_flags, check_text, count, environment_count, run, stop_requests
-from eval_hh.cells import TEST_FILES
-from eval_hh.inference.resumable_jobs import (
-    BEST_CHECKPOINT,
-    NAME_CHECKS,
-    Job,
-    Names,
-    check_made_of,
-    folder_identity,
-    names_parser,
-    processes,
-    read_results,
-    run_job,
-    waiting_jobs,
+from data_preprocess.command import (
+    InputError,
+    check_text,
+    count,
+    environment_count,
+    parse_settings,
+    run,
+    setting,
 )
+from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
+from eval_hh.run_paths import PRECISIONS, Evaluation, Names, check_made_of, read_results
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -41,51 +36,35 @@ if TYPE_CHECKING:
 TEST_REWARD_MODEL = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"  # the paper's
 
 
-@dataclass(frozen=True)
-class Config:
-    index: str  # name of the experiment
-    stage: int  # ranking length that was trained on (1 for SFT)
-    reward_model: str = TEST_REWARD_MODEL  # folder or hub name
-    checkpoint: str = BEST_CHECKPOINT  # folder of the run that is tested
-    test_files: Sequence[str] = TEST_FILES  # names under data/hh_test, without .json
-    batch_size: int = 16  # dialogues per batch and process
-    check: bool = False  # only look whether the reward model can be had
-    mixed_precision: str = "no"  # of the weights on a GPU: bf16, fp16 or no; half precision blurs the scores
+@dataclass(frozen=True, kw_only=True)
+class Rewarding(Evaluation):
+    """How responses are scored."""
 
-    def __post_init__(self) -> None:
-        check_flags(vars(self), {**NAME_CHECKS, "reward_model": check_text, "batch_size": count()})
-
-
-def parse_args(argv: list[str] | None = None) -> Config:
-    parser = names_parser(__doc__)
-    default = os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL
-    parser.add_argument("--reward_model", default=default, help="folder or hub name ($TEST_REWARD_MODEL)")
-    parser.add_argument("--batch_size", type=int, default=environment_count("BATCH_SIZE", Config.batch_size))
-    parser.add_argument("--mixed_precision", choices=("bf16", "fp16", "no"), default=Config.mixed_precision)
-    parser.add_argument("--check", action="store_true", help="only check that the reward model can be had")
-    return Config(**vars(parser.parse_args(argv)))
+    reward_model: str = setting(
+        "folder or hub name ($TEST_REWARD_MODEL)",
+        check_text,
+        default_factory=lambda: os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL,
+    )
+    batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)", count(),
+                              default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
+    mixed_precision: str = setting("of the weights on a GPU; half precision blurs the scores", choices=PRECISIONS,
+                                   default="no")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = parse_args(argv)
+    config = parse_settings(Rewarding, argv, __doc__)
     from data_preprocess.hub import source_options
 
     source_options(config.reward_model)
     if config.check:
         return
-    names = Names(config.index, config.stage, config.checkpoint)
-    jobs = plan_jobs(config, names)
-    with stop_requests():
-        state = processes()
-        waiting = waiting_jobs(list(jobs.values()), state)
-        rows = {name: generated_rows(names, name) for name, job in jobs.items() if job in waiting}
-        made = score_files({name: jobs[name] for name in rows}, rows, config, state) if rows else 0
-    if state.is_main_process:
-        print(f"{made} of {len(jobs)} test files scored anew for {config.index}, stage {config.stage}")
+    did = f"scored anew for {config.index}, stage {config.stage}"
+    run_step(plan_jobs(config), lambda todo, state: score_files(todo, config, state), did)
 
 
-def plan_jobs(config: Config, names: Names) -> dict[str, Job]:
+def plan_jobs(config: Rewarding) -> dict[str, Job]:
     """What is to be made of each generated file; InputError where one is missing."""
+    names = config.names
     for name in config.test_files:
         if not names.generated(name).is_file():
             hint = f"make it first: python generation.py {names.flags}"
@@ -111,9 +90,7 @@ def generated_rows(names: Names, name: str) -> list[dict]:
     return rows
 
 
-def score_files(
-    jobs: dict[str, Job], rows: dict[str, list[dict]], config: Config, state: "PartialState"
-) -> int:
+def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") -> int:
     """Loads the reward model once and scores the rows of each job's generated file; how many were made.
 
     Raises:
@@ -124,6 +101,7 @@ def score_files(
     from eval_hh.inference.models import weights_dtype
     from eval_hh.reward_model import check_finite, load_reward_model
 
+    rows = {name: generated_rows(config.names, name) for name in jobs}
     model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
     encoded = {name: encode_rows(model, rows[name], job.source) for name, job in jobs.items()}
     made = 0

@@ -12,14 +12,13 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, check_flags, check_name, run, study_root
+from data_preprocess.command import InputError, check_name, parse_settings, run, setting, study_root
 from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
 from data_preprocess.records import read_rows
@@ -38,16 +37,8 @@ from eval_hh.cells import (
     write_cell,
 )
 from eval_hh.estimates import bootstrap_interval
-from eval_hh.inference.resumable_jobs import (
-    NAME_CHECKS,
-    Job,
-    Names,
-    check_made_of,
-    done_note,
-    names_parser,
-    read_note,
-    read_results,
-)
+from eval_hh.inference.resumable_jobs import Job, done_note, read_note
+from eval_hh.run_paths import Evaluation, Names, check_made_of, read_results
 
 NULL = type(None)
 # What a cell is made of: fields of run.json, of its configuration, and of the settings that both steps noted.
@@ -60,13 +51,16 @@ REWARDING_SETTINGS = {"reward_model": (dict,), "mixed_precision": (str,)}
 RECORDED = {"score": "diversity", "unique": "#filtered_ngrams", "total": "#all_ngrams", "samples": "#samples"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scoring(Evaluation):
+    """What is scored."""
+
+    profile: str | None = setting("profile of reproduce.py that the run belongs to, if any", check_name, default=None)
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = names_parser(__doc__)
-    parser.add_argument("--profile", help="profile of reproduce.py that the run belongs to, if any")
-    parser.add_argument("--check", action="store_true", help="only check that the run is described")
-    args = parser.parse_args(argv)
-    check_flags(vars(args), {**NAME_CHECKS, "profile": check_name})
-    names = Names(args.index, args.stage, args.checkpoint)
+    args = parse_settings(Scoring, argv, __doc__)
+    names = args.names
     cell = describe_run(names, args.profile)
     if args.check:
         return
@@ -295,30 +289,23 @@ def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
 
 def table(cell: dict) -> str:
     """Rewards x 100 with 95% bootstrap intervals and BLEU of each file and pool, as text."""
-    extra = sorted(next(iter(cell["files"].values())).get("extra", {}))
+    files = cell["files"]
+    extra = sorted(next(iter(files.values())).get("extra", {}))
     head = f"{'':18s} {'rows':>5s} {'reward':>7s} {'95% interval':>16s} {'BLEU':>6s}"
     lines = [
         f"{cell['exp']}, stage {cell['stage']}: rewards x 100, from {cell['reward_source']}",
         head + "".join(f" {name:>13s}" for name in extra),
     ]
-    others = [name for name in cell["files"] if name not in TEST_FILES]
+    others = [name for name in files if name not in TEST_FILES]
     for name in ("Harmless", *POOLS["Helpful"], "Helpful", "Global", *others):
-        if not set(POOLS.get(name, (name,))) <= set(cell["files"]):
+        if not set(POOLS.get(name, (name,))) <= set(files):
             continue
-        rewards = 100 * column(cell, name, "reward")
+        rewards = 100 * pooled(files, name, "reward")
         low, high = bootstrap_interval(rewards)
         line = f"{name:18s} {len(rewards):5d} {rewards.mean():7.2f} {f'[{low:.2f}, {high:.2f}]':>16s}"
-        line += f" {column(cell, name, 'bleu').mean():6.2f}"
-        lines.append(line + "".join(f" {100 * column(cell, name, field).mean():13.2f}" for field in extra))
+        line += f" {pooled(files, name, 'bleu').mean():6.2f}"
+        lines.append(line + "".join(f" {100 * pooled(files, name, field).mean():13.2f}" for field in extra))
     return "\n".join(lines)
-
-
-def column(cell: dict, name: str, field: str) -> np.ndarray:
-    """Values of a pool or of one test file, one per row."""
-    if name in POOLS:
-        return pooled(cell["files"], name, field)
-    entry = cell["files"][name]
-    return np.asarray(entry["extra"][field] if field in entry.get("extra", {}) else entry[field])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Which prompts of a pool are added to a labelled subset, and the rows that the enlarged subset is written as.
 
-Library of augment.py. "Our reading" of the paper's augmentation (add the prompts that raise D), whose generator,
+"Our reading" of the paper's augmentation (add the prompts that raise D), whose generator,
 thresholds and labels are not published.
 """
 

@@ -1,7 +1,4 @@
-"""What an annotation budget buys of a pool: how many prompts for each number of responses, and which D these reach.
-
-Library of plan.py, on plain numbers and token ids.
-"""
+"""What an annotation budget buys of a pool: how many prompts for each number of responses, and which D these reach."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,18 +4,28 @@ Run: cd labelling; python plan.py SOURCE --responses N --law paper-pro [--select
      python plan.py SOURCE --budget X --response_cost X ... --results DIR --algorithm PRO
 
 Prints for each number of responses K: how many prompts M the budget pays for, the diversity D of M prompts of SOURCE
-taken at random and as selected, the reward that a law (a line on D per K) expects of them, and the split to take.
+taken at random and as selected, the reward that a line on D, one per K, predicts for them, and the split to take.
 --output writes its prompts as JSONL with ids, ready to be answered and ranked (prepare.py --join).
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import MAX_SHOWN, InputError, check_flags, check_text, count, run, study_root
+from data_preprocess.command import (
+    MAX_SHOWN,
+    InputError,
+    check_one_given,
+    check_settings,
+    check_text,
+    count,
+    parse_settings,
+    run,
+    setting,
+    study_root,
+)
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, under_root
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
@@ -32,15 +42,68 @@ PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")
 # Of a budget and of a cost: a quotient of two has fewer digits than Decimal keeps.
 LEAST, MOST = Decimal("1e-9"), Decimal("1e15")
-CHECKS = {
-    "comparisons": count(at_most=10**6), "ranking_len": count(at_most=1000),
-    **dict.fromkeys(("source", "column", "split", "results", "profile", "tokenizer"), check_text),
-}  # fmt: skip
 CHART_STEPS = 60  # budgets of the chart, up to twice the plan's
 RANDOM_ONLY = (
-    "The law has seen random prompts only, in which D and M rise together. That chosen prompts earn what random",
-    "ones of the same D do is not in its data; the experiment that tests it is reproduce.py --fixed_size.",
+    "These lines were fitted on random prompts, where D and M rise together. Whether selected prompts earn what random",
+    "ones of the same D do is not in that data; the experiment that tests it is reproduce.py --fixed_size.",
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """One plan: a pool, a budget, the lines that predict, and which prompts are selected."""
+
+    source: str = setting(
+        "the pool: JSONL, Parquet, a folder, or a data set on the hub, a prompt per row", check_text, positional=True)
+    column: str | None = setting("the prompts' field, where it is not one of the usual", check_text, default=None)
+    split: str = setting("split of a data set", check_text, default="train")
+    drop_duplicates: bool = setting("go on without prompts that repeat another", default=False)
+    responses: int | None = setting("the budget, in labelled responses", metavar="N", default=None)
+    budget: str | None = setting("or in money, with at least one of the costs", metavar="X", default=None)
+    prompt_cost: str | None = setting("per prompt written", metavar="X", default=None)
+    response_cost: str | None = setting("per response written", metavar="X", default=None)
+    comparison_cost: str | None = setting("per two responses compared", metavar="X", default=None)
+    comparisons: int | None = setting(
+        "comparisons per prompt (default: every pair, K (K - 1) / 2)", count(at_most=10**6), metavar="N", default=None)
+    law: str | None = setting("the paper's lines", choices=tuple(PAPER_LAWS), default=None)
+    results: str | None = setting(
+        "or the lines through our result files in DIR", check_text, metavar="DIR", default=None)
+    algorithm: str | None = setting("of --results, where they hold both", choices=("PRO", "SFT"), default=None)
+    profile: str | None = setting("of --results (default: the most frequent)", check_text, default=None)
+    select: str = setting("which prompts", choices=STRATEGIES, default="max_d")
+    match_length: bool = setting("mean length in tokens within 5%% of the pool's", default=False)
+    extrapolate: bool = setting("predict outside the fitted range of D as well, marked", default=False)
+    tokenizer: str | None = setting(
+        f"{TOKENIZER_HELP}; with --results the one that their D was counted with", check_text, default=None)
+    trust_tokenizer: bool = setting("--tokenizer is the lines' own, under another name", default=False)
+    ranking_len: int | None = setting(
+        "take this K's split, not the recommended one", count(at_most=1000), metavar="K", default=None)
+    output: Path | None = setting("write its prompts here", metavar="FILE", default=None)
+    chart: Path | None = setting("draw predicted reward against budget, a PNG", metavar="FILE", default=None)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        check_one_given(self, "law", "results", "the paper's lines, or those of result files")
+        for flag in ("algorithm", "profile"):
+            if self.law and getattr(self, flag):
+                raise InputError(f"--{flag} applies to --results, and --law is given")
+        if (self.responses is None) == (self.budget is None):
+            raise InputError("--responses or --budget: give one of them (labelled responses, or money)")
+        inputs = {"source": [self.source], "results": [self.results], "tokenizer": [self.tokenizer]}
+        for flag in ("output", "chart"):
+            if getattr(self, flag):
+                check_output_file(flag, getattr(self, flag), inputs)
+        if self.output and self.output == self.chart:
+            raise InputError(f"--chart {self.chart}: is --output's file too (expected another)")
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What may be spent, and on what."""
+
+    budget: Decimal
+    prices: Prices
+    unit: str  # of both
 
 
 @dataclass(frozen=True)
@@ -54,88 +117,42 @@ class Share:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    law = load_law(args)
-    pool, dropped, left_out = load_pool(args.source, args.column, args.split, args.drop_duplicates)
-    splits = split_budget(args.budget, args.prices, sorted(law.points), len(pool))
-    tokenizer, token_ids = count_tokens(args, law, pool)
-    rows = make_rows(args, law, splits, token_ids)
+    config = parse_settings(PlanConfig, argv, __doc__)
+    money = spending(config)
+    law = load_law(config)
+    pool, dropped, left_out = load_pool(config.source, config.column, config.split, config.drop_duplicates)
+    splits = split_budget(money.budget, money.prices, sorted(law.points), len(pool))
+    tokenizer, token_ids = count_tokens(config, law, pool)
+    rows = make_rows(config, law, splits, token_ids)
     duplicates = f" ({dropped} duplicates dropped)" if dropped else ""
-    print(f"law:    {law.name}, fitted on random prompts")
-    print(f"pool:   {len(pool):,} prompts of {args.source}{duplicates}, D counted with {tokenizer}")
+    print(f"lines:  {law.name}, fitted on random prompts")
+    print(f"pool:   {len(pool):,} prompts of {config.source}{duplicates}, D counted with {tokenizer}")
     print("".join(f"        {line}\n" for line in left_out), end="")
-    print(f"budget: {args.budget:,} {args.unit}\n")
-    print("\n".join([*format_table(args, splits, rows), "", *notes(args, rows)]))
-    taken = row_to_take(args, rows)
-    if args.chart:
-        draw_chart(args, law, rows, token_ids)
-        print(f"{args.chart}: the chart")
-    if args.output:
-        write_prompts(args.output, [pool[index] for index in taken.choice.indices])
-        print(f"{args.output}: {taken.split.size} prompts, to be given {taken.split.ranking_len} responses each")
+    print(f"budget: {money.budget:,} {money.unit}\n")
+    print("\n".join([*format_table(config, money.prices, splits, rows), "", *notes(config, rows)]))
+    taken = row_to_take(config, rows)
+    if config.chart:
+        draw_chart(config, money, law, rows, token_ids)
+        print(f"{config.chart}: the chart")
+    if config.output:
+        write_prompts(config.output, [pool[index] for index in taken.choice.indices])
+        print(f"{config.output}: {taken.split.size} prompts, to be given {taken.split.ranking_len} responses each")
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("source", help="the pool: JSONL, Parquet, a folder, or a data set on the hub, a prompt per row")
-    add("--column", help="the prompts' field, where it is not one of the usual")
-    add("--split", default="train", help="split of a data set (default: train)")
-    add("--drop_duplicates", action="store_true", help="go on without prompts that repeat another")
-    add("--responses", type=int, metavar="N", help="the budget, in labelled responses")
-    add("--budget", metavar="X", help="or in money, with at least one of the costs")
-    add("--prompt_cost", metavar="X", help="per prompt written")
-    add("--response_cost", metavar="X", help="per response written")
-    add("--comparison_cost", metavar="X", help="per two responses compared")
-    add("--comparisons", type=int, metavar="N", help="comparisons per prompt (default: every pair, K (K - 1) / 2)")
-    add("--law", choices=PAPER_LAWS, help="the paper's lines")
-    add("--results", metavar="DIR", help="or the lines through our result files in DIR")
-    add("--algorithm", choices=("PRO", "SFT"), help="of --results, where they hold both")
-    add("--profile", help="of --results (default: the commonest)")
-    add("--select", choices=STRATEGIES, default="max_d", help="which prompts (default: max_d)")
-    add("--match_length", action="store_true", help="mean length in tokens within 5%% of the pool's")
-    add("--extrapolate", action="store_true", help="predict beyond the law's range of D as well, marked")
-    add("--tokenizer", help=f"{TOKENIZER_HELP}; with --results the one that their D was counted with")
-    add("--trust_tokenizer", action="store_true", help="--tokenizer is the law's, under another name")
-    add("--ranking_len", type=int, metavar="K", help="take this K's split, not the recommended one")
-    add("--output", type=Path, metavar="FILE", help="write its prompts here")
-    add("--chart", type=Path, metavar="FILE", help="draw predicted reward against budget, a PNG")
-    args = parser.parse_args(argv)
-    check_flags(vars(args), CHECKS)
-    if bool(args.law) == bool(args.results):
-        raise InputError("--law or --results: give one of them (the paper's lines, or those of result files)")
-    for flag in ("algorithm", "profile"):
-        if args.law and getattr(args, flag):
-            raise InputError(f"--{flag} is about --results, and --law is given")
-    set_budget(args)
-    inputs = {"source": [args.source], "results": [args.results], "tokenizer": [args.tokenizer]}
-    for flag in ("output", "chart"):
-        if getattr(args, flag):
-            check_output_file(flag, getattr(args, flag), inputs)
-    if args.output and args.output == args.chart:
-        raise InputError(f"--chart {args.chart}: is --output's file too (expected another)")
-    return args
-
-
-def set_budget(args: argparse.Namespace) -> None:
-    """args.budget, args.prices and args.unit from the flags; InputError for what makes no budget."""
-    costs = {flag: getattr(args, flag) for flag in COSTS if getattr(args, flag) is not None}
-    if (args.responses is None) == (args.budget is None):
-        raise InputError("--responses or --budget: give one of them (labelled responses, or money)")
-    if args.responses is not None:
-        if costs or args.comparisons is not None:
+def spending(config: PlanConfig) -> Spending:
+    """The budget that the flags tell of; InputError for what makes none."""
+    costs = {flag: getattr(config, flag) for flag in COSTS if getattr(config, flag) is not None}
+    if config.responses is not None:
+        if costs or config.comparisons is not None:
             flag = next(iter(costs), "comparisons")
-            raise InputError(f"--{flag} is about --budget, and --responses is given")
-        args.budget, args.prices, args.unit = amount("responses", args.responses), Prices(), "labelled responses"
-        return
+            raise InputError(f"--{flag} applies to --budget, and --responses is given")
+        return Spending(amount("responses", config.responses), Prices(), "labelled responses")
     if not costs:
         raise InputError(f"--budget: needs a cost (expected one or more of --{', --'.join(COSTS)})")
-    if args.comparisons is not None and args.comparison_cost is None:
-        raise InputError(f"--comparisons: {args.comparisons} (expected --comparison_cost with it)")
-    args.budget = amount("budget", args.budget)
+    if config.comparisons is not None and config.comparison_cost is None:
+        raise InputError(f"--comparisons: {config.comparisons} (expected --comparison_cost with it)")
     values = [amount(flag, costs[flag]) if flag in costs else Decimal(0) for flag in COSTS]
-    args.prices = Prices(*values, args.comparisons)
-    args.unit = "units of money"
+    return Spending(amount("budget", config.budget), Prices(*values, config.comparisons), "units of money")
 
 
 def amount(flag: str, text: str | int) -> Decimal:
@@ -150,31 +167,31 @@ def amount(flag: str, text: str | int) -> Decimal:
     return value
 
 
-def load_law(args: argparse.Namespace) -> Law:
-    """The law that the flags ask for; what its results leave out is told on stderr."""
-    if args.law:
-        law = paper_law(PAPER_LAWS[args.law])
+def load_law(config: PlanConfig) -> Law:
+    """The lines that the flags ask for; what their results leave out is told on stderr."""
+    if config.law:
+        law = paper_law(PAPER_LAWS[config.law])
     else:
-        results = load_results(args.results, args.profile)
+        results = load_results(config.results, config.profile)
         if not results.cells:
-            raise InputError("; ".join([f"{args.results}: no result file to fit lines on", *results.warnings]))
-        law, warnings = results_law(results, args.algorithm, args.results)
+            raise InputError("; ".join([f"{config.results}: no result file to fit lines on", *results.warnings]))
+        law, warnings = results_law(results, config.algorithm, config.results)
         for warning in results.warnings + warnings:
             print(f"warning: {warning}", file=sys.stderr)
-    if args.ranking_len is not None and args.ranking_len not in law.points:
+    if config.ranking_len is not None and config.ranking_len not in law.points:
         lens = ", ".join(map(str, sorted(law.points)))
-        raise InputError(f"--ranking_len: {args.ranking_len} (expected one of the law's: {lens})")
+        raise InputError(f"--ranking_len: {config.ranking_len} (expected one that has a line: {lens})")
     return law
 
 
-def count_tokens(args: argparse.Namespace, law: Law, pool: list[Candidates]) -> tuple[str, TokenIds]:
-    """(the tokenizer's name, the prompts' ids), by the tokenizer that the law's D was counted with.
+def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[str, TokenIds]:
+    """(the tokenizer's name, the prompts' ids), by the tokenizer that counted the D of the lines.
 
     InputError for another one: D of two tokenizers do not compare.
     """
     from data_preprocess.hub import load_tokenizer
 
-    name = args.tokenizer
+    name = config.tokenizer
     if name is None and law.tokenizer:
         # A record names a folder under STUDY_ROOT by its path there.
         inside = study_root() / law.tokenizer
@@ -185,35 +202,35 @@ def count_tokens(args: argparse.Namespace, law: Law, pool: list[Candidates]) -> 
         same = is_llama(tokenizer.encode(LLAMA_PROBE, add_special_tokens=False))
     else:
         same = law.tokenizer in (name, under_root(name))
-    if not (same or args.trust_tokenizer):
+    if not (same or config.trust_tokenizer):
         wanted = law.tokenizer or "LLaMA's"
         raise InputError(
-            f"--tokenizer: {name}, but the law's D was counted with {wanted} (expected the same; --trust_tokenizer "
+            f"--tokenizer: {name}, but the lines' D was counted with {wanted} (expected the same; --trust_tokenizer "
             "says that it is, under another name)"
         )
     return name, encode_prompts(tokenizer, [render_prompt(candidates.prefix) for candidates in pool])
 
 
-def make_rows(args: argparse.Namespace, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, Share]:
+def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, Share]:
     """By K, for those that the budget pays for."""
     paid = [split for split in splits if split.size]
     sizes = [split.size for split in paid]
-    choices = choose_prompts(token_ids, sizes, args.select, args.match_length)
+    choices = choose_prompts(token_ids, sizes, config.select, config.match_length)
     at_random = random_diversity(token_ids, sizes)
     return {
         split.ranking_len: Share(
             split,
             choices[split.size],
-            law.outlook(split.ranking_len, at_random[split.size], args.extrapolate),
-            law.outlook(split.ranking_len, choices[split.size].diversity, args.extrapolate),
+            law.outlook(split.ranking_len, at_random[split.size], config.extrapolate),
+            law.outlook(split.ranking_len, choices[split.size].diversity, config.extrapolate),
         )
         for split in paid
     }
 
 
-def format_table(args: argparse.Namespace, splits: list[Split], rows: dict[int, Share]) -> list[str]:
+def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: dict[int, Share]) -> list[str]:
     """A line per K: what is bought, D and the predicted reward at random and as selected."""
-    selection = selection_name(args.select, args.match_length)
+    selection = selection_name(config.select, config.match_length)
     lines = [f"K       M {'cost':>10}   {'random: D, reward x 100':<31}   {f'{selection}: D, reward x 100':<31} tokens"]
     for split in splits:
         head = f"{split.ranking_len} {split.size:>7,} {split.cost:>10,}"
@@ -221,25 +238,25 @@ def format_table(args: argparse.Namespace, splits: list[Split], rows: dict[int, 
             row = rows[split.ranking_len]
             lines.append(f"{head}   {row.random!s:<31}   {row.chosen!s:<31} {row.choice.tokens:>6.0f}")
         else:
-            lines.append(f"{head}   unaffordable: one prompt costs {args.prices.of_prompt(split.ranking_len):,}")
+            lines.append(f"{head}   unaffordable: one prompt costs {prices.of_prompt(split.ranking_len):,}")
     return lines
 
 
-def notes(args: argparse.Namespace, rows: dict[int, Share]) -> list[str]:
+def notes(config: PlanConfig, rows: dict[int, Share]) -> list[str]:
     """What the table means, and which split to take."""
-    lines = ["Intervals: 95%, of one more point of K's line, from the residuals of the points it was fitted on."]
-    if args.extrapolate and any(one.outside for row in rows.values() for one in (row.random, row.chosen)):
-        lines.append("* extrapolated: no point of the law has such a D.")
-    if (args.select, args.match_length) != ("random", False):
+    lines = ["Intervals: 95% prediction intervals for a new subset of K responses."]
+    if config.extrapolate and any(one.outside for row in rows.values() for one in (row.random, row.chosen)):
+        lines.append("* extrapolated: D is outside the fitted range.")
+    if (config.select, config.match_length) != ("random", False):
         lines += [*RANDOM_ONLY, f"for random prompts: {advice(rows, {k: row.random for k, row in rows.items()})}"]
     return [*lines, f"recommended: {advice(rows, {k: row.chosen for k, row in rows.items()})}"]
 
 
 def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
-    """The split with the highest predicted reward, the K that it is not told from, and those not compared."""
+    """The split with the highest predicted reward, the K that do not differ from it, and those not compared."""
     predictions = {k: outlook.prediction for k, outlook in outlooks.items() if outlook.prediction}
     if not predictions:
-        return "none, the law knows no such D"
+        return "none, D is outside the fitted range"
     left_out = [f"K = {k} not compared (D {one.outside})" for k, one in outlooks.items() if k not in predictions]
     best = recommend(predictions)
     text = f"K = {best.ranking_len}, M = {rows[best.ranking_len].split.size:,}"
@@ -253,30 +270,33 @@ def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
     return "; ".join([text, *parts, *left_out])
 
 
-def row_to_take(args: argparse.Namespace, rows: dict[int, Share]) -> Share:
-    """The recommended split, or --ranking_len's; InputError where the law speaks of none, or it buys nothing."""
+def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
+    """The recommended split, or --ranking_len's; InputError where none has a prediction, or it buys nothing."""
     predictions = {k: row.chosen.prediction for k, row in rows.items() if row.chosen.prediction}
-    if args.ranking_len is not None:
-        if args.ranking_len not in rows:
-            raise InputError(f"--ranking_len: the budget pays for no prompt with {args.ranking_len} responses")
-        return rows[args.ranking_len]
+    if config.ranking_len is not None:
+        if config.ranking_len not in rows:
+            raise InputError(f"--ranking_len: the budget pays for no prompt with {config.ranking_len} responses")
+        return rows[config.ranking_len]
     if not predictions:
         reasons = ", ".join(f"K = {k}: {row.chosen.diversity:.2f} is {row.chosen.outside}" for k, row in rows.items())
-        raise InputError(f"no prediction, the law knows no such D ({reasons}; --extrapolate predicts all the same)")
+        found = "no prediction, D is outside the fitted range"
+        raise InputError(f"{found} ({reasons}; --extrapolate predicts all the same)")
     return rows[recommend(predictions).ranking_len]
 
 
-def draw_chart(args: argparse.Namespace, law: Law, rows: dict[int, Share], token_ids: TokenIds) -> None:
+def draw_chart(
+    config: PlanConfig, money: Spending, law: Law, rows: dict[int, Share], token_ids: TokenIds
+) -> None:
     """Predicted reward of random prompts at rising budgets, and the plan's own splits."""
     from labelling.plan_chart import Curve, Mark, draw_plan
 
-    budgets = [2 * args.budget * step / CHART_STEPS for step in range(1, CHART_STEPS + 1)]
+    budgets = [2 * money.budget * step / CHART_STEPS for step in range(1, CHART_STEPS + 1)]
     curves = []
     for ranking_len in sorted(law.points):
-        bought = {budget: int(budget // args.prices.of_prompt(ranking_len)) for budget in budgets}
+        bought = {budget: int(budget // money.prices.of_prompt(ranking_len)) for budget in budgets}
         sizes = {budget: size for budget, size in bought.items() if 1 <= size <= len(token_ids)}
         at_random = random_diversity(token_ids, sorted(set(sizes.values()))) if sizes else {}
-        outlooks = [law.outlook(ranking_len, at_random[size], args.extrapolate) for size in sizes.values()]
+        outlooks = [law.outlook(ranking_len, at_random[size], config.extrapolate) for size in sizes.values()]
         rewards = [one.prediction.value if one.prediction else float("nan") for one in outlooks]
         curves.append(Curve(ranking_len, list(map(float, sizes)), rewards, [not one.outside for one in outlooks]))
     marks = [
@@ -284,9 +304,9 @@ def draw_chart(args: argparse.Namespace, law: Law, rows: dict[int, Share], token
         for k, row in rows.items()
         if (expected := row.chosen.prediction)
     ]
-    selection = selection_name(args.select, args.match_length)
-    note = f"Lines: random prompts of this pool. Marks: this plan ({selection}), with 95% intervals.\nLaw: {law.name}"
-    draw_plan(curves, marks, args.unit, note, args.chart)
+    selection = selection_name(config.select, config.match_length)
+    note = f"Lines: random prompts of this pool. Marks: this plan ({selection}), with 95% intervals.\nFrom {law.name}"
+    draw_plan(curves, marks, money.unit, note, config.chart)
 
 
 if __name__ == "__main__":

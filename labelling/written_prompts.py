@@ -1,8 +1,8 @@
 """Prompts that a causal language model writes from examples: what it is asked, and what is kept of its answers.
 
-Library of augment.py. "Our reading": how the paper's generator was asked is not published. A request is a dialogue in
+"Our reading": how the paper's generator was asked is not published. A request is a dialogue in
 which the assistant has written the examples one after another, so that a model without instruction tuning, too, goes on
-with one more; annotate.sample_responses answers it like any other prompt.
+with one more; model_labels.sample_responses answers it like any other prompt.
 """
 
 import random

@@ -1,7 +1,4 @@
-"""The commands that a study consists of, to be printed, written into a job or run.
-
-Library.
-"""
+"""The commands that a study consists of, to be printed, written into a job or run."""
 
 import os
 import shlex

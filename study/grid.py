@@ -1,6 +1,6 @@
 """The cells of a study: algorithm x K responses x M prompts x seed, and how a cell's files are named.
 
-Library. A grid names what is to be run; how a cell is run is the business of the profile that the grid belongs to.
+A grid says what is run; the profile that it belongs to says how.
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ class Cell(Setting):
 def cells_of(
     grid: Grid, seeds: Sequence[int], fixed_size: bool = False, strategies: bool = False, augment: bool = False
 ) -> list[Cell]:
-    """All cells, seed by seed, the dearest first, so that no worker ends the run alone with a long one.
+    """All cells, seed by seed, the most expensive first, so that no long cell is left for the end.
 
     Args:
         grid: what is varied.

@@ -1,7 +1,4 @@
-"""The paper's grids as calls of the launchers and of eval.sh: printed, written as a cluster's array job, or run.
-
-Library.
-"""
+"""The paper's grids as calls of the launchers and of eval.sh: printed, written as a cluster's array job, or run."""
 
 import os
 import shlex
@@ -15,6 +12,7 @@ from tqdm import tqdm
 from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, study_root
 from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.subsets import RANDOM, rankings_file
+from eval_hh.run_paths import Names
 from study.commands import Call
 from study.grid import STRATEGIES, Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
@@ -67,11 +65,11 @@ def data_calls(cells: Sequence[Cell], tokenizer: str | None) -> list[Call]:
 
 
 def result_file(cell: Cell) -> Path:
-    return study_root() / "eval_hh" / "results" / cell.result
+    return Names(cell.exp, cell.stage).cell()
 
 
 def run_folder(cell: Cell) -> RunFolder:
-    return RunFolder(study_root() / "checkpoints" / f"index_{cell.exp}" / f"stage_{cell.stage}")
+    return RunFolder(Names(cell.exp, cell.stage).run_folder)
 
 
 def lacking_data(cells: Sequence[Cell]) -> bool:

@@ -1,7 +1,4 @@
-"""Copies a finished study's results, report, pictures and first losses to the places that are committed.
-
-Library.
-"""
+"""Copies a finished study's results, report, pictures and first losses to the places that are committed."""
 
 import re
 import shutil

@@ -1,6 +1,6 @@
 """The embedded world on its own terms: what gold reward its test prompts allow, and what a given model gets.
 
-Library, used by `reproduce.py --profile toy --check`, which is how the world was chosen before any study was run.
+Used by `reproduce.py --profile toy --check`, by which the world was chosen before any study was run.
 """
 
 from collections.abc import Callable

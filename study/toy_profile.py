@@ -1,7 +1,4 @@
-"""The small study on the embedded world: its grid and the settings of its models and cells.
-
-Library.
-"""
+"""The small study on the embedded world: its grid and the settings of its models and cells."""
 
 import hashlib
 import json

@@ -9,7 +9,7 @@ from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import AUGMENT_RANDOM, Subset, rankings_file
 from data_preprocess.toy_world.world import world_hash, write_world
-from eval_hh.inference.resumable_jobs import Names
+from eval_hh.run_paths import BEST_CHECKPOINT, Names
 from labelling.additions import DIVERSE, RANDOM
 from study.commands import Call
 from study.grid import Cell, answering_cell, sample_flags
@@ -47,10 +47,10 @@ class ToyStudy:
         return not (self.data(cell) / "train.json").exists()
 
     def result(self, cell: Cell) -> Path:
-        return self.root / "eval_hh" / "results" / cell.result
+        return Names(cell.exp, cell.stage, root=self.root).cell()
 
     def best_checkpoint(self, exp: str, stage: int) -> Path:
-        return Names(exp, stage, root=self.root).run_folder / "best_checkpoint"
+        return Names(exp, stage, root=self.root).run_folder / BEST_CHECKPOINT
 
     # The commands
 

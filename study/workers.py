@@ -1,6 +1,6 @@
 """Processes that run named tasks for reproduce.py: their logs, what they took, on which machine.
 
-Library, without a word about the study in it.
+Nothing here knows of the study.
 """
 
 import contextlib

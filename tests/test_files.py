@@ -88,14 +88,18 @@ def test_a_name_that_cannot_be_taken_is_named_and_no_temporary_file_stays(tmp_pa
     assert os.listdir(tmp_path) == ["folder"]
 
 
+def nested(depth):
+    return [nested(depth - 1)] if depth > 1 else []
+
+
 def test_jsonl_round_trip_keeps_lines_numbers_and_unicode(tmp_path):
-    rows = [{"text": "naïve \u2028 \x85 🙂"}, {"x": 0.1 + 0.2}]
+    rows = [{"text": "naïve \u2028 \x85 🙂"}, {"x": 0.1 + 0.2}, {"n": [2**70, -0.0, True]}, {"d": nested(99)}]
     for name in ("rows.jsonl", "rows.jsonl.gz"):
         path = tmp_path / name
         write_jsonl(tmp_path / "rows.jsonl", rows)
         if name.endswith(".gz"):
             path.write_bytes(gzip.compress((tmp_path / "rows.jsonl").read_bytes()))
-        assert list(read_jsonl(path)) == [(1, rows[0]), (2, rows[1])]
+        assert list(read_jsonl(path)) == list(enumerate(rows, 1))
 
 
 GOOD = b'{"a": 1}\n'

@@ -100,8 +100,9 @@ def test_no_difference_decides_the_claim_and_the_report_says_why(slope):
     cells = cells_with(lambda size, d: 0.5 + slope * (d - 12), seeds=(42, 43, 44))
     claim = verdicts([], [], fixed_size_tests(results_of(cells)))[3]
     assert claim.verdict == UNDECIDED and "not in kind of prompt" in claim.details[0]
-    assert f"SFT, K=2 M=2000, D 10.69 to 14.19: reward {350 * slope:+.2f}" in claim.details[1].replace("-0.00", "+0.00")
-    assert f"by the random subsets' line {350 * slope:+.2f} extrapolated" in claim.details[1].replace("-0.00", "+0.00")
+    said = claim.details[1].replace("-0.00", "+0.00")
+    assert said.startswith(f"SFT, K=2 M=2000, D 10.69 to 14.19: difference {350 * slope:+.2f}")
+    assert f"predicted by the line on D {350 * slope:+.2f} (extrapolated)" in said
     few = fixed_size_tests(results_of([cell for cell in cells if cell["seed"] != 44]))
     assert verdicts([], [], few)[3].verdict == NO_VERDICT
 

@@ -112,20 +112,21 @@ def test_a_split_of_ones_own_choice(pool, results, capsys, tmp_path):
     words = [pool, "--responses", 48, "--results", results, "--output", output, "--ranking_len", 2]
     printed = planned(capsys, *words, "--select", "random")
     assert len(output.read_text().splitlines()) == 24 and "to be given 2 responses each" in printed
-    assert "The law has seen random prompts only" not in printed and "recommended: K = 4" in printed
+    assert "fitted on random prompts, where" not in printed and "recommended: K = 4" in printed
 
 
 def test_beyond_the_law_nothing_is_predicted(pool, results, capsys, tmp_path):
     """A prompt by itself has a D below 1."""
     output = tmp_path / "out.jsonl"
     words = [pool, "--responses", 2, "--results", results, "--output", output]
-    with pytest.raises(InputError, match=r"no prediction, the law knows no such D .K = 2: 0.98 is below 1.10;"):
+    with pytest.raises(InputError, match=r"no prediction, D is outside the fitted range .K = 2: 0.98 is below 1.10;"):
         planned(capsys, *words)
     printed = capsys.readouterr().out
-    assert "recommended: none, the law knows no such D" in printed and "unaffordable: one prompt costs 3" in printed
+    assert "recommended: none, D is outside the fitted range" in printed
+    assert "unaffordable: one prompt costs 3" in printed
     assert not output.exists()
     printed = planned(capsys, *words, "--extrapolate")
-    assert "* extrapolated: no point of the law has such a D." in printed and output.exists()
+    assert "* extrapolated: D is outside the fitted range." in printed and output.exists()
 
 
 @pytest.mark.parametrize(
@@ -135,14 +136,14 @@ def test_beyond_the_law_nothing_is_predicted(pool, results, capsys, tmp_path):
         (["--responses", 0], r"--responses 0: expected a number above zero"),
         ([], r"--responses or --budget: give one of them"),
         (["--responses", 9, "--budget", 9], r"--responses or --budget: give one of them"),
-        (["--responses", 9, "--response_cost", 1], r"--response_cost is about --budget"),
+        (["--responses", 9, "--response_cost", 1], r"--response_cost applies to --budget"),
         (["--budget", 9], r"--budget: needs a cost"),
         (["--budget", 9, "--response_cost", 0], r"--response_cost 0: expected a number above zero"),
         (["--budget", 9, "--response_cost", -1], r"--response_cost -1: expected a number above zero"),
         (["--budget", 9, "--response_cost", "much"], r"--response_cost much: expected a number above zero"),
         (["--budget", "nan", "--response_cost", 1], r"--budget nan: expected a number above zero"),
         (["--budget", 9, "--response_cost", 1, "--comparisons", 2], r"--comparisons: 2 .*--comparison_cost"),
-        (["--responses", 48, "--ranking_len", 5], r"--ranking_len: 5 .expected one of the law's: 2, 3, 4."),
+        (["--responses", 48, "--ranking_len", 5], r"--ranking_len: 5 .expected one that has a line: 2, 3, 4."),
         (["--responses", 3, "--ranking_len", 4], r"--ranking_len: the budget pays for no prompt with 4 responses"),
         (["--responses", 48, "--law", "paper-pro"], r"--law or --results: give one of them"),
         (["--responses", 48, "--tokenizer", "{other}"], r"--tokenizer: .* D was counted with .*--trust_tokenizer"),
@@ -171,7 +172,7 @@ def test_bad_pools_and_laws_end_in_one_line(pool, results, capsys, tmp_path):
     assert "absent: no such folder of result files" in absent
     (tmp_path / "empty").mkdir()
     assert "empty: no result file to fit lines on" in refusal(capsys, *good, "--results", tmp_path / "empty")
-    assert "is about --results" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")
+    assert "applies to --results" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")
     copies = tmp_path / "copies.jsonl"
     copies.write_text(pool.read_text() + pool.read_text().splitlines()[3] + "\n")
     assert "line 61 (as 4)" in refusal(capsys, copies, *good[1:], "--results", results)

@@ -20,7 +20,8 @@ from data_preprocess.dialogue import (
     split_turn,
     training_text,
 )
-from data_preprocess.records import Record, load_records, read_rows, row_line
+from data_preprocess.files import write_jsonl
+from data_preprocess.records import Record, load_records, read_rows
 from training.collator import RankingCollator, collate
 
 # A few seconds each, the same inputs in every run.
@@ -103,7 +104,7 @@ def test_any_json_value_is_a_record_or_refused_by_line(row, escaped, training, p
     }  # fmt: skip
     assert json.dumps(record.meta) == json.dumps(row["meta"])  # as texts: NaN is not equal to itself
     (read,) = read_rows(path, training)
-    path.write_bytes(row_line(read))
+    write_jsonl(path, [read])
     again = load(path, training)
     assert again is not None and json.dumps(asdict(again[0])) == json.dumps(asdict(record))
 

@@ -18,13 +18,13 @@ from data_preprocess.files import try_lock
 from eval_hh.inference.resumable_jobs import (
     Job,
     Parts,
-    check_made_of,
     compute_parts,
     done_note,
     processes,
     run_job,
     waiting_jobs,
 )
+from eval_hh.run_paths import check_made_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCRIPT = Path(__file__).with_name("sharded_job.py")

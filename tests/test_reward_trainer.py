@@ -41,7 +41,7 @@ def test_passes_change_nothing(files, tiny_causal_lm_dir, tmp_path):
     """1 x 8, 8 x 1 and passes of 2 and 3, on rankings of unequal length: same losses, pairs and tokens alike."""
     tokenizer = tiny_causal_lm_dir("gpt_neox")
     for name, more in {
-        "1x8": (), "8x1": ("--gradient_accumulation_steps", "8"), "2+3+3": ("--per_device_train_batch_size", "3"),
+        "1x8": (), "8x1": ("--per_device_train_batch_size", "1"), "2+3+3": ("--per_device_train_batch_size", "3"),
     }.items():  # fmt: skip
         train_reward.main(arguments(files, tokenizer, tmp_path / name, *more, scratch=True))
     assert_same_steps(tmp_path / "8x1", tmp_path / "1x8", rel=1e-3)
@@ -193,8 +193,8 @@ def test_a_killed_run_goes_on_once_and_only_with_its_settings(files, dropout_mod
 def test_a_run_goes_on_with_other_passes(files, tiny_reward_dir, tmp_path):
     """3 passes a step until it is killed, then 4, as when memory ran out: the same steps but for rounding."""
     argv = arguments(files, tiny_reward_dir, tmp_path / "killed", "--eval_steps", "2")
-    killed([*argv, "--gradient_accumulation_steps", "3"], "training.reward.trainer.RewardTrainer.measure", 2)
-    train_reward.main([*argv, "--gradient_accumulation_steps", "4"])
+    killed([*argv, "--per_device_train_batch_size", "3"], "training.reward.trainer.RewardTrainer.measure", 2)
+    train_reward.main([*argv, "--per_device_train_batch_size", "2"])
     train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "whole", "--eval_steps", "2"))
     assert_same_steps(tmp_path / "killed", tmp_path / "whole", rel=1e-2)
 

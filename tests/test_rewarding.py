@@ -4,7 +4,7 @@ import shutil
 import pytest
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
-from data_preprocess.command import InputError, run
+from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.hub import load_tokenizer
 from eval_hh import rewarding
 from eval_hh.reward_model import RewardModel, load_reward_model
@@ -85,10 +85,10 @@ def test_what_is_missing_is_named(study, tiny_reward_dir):
 
 def test_the_environment_names_the_reward_model(monkeypatch):
     monkeypatch.delenv("TEST_REWARD_MODEL", raising=False)
-    assert rewarding.parse_args(NAMES).reward_model == "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"
+    assert parse_settings(rewarding.Rewarding, NAMES, "").reward_model == "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"
     monkeypatch.setenv("TEST_REWARD_MODEL", "/models/mine")
     monkeypatch.setenv("BATCH_SIZE", "7")
-    config = rewarding.parse_args(NAMES)
+    config = parse_settings(rewarding.Rewarding, NAMES, "")
     assert (config.reward_model, config.batch_size) == ("/models/mine", 7)
 
 

@@ -64,8 +64,9 @@ def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
 class RunFolder:
     """The folder of one run, and the only code that knows the names in it."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, hint: str = "another --index"):
+        """hint: what else to do where the folder is another run's."""
+        self.path, self.hint = path, hint
         self.record = path / "run.json"
 
     def check(self, description: dict[str, Any]) -> None:
@@ -76,7 +77,7 @@ class RunFolder:
             if changes := _changes(description, self._read_record()):
                 raise InputError(
                     f"{self.record}: this experiment was run with other settings: {'; '.join(changes)} "
-                    "(expected the same, or another --index)"
+                    f"(expected the same, or {self.hint})"
                 )
         elif self.states():
             newest = self.state_folder(self.latest_state())

@@ -30,6 +30,12 @@ WRITTEN = re.compile(
 )
 
 
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """What each file goes by: its name, or its path where two have one name."""
+    names = [path.name for path in paths]
+    return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+
+
 class ModelFolder:
     """One --output_dir and what its model is made of.
 
@@ -37,7 +43,7 @@ class ModelFolder:
         output_dir: as the flag gives it.
         made_by: the program's file name, one of PROGRAMS.
         settings: what tells its model from others; where it lies is left out.
-        inputs: files that the model follows from. One goes by its name, or by its path where two have one name.
+        inputs: files that the model follows from.
     """
 
     def __init__(self, output_dir: str, made_by: str, settings: Mapping[str, Any], inputs: Sequence[Path]):
@@ -46,12 +52,9 @@ class ModelFolder:
         self.path = given.parent.resolve() / given.name if given.name not in ("", "..") else given.resolve()
         self.flag = f"--output_dir {output_dir}"
         self.made_by = made_by
-        names = [path.name for path in inputs]
         self.description = {
             "settings": {name: value for name, value in settings.items() if name != "output_dir"},
-            "inputs": {
-                path.name if names.count(path.name) == 1 else str(path): fingerprint({}, path) for path in inputs
-            },
+            "inputs": {name: fingerprint({}, path) for name, path in zip(short_names(inputs), inputs, strict=True)},
         }
 
     def is_finished(self) -> bool:

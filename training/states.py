@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from data_preprocess.command import InputError
 from data_preprocess.files import disk_full_as_oserror, sync
-from eval_hh.inference.together import agreed
+from eval_hh.inference.together import agreed, end_all, in_first
 from training.checkpoints import TEMPORARY, RunFolder, remove
 from training.manifest import damage, file_names, synced_entry, write_manifest
 
@@ -68,9 +68,7 @@ def _add_manifest(folder: Path, accelerator: Accelerator) -> None:
         for name in names[accelerator.process_index :: accelerator.num_processes]:
             entries.append(synced_entry(folder, name))
     entries = gather_object(entries)
-    with agreed(accelerator):
-        if accelerator.is_main_process:
-            write_manifest(folder, entries)
+    in_first(accelerator, write_manifest, folder, entries)
 
 
 def damage_in_shares(folder: Path, accelerator: Accelerator) -> str | None:
@@ -79,15 +77,24 @@ def damage_in_shares(folder: Path, accelerator: Accelerator) -> str | None:
     return next(filter(None, found), None)
 
 
-def newest_whole(run: RunFolder, accelerator: Accelerator) -> tuple[int, list[str]]:
-    """(step of a run's newest state that is whole, 0 where none is; what is wrong with each of the newer ones)."""
+def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str], None]) -> int:
+    """The step of a run's newest state that is whole, 0 where there is no state; `tell` hears of damaged ones.
+
+    Raises:
+        InputError: all are damaged.
+    """
     faults = []
     for step in broadcast_object_list([run.states()])[0]:
         fault = damage_in_shares(run.state_folder(step), accelerator)
         if fault is None:
-            return step, faults
+            for passed in faults if accelerator.is_main_process else []:
+                tell(f"passed over: {passed}")
+            return step
         faults.append(fault)
-    return 0, faults
+    if faults:
+        hint = f"there is no whole state to go on from (remove {run.path} to begin anew)"
+        end_all(accelerator, InputError(f"{faults[0]}; {hint}"))
+    return 0
 
 
 def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], None] | None = None) -> None:

@@ -15,16 +15,15 @@ A Pythia or OPT on four GPUs, 64 rankings a step, the best of the models after e
 From scratch, --lm_weight W adds the prediction of the best responses' tokens to the loss: the embedded world's model
 (W = 2) finds out in a third of the steps which fact belongs to which thing. A dialogue is read as
 eval_hh.reward_model reads it: "<|role|>text" + EOS per turn, the response behind the last tag, cut from the left to
-1024 tokens; by the chat template where the tokenizer has one. Neither the number of processes nor that of passes
-(--per_device_train_batch_size or --gradient_accumulation_steps) changes what is learnt, but for rounding.
+1024 tokens; by the chat template where the tokenizer has one. What is learnt does not depend, but for rounding, on the
+number of processes (DDP, or ZeRO by launch.py --zero_stage 2|3) or passes (--per_device_train_batch_size).
 
 A held-out file's rankings may be in any order; its accuracy is the share of pairs of unequal reward that the model
-orders alike, printed and saved in metrics.json per file and over all pairs. With --eval_steps it is measured every so
-many steps, the best model is the one that is saved, and a run that was killed goes on, by the same command, from the
-last such step. The output is a folder that AutoModelForSequenceClassification and load_reward_model read, with
-metrics.json, losses.jsonl and training_settings.json. An output that was made with the same settings from the same
-files is kept as it is, one of other settings is replaced, and a folder that holds anything else is refused. Weights
-that come as a .bin: `python eval_hh/convert_weights.py DIR` makes safetensors of them.
+orders alike, printed and saved in metrics.json per file and over all pairs. A run that was stopped or killed goes on,
+by the same command, from its newest whole state (training/README.md). The output is a folder that
+AutoModelForSequenceClassification and load_reward_model read, with metrics.json, losses.jsonl and
+training_settings.json: kept where settings and files are the same, replaced where they are others; a folder that holds
+anything else is refused. Weights that come as a .bin: `python eval_hh/convert_weights.py DIR` makes safetensors.
 """
 
 import os
@@ -37,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
+from training.model_folder import METRICS_FILE, ModelFolder, short_names
 from training.reward.config import RewardConfig
 
 
@@ -67,15 +67,10 @@ def load_heldout(config: RewardConfig) -> dict[str, list[Record]]:
         InputError: a file is bad, see `load_rankings`, or given twice.
     """
     files = [data_file(path) for path in config.heldout_file]
-    names = [path.name for path in files]
-    heldout = {}
-    for path in files:
-        records = load_rankings(path, training=False)
-        key = path.name if names.count(path.name) == 1 else str(path)
-        if key in heldout:
+    for number, path in enumerate(files):
+        if path in files[:number]:
             raise InputError(f"--heldout_file: {path} was given twice")
-        heldout[key] = records
-    return heldout
+    return {name: load_rankings(path, training=False) for name, path in zip(short_names(files), files, strict=True)}
 
 
 def print_metrics(metrics: dict) -> None:
@@ -98,7 +93,6 @@ def read_metrics(path: Path) -> dict:
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(RewardConfig, argv, __doc__)
     records, heldout = load_rankings(config.train_file), load_heldout(config)
-    from training.model_folder import METRICS_FILE, ModelFolder
     from training.reward.trainer import RewardTrainer, remove_run, run_path, start_processes
 
     state = start_processes()

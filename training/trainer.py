@@ -34,7 +34,7 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
 from eval_hh.inference.models import load_causal_lm, prompt_ids, wrong_weight
 from eval_hh.inference.resumable_jobs import WAIT
-from eval_hh.inference.together import agreed, end_all
+from eval_hh.inference.together import agreed, end_all, in_first
 from eval_hh.reward_model import load_reward_model
 from training.batches import balanced, step_indices
 from training.checkpoints import ZERO, RunFolder, describe
@@ -94,6 +94,18 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         settings["gradient_accumulation_steps"] = passes
         settings["gradient_clipping"] = config.max_grad_norm
     return accelerator
+
+
+def launch_facts(accelerator: Accelerator) -> dict[str, Any]:
+    """What run.json says of the launcher's part."""
+    facts = {
+        "num_processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+        "distributed_type": accelerator.distributed_type.value,
+    }
+    if facts["distributed_type"] == ZERO:
+        facts["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
+    return facts
 
 
 class Trainer:
@@ -193,20 +205,15 @@ class Trainer:
     def _resume(self) -> int:
         """Loads the newest full state that is whole; returns the step that it belongs to, 0 where there is none."""
         self._mend_best()
-        step, faults = newest_whole(self.run, self.accelerator)
+        step = newest_whole(self.run, self.accelerator, log.warning)
         if step:
-            for fault in faults if self.accelerator.is_main_process else []:
-                log.warning("passed over: %s", fault)
             log.info("resuming after step %d", step)
             load_state(self.run.state_folder(step), self.accelerator)
             self.saved_step = step
-            return step
-        if not faults and self.run.best_step() is not None:
-            faults = [f"{self.run.path}: its full states were removed (as --prune does)"]
-        if faults:
-            hint = f"remove {self.run.path} to begin anew, or give another --index"
-            end_all(self.accelerator, InputError(f"{faults[0]}; there is no whole state to go on from ({hint})"))
-        return 0
+        elif self.run.best_step() is not None:
+            where = f"{self.run.path}: its full states were removed (as --prune does)"
+            end_all(self.accelerator, InputError(f"{where}; there is nothing to go on from (give another --index)"))
+        return step
 
     def _mend_best(self) -> None:
         """Writes the best checkpoint's weights anew from its state where they are damaged."""
@@ -319,14 +326,10 @@ class Trainer:
         if self.saved_step == step:
             return
         self._check_weights(step)
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                sync(self.config.metrics_file)  # the steps up to a state are logged
+        in_first(self.accelerator, sync, self.config.metrics_file)  # the steps up to a state are logged
         write_state(self.run.state_folder(step), self.accelerator)
         self.saved_step, self.state_time = step, time.monotonic()
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                self.run.drop_older_states(step, self.config.keep_states)
+        in_first(self.accelerator, self.run.drop_older_states, step, self.config.keep_states)
 
     def _checkpoint(self, step: int) -> None:
         """Saves the full state and the weights, validates, names the best. Each part is skipped where it is done."""
@@ -336,9 +339,7 @@ class Trainer:
         if self.config.do_validation:
             self._pause(step)
             self._validate(step)
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                self.run.point_best(self.run.chosen_step(step))
+        in_first(self.accelerator, lambda: self.run.point_best(self.run.chosen_step(step)))
 
     def _write_weights(self, folder: Path) -> None:
         state = self.accelerator.get_state_dict(self.model)  # every process takes part: ZeRO-3 gathers here
@@ -380,14 +381,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
     run = RunFolder(config.run_folder)
-    launch = {
-        "num_processes": accelerator.num_processes,
-        "mixed_precision": accelerator.mixed_precision,
-        "distributed_type": accelerator.distributed_type.value,
-    }
-    if launch["distributed_type"] == ZERO:
-        launch["zero_stage"] = accelerator.state.deepspeed_plugin.zero_stage
-    description = describe(config, launch)
+    description = describe(config, launch_facts(accelerator))
     with agreed(accelerator):
         run.check(description)
         read_metrics(config.metrics_file, SFT_LOSS)

@@ -1,6 +1,6 @@
 """The n-grams that a growing set of prompts covers: exact gains, greedy choice by them, and swaps that raise D.
 
-Library of selection.py. Greedy choice needs no lazy heap here: an inverted index from each n-gram to the prompts that
+Greedy choice needs no lazy heap here: an inverted index from each n-gram to the prompts that
 hold it keeps every gain exact. When a prompt is taken, each n-gram that it is the first to cover lowers the gain of
 all its holders by one, so that all updates of a whole choice cost at most one step per (prompt, n-gram), and a choice
 is one pass over N exact scores. A heap of earlier scores (Minoux 1978) would be right only for scores that never

@@ -1,4 +1,4 @@
-"""D beside the measures of diversity that people use, of prompts and of the responses to a prompt, with intervals.
+"""D beside distinct-n, compression ratio, self-BLEU, Vendi score and Jaccard, of prompts and of the responses to one.
 
 For diversity.py --compare. What each measure is stands in MEASURES; data_preprocess/README.md tells how to
 read them.

@@ -1,6 +1,6 @@
 """Token ids of many texts by a BPE that has no words, such as LLaMA's: each distinct piece of text is merged once.
 
-Library. LLaMA's tokenizer writes blanks as "▁" and then merges a whole text as if it were one word, so nothing that it
+LLaMA's tokenizer writes blanks as "▁" and then merges a whole text as if it were one word, so nothing that it
 has merged before helps it with the next text. Here a text is first cut into pieces (PIECE), whose ids are kept.
 
 Why the ids are the same. Whether PIECE cuts between two characters depends on these two alone, and `can_cut` makes sure

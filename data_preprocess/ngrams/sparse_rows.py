@@ -1,6 +1,6 @@
 """Prompts as sparse rows: counts of their token n-grams, TF-IDF vectors of those, and their nearest neighbours.
 
-Library. What the strategies of selection.py choose by; N prompts are the rows throughout.
+The strategies of selection.py choose by them; N prompts are the rows throughout.
 """
 
 import os

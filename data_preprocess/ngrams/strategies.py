@@ -1,6 +1,6 @@
 """The strategies of selection.py, each an order in which it would choose the prompts of a pool.
 
-Library. An order reads at each step which prompts are available, [N] bool, and yields one of these; its caller closes
+An order reads at each step which prompts are available, [N] bool, and yields one of these; its caller closes
 that one, and others where a quota is full. Every docstring says what its strategy promises; 1 - 1/e is about 0.63.
 """
 

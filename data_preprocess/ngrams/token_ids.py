@@ -1,7 +1,4 @@
-"""Token ids of many prompts, kept in one array.
-
-Library.
-"""
+"""Token ids of many prompts, kept in one array."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

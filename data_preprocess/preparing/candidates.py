@@ -1,6 +1,6 @@
 """A prompt with the responses that may be ranked: where they come from, which are kept, and the row they end as.
 
-Library. prepare.py reads every source into this shape, whatever the source's own format.
+Every source is read into this shape, whatever its own format.
 """
 
 import hashlib

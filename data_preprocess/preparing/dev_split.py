@@ -1,7 +1,4 @@
-"""Dividing prompts into train, dev and test, and keeping near-duplicates from leaking between them.
-
-Library.
-"""
+"""Dividing prompts into train, dev and test, and keeping near-duplicates from leaking between them."""
 
 import random
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""The experiment that the paper leaves out: D varied at one number of prompts, by choosing the prompts.
+"""The experiment that the paper leaves out: subsets of one size selected for low, random and high D.
 
 In the paper's subsets D is a function of M, so that a line on D cannot be told from one on log M. Here some
 cells are trained on prompts chosen for a low or a high D, as many and on average as long as the random ones
 (data_preprocess/selection.py), and the question is whether reward follows D. The sets are drawn once and not matched by
-kind of prompt, so a difference need not come from D.
+kind of prompt, so a difference may have other causes than D.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ class CellResult:
 
 
 class Results:
-    """The evaluated cells of one study.
+    """The evaluated cells of one study. What tells a setting's repetitions apart, today the seed, is only asked for and
+    handed back by those who use it.
 
     Args:
         cells: in the order in which they are to be listed.

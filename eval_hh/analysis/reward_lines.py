@@ -24,10 +24,10 @@ LLAMA_IDS = [
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a law says of prompts with one D."""
+    """The reward that a line predicts at one D."""
 
     diversity: float
-    outside: str  # how D leaves the range that the law was fitted on, in words; empty inside it
+    outside: str  # how D lies outside the fitted range, in words; empty inside it
     prediction: Prediction | None  # reward, 0 to 1; None outside, unless extrapolation was asked for
 
     def __str__(self) -> str:
@@ -63,13 +63,13 @@ class Recommendation:
     """Of several K the one whose predicted reward is highest."""
 
     ranking_len: int
-    rivals: dict[int, Prediction]  # K that it is not told from -> the difference, best minus this one
+    rivals: dict[int, Prediction]  # K that do not differ from it -> the difference, best minus this one
 
 
 def recommend(predictions: dict[int, Prediction]) -> Recommendation:
-    """The K with the highest prediction, and those that it is not told from.
+    """The K with the highest prediction, and those that do not differ from it.
 
-    One K is told from another if the 95% interval of the difference of the two predictions lies above zero
+    Two values of K differ if the 95% interval of the difference of the two predictions lies above zero
     (rules.decide_sign); the lines' errors are taken to be independent.
     """
     best = max(predictions, key=lambda ranking_len: predictions[ranking_len].value)

@@ -1,4 +1,4 @@
-"""What a run says about each of the paper's claims, and about the one that it leaves open."""
+"""The verdict of a study on each of the paper's claims, and on the one that the paper leaves open."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from eval_hh.estimates import Estimate
 from eval_hh.markup import DIFFERENCE, difference_texts
 
 NOT_TESTED = "not tested in this run"
-WHY_3 = "whatever the differences: each addition was drawn once, and fresh draws differ by as much as these do"
+WHY_3 = "by design: each addition was drawn once, and fresh draws differ by as much as these differences"
 WHY_4 = (
-    "whatever the differences: the sets of low and of high D were drawn once and are alike in length, not in kind of "
-    "prompt (harmful or helpful), so that a difference need not come from D"
+    "by design: the subsets with low and high D were drawn once and are matched in length, not in kind of prompt "
+    "(harmful or helpful), so that a difference may have other causes than D"
 )
 
 
@@ -57,20 +57,20 @@ def verdicts(
             _open(guided),
             (WHY_3, *map(_augmentation_line, guided))
             if guided
-            else ("it needs subsets enlarged by D (reproduce.py --augment)",),
+            else ("it needs enlarged subsets (reproduce.py --augment)",),
         ),
         Verdict(
             "Not in the paper: D predicts reward beyond the number of prompts (Global)",
             _open(varied),
             (WHY_4, *map(_fixed_size_line, varied))
             if varied
-            else ("it needs subsets chosen by D (reproduce.py --fixed_size)",),
+            else ("it needs subsets selected for low and high D (reproduce.py --fixed_size)",),
         ),
     ]
 
 
 def _open(cases: Sequence[Contrast] | Sequence[FixedSizeTest]) -> str:
-    """The verdict on a claim that no run of today's design decides."""
+    """The verdict on a claim that today's design cannot decide: its subsets are drawn once."""
     if not cases:
         return NOT_TESTED
     return UNDECIDED if min(one.n_seeds for one in cases) >= MIN_SEEDS else NO_VERDICT
@@ -88,8 +88,8 @@ def _budget_line(one: Comparison) -> str:
 def _fixed_size_line(one: FixedSizeTest) -> str:
     low, _, high = one.choices
     where = f"{one.algorithm}, K={one.ranking_len} M={one.num_prompts}, D {low.diversity:.2f} to {high.diversity:.2f}"
-    found = f"reward {_points(one.difference)}, by the random subsets' line {100 * one.expected:{DIFFERENCE}}"
-    found += " extrapolated" * one.extrapolated
+    found = f"difference {_points(one.difference)}, predicted by the line on D {100 * one.expected:{DIFFERENCE}}"
+    found += " (extrapolated)" * one.extrapolated
     return f"{where}: {found}, Holm p {one.holm_p:.2g}"
 
 

@@ -7,19 +7,18 @@ output whose note says the same is not made again. Of several commands that make
 wait. A signal stops all processes of a command after the batch they are at, with one line on how to go on.
 """
 
-import argparse
 import glob
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from tqdm import tqdm
 
 from data_preprocess.command import (
@@ -27,25 +26,19 @@ from data_preprocess.command import (
     RunError,
     Stopped,
     StopRequest,
-    check_flags,
-    check_name,
-    count,
     stop_requests,
-    study_root,
 )
 from data_preprocess.files import (
     disk_full_as_oserror,
     json_lines,
     read_json,
-    read_jsonl,
     remove_leftovers,
     try_lock,
     write_json,
     write_jsonl,
 )
 from data_preprocess.provenance import fingerprint
-from data_preprocess.records import check_row
-from eval_hh.cells import TEST_FILES
+from eval_hh.run_paths import is_value
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -54,9 +47,6 @@ Compute = Callable[[list[int]], list[Any]]
 # How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
 WAIT = timedelta(days=1)
 LOOK_AGAIN = 0.2  # seconds, while another command is at work
-BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
-# What the flags of `names_parser` may be: each of them becomes a part of paths.
-NAME_CHECKS = {"index": check_name, "stage": count(at_most=1000), "checkpoint": check_name, "test_files": check_name}
 
 
 def processes() -> "PartialState":
@@ -71,59 +61,6 @@ def processes() -> "PartialState":
 def is_main_process() -> bool:
     """True in the one process that writes and prints (torch is loaded only under a launcher)."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or processes().is_main_process
-
-
-@dataclass(frozen=True)
-class Names:
-    """Where the evaluation of one checkpoint lies under a study's root (the published names)."""
-
-    index: str  # name of the experiment
-    stage: int  # ranking length that was trained on
-    checkpoint: str = BEST_CHECKPOINT
-    root: Path = field(default_factory=study_root)
-
-    def __post_init__(self) -> None:
-        check_flags({**vars(self), "test_files": None}, NAME_CHECKS)
-
-    @property
-    def flags(self) -> str:
-        """The flags that name this checkpoint, for messages."""
-        other = "" if self.checkpoint == BEST_CHECKPOINT else f" --checkpoint {self.checkpoint}"
-        return f"--index {self.index} --stage {self.stage}{other}"
-
-    @property
-    def run_folder(self) -> Path:
-        return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
-
-    def test_file(self, name: str) -> Path:
-        return self.root / "data" / "hh_test" / f"{name}.json"
-
-    def generated(self, name: str) -> Path:
-        return self._results() / "cache" / f"infer_generate_main_{self._key()}_{name}.json"
-
-    def scored(self, name: str) -> Path:
-        return self._results() / f"infer_main_{self._key()}_{name}.json"
-
-    def cell(self) -> Path:
-        """The result file; another checkpoint than the best one has one of its own."""
-        other = "" if self.checkpoint == BEST_CHECKPOINT else f"_{self.checkpoint}"
-        return self.root / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
-
-    def _results(self) -> Path:
-        return self.root / "eval_hh" / "inference_res"
-
-    def _key(self) -> str:
-        return f"{self.index}_{self.stage}_{self.checkpoint}"
-
-
-def names_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the flags that every step of an evaluation has, to be checked by NAME_CHECKS."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index", required=True, help="name of the experiment")
-    parser.add_argument("--stage", type=int, required=True, help="ranking length trained on (1 for SFT)")
-    parser.add_argument("--checkpoint", default=BEST_CHECKPOINT, help="folder of the run that is tested")
-    parser.add_argument("--test_files", nargs="+", default=TEST_FILES, help="names under data/hh_test")
-    return parser
 
 
 def folder_identity(path: str | Path) -> dict[str, Any]:
@@ -243,8 +180,8 @@ class Parts:
         with open(path, "rb") as file:
             for line in file:
                 try:
-                    row = orjson.loads(line) if line.endswith(b"\n") else None
-                except orjson.JSONDecodeError:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except (ValueError, RecursionError):
                     break
                 if length and isinstance(row, dict) and self.is_row(row):
                     rows.append(row)
@@ -267,6 +204,23 @@ def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
                     for path in (job.output, done_note(job.output)):
                         remove_leftovers(path)
     return [job for job, is_waiting in zip(jobs, waiting, strict=True) if is_waiting]
+
+
+def run_step(jobs: dict[str, Job], make: Callable[[dict[str, Job], "PartialState"], int], did: str) -> None:
+    """Does those of a step's jobs, by test file, that are to be done, and prints how many were.
+
+    Args:
+        jobs: of all files.
+        make: does the given jobs in this process, at least one; returns how many it made.
+        did: what was done to the files, for the line that is printed.
+    """
+    with stop_requests():
+        state = processes()
+        waiting = waiting_jobs(list(jobs.values()), state)
+        todo = {name: job for name, job in jobs.items() if job in waiting}
+        made = make(todo, state) if todo else 0
+    if state.is_main_process:
+        print(f"{made} of {len(jobs)} test files {did}")
 
 
 @contextmanager
@@ -337,7 +291,7 @@ def compute_parts(job: Job, batches: list[list[int]], compute: Compute, key: str
     n_rows = sum(map(len, batches))
 
     def is_row(row: dict[str, Any]) -> bool:
-        return has_index(row) and 0 <= row["index"] < n_rows and _is_value(key, row.get(key))
+        return has_index(row) and 0 <= row["index"] < n_rows and is_value(key, row.get(key))
 
     parts = Parts(job.output, job.fingerprint(), state.process_index, is_row)
     done = parts.done()
@@ -386,57 +340,3 @@ def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
     parts.remove()
 
 
-def read_results(path: Path, *keys: str) -> list[dict]:
-    """The rows of an earlier step's output, each with infer[key] for every key.
-
-    Raises:
-        InputError: names file and line of a row that is no test row with such results.
-    """
-    rows = []
-    for number, row in read_jsonl(path):
-        _check_result(row, keys, f"{path}:{number}")
-        rows.append(row)
-    return rows
-
-
-def check_made_of(rows: list[dict], path: Path, source_rows: list[dict], source: Path, hint: str) -> None:
-    """InputError unless the rows of a step's output are those of its source, in order, with the texts of its "infer".
-
-    Args:
-        rows: of `path`.
-        path: the output.
-        source_rows: of `source`.
-        source: what the output was made of.
-        hint: what to do, for the message.
-    """
-    if len(rows) != len(source_rows):
-        raise InputError(f"{path}: {len(rows)} rows, but {source} has {len(source_rows)} ({hint})")
-    for number, (row, its) in enumerate(zip(rows, source_rows, strict=True), 1):
-        text = its.get("infer", {}).get("t", row["infer"]["t"])
-        if _test_row(row) != _test_row(its) or row["infer"]["t"] != text:
-            raise InputError(f"{path}:{number}: not what {source}:{number} has ({hint})")
-
-
-def _test_row(row: dict) -> dict:
-    return {name: value for name, value in row.items() if name not in ("infer", "line_index")}
-
-
-def _is_value(key: str, value: Any) -> bool:
-    """Whether it can be infer[key]: t is a text, anything else a finite number."""
-    if key == "t":
-        return isinstance(value, str)
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def _check_result(row: dict, keys: tuple[str, ...], where: str) -> None:
-    infer = row.get("infer")
-    for key in keys:
-        if not isinstance(infer, dict) or key not in infer:
-            raise InputError(f"{where}: infer.{key} is missing (expected what the step before writes)")
-        value = infer[key]
-        if not _is_value(key, value):
-            expected = "a text" if key == "t" else "a finite number"
-            raise InputError(f"{where}: infer.{key} is {value!r:.40} (expected {expected})")
-        if key == "score" and not 0 <= value <= 1:
-            raise InputError(f"{where}: infer.score is {value} (expected 0 to 1, what rewarding.py writes)")
-    check_row(_test_row(row), where, training=False)

@@ -3,9 +3,9 @@
 A process that ends alone leaves the others in a collective that it never joins.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
@@ -27,6 +27,13 @@ def agreed(processes: Accelerator | PartialState) -> Iterator[None]:
     found = gather_object(found)
     if found:
         end_all(processes, found[0])
+
+
+def in_first(processes: Accelerator | PartialState, act: Callable, *args: Any) -> None:
+    """Calls a function in the first process alone; where it fails, all end."""
+    with agreed(processes):
+        if processes.is_main_process:
+            act(*args)
 
 
 def end_all(processes: Accelerator | PartialState, error: InputError | RunError | OSError | Stopped) -> NoReturn:

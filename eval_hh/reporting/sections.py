@@ -102,7 +102,7 @@ def _other_scores(results: Results) -> list[str]:
     lines = ["## Other scores of the same responses (Global)", ""]
     for name in names:
         accuracy, count = ordering_accuracy(results, name)
-        same = f"{markdown_text(name)} orders them the same way in {accuracy:.1%} of {count} cases (a coin: 50%)"
+        same = f"{markdown_text(name)} orders them the same way in {accuracy:.1%} of {count} cases (chance: 50%)"
         where = f"Where two cells' responses to one test prompt differ in reward, {same}."
         lines += [where if count else "No two cells' responses to one test prompt differ in reward.", ""]
     lines += [
@@ -119,7 +119,7 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         "",
         "Difference in 100 x mean reward, more responses minus more prompts, on the same test prompts. "
         f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects "
-        "for all rows of this table. The subsets are one draw: the intervals say nothing of others.",
+        "for all rows of this table. The subsets were drawn once: the intervals do not cover other draws.",
         "",
     ]
     if not compared:
@@ -152,9 +152,9 @@ def _line_lines(tested: list[LineTest]) -> list[str]:
         "## Reward against prompt diversity",
         "",
         "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K, with bootstrap 95% "
-        "intervals. MSE is in the sample; LOO MSE is at each size of the line through the others, and depends "
-        "most on the smallest size, whose D lies far from the others. Subsets are nested random ones, so D rises with "
-        "M by construction: a line on D says nothing for D itself where one on log M fits about as well.",
+        "intervals. MSE is in the sample; LOO MSE is the leave-one-out error, which depends most on the smallest "
+        "size, whose D lies far from the others. The random subsets are nested, so that D rises with M: where a line "
+        "on log M fits about as well, a line on D is no evidence for D.",
         "",
     ]
     for algorithm in sorted({one.algorithm for one in tested}):

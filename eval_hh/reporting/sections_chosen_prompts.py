@@ -30,14 +30,14 @@ def fixed_size_lines(varied: Sequence[FixedSizeTest]) -> list[str]:
     lines = [
         "## D varied at one number of prompts",
         "",
-        "Prompts chosen for a low D, at random, and for a high D, as many and about as long. Rewards are 100 x Global "
-        "mean ± the standard deviation over seeds, given for low / random / high like D and the length in bigrams per "
-        "prompt. The difference is high minus low, paired over test prompts and seeds; Holm p corrects for the rows of "
-        "this table. `by the line` is what the random subsets' line on D would have it be, extrapolated where low or "
-        "high D lies outside the D that it was fitted on. The last coefficient is D's in the fit of reward (0 to 1) on "
-        "log M and D over random and chosen subsets. Each subset is one draw, alike in length but not in kind of "
-        "prompt (harmful or helpful): the intervals say nothing of other subsets with the same D, and a difference "
-        "need not come from D.",
+        "As many prompts each time, of about the same length, selected for low D, at random, and for high D. Rewards "
+        "are 100 x Global mean ± the standard deviation over seeds; rewards, D and bigrams per prompt are given for "
+        "low / random / high. The difference is high minus low, paired over test prompts and seeds; Holm p corrects "
+        "for the rows of this table. `by the line` is the difference that the line on D through random subsets "
+        "predicts, extrapolated where low or high D is outside the fitted range. The last column is D's coefficient in "
+        "the fit of reward (0 to 1) on log M and D over random and selected subsets. Each subset was drawn once, and "
+        "low and high D are matched in length but not in kind of prompt (harmful or helpful): the intervals do not "
+        "cover other draws, and a difference may have other causes than D.",
         "",
     ]
     header = ["", "K", "M", "reward", "D", "bigrams", "difference", "95% interval", "Holm p", "by the line"]
@@ -59,9 +59,9 @@ def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
 def strategy_lines(found: Sequence[Contrast]) -> list[str]:
     """The section on strategies against random prompts; nothing where none was run."""
     told = (
-        "Prompts chosen by the strategies of data_preprocess/sample.py against as many random ones, at the same K and "
-        "so for the same number of labelled responses. Strategies are free to choose longer or shorter prompts, which "
-        "by itself moves D: the lengths stand beside it. Their choices differ in kind of prompt, too."
+        "Prompts selected by the strategies of data_preprocess/sample.py against as many random ones, at the same K "
+        "and therefore the same number of labelled responses. Strategies may select longer or shorter prompts, which "
+        "alone changes D, so lengths are given; they also differ in the kinds of prompt that they select."
     )
     return _contrast_lines("Prompts chosen by a strategy, at equal budget", told, found)
 
@@ -70,9 +70,9 @@ def augmentation_lines(found: Sequence[Contrast]) -> list[str]:
     """The section on enlarged subsets; nothing where none was run."""
     told = (
         "Our reading of the paper's augmentation, whose generator and thresholds are not published "
-        "(labelling/augment.py): a random subset gets further prompts, those that raise D the most or any of the "
-        "same pool, answered by a model and ranked by a reward model, without labels of people. Against the subset "
-        "itself an addition costs no label but is more data of another kind; what speaks of D is diverse minus random."
+        "(labelling/augment.py): prompts of a pool are added to a random subset, either those that raise D most or "
+        "random ones, answered by a model and ranked by a reward model, without human labels. An enlarged subset costs "
+        "no further labels but is more data, of another kind; the evidence on D is diverse minus random additions."
     )
     return _contrast_lines("Subsets enlarged by models", told, found)
 
@@ -89,9 +89,9 @@ def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[st
             + [f"{one.holm_p:.4f}", str(one.n_seeds)]
         )
     note = (
-        "Rewards are 100 x Global mean ± the standard deviation over seeds, given first / second like D and the length "
-        "in bigrams per prompt. The difference is first minus second, paired over test prompts and seeds; Holm p "
-        "corrects for the rows of this table. Each subset is one draw: the intervals say nothing of others made alike."
+        "Rewards are 100 x Global mean ± the standard deviation over seeds; rewards, D and bigrams per prompt are "
+        "given for first / second. The difference is first minus second, paired over test prompts and seeds; Holm p "
+        "corrects for the rows of this table. Each subset was drawn once: the intervals do not cover other draws."
     )
     header = ["", "K", "first", "second", "reward", "D", "bigrams", "difference", "95% interval", "p", "Holm p"]
     return [f"## {title}", "", f"{told} {note}", "", *markdown([*header, "seeds"], rows)]

@@ -15,7 +15,7 @@ from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from eval_hh.analysis.results import CellResult, Results
 from eval_hh.cells import TEST_FILES, Setting
 from eval_hh.estimates import budgets
-from eval_hh.inference.resumable_jobs import Names, read_results
+from eval_hh.run_paths import Names, read_results
 
 PER_FILE = 3
 BASE_SAMPLES = "base_samples.json"  # {test file: [{line_index, text, score}]}, under the study's root

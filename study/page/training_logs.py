@@ -8,7 +8,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json, read_jsonl
 from eval_hh.analysis.results import CellResult, Results
-from eval_hh.inference.resumable_jobs import Names
+from eval_hh.run_paths import Names
 from pics.draw_training_curves import TrainingCurve
 
 Pairs = list[tuple[int, float]]

@@ -42,8 +42,9 @@ VALUES = {
     REWARD: {
         "hidden_size": ("0", "-16"), "num_layers": ("-1",), "num_heads": ("0", "5"), "max_steps": ("0", HUGE),
         "batch_size": ("0", BEYOND_FLOAT), "per_device_train_batch_size": ("0",), "eval_steps": ("-1",),
-        "gradient_accumulation_steps": ("0", "3"), "per_device_eval_batch_size": ("0",), "mixed_precision": ("fp8",),
-        "learning_rate": ("nan", "-1", "1e39"), "lm_weight": ("inf", "-0.5", "1e39"), "seed": ("-3",),
+        "per_device_eval_batch_size": ("0",), "mixed_precision": ("fp8",), "learning_rate": ("nan", "-1", "1e39"),
+        "state_minutes": ("0", "nan"), "keep_states": ("0",), "report_to": ("nobody",),
+        "lm_weight": ("inf", "-0.5", "1e39"), "seed": ("-3",),
         "output_dir": ("",), "train_file": ("",), "heldout_file": ("",),
     },
     PLAN: {"responses": ("0", "-3", HUGE)},

@@ -108,7 +108,7 @@ ROWS = [
             lambda root: (root / "reward_heldout.json").rename(root / "mine/h.json")),
     refused("a user's files where the run is kept", REWARD, "/.rm.run: holds other files (first: thesis/c.txt)",
             text(".rm.run/thesis/c.txt", "precious")),
-    refused("a run that is not described", REWARD, ".rm.run/run.json: does not describe a run",
+    refused("a run that is not described", REWARD, ".rm.run/run.json: config is missing or damaged",
             folder(".rm.run/state_1"), text(".rm.run/run.json", "{}"), text(".rm.run/state_1/a", "")),
     refused("plan: a folder", f"{MONEY} --output {{root}}/data", "--output {root}/data: is a folder"),
     refused("plan: its source", f"{PLAN} --responses 9 --output {{root}}/prompts.jsonl", "is read as --source"),

@@ -18,8 +18,8 @@ from data_preprocess.records import FLOAT32_MAX
 
 # Settings that leave the model alone but for rounding: a run that is resumed may change them.
 FREE_TO_CHANGE = (
-    "output_dir", "per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size",
-    "gradient_checkpointing", "keep_states", "state_minutes", "report_to",
+    "output_dir", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_checkpointing",
+    "state_minutes", "keep_states", "report_to",
 )  # fmt: skip
 PRECISIONS = ("no", "bf16")
 SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
@@ -47,9 +47,6 @@ class RewardConfig:
     batch_size: int = setting("rankings per optimiser step over all processes", count(), default=8)
     per_device_train_batch_size: int | None = setting(
         "most rankings in one forward pass of a process; not given: its whole share of a step", count(), default=None
-    )
-    gradient_accumulation_steps: int | None = setting(
-        "forward passes per step of a process; not given: derived from the two above", count(), default=None
     )
     per_device_eval_batch_size: int = setting("texts scored together", count(), default=64)
     eval_steps: int = setting(
@@ -99,25 +96,15 @@ class RewardConfig:
         return {flag: paths for flag, paths in given.items() if all(paths)}
 
     def identity(self) -> dict[str, Any]:
-        """The resolved settings that the model follows from; what is off is left out, and one file is no list.
-
-        So a model that was trained before there was anything to turn on is still known as the same.
-        """
-        settings = {name: value for name, value in asdict(self).items() if name not in FREE_TO_CHANGE}
-        if not self.eval_steps:
-            del settings["eval_steps"]
-        if self.mixed_precision == "no":
-            del settings["mixed_precision"]
-        if len(self.heldout_file) == 1:
-            settings["heldout_file"] = self.heldout_file[0]
-        return settings
+        """The settings that the model follows from."""
+        return {name: value for name, value in asdict(self).items() if name not in FREE_TO_CHANGE}
 
 
 def passes_per_step(config: RewardConfig, num_processes: int, n_rankings: int) -> int:
     """Forward passes per optimiser step of each process, on shares of equal size.
 
     Args:
-        config: batch sizes; --gradient_accumulation_steps wins, within --per_device_train_batch_size.
+        config: batch sizes.
         num_processes: that share a step.
         n_rankings: in the training file; where they are fewer than --batch_size, a step is all of them.
 
@@ -131,11 +118,4 @@ def passes_per_step(config: RewardConfig, num_processes: int, n_rankings: int) -
             f"does not divide over {num_processes} processes"
         )
     share = total // num_processes
-    most = config.per_device_train_batch_size or share
-    passes = config.gradient_accumulation_steps or math.ceil(share / most)
-    if passes > share or math.ceil(share / passes) > most:
-        raise InputError(
-            f"--gradient_accumulation_steps {passes} contradicts --batch_size {config.batch_size}: of the {share} "
-            f"rankings of a process each pass must get between 1 and {most} (--per_device_train_batch_size)"
-        )
-    return passes
+    return math.ceil(share / (config.per_device_train_batch_size or share))

@@ -54,15 +54,18 @@ def count_pairs(rewards: list[float]) -> int:
     return sum(better > worse for better in rewards for worse in rewards)
 
 
-def pair_accuracy(scores: list[list[float]], rewards: list[list[float]]) -> tuple[int, int]:
-    """(pairs that the scores order as the rewards do, all pairs with different rewards); a tie of scores is wrong."""
+def pair_accuracy(scores: list[list[float]], rewards: list[list[float]]) -> dict:
+    """What metrics.json says of rankings: of the pairs with different rewards, the share that the scores order alike.
+
+    A tie of scores is wrong.
+    """
     right = total = 0
     for row_scores, row_rewards in zip(scores, rewards, strict=True):
         for i, better in enumerate(row_rewards):
             for j, worse in enumerate(row_rewards):
                 total += better > worse
                 right += better > worse and row_scores[i] > row_scores[j]
-    return right, total
+    return {"pair_accuracy": right / total, "pairs": total, "rankings": len(scores)}
 
 
 def first_rows(ranking_lens: list[int]) -> list[int]:

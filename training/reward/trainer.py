@@ -12,15 +12,15 @@ import re
 import shutil
 import time
 from array import array
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import gather_object, patch_environment
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -28,29 +28,23 @@ from transformers.integrations import get_available_reporting_integrations, unse
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import hold_lock, read_json, sync, write_json
+from data_preprocess.files import hold_lock, sync, write_json
 from data_preprocess.outputs import check_only_ours, other_file
+from data_preprocess.provenance import git_hash, versions
 from data_preprocess.records import Record, data_file
 from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.models import padded, wrong_weight
-from eval_hh.inference.together import agreed, end_all
+from eval_hh.inference.together import end_all, in_first
 from training.checkpoints import RunFolder, remove
 from training.manifest import damage
 from training.metrics import append_metrics, keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
+from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
-from training.reward.losses import (
-    as_rows,
-    bradley_terry_loss,
-    count_pairs,
-    first_rows,
-    next_token_loss,
-    pair_accuracy,
-)
 from training.reward.start import start
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.states import newest_whole, write_state
-from training.trainer import MINUTE, accelerator_options, seed_step
+from training.trainer import MINUTE, accelerator_options, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
 MODEL = "model"  # folder of a state that plain transformers reads
@@ -63,26 +57,10 @@ def run_path(output: Path) -> Path:
     return output.with_name(f".{output.name}.run")
 
 
-def is_run_file(name: str) -> bool:
-    """Whether a path in a run's folder is the run's."""
-    return bool(RUN_FILE.fullmatch(name))
-
-
 def remove_run(folder: Path) -> None:
     """Removes the folder of a run, unless somebody's files are in it."""
-    if folder.is_dir() and other_file(folder, is_run_file) is None:
+    if folder.is_dir() and other_file(folder, RUN_FILE.fullmatch) is None:
         shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def hold_run(run: RunFolder) -> Iterator[None]:
-    """Holds the lock of a run's folder, which is removed at the end if there is no state to go on from."""
-    with hold_lock(run.path):
-        try:
-            yield
-        finally:
-            if not run.states():
-                remove_run(run.path)
 
 
 def start_processes() -> PartialState:
@@ -92,19 +70,10 @@ def start_processes() -> PartialState:
 
 
 def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) -> TrainingArguments:
-    """What Trainer is told; `start_processes` comes before.
-
-    Args:
-        config: resolved.
-        run: folder for what belongs to the run; a tracker that writes files does so beside it, in NAME.logs.
-        passes: per step of a process.
-        most: rankings of a pass.
-    """
+    """What Trainer is told, after `start_processes`; a step is `passes` in each process, of at most `most` rankings."""
     trackers = ["none", *get_available_reporting_integrations()]
     if config.report_to not in trackers:
         raise InputError(f"--report_to {config.report_to}: expected one that is installed ({', '.join(trackers)})")
-    os.environ["ACCELERATE_MIXED_PRECISION"] = config.mixed_precision
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(run.with_suffix(".logs")))
     args = TrainingArguments(
         output_dir=str(run), run_name=run.stem[1:], seed=config.seed, max_steps=config.max_steps,
         per_device_train_batch_size=most, gradient_accumulation_steps=passes, max_grad_norm=MAX_NORM,
@@ -143,53 +112,37 @@ class RankingLoss(torch.nn.Module):
             n_pairs, n_tokens: of the whole step: what the sums over pairs and over tokens are divided by.
         """
         output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.lm_weight))
-        loss = bradley_terry_loss(*as_rows(output.logits.squeeze(-1), rewards), total=n_pairs)
+        loss = losses.bradley_terry_loss(*losses.as_rows(output.logits.squeeze(-1), rewards), total=n_pairs)
         if self.lm_weight:
-            best = first_rows([len(row) for row in rewards])
-            embeddings = self.model.get_input_embeddings().weight
-            states = output.hidden_states[-1][best]
-            loss = loss + self.lm_weight * next_token_loss(states, embeddings, ids[best], mask[best], total=n_tokens)
+            best = losses.first_rows([len(row) for row in rewards])
+            texts = output.hidden_states[-1][best], self.model.get_input_embeddings().weight, ids[best], mask[best]
+            loss = loss + self.lm_weight * losses.next_token_loss(*texts, total=n_tokens)
         return loss
 
 
 class Pace(TrainerCallback):
-    """When a run measures, saves and stops; before each step its random numbers, after it the progress."""
+    """When a run measures, writes its state and stops, and what random numbers a step draws."""
 
     def __init__(self, trainer: "RewardTrainer"):
         self.trainer = trainer
         self.signal: int | None = None  # that stopped the run
-
-    def on_train_begin(self, args, state, control, **_):
         self.saved = time.monotonic()
-        self.bar = tqdm(desc="reward model", unit="step", mininterval=5.0, initial=state.global_step,
-                        total=state.max_steps, disable=not state.is_world_process_zero)  # fmt: skip
 
-    def on_step_begin(self, args, state, control, **_):
-        # What a step draws follows from its number: a resumed run draws the same dropout, whatever came before.
+    def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        """Makes a step's draws follow from its number: a resumed run has the same dropout, whatever came before."""
         seed_step(args.seed, state.global_step + 1, args.process_index)
 
-    def on_step_end(self, args, state, control, **_):
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        """Decides, alike in every process, what comes after a step."""
         config, step = self.trainer.config, state.global_step
         due = time.monotonic() - self.saved > MINUTE * config.state_minutes
         asked = gather_object([(self.trainer.stop.number, due)])
         self.signal = next((number for number, _ in asked if number is not None), None)
-        measured = step == state.max_steps or (config.eval_steps > 0 and step % config.eval_steps == 0)
-        control.should_evaluate = measured
-        control.should_save = measured or asked[0][1] or self.signal is not None
+        control.should_evaluate = step == state.max_steps or (config.eval_steps > 0 and step % config.eval_steps == 0)
+        control.should_save = control.should_evaluate or asked[0][1] or self.signal is not None
         control.should_training_stop |= self.signal is not None
         if control.should_save:
             self.trainer.check_weights()
-
-    def on_log(self, args, state, control, logs, **_):
-        if "grad_norm" in logs:
-            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
-            self.bar.update()
-
-    def on_save(self, args, state, control, **_):
-        self.saved = time.monotonic()
-
-    def on_train_end(self, args, state, control, **_):
-        self.bar.close()
 
 
 class RewardTrainer(Trainer):
@@ -202,7 +155,8 @@ class RewardTrainer(Trainer):
     ):
         """config: resolved; heldout: by file; output: where the model goes, and what tells it from any other."""
         self.config, self.heldout, self.run_output = config, heldout, output
-        self.run = RunFolder(run_path(output.path))
+        self.run = RunFolder(run_path(output.path), "remove the folder to begin anew")
+        self.losses = self.run.path / LOSSES_FILE
         self.passes = passes_per_step(config, PartialState().num_processes, len(records))
         torch.manual_seed(config.seed)
         self.scorer = start(config)
@@ -219,7 +173,9 @@ class RewardTrainer(Trainer):
         most = -(-len(self.batches[0]) // (self.passes * PartialState().num_processes))
         # A model that was trained before needs no help to find its features.
         loss = RankingLoss(self.scorer.model, config.lm_weight if config.tokenizer else 0.0)
-        super().__init__(loss, training_arguments(config, self.run.path, self.passes, most))
+        logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
+        with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=logs):
+            super().__init__(loss, training_arguments(config, self.run.path, self.passes, most))
         self.remove_callback(PrinterCallback)
         self.pace = Pace(self)
         self.add_callback(self.pace)
@@ -232,62 +188,39 @@ class RewardTrainer(Trainer):
             RunError: a loss, a gradient, a weight or a held-out score is not finite.
             Stopped: by a signal, after a state was written.
         """
-        main = self.accelerator.is_main_process
+        total = self.config.max_steps
         with contextlib.ExitStack() as held:
-            with agreed(self.accelerator):
-                if main:
-                    check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, is_run_file)
-                    held.enter_context(hold_run(self.run))
-                    self._open_run()
+            in_first(self.accelerator, self._begin, held)
             with stop_requests() as self.stop:
-                step = self._newest_state()
-                with agreed(self.accelerator):
-                    if main:
-                        keep_metrics(self.run.path / LOSSES_FILE, step)
-                self.train(resume_from_checkpoint=str(self.run.state_folder(step)) if step else None)
+                step = newest_whole(self.run, self.accelerator, say)
+                in_first(self.accelerator, keep_metrics, self.losses, step)
+                with tqdm(desc="reward model", unit="step", mininterval=5.0, initial=step, total=total,
+                          disable=not self.accelerator.is_main_process) as self.bar:  # fmt: skip
+                    self.train(resume_from_checkpoint=str(self.run.state_folder(step)) if step else None)
             if self.pace.signal is not None:
-                where = f"after step {self.state.global_step} of {self.config.max_steps}, whose state is saved"
+                where = f"after step {self.state.global_step} of {total}, whose state is saved"
                 end_all(self.accelerator, Stopped(self.pace.signal, f"{where}; the same command goes on"))
             metrics = self._metrics()
-            with agreed(self.accelerator):
-                if main:
-                    self._publish(metrics)
+            in_first(self.accelerator, self._publish, metrics)
         return metrics
 
-    def _open_run(self) -> None:
-        """Begins the run's folder; InputError if it has a state of another run."""
-        launch = {}
-        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:  # its states are cut into as many pieces
-            stage = self.accelerator.state.deepspeed_plugin.zero_stage
-            launch = {"num_processes": self.accelerator.num_processes, "zero_stage": stage}
-        ours = {**self.run_output.description, "launch": launch}
+    def _begin(self, held: contextlib.ExitStack) -> None:
+        """Takes the run's folder, which goes at the end if there is no state; InputError if it is another run's."""
+        check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
+        description = {
+            "config": self.run_output.description["settings"],
+            "launch": launch_facts(self.accelerator),
+            "data_sha256": self.run_output.description["inputs"],
+            "git": git_hash(),
+            "versions": versions(),
+        }
+        if self.run.states():
+            self.run.check(description)
+        held.enter_context(hold_lock(self.run.path))
+        held.callback(lambda: self.run.states() or remove_run(self.run.path))
         if not self.run.states():  # whatever else lies there is of no use
             self.run.record.unlink(missing_ok=True)
-        self.run.open(ours)
-        theirs = read_json(self.run.record)
-        if not (isinstance(theirs, dict) and all(isinstance(theirs.get(part), dict) for part in ours)):
-            raise InputError(f"{self.run.record}: does not describe a run (expected {', '.join(ours)})")
-        changes = [
-            f"{name} was {theirs[part].get(name)!r}, is {ours[part].get(name)!r}"
-            for part in ours
-            for name in sorted({*ours[part], *theirs[part]})
-            if ours[part].get(name) != theirs[part].get(name)
-        ]
-        if changes:
-            raise InputError(
-                f"{self.run.path}: an unfinished run had other settings: {'; '.join(changes)} "
-                "(expected the same, or the folder removed to begin anew)"
-            )
-
-    def _newest_state(self) -> int:
-        """The step of the state to go on from, 0 where there is none."""
-        step, faults = newest_whole(self.run, self.accelerator)
-        if faults and not step:
-            hint = f"remove {self.run.path} to begin anew"
-            end_all(self.accelerator, InputError(f"{faults[0]}; there is no whole state to go on from ({hint})"))
-        for fault in faults if self.accelerator.is_main_process else []:
-            say(f"passed over: {fault}")
-        return step
+        self.run.open(description)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with torch's own defaults."""
@@ -315,7 +248,7 @@ class RewardTrainer(Trainer):
         ids, mask = padded(texts, self.scorer.model.config.get_text_config().pad_token_id, self.args.device)
         return {
             "ids": ids, "mask": mask, "rewards": [self.rewards[row] for row in these],
-            "n_pairs": max(1, sum(count_pairs(self.rewards[row]) for row in rows)),
+            "n_pairs": max(1, sum(losses.count_pairs(self.rewards[row]) for row in rows)),
             "n_tokens": max(1, sum(len(self.encoded[row][0]) - 1 for row in rows)),
         }  # fmt: skip
 
@@ -323,7 +256,9 @@ class RewardTrainer(Trainer):
         # Four bytes a token: a list of Python's integers takes ten times that.
         return array("i", self.scorer.encode(record.prefix, text))
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> torch.Tensor:
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """This pass's part of the step's loss, times the processes, over which gradients are averaged.
 
         The last pass raises RunError where the step's loss is not finite: behind it, DeepSpeed updates at once.
@@ -335,7 +270,7 @@ class RewardTrainer(Trainer):
             self.step_loss = 0.0
         return loss * self.accelerator.num_processes
 
-    def _get_grad_norm(self, model, grad_norm=None) -> float:
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> float:
         norm = float(super()._get_grad_norm(model, grad_norm))
         self._check_step(gradient_norm=norm)
         return norm
@@ -355,25 +290,25 @@ class RewardTrainer(Trainer):
         """Tells the trackers, and losses.jsonl of a step; what `evaluate` finds is all that the states remember."""
         super().log(logs, start_time)
         self.state.log_history.pop()
-        with agreed(self.accelerator):
-            if "grad_norm" in logs and self.accelerator.is_main_process:
-                row = {"step": self.state.global_step, "loss": logs["loss"], "grad_norm": logs["grad_norm"]}
-                append_metrics(self.run.path / LOSSES_FILE, row)
+        if "grad_norm" in logs:
+            row = {"step": self.state.global_step, "loss": logs["loss"], "grad_norm": logs["grad_norm"]}
+            in_first(self.accelerator, append_metrics, self.losses, row)
+            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+            self.bar.update()
 
-    def _save_checkpoint(self, model, trial) -> None:
-        """Writes the full state, then drops all but the newest --keep_states and what was the best at one of them."""
-        step = self.state.global_step
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                sync(self.run.path / LOSSES_FILE)  # the steps up to a state are in it
-        write_state(self.run.state_folder(step), self.accelerator, self._write_state)
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                newest = [found for found in self.run.states() if found <= step][: self.config.keep_states]
-                kept = {*newest, *(row["step"] for row in map(self._best, newest) if row)}
-                for found in self.run.states():
-                    if found not in kept:
-                        remove(self.run.state_folder(found))
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        in_first(self.accelerator, sync, self.losses)  # the steps up to a state are in it
+        write_state(self.run.state_folder(self.state.global_step), self.accelerator, self._write_state)
+        in_first(self.accelerator, self._drop_states, self.state.global_step)
+        self.pace.saved = time.monotonic()
+
+    def _drop_states(self, step: int) -> None:
+        """Keeps the newest --keep_states up to a step, and of each of them what was the best by then."""
+        newest = [found for found in self.run.states() if found <= step][: self.config.keep_states]
+        kept = {*newest, *(best["step"] for best in map(self._best, newest) if best)}
+        for found in self.run.states():
+            if found not in kept:
+                remove(self.run.state_folder(found))
 
     def _write_state(self, folder: Path) -> None:
         self.save_model(str(folder / MODEL), _internal_call=True)
@@ -406,7 +341,7 @@ class RewardTrainer(Trainer):
         finite.
         """
         self.scorer.model.eval()
-        records, encoded = [record for file in self.heldout.values() for record in file], self.heldout_encoded
+        encoded = self.heldout_encoded
         batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
         n, found = self.accelerator.num_processes, []
         with self.accelerator.autocast():
@@ -417,9 +352,13 @@ class RewardTrainer(Trainer):
         flat = iter([logits[i] for i in range(len(encoded))])
         scores = {name: [[next(flat) for _ in record.suffix] for record in file] for name, file in self.heldout.items()}
         for name, rows in scores.items():
-            check_scores(self.state.global_step, name, rows)
-        files = {name: file_accuracy(scores[name], file) for name, file in self.heldout.items()}
-        pooled = file_accuracy([row for file in scores.values() for row in file], records)
+            for line, score in ((line, score) for line, row in enumerate(rows, start=1) for score in row):
+                if not math.isfinite(score):
+                    step = self.state.global_step
+                    raise RunError(f"step {step}: the model scores {name}:{line} with {score}; no model is saved")
+        rewards = {name: [record.reward for record in file] for name, file in self.heldout.items()}
+        pooled = losses.pair_accuracy(*(list(chain(*files.values())) for files in (scores, rewards)))
+        files = {name: losses.pair_accuracy(rows, rewards[name]) for name, rows in scores.items()}
         return pooled if len(files) == 1 else {**pooled, "files": files}
 
     def _best(self, until: int) -> dict | None:
@@ -444,21 +383,7 @@ class RewardTrainer(Trainer):
         def write(folder: Path) -> None:
             shutil.copytree(best / MODEL, folder, dirs_exist_ok=True)
             write_json(folder / METRICS_FILE, metrics, indent=4)
-            shutil.copyfile(self.run.path / LOSSES_FILE, folder / LOSSES_FILE)
+            shutil.copyfile(self.losses, folder / LOSSES_FILE)
 
         self.run_output.write(write)
         remove_run(self.run.path)
-
-
-def check_scores(step: int, name: str, scores: list[list[float]]) -> None:
-    """RunError unless the scores of a held-out file, a row per ranking, are finite."""
-    for line, row in enumerate(scores, start=1):
-        for score in row:
-            if not math.isfinite(score):
-                raise RunError(f"step {step}: the model scores {name}:{line} with {score}; no model is saved")
-
-
-def file_accuracy(scores: list[list[float]], records: list[Record]) -> dict:
-    """What metrics.json says of some rankings; `scores` has one row per record."""
-    right, total = pair_accuracy(scores, [record.reward for record in records])
-    return {"pair_accuracy": right / total, "pairs": total, "rankings": len(records)}

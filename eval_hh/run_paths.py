@@ -1,0 +1,133 @@
+"""Where an evaluated run and its results lie, the flags that name them, and the rows that one step leaves another."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.command import InputError, check_flags, check_name, check_settings, count, setting, study_root
+from data_preprocess.files import read_jsonl
+from data_preprocess.records import check_row
+from eval_hh.cells import TEST_FILES
+
+BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
+STAGE = count(at_most=1000)
+PRECISIONS = ("bf16", "fp16", "no")  # of the weights on a GPU; the CPU always has float32
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where the evaluation of one checkpoint lies under a study's root (the published names)."""
+
+    index: str  # name of the experiment
+    stage: int  # ranking length that was trained on
+    checkpoint: str = BEST_CHECKPOINT
+    root: Path = field(default_factory=study_root)
+
+    def __post_init__(self) -> None:
+        check_flags(vars(self), {"index": check_name, "stage": STAGE, "checkpoint": check_name})
+
+    @property
+    def flags(self) -> str:
+        """The flags that name this checkpoint, for messages."""
+        other = "" if self.checkpoint == BEST_CHECKPOINT else f" --checkpoint {self.checkpoint}"
+        return f"--index {self.index} --stage {self.stage}{other}"
+
+    @property
+    def run_folder(self) -> Path:
+        return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
+
+    def test_file(self, name: str) -> Path:
+        return self.root / "data" / "hh_test" / f"{name}.json"
+
+    def generated(self, name: str) -> Path:
+        return self._results() / "cache" / f"infer_generate_main_{self._key()}_{name}.json"
+
+    def scored(self, name: str) -> Path:
+        return self._results() / f"infer_main_{self._key()}_{name}.json"
+
+    def cell(self) -> Path:
+        """The result file; another checkpoint than the best one has one of its own."""
+        other = "" if self.checkpoint == BEST_CHECKPOINT else f"_{self.checkpoint}"
+        return self.root / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
+
+    def _results(self) -> Path:
+        return self.root / "eval_hh" / "inference_res"
+
+    def _key(self) -> str:
+        return f"{self.index}_{self.stage}_{self.checkpoint}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The flags that every step of an evaluation has."""
+
+    index: str = setting("name of the experiment", check_name)
+    stage: int = setting("ranking length trained on (1 for SFT)", STAGE)
+    checkpoint: str = setting("folder of the run that is tested", check_name, default=BEST_CHECKPOINT)
+    test_files: tuple[str, ...] = setting("names under data/hh_test, without .json", check_name, default=TEST_FILES)
+    check: bool = setting("only check that all inputs are there and well-formed", default=False)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def names(self) -> Names:
+        """Where the tested checkpoint's files lie."""
+        return Names(self.index, self.stage, self.checkpoint)
+
+
+def read_results(path: Path, *keys: str) -> list[dict]:
+    """The rows of an earlier step's output, each with infer[key] for every key.
+
+    Raises:
+        InputError: names file and line of a row that is no test row with such results.
+    """
+    rows = []
+    for number, row in read_jsonl(path):
+        _check_result(row, keys, f"{path}:{number}")
+        rows.append(row)
+    return rows
+
+
+def check_made_of(rows: list[dict], path: Path, source_rows: list[dict], source: Path, hint: str) -> None:
+    """InputError unless the rows of a step's output are those of its source, in order, with the texts of its "infer".
+
+    Args:
+        rows: of `path`.
+        path: the output.
+        source_rows: of `source`.
+        source: what the output was made of.
+        hint: what to do, for the message.
+    """
+    if len(rows) != len(source_rows):
+        raise InputError(f"{path}: {len(rows)} rows, but {source} has {len(source_rows)} ({hint})")
+    for number, (row, its) in enumerate(zip(rows, source_rows, strict=True), 1):
+        text = its.get("infer", {}).get("t", row["infer"]["t"])
+        if _test_row(row) != _test_row(its) or row["infer"]["t"] != text:
+            raise InputError(f"{path}:{number}: not what {source}:{number} has ({hint})")
+
+
+def _test_row(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name not in ("infer", "line_index")}
+
+
+def is_value(key: str, value: Any) -> bool:
+    """Whether it can be infer[key]: t is a text, anything else a finite number."""
+    if key == "t":
+        return isinstance(value, str)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _check_result(row: dict, keys: tuple[str, ...], where: str) -> None:
+    infer = row.get("infer")
+    for key in keys:
+        if not isinstance(infer, dict) or key not in infer:
+            raise InputError(f"{where}: infer.{key} is missing (expected what the step before writes)")
+        value = infer[key]
+        if not is_value(key, value):
+            expected = "a text" if key == "t" else "a finite number"
+            raise InputError(f"{where}: infer.{key} is {value!r:.40} (expected {expected})")
+        if key == "score" and not 0 <= value <= 1:
+            raise InputError(f"{where}: infer.score is {value} (expected 0 to 1, what rewarding.py writes)")
+    check_row(_test_row(row), where, training=False)
