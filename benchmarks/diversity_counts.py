@@ -5,97 +5,67 @@ Naive: as the published scripts do, every subset of every K is tokenised prompt 
 a set of its own. Ours: what sample.py calls. Both start from the prompts' turns.
 """
 
-import os
 import sys
-import tempfile
 import time
+from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import hh_like, llama_like
-from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report
+from benchmarks import hh_like, stand_in_models
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_fresh_process, in_turns, sized
 from data_preprocess.command import run
 from data_preprocess.dialogue import render_prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from data_preprocess.diversity import diversity_curve, nested_diversity
+from data_preprocess.ngrams.token_ids import encode_prompts
 
 RANKING_LENS = (4, 3, 2)
 SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)  # the paper's
-CURVE = (10_000, 100_000, 1_000_000)
-QUICK = 10  # times fewer
 MAX_TOKENS = 512
 Counts = tuple[int, int, float]  # U, T, D
 
 
-def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__)
-    made.add_argument("--prompts", type=int, help=f"the largest size (paper: {SIZES[0]}); the others in proportion")
-    made.add_argument("--curve", type=int, nargs="+", help="numbers of prompts of the memory and time curve")
-    args = made.parse_args(argv)
-    scale = QUICK if args.quick else 1
-    largest = args.prompts or SIZES[0] // scale
-    curve = args.curve or [size // scale for size in CURVE]
-    use_threads(args.threads)
-    rows = compare([max(1, size * largest // SIZES[0]) for size in SIZES])
-    for count in curve:
-        rows += curve_point(count, args.threads)
-    report(rows, args.json)
-
-
-def use_threads(threads: int) -> None:
-    """Before the tokenizer's first batch, which settles its number of threads."""
-    from data_preprocess.ngrams import new_ngrams
-
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
-    new_ngrams.THREADS = threads
+@dataclass(frozen=True)
+class Sizes(Settings):
+    prompts: int = sized("the largest size; the others in proportion", SIZES[0], SIZES[0] // 10)
+    curve: tuple[int, ...] = sized(
+        "prompts of the memory and time curve", (10_000, 100_000, 1_000_000), (1000, 10_000, 100_000)
+    )
 
 
 def compare(sizes: list[int]) -> list[Row]:
     """Both ways on the same prompts: tokenising with counting, then counting alone; ends where their counts differ."""
-    from data_preprocess.diversity import diversity_curve, nested_diversity
-    from data_preprocess.ngrams.token_ids import encode_prompts
-
-    tokenizer, prompts = llama_like.tokenizer(), hh_like.prompts(sizes[0])
+    tokenizer, prompts = stand_in_models.llama_tokenizer(), hh_like.prompts(sizes[0])
     prompts_of = {ranking_len: list(prompts) for ranking_len in RANKING_LENS}
-    found: dict[str, dict] = {}
-    seconds = in_turns(
-        lambda: found.update(naive=naive_diversity(tokenizer, prompts_of, sizes)),
-        lambda: found.update(ours=nested_diversity(tokenizer, prompts_of, sizes)),
-        rounds=1,
-        warm_up=False,
+    both, found = in_turns(
+        lambda: naive_diversity(tokenizer, prompts_of, sizes), lambda: nested_diversity(tokenizer, prompts_of, sizes)
     )
-    check_counts(found["naive"], found["ours"])
+    check_counts(*found)
     token_ids = encode_prompts(tokenizer, hh_like.rendered(prompts))
     lists = [ids.tolist() for ids in token_ids]
     counting = in_turns(
         lambda: [count_naively(lists[:size]) for _ in RANKING_LENS for size in sizes],
         lambda: diversity_curve(token_ids, sizes),
         rounds=3,
-        warm_up=False,
-    )
+    ).seconds
     subsets = f"{len(sizes)} nested sizes up to {sizes[0]:,} for K = 2, 3, 4"
     return [
-        Comparison(f"diversity of {subsets}, {hh_like.source()}", *seconds, "s", 20, "one round"),
+        Comparison(f"diversity of {subsets}, {hh_like.source()}", *both, "s", 20, "one round"),
         Comparison("counting alone, of the same", *counting, "s", 40, "all K share their prompts: ours counts once"),
         Measure("subsets whose U, T and D both ways agree on", len(sizes) * len(RANKING_LENS), "of them", "all"),
     ]
 
 
-def naive_diversity(
-    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[list[str]]], sizes: list[int]
-) -> dict[int, dict[int, Counts]]:
-    """U, T and D by K and size, each subset by itself."""
+def naive_diversity(tokenizer, prompts_of: dict[int, list[list[str]]], sizes: list[int]) -> dict[int, dict]:
+    """`Counts` by K and size, each subset by itself."""
     return {
         ranking_len: {size: count_naively([encode_one(tokenizer, turns) for turns in prompts[:size]]) for size in sizes}
         for ranking_len, prompts in prompts_of.items()
     }
 
 
-def encode_one(tokenizer: "PreTrainedTokenizerBase", turns: list[str]) -> list[int]:
+def encode_one(tokenizer, turns: list[str]) -> list[int]:
     ids = tokenizer(render_prompt(turns), add_special_tokens=False, verbose=False)["input_ids"]
     return [tokenizer.bos_token_id, *ids][:MAX_TOKENS]
 
@@ -122,10 +92,7 @@ def check_counts(naive: dict[int, dict[int, Counts]], ours: dict) -> None:
 
 def curve_point(count: int, threads: int) -> list[Row]:
     """Seconds, speed and memory of one number of prompts, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result"
-        peak = peak_memory(measure_prompts, count, threads, result)
-        tokenising, counting, n_tokens = map(float, result.read_text().split())
+    (tokenising, counting, n_tokens), peak = in_fresh_process(threads, measure_prompts, count)
     what = f"{count:,} prompts of {n_tokens / count:.0f} tokens"
     parts = f"tokenising {tokenising:.3g} s, counting {counting:.3g} s"
     seconds = tokenising + counting
@@ -136,19 +103,25 @@ def curve_point(count: int, threads: int) -> list[Row]:
     ]
 
 
-def measure_prompts(count: int, threads: int, result: Path) -> None:
-    """Writes seconds of tokenising, seconds of counting and the number of tokens into `result`."""
-    from data_preprocess.diversity import diversity_curve
-    from data_preprocess.ngrams.token_ids import encode_prompts
-
-    use_threads(threads)
-    tokenizer, prompts = llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(count))
+def measure_prompts(count: int) -> tuple[float, float, int]:
+    """(Seconds of tokenising, seconds of counting, number of tokens)."""
+    tokenizer, prompts = stand_in_models.llama_tokenizer(), hh_like.rendered(hh_like.prompts(count))
     began = time.perf_counter()
     token_ids = encode_prompts(tokenizer, prompts)
     encoded = time.perf_counter()
     diversity_curve(token_ids, [count])
-    done = time.perf_counter()
-    result.write_text(f"{encoded - began} {done - encoded} {len(token_ids.flat)}")
+    return encoded - began, time.perf_counter() - encoded, len(token_ids.flat)
+
+
+def measure(sizes: Sizes) -> list[Row]:
+    rows = compare([max(1, size * sizes.prompts // SIZES[0]) for size in SIZES])
+    for count in sizes.curve:
+        rows += curve_point(count, sizes.threads)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Sizes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many floating-point operations a step needs, and how many this machine does in a second.
 
-Library of the benchmarks. Counted are the products of the matrices that depend on a token: 2 operations per weight and
+Counted are the products of the matrices that depend on a token: 2 operations per weight and
 token forward, twice that backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and attention's scores and
 sums at the pairs of positions that may see each other. What is elementwise, and the embeddings, are left out.
 """

@@ -1,6 +1,6 @@
 """Prompts, replies and rankings with the lengths of HH-RLHF, for the benchmarks.
 
-Library. The text is HH-RLHF's own where ../shared/data/hh_rlhf is present (or $HH_RLHF names such a folder), else
+The text is HH-RLHF's own where ../shared/data/hh_rlhf is present (or $HH_RLHF names such a folder), else
 made-up words in the numbers that hh_lengths.json holds: percentiles 0 to 100 of words per prompt and per reply over
 the release's test files. Rankings of 4 exist nowhere in public, so each prompt is given replies drawn with a seed.
 """
@@ -9,6 +9,8 @@ import os
 from functools import cache
 from pathlib import Path
 from random import Random
+
+import numpy as np
 
 from data_preprocess.command import REPOSITORY
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
@@ -49,18 +51,12 @@ def _made_up() -> tuple[list[list[str]], list[str]]:
     words = [rng.choice(SYLLABLES) + rng.choice(SYLLABLES) * rng.randint(0, 2) for _ in range(20000)]
 
     def text(kind: str) -> str:
-        n_words = max(1, _between(lengths[kind], 100 * rng.random()))
+        n_words = max(1, round(np.interp(100 * rng.random(), range(101), lengths[kind])))
         # Squared, the draw prefers the first words, as language prefers its frequent ones.
         return " ".join(words[int(len(words) * rng.random() ** 2)] for _ in range(n_words))
 
     prompts = [[PROMPTER + text("prompt_words"), ASSISTANT] for _ in range(MADE_UP)]
     return prompts, [text("reply_words") for _ in range(MADE_UP)]
-
-
-def _between(percentiles: list[int], at: float) -> int:
-    """The percentile `at`, on the line between its two neighbours."""
-    low = int(at)
-    return round(percentiles[low] + (at - low) * (percentiles[low + 1] - percentiles[low]))
 
 
 def prompts(count: int, seed: int = 0) -> list[list[str]]:

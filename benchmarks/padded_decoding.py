@@ -1,18 +1,21 @@
-"""The usual way of generating, and the rule that ends replies, for the benchmark of generation.
+"""The usual way of generating, ours, and the rule that ends replies, for the benchmark of generation.
 
-Library. A random model does not stop as a trained one does. So both ways are given one rule: a reply is as long as one
-drawn from HH-RLHF; until then EOS is impossible, and then it is certain. What is said in between is the model's own.
+A random model does not stop as a trained one does. So both ways are given one rule: a reply is as long as one drawn
+from HH-RLHF; until then EOS is impossible, and then it is certain. What is said in between is the model's own.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
-from eval_hh.inference.decoding import Row
+from data_preprocess.dialogue import cut_at_stop
+from eval_hh.inference.decoding import Decoder, Row
 
 # Logits nearer than this may change places by float error, which was seen to reach a hundredth of it at this size.
 TIE = 1e-3
+Replies = list[tuple[str, list[int]]]  # text and tokens of each prompt's reply
 
 
 @dataclass
@@ -30,65 +33,44 @@ class Ends:
         return ruled
 
 
-class Ours:
-    """Greedy choice under the rule, as Decoder.decode takes it. Keeps each row, and so its tokens."""
+def generate_in_slots(decoder: Decoder, prompts: list[list[int]], ends: Ends, batch_size: int) -> Replies:
+    """Ours: all encoded prompts through one decoder, greedily under the rule."""
+    rows: dict[int, Row] = {}
 
-    def __init__(self, ends: Ends):
-        self.ends = ends
-        self.rows: dict[int, Row] = {}
+    def choose(logits: torch.Tensor, at_work: list[Row]) -> torch.Tensor:
+        rows.update((row.number, row) for row in at_work)
+        steps = [len(row.response) for row in at_work]
+        return ends.impose(logits, [row.number for row in at_work], steps).argmax(dim=-1)
 
-    def __call__(self, logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
-        self.rows.update((row.number, row) for row in rows)
-        steps = [len(row.response) for row in rows]
-        return self.ends.impose(logits, [row.number for row in rows], steps).argmax(dim=-1)
-
-
-class _Naive(LogitsProcessor):
-    """The rule for a batch of padded rows, as generate() takes it."""
-
-    def __init__(self, ends: Ends, numbers: list[int], prompt_length: int):
-        self.ends, self.numbers, self.prompt_length = ends, numbers, prompt_length
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        step = input_ids.shape[1] - self.prompt_length
-        return self.ends.impose(scores, self.numbers, [step] * len(self.numbers))
+    texts = decoder.decode(prompts, batch_size, choose)
+    return [(text, rows[number].response) for number, text in enumerate(texts)]
 
 
-def generate_padded(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    ends: Ends,
-    batches: list[list[int]],
-    width: int,
-    max_new_tokens: int,
-) -> list[list[int]]:
-    """Replies by transformers' generate(), always `max_new_tokens` long, then cut before EOS.
-
-    Args:
-        model: a causal language model with a padding token.
-        prompts: encoded.
-        ends: the rule of where replies end.
-        batches: numbers of the rows that are computed together.
-        width: the least width that a batch's prompts are padded to.
-        max_new_tokens: tokens generated for every row.
-    """
-    pad = model.config.pad_token_id
+@torch.inference_mode()
+def generate_padded(decoder: Decoder, prompts: list[list[int]], ends: Ends, batch_size: int) -> Replies:
+    """transformers' generate() in file order, padded to the longest prompt, never stopped, cut afterwards."""
+    model, width = decoder.model, max(map(len, prompts))
+    limit, pad = decoder.max_new_tokens, model.config.pad_token_id
     settings = GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=None, pad_token_id=pad, use_cache=True
+        do_sample=False, max_new_tokens=limit, eos_token_id=None, pad_token_id=pad, use_cache=True
     )
-    replies: list[list[int]] = [[] for _ in prompts]
-    for batch in batches:
-        widest = max(width, *(len(prompts[row]) for row in batch))
-        missing = {row: widest - len(prompts[row]) for row in batch}
+
+    def rule(numbers: range, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return ends.impose(scores, list(numbers), [input_ids.shape[1] - width] * len(numbers))
+
+    replies = []
+    for start in range(0, len(prompts), batch_size):
+        batch = prompts[start : start + batch_size]
         output = model.generate(
-            input_ids=torch.tensor([[pad] * missing[row] + prompts[row] for row in batch]),
-            attention_mask=torch.tensor([[0] * missing[row] + [1] * len(prompts[row]) for row in batch]),
+            torch.tensor([[pad] * (width - len(ids)) + ids for ids in batch]),
+            attention_mask=torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in batch]),
             generation_config=settings,
-            logits_processor=LogitsProcessorList([_Naive(ends, batch, widest)]),
+            logits_processor=LogitsProcessorList([partial(rule, range(start, start + len(batch)))]),
         )
-        for row, tokens in zip(batch, output[:, widest:].tolist(), strict=True):
-            replies[row] = tokens[: tokens.index(ends.eos)] if ends.eos in tokens else tokens
-    return replies
+        for tokens in output[:, width:].tolist():
+            replies.append(tokens[: tokens.index(ends.eos)] if ends.eos in tokens else tokens)
+    decode = partial(decoder.tokenizer.batch_decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return [(cut_at_stop(text).strip(), tokens) for text, tokens in zip(decode(replies), replies, strict=True)]
 
 
 @torch.inference_mode()

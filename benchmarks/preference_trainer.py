@@ -9,15 +9,23 @@ them must agree. TRL is not among the study's requirements: sh install.sh requir
 import importlib.util
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Comparison, parser, report, same
+from benchmarks.side_by_side import Comparison, Row, Settings, benchmark, same, sized, timed
 from data_preprocess.command import InputError, run
 
 LEARNING_RATE = 1e-6
 OURS = 2  # rankings per pass of ours, see pro_choices.py
+
+
+@dataclass(frozen=True)
+class Sizes(Settings):
+    pairs: int = sized("pairs, a multiple of the batch size", 16, 8)
+    batch_size: int = sized("pairs per step", 4)
+    layers: int = sized("of the model", 12, 2)
 
 
 def fitting_pairs(count: int) -> list:
@@ -77,43 +85,31 @@ def check_logps(model, trainer, encoded: list) -> float:
     return same("log-probabilities", sum(theirs, []), sum(ours, []), 1e-3)
 
 
-def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__)
-    made.add_argument("--pairs", type=int, help="pairs, a multiple of the batch size (default: 16, quick 8)")
-    made.add_argument("--batch_size", type=int, default=4, help="pairs per step")
-    made.add_argument("--layers", type=int, help="of the model (default: OPT-125M's 12, quick 2)")
-    args = made.parse_args(argv)
-    args.layers = args.layers or (2 if args.quick else 12)
+def measure(sizes: Sizes) -> list[Row]:
     if importlib.util.find_spec("trl") is None:
         raise InputError("trl is not installed (sh install.sh requirements.txt benchmarks/requirements.txt)")
     import torch
 
-    from benchmarks.side_by_side import timed
     from benchmarks.stand_in_models import opt_125m
 
-    torch.set_num_threads(args.threads)
-    pairs = fitting_pairs(args.pairs or (8 if args.quick else 16))
+    pairs = fitting_pairs(sizes.pairs)
     records, encoded = [record for record, _ in pairs], [ids for _, ids in pairs]
-    steps = [encoded[i : i + args.batch_size] for i in range(0, len(encoded), args.batch_size)]
+    steps = [encoded[i : i + sizes.batch_size] for i in range(0, len(encoded), sizes.batch_size)]
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trl_trainer(opt_125m(args.layers).train(), records, args.batch_size, folder)
-        model = opt_125m(args.layers).train()
+        trainer = trl_trainer(opt_125m(sizes.layers).train(), records, sizes.batch_size, folder)
+        model = opt_125m(sizes.layers).train()
         off = check_logps(model, trainer, encoded)
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
         our_step(model, optimizer, steps[0])  # warms up the optimiser and the threads
         ours = timed(lambda: [our_step(model, optimizer, step) for step in steps])
         theirs = trainer.train().metrics["train_runtime"]
-    report(
-        [
-            Comparison(
-                f"{len(pairs)} pairs, {args.batch_size} a step: TRL's DPOTrainer (as naive), PRO at K = 2 (ours)",
-                theirs, ours, "s", 2.0,
-                f"{len(pairs) / theirs:.2f} and {len(pairs) / ours:.2f} pairs a second; log-probabilities "
-                f"differ by {off:.0e}",
-            )
-        ],
-        args.json,
-    )  # fmt: skip
+    what = f"{len(pairs)} pairs, {sizes.batch_size} a step: TRL's DPOTrainer (as naive), PRO at K = 2 (ours)"
+    speeds = f"{len(pairs) / theirs:.2f} and {len(pairs) / ours:.2f} pairs a second"
+    return [Comparison(what, theirs, ours, "s", 2.0, f"{speeds}; log-probabilities differ by {off:.0e}")]
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Sizes)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Measure, parser, report, timed
+from benchmarks.side_by_side import Measure, Row, Settings, benchmark, timed
 from data_preprocess.command import REPOSITORY, run
 
 ROWS = {"harmless_base": 2312, "helpful_base": 2354, "helpful_online": 1135, "helpful_rejection": 2749}
@@ -70,15 +70,18 @@ def make_all(results: Path, profile: str, output: Path) -> None:
         subprocess.run(call, cwd=REPOSITORY, check=True, capture_output=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parser(__doc__).parse_args(argv)
-    rows = {name: count // (QUICK_PART if args.quick else 1) for name, count in ROWS.items()}
+def measure(settings: Settings) -> list[Row]:
+    rows = {name: count // (QUICK_PART if settings.quick else 1) for name, count in ROWS.items()}
     with tempfile.TemporaryDirectory() as folder:
         results, output = Path(folder) / "results", Path(folder) / "output"
         count = sum(write_cells(results, profile, rows) for profile in PROFILES)
         seconds = {profile: timed(lambda name=profile: make_all(results, name, output)) for profile in PROFILES}
     what = f"report and figures from {count} result files of {sum(rows.values()):,} rows"
-    report([Measure(f"{what}, {name}", value, "s", "under 10") for name, value in seconds.items()], args.json)
+    return [Measure(f"{what}, {name}", value, "s", "under 10") for name, value in seconds.items()]
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__)
 
 
 if __name__ == "__main__":

@@ -6,112 +6,38 @@ Both ways read the same dialogues, HH-RLHF's prompts with a reply, with the same
 random weights under OpenAssistant's head. Scores must agree to 1e-5, and so must ours for batches of 1, 12 and 64.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Comparison, Measure, add_sizes, chosen_sizes, in_turns, parser, report
-
-if TYPE_CHECKING:
-    from eval_hh.reward_model import RewardModel
+from benchmarks import hh_like
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_turns, sized
+from data_preprocess.command import run
 
 NAIVE_BATCH = 12
 BATCH_SIZES = (1, 12, 64)  # whose scores must be the same
 TOLERANCE = 1e-5
-TARGET = 2.0
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much is scored. The defaults are the full benchmark's."""
-
-    dialogues: int = 240
-    layers: int = 12
-    width: int = 768
-    rounds: int = 1
+class Sizes(Settings):
+    dialogues: int = sized("dialogues", 240, 96)
+    layers: int = sized("of the model", 12, 3)
+    width: int = sized("of the model, a multiple of 12", 768)
+    rounds: int = sized("timed rounds", 1)
 
 
-QUICK = Sizes(dialogues=96, layers=3)
+def score_naively(model, prompts: list[list[str]], replies: list[str]) -> list[float]:
+    """File order, twelve at a time, right-padded under an attention mask."""
+    encoded = [model.encode(turns, reply) for turns, reply in zip(prompts, replies, strict=True)]
+    batches = [encoded[start : start + NAIVE_BATCH] for start in range(0, len(encoded), NAIVE_BATCH)]
+    return [score for batch in batches for score in score_padded(model, batch)]
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    flags = parser(__doc__)
-    add_sizes(flags, Sizes(), QUICK)
-    return flags.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    import torch
-
-    from benchmarks import hh_like
-
-    torch.set_num_threads(args.threads)
-    sizes = chosen_sizes(args, Sizes(), QUICK)
-    trial = Trial(sizes)
-    trial.warm_up()
-    naive, ours = in_turns(trial.naive, trial.ours, sizes.rounds, warm_up=False)
-    worst = max(agree(f"batches of {size}", trial.naive_scores, trial.score(size)) for size in BATCH_SIZES)
-    count, each = sizes.dialogues, 1000 / sizes.dialogues
-    what = f"scoring of {count} dialogues, GPT-NeoX of {sizes.layers} layers of {sizes.width}"
-    note = f"{count / naive:.3g} and {count / ours:.3g} dialogues per second; {hh_like.source()}"
-    batches = ", ".join(map(str, BATCH_SIZES))
-    report(
-        [
-            Comparison(what, naive * each, ours * each, "s per 1000", TARGET, note),
-            Measure(f"largest difference of scores, batches of {batches}", worst, "", f"at most {TOLERANCE:g}"),
-        ],
-        args.json,
-    )
-
-
-@dataclass
-class Trial:
-    """One set of dialogues and a model, and the ways to score them."""
-
-    sizes: Sizes
-
-    @cached_property
-    def model(self) -> "RewardModel":
-        from benchmarks.stand_in_models import reward_model
-
-        return reward_model(self.sizes.layers, self.sizes.width)
-
-    @cached_property
-    def dialogues(self) -> tuple[list[list[str]], list[str]]:
-        from benchmarks import hh_like
-
-        return hh_like.prompts(self.sizes.dialogues), hh_like.replies(self.sizes.dialogues)
-
-    def warm_up(self) -> None:
-        """Both ways on the first dialogues, so that neither pays for what a process does once."""
-        prompts, replies = (texts[:2] for texts in self.dialogues)
-        self.model.score(prompts, replies)
-        score_padded(self.model, [self.model.encode(*pair) for pair in zip(prompts, replies, strict=True)])
-
-    def naive(self) -> None:
-        """File order, twelve at a time, right-padded under an attention mask."""
-        encoded = [self.model.encode(turns, reply) for turns, reply in zip(*self.dialogues, strict=True)]
-        self.naive_scores = [
-            score
-            for start in range(0, len(encoded), NAIVE_BATCH)
-            for score in score_padded(self.model, encoded[start : start + NAIVE_BATCH])
-        ]
-
-    def ours(self) -> None:
-        self.score()
-
-    def score(self, *batch_size: int) -> list[float]:
-        """Our scores, in batches of the default size or of another."""
-        return self.model.score(*self.dialogues, *batch_size)
-
-
-def score_padded(model: "RewardModel", encoded: list[list[int]]) -> list[float]:
+def score_padded(model, encoded: list[list[int]]) -> list[float]:
     """Raw logits of one batch, written out for a model with OpenAssistant's head that pools the last token."""
     import torch
 
@@ -132,5 +58,28 @@ def agree(what: str, naive: list[float], ours: list[float]) -> float:
     return worst
 
 
+def measure(sizes: Sizes) -> list[Row]:
+    from benchmarks.stand_in_models import reward_model
+
+    model, count = reward_model(sizes.layers, sizes.width), sizes.dialogues
+    dialogues = hh_like.prompts(count), hh_like.replies(count)
+    ways = partial(score_naively, model), model.score
+    for way in ways:  # so that neither pays for what a process does once
+        way(*(texts[:2] for texts in dialogues))
+    (naive, ours), (scores, _) = in_turns(*(partial(way, *dialogues) for way in ways), sizes.rounds)
+    worst = max(agree(f"batches of {size}", scores, model.score(*dialogues, size)) for size in BATCH_SIZES)
+    what = f"scoring of {count} dialogues, GPT-NeoX of {sizes.layers} layers of {sizes.width}"
+    note = f"{count / naive:.3g} and {count / ours:.3g} dialogues per second; {hh_like.source()}"
+    each, batches = 1000 / count, ", ".join(map(str, BATCH_SIZES))
+    return [
+        Comparison(what, naive * each, ours * each, "s per 1000", 2.0, note),
+        Measure(f"largest difference of scores, batches of {batches}", worst, "", f"at most {TOLERANCE:g}"),
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Sizes)
+
+
 if __name__ == "__main__":
-    main()
+    run(main)

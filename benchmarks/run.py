@@ -9,7 +9,6 @@ kept in runs/benchmarks/ with its commit, until `--anew` drops it, and RESULTS.m
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -19,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Comparison, Measure, Parser, Row
-from data_preprocess.command import run, study_root
+from benchmarks.side_by_side import ABOVE_ZERO, CORES, Comparison, Measure, Row
+from data_preprocess.command import check_flags, run, study_root
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.provenance import git_hash, machine, versions
 
@@ -119,14 +118,16 @@ def heading(threads: int) -> list[str]:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--quick", action="store_true", help="reduced sizes")
     size.add_argument("--full", action="store_true", help="the claimed sizes; writes benchmarks/RESULTS.md")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help="some of them")
     parser.add_argument("--anew", action="store_true", help="with --full: also those that are kept")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each way (default: one a core)")
-    return parser.parse_args(argv)
+    parser.add_argument("--threads", type=int, default=CORES, help="threads of each way (default: one a core)")
+    args = parser.parse_args(argv)
+    check_flags(vars(args), {"threads": ABOVE_ZERO})
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,12 +11,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Measure, Row, parser, report, same
+from benchmarks.side_by_side import Measure, Row, Settings, benchmark, same, sized
 from data_preprocess.command import REPOSITORY, run
 from data_preprocess.files import read_jsonl, write_jsonl
 
@@ -26,55 +26,61 @@ WARM_UP = 1  # first steps that do not count
 PORT = 29570
 
 
-def make_study(root: Path, n_rankings: int, layers: int, width: int) -> None:
+@dataclass(frozen=True)
+class Sizes(Settings):
+    steps: int = sized("steps of a run, at least 2", 6, 3)
+    rankings: int = sized("rankings per step, an even number", 8)
+    layers: int = sized("of the model", 6)
+    width: int = sized("of the model, a multiple of 12", 384)
+
+
+def make_study(root: Path, sizes: Sizes) -> None:
     """Model and rankings under a study root."""
     from benchmarks.hh_like import rankings
     from benchmarks.stand_in_models import opt_125m, tokenizer
 
-    opt_125m(layers, width).save_pretrained(root / "model")
+    opt_125m(sizes.layers, sizes.width).save_pretrained(root / "model")
     tokenizer().save_pretrained(root / "model")
-    rows = [asdict(record) for record in rankings(n_rankings, 4)]
+    rows = [asdict(record) for record in rankings(2 * sizes.rankings, 4)]
     for row in rows:
         row["prefix"] = [row["prefix"]] * len(row["suffix"])
     write_jsonl(root / "data" / DATA / "train.json", rows)
 
 
-def metrics(root: Path, processes: int, zero_stage: int, steps: int, batch: int) -> list[dict]:
+def metrics(root: Path, processes: int, zero_stage: int, sizes: Sizes) -> list[dict]:
     """The metrics of every step of one run."""
     exp = f"zero{zero_stage}_{processes}"
     environment = os.environ | {
         "STUDY_ROOT": str(root), "NUM_PROCESSES": str(processes), "ZERO_STAGE": str(zero_stage),
-        "BATCH_SIZE": str(batch // 2),  # two processes take one pass each
+        "BATCH_SIZE": str(sizes.rankings // 2),  # two processes take one pass each
         "MIXED_PRECISION": "no", "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "PORT": str(PORT + processes),
     }  # fmt: skip
     command = ["sh", str(REPOSITORY / "training" / "launch.sh"), str(root / "model"), exp, DATA, "4", "42"]
-    flags = ["--no_do_validation", "--max_train_steps", str(steps), "--global_batch_size", str(batch)]
+    flags = ["--no_do_validation", "--max_train_steps", str(sizes.steps)]
+    flags += ["--global_batch_size", str(sizes.rankings)]
     done = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: {exp}: the run failed:\n{done.stderr[-2000:]}")
     return [row for _, row in read_jsonl(root / "logs" / exp / "4" / "metrics.jsonl")]
 
 
-def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__)
-    made.add_argument("--steps", type=int, help="steps of a run, at least 2 (default: 6, quick 3)")
-    made.add_argument("--rankings", type=int, default=8, help="rankings per step, an even number")
-    made.add_argument("--layers", type=int, default=6, help="of the model")
-    made.add_argument("--width", type=int, default=384, help="of the model, a multiple of 12")
-    args = made.parse_args(argv)
-    steps = args.steps or (3 if args.quick else 6)
+def measure(sizes: Sizes) -> list[Row]:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        make_study(root, args.rankings * 2, args.layers, args.width)
+        make_study(root, sizes)
         for name, zero_stage in WAYS.items():
-            one, two = (metrics(root, processes, zero_stage, steps, args.rankings) for processes in (1, 2))
+            one, two = (metrics(root, processes, zero_stage, sizes) for processes in (1, 2))
             same(f"losses under {name}", [row["loss"] for row in one], [row["loss"] for row in two], 1e-3)
             seconds = [statistics.median(row["seconds"] for row in run[WARM_UP:]) for run in (one, two)]
             note = f"{seconds[0]:.2f} s a step on one process, {seconds[1]:.2f} s on two, one thread each"
             efficiency = seconds[0] / (2 * seconds[1])
             rows.append(Measure(f"scaling efficiency of two processes, {name}", efficiency, "", note=note))
-    report(rows, args.json)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Sizes)
 
 
 if __name__ == "__main__":

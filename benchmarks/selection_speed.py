@@ -6,54 +6,41 @@ Naive: each step counts anew what every candidate would add, from sets of bigram
 order. At the large size each strategy runs in a process of its own, with its index or its vectors in the seconds.
 """
 
-import os
 import sys
-import tempfile
 import time
 import warnings
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import hh_like, llama_like
-from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, peak_memory, report
+from benchmarks import hh_like, stand_in_models
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_fresh_process, in_turns, sized
 from data_preprocess.command import run
+from data_preprocess.diversity import prompt_diversity
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
+from data_preprocess.selection import STRATEGIES, select_max_diversity, select_prompts
 
 GREEDY = ("coverage", "per_token", "max_d", "low_d")
-SMALL, PROMPTS = 1500, 50_000
-QUICK_SMALL, QUICK_PROMPTS = 300, 4_000
 SHARE = 10  # one prompt of so many is chosen
 ROUNDS = 3
 
 
-def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__)
-    made.add_argument("--small", type=int, help=f"prompts of the comparison (default: {SMALL}, quick: {QUICK_SMALL})")
-    made.add_argument("--prompts", type=int, help=f"prompts of the rest (default: {PROMPTS}, quick: {QUICK_PROMPTS})")
-    args = made.parse_args(argv)
-    small, large = (QUICK_SMALL, QUICK_PROMPTS) if args.quick else (SMALL, PROMPTS)
-    small, large = args.small or small, args.prompts or large
-    os.environ["RAYON_NUM_THREADS"] = str(args.threads)
-    token_ids = encode_prompts(llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(max(small, large))))
-    rows = compare([ids.tolist() for ids in token_ids[:small]], max(1, small // SHARE))
-    report(rows + all_strategies(token_ids, large, args.threads), args.json)
+@dataclass(frozen=True)
+class Sizes(Settings):
+    small: int = sized("prompts of the comparison", 1500, 300)
+    prompts: int = sized("prompts of the rest", 50_000, 4_000)
 
 
 def compare(pool: list[list[int]], size: int) -> list[Row]:
     """Greedy choice both ways, by every strategy that counts bigrams; ends where the chosen prompts differ."""
     rows = []
     for strategy in GREEDY:
-        found: dict[str, list[int]] = {}
-        seconds = in_turns(
-            lambda strategy=strategy, found=found: found.update(naive=greedy_naively(pool, size, strategy)),
-            lambda strategy=strategy, found=found: found.update(ours=greedy(pool, size, strategy)),
-            ROUNDS,
-            warm_up=False,
+        seconds, chosen = in_turns(
+            partial(greedy_naively, pool, size, strategy), partial(greedy, pool, size, strategy), ROUNDS
         )
-        check_choice(strategy, found["naive"], found["ours"])
+        check_choice(strategy, *chosen)
         what = f"{strategy}, greedy: {size:,} of {len(pool):,} prompts, {hh_like.source()}"
         rows.append(Comparison(what, *seconds, "s", note="the same prompts in the same order"))
     return rows
@@ -61,8 +48,6 @@ def compare(pool: list[list[int]], size: int) -> list[Row]:
 
 def greedy(pool: list[list[int]], size: int, strategy: str) -> list[int]:
     """Ours, of max_d without its swaps."""
-    from data_preprocess.selection import select_max_diversity, select_prompts
-
     if strategy == "max_d":
         return select_max_diversity(pool, size, passes=0)
     return select_prompts(pool, [size], strategy)[size]
@@ -103,45 +88,42 @@ def check_choice(strategy: str, naive: list[int], ours: list[int]) -> None:
         sys.exit(f"error: {strategy}: prompt {ours[step]} is chosen at step {step + 1} (expected {naive[step]})")
 
 
-def all_strategies(token_ids: TokenIds, count: int, threads: int) -> list[Row]:
+def all_strategies(token_ids: TokenIds, threads: int) -> list[Row]:
     """Seconds, memory and D of every strategy, and of max_d matched in length."""
-    from data_preprocess.selection import STRATEGIES
-
-    rows, size = [], max(1, count // SHARE)
-    with tempfile.TemporaryDirectory() as folder:
-        pool, result = Path(folder) / "pool.npz", Path(folder) / "result"
-        np.savez(pool, flat=token_ids.flat, lengths=token_ids.lengths)
-        for strategy, matched in [*((strategy, False) for strategy in STRATEGIES), ("max_d", True)]:
-            peak = peak_memory(measure, pool, count, size, strategy, matched, threads, result)
-            seconds, diversity, length, ended = result.read_text().split()
-            what = f"{strategy}{' matched in length' * matched}: {size:,} of {count:,} prompts"
-            limit = ", swaps ended by their limit of seconds" if int(ended) else ""
-            note = f"D {float(diversity):.2f}, {float(length):.0f} tokens a prompt{limit}"
-            rows += [
-                Measure(what, float(seconds), "s", "under 60", note),
-                Measure(f"{what}, peak memory", peak, "MiB", "under 2048"),
-            ]
+    rows, size = [], max(1, len(token_ids) // SHARE)
+    for strategy, matched in [*((strategy, False) for strategy in STRATEGIES), ("max_d", True)]:
+        (seconds, note), peak = in_fresh_process(threads, choose, token_ids, size, strategy, matched)
+        what = f"{strategy}{' matched in length' * matched}: {size:,} of {len(token_ids):,} prompts"
+        rows += [
+            Measure(what, seconds, "s", "under 60", note),
+            Measure(f"{what}, peak memory", peak, "MiB", "under 2048"),
+        ]
     return rows
 
 
-def measure(pool: Path, count: int, size: int, strategy: str, matched: bool, threads: int, result: Path) -> None:
-    """Writes seconds, D and mean length of a choice, and whether the limit of seconds ended it, into `result`."""
-    from data_preprocess.diversity import prompt_diversity
-    from data_preprocess.ngrams import sparse_rows
-    from data_preprocess.selection import select_prompts
-
-    sparse_rows.THREADS = threads
-    with np.load(pool) as stored:
-        lengths = stored["lengths"][:count]
-        token_ids = TokenIds(stored["flat"][: lengths.sum()], lengths)
+def choose(token_ids: TokenIds, size: int, strategy: str, matched: bool) -> tuple[float, str]:
+    """(Seconds of a choice; its D and mean length, and whether the limit of seconds ended it)."""
     began = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         chosen = select_prompts(token_ids, [size], strategy, matched)[size]
     seconds = time.perf_counter() - began
     diversity = prompt_diversity([token_ids[index] for index in chosen])
-    ended = sum("limit" in str(warning.message) for warning in caught)
-    result.write_text(f"{seconds} {diversity} {lengths[chosen].mean()} {ended}")
+    limit = any("limit" in str(warning.message) for warning in caught)
+    ended = ", swaps ended by their limit of seconds" if limit else ""
+    return seconds, f"D {diversity:.2f}, {token_ids.lengths[chosen].mean():.0f} tokens a prompt{ended}"
+
+
+def measure(sizes: Sizes) -> list[Row]:
+    prompts = hh_like.rendered(hh_like.prompts(max(sizes.small, sizes.prompts)))
+    token_ids = encode_prompts(stand_in_models.llama_tokenizer(), prompts)
+    rows = compare([ids.tolist() for ids in token_ids[: sizes.small]], max(1, sizes.small // SHARE))
+    lengths = token_ids.lengths[: sizes.prompts]
+    return rows + all_strategies(TokenIds(token_ids.flat[: lengths.sum()], lengths), sizes.threads)
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Sizes)
 
 
 if __name__ == "__main__":

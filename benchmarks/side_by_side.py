@@ -1,23 +1,26 @@
 """Two ways of doing one thing, side by side: timed in turns in one process, their memory taken in a fresh one each.
 
-Library of the benchmarks. A ratio is naive / ours, so more is better; seconds and bytes are this machine's alone.
+A ratio is naive / ours, so more is better; seconds and bytes are this machine's alone.
 """
 
-import argparse
 import multiprocessing
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from data_preprocess.command import MAX_COUNT, check_flags, within
+from data_preprocess.command import MAX_COUNT, check_settings, parse_settings, setting, within
 from data_preprocess.files import write_json
+from data_preprocess.ngrams import new_ngrams, sparse_rows
+
+CORES = os.cpu_count() or 1
+ABOVE_ZERO = within(above=0, at_most=MAX_COUNT)
 
 
 @dataclass(frozen=True)
@@ -50,32 +53,77 @@ class Measure:
 Row = Comparison | Measure
 
 
+def sized(help: str, full: Any, quick: Any = None, **more: Any) -> Any:
+    """A field of `Settings`, each number of it above 0: by default `full`, and with --quick another, where it has one.
+
+    `more` goes to `setting`.
+    """
+    if quick is None:
+        return setting(help, ABOVE_ZERO, default=full, **more)
+    made = setting(f"{help} (default: {full}, with --quick {quick})", ABOVE_ZERO, **more)
+    return field(default=None, metadata=made.metadata | {"sizes": (full, quick)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The flags of every benchmark; one with sizes of its own adds them by `sized`."""
+
+    quick: bool = setting("reduced sizes, a minute or so", default=False)
+    threads: int = setting("threads of each way", ABOVE_ZERO, default=CORES)
+    json: str | None = setting("also write the rows to FILE", metavar="FILE", default=None)
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if "sizes" in each.metadata and getattr(self, each.name) is None:
+                object.__setattr__(self, each.name, each.metadata["sizes"][self.quick])
+        check_settings(self)
+
+
+def benchmark(
+    measure: Callable[[Any], Sequence[Row]], argv: list[str] | None, description: str, kind: type[Settings] = Settings
+) -> None:
+    """What a benchmark's main does: parses its flags, measures, prints the rows and writes them where --json says."""
+    settings = parse_settings(kind, argv, description)
+    use_threads(settings.threads)
+    rows = measure(settings)
+    print("\n".join(map(line, rows)))
+    if settings.json:
+        write_json(settings.json, [{"kind": type(row).__name__, **asdict(row)} for row in rows], indent=1)
+
+
+def use_threads(number: int) -> None:
+    """Threads of torch and of the tokenizers, which read this once, when they begin, and of counting n-grams."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(number)
+    new_ngrams.THREADS = sparse_rows.THREADS = number
+
+
+class Turns(NamedTuple):
+    """What `in_turns` found, of the naive way and of ours."""
+
+    seconds: tuple[float, float]  # medians
+    results: tuple[Any, Any]  # what each returned in its last round
+
+
 def in_turns(
     naive: Callable[[], Any],
     ours: Callable[[], Any],
-    rounds: int,
-    warm_up: bool = True,
+    rounds: int = 1,
     before: Callable[[Callable[[], Any]], Any] = lambda way: None,
-) -> tuple[float, float]:
-    """Median seconds of each way over `rounds` rounds.
+) -> Turns:
+    """Times both ways `rounds` times, calling `before` with a way, untimed, before that way.
 
     Who goes first changes from round to round, so that neither is always the one with the warmer caches.
-
-    Args:
-        naive, ours: called without arguments; what they return is dropped.
-        rounds: at least 1.
-        warm_up: call each once beforehand, untimed.
-        before: called with a way, untimed, before that way is timed.
     """
-    if warm_up:
-        naive()
-        ours()
     seconds: dict[Callable, list[float]] = {naive: [], ours: []}
+    results: dict[Callable, Any] = {}
     for number in tqdm(range(rounds), desc="rounds", leave=False):
         for way in (naive, ours) if number % 2 == 0 else (ours, naive):
             before(way)
-            seconds[way].append(timed(way))
-    return statistics.median(seconds[naive]), statistics.median(seconds[ours])
+            began = time.perf_counter()
+            results[way] = way()
+            seconds[way].append(time.perf_counter() - began)
+    medians = statistics.median(seconds[naive]), statistics.median(seconds[ours])
+    return Turns(medians, (results[naive], results[ours]))
 
 
 def timed(way: Callable[[], Any]) -> float:
@@ -85,22 +133,22 @@ def timed(way: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def peak_memory(way: Callable[..., Any], *arguments: Any) -> float:
-    """MiB that a fresh process holds at most while it runs `way`, a function of a module's top level."""
+def in_fresh_process(threads: int, way: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """(What `way` returns, the MiB that its process holds at most); `way` is a function of a module's top level."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_peak_of, (way, arguments))
+    with context.Pool(1, use_threads, (threads,)) as pool:
+        return pool.apply(_with_peak, (way, arguments))
 
 
-def _peak_of(way: Callable[..., Any], arguments: tuple) -> float:
-    way(*arguments)
+def _with_peak(way: Callable[..., Any], arguments: tuple) -> tuple[Any, float]:
+    result = way(*arguments)
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count the parent's memory too, which a process holds before it is itself
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return result, int(peak.split()[1]) / 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
+    return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
 
 
 def same(what: str, naive: Sequence[float], ours: Sequence[float], tolerance: float) -> float:
@@ -110,49 +158,6 @@ def same(what: str, naive: Sequence[float], ours: Sequence[float], tolerance: fl
     if not all(difference <= tolerance for difference in differences):  # false for NaN, which max passes over
         sys.exit(f"error: {what}: the two ways differ by {worst:.2g} relative (expected at most {tolerance:.0e})")
     return worst
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser that refuses numbers which are not above 0: every number of a benchmark is one of things or a speed."""
-
-    def parse_args(self, *args: Any, **more: Any) -> argparse.Namespace:
-        found = super().parse_args(*args, **more)
-        numbers = {flag: value for flag, value in vars(found).items() if _is_number(value)}
-        check_flags(numbers, dict.fromkeys(numbers, within(above=0, at_most=MAX_COUNT)))
-        return found
-
-
-def _is_number(value: Any) -> bool:
-    one = value[0] if isinstance(value, list) and value else value
-    return isinstance(one, int | float) and not isinstance(one, bool)
-
-
-def parser(description: str) -> Parser:
-    """A parser with the flags that every benchmark has."""
-    made = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="reduced sizes, a minute or so")
-    made.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each way (default: one a core)")
-    made.add_argument("--json", metavar="FILE", help="also write the rows to FILE")
-    return made
-
-
-def add_sizes(flags: argparse.ArgumentParser, full: Any, quick: Any) -> None:
-    """A flag for every field of two sets of sizes, instances of one dataclass of whole numbers."""
-    for name, value in asdict(full).items():
-        flags.add_argument(f"--{name}", type=int, help=f"{value}, with --quick {getattr(quick, name)}")
-
-
-def chosen_sizes(args: argparse.Namespace, full: Any, quick: Any) -> Any:
-    """The sizes of `add_sizes` that the flags ask for."""
-    default = quick if args.quick else full
-    return replace(default, **{name: getattr(args, name) or value for name, value in asdict(default).items()})
-
-
-def report(rows: Sequence[Row], json_file: str | None) -> None:
-    """Prints the rows and, where it is asked for, writes them for run.py."""
-    print("\n".join(line(row) for row in rows))
-    if json_file:
-        write_json(json_file, [{"kind": type(row).__name__, **asdict(row)} for row in rows], indent=1)
 
 
 def line(row: Row) -> str:

@@ -1,13 +1,16 @@
-"""Models in the shapes of published ones, with random weights, and a tokenizer for the text of hh_like.
+"""Models in the shapes of published ones, with random weights, and tokenizers for the text of hh_like.
 
-Library of the benchmarks. What a step costs does not depend on the weights, so none are fetched. The tokenizer is
-OPT's own where ../shared is present, else a byte-level BPE of its kind, trained here on hh_like's text.
+What a step costs does not depend on the weights, so none are fetched. The tokenizers are OPT's and LLaMA's own where
+../shared is present, else of their kind, trained here on hh_like's text.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
 from benchmarks import hh_like
+from data_preprocess.hub import load_tokenizer
+from data_preprocess.ngrams.piecewise_bpe import BYTE_TOKENS, MARK, PIECE
 
 if TYPE_CHECKING:
     from transformers import OPTForCausalLM, PreTrainedTokenizerBase
@@ -15,23 +18,19 @@ if TYPE_CHECKING:
     from eval_hh.reward_model import RewardModel
 
 OPT_FOLDER = hh_like.SHARED / "golden" / "tiny_opt"
+LLAMA_FOLDER = hh_like.SHARED / "data" / "llama_tokenizer"
 # OPT's own, in the order that gives it OPT's ids: </s> is 2, and BOS, EOS and unknown at once.
-SPECIAL_TOKENS = ["<s>", "<pad>", "</s>"]
+OPT_SPECIAL_TOKENS = ["<s>", "<pad>", "</s>"]
+LLAMA_SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 BPE_SIZE = 8000  # about what words that are made up can fill
 TRAINING_TEXTS = 2000
 
 
 @cache
 def tokenizer() -> "PreTrainedTokenizerBase":
-    """OPT's tokenizer, or one trained on hh_like's text with the same special tokens. No id is 50272 or more."""
+    """OPT's tokenizer, or a byte-level BPE with the same special tokens. No id is 50272 or more."""
     if OPT_FOLDER.is_dir():
-        from data_preprocess.hub import load_tokenizer
-
         return load_tokenizer(OPT_FOLDER)
-    return _trained()
-
-
-def _trained() -> "PreTrainedTokenizerBase":
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -40,7 +39,7 @@ def _trained() -> "PreTrainedTokenizerBase":
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=BPE_SIZE, special_tokens=SPECIAL_TOKENS, initial_alphabet=alphabet, show_progress=False
+        vocab_size=BPE_SIZE, special_tokens=OPT_SPECIAL_TOKENS, initial_alphabet=alphabet, show_progress=False
     )
     texts = hh_like.rendered(hh_like.prompts(TRAINING_TEXTS)) + hh_like.replies(TRAINING_TEXTS)
     bpe.train_from_iterator(texts, trainer)
@@ -49,55 +48,61 @@ def _trained() -> "PreTrainedTokenizerBase":
     )
 
 
-def opt_125m(layers: int = 12, width: int = 768, seed: int = 0) -> "OPTForCausalLM":
+@cache
+def llama_tokenizer() -> "PreTrainedTokenizerBase":
+    """LLaMA's tokenizer, or one of its kind. No id is 32000 or more."""
+    if LLAMA_FOLDER.is_dir():
+        return load_tokenizer(LLAMA_FOLDER)
+    return trained_like_llama(hh_like.rendered(hh_like.corpus()[0]), BPE_SIZE)
+
+
+def trained_like_llama(texts: Iterable[str], size: int) -> "PreTrainedTokenizerBase":
+    """A BPE of `size` tokens that falls back to bytes, marks blanks and has no pre-tokenizer, as LLaMA's."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    learning = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    learning.normalizer = normalizers.Sequence([normalizers.Prepend(MARK), normalizers.Replace(" ", MARK)])
+    learning.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE.pattern), "isolated")
+    reserved = [*LLAMA_SPECIAL_TOKENS.values(), *sorted(BYTE_TOKENS)]
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=reserved, show_progress=False)
+    learning.train_from_iterator(texts, trainer)
+    learnt = Tokenizer(learning.model)  # without the byte tokens among those that are looked for in a text
+    learnt.normalizer = learning.normalizer
+    return PreTrainedTokenizerFast(tokenizer_object=learnt, **LLAMA_SPECIAL_TOKENS)
+
+
+def opt_125m(layers: int = 12, width: int = 768) -> "OPTForCausalLM":
     """A random OPT of the shape of facebook/opt-125m in evaluation mode, float32, under sdpa, without dropout.
 
     Args:
         layers: 12 in OPT-125M; fewer for a quick look.
         width: of the hidden states, a multiple of 12; the inner layers are four times as wide.
-        seed: of the weights.
     """
     import torch
     from transformers import OPTConfig, OPTForCausalLM
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = OPTConfig(
-        vocab_size=50272,
-        hidden_size=width,
-        word_embed_proj_dim=width,
-        ffn_dim=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=12,
-        dropout=0.0,
-        attn_implementation="sdpa",
-    )
+        vocab_size=50272, hidden_size=width, word_embed_proj_dim=width, ffn_dim=4 * width, num_hidden_layers=layers,
+        num_attention_heads=12, dropout=0.0, attn_implementation="sdpa",
+    )  # fmt: skip
     return OPTForCausalLM(config).eval()
 
 
-def reward_model(layers: int = 12, width: int = 768, seed: int = 0) -> "RewardModel":
+def reward_model(layers: int = 12, width: int = 768) -> "RewardModel":
     """A random GPT-NeoX of the shape of EleutherAI/pythia-160m under OpenAssistant's reward head, ready to score.
 
-    It reads text by this module's tokenizer, whose ids its vocabulary holds.
-
-    Args:
-        layers: 12 in pythia-160m.
-        width: of the hidden states, a multiple of 12; the inner layers are four times as wide.
-        seed: of the weights.
+    It reads text by `tokenizer`, whose ids its vocabulary holds; layers and width as in `opt_125m`.
     """
     import torch
     from transformers import GPTNeoXConfig
 
     from eval_hh.reward_model import GPTNeoXReward, as_reward_model
 
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     config = GPTNeoXConfig(
-        vocab_size=50304,
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=12,
-        max_position_embeddings=2048,
-        pooling="last",
-        attn_implementation="sdpa",
-    )
+        vocab_size=50304, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+        num_attention_heads=12, max_position_embeddings=2048, pooling="last", attn_implementation="sdpa",
+    )  # fmt: skip
     return as_reward_model(GPTNeoXReward(config), tokenizer(), "the stand-in reward model")

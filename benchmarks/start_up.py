@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Measure, Row, parser, report, timed
+from benchmarks.side_by_side import Measure, Row, Settings, benchmark, timed
 from data_preprocess.command import REPOSITORY, run
 from data_preprocess.files import read_jsonl
 
@@ -65,9 +65,8 @@ def outside_steps(way: Callable[[str], None], name: str, metrics: Path) -> Measu
     return Measure(what, 1 - in_steps / whole, "", note=f"{in_steps:.1f} s of {whole:.1f} s are steps")
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parser(__doc__).parse_args(argv)
-    seconds = {path: help_seconds(path, 1 if args.quick else 3) for path in entries()}
+def measure(settings: Settings) -> list[Row]:
+    seconds = {path: help_seconds(path, 1 if settings.quick else 3) for path in entries()}
     slowest = max(seconds, key=seconds.__getitem__)
     note = f"{slowest.relative_to(REPOSITORY)}, of {len(seconds)} entries"
     rows: list[Row] = [Measure("--help of the slowest entry", seconds[slowest], "s", "under 2", note)]
@@ -89,7 +88,11 @@ def main(argv: list[str] | None = None) -> None:
         worker = outside_steps(in_a_worker, "in_a_worker", root / "logs")
         rows.append(replace(worker, target="under 0.2"))
         rows.append(outside_steps(in_a_process_of_its_own, "in_a_process_of_its_own", root / "logs"))
-    report(rows, args.json)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__)
 
 
 if __name__ == "__main__":

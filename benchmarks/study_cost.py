@@ -7,16 +7,24 @@ training alone; "separate" is K separate passes without any padding, so what it 
 
 import statistics
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import Measure, Row, parser, report
-from data_preprocess.command import InputError, run
+from benchmarks.side_by_side import Measure, Row, Settings, benchmark, sized
+from data_preprocess.command import run, setting, within
 
 STEPS, GLOBAL_BATCH, SEEDS, ALGORITHMS, RANKING_LENS = 4000, 112, 3, ("PRO", "SFT"), (2, 3, 4)
 GRIDS = {"OPT-1.3B": 8, "LLaMA-7B": 6}  # sizes M in the paper
 SAMPLE = 4000  # rankings whose lengths are averaged
+
+
+@dataclass(frozen=True)
+class Costs(Settings):
+    peak: float = sized("TFLOPS of a GPU; an A100's in bf16", 312.0)
+    utilisation: float = setting("share of the peak that training reaches", within(above=0, at_most=1), default=0.4)
+    tokenizer: str | None = setting("folder or name of a tokenizer (default: OPT's, or its stand-in)", default=None)
 
 
 def lengths(name: str | None) -> list[tuple[int, list[int]]]:
@@ -41,17 +49,10 @@ def step_means(shape, sample: list[tuple[int, list[int]]], ranking_len: int) -> 
     return tokens, shared, statistics.fmean(separate_flops(shape, *ranking) for ranking in cut)
 
 
-def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__)
-    made.add_argument("--peak", type=float, default=312.0, help="TFLOPS of a GPU (default: A100, bf16)")
-    made.add_argument("--utilisation", type=float, default=0.4, help="share of the peak that training reaches")
-    made.add_argument("--tokenizer", help="folder or name of a tokenizer (default: OPT's, or its stand-in)")
-    args = made.parse_args(argv)
-    if not (args.peak > 0 and 0 < args.utilisation <= 1):
-        raise InputError("--peak, --utilisation: expected a number above 0, and one above 0 and at most 1")
+def measure(costs: Costs) -> list[Row]:
     from benchmarks.flops import LLAMA_7B, OPT_1B3
 
-    sample, rate = lengths(args.tokenizer), args.peak * 1e12 * args.utilisation
+    sample, rate = lengths(costs.tokenizer), costs.peak * 1e12 * costs.utilisation
     rows: list[Row] = []
     for name, shape in (("OPT-1.3B", OPT_1B3), ("LLaMA-7B", LLAMA_7B)):
         hours = {"shared": 0.0, "separate": 0.0}
@@ -64,9 +65,13 @@ def main(argv: list[str] | None = None) -> None:
             for way, flops in (("shared", shared), ("separate", separate)):
                 hours[way] += cells * STEPS * GLOBAL_BATCH * flops / rate / 3600
         n_cells = GRIDS[name] * SEEDS * len(ALGORITHMS) * len(RANKING_LENS)
-        what = f"{name}, {n_cells} cells of {STEPS} steps at {args.utilisation:.0%} of {args.peak:g} TFLOPS"
+        what = f"{name}, {n_cells} cells of {STEPS} steps at {costs.utilisation:.0%} of {costs.peak:g} TFLOPS"
         rows.append(Measure(what, hours["shared"], "GPU hours", note=f"{hours['separate']:.0f} in separate passes"))
-    report(rows, args.json)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Costs)
 
 
 if __name__ == "__main__":

@@ -12,57 +12,43 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like
-from benchmarks.side_by_side import Comparison, Measure, Row, in_turns, parser, report
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_turns, sized
 from data_preprocess.command import run
 from data_preprocess.files import write_files, write_jsonl
-from data_preprocess.subsets import read_lines_of, sample_subsets, write_split
+from data_preprocess.subsets import rankings_file, read_lines_of, sample_subsets, write_split
 
 RANKING_LENS = (4, 3, 2)
 ROWS = 40_000
-QUICK_ROWS = 4_000
 SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)  # the paper's, of 40,000 rows
 ROUNDS = 3
 
-Way = Callable[[Path], object]  # works in a data folder
 
-
-def main(argv: list[str] | None = None) -> None:
-    made = parser(__doc__)
-    made.add_argument("--rows", type=int, help=f"rankings of 4 (default: {ROWS}, quick: {QUICK_ROWS})")
-    args = made.parse_args(argv)
-    n_rows = args.rows or (QUICK_ROWS if args.quick else ROWS)
-    sizes = [max(1, size * n_rows // ROWS) for size in SIZES]
-    with tempfile.TemporaryDirectory() as folder:
-        naive, ours = Path(folder) / "naive", Path(folder) / "ours"
-        for root in (naive, ours):
-            write_rankings(root, n_rows)
-        report(compare(naive, ours, n_rows, sizes), args.json)
+@dataclass(frozen=True)
+class Sizes(Settings):
+    rows: int = sized("rankings of 4", ROWS, ROWS // 10)
 
 
 def write_rankings(root: Path, n_rows: int) -> None:
     """The rankings of 4, each as the row of a training file."""
-    write_jsonl(
-        original(root, 4),
-        (
-            {"prefix": [row.prefix] * 4, "suffix": row.suffix, "reward": row.reward, "meta": {"id": index}}
-            for index, row in enumerate(hh_like.rankings(n_rows, 4))
-        ),
+    rows = (
+        {"prefix": [row.prefix] * 4, "suffix": row.suffix, "reward": row.reward, "meta": {"id": index}}
+        for index, row in enumerate(hh_like.rankings(n_rows, 4))
     )
+    write_jsonl(rankings_file(root, 4), rows)
 
 
 def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]:
     """Seconds of both scripts both ways, each in its own folder; ends where the folders' files differ."""
-    split = both_ways(naive, ours, split_naively, write_split, "original/hh_train_len[32]")
-    sampled = both_ways(
-        naive, ours, lambda root: sample_naively(root, sizes), lambda root: sample(root, sizes), "hh_train_len*"
-    )
+    split = both_ways(partial(split_naively, naive), partial(write_split, ours), "original/hh_train_len[32]")
+    sampled = both_ways(partial(sample_naively, naive, sizes), partial(sample, ours, sizes), "hh_train_len*")
     n_files = check_files(naive, ours)
     what = f"{n_rows:,} rows of 4 responses, {hh_like.source()}"
     both = [sum(seconds) for seconds in zip(split, sampled, strict=True)]
@@ -74,16 +60,15 @@ def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]
     ]
 
 
-def both_ways(naive: Path, ours: Path, naive_way: Way, our_way: Way, outputs: str) -> tuple[float, float]:
-    """Seconds of each way in its own folder, as in a first run: without the outputs, and the disk at rest."""
-    roots = {partial(naive_way, naive): naive, partial(our_way, ours): ours}
+def both_ways(naive: partial, ours: partial, outputs: str) -> tuple[float, float]:
+    """Seconds of each way in the folder it is given, as in a first run: without the outputs, and the disk at rest."""
 
     def clear(way: Callable) -> None:
-        for folder in roots[way].glob(outputs):
+        for folder in way.args[0].glob(outputs):
             shutil.rmtree(folder)
         os.sync()
 
-    return in_turns(*roots, ROUNDS, warm_up=False, before=clear)
+    return in_turns(naive, ours, ROUNDS, before=clear).seconds
 
 
 def sample(root: Path, sizes: list[int]) -> None:
@@ -92,15 +77,11 @@ def sample(root: Path, sizes: list[int]) -> None:
     write_files(sample_subsets(root, rankings, sizes)[0])
 
 
-def original(root: Path, ranking_len: int) -> Path:
-    return root / "original" / f"hh_train_len{ranking_len}" / "train.json"
-
-
 def split_naively(root: Path) -> None:
     import numpy as np
 
     rng = random.Random(42)
-    rows = read(original(root, 4))
+    rows = read(rankings_file(root, 4))
     for ranking_len in (3, 2):
         cut = []
         for row in rows:
@@ -110,12 +91,12 @@ def split_naively(root: Path) -> None:
             cut.append({key: [row[key][i] for i in kept] for key in ("prefix", "suffix", "reward")})
             cut[-1]["meta"] = row["meta"]
         rows = cut
-        write(original(root, ranking_len), rows)
+        write(rankings_file(root, ranking_len), rows)
 
 
 def sample_naively(root: Path, sizes: list[int]) -> None:
     for ranking_len in RANKING_LENS:
-        rows = read(original(root, ranking_len))
+        rows = read(rankings_file(root, ranking_len))
         random.Random(42).shuffle(rows)
         for size in sizes:
             write(root / f"hh_train_len{ranking_len}_{size}" / "train.json", rows[:size])
@@ -126,7 +107,7 @@ def read(path: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def write(path: Path, rows: Iterable[dict]) -> None:
+def write(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         for row in rows:
@@ -135,21 +116,29 @@ def write(path: Path, rows: Iterable[dict]) -> None:
 
 def check_files(naive: Path, ours: Path) -> int:
     """The number of files; ends the benchmark where the folders do not hold the same files with the same bytes."""
-    digests = [{path.relative_to(root): digest(path) for path in made(root)} for root in (naive, ours)]
+    digests = [{path.relative_to(root): digest(path) for path in root.rglob("train.json")} for root in (naive, ours)]
     for path in sorted(digests[0].keys() | digests[1].keys()):
         if digests[0].get(path) != digests[1].get(path):
             sys.exit(f"error: {path}: the two ways do not write the same bytes")
-    return len(digests[0])
-
-
-def made(root: Path) -> list[Path]:
-    """Every file but the rankings of 4."""
-    return [path for path in root.rglob("train.json") if path != original(root, 4)]
+    return len(digests[0]) - 1  # but for the rankings of 4, which both are given
 
 
 def digest(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def measure(settings: Sizes) -> list[Row]:
+    sizes = [max(1, size * settings.rows // ROWS) for size in SIZES]
+    with tempfile.TemporaryDirectory() as folder:
+        naive, ours = Path(folder) / "naive", Path(folder) / "ours"
+        for root in (naive, ours):
+            write_rankings(root, settings.rows)
+        return compare(naive, ours, settings.rows, sizes)
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Sizes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A PRO step in several ways, on the same encoded rankings: the published one, ours, and what ours was weighed against.
 
-Library of the benchmarks. Each way runs forward, loss and backward over all rankings and returns the loss of the
+Each way runs forward, loss and backward over all rankings and returns the loss of the
 step; gradients add up in the model. The optimiser's update is the same for all and left out.
 """
 

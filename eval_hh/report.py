@@ -1,11 +1,13 @@
 """The study's table, its equal-budget comparisons and a verdict on each of the paper's claims.
 
-    cd eval_hh; python report.py [--results DIR] [--profile NAME] [--output DIR] [--compare_paper]
+    cd eval_hh; python report.py [--results DIR] [--profile NAME] [--output DIR] [--compare_paper] [--json]
 
 reads result files (default: eval_hh/results/ under STUDY_ROOT), prints Markdown and writes report.md and, for LaTeX,
-table1.tex into --output (default: runs/report/ under STUDY_ROOT). Needs no GPU, no network and no torch.
+table1.tex into --output (default: runs/report/ under STUDY_ROOT). With --json it prints the verdicts, contrasts and
+lines as one JSON object instead, and writes nothing. Needs no GPU, no network and no torch.
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import check_settings, check_text, parse_settings, run, setting, study_root
 from data_preprocess.outputs import check_opening, check_output_file
 from eval_hh.analysis.results import load_results
-from eval_hh.reporting.findings import analyse
+from eval_hh.reporting.findings import analyse, as_json
 from eval_hh.reporting.sections import write_report
 
 OPENINGS = {"report.md": "# Results", "table1.tex": "% Written by"}  # of the files written: others of these names stay
@@ -29,6 +31,7 @@ class Report:
     output: Path | None = setting("folder for report.md and table1.tex (default: runs/report)", default=None)
     profile: str | None = setting("report on this profile (default: the commonest one)", check_text, default=None)
     compare_paper: bool = setting("put the paper's value beside ours", default=False)
+    json: bool = setting("print verdicts, contrasts and lines as one JSON object, and write nothing", default=False)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -38,6 +41,9 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_settings(Report, argv, "Table, comparisons and verdicts from result files.")
     results = config.results or study_root() / "eval_hh" / "results"
     output = config.output or study_root() / "runs" / "report"
+    if config.json:
+        print(json.dumps(as_json(analyse(load_results(results, config.profile))), ensure_ascii=False, indent=1))
+        return
     for name, opening in OPENINGS.items():
         check_output_file("output", output / name, {})
         check_opening(output / name, opening)

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import hh_like, run, side_by_side, training_ways
 from benchmarks.flops import OPT_125M, Shape, separate_flops, shared_flops
-from benchmarks.side_by_side import Comparison, in_turns, peak_memory, same
+from benchmarks.side_by_side import Comparison, in_fresh_process, in_turns, same
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -27,23 +27,25 @@ def test_ways_take_turns_and_medians_are_theirs(monkeypatch):
             order.append(name)
             for _ in range(next(ticks)):
                 next(clock)
+            return f"{name} {len(order)}"
 
         return call
 
-    naive, ours = way("naive", iter([0, 8, 2, 4])), way("ours", iter([0, 1, 7, 3]))
-    assert in_turns(naive, ours, 3) == (5.0, 4.0)  # one tick more than each waits: the clock's own
-    assert order == ["naive", "ours", "naive", "ours", "ours", "naive", "naive", "ours"]
+    naive, ours = way("naive", iter([8, 2, 4])), way("ours", iter([1, 7, 3]))
+    # One tick more than each waits: the clock's own.
+    assert in_turns(naive, ours, 3) == ((5.0, 4.0), ("naive 5", "ours 6"))
+    assert order == ["naive", "ours", "ours", "naive", "naive", "ours"]
     assert Comparison("x", 6.0, 1.5, "s").ratio == 4.0
 
 
 def hold(mebibytes):
-    np.ones(mebibytes << 17)
+    return len(np.ones(mebibytes << 17))
 
 
 def test_peak_memory_is_that_of_the_way_alone():
     held = [np.ones(300 << 17)]  # in this process: not to be counted
-    small, large = peak_memory(hold, 1), peak_memory(hold, 400)
-    assert 350 < large - small < 450 and len(held) == 1
+    (_, small), (length, large) = (in_fresh_process(1, hold, mebibytes) for mebibytes in (1, 400))
+    assert 350 < large - small < 450 and len(held) == 1 and length == 400 << 17
 
 
 def test_results_that_differ_end_the_benchmark():

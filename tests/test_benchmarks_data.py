@@ -1,15 +1,16 @@
 """The benchmarks of diversity, selection, split and sample on tiny sizes; each ends where its two ways differ."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks import diversity_counts, hh_like, llama_like, selection_speed, side_by_side, subset_files
+from benchmarks import diversity_counts, hh_like, selection_speed, side_by_side, stand_in_models, subset_files
 from benchmarks.side_by_side import in_turns
 from data_preprocess import selection
 from data_preprocess.diversity import diversity_curve, nested_diversity
@@ -42,7 +43,7 @@ def test_diversity_on_tiny_sizes(tmp_path):
 
 @pytest.fixture
 def small():
-    return llama_like.trained(["the cat sat on the mat", "they can't eat  that"], 320)
+    return stand_in_models.trained_like_llama(["the cat sat on the mat", "they can't eat  that"], 320)
 
 
 @pytest.mark.parametrize("field", ["unique", "total", "score"])
@@ -66,28 +67,34 @@ def test_naive_counts_by_hand(small):
     assert [diversity_counts.encode_one(small, prompt) for prompt in turns] == [ids.tolist() for ids in expected]
 
 
-def test_a_point_of_the_curve_is_measured_on_its_prompts(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAYON_NUM_THREADS", "1")  # these two are set there, and put back behind it
-    monkeypatch.setattr(new_ngrams, "THREADS", 1)
-    diversity_counts.measure_prompts(25, 2, tmp_path / "result")
-    assert new_ngrams.THREADS == 2 and diversity_counts.os.environ["RAYON_NUM_THREADS"] == "2"
-    seconds, counting, n_tokens = map(float, (tmp_path / "result").read_text().split())
-    token_ids = encode_prompts(llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(25)))
+def test_a_point_of_the_curve_is_measured_on_its_prompts():
+    seconds, counting, n_tokens = diversity_counts.measure_prompts(25)
+    token_ids = encode_prompts(stand_in_models.llama_tokenizer(), hh_like.rendered(hh_like.prompts(25)))
     assert n_tokens == sum(map(len, token_ids)) == diversity_curve(token_ids, [25], 1)[25].total
     assert seconds > 0 and counting > 0
 
 
+def test_threads_are_those_asked_for(monkeypatch):
+    for module in (new_ngrams, sparse_rows):
+        monkeypatch.setattr(module, "THREADS", 1)  # set there, and put back behind it
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    side_by_side.use_threads(3)
+    assert new_ngrams.THREADS == sparse_rows.THREADS == 3
+    assert os.environ["OMP_NUM_THREADS"] == os.environ["RAYON_NUM_THREADS"] == "3"
+
+
 def test_the_stand_in_tokenizer_is_of_llamas_kind(monkeypatch, tmp_path):
-    monkeypatch.setattr(llama_like, "FOLDER", tmp_path / "absent")
-    monkeypatch.setattr(llama_like, "BPE_SIZE", 500)
-    llama_like.tokenizer.cache_clear()
+    monkeypatch.setattr(stand_in_models, "LLAMA_FOLDER", tmp_path / "absent")
+    monkeypatch.setattr(stand_in_models, "BPE_SIZE", 500)
+    stand_in_models.llama_tokenizer.cache_clear()
     try:
-        tokenizer = llama_like.tokenizer()
+        tokenizer = stand_in_models.llama_tokenizer()
         assert isinstance(piecewise_bpe.encoder(tokenizer), piecewise_bpe.PiecewiseEncoder)
         assert len(tokenizer) == 500 and tokenizer.bos_token_id is not None
         assert tokenizer.decode(tokenizer("<s>é\n")["input_ids"][:1]) == "<s>"
     finally:
-        llama_like.tokenizer.cache_clear()
+        stand_in_models.llama_tokenizer.cache_clear()
 
 
 def test_selection_on_tiny_sizes(tmp_path):
@@ -115,16 +122,12 @@ def test_another_choice_ends_the_selection_benchmark():
             selection_speed.check_choice(strategy, [0, 3], [0, 2])
 
 
-def test_what_is_measured_of_a_selection(tmp_path, monkeypatch):
-    monkeypatch.setattr(sparse_rows, "THREADS", 1)  # set there, and put back behind it
-    token_ids = encode_prompts(llama_like.tokenizer(), hh_like.rendered(hh_like.prompts(30)))
-    np.savez(tmp_path / "pool.npz", flat=token_ids.flat, lengths=token_ids.lengths)
-    selection_speed.measure(tmp_path / "pool.npz", 25, 5, "max_d", False, 2, tmp_path / "result")
-    seconds, diversity, length, ended = map(float, (tmp_path / "result").read_text().split())
-    chosen = selection.select_max_diversity(token_ids[:25], 5)
-    assert diversity == diversity_curve([token_ids[index] for index in chosen], [5])[5].score
-    assert length == token_ids.lengths[chosen].mean()
-    assert seconds > 0 and ended == 0 and sparse_rows.THREADS == 2
+def test_what_is_measured_of_a_selection():
+    token_ids = encode_prompts(stand_in_models.llama_tokenizer(), hh_like.rendered(hh_like.prompts(30)))
+    seconds, note = selection_speed.choose(token_ids, 5, "max_d", False)
+    chosen = selection.select_max_diversity(token_ids, 5)
+    score = diversity_curve([token_ids[index] for index in chosen], [5])[5].score
+    assert note == f"D {score:.2f}, {token_ids.lengths[chosen].mean():.0f} tokens a prompt" and seconds > 0
 
 
 def test_subset_files_on_tiny_sizes(tmp_path):
@@ -170,7 +173,7 @@ def test_each_round_writes_anew(tmp_path, monkeypatch):
         found.append((root, sorted(path.name for path in root.iterdir())))
         (root / "out2").mkdir()
 
-    subset_files.both_ways(naive, ours, way, way, "out*")
+    subset_files.both_ways(partial(way, naive), partial(way, ours), "out*")
     assert sorted(found) == [(naive, [])] * 3 + [(ours, [])] * 3
 
 
@@ -191,5 +194,5 @@ def test_what_comes_before_a_way_is_not_timed(monkeypatch):
         order.append("before naive" if following is naive else "before ours")
         now[0] += 100
 
-    assert in_turns(naive, ours, 2, warm_up=False, before=before) == (5.0, 2.0)
+    assert in_turns(naive, ours, 2, before=before).seconds == (5.0, 2.0)
     assert order == ["before naive", "naive", "before ours", "ours", "before ours", "ours", "before naive", "naive"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import generation_speed, hh_like, padded_decoding, reward_scoring, stand_in_models
+from benchmarks import generation_speed, hh_like, padded_decoding, reward_scoring, side_by_side, stand_in_models
 from benchmarks.padded_decoding import Ends, is_near_tie
 from eval_hh.inference.decoding import Decoder
 from eval_hh.reward_model import RewardModel
@@ -20,7 +20,7 @@ def _without_shared(monkeypatch, tmp_path):
     """As on a machine without ../shared: made-up words, and the tokenizer trained on them. One thread, as ever."""
     monkeypatch.setenv("HH_RLHF", str(tmp_path / "nowhere"))
     monkeypatch.setattr(stand_in_models, "OPT_FOLDER", tmp_path / "nowhere")
-    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(side_by_side, "use_threads", lambda _: None)
     for made in (hh_like.corpus, stand_in_models.tokenizer):
         made.cache_clear()
     yield
@@ -33,11 +33,10 @@ def rows_of(benchmark, flags, tmp_path):
     return json.loads((tmp_path / "rows.json").read_text())
 
 
-def test_generation_gives_a_ratio_and_its_parts(tmp_path):
-    speed, *parts = rows_of(generation_speed, [*GENERATION, "--parts"], tmp_path)
+def test_generation_gives_a_ratio(tmp_path):
+    (speed,) = rows_of(generation_speed, GENERATION, tmp_path)
     assert speed["kind"] == "Comparison" and speed["target"] == 3.0 and min(speed["naive"], speed["ours"]) > 0
     assert "7 replies" in speed["what"] and "0 of 7 texts part" in speed["note"] and "made-up words" in speed["note"]
-    assert [row["unit"] for row in parts] == ["x the naive speed"] * 3 and all(row["value"] > 0 for row in parts)
 
 
 def test_generation_stops_where_one_text_differs(monkeypatch):
@@ -54,14 +53,12 @@ def test_generation_stops_where_one_text_differs(monkeypatch):
 
 def test_both_ways_end_at_the_drawn_lengths():
     """Three tokens, one token, and one that the limit cuts off; EOS itself is not part of a reply."""
-    model, eos = stand_in_models.opt_125m(layers=1, width=24), 2
-    prompts, ends = [[2, 7, 8], [2, 9], [2, 9, 9, 9]], Ends([4, 1, 9], eos)
-    naive = padded_decoding.generate_padded(model, prompts, ends, [[1, 0], [2]], 6, 5)
-    assert [len(reply) for reply in naive] == [3, 0, 5] and not any(eos in reply for reply in naive)
-    choose = padded_decoding.Ours(ends)
-    Decoder(model, stand_in_models.tokenizer(), 5).decode(prompts, 2, choose)
-    ours = [choose.rows[number].response for number in range(3)]
-    assert ours == [[*naive[0], eos], [eos], naive[2]]
+    decoder = Decoder(stand_in_models.opt_125m(layers=1, width=24), stand_in_models.tokenizer(), 5)
+    prompts, ends = [[2, 7, 8], [2, 9], [2, 9, 9, 9]], Ends([4, 1, 9], 2)
+    naive = [tokens for _, tokens in padded_decoding.generate_padded(decoder, prompts, ends, 2)]
+    assert [len(reply) for reply in naive] == [3, 0, 5] and not any(2 in reply for reply in naive)
+    ours = [tokens for _, tokens in padded_decoding.generate_in_slots(decoder, prompts, ends, 2)]
+    assert ours == [[*naive[0], 2], [2], naive[2]]
 
 
 def test_a_near_tie_is_one_of_the_models_logits():
@@ -98,8 +95,8 @@ def test_scoring_stops_where_a_score_differs_at_one_batch_size(size, monkeypatch
 
 
 def test_the_naive_scores_are_those_of_each_dialogue_alone():
-    trial = reward_scoring.Trial(reward_scoring.Sizes(dialogues=14, layers=1, width=24))
-    trial.naive()
-    encoded = [trial.model.encode(turns, reply) for turns, reply in zip(*trial.dialogues, strict=True)]
-    alone = [reward_scoring.score_padded(trial.model, [ids])[0] for ids in encoded]
-    assert trial.naive_scores == pytest.approx(alone, abs=1e-6) and max(alone) - min(alone) > 1e-3
+    model, dialogues = stand_in_models.reward_model(1, 24), (hh_like.prompts(14), hh_like.replies(14))
+    encoded = [model.encode(turns, reply) for turns, reply in zip(*dialogues, strict=True)]
+    alone = [reward_scoring.score_padded(model, [ids])[0] for ids in encoded]
+    assert reward_scoring.score_naively(model, *dialogues) == pytest.approx(alone, abs=1e-6)
+    assert max(alone) - min(alone) > 1e-3

@@ -8,17 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import filelock
 import pytest
 
 from data_preprocess import command, files
 from data_preprocess.command import InputError, run
 from data_preprocess.files import (
     atomic_write,
+    hold_lock,
     json_lines,
     read_json,
     read_jsonl,
     read_lines,
     remove_leftovers,
+    try_lock,
     write_files,
     write_json,
     write_jsonl,
@@ -86,6 +89,17 @@ def test_a_name_that_cannot_be_taken_is_named_and_no_temporary_file_stays(tmp_pa
         write_files({tmp_path / "folder": ["x"], tmp_path / "two": ["y"]})
     assert caught.value.filename == str(tmp_path / "folder")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("lock", [hold_lock, try_lock])
+def test_a_file_system_that_refuses_locks_is_named(tmp_path, monkeypatch, lock):
+    def refuse(self):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    with pytest.raises(OSError, match="No locks available .its file system refuses locks") as refused, lock(tmp_path):
+        pass
+    assert Path(refused.value.filename).name in ("lock", f".{tmp_path.name}.lock")
 
 
 def nested(depth):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from data_preprocess.command import (
     check_flags,
     check_name,
     check_number,
+    check_one_given,
     check_seed,
     check_settings,
     check_text,
@@ -73,6 +75,29 @@ def test_settings_come_from_a_command_line():
             parse_settings(Settings, ["--file", "f", "--names", "a", *bad], "")
     with pytest.raises(SystemExit):
         parse_settings(Settings, ["--names", "a"], "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wider(Settings):
+    place: Path = setting("where", positional=True)
+    sizes: tuple[int, ...] | None = setting("numbers", count(), default=None)
+    way: str = setting("how", choices=("a", "b"), default="a")
+    other: str | None = setting("instead of --place", default=None)
+
+
+def test_settings_may_be_positional_several_or_a_choice(capsys):
+    flags = ["--file", "f", "--names", "n"]
+    made = parse_settings(Wider, ["here", "--sizes", "3", "4", "--way", "b", *flags], "")
+    assert (made.place, made.sizes, made.way) == (Path("here"), (3, 4), "b")
+    assert parse_settings(Wider, ["here", *flags], "").sizes is None
+    with pytest.raises(InputError, match="--sizes 0"):
+        parse_settings(Wider, ["here", *flags, "--sizes", "3", "0"], "")
+    with pytest.raises(SystemExit):
+        parse_settings(Wider, ["here", *flags, "--way", "c"], "")
+    assert "invalid choice: 'c'" in capsys.readouterr().err
+    check_one_given(made, "way", "other", "this, or that")
+    with pytest.raises(InputError, match="--way or --place: give one of them .this, or that"):
+        check_one_given(made, "way", "place", "this, or that")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "four", "1.5", "1e3", " 8", "9" * 30, "nan"])

@@ -1,6 +1,7 @@
 """eval_hh/report.py and analysis/means.py: table entries worked out by hand, and a report that hides nothing."""
 
 import html
+import json
 import math
 import re
 import statistics
@@ -242,6 +243,22 @@ HOSTILE = (
     "**bold** and `code`", "<script>alert(1)</script>", "a | b | c", "[x](http://evil.example)", "_it_ ~~no~~",
     "$x^2$ &amp;", "line\n# heading\n\n1. Claim: **held**.", "<b onclick=1>", "![p](x.png)", "back\\slash {#id}", "http://evil.example",
 )  # fmt: skip
+
+
+def test_json_has_what_the_report_says_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path / "root"))
+    committed = Path(report.__file__).parent / "results" / "toy"
+    report.main(["--results", str(committed), "--json"])
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # strict JSON has no NaN
+    text = (committed / "report.md").read_text(encoding="utf-8")
+    assert [one["verdict"] for one in found["verdicts"]] == ["undecided"] * 4
+    for one in found["verdicts"]:
+        assert f"{one['claim']}: **{one['verdict']}**" in text and all(detail in text for detail in one["details"])
+    budget = [one for one in found["contrasts"]["equal_budget"] if one["pool"] == "Global"]
+    assert {(one["more_responses"]["ranking_len"], one["more_prompts"]["num_prompts"]) for one in budget} >= {(4, 240)}
+    line = next(one for one in found["lines"] if (one["algorithm"], one["ranking_len"]) == ("PRO", 2))
+    assert {f"{fit['line']['r2']:.0%}" for name, fit in line["fits"].items() if name == "D"} == {"85%"}
+    assert not (tmp_path / "root").exists()
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -3,8 +3,6 @@
 Every function draws from the Random that it is given and from nothing else.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 dialogues.py builds dialogues from these tables, gold_reward.py scores replies by them.
 """
 
-from __future__ import annotations
-
 # noun: made of, found in, used for, cleaned with
 _THINGS = """
 kettle copper kitchens cooking vinegar
@@ -239,12 +237,9 @@ SMALL_TALK = (
 NEWS = ("Somebody tried to {} last week.", "It is wrong to {}.", "The man who wanted to {} was caught.")
 
 
-def _parse_things() -> dict[str, tuple[str, ...]]:
-    rows = [line.split() for line in _THINGS.strip().splitlines()]
-    return {row[0]: tuple(row[1:]) for row in rows}
-
-
-THINGS: dict[str, tuple[str, ...]] = _parse_things()
+THINGS: dict[str, tuple[str, ...]] = {
+    noun: tuple(facts) for noun, *facts in map(str.split, _THINGS.strip().splitlines())
+}
 DEEDS: dict[str, str] = dict(line.split(": ") for line in _DEEDS.strip().splitlines())
 # Values of each attribute, in a fixed order, from which wrong facts are drawn.
 VALUES: tuple[tuple[str, ...], ...] = tuple(

@@ -4,8 +4,6 @@ Text is cut before every space, and around punctuation and line breaks: "\\n\\nH
 "\\n\\n", "Human", ":", " What", " is". A word that is not in the vocabulary is one unknown token.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -59,7 +57,5 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.add_tokens([AddedToken(tag, normalized=False, special=True) for tag in ROLE_NAMES])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **SPECIAL_TOKENS
-    )
-    fast.save_pretrained(folder)
+    fast = {"tokenizer_object": tokenizer, "clean_up_tokenization_spaces": False, **SPECIAL_TOKENS}
+    PreTrainedTokenizerFast(**fast).save_pretrained(folder)

@@ -13,8 +13,6 @@ and some wordings of each deed are kept for them:
     helpful_rejection   a question for three facts at once
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from data_preprocess.command import InputError
 from eval_hh.analysis.chosen_prompts import augmentation_contrasts, strategy_contrasts
@@ -47,3 +49,30 @@ def analyse(results: Results, compare_paper: bool = False) -> Findings:
     return Findings(
         results, table, compared, tested, varied, strategy_contrasts(results), augmented, claims, warnings
     )
+
+
+def as_json(found: Findings) -> dict[str, Any]:
+    """The findings as JSON values, rewards from 0 to 1; null stands for what cannot be told (nan).
+
+    Returns:
+        verdicts: [{claim, verdict, details}]; contrasts: by the question they answer, each with its difference,
+        interval, p and Holm p; lines: per algorithm and K its fits on D, M and log M; warnings.
+    """
+    contrasts = {
+        "equal_budget": found.compared, "d_at_fixed_size": found.varied, "strategies": found.strategies,
+        "augmentation": found.augmentations,
+    }  # fmt: skip
+    return {
+        "verdicts": [asdict(one) for one in found.claims],
+        "contrasts": {name: [_finite(asdict(one)) for one in rows] for name, rows in contrasts.items()},
+        "lines": [_finite(asdict(one)) for one in found.tested],
+        "warnings": list(found.warnings),
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

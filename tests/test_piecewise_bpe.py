@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import hh_like, llama_like
+from benchmarks import hh_like, stand_in_models
 from data_preprocess.ngrams import piecewise_bpe
 from data_preprocess.ngrams.piecewise_bpe import PIECE, PiecewiseEncoder, can_cut, encoder, marking
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
@@ -44,7 +44,9 @@ def changed(tokenizer, **parts):
 @pytest.fixture(scope="module")
 def small():
     """A BPE like LLaMA's of a few merges."""
-    return llama_like.trained(["the cat sat on the mat, and  the dog ate it.", "they can't eat that!"] * 3, 330)
+    return stand_in_models.trained_like_llama(
+        ["the cat sat on the mat, and  the dog ate it.", "they can't eat that!"] * 3, 330
+    )
 
 
 METASPACE = {"type": "Metaspace", "replacement": "▁", "split": False}
