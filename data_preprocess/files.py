@@ -139,10 +139,10 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def sync_folder(folder: str | Path) -> None:
-    """Brings a folder's names to the disk: without it a power cut can undo a rename that has been seen."""
+def sync(path: str | Path) -> None:
+    """Brings a file's content or a folder's names to the disk: else a power cut can undo what has been seen."""
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
     except PermissionError:
         return  # a folder may be written in and not be read
     try:
@@ -186,7 +186,7 @@ def _rename(paths: list[Path]) -> None:
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise
     for folder in dict.fromkeys(path.parent for path in paths):
-        sync_folder(folder)
+        sync(folder)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from data_preprocess.command import InputError
-from data_preprocess.files import is_alive
+from data_preprocess.files import is_alive, sync
 
 IsOurs = Callable[[str], bool]  # whether a path, relative to a folder, is of the command that makes the folder
 
@@ -98,8 +98,7 @@ def replace_folder(new: Path, target: Path) -> None:
     old = _beside(target, "old")
     for path in new.rglob("*"):
         if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+            sync(path)
     if target.exists():
         target.replace(old)
     try:

@@ -8,7 +8,7 @@ that is not true is refused when it is loaded.
 import math
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import nn
-from tqdm import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
     GPTNeoXConfig,
@@ -32,7 +31,7 @@ from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
 from data_preprocess.files import read_json
 from data_preprocess.hub import load_tokenizer, source_options
 from eval_hh.inference.decoding import plan_batches
-from eval_hh.inference.models import device, load_weights
+from eval_hh.inference.models import device, load_weights, padded
 
 MAX_LENGTH = 1024  # tokens of a dialogue that are read; what is over is cut from the left
 OASST_TYPE = "gpt_neox_reward_model"
@@ -113,9 +112,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
 
-    def __call__(
-        self, tokenizer: PreTrainedTokenizerBase, turns: list[str], response: str, max_length: int
-    ) -> list[int]:
+    def __call__(self, turns: list[str], response: str, max_length: int) -> list[int]:
         """Token ids of the dialogue, at most `max_length`.
 
         Of a longer one the oldest exchanges are left out. Where the last one alone is too long, its ids are cut behind
@@ -156,27 +153,24 @@ def _shared(one: Sequence[int], other: Sequence[int]) -> int:
 
 def check_finite(logits: Sequence[float], rows: Sequence[int], where: str) -> None:
     """RunError that names the rows, behind `where`, whose logits are not finite."""
-    bad = [row for row, logit in zip(rows, logits, strict=True) if not math.isfinite(logit)]
-    if bad:
+    if bad := [row for row, logit in zip(rows, logits, strict=True) if not math.isfinite(logit)]:
         raise RunError(f"{where}{', '.join(map(str, sorted(set(bad))))}: the reward model's score is not finite")
 
 
 class RewardModel:
     """A loaded reward model with its tokenizer. Made by `load_reward_model`."""
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: bool
-    ):
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: bool):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self._encode = ChatTemplate(tokenizer) if chat else encode_dialogue
+        self._encode = ChatTemplate(tokenizer) if chat else partial(encode_dialogue, tokenizer)
         self._pad = model.config.get_text_config().pad_token_id
         self._n_ids = model.get_input_embeddings().weight.shape[0]
 
     def encode(self, turns: list[str], response: str) -> list[int]:
         """Token ids that the model reads for one dialogue. InputError for one that it cannot read."""
-        ids = self._encode(self.tokenizer, turns, response, self.max_length)
+        ids = self._encode(turns, response, self.max_length)
         if not ids:
             raise InputError("the reward model's chat template makes no token of the dialogue")
         if max(ids) >= self._n_ids:
@@ -184,34 +178,24 @@ class RewardModel:
             raise InputError(f"{found} (its tokenizer is another model's)")
         return ids
 
-    def score(
-        self, turns_list: list[list[str]], suffixes: list[str], batch_size: int = 16, progress: bool = False
-    ) -> list[float]:
+    def score(self, turns_list: list[list[str]], suffixes: list[str], batch_size: int = 16) -> list[float]:
         """Raw logits of the dialogues, in the order given.
 
         Args:
             turns_list: per dialogue the prompt's turns, the last one a bare tag.
             suffixes: per dialogue the response.
             batch_size: dialogues per forward pass; they are grouped by length.
-            progress: show a bar.
         """
         encoded = [self.encode(turns, suffix) for turns, suffix in zip(turns_list, suffixes, strict=True)]
-        scores = [0.0] * len(encoded)
-        batches = plan_batches([len(ids) for ids in encoded], batch_size)
-        for batch in tqdm(batches, desc="scoring", disable=not progress):
-            for index, logit in zip(batch, self.score_batch([encoded[i] for i in batch]), strict=True):
-                scores[index] = logit
-        return scores
+        scores: dict[int, float] = {}
+        for batch in plan_batches([len(ids) for ids in encoded], batch_size):
+            scores |= zip(batch, self.score_batch([encoded[i] for i in batch]), strict=True)
+        return [scores[i] for i in range(len(encoded))]
 
     @torch.inference_mode()
     def score_batch(self, encoded: list[list[int]]) -> list[float]:
         """Raw logits of one batch of token id lists."""
-        longest = max(map(len, encoded))
-        pad = self._pad_id(encoded)
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in encoded], device=self.model.device)
-        mask = torch.tensor(
-            [[1] * len(row) + [0] * (longest - len(row)) for row in encoded], device=ids.device
-        )
+        ids, mask = padded(encoded, self._pad_id(encoded), self.model.device)
         output = self.model(input_ids=ids, attention_mask=mask)
         logits = output if isinstance(output, torch.Tensor) else output.logits.float().squeeze(-1)
         return logits.tolist()
@@ -238,17 +222,14 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     Raises:
         InputError: the model cannot be found or read, has more labels than one, or lacks a weight.
     """
-    options = source_options(path)
+    options = {**source_options(path), "dtype": dtype}
     config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json: expected a JSON object, found {type(config).__name__}")
     _check_pad(path, config.get("pad_token_id"), config.get("vocab_size"))  # torch would refuse it in its own words
     tokenizer = load_tokenizer(path)
-    if config.get("model_type") == OASST_TYPE:
-        model = _load_oasst(path, config, {**options, "dtype": dtype})
-    else:
-        model = load_classifier(path, config, {**options, "dtype": dtype})
-    reward_model = as_reward_model(model.to(device()), tokenizer, path)
+    load = _load_oasst if config.get("model_type") == OASST_TYPE else load_classifier
+    reward_model = as_reward_model(load(path, config, options).to(device()), tokenizer, path)
     _check_padding(reward_model, path, dtype)
     return reward_model
 
@@ -275,9 +256,7 @@ def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> 
         raise InputError(f"{path}: a {kind} gives a dialogue another score in another batch ({found})")
 
 
-def as_reward_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path
-) -> RewardModel:
+def as_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> RewardModel:
     """The model with the way in which it reads a dialogue, which training and scoring must share.
 
     A classifier whose tokenizer has a chat template reads by it; everything else as `encode_dialogue` writes.

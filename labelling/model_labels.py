@@ -17,15 +17,7 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.preparing.candidates import Candidates
 from eval_hh.inference.decoding import Decoder, plan_batches, plan_units
 from eval_hh.inference.models import device, load_causal_lm, weights_dtype
-from eval_hh.inference.resumable_jobs import (
-    Job,
-    compute_parts,
-    finish,
-    folder_identity,
-    processes,
-    sole_maker,
-    waiting_jobs,
-)
+from eval_hh.inference.resumable_jobs import Job, folder_identity, make_rows, processes, waiting_jobs
 from eval_hh.inference.seeded_sampling import Sampler, response_seeds
 from eval_hh.reward_model import RewardModel, check_finite, load_reward_model
 from labelling.sampling import Sampling
@@ -88,22 +80,15 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
         sampler = Sampler(model, own, job.settings["temperature"], job.settings["top_p"])
         return decoder.decode([encoded[row // count] for row in unit], batch_size, sampler)
 
-    with sole_maker(job, state):
-        if not job.is_done():
-            parts = compute_parts(job, units, sample, "t", state)
-            if state.is_main_process:
-                texts = [row["t"] for row in parts.merge(len(prompts) * count)]
-                grouped = [texts[start : start + count] for start in range(0, len(texts), count)]
-                finish(job, parts, [{"index": i, "responses": group} for i, group in enumerate(grouped)])
+    def by_prompt(texts: list[str]) -> list[dict]:
+        return [{"index": i, "responses": texts[i * count : (i + 1) * count]} for i in range(len(prompts))]
+
+    make_rows(job, units, sample, "t", state, by_prompt)
     state.wait_for_everyone()
 
 
 def score_rankings(
-    prompts: list[list[str]],
-    responses: list[list[str]],
-    reward_model: str,
-    output: Path,
-    batch_size: int,
+    prompts: list[list[str]], responses: list[list[str]], reward_model: str, output: Path, batch_size: int
 ) -> list[list[float]]:
     """Scores every response with a reward model.
 
@@ -144,9 +129,7 @@ def scored(pool: list[Candidates], reward_model: str, output: Path, batch_size: 
     return [replace(one, rewards=row) for one, row in zip(pool, rewards, strict=True)]
 
 
-def _score(
-    job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int
-) -> None:
+def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int) -> None:
     """Does a scoring job. Its rows are all (prompt, response) pairs, one after another."""
     state = processes()
     model = load_reward_model(reward_model, weights_dtype("no"))
@@ -159,13 +142,11 @@ def _score(
         check_finite(logits, [pairs[row][0] for row in batch], f"{reward_model}: prompt ")
         return logits
 
-    with sole_maker(job, state):
-        if not job.is_done():
-            parts = compute_parts(job, batches, score, "score", state)
-            if state.is_main_process:
-                scores = iter(row["score"] for row in parts.merge(len(pairs)))
-                rewards = [[next(scores) for _ in group] for group in responses]
-                finish(job, parts, [{"index": i, "rewards": group} for i, group in enumerate(rewards)])
+    def by_prompt(scores: list[float]) -> list[dict]:
+        left = iter(scores)
+        return [{"index": i, "rewards": [next(left) for _ in group]} for i, group in enumerate(responses)]
+
+    make_rows(job, batches, score, "score", state, by_prompt)
     state.wait_for_everyone()
 
 

@@ -43,7 +43,7 @@ def tokenizer_of(template: str) -> PreTrainedTokenizerFast:
 
 def encoded(template: str, turns: list[str], response: str, max_length: int) -> list[int]:
     tokenizer = tokenizer_of(template)
-    return ChatTemplate(tokenizer)(tokenizer, turns, response, max_length)
+    return ChatTemplate(tokenizer)(turns, response, max_length)
 
 
 def ids(text: str) -> list[int]:

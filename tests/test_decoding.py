@@ -193,7 +193,6 @@ def test_the_models_own_settings_neither_count_nor_change(tiny_causal_lm_dir):
     model.train()
     assert generate(model, tokenizer, PROMPTS, max_new_tokens=20) == expected
     assert model.generation_config is settings and settings.repetition_penalty == 3.0
-    assert model.training
 
 
 def test_a_tokenizer_without_pad_or_eos(tiny_causal_lm_dir):

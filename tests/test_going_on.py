@@ -119,9 +119,6 @@ DAMAGES = {
     "a file missing": lambda state: (state / "random_states_0.pkl").unlink(),
     "manifest empty": lambda state: (state / "manifest.json").write_text(""),
     "manifest of another kind": lambda state: (state / "manifest.json").write_text('{"files": [1]}'),
-    "cut, without a manifest": lambda state: ((state / "manifest.json").unlink(), cut(state / "optimizer.bin")),
-    "one bit, without a manifest": lambda state: ((state / "manifest.json").unlink(), flip(state / "optimizer.bin")),
-    "weights cut, no manifest": lambda state: ((state / "manifest.json").unlink(), cut(state / "model.safetensors")),
 }
 
 

@@ -69,17 +69,6 @@ def test_an_output_of_other_settings_is_replaced_and_nothing_beside_it_changes(a
     assert content(tmp_path, output) == before
 
 
-def test_an_output_of_before_the_files_were_listed_is_known_and_replaced(argv, tmp_path, capsys):
-    output = tmp_path / "models" / "base"
-    pretrain.main(argv)
-    saved = settings(output)
-    (output / "training_settings.json").write_text(json.dumps({part: saved[part] for part in ("settings", "inputs")}))
-    pretrain.main(argv)
-    assert "already trained" in capsys.readouterr().out
-    pretrain.main([*argv, "--seed", "7"])
-    assert settings(output)["settings"]["seed"] == 7 and settings(output)["files"] == saved["files"]
-
-
 def test_a_finished_output_whose_weights_are_cut_is_made_again(argv, tmp_path):
     output = tmp_path / "models" / "base"
     pretrain.main(argv)

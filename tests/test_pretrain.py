@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from data_preprocess.command import InputError, RunError
+from eval_hh.inference.models import padded, wrong_weight
 from training import pretrain
-from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
+from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 
 WORDS = ("red", "blue")
 SMALL = ["--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_positions", "32", "--batch_size", "16"]
@@ -144,7 +145,7 @@ def test_fewer_texts_than_a_batch_still_make_one():
 
 
 def test_padding_by_hand():
-    ids, mask = padded([[5, 6, 7], [8]], pad=1, device=torch.device("cpu"))
+    ids, mask = padded([[5, 6, 7], [8]], pad=1, where=torch.device("cpu"))
     assert ids.tolist() == [[5, 6, 7], [8, 1, 1]] and mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 

@@ -1,7 +1,4 @@
-"""Which prompts an optimiser step sees, and how they are dealt out to its micro-batches.
-
-Library.
-"""
+"""Which prompts an optimiser step sees, and how they are dealt out to its micro-batches."""
 
 from collections.abc import Sequence
 

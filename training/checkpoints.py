@@ -67,10 +67,7 @@ class RunFolder:
     def __init__(self, path: Path, hint: str = "another --index"):
         """hint: what else to do where the folder is another run's."""
         self.path, self.hint = path, hint
-
-    @property
-    def record(self) -> Path:
-        return self.path / "run.json"
+        self.record = path / "run.json"
 
     def check(self, description: dict[str, Any]) -> None:
         """InputError if this folder belongs to another run, naming what differs, or one of its files is damaged."""

@@ -6,7 +6,8 @@ each response is computed as if it stood alone behind its prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -72,10 +73,9 @@ class RankingCollator:
             raise ValueError(f"{len(record.suffix)} responses, ranking_len {self.ranking_len} needs as many")
         if record.sft_index >= self.ranking_len:
             raise ValueError(f"sft_index {record.sft_index} is beyond the first {self.ranking_len} responses")
-        prompts, responses = zip(
-            *self._encode_texts(record.prefix, record.suffix[: self.ranking_len]), strict=True
-        )
-        shared = _common_prefix_length(prompts)
+        prompts, responses = zip(*self._encode_texts(record.prefix, record.suffix[: self.ranking_len]), strict=True)
+        # Where the texts' first tokens part, be it inside the prompt, the responses' segments begin.
+        shared = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
         return EncodedRanking(
             prompt=prompts[0][:shared],
             segments=[p[shared:] + r for p, r in zip(prompts, responses, strict=True)],
@@ -118,51 +118,27 @@ def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:
         rewards: [B, K] float32
         sft_index: [B]
     """
-    row = _Row()
+    input_ids, position_ids, source_index, target_ids = [], [], [], []
     for ranking in rankings:
-        row.append(ranking)
+        n_prompt = len(ranking.prompt)
+        input_ids += ranking.prompt
+        position_ids += range(n_prompt)
+        prompt_end = len(input_ids)
+        for segment, n_targets in zip(ranking.segments, ranking.n_targets, strict=True):
+            start, first = len(input_ids), len(segment) - n_targets
+            # The first token behind the prompt is predicted by the prompt's last, whatever stands between them.
+            source_index += [prompt_end - 1, *range(start, start + len(segment) - 1)][first:]
+            target_ids += segment[first:]
+            input_ids += segment
+            position_ids += range(n_prompt, n_prompt + len(segment))
+    n_targets = torch.tensor([ranking.n_targets for ranking in rankings]).flatten()
     return {
-        "input_ids": torch.tensor([row.input_ids]),
-        "position_ids": torch.tensor([row.position_ids]),
+        "input_ids": torch.tensor([input_ids]),
+        "position_ids": torch.tensor([position_ids]),
         "lengths": torch.tensor([[len(r.prompt), *map(len, r.segments)] for r in rankings]),
-        "source_index": torch.tensor(row.source_index),
-        "target_ids": torch.tensor(row.target_ids),
-        "response_index": torch.tensor(row.response_index),
+        "source_index": torch.tensor(source_index),
+        "target_ids": torch.tensor(target_ids),
+        "response_index": torch.arange(len(n_targets)).repeat_interleave(n_targets),
         "rewards": torch.tensor([ranking.rewards for ranking in rankings], dtype=torch.float32),
         "sft_index": torch.tensor([ranking.sft_index for ranking in rankings]),
     }
-
-
-@dataclass
-class _Row:
-    input_ids: list[int] = field(default_factory=list)
-    position_ids: list[int] = field(default_factory=list)
-    source_index: list[int] = field(default_factory=list)
-    target_ids: list[int] = field(default_factory=list)
-    response_index: list[int] = field(default_factory=list)
-    n_responses: int = 0
-
-    def append(self, ranking: EncodedRanking) -> None:
-        n_prompt = len(ranking.prompt)
-        self.input_ids += ranking.prompt
-        self.position_ids += range(n_prompt)
-        prompt_end = len(self.input_ids)
-        for segment, n_targets in zip(ranking.segments, ranking.n_targets, strict=True):
-            start = len(self.input_ids)
-            # The first token behind the prompt is predicted by the prompt's last, whatever stands between them.
-            sources = [prompt_end - 1, *range(start, start + len(segment) - 1)]
-            first = len(segment) - n_targets
-            self.source_index += sources[first:]
-            self.target_ids += segment[first:]
-            self.response_index += [self.n_responses] * n_targets
-            self.input_ids += segment
-            self.position_ids += range(n_prompt, n_prompt + len(segment))
-            self.n_responses += 1
-
-
-def _common_prefix_length(sequences: Sequence[list[int]]) -> int:
-    shortest = min(map(len, sequences))
-    for position in range(shortest):
-        if any(sequence[position] != sequences[0][position] for sequence in sequences):
-            return position
-    return shortest

@@ -22,11 +22,10 @@ from data_preprocess.records import FLOAT32_MAX
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
 POSITIVE = {"above": 0, "at_most": FLOAT32_MAX}
 WEIGHT = {"at_least": 0, "at_most": FLOAT32_MAX}
-MOST_PROMPTS = 10**6  # of a step, which lists them
 
 
-def _under_root(*parts: str) -> Any:
-    return lambda: str(study_root().joinpath(*parts))
+def _under_root(place: str) -> Any:
+    return lambda: str(study_root() / place)
 
 
 @dataclass(frozen=True)
@@ -41,18 +40,12 @@ class TrainConfig:
     do_validation: bool = setting("at every checkpoint, generate on the dev prompts and score", default=False)
     seed: int = setting("seed of the order of prompts and of dropout", check_seed, default=42)
     sft_weight: float = setting("weight of PRO's SFT term, times (K-1)^2", within(**WEIGHT), default=0.05)
-    learning_rate: float = setting(
-        "constant learning rate of AdamW", within(above=0, at_most=MAX_RATE), default=2e-5
-    )
-    global_batch_size: int = setting(
-        "prompts per optimiser step over all processes", count(at_most=MOST_PROMPTS), default=112
-    )
+    learning_rate: float = setting("constant learning rate of AdamW", within(above=0, at_most=MAX_RATE), default=2e-5)
+    global_batch_size: int = setting("prompts per optimiser step over all processes", count(at_most=10**6), default=112)
     per_device_train_batch_size: int = setting(
         "most prompts in one forward pass; lowered to what divides a process's share", count(), default=14
     )
-    gradient_accumulation_steps: int | None = setting(
-        "derived from the batch sizes unless given", count(), default=None
-    )
+    gradient_accumulation_steps: int | None = setting("passes per step; derived unless given", count(), default=None)
     per_device_eval_batch_size: int = setting("dev prompts generated together", count(), default=16)
     block_size: int = setting("tokens of prompt and one response, cut from the right", count(), default=512)
     max_prompt: int = setting("tokens of the prompt with BOS, cut from the left", count(), default=384)
@@ -68,12 +61,8 @@ class TrainConfig:
         "minutes after which a full state is saved between checkpoints too", within(**POSITIVE), default=20.0
     )
     keep_states: int = setting("full states that are kept, the newest ones", count(), default=2)
-    dev_reward_model: str = setting(
-        "reward model that chooses the best checkpoint", check_text, default=DEV_REWARD_MODEL
-    )
-    validation_file_path: str = setting(
-        "folder of the dev file", check_text, default_factory=_under_root("data", "hh_dev")
-    )
+    dev_reward_model: str = setting("chooses the best checkpoint", check_text, default=DEV_REWARD_MODEL)
+    validation_file_path: str = setting("the dev file's folder", check_text, default_factory=_under_root("data/hh_dev"))
     validation_file_name: str = setting("dev file", check_name, default="sampled_dev.json")
     output_dir: str = setting("where runs are kept", check_text, default_factory=_under_root("checkpoints"))
     log_path: str = setting("where logs are kept", check_text, default_factory=_under_root("logs"))
@@ -86,9 +75,7 @@ class TrainConfig:
         if self.stop_criterion not in ("steps", "epoch"):
             raise InputError(f"--stop_criterion {self.stop_criterion!r}: expected steps or epoch")
         if not 2 <= self.max_prompt < self.block_size:
-            raise InputError(
-                f"--max_prompt {self.max_prompt}: expected 2 to --block_size - 1 ({self.block_size - 1})"
-            )
+            raise InputError(f"--max_prompt {self.max_prompt}: expected 2 to --block_size - 1 ({self.block_size - 1})")
 
     @property
     def run_folder(self) -> Path:
@@ -124,12 +111,9 @@ def micro_batches(config: TrainConfig, num_processes: int) -> tuple[int, int]:
     total = config.global_batch_size
     if num_processes < 1 or total % num_processes:
         divisors = [n for n in range(1, total + 1) if total % n == 0]
-        below = max((n for n in divisors if n < num_processes), default=None)
-        above = min((n for n in divisors if n > num_processes), default=None)
-        nearest = " or ".join(str(n) for n in (below, above) if n is not None)
-        raise InputError(
-            f"NUM_PROCESSES {num_processes} does not divide --global_batch_size {total}: use {nearest}"
-        )
+        nearest = [n for n in divisors if n < num_processes][-1:] + [n for n in divisors if n > num_processes][:1]
+        use = " or ".join(map(str, nearest))
+        raise InputError(f"NUM_PROCESSES {num_processes} does not divide --global_batch_size {total}: use {use}")
     share = total // num_processes
     if config.gradient_accumulation_steps is not None:
         passes = config.gradient_accumulation_steps

@@ -89,8 +89,7 @@ def response_logps(
             f"a {type(model).__name__} cannot compute a packed row of {row.n_tokens} tokens (at most "
             f"{checked.row_limit}: lower --per_device_train_batch_size or --block_size)"
         )
-    with packed(model, row) as arguments:
-        arguments |= {"input_ids": batch["input_ids"], "position_ids": batch["position_ids"]}
+    with packed(model, row, batch) as arguments:
         # Only the positions that predict a response token meet the vocabulary: that is where memory goes.
         if checked.head_alone:
             states = model.base_model(**arguments)[0][0, batch["source_index"]]
@@ -106,9 +105,7 @@ def response_logps(
     return sum_logps.view(shape), n_tokens.view(shape)
 
 
-def token_logps(
-    head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int
-) -> torch.Tensor:
+def token_logps(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int) -> torch.Tensor:
     """Log-probability [N], in float32, of `targets` [N] given the `hidden` states [N, width] that predict them.
 
     Where there are more than `max_logits` logits, the vocabulary is met in chunks of positions and met again in the
@@ -116,7 +113,6 @@ def token_logps(
 
     Args:
         head: the model's output embeddings; or what changes nothing, for `hidden` that are logits already.
-        hidden, targets: as above.
         max_logits: positions times vocabulary of a chunk.
     """
     # ZeRO-3 leaves no shape in a head's weight.

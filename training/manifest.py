@@ -9,18 +9,14 @@ reads it from disk, from where the loading need not read it again.
 """
 
 import json
-import os
-import zipfile
 from pathlib import Path
 
 import xxhash
-from safetensors import SafetensorError, safe_open
 
-from data_preprocess.files import BLOCK, sync_folder, write_json
+from data_preprocess.files import BLOCK, sync, write_json
 
 MANIFEST = "manifest.json"
 CHECKSUM = "xxh3_128"
-ZIP_MARK = b"PK\x03\x04"  # how a file of torch.save begins
 
 Entry = tuple[str, list]  # a file's name below the folder, and [bytes, checksum]
 
@@ -40,16 +36,7 @@ def write_manifest(folder: Path, entries: list[Entry]) -> None:
     """Writes the manifest and syncs the folder's own lists of names."""
     write_json(folder / MANIFEST, {"checksum": CHECKSUM, "files": dict(sorted(entries))}, indent=1)
     for inner in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        sync_folder(inner)
-
-
-def sync(path: Path) -> None:
-    """Returns when a file's content is on disk, whoever wrote it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(inner)
 
 
 def checksum(path: Path) -> str:
@@ -64,21 +51,18 @@ def checksum(path: Path) -> str:
 def damage(folder: Path, share: int = 0, n_shares: int = 1) -> str | None:
     """What is wrong with a folder, in words that begin with the path of the file; None where it is whole.
 
-    A folder without a manifest, as earlier versions wrote them, is looked at as far as its files' formats allow.
+    Of a folder without a manifest, as earlier versions wrote them, it is only known whether it holds any file.
 
     Args:
         folder: a state or weights folder.
-        share: which of `n_shares` of its files are looked at.
-        n_shares: as above.
+        share, n_shares: which part of its files is looked at, of how many.
     """
     if not folder.is_dir():
         return f"{folder}: is missing"
     manifest = folder / MANIFEST
     try:
         if not manifest.exists():
-            names = file_names(folder)
-            found = [_damage_by_format(folder / name) for name in names[share::n_shares]]
-            return next(filter(None, found), None if names else f"{folder}: is empty")
+            return None if file_names(folder) else f"{folder}: is empty"
         entries = _entries(manifest)
         if entries is None:
             return f"{manifest}: is damaged"
@@ -105,21 +89,3 @@ def _difference(path: Path, size: int, digest: str) -> str | None:
     if found != size:
         return f"{path}: {found} bytes (expected {size})"
     return None if checksum(path) == digest else f"{path}: its checksum is not the one in {MANIFEST}"
-
-
-def _damage_by_format(path: Path) -> str | None:
-    if not path.stat().st_size:
-        return f"{path}: is empty"
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="numpy"):
-                return None
-        with open(path, "rb") as file:
-            is_zip = file.read(len(ZIP_MARK)) == ZIP_MARK
-        if is_zip:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    return f"{path}: is damaged (a checksum in it differs)"
-    except (SafetensorError, zipfile.BadZipFile) as error:
-        return f"{path}: is damaged ({error})"
-    return None

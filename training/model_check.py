@@ -31,7 +31,7 @@ from eval_hh.inference.models import (
     position_limit,
     rope_limit,
 )
-from training.collator import RankingCollator
+from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig
 from training.shared_prompt import PackedRow, Unpackable, packed
 
@@ -96,9 +96,8 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
         _check_kind(model, longest)
         with _as_float32(model, device), _at_rest(model):
             probes = [_probe(lengths, model.config.get_text_config().vocab_size) for lengths in _probe_lengths(longest)]
-            for probe in probes:
-                _compare(model, probe)
-            return _head_is_all(model, probes[0])
+            batches = [_compare(model, probe) for probe in probes]
+            return _head_is_all(model, batches[0])
 
     _checked[model] = Checked(longest, _check(model, compare), column_limit(model.config))
     return _checked[model]
@@ -183,44 +182,23 @@ def _free_memory(device: torch.device) -> float:
     return psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-@dataclass(frozen=True)
-class _Probe:
-    """Made-up rankings of two responses, as texts and as a row."""
-
-    lengths: list[tuple[int, ...]]
-    texts: list[list[int]]  # a prompt with one response each
-    n_targets: list[int]  # tokens of each text's response
-    input_ids: list[int]  # the row
-    position_ids: list[int]
-    sources: list[int]  # places in the row that predict a response's token, text by text
-
-    @property
-    def longest(self) -> int:
-        return max(map(len, self.texts))
-
-
-def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> _Probe:
-    probe = _Probe(lengths, [], [], [], [], [])
-    ids = torch.randint(vocabulary, (sum(map(sum, lengths)),), generator=torch.Generator().manual_seed(0)).tolist()
-    for n_prompt, *responses in lengths:
-        prompt, prompt_end = [ids.pop() for _ in range(n_prompt)], len(probe.input_ids) + n_prompt
-        probe.input_ids.extend(prompt)
-        probe.position_ids.extend(range(n_prompt))
-        for length in responses:
-            response, start = [ids.pop() for _ in range(length)], len(probe.input_ids)
-            probe.texts.append(prompt + response)
-            probe.n_targets.append(length)
-            probe.input_ids.extend(response)
-            probe.position_ids.extend(range(n_prompt, n_prompt + length))
-            probe.sources.extend([prompt_end - 1, *range(start, start + length - 1)])
+def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> list[EncodedRanking]:
+    """Made-up rankings, all of whose responses' tokens are targets."""
+    generator = torch.Generator().manual_seed(0)
+    probe = []
+    for ranking in lengths:
+        prompt, *segments = (torch.randint(vocabulary, (n,), generator=generator).tolist() for n in ranking)
+        probe.append(EncodedRanking(prompt, segments, list(map(len, segments)), [0.0] * len(segments), sft_index=0))
     return probe
 
 
-def _compare(model: PreTrainedModel, probe: _Probe) -> None:
-    """Unpackable unless a packed row gives what plain passes give."""
-    plain = _plain(model, probe)
+def _compare(model: PreTrainedModel, probe: list[EncodedRanking]) -> dict[str, torch.Tensor]:
+    """The probe as a batch; Unpackable unless it gives, as one packed row, what plain passes give."""
+    batch = {name: tensor.to(model.device) for name, tensor in collate(probe).items()}
+    texts = [(ranking.prompt + segment, len(segment)) for ranking in probe for segment in ranking.segments]
+    plain = _plain(model, texts)
     try:
-        ours = _packed(model, probe)
+        ours = _packed(model, batch)
     except Unpackable:
         raise
     except MODEL_ERRORS as error:
@@ -230,23 +208,31 @@ def _compare(model: PreTrainedModel, probe: _Probe) -> None:
     allowed = ULPS * torch.finfo(model.dtype).eps * plain.abs().max().item()
     difference = (ours - plain).abs().max().item()
     if difference > allowed:
-        padded = _plain(model, probe, padding=True)
+        padded = _plain(model, texts, padding=True)
         allowed = max(allowed, TIMES_PADDING * (padded - plain).abs().max().item())
     if not difference <= allowed:
         raise Unpackable(
             "log-probabilities in a packed row differ from those of plain passes "
-            f"(by {difference:.2g} on texts of up to {probe.longest} tokens, expected at most {allowed:.2g})"
+            f"(by {difference:.2g} on texts of up to {max(len(text) for text, _ in texts)} tokens, expected at most "
+            f"{allowed:.2g})"
         )
+    return batch
 
 
-def _plain(model: PreTrainedModel, probe: _Probe, padding: bool = False) -> torch.Tensor:
-    """Log-probabilities [N, V] where the probe's N response tokens are predicted, each text in a pass of its own.
+def _plain(model: PreTrainedModel, texts: list[tuple[list[int], int]], padding: bool = False) -> torch.Tensor:
+    """Log-probabilities [N, V] where the texts' N response tokens are predicted, each text in a pass of its own.
 
-    With `padding`, the shorter texts are padded to the longest. Raises Unpackable where the model cannot compute them.
+    Args:
+        model: at rest.
+        texts: ids of each text, and how many of them, at its end, are the response's.
+        padding: pad the shorter texts to the longest.
+
+    Raises:
+        Unpackable: the model cannot compute them.
     """
-    logps = []
-    for text, n_targets in zip(probe.texts, probe.n_targets, strict=True):
-        behind = probe.longest - len(text) if padding else 0
+    logps, longest = [], max(len(text) for text, _ in texts)
+    for text, n_targets in texts:
+        behind = longest - len(text) if padding else 0
         ids = torch.tensor([text + [0] * behind], device=model.device)
         mask = torch.tensor([[1] * len(text) + [0] * behind], device=model.device) if behind else None
         try:
@@ -257,28 +243,18 @@ def _plain(model: PreTrainedModel, probe: _Probe, padding: bool = False) -> torc
     return torch.cat(logps)
 
 
-@contextmanager
-def _arguments(model: PreTrainedModel, probe: _Probe) -> Iterator[dict[str, Any]]:
-    """What makes a forward pass one over the probe's row, for use inside."""
-    with packed(model, PackedRow(torch.tensor(probe.lengths, device=model.device))) as arguments:
-        arguments["input_ids"] = torch.tensor([probe.input_ids], device=model.device)
-        arguments["position_ids"] = torch.tensor([probe.position_ids], device=model.device)
-        yield arguments
-
-
-def _packed(model: PreTrainedModel, probe: _Probe) -> torch.Tensor:
+def _packed(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The same log-probabilities [N, V], from one packed row."""
-    with _arguments(model, probe) as arguments:
-        sources = torch.tensor(probe.sources, device=model.device)
-        return model(**arguments, logits_to_keep=sources).logits[0].float().log_softmax(-1)
+    with packed(model, PackedRow(batch["lengths"]), batch) as arguments:
+        return model(**arguments, logits_to_keep=batch["source_index"]).logits[0].float().log_softmax(-1)
 
 
-def _head_is_all(model: PreTrainedModel, probe: _Probe) -> bool:
+def _head_is_all(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> bool:
     """Whether the model's logits are its output embeddings of its base model's hidden states, and nothing more."""
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear) or model.base_model is model:
         return False
-    with _arguments(model, probe) as arguments:
+    with packed(model, PackedRow(batch["lengths"]), batch) as arguments:
         logits = model(**arguments).logits
         hidden = model.base_model(**arguments)[0]
         if hidden.shape[2] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):

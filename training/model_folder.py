@@ -5,7 +5,6 @@ training_settings.json in it says which program made it, with which settings, fr
 which files it wrote.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,11 +15,12 @@ from typing import Any
 from data_preprocess.command import InputError, check_name
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 from data_preprocess.outputs import check_only_ours, check_place, clear_leftovers, replace_folder, temporary_folder
+from data_preprocess.provenance import fingerprint
+from training.manifest import file_names
 
 SETTINGS_FILE = "training_settings.json"
 METRICS_FILE = "metrics.json"
-# Outputs of before their files were listed, by a setting that only this program has.
-TELLING_SETTING = {"pretrain.py": "corpus", "train_reward.py": "train_file"}
+PROGRAMS = ("pretrain.py", "train_reward.py")
 # The names that save_pretrained and the two programs write; one being written has a dot and a process's number.
 WRITTEN = re.compile(
     r"((generation_|tokenizer_)?config|tokenizer|special_tokens_map|added_tokens|vocab|metrics|training_settings)\.json"
@@ -41,7 +41,7 @@ class ModelFolder:
 
     Args:
         output_dir: as the flag gives it.
-        made_by: the program's file name, a key of TELLING_SETTING.
+        made_by: the program's file name, one of PROGRAMS.
         settings: what tells its model from others; where it lies is left out.
         inputs: files that the model follows from.
     """
@@ -54,20 +54,14 @@ class ModelFolder:
         self.made_by = made_by
         self.description = {
             "settings": {name: value for name, value in settings.items() if name != "output_dir"},
-            "inputs": dict(zip(short_names(inputs), map(_sha256, inputs), strict=True)),
+            "inputs": {name: fingerprint({}, path) for name, path in zip(short_names(inputs), inputs, strict=True)},
         }
 
     def is_finished(self) -> bool:
         """Whether the folder holds the model of these settings and inputs, with all of its files and weights."""
-        if not (self.path / SETTINGS_FILE).is_file():
-            return False
-        saved = read_json(self.path / SETTINGS_FILE)
-        if not isinstance(saved, dict) or {part: saved.get(part) for part in self.description} != self.description:
-            return False
-        files = saved.get("files")
-        if not isinstance(files, dict):  # of before they were listed
-            return any(self.path.glob("*.safetensors"))
-        return all(_is_whole(self.path / name, size) for name, size in files.items())
+        saved = _saved(self.path)
+        same = all(saved.get(part) == ours for part, ours in self.description.items())
+        return same and all(_is_whole(self.path / name, size) for name, size in saved["files"].items())
 
     def check_free(self, inputs: Mapping[str, Sequence[str]]) -> None:
         """InputError, before any work, unless the folder may be written: free, empty, or this program's own output.
@@ -97,28 +91,20 @@ class ModelFolder:
         clear_leftovers(self.path, lambda name: bool(WRITTEN.fullmatch(name)))
 
     def write(self, write: Callable[[Path], None]) -> None:
-        """Lets `write` fill a folder beside, adds the settings, and gives it the output's name."""
-        temporary = temporary_folder(self.path)
-        temporary.mkdir(parents=True)
+        """Lets `write` fill a folder beside, adds the settings, and gives it the output's name.
+
+        An older output goes, if nobody has put a file into it since.
+        """
+        new = temporary_folder(self.path)
+        new.mkdir(parents=True)
         try:
             with disk_full_as_oserror(self.path):
-                write(temporary)
-            self.describe(temporary)
+                write(new)
+            files = {name: (new / name).stat().st_size for name in file_names(new)}
+            write_json(new / SETTINGS_FILE, {"made_by": self.made_by, **self.description, "files": files}, indent=4)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
             raise
-        self.publish(temporary)
-
-    def describe(self, folder: Path) -> None:
-        """Writes the settings, with the names and sizes of the files there, into a folder that lacks only them."""
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
-        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SETTINGS_FILE)
-        files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
-        write_json(folder / SETTINGS_FILE, {"made_by": self.made_by, **self.description, "files": files}, indent=4)
-
-    def publish(self, new: Path) -> None:
-        """Gives a complete folder the output's name. An older output goes, if nobody has put a file into it since."""
         try:
             self._check_own()
         except InputError as error:
@@ -127,38 +113,21 @@ class ModelFolder:
 
     def _check_own(self) -> None:
         """InputError if the folder holds anything that this program did not write."""
-        if not self.path.is_dir():
-            return
-        try:
-            saved = read_json(self.path / SETTINGS_FILE)
-        except InputError:
-            saved = None
-        made_by = _made_by(saved)
-        if made_by not in (None, self.made_by):
+        saved = _saved(self.path)
+        if saved.get("made_by", self.made_by) != self.made_by:
+            made_by = saved["made_by"]
             raise InputError(f"{self.flag}: holds a model of {made_by} (expected another folder); nothing is deleted")
-        files = saved.get("files") if made_by else {}
-        listed = {SETTINGS_FILE, *files} if isinstance(files, dict) else None
-
-        def is_ours(name: str) -> bool:
-            return bool(made_by) and (name in listed if listed else bool(WRITTEN.fullmatch(name)))
-
-        check_only_ours(self.flag, self.path, is_ours)
+        listed = {SETTINGS_FILE, *saved["files"]} if saved else set()
+        check_only_ours(self.flag, self.path, listed.__contains__)
 
 
-def _made_by(saved: Any) -> str | None:
-    """The program that wrote these settings; None where they are no program's."""
-    if not isinstance(saved, dict) or not isinstance(saved.get("settings"), dict):
-        return None
-    telling = [name for name, setting in TELLING_SETTING.items() if setting in saved["settings"]]
-    made_by = saved.get("made_by", telling[0] if telling else None)
-    return made_by if made_by in list(TELLING_SETTING) else None
+def _saved(folder: Path) -> dict[str, Any]:
+    """What one of the programs says of its output; nothing of a folder that is none."""
+    saved = read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else None
+    is_ours = isinstance(saved, dict) and saved.get("made_by") in PROGRAMS and isinstance(saved.get("files"), dict)
+    return saved if is_ours else {}
 
 
 def _is_whole(path: Path, size: int) -> bool:
     """Whether a file is there, and weights at the size that they were written with; other files may be edited."""
     return path.is_file() and (path.suffix != ".safetensors" or path.stat().st_size == size)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

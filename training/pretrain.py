@@ -32,7 +32,7 @@ from data_preprocess.command import (
 from data_preprocess.files import read_jsonl
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import OPTConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_VOCABULARY = 10**7  # token ids; a larger one is damage
 
@@ -47,13 +47,11 @@ class PretrainConfig:
     hidden_size: int = setting("width of the model", count(at_most=2**14), default=128)
     num_layers: int = setting("number of layers", count(at_most=1000), default=2)
     num_heads: int = setting("attention heads per layer; divides the width", count(at_most=2**14), default=4)
-    max_positions: int = setting(
-        "the longest text that the model can read, in tokens", count(at_least=2, at_most=2**20), default=256
-    )
+    max_positions: int = setting("longest text that is read, in tokens", count(2, 2**20), default=256)
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1000)
     batch_size: int = setting("texts per step", count(), default=32)
     learning_rate: float = setting(
-        "peak, after a warm-up over the first tenth and before a linear decay to 0",
+        "peak: warm-up over the first tenth, linear decay to 0 then",
         within(above=0, at_most=MAX_RATE),
         default=3e-3,
     )
@@ -130,11 +128,11 @@ def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, 
     """
     import torch
     from tqdm import tqdm
-    from transformers import OPTConfig, OPTForCausalLM
+    from transformers import OPTForCausalLM
 
     from data_preprocess.hub import load_tokenizer
-    from eval_hh.inference.models import device
-    from training.small_models import batch_order, check_finite, linear_schedule, padded, wrong_weight
+    from eval_hh.inference.models import device, padded, wrong_weight
+    from training.small_models import batch_order, check_finite, linear_schedule
 
     tokenizer = load_tokenizer(config.tokenizer)
     texts, places = read_texts(files)
@@ -142,7 +140,7 @@ def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, 
     # Without a padding token any id will do, since the mask hides it. The model is not told: it would not learn it.
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     torch.manual_seed(config.seed)
-    model = OPTForCausalLM(_opt_config(OPTConfig, config, tokenizer)).to(device())
+    model = OPTForCausalLM(_opt_config(config, tokenizer)).to(device())
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     schedule = linear_schedule(optimizer, config.max_steps)
     batches = batch_order([len(row) for row in rows], config.batch_size, config.max_steps, config.seed)
@@ -182,23 +180,17 @@ def _vocabulary(config: PretrainConfig, tokenizer: "PreTrainedTokenizerBase") ->
     return size
 
 
-def _opt_config(opt_config_class, config: PretrainConfig, tokenizer):
-    return opt_config_class(
-        vocab_size=_vocabulary(config, tokenizer),
-        hidden_size=config.hidden_size,
-        word_embed_proj_dim=config.hidden_size,
-        ffn_dim=4 * config.hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        max_position_embeddings=config.max_positions,
-        dropout=0.0,
-        attention_dropout=0.0,
-        init_std=config.hidden_size**-0.5 / 2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+def _opt_config(config: PretrainConfig, tokenizer: "PreTrainedTokenizerBase") -> "OPTConfig":
+    from transformers import OPTConfig
+
+    width = config.hidden_size
+    return OPTConfig(
+        vocab_size=_vocabulary(config, tokenizer), max_position_embeddings=config.max_positions, hidden_size=width,
+        word_embed_proj_dim=width, ffn_dim=4 * width, num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads, init_std=width**-0.5 / 2, dropout=0.0, attention_dropout=0.0,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         attn_implementation="sdpa",
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

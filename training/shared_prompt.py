@@ -96,8 +96,13 @@ _row: ContextVar[PackedRow | None] = ContextVar("row", default=None)
 
 
 @contextmanager
-def packed(model: PreTrainedModel, row: PackedRow) -> Iterator[dict[str, Any]]:
-    """The keyword arguments that make a forward pass of `model` one over `row`, for use inside.
+def packed(model: PreTrainedModel, row: PackedRow, batch: dict[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
+    """The keyword arguments that make a forward pass of `model` one over a batch of rankings, for use inside.
+
+    Args:
+        model: a causal language model of transformers.
+        row: made of the batch's lengths.
+        batch: what `training.collator.collate` returns.
 
     Raises:
         Unpackable: the model was loaded with an attention of another kind, eager for one, whose results may differ; or
@@ -106,18 +111,15 @@ def packed(model: PreTrainedModel, row: PackedRow) -> Iterator[dict[str, Any]]:
     use_shared_prompts(model)
     token = _row.set(row)
     try:
+        inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
         # A mask of two dimensions, so that transformers takes the row for one text and hands on each layer's bare rule.
-        yield {"attention_mask": torch.ones(1, row.n_tokens, device=row.device), "use_cache": False, "row": row}
+        yield {**inputs, "attention_mask": torch.ones_like(batch["input_ids"]), "use_cache": False, "row": row}
     finally:
         _row.reset(token)
 
 
 def use_shared_prompts(model: PreTrainedModel) -> None:
-    """Lets a model attend as `attention` does wherever its forward is given a row; else it stays under sdpa.
-
-    Raises:
-        Unpackable: see `packed`.
-    """
+    """Lets a model attend as `attention` does wherever its forward is given a row. Raises Unpackable, see `packed`."""
     implementation = model.config._attn_implementation
     if implementation == NAME:
         return

@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from data_preprocess.command import RunError
-
-if TYPE_CHECKING:
-    import torch
 
 
 def check_finite(step: int, where: Callable[[], str], **numbers: float) -> None:
@@ -25,12 +22,6 @@ def check_finite(step: int, where: Callable[[], str], **numbers: float) -> None:
     for name, value in numbers.items():
         if not math.isfinite(value):
             raise RunError(f"step {step}: the {name.replace('_', ' ')} is {value} ({where()}); no model is saved")
-
-
-def wrong_weight(model: "torch.nn.Module") -> str | None:
-    """The name of a weight that is not finite, None where all are. Under ZeRO-3, of this process's part of each."""
-    parts = ((name, getattr(value, "ds_tensor", value)) for name, value in model.named_parameters())
-    return next((name for name, value in parts if not value.isfinite().all()), None)
 
 
 def lines_of(path: str | Path, rows: Collection[int]) -> str:
@@ -57,16 +48,6 @@ def batch_order(lengths: Sequence[int], batch_size: int, n_batches: int, seed: i
         rng.shuffle(full)
         batches += full
     return batches[:n_batches]
-
-
-def padded(rows: Sequence[list[int]], pad: int, device: "torch.device") -> "tuple[torch.Tensor, torch.Tensor]":
-    """(input_ids, attention_mask), both [B, L] with L the longest row's length, padded on the right."""
-    import torch
-
-    length = max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows])
-    return ids.to(device), mask.to(device)
 
 
 def linear_schedule(optimizer: Any, n_steps: int) -> Any:

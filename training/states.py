@@ -16,10 +16,10 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from safetensors import SafetensorError, safe_open
 
 from data_preprocess.command import InputError
-from data_preprocess.files import disk_full_as_oserror, sync_folder
+from data_preprocess.files import disk_full_as_oserror, sync
+from eval_hh.inference.together import agreed, end_all, in_first
 from training.checkpoints import TEMPORARY, RunFolder, remove
 from training.manifest import damage, file_names, synced_entry, write_manifest
-from training.together import agreed, end_all
 
 WRAPPED = "module."  # how the names of the weights begin that several processes save
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
@@ -54,7 +54,7 @@ def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accel
         with agreed(accelerator):
             if main:
                 temporary.replace(target)
-                sync_folder(target.parent)
+                sync(target.parent)
     except BaseException:
         if main:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -68,9 +68,7 @@ def _add_manifest(folder: Path, accelerator: Accelerator) -> None:
         for name in names[accelerator.process_index :: accelerator.num_processes]:
             entries.append(synced_entry(folder, name))
     entries = gather_object(entries)
-    with agreed(accelerator):
-        if accelerator.is_main_process:
-            write_manifest(folder, entries)
+    in_first(accelerator, write_manifest, folder, entries)
 
 
 def damage_in_shares(folder: Path, accelerator: Accelerator) -> str | None:

@@ -29,23 +29,23 @@ from transformers.integrations import unset_hf_deepspeed_config
 
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import disk_full_as_oserror, hold_lock
+from data_preprocess.files import disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
-from eval_hh.inference.models import load_causal_lm, prompt_ids
+from eval_hh.inference.models import load_causal_lm, prompt_ids, wrong_weight
 from eval_hh.inference.resumable_jobs import WAIT
+from eval_hh.inference.together import agreed, end_all, in_first
 from eval_hh.reward_model import load_reward_model
 from training.batches import balanced, step_indices
 from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.losses import ResponseLogps, pro_loss
-from training.manifest import damage, sync
+from training.manifest import damage
 from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
 from training.states import damage_in_shares, load_state, newest_whole, write_folder, write_state
-from training.together import agreed, end_all
 from training.validation import dev_rewards
 
 MINUTE = 60.0  # seconds
@@ -217,7 +217,10 @@ class Trainer:
 
     def _mend_best(self) -> None:
         """Writes the best checkpoint's weights anew from its state where they are damaged."""
-        best, fault = broadcast_object_list([*self._best_fault()])
+        found = [None, None]
+        if self.accelerator.is_main_process and (best := self.run.best_step()) is not None:
+            found = [best, damage(self.run.step_folder(best))]
+        best, fault = broadcast_object_list(found)
         if fault is None:
             return
         if damage_in_shares(self.run.state_folder(best), self.accelerator) is not None:
@@ -228,12 +231,6 @@ class Trainer:
         load_state(self.run.state_folder(best), self.accelerator)
         write_folder(self.run.step_folder(best), self._write_weights, self.accelerator)
 
-    def _best_fault(self) -> tuple[int | None, str | None]:
-        if not self.accelerator.is_main_process:
-            return None, None
-        best = self.run.best_step()
-        return best, None if best is None else damage(self.run.step_folder(best))
-
     def _step(self, step: int) -> dict[str, float]:
         """One optimiser step; returns its metrics, means over the global batch. RunError where they are not finite."""
         began = time.perf_counter()
@@ -243,9 +240,7 @@ class Trainer:
         for rows, batch in self._micro_batches(step):
             with self.accelerator.accumulate(self.model):
                 sum_logps, n_tokens = self.model(batch)
-                loss = pro_loss(
-                    sum_logps, n_tokens, batch["rewards"], self.config.sft_weight, batch["sft_index"]
-                )
+                loss = pro_loss(sum_logps, n_tokens, batch["rewards"], self.config.sft_weight, batch["sft_index"])
                 parts = [loss.total, loss.sft, *loss.ranking]
                 sums[:-1] += torch.stack([part.detach().float() for part in parts])
                 sums[-1] += batch["input_ids"].numel()
@@ -266,9 +261,7 @@ class Trainer:
         metrics["tokens_per_second"] = tokens / metrics["seconds"]
         return metrics
 
-    def _finite_sums(
-        self, step: int, sums: torch.Tensor, shares: list[tuple[list[int], torch.Tensor]]
-    ) -> list[float]:
+    def _finite_sums(self, step: int, sums: torch.Tensor, shares: list[tuple[list[int], torch.Tensor]]) -> list[float]:
         """The sums over all processes, before the last backward pass, behind which DeepSpeed updates at once.
 
         Raises RunError in every process where one is not finite, which names the rows of the micro-batches at fault.
@@ -291,13 +284,8 @@ class Trainer:
         return norm
 
     def _check_weights(self, step: int) -> None:
-        """Raises RunError where the update of `step` has left a weight that is not finite; the next loss would show it.
-
-        Under ZeRO-3 a process looks at its own part of each weight.
-        """
-        parts = [getattr(weight, "ds_tensor", weight) for weight in self.model.parameters()]
-        finite = torch.stack([part.detach().isfinite().all().to(self.accelerator.device) for part in parts]).all()
-        if not all(gather_object([finite.item()])):
+        """Raises RunError where the update of `step` has left a weight that is not finite."""
+        if any(gather_object([wrong_weight(self.model)])):
             self._end(step, "a weight is not finite after its update")
 
     def _end(self, step: int, what: str, rows: list[int] | None = None) -> NoReturn:
@@ -305,7 +293,8 @@ class Trainer:
         if not rows:
             rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
         lines = ", ".join(str(row + 1) for row in sorted(set(rows)))
-        kept = f"state_{self.run.latest_state()} is kept" if self.run.states() else "no state was written before"
+        newest = self.run.latest_state()
+        kept = f"state_{newest} is kept" if newest else "no state was written before"
         message = f"step {step}: {what} ({data_file(self.config.train_file_path)}, lines {lines}; {kept})"
         log.info(message)
         end_all(self.accelerator, RunError(message))
@@ -337,14 +326,10 @@ class Trainer:
         if self.saved_step == step:
             return
         self._check_weights(step)
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                sync(self.config.metrics_file)  # the steps up to a state are logged
+        in_first(self.accelerator, sync, self.config.metrics_file)  # the steps up to a state are logged
         write_state(self.run.state_folder(step), self.accelerator)
         self.saved_step, self.state_time = step, time.monotonic()
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                self.run.drop_older_states(step, self.config.keep_states)
+        in_first(self.accelerator, self.run.drop_older_states, step, self.config.keep_states)
 
     def _checkpoint(self, step: int) -> None:
         """Saves the full state and the weights, validates, names the best. Each part is skipped where it is done."""
@@ -354,9 +339,7 @@ class Trainer:
         if self.config.do_validation:
             self._pause(step)
             self._validate(step)
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                self.run.point_best(self.run.chosen_step(step))
+        in_first(self.accelerator, lambda: self.run.point_best(self.run.chosen_step(step)))
 
     def _write_weights(self, folder: Path) -> None:
         state = self.accelerator.get_state_dict(self.model)  # every process takes part: ZeRO-3 gathers here
@@ -366,18 +349,12 @@ class Trainer:
             self.tokenizer.save_pretrained(folder)
 
     def _validate(self, step: int) -> None:
-        done = broadcast_object_list([step in self.run.dev_rewards()])[0]
-        if done:
+        if broadcast_object_list([step in self.run.dev_rewards()])[0]:
             return
         rewards = dev_rewards(
-            self.run.step_folder(step),
-            self.dev_records,
-            self.reward_model,
-            self.accelerator,
-            self.config.max_new_tokens,
-            self.config.per_device_eval_batch_size,
-            self.stop,
-        )
+            self.run.step_folder(step), self.dev_records, self.reward_model, self.accelerator,
+            self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop,
+        )  # fmt: skip
         if rewards is None:
             self._pause(step)  # which ends the run
             return

@@ -18,8 +18,8 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record
 from eval_hh.inference.decoding import Decoder, Row, most_likely
 from eval_hh.inference.models import load_causal_lm
+from eval_hh.inference.together import agreed
 from eval_hh.reward_model import RewardModel
-from training.together import agreed
 
 
 class _Interrupted(Exception):
@@ -41,36 +41,23 @@ def dev_rewards(
     """
     rows = range(accelerator.process_index, len(dev_records), accelerator.num_processes)
     prompts = [dev_records[row].prefix for row in rows]
-    mine: list[tuple[int, float] | None] = [None]
-    with agreed(accelerator), contextlib.suppress(_Interrupted):
-        responses = _responses(checkpoint, prompts, accelerator, max_new_tokens, batch_size, stop)
-        logits = torch.tensor(reward_model.score(prompts, responses, batch_size=batch_size), dtype=torch.float64)
-        mine = list(zip(rows, torch.where(logits.isfinite(), logits.sigmoid(), torch.nan).tolist(), strict=True))
-    pairs = gather_object(mine)
-    return None if None in pairs else dict(pairs)
-
-
-def _responses(
-    checkpoint: Path,
-    prompts: list[list[str]],
-    accelerator: Accelerator,
-    max_new_tokens: int,
-    batch_size: int,
-    stop: StopRequest,
-) -> list[str]:
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
-    model = load_causal_lm(checkpoint, dtype=dtype).to(accelerator.device)
-    decoder = Decoder(model, load_tokenizer(checkpoint), max_new_tokens)
+    mine: list[tuple[int, float] | None] = [None]
 
     def unless_stopped(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
         if stop.number is not None:
             raise _Interrupted
         return most_likely(logits, rows)
 
-    try:
-        return decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, choose=unless_stopped)
-    finally:
+    with agreed(accelerator), contextlib.suppress(_Interrupted):
+        model = load_causal_lm(checkpoint, dtype=dtype).to(accelerator.device)
+        decoder = Decoder(model, load_tokenizer(checkpoint), max_new_tokens)
+        responses = decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, choose=unless_stopped)
         del model, decoder
         if accelerator.device.type == "cuda":  # its memory is wanted back at once, for the training that goes on
             gc.collect()
             torch.cuda.empty_cache()
+        logits = torch.tensor(reward_model.score(prompts, responses, batch_size=batch_size), dtype=torch.float64)
+        mine = list(zip(rows, torch.where(logits.isfinite(), logits.sigmoid(), torch.nan).tolist(), strict=True))
+    pairs = gather_object(mine)
+    return None if None in pairs else dict(pairs)

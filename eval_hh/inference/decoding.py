@@ -6,12 +6,10 @@ Used by generation.py, by the trainer's validation and, with a sampler, by annot
 import inspect
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
@@ -118,7 +116,7 @@ class Decoder:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
         """Raises InputError for a model of a kind that cannot be decoded, or a tokenizer that is not the model's."""
-        self.model = model
+        self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.eos = eos_ids(model, tokenizer)
@@ -143,9 +141,7 @@ class Decoder:
         return ids
 
     @torch.inference_mode()
-    def decode(
-        self, prompts: list[list[int]], batch_size: int, choose: Choose = most_likely, progress: bool = False
-    ) -> list[str]:
+    def decode(self, prompts: list[list[int]], batch_size: int, choose: Choose = most_likely) -> list[str]:
         """The responses to encoded prompts, stripped, in the order given.
 
         Up to `batch_size` rows are decoded together, longest prompts first. Those that end leave, and when a part of
@@ -155,7 +151,6 @@ class Decoder:
             prompts: of one token at least.
             batch_size: slots.
             choose: chooses the rows' next tokens; `Row.number` counts in `prompts`.
-            progress: show a bar.
         """
         texts = [""] * len(prompts)
         queue = deque(sorted((Row(i, ids) for i, ids in enumerate(prompts)), key=lambda row: -row.length))
@@ -163,19 +158,17 @@ class Decoder:
         # The last token of a response is never read.
         cache = SlotCache(self.layers, slots, max(map(len, prompts), default=0) + self.max_new_tokens - 1)
         rows: list[Row] = []
-        with _evaluating(self.model), tqdm(total=len(prompts), desc="generating", disable=not progress) as bar:
-            while queue or rows:
-                if queue and slots - len(rows) >= max(1, slots // REFILL):
-                    new = [queue.popleft() for _ in range(min(slots - len(rows), len(queue)))]
-                    self._begin(new, cache, len(rows))
-                    rows += new
-                # The one place per step where a GPU is waited for.
-                tokens = choose(self._logits(rows, cache), rows).tolist()
-                for row, token in zip(rows, tokens, strict=True):
-                    row.response.append(token)
-                for row in self._leave(rows, cache):
-                    texts[row.number] = self._text(row.response)
-                    bar.update()
+        while queue or rows:
+            if queue and slots - len(rows) >= max(1, slots // REFILL):
+                new = [queue.popleft() for _ in range(min(slots - len(rows), len(queue)))]
+                self._begin(new, cache, len(rows))
+                rows += new
+            # The one place per step where a GPU is waited for.
+            tokens = choose(self._logits(rows, cache), rows).tolist()
+            for row, token in zip(rows, tokens, strict=True):
+                row.response.append(token)
+            for row in self._leave(rows, cache):
+                texts[row.number] = self._text(row.response)
         return texts
 
     @torch.inference_mode()
@@ -183,8 +176,7 @@ class Decoder:
         """InputError unless rows decoded side by side get the logits that each gets alone, on made-up prompts."""
         kind = f"a {self.model.config.model_type} model cannot be decoded here"
         try:
-            with _evaluating(self.model):
-                errors = self._probe_errors()
+            errors = self._probe_errors()
         except MODEL_ERRORS as error:
             raise InputError(f"{kind} ({describe(error)})") from error
         # Half precision errs by hundredths, and may send one token to other experts: the median counts.
@@ -257,25 +249,10 @@ class Decoder:
         return cut_at_stop(_decode(self.tokenizer, said)).strip()
 
 
-@contextmanager
-def _evaluating(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode, and back."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[str]],
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    batch_size: int = 16,
-    progress: bool = False,
-) -> list[str]:
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[str]],
+    max_new_tokens: int = MAX_NEW_TOKENS, batch_size: int = 16,
+) -> list[str]:  # fmt: skip
     """Greedy responses to prompts, in the order given.
 
     A prompt is cut from the left to 384 tokens. A response ends at EOS, before the first stop string, or
@@ -287,11 +264,10 @@ def generate(
         prompts: each a list of turns, the last one a bare tag.
         max_new_tokens: tokens decoded per prompt at most.
         batch_size: prompts decoded at a time.
-        progress: show a bar.
 
     Raises:
         InputError: a prompt and its response would not fit the model's positions, or a model of a kind that cannot
             be decoded.
     """
     decoder = Decoder(model, tokenizer, max_new_tokens)
-    return decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, progress=progress)
+    return decoder.decode([decoder.encode(turns) for turns in prompts], batch_size)

@@ -1,6 +1,7 @@
 """Loading language models from folders or hub names, how long a text they read, and a prompt's token ids."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,17 +75,16 @@ def load_weights(
         _bin_advice(Path(path)),
     )
     missing = [key for key in sorted(info["missing_keys"]) if not (fresh and fresh.search(key))]
-    wrong = missing + sorted(str(key) for key in info["mismatched_keys"])
-    if wrong:
+    if wrong := missing + sorted(str(key) for key in info["mismatched_keys"]):
         raise InputError(f"{path}: {len(wrong)} weights are missing or misshapen, first {wrong[0]}")
-    unused = _unused(model, sorted(info["unexpected_keys"]), ignored)
-    if unused:
+    if unused := _unused(model, sorted(info["unexpected_keys"]), ignored):
         raise InputError(f"{path}: {len(unused)} weights belong to no part of the model, first {unused[0]}")
     config = model.config.get_text_config()
     for size in ("num_hidden_layers", "num_attention_heads"):  # a model without any is built without complaint
         if getattr(config, size, 1) < 1:
             raise InputError(f"{path}: config.json: {size} is {getattr(config, size)} (expected at least 1)")
-    _check_finite(model, path)
+    if name := wrong_weight(model):
+        raise InputError(f"{path}: the weight {name} has values that are not finite")  # no result would be
     return model
 
 
@@ -97,14 +97,26 @@ def _unused(model: "PreTrainedModel", unexpected: list[str], ignored: re.Pattern
     ]  # fmt: skip
 
 
-def _check_finite(model: "PreTrainedModel", path: str | Path) -> None:
-    """InputError where a weight is not finite: no result would be."""
+def wrong_weight(model: "torch.nn.Module") -> str | None:
+    """The name of a weight that is not finite, None where all are. Under ZeRO-3, of this process's part of each."""
     import torch
 
-    for name, tensor in model.state_dict().items():
+    for name, value in model.state_dict(keep_vars=True).items():
+        part = getattr(value, "ds_tensor", value).detach()
         # One pass without a copy; what is no number is handed on by both.
-        if tensor.is_floating_point() and tensor.numel() and not torch.stack(torch.aminmax(tensor)).isfinite().all():
-            raise InputError(f"{path}: the weight {name} has values that are not finite")
+        if part.is_floating_point() and part.numel() and not torch.stack(torch.aminmax(part)).isfinite().all():
+            return name
+    return None
+
+
+def padded(rows: Sequence[list[int]], pad: int, where: "torch.device") -> "tuple[torch.Tensor, torch.Tensor]":
+    """(input_ids, attention_mask), both [B, L] with L the longest row's length, padded on the right."""
+    import torch
+
+    length = max(map(len, rows))
+    ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows], device=where)
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=where)
+    return ids, mask
 
 
 def _bin_advice(folder: Path) -> str:

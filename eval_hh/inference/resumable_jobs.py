@@ -7,6 +7,7 @@ output whose note says the same is not made again. Of several commands that make
 wait. A signal stops all processes of a command after the batch they are at, with one line on how to go on.
 """
 
+import glob
 import json
 import os
 import sys
@@ -27,17 +28,25 @@ from data_preprocess.command import (
     StopRequest,
     stop_requests,
 )
-from data_preprocess.files import read_json, remove_leftovers, try_lock, write_json, write_jsonl
+from data_preprocess.files import (
+    disk_full_as_oserror,
+    json_lines,
+    read_json,
+    remove_leftovers,
+    try_lock,
+    write_json,
+    write_jsonl,
+)
 from data_preprocess.provenance import fingerprint
 from eval_hh.run_paths import is_value
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+Compute = Callable[[list[int]], list[Any]]
 # How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
 WAIT = timedelta(days=1)
 LOOK_AGAIN = 0.2  # seconds, while another command is at work
-FAILED = 1 << 10  # beyond every signal's number
 
 
 def processes() -> "PartialState":
@@ -82,101 +91,6 @@ def read_note(output: Path) -> dict[str, Any]:
     return note
 
 
-def has_index(row: dict[str, Any]) -> bool:
-    """Whether a row says which one it is."""
-    return type(row.get("index")) is int
-
-
-class Parts:
-    """Append-only part files of resumable work on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
-
-    A part opens with its work's fingerprint, so rows made from other inputs or settings are never mixed in.
-    Rows are {"index": i, ...}. A line that a kill cut short, or that is no such row, is ignored with all behind it, and
-    cut off before the next append.
-
-    Args:
-        output: what the parts are of.
-        fingerprint: of the work.
-        rank: of this process.
-        is_row: whether a JSON object can be a row of this work.
-    """
-
-    def __init__(
-        self, output: str | Path, fingerprint: str, rank: int = 0, is_row: Callable[[dict], bool] = has_index
-    ):
-        self.output = Path(output)
-        self.is_row = is_row
-        self.fingerprint = fingerprint
-        self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
-        self._length: int | None = None  # bytes of whole lines in this rank's part, once known
-
-    def done(self) -> dict[int, dict]:
-        """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
-        rows: dict[int, dict] = {}
-        for path in self._all():
-            for row in self._read(path)[0]:
-                rows[row["index"]] = row
-        return rows
-
-    def append(self, rows: list[dict]) -> None:
-        """Adds a finished batch to this rank's part; it is with the operating system when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._length is None:
-            self._length = self._read(self.path)[1] if self.path.exists() else 0
-        lines = [] if self._length else [json.dumps({"fingerprint": self.fingerprint})]
-        lines += [json.dumps(row, ensure_ascii=False) for row in rows]
-        data = "".join(line + "\n" for line in lines).encode("utf-8")
-        try:
-            with open(self.path, "r+b" if self.path.exists() else "wb") as file:
-                file.truncate(self._length)
-                file.seek(self._length)
-                file.write(data)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
-        self._length += len(data)
-
-    def merge(self, n_rows: int) -> list[dict]:
-        """Rows 0 to n_rows-1 in order, once every rank has finished; RunError where one is missing."""
-        rows = self.done()
-        missing = [index for index in range(n_rows) if index not in rows]
-        if missing:
-            found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
-            raise RunError(f"{self.output}: {found} (the same command makes them)")
-        return [rows[index] for index in range(n_rows)]
-
-    def remove(self) -> None:
-        """Deletes the parts of all ranks, those of other settings too."""
-        self._length = None
-        for path in self._all():
-            path.unlink(missing_ok=True)
-
-    def _all(self) -> list[Path]:
-        prefix = f"{self.output.name}.part-"
-        if not self.output.parent.is_dir():
-            return []
-        names = sorted(path.name for path in self.output.parent.iterdir())
-        return [self.output.with_name(n) for n in names if n.startswith(prefix) and n.endswith(".jsonl")]
-
-    def _read(self, path: Path) -> tuple[list[dict], int]:
-        """(rows, number of bytes up to the end of the last whole line); nothing where the header differs."""
-        rows: list[dict] = []
-        length = 0
-        with open(path, "rb") as file:
-            for line in file:
-                try:
-                    row = json.loads(line) if line.endswith(b"\n") else None
-                except (ValueError, RecursionError):
-                    row = None
-                if length == 0 and row != {"fingerprint": self.fingerprint}:
-                    break
-                if length:
-                    if not isinstance(row, dict) or not self.is_row(row):
-                        break
-                    rows.append(row)
-                length += len(line)
-        return rows, length
-
-
 @dataclass(frozen=True)
 class Job:
     """One output file, what it is made of, and how."""
@@ -199,13 +113,89 @@ class Job:
             return False
 
 
+def has_index(row: dict[str, Any]) -> bool:
+    """Whether a row says which one it is."""
+    return type(row.get("index")) is int
+
+
+class Parts:
+    """Append-only part files of a job on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
+
+    A part opens with its job's fingerprint, so rows made from other inputs or settings are never mixed in.
+    Rows are {"index": i, ...}. A line that a kill cut short, or that is no such row, is ignored with all behind it, and
+    cut off before the next append.
+
+    Args:
+        output: what the parts are of.
+        fingerprint: of the job.
+        rank: of this process.
+        is_row: whether a JSON object can be a row of this job.
+    """
+
+    def __init__(self, output: str | Path, fingerprint: str, rank: int = 0, is_row: Callable[[dict], bool] = has_index):
+        self.output = Path(output)
+        self.is_row = is_row
+        self.fingerprint = fingerprint
+        self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
+        self._length: int | None = None  # bytes of whole lines in this rank's part, once known
+
+    def done(self) -> dict[int, dict]:
+        """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
+        return {row["index"]: row for path in self._all() for row in self._read(path)[0]}
+
+    def append(self, rows: list[dict]) -> None:
+        """Adds a finished batch to this rank's part; it is with the operating system when this returns."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._length is None:
+            self._length = self._read(self.path)[1] if self.path.exists() else 0
+        header = [] if self._length else [{"fingerprint": self.fingerprint}]
+        data = "".join(json_lines([*header, *rows])).encode()
+        with disk_full_as_oserror(self.path), open(self.path, "r+b" if self.path.exists() else "wb") as file:
+            file.truncate(self._length)
+            file.seek(self._length)
+            file.write(data)
+        self._length += len(data)
+
+    def merge(self, n_rows: int) -> list[dict]:
+        """Rows 0 to n_rows-1 in order, once every rank has finished; RunError where one is missing."""
+        rows = self.done()
+        missing = [index for index in range(n_rows) if index not in rows]
+        if missing:
+            found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
+            raise RunError(f"{self.output}: {found} (the same command makes them)")
+        return [rows[index] for index in range(n_rows)]
+
+    def remove(self) -> None:
+        """Deletes the parts of all ranks, those of other settings too."""
+        self._length = None
+        for path in self._all():
+            path.unlink(missing_ok=True)
+
+    def _all(self) -> list[Path]:
+        return sorted(self.output.parent.glob(f"{glob.escape(self.output.name)}.part-*.jsonl"))
+
+    def _read(self, path: Path) -> tuple[list[dict], int]:
+        """(rows, number of bytes up to the end of the last whole line); nothing where the header differs."""
+        rows, length = [], 0
+        with open(path, "rb") as file:
+            for line in file:
+                try:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except (ValueError, RecursionError):
+                    break
+                if length and isinstance(row, dict) and self.is_row(row):
+                    rows.append(row)
+                elif length or row != {"fingerprint": self.fingerprint}:
+                    break
+                length += len(line)
+        return rows, length
+
+
 def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
     """The jobs that are to be done, the same in every process. What a kill left beside the others' outputs goes."""
-    waiting = [not job.is_done() for job in jobs]
-    if state.num_processes > 1:
-        from accelerate.utils import broadcast_object_list
+    from accelerate.utils import broadcast_object_list
 
-        broadcast_object_list(waiting)
+    waiting = broadcast_object_list([not job.is_done() for job in jobs])
     for job, is_waiting in zip(jobs, waiting, strict=True):
         if not is_waiting and state.is_main_process:
             with suppress(OSError), try_lock(job.output) as held:  # they may lie where nothing can be written
@@ -240,7 +230,7 @@ def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
     with stop_requests() as request:
         while True:
             with try_lock(job.output) if state.is_main_process else nullcontext(False) as held:
-                if _most(int(held), state):
+                if _most(int(held)):
                     yield
                     return
             if state.is_main_process and not told:
@@ -251,50 +241,53 @@ def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
 
 
 def run_job(
-    job: Job,
-    rows: list[dict],
-    batches: list[list[int]],
-    compute: Callable[[list[int]], list[Any]],
-    key: str,
-    state: "PartialState",
+    job: Job, rows: list[dict], batches: list[list[int]], compute: Compute, key: str, state: "PartialState"
 ) -> bool:
-    """Computes one value per row and writes the rows with it as row["infer"][key], in the rows' order.
+    """As `make_rows`; what is written are the source's `rows`, each with its value as row["infer"][key]."""
+
+    def with_values(values: list[Any]) -> list[dict]:
+        pairs = zip(rows, values, strict=True)
+        return [{**row, "infer": {**row.get("infer", {}), key: value}} for row, value in pairs]
+
+    return make_rows(job, batches, compute, key, state, with_values)
+
+
+def make_rows(
+    job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState",
+    as_rows: Callable[[list[Any]], list[dict]],
+) -> bool:  # fmt: skip
+    """Computes one value per row and writes the job's output, which holds what `as_rows` makes of them, in order.
 
     False where another command has done so while this one waited for it.
 
     Args:
         job: what is made; its part files of an earlier, killed run are used.
-        rows: the source's rows.
-        batches: row numbers, each in one batch; the same in every process.
+        batches: row numbers from 0, each in one batch; the same in every process.
         compute: row numbers of a batch -> their values (JSON values).
-        key: the name of the value.
+        key: the name of the value: "t" for a text, anything else for a finite number.
         state: this process among all.
+        as_rows: the values of all rows -> the rows of the output.
     """
     with sole_maker(job, state):
         if job.is_done():
             return False
         parts = compute_parts(job, batches, compute, key, state)
         if state.is_main_process:
-            made = parts.merge(len(rows))
-            finish(job, parts, [_with_value(row, key, made[i][key]) for i, row in enumerate(rows)])
+            finish(job, parts, as_rows([row[key] for row in parts.merge(sum(map(len, batches)))]))
     return True
 
 
-def compute_parts(
-    job: Job,
-    batches: list[list[int]],
-    compute: Callable[[list[int]], list[Any]],
-    key: str,
-    state: "PartialState",
-) -> Parts:
+def compute_parts(job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState") -> Parts:
     """Computes this process's share of what the part files lack, {"index": row, key: value}, and waits for all.
 
-    Arguments as `run_job`; for the holder of `sole_maker`. Returns the part files, which hold every row by then.
+    Arguments as `make_rows`; for the holder of `sole_maker`. Returns the part files, which hold every row by then.
 
     Raises:
         Stopped: a signal asked for it; what is computed is kept.
         InputError, RunError, OSError: `compute` raises them, or a part cannot be written; all processes end.
     """
+    from eval_hh.inference.together import agreed
+
     n_rows = sum(map(len, batches))
 
     def is_row(row: dict[str, Any]) -> bool:
@@ -306,9 +299,9 @@ def compute_parts(
     waiting = [batch for batch in mine if any(row not in done for row in batch)]
     bar = tqdm(total=sum(map(len, waiting)), desc=job.label, unit="row", disable=not state.is_main_process)
     with bar, stop_requests() as request:
-        for number in range(_most(len(waiting), state)):
+        for number in range(_most(len(waiting))):
             _stop_if_asked(request, state, _kept(job, parts, n_rows))
-            with _failing_together(state):
+            with agreed(state):
                 for batch in waiting[number : number + 1]:
                     values = compute(batch)
                     parts.append([{"index": row, key: value} for row, value in zip(batch, values, strict=True)])
@@ -321,39 +314,20 @@ def _kept(job: Job, parts: Parts, n_rows: int) -> Callable[[], str]:
     return lambda: f"{job.label}: {len(parts.done())} of {n_rows} rows are kept; the same command goes on from there"
 
 
-def _most(number: int, state: "PartialState") -> int:
+def _most(number: int) -> int:
     """The largest of the processes' numbers, in each of them; all have to call it."""
-    if state.num_processes == 1:
-        return number
-    import torch
+    from accelerate.utils import gather_object
 
-    numbers = torch.tensor(number, device=state.device)
-    torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX)
-    return int(numbers)
+    return max(gather_object([number]))
 
 
 def _stop_if_asked(request: StopRequest, state: "PartialState", message: Callable[[], str]) -> None:
     """Stops every process where a signal has reached one of them; the first says so."""
-    number = _most(request.number or 0, state)
+    number = _most(request.number or 0)
     if number and state.is_main_process:
         raise Stopped(number, message())
     if number:
         raise SystemExit(128 + number)
-
-
-@contextmanager
-def _failing_together(state: "PartialState") -> Iterator[None]:
-    """Where the block fails in one process, the others end too, without a word: they would wait for it."""
-    error = None
-    try:
-        yield
-    except (InputError, RunError, OSError) as raised:
-        error = raised
-    failed = _most(FAILED if error else 0, state)
-    if error:
-        raise error
-    if failed:
-        raise SystemExit(1)
 
 
 def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
@@ -366,5 +340,3 @@ def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
     parts.remove()
 
 
-def _with_value(row: dict, key: str, value: Any) -> dict:
-    return {**row, "infer": {**row.get("infer", {}), key: value}}

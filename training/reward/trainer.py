@@ -12,7 +12,6 @@ import re
 import shutil
 import time
 from array import array
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import chain
@@ -29,21 +28,22 @@ from transformers.integrations import get_available_reporting_integrations, unse
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import hold_lock, write_json
+from data_preprocess.files import hold_lock, sync, write_json
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.provenance import git_hash, versions
 from data_preprocess.records import Record, data_file
 from eval_hh.inference.decoding import plan_batches
+from eval_hh.inference.models import padded, wrong_weight
+from eval_hh.inference.together import end_all, in_first
 from training.checkpoints import RunFolder, remove
-from training.manifest import damage, sync
+from training.manifest import damage
 from training.metrics import append_metrics, keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
 from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
-from training.small_models import batch_order, check_finite, linear_schedule, lines_of, padded, wrong_weight
+from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.states import newest_whole, write_state
-from training.together import agreed, end_all
 from training.trainer import MINUTE, accelerator_options, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
@@ -188,10 +188,10 @@ class RewardTrainer(Trainer):
         """
         total = self.config.max_steps
         with contextlib.ExitStack() as held:
-            self._in_main(self._begin, held)
+            in_first(self.accelerator, self._begin, held)
             with stop_requests() as self.stop:
                 step = newest_whole(self.run, self.accelerator, say)
-                self._in_main(keep_metrics, self.losses, step)
+                in_first(self.accelerator, keep_metrics, self.losses, step)
                 with tqdm(desc="reward model", unit="step", mininterval=5.0, initial=step, total=total,
                           disable=not self.accelerator.is_main_process) as self.bar:  # fmt: skip
                     self.train(resume_from_checkpoint=str(self.run.state_folder(step)) if step else None)
@@ -199,14 +199,8 @@ class RewardTrainer(Trainer):
                 where = f"after step {self.state.global_step} of {total}, whose state is saved"
                 end_all(self.accelerator, Stopped(self.pace.signal, f"{where}; the same command goes on"))
             metrics = self._metrics()
-            self._in_main(self._publish, metrics)
+            in_first(self.accelerator, self._publish, metrics)
         return metrics
-
-    def _in_main(self, act: Callable, *args: Any) -> None:
-        """Calls a function in the first process alone; where it fails, all end."""
-        with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                act(*args)
 
     def _begin(self, held: contextlib.ExitStack) -> None:
         """Takes the run's folder, which goes at the end if there is no state; InputError if it is another run's."""
@@ -296,14 +290,14 @@ class RewardTrainer(Trainer):
         self.state.log_history.pop()
         if "grad_norm" in logs:
             row = {"step": self.state.global_step, "loss": logs["loss"], "grad_norm": logs["grad_norm"]}
-            self._in_main(append_metrics, self.losses, row)
+            in_first(self.accelerator, append_metrics, self.losses, row)
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
             self.bar.update()
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        self._in_main(sync, self.losses)  # the steps up to a state are in it
+        in_first(self.accelerator, sync, self.losses)  # the steps up to a state are in it
         write_state(self.run.state_folder(self.state.global_step), self.accelerator, self._write_state)
-        self._in_main(self._drop_states, self.state.global_step)
+        in_first(self.accelerator, self._drop_states, self.state.global_step)
         self.pace.saved = time.monotonic()
 
     def _drop_states(self, step: int) -> None:

@@ -3,18 +3,18 @@
 A process that ends alone leaves the others in a collective that it never joins.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
 from data_preprocess.command import InputError, RunError, Stopped
 
 
 @contextmanager
-def agreed(accelerator: Accelerator) -> Iterator[None]:
+def agreed(processes: Accelerator | PartialState) -> Iterator[None]:
     """An InputError, RunError or OSError of any process inside ends all of them at the end of the block.
 
     The block holds no collective that comes behind what may fail.
@@ -26,10 +26,18 @@ def agreed(accelerator: Accelerator) -> Iterator[None]:
         found = [error]
     found = gather_object(found)
     if found:
-        end_all(accelerator, found[0])
+        end_all(processes, found[0])
 
 
-def end_all(accelerator: Accelerator, error: InputError | RunError | OSError | Stopped) -> NoReturn:
+def in_first(processes: Accelerator | PartialState, act: Callable, *args: Any) -> None:
+    """Calls a function in the first process alone; where it fails, all end."""
+    with agreed(processes):
+        if processes.is_main_process:
+            act(*args)
+
+
+def end_all(processes: Accelerator | PartialState, error: InputError | RunError | OSError | Stopped) -> NoReturn:
     """Raises the error, which every process must do at the same place."""
-    accelerator.state.destroy_process_group()
+    state = processes.state if isinstance(processes, Accelerator) else processes
+    state.destroy_process_group()
     raise error
