@@ -104,9 +104,7 @@ def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argv = list(sys.argv[1:] if argv is None else argv)
     own, train_flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", choices=sorted(PROFILES), required=True, help="which study")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds of fine-tuning (default: toy 42, papers 42 43 44)")
     parser.add_argument("--sizes", type=int, nargs="+", help="numbers of prompts M instead of the profile's")
@@ -147,9 +145,7 @@ def chosen_study(args: argparse.Namespace, train_flags: list[str]) -> ToyProfile
     profile = replace(profile, grid=replace(profile.grid, sizes=tuple(sizes), fixed_size=fixed_size))
     if isinstance(profile, ToyProfile):
         return replace(profile, train=(*profile.train, *train_flags))
-    return replace(
-        profile, model=args.model or paper_profiles.default_model(profile), train_flags=tuple(train_flags)
-    )
+    return replace(profile, model=args.model or paper_profiles.default_model(profile), train_flags=tuple(train_flags))
 
 
 def check_args(args: argparse.Namespace) -> None:

@@ -18,4 +18,5 @@ else
 fi
 sh install.sh $requirements
 .venv/bin/python -m ruff check .
+.venv/bin/python -m ruff format --check --quiet .
 exec .venv/bin/python -m pytest "$@"

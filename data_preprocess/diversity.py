@@ -72,9 +72,7 @@ def prompt_diversity(token_ids: Sequence[Sequence[int]], n: int = 2) -> float:
     return diversity_curve(token_ids, [size], n)[size].score
 
 
-def diversity_curve(
-    token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n: int = 2
-) -> dict[int, Diversity]:
+def diversity_curve(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n: int = 2) -> dict[int, Diversity]:
     """D of the first M prompts for every M in sizes, counted in one pass.
 
     An n-gram is new to every subset that reaches the prompt where it first occurs, so the distinct n-grams of
@@ -121,7 +119,8 @@ class DiversityConfig:
 
     source: str = setting("JSONL file, folder, or name of a data set on the hub", check_text, positional=True)
     column: str | None = setting(
-        "the prompts' field: text, tagged turns, or role and content", check_text, default=None)
+        "the prompts' field: text, tagged turns, or role and content", check_text, default=None
+    )
     split: str = setting("split of a data set", check_text, default="train")
     tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
     n: tuple[int, ...] = setting("tokens per n-gram", count(at_most=1000), default=(1, 2, 3, 4))

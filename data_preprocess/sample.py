@@ -46,17 +46,24 @@ class SampleConfig:
     """Which subsets are made."""
 
     ranking_len: tuple[int, ...] = setting(
-        "responses per prompt", count(at_least=2, at_most=1000), metavar="K", positional=True)
+        "responses per prompt", count(at_least=2, at_most=1000), metavar="K", positional=True
+    )
     sizes: tuple[int, ...] | None = setting(
-        "prompts per subset (default: the paper's, 36000 to 1500)", count(), metavar="M", default=None)
+        "prompts per subset (default: the paper's, 36000 to 1500)", count(), metavar="M", default=None
+    )
     tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
     select: str = setting(
-        "which prompts; smaller subsets lie in larger ones, but for max_d and --match_length", choices=STRATEGIES,
-        default=RANDOM)
+        "which prompts; smaller subsets lie in larger ones, but for max_d and --match_length",
+        choices=STRATEGIES,
+        default=RANDOM,
+    )
     match_length: bool = setting("mean length in tokens within 5%% of that of all prompts", default=False)
     max_tokens: int | None = setting(
-        "instead of --sizes: one subset, chosen until its prompts would have more than N tokens", count(), metavar="N",
-        default=None)
+        "instead of --sizes: one subset, chosen until its prompts would have more than N tokens",
+        count(),
+        metavar="N",
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

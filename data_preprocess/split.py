@@ -15,9 +15,7 @@ from data_preprocess.subsets import write_split
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args(argv)
     for path, n_rows in write_split(study_root() / "data").items():
         print(f"{path}: {n_rows} rows")

@@ -26,7 +26,6 @@ TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_reject
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
 
 
-
 @dataclass(frozen=True, order=True)
 class Setting:
     """What a cell is trained on and how. Cells of one setting differ in their seed."""
@@ -175,9 +174,7 @@ def check_diversity(diversity: dict, num_prompts: int, name: str) -> None:
         found = f"expected 0 to total, {diversity['total']}, found {diversity['unique']}"
         raise InputError(f"{name}: diversity.unique: {found}")
     if diversity["samples"] != num_prompts:
-        raise InputError(
-            f"{name}: diversity.samples: {diversity['samples']} prompts, but num_prompts is {num_prompts}"
-        )
+        raise InputError(f"{name}: diversity.samples: {diversity['samples']} prompts, but num_prompts is {num_prompts}")
 
 
 def _check_file(entry: dict, name: str, prefix: str) -> None:

@@ -13,7 +13,6 @@ REWARD = ".2f"
 DIFFERENCE = "+.2f"
 
 
-
 def difference_texts(one: Estimate) -> tuple[str, str]:
     """A difference of rewards x 100, and its interval."""
     return f"{100 * one.value:{DIFFERENCE}}", f"{100 * one.low:{DIFFERENCE}} to {100 * one.high:{DIFFERENCE}}"

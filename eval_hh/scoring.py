@@ -71,9 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     cell["evaluation"] = describe_evaluation(names, *made)
     cell["reward_source"] = cell["reward_source"] or cell["evaluation"]["rewarding"]["reward_model"]
     scored = {name: scored_rows(names, name) for name in files}
-    cell["files"] = {
-        name: score_rows(rows, names.scored(name), cell["reward_source"]) for name, rows in scored.items()
-    }
+    cell["files"] = {name: score_rows(rows, names.scored(name), cell["reward_source"]) for name, rows in scored.items()}
     result = {**cell, "files": {name: cell["files"].get(name) for name in TEST_FILES}}
     if not lacking:
         validate_cell(result, str(names.cell()))
@@ -282,9 +280,7 @@ def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
     try:
         return GoldReward().score([row["prefix"][0] for row in rows], [row["infer"]["t"] for row in rows])
     except ValueError as error:
-        raise InputError(
-            f"{path}: {error} (data/toy/world.json says that this is the embedded world)"
-        ) from error
+        raise InputError(f"{path}: {error} (data/toy/world.json says that this is the embedded world)") from error
 
 
 def table(cell: dict) -> str:

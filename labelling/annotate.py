@@ -27,7 +27,8 @@ class AnnotateConfig(DataConfig, Sampling):
 
     reward_model: str = setting("scores every training response: raw logits", check_text, metavar="MODEL")
     candidates: tuple[str, ...] = setting(
-        "causal LMs that sample further responses", check_text, metavar="MODEL", default=())
+        "causal LMs that sample further responses", check_text, metavar="MODEL", default=()
+    )
     num_per_model: int = setting("responses that each of --candidates samples per prompt", count(), default=1)
 
     @property

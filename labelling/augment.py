@@ -67,23 +67,34 @@ class AugmentConfig(Sampling):
 
     subset: str = setting("folder of a random subset under data/, as hh_train_len4_1500", positional=True)
     pool: str | None = setting(
-        "prompts to choose from, in any format of prepare.py; labels are ignored", check_text, metavar="DATA",
-        default=None)
+        "prompts to choose from, in any format of prepare.py; labels are ignored",
+        check_text,
+        metavar="DATA",
+        default=None,
+    )
     write_prompts: int | None = setting(
-        "instead of --pool: ask --generator for N prompts", count(), metavar="N", default=None)
+        "instead of --pool: ask --generator for N prompts", count(), metavar="N", default=None
+    )
     generator: str | None = setting(
-        "causal LM that writes prompts like examples of the subset", check_text, metavar="MODEL", default=None)
+        "causal LM that writes prompts like examples of the subset", check_text, metavar="MODEL", default=None
+    )
     add: int = setting("prompts to add", count(), metavar="A")
     by: str = setting("raise D the most, or draw at random", choices=(DIVERSE, RANDOM), default=DIVERSE)
     match_length: bool = setting("mean length in tokens within 5%% of the pool's", default=False)
     max_jaccard: float = setting(
-        f"drop prompts with word {N_WORDS}-grams more similar than this", within(at_least=0, below=1), metavar="J",
-        default=0.8)
+        f"drop prompts with word {N_WORDS}-grams more similar than this",
+        within(at_least=0, below=1),
+        metavar="J",
+        default=0.8,
+    )
     answer_model: str = setting("causal LM that answers the added prompts", check_text, metavar="MODEL")
     reward_model: str = setting("ranks the answers", check_text, metavar="MODEL")
     num_per_prompt: int | None = setting(
-        f"answers sampled, of which K different ones are kept (default: {SAMPLES_PER_RESPONSE} K)", count(),
-        metavar="N", default=None)
+        f"answers sampled, of which K different ones are kept (default: {SAMPLES_PER_RESPONSE} K)",
+        count(),
+        metavar="N",
+        default=None,
+    )
     tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
 
     def __post_init__(self) -> None:

@@ -54,7 +54,8 @@ class PlanConfig:
     """One plan: a pool, a budget, the lines that predict, and which prompts are selected."""
 
     source: str = setting(
-        "the pool: JSONL, Parquet, a folder, or a data set on the hub, a prompt per row", check_text, positional=True)
+        "the pool: JSONL, Parquet, a folder, or a data set on the hub, a prompt per row", check_text, positional=True
+    )
     column: str | None = setting("the prompts' field, where it is not one of the usual", check_text, default=None)
     split: str = setting("split of a data set", check_text, default="train")
     drop_duplicates: bool = setting("go on without prompts that repeat another", default=False)
@@ -64,20 +65,24 @@ class PlanConfig:
     response_cost: str | None = setting("per response written", metavar="X", default=None)
     comparison_cost: str | None = setting("per two responses compared", metavar="X", default=None)
     comparisons: int | None = setting(
-        "comparisons per prompt (default: every pair, K (K - 1) / 2)", count(at_most=10**6), metavar="N", default=None)
+        "comparisons per prompt (default: every pair, K (K - 1) / 2)", count(at_most=10**6), metavar="N", default=None
+    )
     law: str | None = setting("the paper's lines", choices=tuple(PAPER_LAWS), default=None)
     results: str | None = setting(
-        "or the lines through our result files in DIR", check_text, metavar="DIR", default=None)
+        "or the lines through our result files in DIR", check_text, metavar="DIR", default=None
+    )
     algorithm: str | None = setting("of --results, where they hold both", choices=("PRO", "SFT"), default=None)
     profile: str | None = setting("of --results (default: the most frequent)", check_text, default=None)
     select: str = setting("which prompts", choices=STRATEGIES, default="max_d")
     match_length: bool = setting("mean length in tokens within 5%% of the pool's", default=False)
     extrapolate: bool = setting("predict outside the fitted range of D as well, marked", default=False)
     tokenizer: str | None = setting(
-        f"{TOKENIZER_HELP}; with --results the one that their D was counted with", check_text, default=None)
+        f"{TOKENIZER_HELP}; with --results the one that their D was counted with", check_text, default=None
+    )
     trust_tokenizer: bool = setting("--tokenizer is the lines' own, under another name", default=False)
     ranking_len: int | None = setting(
-        "take this K's split, not the recommended one", count(at_most=1000), metavar="K", default=None)
+        "take this K's split, not the recommended one", count(at_most=1000), metavar="K", default=None
+    )
     output: Path | None = setting("write its prompts here", metavar="FILE", default=None)
     chart: Path | None = setting("draw predicted reward against budget, a PNG", metavar="FILE", default=None)
 
@@ -284,9 +289,7 @@ def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
     return rows[recommend(predictions).ranking_len]
 
 
-def draw_chart(
-    config: PlanConfig, money: Spending, law: Law, rows: dict[int, Share], token_ids: TokenIds
-) -> None:
+def draw_chart(config: PlanConfig, money: Spending, law: Law, rows: dict[int, Share], token_ids: TokenIds) -> None:
     """Predicted reward of random prompts at rising budgets, and the plan's own splits."""
     from labelling.plan_chart import Curve, Mark, draw_plan
 

@@ -20,8 +20,10 @@ class Sampling:
     max_new_tokens: int = setting("tokens per sampled response", count(), default=128)
     batch_size: int = setting("responses per batch and process", count(), default=16)
     mixed_precision: str = setting(
-        "of the models that sample, on a GPU; rewards are always float32", choices=("bf16", "fp16", "no"),
-        default="bf16")
+        "of the models that sample, on a GPU; rewards are always float32",
+        choices=("bf16", "fp16", "no"),
+        default="bf16",
+    )
     seed: int = setting("of every random draw", check_seed, default=SEED)
 
     def __post_init__(self) -> None:

@@ -142,9 +142,7 @@ def _budget_panel(axes: Axes, facet: Facet) -> None:
                 label=label if label not in labelled else None,
             )  # fmt: skip
             top = (x, value + error)
-            axes.annotate(
-                f"{value:{REWARD}}", top, (0, 4), textcoords="offset points", ha="center", fontsize=NAME_SIZE
-            )
+            axes.annotate(f"{value:{REWARD}}", top, (0, 4), textcoords="offset points", ha="center", fontsize=NAME_SIZE)
             labelled.add(label)
     axes.set_xticks(range(len(facet.entries)), facet.entries)
     axes.set_ylabel("mean reward × 100")

@@ -95,9 +95,7 @@ def line_summary(points: list[Points]) -> list[str]:
     summary = []
     for panel, algorithm, predictor in (("a", "PRO", "M"), ("c", "PRO", "D"), ("d", "SFT", "D")):
         lines = {
-            one.ranking_len: one.line(predictor)
-            for one in points
-            if one.algorithm == algorithm and one.line(predictor)
+            one.ranking_len: one.line(predictor) for one in points if one.algorithm == algorithm and one.line(predictor)
         }
         if not lines:
             summary.append(f"({panel}) {algorithm} reward on {predictor}: no line (fewer than two sizes)")
@@ -105,8 +103,7 @@ def line_summary(points: list[Points]) -> list[str]:
         mse = scientific(average_mse(lines.values()))
         summary.append(f"({panel}) {algorithm} reward on {predictor}: MSE {mse}")
         summary += [
-            f"    K={ranking_len}: reward = {line.slope:.3g} {predictor} + {line.intercept:.4f}, "
-            f"R2 {line.r2:.3f}"
+            f"    K={ranking_len}: reward = {line.slope:.3g} {predictor} + {line.intercept:.4f}, R2 {line.r2:.3f}"
             for ranking_len, line in lines.items()
         ]
     return summary

@@ -135,9 +135,7 @@ def make_data(cells: Sequence[Cell], tokenizer: str | None, request: StopRequest
             _run(call, log, request)
 
 
-def run_cells(
-    profile: PaperProfile, cells: Sequence[Cell], request: StopRequest, prune: bool = False
-) -> list[str]:
+def run_cells(profile: PaperProfile, cells: Sequence[Cell], request: StopRequest, prune: bool = False) -> list[str]:
     """Runs the cells that have no result file yet, one after another; returns what failed, a line each.
 
     A failed cell does not keep the others from running, unless it was called wrongly (InputError).

@@ -139,8 +139,7 @@ class Workers:
         self.bar.begin(title, logs, by_steps)
         with signals_held_back():
             waiting = {
-                self.pool.submit(work, task, arguments, logs[name]): name
-                for name, (task, *arguments) in tasks.items()
+                self.pool.submit(work, task, arguments, logs[name]): name for name, (task, *arguments) in tasks.items()
             }
         try:
             for future in self._ended(set(waiting)):

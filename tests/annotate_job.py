@@ -1,6 +1,6 @@
 """Samples and scores responses to a file of prompts: what tests run in processes of their own, or kill.
 
-    python annotate_job.py PROMPTS MODEL REWARD_MODEL FOLDER BATCH_SIZE NUM_PER_PROMPT MAX_NEW_TOKENS
+python annotate_job.py PROMPTS MODEL REWARD_MODEL FOLDER BATCH_SIZE NUM_PER_PROMPT MAX_NEW_TOKENS
 """
 
 import json

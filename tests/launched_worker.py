@@ -1,6 +1,6 @@
 """What tests/test_launched.py launches: a worker that works until it is asked to stop, or fails in some way.
 
-    python launched_worker.py WAY FOLDER [SECONDS_OF_SAVING]
+python launched_worker.py WAY FOLDER [SECONDS_OF_SAVING]
 """
 
 import os

@@ -194,16 +194,14 @@ def test_a_response_of_several_tokens_has_the_product_of_their_probabilities(byt
     settings = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 3, "batch_size": 500}
     (texts,) = sample(PROMPTS[:1], model, tmp_path / "made", 3000, **settings)
     letters = {a: "a", b: "b", c: "c"}
-    expected = {
-        f"a{letters[x]}{letters[y]}": 3000 * p * q for x, p in follow[a].items() for y, q in follow[x].items()
-    }
+    expected = {f"a{letters[x]}{letters[y]}": 3000 * p * q for x, p in follow[a].items() for y, q in follow[x].items()}
     counts = [texts.count(text) for text in expected]
     assert sum(counts) == 3000
     assert chisquare(counts, list(expected.values())).pvalue > 0.01
 
 
 def test_responses_end_at_eos_or_a_stop_string_and_may_be_empty(byte_tokenizer, tmp_path):
-    """":" is followed by EOS, "Human:" or "x", which goes on for ever."""
+    """ ":" is followed by EOS, "Human:" or "x", which goes on for ever."""
     human = byte_tokenizer("Human:", add_special_tokens=False)["input_ids"]
     x, colon = one_token(byte_tokenizer, "x"), one_token(byte_tokenizer, ":")
     chain = dict(zip(human, [{token: 1.0} for token in human[1:]], strict=False))

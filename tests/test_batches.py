@@ -23,7 +23,7 @@ def test_parts_have_equal_counts_and_nearly_equal_sizes(n_parts):
     totals = [sum(sizes[row] for row in part) for part in parts]
     if n_parts <= 8:
         assert max(totals) < 1.05 * min(totals)
-    in_order = [sum(sizes[row] for row in rows[i :: n_parts]) for i in range(n_parts)]
+    in_order = [sum(sizes[row] for row in rows[i::n_parts]) for i in range(n_parts)]
     assert max(totals) <= max(in_order)
 
 

@@ -187,6 +187,5 @@ def test_round_trip_on_all_real_dialogues(shared):
                     listed.append((folder, line, "a repeated tag"))
     assert len(listed) == 21
     assert [entry for entry in listed if entry[2] != "a repeated tag"] == [
-        ("helpful-online", line, "the two dialogues differ before their last turn")
-        for line in (786, 786, 1056, 1056)
+        ("helpful-online", line, "the two dialogues differ before their last turn") for line in (786, 786, 1056, 1056)
     ]

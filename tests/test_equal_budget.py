@@ -64,9 +64,7 @@ def test_reward_that_rises_and_falls_again_is_no_line():
 
 def test_algorithms_that_disagree_leave_the_claim_undecided_and_are_named():
     cells = make_grid(
-        lambda algorithm, k, size, seed: (
-            0.3 + 0.01 * diversity(size) + (0.03 if algorithm == "PRO" else -0.03) * k
-        ),
+        lambda algorithm, k, size, seed: 0.3 + 0.01 * diversity(size) + (0.03 if algorithm == "PRO" else -0.03) * k,
         seeds=(42, 43, 44),
     )
     claim = verdicts(comparisons(results_of(cells)), line_tests(results_of(cells)))[0]
@@ -103,9 +101,7 @@ def test_the_difference_of_a_pair_is_the_paired_bootstraps():
         assert one.difference.low == pytest.approx(expected.low)
         assert one.difference.high == pytest.approx(expected.high)
         assert one.n_seeds == 3
-    assert found["Global", *pair].difference.value == pytest.approx(
-        0.06 + 0.01 * (diversity(1500) - diversity(3000))
-    )
+    assert found["Global", *pair].difference.value == pytest.approx(0.06 + 0.01 * (diversity(1500) - diversity(3000)))
 
 
 def test_holm_runs_over_the_whole_table():

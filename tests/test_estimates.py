@@ -367,9 +367,7 @@ def test_the_difference_of_two_predictions_is_welchs_interval():
     """Two means with their standard errors make Welch's two-sample interval, which scipy has."""
     rng = np.random.default_rng(4)
     samples = rng.normal(0, 1, 9), rng.normal(1, 3, 14)
-    one, other = (
-        Prediction(x.mean(), x.std(ddof=1) / len(x) ** 0.5, len(x) - 1, math.nan, math.nan) for x in samples
-    )
+    one, other = (Prediction(x.mean(), x.std(ddof=1) / len(x) ** 0.5, len(x) - 1, math.nan, math.nan) for x in samples)
     found = prediction_difference(one, other)
     welch = scipy.stats.ttest_ind(*samples, equal_var=False)
     interval = welch.confidence_interval(0.95)

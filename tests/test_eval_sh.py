@@ -30,7 +30,7 @@ def fakes(tmp_path):
         f"trap 'echo TERM >> {tmp_path}/calls.txt; exit 143' TERM\n"
         f"trap 'echo USR1 >> {tmp_path}/calls.txt; exit 138' USR1\n"
         'for word in "$@"; do [ "${word##*/}" = "${FAIL_AT:-}" ] && exit "$FAIL_STATUS"\n'
-        '[ "${word##*/}" = "${WAIT_AT:-}" ] && { sleep 100 & touch ' + f"{tmp_path}/waiting" + '; wait $!; }\ndone\n'
+        '[ "${word##*/}" = "${WAIT_AT:-}" ] && { sleep 100 & touch ' + f"{tmp_path}/waiting" + "; wait $!; }\ndone\n"
         "exit 0\n"
     )
     path.chmod(0o755)

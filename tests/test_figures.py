@@ -67,9 +67,7 @@ def test_the_panels_hold_the_papers_points(tmp_path, drawn):
     np.testing.assert_allclose(pro_panel.lines[0].get_xydata()[0], [12.70, 47.64])
     np.testing.assert_allclose(sft_panel.lines[4].get_xydata()[-1], [20.79, 56.02])
     np.testing.assert_allclose(size_panel.lines[0].get_xydata()[:, 0], paper_points()[0].sizes)
-    np.testing.assert_allclose(
-        diversity_panel.lines[0].get_xydata()[[0, -1]], [[1500, 12.70], [36000, 20.79]]
-    )
+    np.testing.assert_allclose(diversity_panel.lines[0].get_xydata()[[0, -1]], [[1500, 12.70], [36000, 20.79]])
     # The line of panel (c) for K=2 ends at .00732 D + .3882.
     np.testing.assert_allclose(
         pro_panel.lines[1].get_ydata(), 100 * (0.3882 + 0.00732 * np.array([12.7, 20.79])), atol=0.03

@@ -170,7 +170,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize("block", [2, 7, 1 << 20])
 def test_an_array_gives_the_rows_that_its_lines_would(tmp_path, monkeypatch, indent, block):
-    rows = [{"t": "a ] , [ \" é\u2028🙂", "n": [0.1, [], {}]}, {}, {"x": {"y": None}}] * 3
+    rows = [{"t": 'a ] , [ " é\u2028🙂', "n": [0.1, [], {}]}, {}, {"x": {"y": None}}] * 3
     monkeypatch.setattr(files, "BLOCK", block)
     for name, pack in (("rows.json", bytes), ("rows.json.gz", gzip.compress)):
         (tmp_path / name).write_bytes(pack(json.dumps(rows, ensure_ascii=False, indent=indent).encode()))
@@ -314,7 +314,7 @@ def test_run_leaves_bugs_their_traceback():
 
 def test_run_survives_a_closed_pipe():
     code = "from data_preprocess.command import run\nrun(lambda: [print('x' * 1000) for _ in range(10**4)])"
-    command = f"{sys.executable} -c \"$CODE\" | head -1"
+    command = f'{sys.executable} -c "$CODE" | head -1'
     done = subprocess.run(
         ["sh", "-c", command], cwd=REPOSITORY, env={**os.environ, "CODE": code}, capture_output=True, text=True
     )

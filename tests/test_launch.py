@@ -142,8 +142,10 @@ def test_without_deepspeed(sandbox):
         (["m", "e", "hh_train_len4_3", "4", "42"], {"ZERO_STAGE": "2\n"}, "ZERO_STAGE 2 ?: expected 0, 2 or 3"),
         (["m", "e", "hh_train_len4_3/../../hh_dev", "4", "42"], {}, "DATA hh_train_len4_3/../../hh_dev: expected"),
         (["m", "e", "nowhere", "4", "42"], {}, "data/nowhere/train.json: no such file"),
-        *((["m", "e", data, "4", "42"], {}, "DATA .*: expected the name of a folder under .*/data")
-          for data in ("..", ".", "", "../original", "/tmp", "hh_train\nlen4")),
+        *(
+            (["m", "e", data, "4", "42"], {}, "DATA .*: expected the name of a folder under .*/data")
+            for data in ("..", ".", "", "../original", "/tmp", "hh_train\nlen4")
+        ),
         (["m", "e", "hh_train_len4_3", "5", "42"], {}, r"train.json:1: 4 responses \(expected at least 5\)"),
         (["/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: /m: no such folder"),
         (["owner/m", "e", "hh_train_len4_3", "4", "42"], {}, "error: owner/m: not a folder here, and .* local copy"),

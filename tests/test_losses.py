@@ -34,10 +34,7 @@ REWARDS = [[2.0, 0.5, 0.5, -1.25], [0.3, 0.1, -2.0, -2.5]]
 def test_pro_loss_is_the_papers_formula(ranking_len):
     batch = [torch.tensor(values)[:, :ranking_len] for values in (SUM_LOGPS, N_TOKENS, REWARDS)]
     loss = pro_loss(*batch, sft_weight=0.05)
-    rows = [
-        scalar_pro(*(values[b][:ranking_len] for values in (SUM_LOGPS, N_TOKENS, REWARDS)), 0.05)
-        for b in range(2)
-    ]
+    rows = [scalar_pro(*(values[b][:ranking_len] for values in (SUM_LOGPS, N_TOKENS, REWARDS)), 0.05) for b in range(2)]
     assert loss.total.item() == pytest.approx(sum(row[0] for row in rows) / 2, rel=1e-6)
     means = [sum(row[1][k] for row in rows) / 2 for k in range(ranking_len - 1)]
     assert loss.ranking.tolist() == pytest.approx(means, rel=1e-6)

@@ -135,7 +135,7 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     model = str(tiny_causal_lm_dir("opt"))
     more = {"NUM_PROCESSES": "1", "ZERO_STAGE": "0", "MIXED_PRECISION": "no", "BATCH_SIZE": "4", "LLaMA_path": model}
     more |= {"DEV_REWARD_MODEL": str(tiny_reward_dir), "TEST_REWARD_MODEL": str(tiny_reward_dir), "MODEL": model}
-    prepare = "cd data_preprocess; python prepare.py --raw \"$STUDY_ROOT/raw\" --dev_from test --dev_rows 3"
+    prepare = 'cd data_preprocess; python prepare.py --raw "$STUDY_ROOT/raw" --dev_from test --dev_rows 3'
     type_in("bash", prepare, root, **more)
     command = """python reproduce.py --profile opt-1.3b --model "$MODEL" --sizes 16 8 --fixed_size 8 --seeds 42 \
         --only 'sft_len2_8_*' 'pro_len2_16_*' -- \
@@ -167,4 +167,3 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     assert "3 of 4 cells are done already" in again.stderr
     assert re.search(r"pro_len2_16_seed42: output in ", again.stderr)
     json.loads((root / "eval_hh" / "results" / results[0]).read_text())
-

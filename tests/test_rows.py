@@ -32,8 +32,10 @@ MULTI = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a fruit.\n\nAssistant
             MULTI,
         ),
         (
-            [{"from": role, "value": text} for role, text in
-             (("human", "Hi"), ("gpt", "Hello."), ("human", "Name a fruit."))],
+            [
+                {"from": role, "value": text}
+                for role, text in (("human", "Hi"), ("gpt", "Hello."), ("human", "Name a fruit."))
+            ],
             MULTI,
         ),
         (
@@ -68,11 +70,15 @@ def test_prompt_text(value, text):
         ([{"role": "tool", "content": "a"}], "here: role 'tool' .expected system, developer, user, .* model, bot,"),
         ([{"role": "user", "content": None}], "here: content is None .expected a text, or a list of text parts"),
         ([{"role": "user", "content": []}], r"here: content is \[\]"),
-        ([{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": "u"}]}],
-         "here: content: part .*image_url.*expected text parts only"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": "u"}]}],
+            "here: content: part .*image_url.*expected text parts only",
+        ),
         ([{"from": "human", "value": 3}], "here: value is 3"),
-        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}, {"role": "user", "content": "b"}],
-         "here: a message without text"),
+        (
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}, {"role": "user", "content": "b"}],
+            "here: a message without text",
+        ),
         ("", "here: a prompt without text"),
         (" \n\t", "here: a prompt without text"),
         ("\n\nHuman: \n\nAssistant:", "here: a prompt without text"),

@@ -40,9 +40,7 @@ def test_rows_are_chosen_by_the_difference_of_most_and_fewest_responses():
         ("SFT", 2): [0.5, 0.5, 0.5, 0.5, 0.5, 0.5],
         ("SFT", 4): [0.5, 0.5, 0.5, 0.5, 0.5, 0.9],  # .4 for the last: the means are .2 -.2 0 .1 -.1 .25
     }
-    made = [
-        with_rewards(make_cell(algorithm, k, 100, 42, 0.5), values) for (algorithm, k), values in cells.items()
-    ]
+    made = [with_rewards(make_cell(algorithm, k, 100, 42, 0.5), values) for (algorithm, k), values in cells.items()]
     shown = shown_cells(results_of(made))
     rows = chosen_rows(shown)[TEST_FILES[0]]
     assert list(rows) == [4, 3, 5]  # in order: rows 1 4 | 2 3 | 0 5

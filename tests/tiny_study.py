@@ -24,7 +24,6 @@ PROFILE = replace(
 )
 
 
-
 def main(argv: list[str] | None = None) -> None:
     reproduce.PROFILES["toy"] = PROFILE
     reproduce.main(["--profile", "toy", *(sys.argv[1:] if argv is None else argv)])

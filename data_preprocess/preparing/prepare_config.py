@@ -24,39 +24,58 @@ class DataConfig:
     """Which data is read, and how it is divided into train, dev and test files."""
 
     raw: str | None = setting(
-        "folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)", check_text, metavar="DIR", default=None)
+        "folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)", check_text, metavar="DIR", default=None
+    )
     source: str | None = setting(
-        "any other data: JSONL, JSON array, Parquet, folder, or name on the hub", check_text, metavar="DATA",
-        default=None)
+        "any other data: JSONL, JSON array, Parquet, folder, or name on the hub",
+        check_text,
+        metavar="DATA",
+        default=None,
+    )
     split: str = setting("split of a --source that has several", check_text, default="train")
-    published_parsing: bool = setting(
-        "drop paragraphs without a role tag, as the published data does", default=False)
+    published_parsing: bool = setting("drop paragraphs without a role tag, as the published data does", default=False)
     prompt_from: tuple[str, ...] | None = setting(
         "field of the prompt (default: prompt, instruction or question), or several whose texts are joined",
-        check_text, metavar="FIELD", default=None)
+        check_text,
+        metavar="FIELD",
+        default=None,
+    )
     responses_from: tuple[str, ...] | None = setting(
-        "field of the list of responses, or one field per response", check_text, metavar="FIELD", default=None)
+        "field of the list of responses, or one field per response", check_text, metavar="FIELD", default=None
+    )
     id_from: str | None = setting(
-        "field of the prompt's id (default: id or prompt_id, else a hash of its words)", check_text, metavar="FIELD",
-        default=None)
+        "field of the prompt's id (default: id or prompt_id, else a hash of its words)",
+        check_text,
+        metavar="FIELD",
+        default=None,
+    )
     ignore: tuple[str, ...] = setting("fields with text that are deliberately not read", metavar="FIELD", default=())
     drop_unrated: bool = setting("leave out responses whose reward is not given (N/A, null)", default=False)
     merge_prompts: bool = setting("merge rows that share a prompt into one ranking", default=False)
     ranking_len: int | None = setting(
-        "responses per ranking (default: the number that most prompts have)", count(at_least=2, at_most=1000),
-        metavar="K", default=None)
+        "responses per ranking (default: the number that most prompts have)",
+        count(at_least=2, at_most=1000),
+        metavar="K",
+        default=None,
+    )
     max_rows: int | None = setting("keep the first N rows of each test file", count(), metavar="N", default=None)
     train_rows: int | None = setting("keep a random sample of N training prompts", count(), metavar="N", default=None)
     dev_from: str = setting(
-        "split of --raw that dev rows are drawn from (test: the published leak)", choices=("train", "test"),
-        default="train")
+        "split of --raw that dev rows are drawn from (test: the published leak)",
+        choices=("train", "test"),
+        default="train",
+    )
     dev_rows: int | None = setting(
-        f"number of dev rows (default: {DEV_ROWS}; of --source at most a tenth)", metavar="N", default=None)
+        f"number of dev rows (default: {DEV_ROWS}; of --source at most a tenth)", metavar="N", default=None
+    )
     decontaminate: bool = setting("drop training prompts near dev or test prompts", default=False)
     seed: int = setting("of every random draw", check_seed, default=SEED)
     tokenizer: str | None = setting(
         "counts the data card's tokens (default: $LLaMA_path, else a model's that is used, else words are counted)",
-        check_text, metavar="PATH_OR_NAME", default=None)
+        check_text,
+        metavar="PATH_OR_NAME",
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         check_one_given(self, "raw", "source", "raw HH-RLHF, or any other data")
@@ -98,13 +117,17 @@ class PrepareConfig(DataConfig):
     """One preparation of data whose rewards are given: by the data, or by what labellers sent back."""
 
     rewards_from: tuple[str, ...] | None = setting(
-        "field of scores, ranks or votes, or one field per response", check_text, metavar="FIELD", default=None)
+        "field of scores, ranks or votes, or one field per response", check_text, metavar="FIELD", default=None
+    )
     ranks: bool = setting("the numbers of --rewards_from are ranks: the lowest is the best", default=False)
     join: tuple[str, ...] | None = setting(
-        "files of answers and judgements, by id, to the prompts of --source", check_text, metavar="FILE", default=None)
+        "files of answers and judgements, by id, to the prompts of --source", check_text, metavar="FILE", default=None
+    )
     export: str | None = setting(
-        "only write --source: as TRL's preference pairs, or its prompts with ids", choices=("trl", "prompts"),
-        default=None)
+        "only write --source: as TRL's preference pairs, or its prompts with ids",
+        choices=("trl", "prompts"),
+        default=None,
+    )
     form: str = setting("TRL's form of --export trl", choices=("conversational", "standard"), default="conversational")
     output: Path | None = setting("file of --export", metavar="FILE", default=None)
 

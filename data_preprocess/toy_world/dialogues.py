@@ -118,9 +118,7 @@ def _candidate_to_deed(rng: Random, prompt: Prompt, knowledge: float, courtesy: 
     return decline(advice, sorry=rng.random() < 0.3 + 0.7 * courtesy, closing=closing)
 
 
-def draw_facts(
-    rng: Random, thing: str, asked: Sequence[int], p_right: float, p_omit: float
-) -> list[tuple[int, str]]:
+def draw_facts(rng: Random, thing: str, asked: Sequence[int], p_right: float, p_omit: float) -> list[tuple[int, str]]:
     """(attribute, value) pairs of the attributes asked for: each left out with p_omit, otherwise right with p_right."""
     facts = []
     for attribute in asked:

@@ -145,9 +145,7 @@ def world_files(config: WorldConfig) -> dict[str, bytes]:
         "hh_dev/sampled_dev.json": world.pairs("dev", dev),
         **{f"hh_test/{kind}.json": world.pairs(f"test {kind}", prompts) for kind, prompts in tests.items()},
         "toy/plenty.json": world.rankings("plenty", plenty, config.annotator_noise),
-        "toy/reward_train.json": world.rankings(
-            "reward train", reward_train, config.reward_noise, config.reward_terse
-        ),
+        "toy/reward_train.json": world.rankings("reward train", reward_train, config.reward_noise, config.reward_terse),
         "toy/reward_heldout.json": world.rankings("reward heldout", heldout, config.reward_noise),
         "toy/pretrain.jsonl": ({"text": text} for text in world.corpus()),
     }
@@ -171,9 +169,7 @@ class _World:
             thing: {asked for n, sets in ASKED_SETS.items() for asked in rng.sample(sets, 1 if n == 1 else 2)}
             for thing in self.things
         }
-        self.test_wordings = {
-            deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 2)) for deed in self.deeds
-        }
+        self.test_wordings = {deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 2)) for deed in self.deeds}
 
     def _rng(self, stream: str) -> Random:
         return Random(f"{self.config.seed} {stream}")

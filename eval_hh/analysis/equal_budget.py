@@ -42,6 +42,4 @@ def comparisons(results: Results) -> list[Comparison]:
                     if seeds:
                         difference = results.bootstrap(pool).difference(*pair, seeds)
                         found.append(Comparison(pool, *pair, len(seeds), difference, difference.p, NO_VERDICT))
-    return [
-        replace(one, verdict=decide_pair(one.difference, one.holm_p, one.n_seeds)) for one in holm_corrected(found)
-    ]
+    return [replace(one, verdict=decide_pair(one.difference, one.holm_p, one.n_seeds)) for one in holm_corrected(found)]

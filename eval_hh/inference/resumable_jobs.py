@@ -338,5 +338,3 @@ def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
     write_jsonl(job.output, rows)
     write_json(done_note(job.output), {"fingerprint": parts.fingerprint, "settings": job.settings}, indent=4)
     parts.remove()
-
-

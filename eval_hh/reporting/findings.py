@@ -46,9 +46,7 @@ def analyse(results: Results, compare_paper: bool = False) -> Findings:
     augmented = augmentation_contrasts(results)
     claims = verdicts(compared, tested, varied, augmented)
     table = table1(results, paper)
-    return Findings(
-        results, table, compared, tested, varied, strategy_contrasts(results), augmented, claims, warnings
-    )
+    return Findings(results, table, compared, tested, varied, strategy_contrasts(results), augmented, claims, warnings)
 
 
 def as_json(found: Findings) -> dict[str, Any]:

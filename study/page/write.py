@@ -67,16 +67,20 @@ def write_page(
         InputError: a picture is no SVG of pics/. OSError where one cannot be read.
     """
     verdicts, rest = split_report(report)
-    page = _environment().get_template("page.html").render(
-        title=title,
-        made=made,
-        warnings=warnings,
-        verdicts=to_part(verdicts, "verdicts", "Verdicts") if verdicts else None,
-        results=to_part(rest, "results", "Results"),
-        pictures=[_embed(picture) for picture in pictures],
-        curves=[_embed(picture) for picture in curves],
-        rule=samples.rule,
-        samples={file: list(items) for file, items in groupby(samples.items, key=lambda sample: sample.file)},
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            made=made,
+            warnings=warnings,
+            verdicts=to_part(verdicts, "verdicts", "Verdicts") if verdicts else None,
+            results=to_part(rest, "results", "Results"),
+            pictures=[_embed(picture) for picture in pictures],
+            curves=[_embed(picture) for picture in curves],
+            rule=samples.rule,
+            samples={file: list(items) for file, items in groupby(samples.items, key=lambda sample: sample.file)},
+        )
     )
     with atomic_write(path) as file:
         file.write(page)
