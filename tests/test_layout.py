@@ -1,6 +1,7 @@
 """The repository's own rules: imports go one way, importing does nothing, `--help` is quick."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
 import time
@@ -84,6 +85,15 @@ def test_imports_go_one_way(path):
 def test_imports_have_no_circle():
     below = {path: {module_file(name) for name in imported(path)} - {None, path} for path in FILES}
     TopologicalSorter(below).prepare()  # a CycleError names the files
+
+
+def test_what_code_outside_imports_stays_where_it_looks_for_it(shared):
+    """The scripts beside the shared cases run against any version of this repository."""
+    names = {name for path in (shared / "cases").glob("*.py") for name in imported(path)}
+    found = {name for name in names if module_file(name)}
+    assert found == names and len(names) > 10
+    for name in names:
+        pkgutil.resolve_name(name)
 
 
 def test_every_folder_with_code_has_its_place_in_the_order():
