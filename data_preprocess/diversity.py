@@ -74,7 +74,7 @@ def prompt_diversity(token_ids: Sequence[Sequence[int]], n: int = 2) -> float:
 def diversity_curve(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n: int = 2) -> dict[int, Diversity]:
     """Returns D of the first M prompts for every M in sizes, in one pass.
 
-    A distinct n-gram counts at its first prompt, so a running sum gives U of all nested subsets. No n-gram crosses prompts.
+    A distinct n-gram counts at its first prompt, so a running sum gives U of all subsets. No n-gram crosses prompts.
 
     Args:
         token_ids: one sequence of token ids per prompt.
