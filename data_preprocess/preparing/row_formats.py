@@ -93,7 +93,7 @@ def read_source(source: str, split: str, mapping: Mapping) -> tuple[list[Candida
         (the prompts with their responses; lines that say what is left out).
 
     Raises:
-        InputError: naming the line: missing fields, roles that do not alternate, a wrong number of rewards, a prompt
+        InputError: naming the line: missing fields, roles that do not alternate, invalid rewards, a prompt
             without text, or a field with text that the prompt would lose.
     """
     rows = list(source_rows(source, split))
