@@ -1,8 +1,8 @@
-"""What every command of this project shares: how it ends, where its output goes, and what its flags may hold.
+"""What all commands of this project share: exit status, output folder and checks of flag values.
 
-A command's `main(argv)` raises InputError for what the user can mend, RunError for a run that went wrong by itself,
-and Stopped when it was asked to stop; `run` turns each into one line on stderr and the exit status. Of several
-processes that training/launch.py started, the first to fail has its line said by the launcher.
+A command's `main(argv)` raises InputError for what the user can fix, RunError for a run that failed by itself and
+Stopped for a run that was asked to stop; `run` turns each into one line on stderr and an exit status. When
+training/launch.py starts several processes, the launcher prints the line of the first that fails.
 """
 
 import argparse
@@ -27,39 +27,39 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-# Ctrl-C reaches a worker twice, from the terminal and from its launcher; so soon after one another they are one.
+# Ctrl-C reaches a worker twice, from the terminal and from its launcher: signals this close together count as one.
 SAME_REQUEST = 2.0  # seconds
-# Names the file of one launch in which its first failing process leaves [exit status, line] (training/launch.py).
+# Names the file in which the first process of a launch to fail writes [exit status, line] (training/launch.py).
 FAILURE_FILE = "LAUNCH_FAILURE_FILE"
-# How gloo says that another process is gone: that process, or the launcher, says why.
+# gloo's messages for another process that died; that process or the launcher reports why.
 LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
-MAX_SEED = 2**32 - 1  # the largest that numpy and torch both take
-MAX_NAME = 200  # bytes; a file system takes 255, and suffixes are added
-MAX_COUNT = 10**9  # of rows, tokens, steps: more than any run can do, and what every library still counts with
-MAX_RATE = 1e36  # of learning: AdamW multiplies it by ten, within float32
+MAX_SEED = 2**32 - 1  # the largest that both numpy and torch accept
+MAX_NAME = 200  # bytes; file systems allow 255, and suffixes are added
+MAX_COUNT = 10**9  # rows, tokens or steps: more than any run needs, and safe in every library
+MAX_RATE = 1e36  # learning rate: AdamW multiplies it by ten, which must fit float32
 MAX_SHOWN = 40  # characters of a value in a message
 
-Check = Callable[[str, Any], None]  # InputError unless a flag may have a value: check(flag, value)
+Check = Callable[[str, Any], None]  # check(flag, value) raises InputError for a value that is not allowed
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong, in one line: "path:line: what is wrong (what was expected)"."""
+    """Invalid user input, in one line: "path:line: what is wrong (what was expected)"."""
 
 
 class RunError(RuntimeError):
-    """A run went wrong by itself (a loss that is not finite), in one line that says where."""
+    """A run failed by itself (for example, the loss is not finite), in one line that says where."""
 
 
 class Stopped(Exception):
-    """The work was stopped by a signal, at a point from which the same command goes on.
+    """A signal stopped the run at a point from which the same command resumes.
 
     Args:
-        signal_number: which signal it was; the exit status is 128 + this number.
-        message: one line on what is kept and how to go on.
+        signal_number: the signal; the exit status is 128 + this number.
+        message: one line on what is kept and how to resume.
     """
 
     def __init__(self, signal_number: int, message: str):
-        super().__init__(signal_number, message)  # both, or another process could not be given it
+        super().__init__(signal_number, message)  # both, so that it can be pickled for another process
         self.signal_number = signal_number
         self.message = message
 
@@ -68,11 +68,11 @@ class Stopped(Exception):
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls an entry's main; what the user can mend ends the process with one line on stderr.
+    """Calls an entry's main and turns its errors into one line on stderr and an exit status.
 
     Exit status: 2 for InputError, 1 for RunError and OSError (unwritable, disk full), 128 + the signal's number for
-    Stopped and for Ctrl-C. Any other exception is a bug and keeps its traceback. Of several processes that one
-    launch started, only the first to fail is heard, and none outlives its launcher.
+    Stopped and Ctrl-C. Any other exception is a bug and keeps its traceback. In a launch of several processes only the
+    first to fail is reported, and no process outlives the launcher.
     """
     if FAILURE_FILE in os.environ:
         end_with_parent()
@@ -82,12 +82,12 @@ def run(main: Callable[[], None]) -> None:
 
 @contextmanager
 def _kept_exit_status() -> Iterator[None]:
-    """Makes the status of the block that of the process, where it is one of several.
+    """Makes the block's exit status that of the process, in a launch of several processes.
 
-    A process group torn down while another process has gone can abort the interpreter's own end, and the status
-    with it. Registered first, the handler is the last to run: what it leaves out is that end only.
+    Tearing down a process group after another process has died can abort the interpreter's exit and lose the status.
+    The handler is registered first and so runs last: it skips only that part of the exit.
     """
-    status = 1  # of an exception that is a bug, whose traceback the interpreter prints before
+    status = 1  # for an exception that is a bug; the interpreter has printed its traceback by then
 
     def leave() -> None:
         sys.stdout.flush()
@@ -114,7 +114,7 @@ def _run(main: Callable[[], None]) -> None:
     except Stopped as error:
         _fail(str(error), 128 + error.signal_number, "stopped: ")
     except BrokenPipeError:
-        # The reader of our output (`| head`) has gone: do not fail a second time when stdout is flushed.
+        # The reader of our output (`| head`) has closed the pipe: do not fail again when stdout is flushed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
@@ -132,24 +132,24 @@ def _run(main: Callable[[], None]) -> None:
 def _fail(message: str, status: int, kind: str = "error: ") -> None:
     line = kind + one_line(message)
     if FAILURE_FILE in os.environ:
-        _is_first_to_fail(status, line)  # the launcher says it, when no process writes a progress bar any more
+        _is_first_to_fail(status, line)  # the launcher prints it once no process draws a progress bar
     else:
         say(line)
     raise SystemExit(status)
 
 
 def say(line: str) -> None:
-    """Writes a line to stderr. A progress bar leaves the cursor inside its line: on a terminal a new one is begun."""
+    """Writes a line to stderr, on a terminal after a line break: a progress bar leaves the cursor in its own line."""
     print("\n" + line if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
 
 
 def one_line(text: str) -> str:
-    """The text with single blanks between its words, and what a terminal would obey (an escape) spelt out."""
+    """Joins the text's words with single spaces and escapes characters that a terminal would interpret."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in " ".join(text.split()))
 
 
 def _is_first_to_fail(status: int, line: str = "") -> bool:
-    """Whether no other process of this launch has failed before; then leaves status and line to the launcher."""
+    """Returns whether no process of this launch failed before, and if so stores status and line for the launcher."""
     try:
         with open(os.environ[FAILURE_FILE], "x", encoding="utf-8") as file:
             file.write(json.dumps([status, line]))
@@ -161,7 +161,7 @@ def _is_first_to_fail(status: int, line: str = "") -> bool:
 
 
 def end_with_parent() -> None:
-    """Ends this process soon after its parent: outliving a killed one, it would write where the next run resumes."""
+    """Exits soon after the parent does: an orphan would write into files from which the next run resumes."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -173,15 +173,15 @@ def end_with_parent() -> None:
 
 
 class StopRequest:
-    """The signal that asked a process to stop at its next safe point; `number` is None while there was none."""
+    """The signal that asked a process to stop at its next safe point; `number` is None before any signal."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.when = -math.inf
-        self.commands: list[subprocess.Popen] = []  # what is at work for this process is asked too
+        self.commands: list[subprocess.Popen] = []  # child processes, which get the signal too
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler: remembers the first signal; a later one ends the process at once, as if it had no handler."""
+        """Signal handler: stores the first signal; a second one ends the process at once, as without a handler."""
         now = time.monotonic()
         if self.number is not None and now - self.when <= SAME_REQUEST:
             return
@@ -196,11 +196,10 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Inside, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are noted, for the work to look at.
+    """Inside the block, SIGTERM, SIGUSR1 and Ctrl-C do not end the process but are recorded for the work to check.
 
-    A block inside another one has the outer one's request. A signal that the work did not heed, for it came at its
-    end, is handed to whatever other handler there was. Outside the main thread, where Python allows no handlers,
-    nothing is ever noted.
+    A nested block gets the outer block's request. A signal that came too late for the work to react is passed on to the
+    previous handler, if any. Outside the main thread, where Python allows no handlers, nothing is recorded.
     """
     outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if isinstance(outer, StopRequest):
@@ -215,21 +214,21 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)  # None: it was set by a library, outside Python
+            signal.signal(number, handler or signal.SIG_DFL)  # None: a handler that was not set from Python
     outside = before.get(request.number)
     if callable(outside) and outside is not signal.default_int_handler:
         outside(request.number, None)
 
 
 def study_root() -> Path:
-    """The folder under which data/, checkpoints/, logs/ and results lie: $STUDY_ROOT, else the repository."""
+    """Returns the folder that holds data/, checkpoints/, logs/ and results: $STUDY_ROOT, else the repository."""
     return Path(os.environ.get("STUDY_ROOT") or REPOSITORY).resolve()
 
 
 def check_number(flag: str, value: float, at_least: float = -math.inf, at_most: float = math.inf,
                  above: float = -math.inf, below: float = math.inf) -> None:  # fmt: skip
-    """InputError that names the flag unless `value` is finite and within the bounds."""
-    # Compared, not converted: a whole number may be larger than any float.
+    """Raises InputError, naming the flag, unless `value` is finite and within the bounds."""
+    # Compare without converting: an integer may be larger than any float.
     if abs(value) < math.inf and at_least <= value <= at_most and above < value < below:
         return
     limits = [(at_least, "at least"), (above, "above"), (at_most, "at most"), (below, "below")]
@@ -248,19 +247,19 @@ def _shown(value: Any) -> str:
 
 
 def check_seed(flag: str, value: int) -> None:
-    """InputError that names the flag unless numpy and torch both take `value` as a seed."""
+    """Raises InputError, naming the flag, unless both numpy and torch accept `value` as a seed."""
     if not 0 <= value <= MAX_SEED:
         raise InputError(f"--{flag} {_shown(value)}: expected a whole number from 0 to {MAX_SEED}")
 
 
 def check_text(flag: str, value: str) -> None:
-    """InputError that names the flag where nothing was given but blanks, as by an unset variable in quotes."""
+    """Raises InputError, naming the flag, for empty or blank text, such as an unset shell variable in quotes."""
     if not value.strip():
         raise InputError(f"--{flag} {value!r}: expected a text that is not empty")
 
 
 def check_name(flag: str, name: str) -> None:
-    """InputError that names the flag unless `name` can stand as one part of a path and in a line of text."""
+    """Raises InputError, naming the flag, unless `name` can be one part of a path and fits in a line of text."""
     printable = name.isprintable() and name == name.strip()
     if not name or not printable or name in (".", "..") or "/" in name or "\\" in name:
         raise InputError(
@@ -272,21 +271,21 @@ def check_name(flag: str, name: str) -> None:
 
 
 def within(**bounds: float) -> Check:
-    """check_number with these bounds, for `check_flags`."""
+    """Returns check_number with these bounds, for `check_flags`."""
     return partial(check_number, **bounds)
 
 
 def count(at_least: int = 1, at_most: int = MAX_COUNT) -> Check:
-    """The check of a whole number of things, for `check_flags`."""
+    """Returns the check of an integer count, for `check_flags`."""
     return within(at_least=at_least, at_most=at_most)
 
 
 def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
-    """InputError for the first flag whose value, or one of whose values, its check refuses.
+    """Raises InputError for the first flag with a value, or list element, that its check rejects.
 
     Args:
-        values: by flag; one that was not given is None and passes.
-        checks: by flag, each of them in `values`.
+        values: by flag; None means not given and passes.
+        checks: by flag; every flag is in `values`.
     """
     for flag, check in checks.items():
         value = values[flag]
@@ -296,7 +295,7 @@ def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
 
 
 def environment_count(name: str, default: int) -> int:
-    """A whole number above 0 from an environment variable; `default` where it is not set, or empty."""
+    """Reads a positive integer from an environment variable; returns `default` if it is unset or empty."""
     text = os.environ.get(name)
     if not text:
         return default
@@ -306,38 +305,38 @@ def environment_count(name: str, default: int) -> int:
 
 
 def check_one_given(settings: Any, one: str, other: str, meaning: str) -> None:
-    """InputError unless exactly one of two flags is given; `meaning` says in a few words what each is."""
+    """Raises InputError unless exactly one of two flags is given; `meaning` briefly says what each is."""
     if bool(getattr(settings, one)) == bool(getattr(settings, other)):
         raise InputError(f"--{one} or --{other}: give one of them ({meaning})")
 
 
 def setting(help: str, check: Check | None = None, choices: Sequence[str] | None = None, metavar: str | None = None,
             positional: bool = False, **default: Any) -> Any:  # fmt: skip
-    """A dataclass's field that is a flag.
+    """Declares a dataclass field that is a command-line flag.
 
     Args:
         help: its help text.
-        check: of its value, or of each of its values.
-        choices: what it may be.
-        metavar: what stands for its value in the help text.
-        positional: it is an argument without a flag's name.
-        **default: `default=` or `default_factory=`, where it has one.
+        check: the check of its value, or of each element of a list.
+        choices: the allowed values.
+        metavar: its placeholder in the help text.
+        positional: whether it is a positional argument.
+        **default: `default=` or `default_factory=`, if it has one.
     """
     argument = {"choices": choices, "metavar": metavar}
     return field(metadata={"help": help, "check": check, "positional": positional, "argument": argument}, **default)
 
 
 def check_settings(settings: Any) -> None:
-    """check_flags for a dataclass of `setting` fields."""
+    """Runs check_flags on a dataclass of `setting` fields."""
     checks = {each.name: each.metadata["check"] for each in fields(settings) if each.metadata["check"]}
     check_flags(vars(settings), checks)
 
 
 def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
-    """A dataclass of `setting` fields, made from a command line: a field without a default is a required flag.
+    """Parses a command line into a dataclass of `setting` fields; a field without a default is a required flag.
 
-    Its type says what is read: T or T | None one value, list[T] and tuple[T, ...] one or more, bool the flag alone, and
-    --no_NAME its opposite.
+    The type decides what is parsed: T or T | None is one value, list[T] and tuple[T, ...] are one or more values, bool
+    is a switch with --no_NAME as its opposite.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for each in fields(kind):
@@ -351,7 +350,7 @@ def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
 
 
 def _argument(each: Field) -> dict[str, Any]:
-    """What argparse is told of a `setting` field."""
+    """Returns the keyword arguments of argparse's add_argument for a `setting` field."""
     text, plain = each.metadata["help"].replace("%", "%%"), _without_none(each.type)
     default = each.default if each.default_factory is MISSING else each.default_factory()
     if plain is bool:

@@ -1,7 +1,7 @@
-"""The dialogue format: tagged turns, the prompt text a model reads, and raw HH-RLHF text parsed into turns.
+"""The dialogue format: tagged turns, the prompt text a model reads, and parsing of raw HH-RLHF text into turns.
 
-The one home of the role tags. A turn is a role tag followed by its text; a prompt is a list of
-turns that ends in a bare tag, the role that speaks next.
+The only place that defines the role tags. A turn is a role tag followed by text; a prompt is a list of turns that ends
+in a bare tag, the role that speaks next.
 """
 
 import re
@@ -15,7 +15,7 @@ STOP_STRINGS = ("Human:", "human:", "Assistant:", "assistant:")
 
 
 def split_turn(turn: str) -> tuple[str, str]:
-    """Splits "<|role|>text" into (tag, text); only a tag at the start counts. ValueError without one."""
+    """Splits "<|role|>text" into (tag, text). Only a tag at the start counts; ValueError if there is none."""
     for tag in ROLE_NAMES:
         if turn.startswith(tag):
             return tag, turn[len(tag) :]
@@ -23,15 +23,15 @@ def split_turn(turn: str) -> tuple[str, str]:
 
 
 def has_text(turns: list[str]) -> bool:
-    """Whether any of the turns holds more than white space."""
+    """Returns whether any turn contains more than white space."""
     return any(split_turn(turn)[1].strip() for turn in turns)
 
 
 def render_prompt(turns: list[str]) -> str:
-    """The prompt as a language model reads it: "\\n\\nHuman: ...\\n\\nAssistant:", no white space at the end.
+    """Returns the prompt as a model reads it: "\\n\\nHuman: ...\\n\\nAssistant:", without trailing white space.
 
-    A tag inside a turn's text stays text, so a user who types one does not open a turn. (The plain format has
-    no escape: "\\n\\nHuman:" inside a text, which neither parser here lets through, would read like a turn.)
+    A tag inside a turn's text stays text, so a user who types one does not open a turn. (The plain format has no
+    escape: "\\n\\nHuman:" inside a text would read like a turn, but neither parser here produces such a text.)
     """
     texts = []
     for turn in turns:
@@ -41,12 +41,12 @@ def render_prompt(turns: list[str]) -> str:
 
 
 def training_text(turns: list[str], response: str) -> str:
-    """The text trained on: the rendered prompt, one space, the response."""
+    """Returns the training text: the rendered prompt, one space, the response."""
     return render_prompt(turns) + " " + response
 
 
 def cut_at_stop(text: str) -> str:
-    """The text before the first stop string: what follows would be a turn that the model made up."""
+    """Returns the text before the first stop string; what follows is a turn made up by the model."""
     cuts = [text.find(stop) for stop in STOP_STRINGS]
     return text[: min((cut for cut in cuts if cut >= 0), default=len(text))]
 
@@ -55,26 +55,26 @@ def cut_at_stop(text: str) -> str:
 class ParsedPair:
     """A raw pair as one prompt with two responses."""
 
-    prefix: list[str]  # turns, the last of them a bare tag
+    prefix: list[str]  # turns, the last one a bare tag
     suffix: list[str]  # [chosen text, rejected text]
 
 
 def parse_pair(chosen: str, rejected: str, published: bool = False) -> tuple[list[str], list[str]] | None:
     """Parses two raw dialogues into (prefix turns ending in a bare tag, [chosen text, rejected text]).
 
-    The default keeps every word: a paragraph without a role tag belongs to the turn before it.
-    published=True is the rule of the published data: such paragraphs are dropped, paragraphs of one role in a
-    row are joined by a newline, and the prompt is the chosen dialogue's.
+    By default every word is kept: a paragraph without a role tag belongs to the turn before it. published=True follows
+    the published data: such paragraphs are dropped, consecutive paragraphs of one role are joined by a newline, and the
+    prompt is taken from the chosen dialogue.
 
     Returns:
-        None where the pair is skipped; explain_pair says why.
+        None if the pair is skipped; explain_pair gives the reason.
     """
     parsed = explain_pair(chosen, rejected, published)
     return (parsed.prefix, parsed.suffix) if isinstance(parsed, ParsedPair) else None
 
 
 def explain_pair(chosen: str, rejected: str, published: bool = False) -> ParsedPair | str:
-    """parse_pair with the reason, a few words, in place of None."""
+    """Like parse_pair, but returns a short reason instead of None."""
     turns = _published_turns if published else _turns
     parsed = turns(chosen), turns(rejected)
     if not all(parsed):
@@ -83,10 +83,9 @@ def explain_pair(chosen: str, rejected: str, published: bool = False) -> ParsedP
 
 
 def parse_prompt(text: str) -> list[str]:
-    """A rendered prompt as turns, the last one a bare tag; none where the text does not open with a role tag.
+    """Parses a rendered prompt into turns ending in a bare tag; empty if the text does not start with a role tag.
 
-    The inverse of render_prompt, up to white space at the end. The assistant's bare tag is added where the
-    prompt ends in a turn with text.
+    The inverse of render_prompt, up to trailing white space. The assistant's tag is added after a final turn with text.
     """
     turns = [tag + body for tag, body in _turns(text)]
     if turns and turns[-1].strip() in ROLE_NAMES:
@@ -95,7 +94,7 @@ def parse_prompt(text: str) -> list[str]:
 
 
 def _turns(text: str) -> list[tuple[str, str]]:
-    """(tag, text) per tagged paragraph and the untagged ones after it; none if the text opens untagged."""
+    """Returns (tag, text) per tagged paragraph, with the untagged ones after it; empty if the text starts untagged."""
     opening, *paragraphs = re.split(r"\n\n(?=Human:|Assistant:)", text)
     if opening:
         return []
@@ -107,7 +106,7 @@ def _turns(text: str) -> list[tuple[str, str]]:
 
 
 def _read_tag(paragraph: str) -> tuple[str, str]:
-    """(tag, what follows the role name) of a paragraph; an empty tag if it has no role name."""
+    """Splits a paragraph into (tag, text after the role name); the tag is empty if there is no role name."""
     for tag, name in ROLE_NAMES.items():
         if paragraph.startswith(name):
             return tag, paragraph[len(name) :]
@@ -115,10 +114,10 @@ def _read_tag(paragraph: str) -> tuple[str, str]:
 
 
 def _pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> ParsedPair | str:
-    """The turns that both share are the prompt; what is left of each is its response.
+    """The shared leading turns are the prompt; the rest of each dialogue is its response.
 
-    A response that repeats its own role's tag (one in 17 of the 8552 pairs of HH-RLHF's test files) is one
-    response: the tag, no word of it, is left out, for a model must not learn to open turns inside its reply.
+    A response that repeats its own role's tag (one in 17 of the 8552 pairs in HH-RLHF's test files) is one response:
+    the tag is dropped and no word is lost, since a model must not learn to open turns inside its reply.
     """
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
@@ -128,7 +127,7 @@ def _pair(chosen: list[tuple[str, str]], rejected: list[tuple[str, str]]) -> Par
         return "the two dialogues differ before their last turn"
     prefix = [tag + text for tag, text in chosen[:shared]] + [roles.pop()]
     texts = ("\n\n".join(text for _, text in turns[shared:]) for turns in (chosen, rejected))
-    suffix = [OPENING_LINES.sub("\n", text) for text in texts]  # a text that begins "Human:" opens no turn either
+    suffix = [OPENING_LINES.sub("\n", text) for text in texts]  # a text that starts with "Human:" opens no turn either
     return ParsedPair(prefix, suffix)
 
 

@@ -1,9 +1,8 @@
-"""Prompt diversity D = sqrt(M) * U / T of the paper: M prompts, U distinct and T all token n-grams over them.
+"""Prompt diversity D = sqrt(M) * U / T of the paper: M prompts with U distinct among T token n-grams.
 
 Run: cd data_preprocess; python diversity.py SOURCE [--column NAME] [--tokenizer PATH_OR_NAME] [--sizes M ...]
-Prints n, U, T, M and D. SOURCE is a JSONL file of prompts or rankings, a folder, or a data set on the hub.
---compare prints distinct-n, compression ratio, self-BLEU, Vendi score and Jaccard beside D, with intervals, of the
-prompts and of the responses to a prompt.
+Prints n, U, T, M and D. SOURCE is a JSONL file of prompts or rankings, a folder, or a data set on the hub. --compare
+adds distinct-n, compression ratio, self-BLEU, Vendi score and Jaccard, with intervals, for prompts and responses.
 """
 
 import math
@@ -39,44 +38,43 @@ if TYPE_CHECKING:
 
 DEFAULT_TOKENIZER = "huggyllama/llama-7b"
 TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DEFAULT_TOKENIZER})"
-RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, as published
-# The published record has no room for the tokenizer that counted, so it stands in a file of its own, by size.
+RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, in the published format
+# The published format has no field for the tokenizer, so a separate file holds it, by size.
 RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
 
 
 @dataclass(frozen=True)
 class Diversity:
-    """Counts and score of one set of prompts."""
+    """Counts and D of one set of prompts."""
 
     unique: int  # U, distinct n-grams
     total: int  # T, all n-grams
     samples: int  # M, prompts
-    score: float  # sqrt(M) * U / T; 0 where no prompt has an n-gram
+    score: float  # sqrt(M) * U / T; 0 if no prompt has an n-gram
 
 
 def default_tokenizer() -> str:
-    """$LLaMA_path, the published scripts' variable, else LLaMA's name on the hub."""
+    """Returns $LLaMA_path, the variable of the published scripts, else LLaMA's name on the hub."""
     return os.environ.get("LLaMA_path") or DEFAULT_TOKENIZER
 
 
 def under_root(name: str) -> str:
-    """A folder under STUDY_ROOT by its path there, which stays true when the root moves; else the name as it is."""
+    """Returns a folder under STUDY_ROOT as its relative path, which survives moving the root; other names unchanged."""
     path = Path(name).resolve()
     is_inside = path.is_dir() and path.is_relative_to(study_root())
     return path.relative_to(study_root()).as_posix() if is_inside else name
 
 
 def prompt_diversity(token_ids: Sequence[Sequence[int]], n: int = 2) -> float:
-    """D over all prompts: sqrt(M) * U / T for token n-grams. 0.0 where no prompt is n tokens long."""
+    """Returns D over all prompts: sqrt(M) * U / T for token n-grams; 0.0 if all prompts are shorter than n tokens."""
     size = len(token_ids)
     return diversity_curve(token_ids, [size], n)[size].score
 
 
 def diversity_curve(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n: int = 2) -> dict[int, Diversity]:
-    """D of the first M prompts for every M in sizes, counted in one pass.
+    """Returns D of the first M prompts for every M in sizes, in one pass.
 
-    An n-gram is new to every subset that reaches the prompt where it first occurs, so the distinct n-grams of
-    all nested subsets follow from the first occurrences by a running sum. n-grams never cross prompts.
+    A distinct n-gram counts at its first prompt, so a running sum gives U of all subsets. No n-gram crosses prompts.
 
     Args:
         token_ids: one sequence of token ids per prompt.
@@ -95,9 +93,9 @@ def diversity_curve(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n:
 def nested_diversity(
     tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[list[str]]], sizes: Sequence[int], n: int = 2
 ) -> dict[int, dict[int, Diversity]]:
-    """The diversity_curve of each K's prompts, given as turns; K with the same prompts are measured once.
+    """Returns diversity_curve for each K's prompts, given as turns.
 
-    Rankings cut by split.py share their prompts, so that all K cost what one does.
+    Rankings cut by split.py share their prompts, so consecutive K with equal prompts are measured once.
     """
     curves, measured, curve = {}, None, {}
     for ranking_len, prompts in prompts_of.items():
@@ -115,16 +113,16 @@ def _diversity(unique: int, total: int, samples: int) -> Diversity:
 
 @dataclass(frozen=True, kw_only=True)
 class DiversityConfig:
-    """Which prompts are measured, and how."""
+    """Which prompts to measure, and how."""
 
     source: str = setting("JSONL file, folder, or name of a data set on the hub", check_text, positional=True)
     column: str | None = setting(
-        "the prompts' field: text, tagged turns, or role and content", check_text, default=None
+        "field of the prompt: text, tagged turns, or messages with role and content", check_text, default=None
     )
     split: str = setting("split of a data set", check_text, default="train")
     tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
     n: tuple[int, ...] = setting("tokens per n-gram", count(at_most=1000), default=(1, 2, 3, 4))
-    sizes: tuple[int, ...] | None = setting("numbers of first prompts (default: all)", count(), default=None)
+    sizes: tuple[int, ...] | None = setting("measure the first M prompts (default: all)", count(), default=None)
     compare: bool = setting("add distinct-n, compression ratio, self-BLEU, Vendi score, Jaccard", default=False)
     json: str | None = setting("also write the tables to FILE", metavar="FILE", default=None)
 
@@ -144,7 +142,7 @@ def main(argv: list[str] | None = None) -> None:
     texts, prompts = [], []
     for prompt, responses in load_texts(config.source, config.column, config.split, left_out):
         prompts.append(prompt)
-        if config.compare:  # responses are kept only where they are looked at
+        if config.compare:  # otherwise responses are not needed
             texts.append((prompt, responses))
     print("".join(f"{line}\n" for line in left_out.notes()), end="", file=sys.stderr)
     sizes = config.sizes or [len(prompts)]
@@ -169,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
 def compare(
     texts: list[tuple[str, list[str]]], token_ids: TokenIds, tokenizer: "PreTrainedTokenizerBase"
 ) -> dict[str, list[dict]]:
-    """Prints all measures of the prompts and, of rankings, of the responses to a prompt; the same as JSON values."""
+    """Prints all measures of the prompts and, for rankings, of the responses per prompt; returns JSON values."""
     from data_preprocess.ngrams.other_measures import compare_prompts, compare_responses, format_measures
 
     measures = {"prompts": compare_prompts([prompt for prompt, _ in texts], token_ids)}
@@ -180,12 +178,12 @@ def compare(
         print(f"\n{name}:\n{format_measures(found)}")
     rows = {name.split()[0]: [asdict(one) for one in found] for name, found in measures.items()}
     for row in (row for found in rows.values() for row in found):
-        row.update({key: None for key, value in row.items() if value != value})  # JSON knows no nan
+        row.update({key: None for key, value in row.items() if value != value})  # JSON has no NaN
     return rows
 
 
 def format_table(rows: list[dict]) -> str:
-    """The rows {n, unique, total, samples, score} as aligned columns n, U, T, M, D."""
+    """Formats rows {n, unique, total, samples, score} as aligned columns n, U, T, M, D."""
     lines = [f"{'n':>2} {'U':>12} {'T':>13} {'M':>9} {'D':>10}"]
     for row in rows:
         counts = f"{row['n']:>2} {row['unique']:>12} {row['total']:>13} {row['samples']:>9}"

@@ -1,4 +1,4 @@
-"""The records of diversity beside the subsets: D of each under its key, and the tokenizer that counted."""
+"""The diversity records beside the subsets: D of each subset under its key, and the tokenizer used."""
 
 import json
 from pathlib import Path
@@ -10,20 +10,20 @@ from data_preprocess.ngrams.strategies import NGRAM
 
 
 class DiversityRecord:
-    """Both record files of a data folder as they are, to be added to and written with the subsets."""
+    """Both record files of a data folder, to be extended and written together with the subsets."""
 
     def __init__(self, data: Path):
-        """Raises InputError, naming file and entry, for a record that holds something else."""
+        """Raises InputError, naming file and entry, if a record holds anything else."""
         self.paths = [data / RECORD, data / RECORD_TOKENIZERS]
         self.scores, self.tokenizers = _read(self.paths[0], dict, "an object"), _read(self.paths[1], str, "a name")
 
     def add(self, key: str, diversity: Diversity, tokenizer: str) -> None:
-        """Enters a subset's D; `tokenizer` is a folder or a hub name."""
+        """Adds a subset's D; `tokenizer` is a folder or a hub name."""
         self.scores[key] = {str(NGRAM): _entry(diversity)}
         self.tokenizers[key] = under_root(tokenizer)
 
     def texts(self) -> dict[Path, list[str]]:
-        """What both files are to hold, for write_files."""
+        """Returns the new contents of both files, for write_files."""
         contents = (self.scores, self.tokenizers)
         return {
             path: [json.dumps(content, indent=4) + "\n"] for path, content in zip(self.paths, contents, strict=True)
@@ -31,7 +31,7 @@ class DiversityRecord:
 
 
 def _read(path: Path, kind: type, expected: str) -> dict:
-    """A record so far, by key, each entry of that kind; empty where there is none yet."""
+    """Reads a record by key, checking that each entry is of type `kind`; empty if the file is missing."""
     record = read_json(path) if path.exists() else {}
     if not isinstance(record, dict):
         raise InputError(f"{path}:1: expected a JSON object of sizes (remove the file to start a new record)")
@@ -42,7 +42,7 @@ def _read(path: Path, kind: type, expected: str) -> dict:
 
 
 def _entry(diversity: Diversity) -> dict:
-    """One entry of the record, under the published names."""
+    """Returns one entry of the record, with the published field names."""
     return {
         "#filtered_ngrams": diversity.unique,
         "#all_ngrams": diversity.total,

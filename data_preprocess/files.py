@@ -1,4 +1,4 @@
-"""Reading and writing files: whole or not at all, and with errors that name the file and the line."""
+"""Reading and writing files: writes are all or nothing, and errors name the file and line."""
 
 import codecs
 import errno
@@ -15,25 +15,25 @@ from typing import IO, Any
 
 from data_preprocess.command import InputError
 
-# What torch.save says of a write that failed; it does not say why, which nearly always is a full disk.
+# torch.save's messages for a failed write. They give no reason; it is nearly always a full disk.
 FAILED_WRITES = ("No space left on device", "file write failed", "unexpected pos", "iostream error")
-SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # so do messages of safetensors and tokenizers end
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # at the end of messages of safetensors and tokenizers
 BLOCK = 1 << 20  # bytes read or written at a time
-LINE_LIMIT = 64 << 20  # bytes of a line: a longer one is no row of text but a mistake, or packed to fill the memory
+LINE_LIMIT = 64 << 20  # bytes per line: a longer line is a mistake or a decompression bomb
 TOO_LONG = f"more than {LINE_LIMIT >> 20} MiB in one row (expected at most that)"
-BOM = codecs.BOM_UTF8  # which some editors put in front of a file
-MAX_DEPTH = 100  # of lists and objects in one another; json cannot write what is some times deeper
+BOM = codecs.BOM_UTF8  # some editors write it at the start of a file
+MAX_DEPTH = 100  # of nested lists and objects; json cannot write values nested several times deeper
 EXPECTED = "expected one JSON object per line"
-compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at every call
+compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps creates an encoder for every call
 BLANKS = re.compile(r"[ \t\r\n]*")  # between JSON values
 DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
-CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # what some network file systems say
+CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # errors of some network file systems
 WRITERS = 2  # threads
 
 
 @contextmanager
 def hold_lock(folder: str | Path) -> Iterator[None]:
-    """Holds a folder's lock: two runs at once would write into each other's files. A killed run's lock is free.
+    """Holds a folder's lock, so that two runs do not write into each other's files. A killed process releases its lock.
 
     Raises:
         InputError: another process holds it.
@@ -46,9 +46,9 @@ def hold_lock(folder: str | Path) -> Iterator[None]:
 
 @contextmanager
 def try_lock(path: str | Path) -> Iterator[bool]:
-    """Holds the lock of one file (.NAME.lock beside it); False where another process holds it, or has just let it go.
+    """Holds the lock of one file (.NAME.lock beside it); yields False if another process holds it or just released it.
 
-    A killed process's lock is free. The lock file is gone when its holder leaves.
+    A killed process releases its lock. The holder removes the lock file at the end.
     """
     name = Path(path).with_name(f".{Path(path).name}.lock")
     with _locked(name) as held:
@@ -61,11 +61,11 @@ def try_lock(path: str | Path) -> Iterator[bool]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Whether this process has got the lock file at once; if so it is held inside."""
+    """Yields whether this process got the lock file at once; if so it is held inside the block."""
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a killed process's soft lock would stay
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
         lock.acquire()
     except Timeout:
@@ -82,10 +82,10 @@ def _locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path` that takes its name if the block ends well; else nothing is left.
+    """Opens a temporary file beside `path` that is renamed to it if the block succeeds and removed otherwise.
 
-    Makes parent folders, and removes what killed processes have left of the same file. Text is UTF-8 with "\n" line
-    ends. An OSError without a file name (a full disk) is given the target's.
+    Creates parent folders and removes what killed processes left of the same file. Text is UTF-8 with "\n" line ends.
+    An OSError without a file name (a full disk) gets the target's.
     """
     path = Path(path)
     with _temporary_file(path, mode) as file:
@@ -94,9 +94,9 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_files(outputs: dict[Path, Iterable[str | bytes]]) -> None:
-    """Writes several text files from pieces of text, or of its UTF-8; none takes its name before all are complete.
+    """Writes several text files from pieces of str or UTF-8 bytes; none gets its name before all are complete.
 
-    Files are written in threads, since a disk is waited for. Of several that fail the first one's error is raised.
+    Files are written in threads to overlap disk waits. If several fail, the first one's error is raised.
     """
 
     def write(path: Path) -> None:
@@ -108,7 +108,7 @@ def write_files(outputs: dict[Path, Iterable[str | bytes]]) -> None:
             list(threads.map(write, outputs))
     except BaseException:
         for path in outputs:
-            with suppress(OSError):  # its folder may not be one
+            with suppress(OSError):  # its parent may not be a folder
                 _temporary(path).unlink(missing_ok=True)
         raise
     _rename(list(outputs))
@@ -119,7 +119,7 @@ def _temporary(path: Path) -> Path:
 
 
 def remove_leftovers(path: str | Path) -> None:
-    """Removes the temporary files that writers of `path` have left beside it whose processes are dead."""
+    """Removes temporary files of `path` whose writing processes are dead."""
     path = Path(path)
     leftover = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.tmp")
     for name in os.listdir(path.parent):
@@ -129,7 +129,7 @@ def remove_leftovers(path: str | Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process has this number, be it another user's."""
+    """Returns whether a process with this number exists, possibly another user's."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -140,11 +140,11 @@ def is_alive(process: int) -> bool:
 
 
 def sync(path: str | Path) -> None:
-    """Brings a file's content or a folder's names to the disk: else a power cut can undo what has been seen."""
+    """Flushes a file's content or a folder's entries to disk, so that a power cut cannot undo them."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except PermissionError:
-        return  # a folder may be written in and not be read
+        return  # a folder can be writable but not readable
     try:
         os.fsync(handle)
     except OSError as error:
@@ -156,7 +156,7 @@ def sync(path: str | Path) -> None:
 
 @contextmanager
 def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
-    """Opens the temporary file of `path`: on disk in full when the block ends well, else gone."""
+    """Opens the temporary file of `path`: fully on disk if the block succeeds, else removed."""
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     temporary = _temporary(path)
     try:
@@ -167,7 +167,7 @@ def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
     except BaseException as error:
-        with suppress(OSError):  # where its folder is a file, there is nothing to remove
+        with suppress(OSError):  # if its parent is a file, there is nothing to remove
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -175,7 +175,7 @@ def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def _rename(paths: list[Path]) -> None:
-    """Gives complete temporary files their names, for good; where one cannot have it, those not yet renamed go."""
+    """Renames complete temporary files to their final names, durably; on failure removes those not yet renamed."""
     for index, path in enumerate(paths):
         try:
             os.replace(_temporary(path), path)
@@ -191,10 +191,10 @@ def _rename(paths: list[Path]) -> None:
 
 @contextmanager
 def disk_full_as_oserror(target: Path) -> Iterator[None]:
-    """Inside, what safetensors, torch and others raise where a write fails becomes an OSError that names a file.
+    """Turns what safetensors, torch and others raise for a failed write into an OSError that names a file.
 
     Args:
-        target: what is written, named where the error itself names no file.
+        target: what is written, named if the error itself names no file.
     """
     try:
         yield
@@ -217,7 +217,7 @@ def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:
 
 
 def json_lines(rows: Iterable[dict]) -> Iterator[str]:
-    """One line of JSON per row, as every file of rows here is written."""
+    """Yields one line of JSON per row, the format of every JSONL file written here."""
     return map(json_line, rows)
 
 
@@ -231,7 +231,7 @@ def write_jsonl(path: str | Path, rows: Iterable[dict]) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads one JSON value; InputError "path:line: ..." where it is malformed, missing or not UTF-8."""
+    """Reads one JSON value; InputError "path:line: ..." if it is malformed, missing or not UTF-8."""
     path = Path(path)
     _check_is_file(path)
     raw = path.read_bytes().removeprefix(BOM)
@@ -245,15 +245,15 @@ def read_json(path: str | Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         raise InputError(f"{where}: not valid JSON ({error.msg}, column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
+    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; nested too deep
         raise InputError(f"{path}: not JSON that can be read ({error})") from None
     return value
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yields (1-based line number, text without its line end) of a UTF-8 file, gzipped where it ends in .gz.
+    """Yields (1-based line number, text without its line end) of a UTF-8 file, gzipped if its name ends in .gz.
 
-    A byte-order mark at the start is left out. Raises InputError for a missing file, a damaged or truncated gzip file,
+    A byte-order mark at the start is skipped. Raises InputError for a missing file, a damaged or truncated gzip file,
     bytes that are not UTF-8, and a line of over LINE_LIMIT bytes, which is not read to its end.
     """
     with _opened(Path(path)) as file:
@@ -291,17 +291,17 @@ def _decoded(raw: bytes, where: str) -> str:
 
 
 class Element(int):
-    """The number of a row that is an element of a JSON array, from 1: "rows.json:element 3" is no line."""
+    """The 1-based number of a row in a JSON array, shown as "rows.json:element 3" because it is not a line number."""
 
     def __str__(self) -> str:
         return f"element {int(self)}"
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
-    """Yields (1-based line number, object); InputError "path:line: ..." for a line that is no JSON object.
+    """Yields (1-based line number, object); InputError "path:line: ..." for a line that is not a JSON object.
 
-    Blank lines at the end are no rows. A file that opens with "[" is read as one JSON array; the numbers of its rows
-    are `Element`s. A file that ends in .gz is gzipped.
+    Blank lines at the end are skipped. A file that starts with "[" is read as one JSON array; its rows are numbered by
+    `Element`. A file whose name ends in .gz is gzipped.
     """
     with _opened(Path(path)) as file:
         rows = _raw_elements(file, path) if _opens_an_array(file, path) else _raw_lines(file, path)
@@ -316,14 +316,14 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
 
 
 def _object_in(text: str) -> dict:
-    """The JSON object in a line of text; a ValueError says in words why there is none."""
+    """Returns the JSON object in a line of text; a ValueError says why there is none."""
     if not text.strip():
         raise ValueError(f"blank line ({EXPECTED})")
     try:
         row = json.loads(text, object_pairs_hook=_with_each_key_once)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON ({error.msg}, column {error.colno}; {EXPECTED})") from None
-    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; lists in lists in lists
+    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; nested too deep
         raise ValueError(f"not JSON that can be read ({error})") from None
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, found {type(row).__name__}")
@@ -343,7 +343,7 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict:
 
 
 def _is_deep(value: Any, depth: int) -> bool:
-    """Whether a value's lists and objects are more than `depth` deep in one another."""
+    """Returns whether a value's lists and objects are nested more than `depth` deep."""
     if not isinstance(value, dict | list):
         return False
     items = value.values() if isinstance(value, dict) else value
@@ -351,7 +351,7 @@ def _is_deep(value: Any, depth: int) -> bool:
 
 
 def _check_unicode(text: str, value: Any) -> None:
-    """ValueError where a value, read from a text of JSON, holds half of a surrogate pair: no UTF-8 file can hold it."""
+    """Raises ValueError if a value parsed from JSON text contains an unpaired surrogate, which UTF-8 cannot encode."""
     if "\\ud" in text or "\\uD" in text:
         try:
             compact_json(value).encode("utf-8")
@@ -371,7 +371,7 @@ def _without_blank_end(rows: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int,
 
 
 def _opens_an_array(file: IO[bytes], path: str | Path) -> bool:
-    """Whether a file's first character is the bracket of an array; nothing of it is used up."""
+    """Returns whether a file's first character opens a JSON array, without consuming it."""
     try:
         start = file.peek(BLOCK)
     except DAMAGED_GZIP as error:
@@ -380,13 +380,13 @@ def _opens_an_array(file: IO[bytes], path: str | Path) -> bool:
 
 
 def _raw_elements(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, bytes]]:
-    """The elements of a JSON array in a file, each as its text; a part of the file is held at a time."""
+    """Yields the elements of a JSON array in a file, each as its text, holding only part of the file in memory."""
     decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-    text, place, line, number = "", 0, 1, 0  # text from `line` on, of which all before `place` is done with
+    text, place, line, number = "", 0, 1, 0  # text starts on `line`; everything before `place` is consumed
     while True:
         try:
             element, place = _next_element(text, place, "," if number else "[")
-        except json.JSONDecodeError as error:  # wrong, or cut where the text ends
+        except json.JSONDecodeError as error:  # invalid, or cut off at the end of the text
             where = f"{path}:{line + error.lineno - 1}"
             line += text.count("\n", 0, place)
             text, place = text[place:], 0
@@ -410,9 +410,9 @@ def _raw_elements(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, byte
 
 
 def _next_element(text: str, place: int, before: str) -> tuple[str, int]:
-    """(the text of the array's next element, where it ends); no text at the end of the array.
+    """Returns (text of the array's next element, its end); the text is empty at the end of the array.
 
-    `before` stands in front of it: "[" or ",". JSONDecodeError where the text is wrong or ends too early.
+    `before` is the character before the element: "[" or ",". JSONDecodeError if the text is invalid or ends too early.
     """
     place = BLANKS.match(text, place).end()
     if before == "," and text.startswith("]", place):
@@ -427,7 +427,7 @@ def _next_element(text: str, place: int, before: str) -> tuple[str, int]:
 
 
 def _decoded_piece(file: IO[bytes], size: int, decode: Callable[[bytes], str], path: str | Path, line: int) -> str:
-    """Some more text of a file, which begins on `line`; none at its end."""
+    """Returns more text of a file, starting on `line`; empty at its end."""
     try:
         raw = file.read(size)
         return decode(raw)

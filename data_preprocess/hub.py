@@ -1,8 +1,7 @@
-"""What is given as a path or as a name on the Hugging Face hub: decides which of the two it is, and loads it.
+"""Loads what is given as a path or as a name on the Hugging Face hub, and decides which of the two it is.
 
-A local folder never touches the network. A hub name costs one short request; where the hub cannot be reached and the
-local cache does not hold it, one line says what to pass instead. Code that comes with a model or a data set is never
-run (trust_remote_code stays off).
+A local folder never touches the network. A hub name costs one short request; if the hub is unreachable and the name not
+cached, an error says what to pass instead. Code in a model or data set never runs (trust_remote_code=False).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_preprocess.command import InputError
 
-if TYPE_CHECKING:  # transformers takes seconds to import, which `--help` of an entry must not wait for
+if TYPE_CHECKING:  # importing transformers takes seconds, which would slow down --help
     from transformers import PreTrainedTokenizerBase
 
 Loaded = TypeVar("Loaded")
-HUB_TIMEOUT = 10.0  # seconds; the hub client itself would retry for about half a minute per file
-# Where transformers' words point to options and reports that are not there for a user of this project.
+HUB_TIMEOUT = 10.0  # seconds; the hub client itself retries for about half a minute per file
+# Replaces transformers messages that point to options or reports which this project does not offer.
 PLAIN_WORDS = {
     "ignore_mismatched_sizes": "its weights have other shapes than config.json says",
     "scaled_dot_product_attention yet": "transformers has no sdpa attention for a model of its kind",
@@ -26,15 +25,15 @@ MAX_REASON = 300  # characters of a library's message that are passed on
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a name can only have been meant as a path: the hub's are "name" or "owner/name"."""
+    """Returns whether a name can only be a path: hub names are "name" or "owner/name"."""
     return name.startswith(("/", ".", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
 
 
 def why_not_on_hub(name: str, kind: str) -> str:
-    """Why the hub does not give a "model" or a "data set" of this name now, in a few words; "" where it does.
+    """Returns in a few words why the hub cannot provide the "model" or "data set" `name` now; "" if it can.
 
     Raises:
-        InputError: the hub cannot have such a name.
+        InputError: not a valid hub name.
     """
     import httpx2  # the hub client's own HTTP library
     from huggingface_hub import HfApi, constants
@@ -59,15 +58,14 @@ def why_not_on_hub(name: str, kind: str) -> str:
 
 
 def source_options(name: str | Path, marker: str = "config.json") -> dict[str, Any]:
-    """Keyword arguments that a from_pretrained call needs to load `name` at once or not at all.
+    """Returns from_pretrained keyword arguments that load `name` at once or fail at once.
 
     Args:
         name: a folder, or a name on the Hugging Face hub.
-        marker: the file that a folder must hold.
+        marker: the file that a folder must contain.
 
     Raises:
-        InputError: a path that is not a folder, a folder without `marker`, or a hub name that is neither
-            reachable nor cached.
+        InputError: a path that is not a folder, a folder without `marker`, or a hub name neither reachable nor cached.
     """
     options: dict[str, Any] = {"trust_remote_code": False}
     folder, name = Path(name), str(name)
@@ -92,10 +90,10 @@ def _is_cached(name: str, file: str) -> bool:
 
 
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a folder or hub name.
+    """Loads the tokenizer of a folder or hub name.
 
     Raises:
-        InputError: see `source_options`; also a tokenizer that cannot be read.
+        InputError: see `source_options`; also if the tokenizer cannot be read.
     """
     options = source_options(path, "tokenizer_config.json")
     from transformers import AutoTokenizer
@@ -105,7 +103,7 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
 
 
 def load_data_set(source: str, split: str, data_dir: str | None = None) -> Iterable[dict]:
-    """One split of a data set saved on disk, of a folder or Parquet file that `datasets` reads, or of the hub's.
+    """Loads one split of a data set: saved on disk, a folder or Parquet file that `datasets` reads, or on the hub.
 
     Raises:
         InputError: one line that says why it cannot be loaded and what to pass instead.
@@ -118,7 +116,7 @@ def load_data_set(source: str, split: str, data_dir: str | None = None) -> Itera
         if reason:
             from huggingface_hub import constants
 
-            constants.HF_HUB_OFFLINE = True  # the local cache alone is asked: `datasets` reads this when it is imported
+            constants.HF_HUB_OFFLINE = True  # use the local cache only; `datasets` reads this on import
     import datasets
 
     saved = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
@@ -129,7 +127,7 @@ def load_data_set(source: str, split: str, data_dir: str | None = None) -> Itera
             return datasets.load_dataset(source, data_dir=data_dir, split=split)
         loaded = datasets.load_from_disk(source)
     except Exception as error:
-        # The library raises many kinds of errors here, from the network's to the file formats'.
+        # The library raises many kinds of errors here, from network to file format errors.
         reason = reason or (str(error).strip() or type(error).__name__).splitlines()[0]
         local = "" if path.exists() else "; pass a local JSONL file or a folder saved by save_to_disk"
         raise InputError(f"{source}: cannot be loaded as a data set ({reason}){local}") from error
@@ -141,23 +139,23 @@ def load_data_set(source: str, split: str, data_dir: str | None = None) -> Itera
 
 
 def load_or_refuse(load: Callable[[], Loaded], problem: str, advice: str = "") -> Loaded:
-    """The result of one call of a library that reads a folder, without the library's own warnings and progress bars.
+    """Returns the result of a library call that reads a folder, silencing the library's warnings and progress bars.
 
     Args:
         load: the call.
-        problem: what an InputError says where it raises.
-        advice: what it then says in place of the library's reason.
+        problem: the InputError message if it raises.
+        advice: appended to the message instead of the library's reason.
     """
     try:
         with _quiet():
             return load()
-    # Damaged files make it raise nearly anything, Exception itself (tokenizers) included. No code of ours runs inside.
+    # Damaged files raise nearly anything, even plain Exception (tokenizers). None of our code runs inside.
     except Exception as error:
         raise InputError(problem + (advice or f" ({describe(error)})")) from error
 
 
 def describe(error: Exception) -> str:
-    """What a library's error says, in one line; its first sentences where it says much."""
+    """Returns a library error as one line, shortened to MAX_REASON characters."""
     text = " ".join(str(error).split())
     for hint, meaning in PLAIN_WORDS.items():
         if hint in text:
@@ -168,7 +166,7 @@ def describe(error: Exception) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, transformers neither warns nor reports: what must be said is said by what is raised."""
+    """Silences transformers' warnings and reports; errors are reported by exceptions."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()

@@ -1,8 +1,7 @@
-"""What a command may write over: a file that it was told to write, a folder of its own, and nothing of anybody else's.
+"""What a command may overwrite: a file it was told to write and its own folders, nothing else.
 
-A new folder is written beside its place as .NAME.PID.tmp; the one it replaces is moved to .NAME.PID.old before and
-removed after, so that a kill at any time leaves one of the two whole. The next run of the command clears what a dead
-process left.
+A new folder is written next to its final place as .NAME.PID.tmp; the folder it replaces is first renamed to
+.NAME.PID.old and then removed, so a kill at any time leaves one of the two complete. The next run clears the leftovers.
 """
 
 import os
@@ -14,16 +13,16 @@ from pathlib import Path
 from data_preprocess.command import InputError
 from data_preprocess.files import is_alive, sync
 
-IsOurs = Callable[[str], bool]  # whether a path, relative to a folder, is of the command that makes the folder
+IsOurs = Callable[[str], bool]  # whether a path relative to a command's folder was written by that command
 
 
 def check_output_file(flag: str, path: str | Path, inputs: Mapping[str, Sequence[str | Path | None]]) -> None:
-    """InputError, before any work, unless a file may be written, or written over, at `path`.
+    """Raises InputError, before any work, unless a file may be written or overwritten at `path`.
 
     Args:
-        flag: that gave the path.
-        path: no folder, no device, and no input of the same command.
-        inputs: by flag, the files and folders that are read, as `check_no_input`.
+        flag: the flag that gave the path.
+        path: must not be a folder, a device or an input of the same command.
+        inputs: files and folders that are read, by flag, as in `check_no_input`.
     """
     where = f"--{flag} {path}"
     if not str(path).strip():
@@ -35,9 +34,9 @@ def check_output_file(flag: str, path: str | Path, inputs: Mapping[str, Sequence
 
 
 def check_no_input(where: str, path: str | Path, inputs: Mapping[str, Sequence[str | Path | None]]) -> None:
-    """InputError, which begins with `where`, if a file that is to be written is one that the command reads.
+    """Raises InputError, starting with `where`, if a file to be written is one that the command reads.
 
-    `inputs` are by flag; None among them was not given, and a folder stands for every file in it.
+    `inputs` are by flag; None means not given, and a folder stands for every file in it.
     """
     if not os.path.exists(path):
         return
@@ -49,7 +48,7 @@ def check_no_input(where: str, path: str | Path, inputs: Mapping[str, Sequence[s
 
 
 def check_place(where: str, path: Path) -> None:
-    """InputError, which begins with `where`, if no file or folder can be made at `path`."""
+    """Raises InputError, starting with `where`, if no file or folder can be created at `path`."""
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(f"{where}: {above} is a file (expected a folder)")
@@ -58,15 +57,15 @@ def check_place(where: str, path: Path) -> None:
 
 
 def check_opening(path: Path, opening: str) -> None:
-    """InputError if a text file that a command is to write is there already, but does not open as it writes it."""
+    """Raises InputError if the file to be written exists but does not start with `opening`: it is not the command's."""
     if path.is_file() and not path.read_bytes().startswith(opening.encode()):
         raise InputError(f"{path}: is not a file that this command wrote; it is not replaced (move it away)")
 
 
 def other_file(folder: Path, is_ours: IsOurs) -> str | None:
-    """The first path in a folder, relative to it, that is not the command's own; None where all is.
+    """Returns the first path in a folder, relative to it, that is not the command's own; None if there is none.
 
-    A link counts as a file, wherever it leads, and an empty folder by its name with a slash.
+    A link counts as a file, wherever it points; an empty folder is returned with a trailing slash.
     """
 
     def fail(error: OSError) -> None:
@@ -82,19 +81,19 @@ def other_file(folder: Path, is_ours: IsOurs) -> str | None:
 
 
 def check_only_ours(where: str, folder: Path, is_ours: IsOurs) -> None:
-    """InputError, which begins with `where`, if a folder holds a file of somebody else."""
+    """Raises InputError, starting with `where`, if a folder contains a file that the command did not write."""
     first = other_file(folder, is_ours) if folder.is_dir() else None
     if first is not None:
         raise InputError(f"{where}: holds other files (first: {first}); nothing is deleted")
 
 
 def temporary_folder(target: Path) -> Path:
-    """Where this process writes what is to become `target`."""
+    """Returns the folder in which this process writes the future `target`."""
     return _beside(target, "tmp")
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Gives a complete folder the name `target`; an older folder of that name is removed."""
+    """Renames a complete folder to `target` and removes an older folder of that name."""
     old = _beside(target, "old")
     for path in new.rglob("*"):
         if path.is_file():
@@ -112,9 +111,9 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 def clear_leftovers(target: Path, is_ours: IsOurs) -> None:
-    """Removes what dead processes left beside `target`, if nothing in it is of somebody else.
+    """Removes folders that dead processes left beside `target`, unless they contain somebody else's files.
 
-    Where a kill came between the two renames of `replace_folder`, the older folder gets its name back.
+    If a kill came between the two renames of `replace_folder`, the older folder gets its name back.
     """
     name = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(tmp|old)")
     for path in sorted(target.parent.iterdir()) if target.parent.is_dir() else []:
@@ -134,5 +133,5 @@ def _beside(target: Path, kind: str) -> Path:
 
 
 def _is_at_work(process: int) -> bool:
-    """Whether another process has this number; ours cannot have left anything before it began."""
+    """Returns whether another process has this number; a leftover with our own number is from an earlier process."""
     return process != os.getpid() and is_alive(process)

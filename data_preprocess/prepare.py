@@ -1,12 +1,12 @@
-"""Builds ranked training data, dev and test files: from raw HH-RLHF, or from any other prompts and preferences.
+"""Builds ranked training data and dev and test files from raw HH-RLHF or any other prompts and preferences.
 
 Run: cd data_preprocess; python prepare.py --raw DIR | --source DATA [flags]
 
---raw DIR holds harmless-base, helpful-base, helpful-online and helpful-rejection-sampled, each with test.jsonl and
-train.jsonl (or .jsonl.gz); Anthropic/hh-rlhf is read from the hub. Every other format: data_preprocess/README.md.
-Writes data/original/hh_train_lenK/train.json (--raw without train files: none), data/hh_dev/sampled_dev.json, for --raw
-data/hh_test/*.json, and the data card data/README.md, all under STUDY_ROOT and all or none. Where models are to add
-responses, or a reward model is to give the rewards, labelling/annotate.py does the same.
+--raw DIR contains harmless-base, helpful-base, helpful-online and helpful-rejection-sampled, each with test.jsonl and
+train.jsonl (or .jsonl.gz); Anthropic/hh-rlhf is read from the hub. All other formats: data_preprocess/README.md. Writes
+data/original/hh_train_lenK/train.json (unless --raw has no train files), data/hh_dev/sampled_dev.json, for --raw
+data/hh_test/*.json, and the data card data/README.md, all under STUDY_ROOT, all or nothing. To have models add
+responses or a reward model give the rewards, use labelling/annotate.py.
 """
 
 import shlex
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def export(config: PrepareConfig) -> None:
-    """Writes --source for another tool."""
+    """Exports --source for another tool."""
     check_output_file("output", config.output, {"source": [config.source]})
     pool, notes = read_pool(config)
     print("\n".join(notes))

@@ -1,4 +1,4 @@
-"""What a result says about its making: a fingerprint of its inputs, the commit, versions of packages, the machine."""
+"""Provenance of a result: a fingerprint of its inputs, the git commit, package versions, the machine."""
 
 import hashlib
 import importlib.metadata
@@ -15,7 +15,7 @@ VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy
 
 
 def fingerprint(settings: dict, *inputs: str | Path) -> str:
-    """sha256 over settings (JSON values) and the bytes of the input files: equal only for the same work."""
+    """Returns the sha256 of settings (JSON values) and input file contents: equal only for the same work."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in inputs:
         with open(path, "rb") as file:
@@ -27,7 +27,7 @@ def fingerprint(settings: dict, *inputs: str | Path) -> str:
 
 
 def git_hash() -> str | None:
-    """The repository's commit, or None where it is no git checkout."""
+    """Returns the repository's commit, or None outside a git checkout."""
     if not (REPOSITORY / ".git").exists():
         return None
     try:
@@ -38,7 +38,7 @@ def git_hash() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and the packages that numbers depend on; one that is not installed is left out."""
+    """Returns the versions of Python and of the packages that affect results; missing packages are omitted."""
     found = {"python": platform.python_version()}
     for name in VERSIONED_PACKAGES:
         try:
@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The processor and its cores, as a report names them."""
+    """Returns the number of cores and the processor name, for reports."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

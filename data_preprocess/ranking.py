@@ -1,20 +1,19 @@
-"""Cutting a ranking of K responses down to fewer of them.
+"""Cuts rankings of K responses down to fewer responses, and draws nested subsets of rankings.
 
-The draws and their order are those of the published scripts, so that a seed gives the same files.
+The random draws follow the published scripts call by call, so that a seed gives the same files.
 """
 
 import random
 
-SEED = 42  # of split's cuts and of sample's shuffle, each a stream of its own
-RESPONSE_FROM = "response_from"  # in meta: where each response comes from, "data" or the model that sampled it
+SEED = 42  # for split.py's cuts and sample.py's shuffle, each with its own random stream
+RESPONSE_FROM = "response_from"  # in meta: the origin of each response, "data" or the model that sampled it
 
 
 def cut_ranking(row: dict, rng: random.Random, ranking_len: int) -> dict:
     """Keeps `ranking_len` responses of a row, drawn without replacement, best reward first.
 
-    Responses whose rewards tie stay in the order in which they were drawn, as in the published files.
-    sft_index is dropped: it would point at another response. meta goes along, its list of the responses'
-    origins cut alike.
+    Responses with equal rewards stay in the order of the draw, as in the published files. sft_index is dropped, since
+    it would point at another response. meta is kept, with its list of response origins cut the same way.
     """
     drawn = rng.sample(range(len(row["suffix"])), ranking_len)
     kept = sorted(drawn, key=row["reward"].__getitem__, reverse=True)
@@ -26,7 +25,7 @@ def cut_ranking(row: dict, rng: random.Random, ranking_len: int) -> dict:
 
 
 def nested_subsets(rows: list, sizes: list[int], seed: int) -> dict[int, list]:
-    """The first M rows of one seeded shuffle for every M in sizes: smaller subsets lie in larger ones."""
+    """Returns the first M rows of one seeded shuffle for every M in sizes: smaller subsets are part of larger ones."""
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
     return {size: shuffled[:size] for size in sizes}

@@ -1,7 +1,7 @@
-"""Rankings on disk: what a row holds, and the reader of every entry, which names the file and line at fault.
+"""The format of a ranking on disk, and its reader, whose errors name the file and line.
 
-A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers,
-"meta": {...}} and sometimes "sft_index", the response that the SFT term trains on.
+A row is {"prefix": K copies of the prompt's turns, "suffix": K texts, "reward": K numbers, "meta": {...}} and
+optionally "sft_index", the response that the SFT term trains on.
 """
 
 import sys
@@ -18,16 +18,16 @@ REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
 REQUIRED = set(REQUIRED_KEYS)
 NUMBER = (int, float)
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
-FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127  # in which training and scoring compute
+FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127  # training and scoring compute in float32
 
 
 @dataclass(frozen=True)
 class Record:
     """One prompt with K responses."""
 
-    prefix: list[str]  # the prompt's turns, the last of them a bare tag (one copy)
-    suffix: list[str]  # K responses, in a training file best first
-    reward: list[float]  # K rewards, raw scale; in a training file they never increase
+    prefix: list[str]  # the prompt's turns, the last one a bare tag (one copy)
+    suffix: list[str]  # K responses; best first in a training file
+    reward: list[float]  # K rewards, raw scale; never increasing in a training file
     meta: dict[str, Any] = field(default_factory=dict)
     sft_index: int = 0  # which response the SFT term trains on
 
@@ -36,10 +36,10 @@ def load_records(path: str | Path, training: bool = True) -> list[Record]:
     """Reads and checks a file of rankings (or a folder's train.json).
 
     Args:
-        path: a JSONL file, gzipped or not, or a folder that holds train.json.
-        training: rewards must never increase, no response may be empty, and the prompt must end in the
-            assistant's bare tag. False (dev and test files) allows unsorted rewards, empty responses and
-            either bare tag. Rewards are finite in both, in a training file also in float32, as are their differences.
+        path: a JSONL file, gzipped or not, or a folder that contains train.json.
+        training: rewards must never increase, responses must not be empty, and the prompt must end in the assistant's
+            bare tag. False (dev and test files) allows unsorted rewards, empty responses and either bare tag. Rewards
+            are always finite; in a training file they and their differences also fit float32.
 
     Raises:
         InputError: a ValueError, "path:line: what is wrong (what was expected)".
@@ -48,12 +48,12 @@ def load_records(path: str | Path, training: bool = True) -> list[Record]:
 
 
 def read_rows(path: str | Path, training: bool = True) -> list[dict]:
-    """The same rows as load_records, checked alike, but as the JSON objects they are, in the file's order."""
+    """Reads and checks the same rows as load_records, but returns the JSON objects, in file order."""
     return [row for _, row in numbered_rows(path, training)]
 
 
 def read_rankings(path: str | Path, ranking_len: int) -> Iterator[dict]:
-    """Yields the rows of a training file, as read_rows; InputError for one that has not `ranking_len` responses."""
+    """Yields the rows of a training file, as read_rows; InputError for a row without `ranking_len` responses."""
     for number, row in numbered_rows(path):
         if len(row["suffix"]) != ranking_len:
             where = f"{data_file(path)}:{number}"
@@ -62,27 +62,27 @@ def read_rankings(path: str | Path, ranking_len: int) -> Iterator[dict]:
 
 
 def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int, dict]]:
-    """Yields (1-based line number, checked row). InputError as load_records, and for a file without rows."""
+    """Yields (1-based line number, checked row). InputError as for load_records, and for an empty file."""
     path = str(data_file(path))
     empty = True
     for number, row in read_jsonl(path):
         empty = False
         check_row(row, f"{path}:{number}", training)
-        row["prefix"] = row["prefix"][:1] * len(row["prefix"])  # K names for one copy: the others' memory is freed
+        row["prefix"] = row["prefix"][:1] * len(row["prefix"])  # K references to one copy, to free memory
         yield number, row
     if empty:
         raise InputError(f"{path}:1: the file is empty (expected one ranking per line)")
 
 
 def data_file(path: str | Path) -> Path:
-    """The file that `path` stands for: itself, or train.json where it is (or is named like) a folder."""
+    """Returns the file that `path` refers to: itself, or train.json if it is (or is named like) a folder."""
     path = Path(path)
     names_folder = path.is_dir() or not (path.suffix or path.exists())
     return path / "train.json" if names_folder else path
 
 
 def check_row(row: dict, where: str, training: bool) -> None:
-    """Raises InputError, its message starting with `where`, if a row is not a ranking (see load_records)."""
+    """Raises InputError, starting with `where`, if a row is not a valid ranking (see load_records)."""
     _check_keys(row, where)
     _check_prefix(row["prefix"], where, training)
     _check_suffix(row["suffix"], where, training)
@@ -169,7 +169,7 @@ def _check_reward(reward: Any, where: str, training: bool) -> None:
 
 
 def _check_float32(reward: list[float], where: str) -> None:
-    """Training computes with the rewards, best first, and their differences in float32."""
+    """Checks the range of float32, in which training uses the rewards (best first) and their differences."""
     largest = max(reward[0], -reward[-1], reward[0] - reward[-1]) if reward else 0.0
     if largest <= FLOAT32_MAX:
         return

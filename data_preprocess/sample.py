@@ -1,11 +1,10 @@
-"""Samples nested subsets of the rankings of K responses, or selects some, and records their prompts' diversity.
+"""Samples or selects subsets of the rankings of K responses and records the diversity of their prompts.
 
 Run: cd data_preprocess; python sample.py K [K ...] [--sizes M ...] [--tokenizer PATH_OR_NAME]
          [--select STRATEGY] [--match_length] [--max_tokens N]
-Reads data/original/hh_train_lenK/train.json, writes data/hh_train_lenK_M/train.json for every K and size M and
-merges the diversity into data/record_hh_train.json, all under STUDY_ROOT. Another selection than the random one has
-its name in both: data/hh_train_lenK_M_max_d/, "M_max_d", and with --match_length "M_max_d_matched". Nothing is
-written unless everything can be.
+Reads data/original/hh_train_lenK/train.json, writes data/hh_train_lenK_M/train.json for every K and size M and adds
+their diversity to data/record_hh_train.json, all under STUDY_ROOT. Selections other than random are named in both:
+data/hh_train_lenK_M_max_d/, "M_max_d", and with --match_length "M_max_d_matched". All files are written or none.
 """
 
 import sys
@@ -43,7 +42,7 @@ SIZES = (36000, 24000, 16000, 12000, 6000, 3000, 2000, 1500)
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """Which subsets are made."""
+    """Which subsets to make."""
 
     ranking_len: tuple[int, ...] = setting(
         "responses per prompt", count(at_least=2, at_most=1000), metavar="K", positional=True
@@ -53,13 +52,13 @@ class SampleConfig:
     )
     tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
     select: str = setting(
-        "which prompts; smaller subsets lie in larger ones, but for max_d and --match_length",
+        "how prompts are selected; subsets are nested, except for max_d and with --match_length",
         choices=STRATEGIES,
         default=RANDOM,
     )
-    match_length: bool = setting("mean length in tokens within 5%% of that of all prompts", default=False)
+    match_length: bool = setting("keep the mean length in tokens within 5% of that of all prompts", default=False)
     max_tokens: int | None = setting(
-        "instead of --sizes: one subset, chosen until its prompts would have more than N tokens",
+        "instead of --sizes: select one subset of at most N prompt tokens",
         count(),
         metavar="N",
         default=None,
@@ -107,9 +106,9 @@ def main(argv: list[str] | None = None) -> None:
 def select_subsets(
     data: Path, rankings: dict[int, list[RankingLine]], tokenizer: "PreTrainedTokenizerBase", config: SampleConfig
 ) -> tuple[dict[Path, list[bytes]], dict[int, dict[int, Diversity]]]:
-    """The lines of every selected subset's file, and by K and size the diversity of its prompts.
+    """Returns the lines of every selected subset's file, and the diversity of its prompts by K and size.
 
-    K with the same prompts, as split.py cuts them, are tokenised and selected once, so that they share their prompts.
+    Consecutive K with equal prompts (from split.py) are tokenised and selected once, so their subsets share prompts.
     """
     selection = config.selection
     subsets, curves, pool = {}, {}, None
@@ -130,7 +129,7 @@ def select_subsets(
 
 
 def choose(token_ids: TokenIds, config: SampleConfig) -> dict[int, list[int]]:
-    """The indices of the prompts that the flags ask for, by size."""
+    """Returns the indices of the selected prompts, by size."""
     if config.max_tokens is None:
         return select_prompts(token_ids, config.sizes or SIZES, config.select, config.match_length)
     indices = select_within_tokens(token_ids, config.max_tokens, config.select)
@@ -141,7 +140,7 @@ def choose(token_ids: TokenIds, config: SampleConfig) -> dict[int, list[int]]:
 
 
 def check_sizes(sizes: Sequence[int], n_rows: int, ranking_len: int) -> None:
-    """InputError for a size that is not from 1 to the number of rows."""
+    """Raises InputError for a size outside 1 to the number of rows."""
     for size in sizes:
         if not 1 <= size <= n_rows:
             found = f"{size} rows of {ranking_len} responses asked for, there are {n_rows}"

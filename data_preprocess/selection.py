@@ -1,7 +1,7 @@
-"""Which prompts of a pool to label: M of N are chosen by a strategy, optionally matched in length to the pool.
+"""Selects M of N prompts of a pool by a strategy, optionally matched in length to the pool.
 
-`select_prompts` and `select_within_tokens` choose by a strategy's name, `select_max_diversity` is max_d by
-itself. What each strategy does and promises stands in strategies.py; benchmarks/selection_speed.py measures all.
+`select_prompts` and `select_within_tokens` take a strategy's name; `select_max_diversity` is max_d alone. strategies.py
+documents each strategy and its guarantee; benchmarks/selection_speed.py measures all of them.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from data_preprocess.ngrams.coverage import swap_for_diversity
 from data_preprocess.ngrams.strategies import ORDERS, STRATEGIES, Pool
 from data_preprocess.ngrams.token_ids import TokenIds, packed
 
-SWAP_PASSES = 10  # over the chosen prompts of max_d, at most
-SWAP_SECONDS = 40.0  # of all passes, at most
-LENGTH_TOLERANCE = 0.05  # of the pool's mean length, which length-matched prompts keep within
-BIN_GROWTH = 1.2  # of the number of length bins, from one try to the next
-MATCHED = "_matched"  # ends the name of a length-matched selection
+SWAP_PASSES = 10  # max_d: maximum number of swap passes over the selected prompts
+SWAP_SECONDS = 40.0  # max_d: time limit for all passes
+LENGTH_TOLERANCE = 0.05  # length matching: relative deviation allowed from the pool's mean length
+BIN_GROWTH = 1.2  # factor between successive numbers of length bins tried
+MATCHED = "_matched"  # suffix of a length-matched selection's name
 
 
 def selection_name(strategy: str, match_length: bool = False) -> str:
-    """What a selection is called in folders, records and results."""
+    """Returns the name of a selection in folders, records and results."""
     return strategy + MATCHED if match_length else strategy
 
 
@@ -30,26 +30,26 @@ SELECTIONS = tuple(selection_name(strategy, matched) for strategy in STRATEGIES 
 
 
 class Bins(NamedTuple):
-    """Disjoint parts of a pool and how many prompts each is to give."""
+    """A partition of the pool, with the number of prompts to select from each bin."""
 
-    number: np.ndarray  # [N], each prompt's bin
+    number: np.ndarray  # [N], the bin of each prompt
     quotas: np.ndarray  # [bins]
 
 
 def one_bin(n_prompts: int, size: int) -> Bins:
-    """The pool undivided."""
+    """Returns the whole pool as one bin."""
     return Bins(np.zeros(n_prompts, dtype=np.int64), np.array([size]))
 
 
 def length_bins(lengths: np.ndarray, size: int) -> Bins:
-    """Bins of about equal counts, from the shortest prompts to the longest, each with its share of `size` as quota.
+    """Returns bins of about equal counts, from shortest to longest prompts, each with its share of `size` as quota.
 
-    There are as few as are needed so that the chosen prompts' mean length is within LENGTH_TOLERANCE of the pool's
-    whichever prompts fill the quotas: be they every bin's longest or its shortest.
+    The number of bins grows until the selected prompts' mean length is within LENGTH_TOLERANCE of the pool's however
+    the quotas are filled, even with the longest or the shortest prompts of every bin.
 
     Args:
         lengths: [N], tokens of each prompt.
-        size: prompts to choose, up to N.
+        size: prompts to select, up to N.
 
     Raises:
         InputError: even bins of one prompt, which leave no choice, miss the pool's mean.
@@ -73,32 +73,31 @@ def length_bins(lengths: np.ndarray, size: int) -> Bins:
 
 
 def _shares(count: int, n_bins: int) -> np.ndarray:
-    """The ends of `n_bins` about equal parts of `count`, rounded, from 0 to count: [n_bins + 1]."""
+    """Returns the boundaries of `n_bins` about equal parts of `count`, rounded, from 0 to count: [n_bins + 1]."""
     return (2 * np.arange(n_bins + 1) * count + n_bins) // (2 * n_bins)
 
 
 def select_prompts(
     token_ids: Sequence[Sequence[int]], sizes: Sequence[int], strategy: str, match_length: bool = False
 ) -> dict[int, list[int]]:
-    """Chooses `size` prompts for every size.
+    """Selects `size` prompts for every size.
 
-    The smaller sizes' prompts are the first ones of the larger sizes', but not so for max_d, whose greedy choice is
-    nested and is then improved by swaps for each size by itself, nor with match_length: quotas depend on the size.
+    A smaller selection is a prefix of a larger one, with two exceptions: max_d, whose greedy selection is then improved
+    by swaps for each size separately, and match_length, whose quotas depend on the size.
 
     Args:
         token_ids: one sequence of token ids per prompt.
         sizes: numbers of prompts, each from 0 to len(token_ids).
-        strategy: one of STRATEGIES; its docstring (NAME_order) says what it promises.
-        match_length: choose so that the mean length in tokens is within LENGTH_TOLERANCE of the pool's
-            (`length_bins`).
+        strategy: one of STRATEGIES; the docstring of NAME_order states its guarantee.
+        match_length: keep the mean length in tokens within LENGTH_TOLERANCE of the pool's (`length_bins`).
 
     Returns:
-        By size, indices of the chosen prompts in the order of choice. The same at every run, but for what
-        `select_max_diversity` says of max_d. Of prompts that a strategy holds to be equal it takes the first.
+        By size, the indices of the selected prompts in the order of selection. Deterministic, except for the time limit
+        of max_d (see `select_max_diversity`). Ties go to the first prompt.
 
     Raises:
         ValueError: an unknown strategy or an impossible size.
-        InputError: prompts whose lengths cannot be matched.
+        InputError: the length cannot be matched.
     """
     _check(token_ids, sizes, strategy)
     pool = Pool(packed(token_ids))
@@ -113,20 +112,20 @@ def select_prompts(
 def select_max_diversity(
     token_ids: Sequence[Sequence[int]], size: int, passes: int = SWAP_PASSES, seconds: float = SWAP_SECONDS
 ) -> list[int]:
-    """Chooses prompts of maximal D = sqrt(M) U / T: greedily, then by swaps (`swap_for_diversity`).
+    """Selects prompts for maximal D = sqrt(M) U / T: greedily, then by swaps (`swap_for_diversity`).
 
-    No guarantee, since D is neither monotone nor submodular. The result is never worse than the greedy one, and where
-    the swaps end by themselves no exchange of one prompt raises D. It is the same at every run unless the limit of
-    seconds ends the swaps, of which a warning tells.
+    There is no guarantee, since D is neither monotone nor submodular. The result is never worse than the greedy one,
+    and if the swaps converge, no exchange of one prompt raises D. Deterministic unless the time limit ends the swaps (a
+    warning).
 
     Args:
         token_ids: one sequence of token ids per prompt.
-        size: prompts to choose, 0 to len(token_ids).
-        passes: of swaps over the chosen prompts, at most; 0 leaves the greedy choice.
-        seconds: of swaps, at most.
+        size: prompts to select, 0 to len(token_ids).
+        passes: maximum number of swap passes over the selected prompts; 0 keeps the greedy selection.
+        seconds: time limit of the swaps.
 
     Returns:
-        Indices of the chosen prompts in the order of choice, a swapped-in one in the place of the one it replaced.
+        Indices of the selected prompts in the order of selection; a swapped-in prompt takes the place of the old one.
 
     Raises:
         ValueError: an impossible size.
@@ -137,10 +136,10 @@ def select_max_diversity(
 
 
 def select_within_tokens(token_ids: Sequence[Sequence[int]], max_tokens: int, strategy: str) -> list[int]:
-    """Chooses prompts in the strategy's order until their token ids together would be more than `max_tokens`.
+    """Selects prompts in the strategy's order until their total number of tokens would exceed `max_tokens`.
 
-    The first prompt that does not fit ends the choice, so that a smaller cap's prompts are the first ones of a larger
-    cap's (not so for max_d, whose swaps keep to the cap). Else as `select_prompts`.
+    The first prompt that does not fit ends the selection, so a smaller cap selects a prefix of a larger cap's prompts
+    (except for max_d, whose swaps respect the cap). Otherwise as `select_prompts`.
     """
     _check(token_ids, [], strategy)
     pool, bins = Pool(packed(token_ids)), one_bin(len(token_ids), len(token_ids))
@@ -150,30 +149,30 @@ def select_within_tokens(token_ids: Sequence[Sequence[int]], max_tokens: int, st
 def select_addition(
     base: Sequence[Sequence[int]], pool: Sequence[Sequence[int]], size: int, match_length: bool = False
 ) -> list[int]:
-    """Chooses prompts of a pool that, added to a base set, raise its D = sqrt(M) U / T the most: greedily.
+    """Selects prompts of a pool that raise the D = sqrt(M) U / T of a base set the most when added to it, greedily.
 
-    At each step comes the prompt with which D of base and chosen ones together is highest, of equal ones the first.
-    No guarantee, since D is neither monotone nor submodular; there are no swaps.
+    Each step takes the prompt that gives the highest D of base and selected prompts together; ties go to the first.
+    There is no guarantee, since D is neither monotone nor submodular, and there are no swaps.
 
     Args:
-        base: one sequence of token ids per prompt of the set that is enlarged.
-        pool: the same of the prompts to choose from.
-        size: prompts to choose, 0 to len(pool).
-        match_length: choose so that the chosen prompts' mean length in tokens is within LENGTH_TOLERANCE of the
-            pool's, which is what random ones have on average (`length_bins`).
+        base: one sequence of token ids per prompt of the base set.
+        pool: the same for the prompts to select from.
+        size: prompts to select, 0 to len(pool).
+        match_length: keep the selected prompts' mean length in tokens within LENGTH_TOLERANCE of the pool's, which is
+            the expected mean of random ones (`length_bins`).
 
     Returns:
-        Indices into `pool` in the order of choice.
+        Indices into `pool` in the order of selection.
 
     Raises:
         ValueError: an impossible size.
-        InputError: prompts whose lengths cannot be matched.
+        InputError: the length cannot be matched.
     """
     _check(pool, [size], "max_d")
     base, pool = packed(base), packed(pool)
     bins = length_bins(pool.lengths, size) if match_length else one_bin(len(pool), size)
     both = TokenIds(np.concatenate([base.flat, pool.flat]), [*base.lengths, *pool.lengths])
-    # The base has a bin of its own, from which nothing is to come.
+    # The base gets its own bin with quota 0.
     number = np.concatenate([np.full(len(base), len(bins.quotas)), bins.number])
     bins = Bins(number, np.append(bins.quotas, 0))
     return [index - len(base) for index in _take(Pool(both, range(len(base))), "max_d", bins)]
@@ -188,7 +187,7 @@ def _check(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], strategy: s
 
 
 def _take(pool: Pool, strategy: str, bins: Bins, max_tokens: float = np.inf) -> list[int]:
-    """The first prompts of a strategy's order that the bins' quotas and the tokens have room for."""
+    """Returns the first prompts of a strategy's order that fit the bins' quotas and the token limit."""
     room, available = bins.quotas.copy(), bins.quotas[bins.number] > 0
     chosen, n_tokens = [], 0
     if not available.any():
@@ -215,7 +214,7 @@ def _improved(
     passes: int = SWAP_PASSES,
     seconds: float = SWAP_SECONDS,
 ) -> list[int]:
-    """max_d's prompts after swaps within their bins and the tokens; any other strategy's as they are."""
+    """Returns max_d's prompts after swaps within their bins and the token limit, or another strategy's unchanged."""
     if strategy != "max_d":
         return chosen
     lengths = pool.token_ids.lengths

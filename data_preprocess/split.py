@@ -1,8 +1,7 @@
-"""Cuts the rankings of 4 responses into rankings of 3 and, from those, of 2.
+"""Cuts the rankings of 4 responses to rankings of 3, and those to rankings of 2.
 
 Run: cd data_preprocess; python split.py
-Reads data/original/hh_train_len4/train.json and writes data/original/hh_train_len{3,2}/train.json, all under
-STUDY_ROOT.
+Under STUDY_ROOT, reads data/original/hh_train_len4/train.json and writes data/original/hh_train_len{3,2}/train.json.
 """
 
 import argparse

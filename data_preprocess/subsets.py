@@ -1,6 +1,6 @@
-"""The files of rankings that split.py and sample.py make of one another.
+"""The files of rankings that split.py and sample.py read and write.
 
-Each row is read, checked and written out as a line once, however many files it goes to.
+Each row is read, checked and serialised once, however many files it goes to.
 """
 
 import random
@@ -15,23 +15,23 @@ from data_preprocess.records import read_rankings
 from data_preprocess.selection import SELECTIONS, selection_name
 
 FULL_LEN = 4
-RANDOM = "random"  # the published selection, which folders and records do not name
-# What augment.py has added to a random subset, by name as if it were a selection.
+RANDOM = "random"  # the published selection, omitted in the names of folders and records
+# Subsets enlarged by augment.py are named as if these were selections.
 AUGMENT_RANDOM, AUGMENT_DIVERSE = "augment_random", "augment_diverse"
 AUGMENTATIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE, selection_name(AUGMENT_DIVERSE, match_length=True))
-ORIGIN, BASE = "origin", "base"  # in meta of an enlarged subset's rows: what a row is, and its name for those it had
+ORIGIN, BASE = "origin", "base"  # key in meta of an enlarged subset's rows, and its value for the original rows
 FOLDER = re.compile(r"hh_train_len(\d+)_(\d+)(?:_(\w+))?")
 
 
 class RankingLine(NamedTuple):
-    """A ranking as sample.py needs it: kept small, for all K are held at once."""
+    """The parts of a ranking that sample.py needs; kept small, since the rankings of all K are in memory at once."""
 
-    line: bytes  # as it stands in a file
-    turns: list[str]  # of its prompt
+    line: bytes  # the serialised row
+    turns: list[str]  # of the prompt
 
 
 class Subset(NamedTuple):
-    """What sample.py or augment.py made: M rankings of K responses, and by which selection."""
+    """A subset made by sample.py or augment.py: M rankings of K responses, and their selection."""
 
     ranking_len: int
     size: int
@@ -39,7 +39,7 @@ class Subset(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called among the subsets of all K."""
+        """Its name among the subsets of all K."""
         return f"len{self.ranking_len}_{self._size_and_selection}"
 
     @property
@@ -49,10 +49,10 @@ class Subset(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name in the records of diversity.
+        """Its key in the diversity records.
 
-        All K of a sampled or selected subset share their prompts; which ones were added can depend on K, for a prompt
-        needs K different answers.
+        A sampled or selected subset has the same prompts for all K. The prompts added to an enlarged one can depend on
+        K, since a prompt needs K different answers.
         """
         return self.name if self.selection in AUGMENTATIONS else self._size_and_selection
 
@@ -62,7 +62,7 @@ class Subset(NamedTuple):
 
 
 def subset_named(folder: str) -> Subset | None:
-    """The subset that a folder's name tells of; None for a name that is given to none."""
+    """Parses a folder's name into its subset; None for any other name."""
     named = FOLDER.fullmatch(folder)
     if not named or named[3] not in (None, *(set(SELECTIONS) - {RANDOM}), *AUGMENTATIONS):
         return None
@@ -70,17 +70,17 @@ def subset_named(folder: str) -> Subset | None:
 
 
 def rankings_file(data: Path, ranking_len: int) -> Path:
-    """The file of all rankings of K responses, under the data folder."""
+    """Returns the path of all rankings of K responses, under the data folder."""
     return data / "original" / f"hh_train_len{ranking_len}" / "train.json"
 
 
 def subset_file(data: Path, ranking_len: int, size: int, selection: str = RANDOM) -> Path:
-    """The file of M sampled or selected rankings of K responses, under the data folder."""
+    """Returns the path of M sampled or selected rankings of K responses, under the data folder."""
     return data / Subset(ranking_len, size, selection).folder / "train.json"
 
 
 def write_split(data: Path) -> dict[Path, int]:
-    """Cuts the data folder's rankings of 4 and writes those of 3 and of 2; the number of rows by file."""
+    """Cuts the data folder's rankings of 4, writes those of 3 and 2, and returns the number of rows by file."""
     cuts = split_rankings(read_rankings(rankings_file(data, FULL_LEN), FULL_LEN))
     outputs = {rankings_file(data, ranking_len): cut for ranking_len, cut in cuts.items()}
     write_files({path: json_lines(cut) for path, cut in outputs.items()})
@@ -88,7 +88,7 @@ def write_split(data: Path) -> dict[Path, int]:
 
 
 def split_rankings(rows: Iterable[dict]) -> dict[int, list[dict]]:
-    """Rankings of 3 cut from all rows, then rankings of 2 cut from those, by one stream of random numbers."""
+    """Cuts all rows to rankings of 3 and those to rankings of 2, from one random stream."""
     rng = random.Random(SEED)
     by_len = {}
     for ranking_len in range(FULL_LEN - 1, 1, -1):
@@ -98,7 +98,7 @@ def split_rankings(rows: Iterable[dict]) -> dict[int, list[dict]]:
 
 
 def read_lines_of(data: Path, ranking_len: int) -> list[RankingLine]:
-    """The data folder's rankings of K responses; InputError as read_rankings."""
+    """Reads the data folder's rankings of K responses; InputError as for read_rankings."""
     rows = read_rankings(rankings_file(data, ranking_len), ranking_len)
     return [RankingLine(json_line(row).encode(), row["prefix"][0]) for row in rows]
 
@@ -106,7 +106,7 @@ def read_lines_of(data: Path, ranking_len: int) -> list[RankingLine]:
 def sample_subsets(
     data: Path, rankings: dict[int, list[RankingLine]], sizes: Sequence[int]
 ) -> tuple[dict[Path, list[bytes]], dict[int, list[list[str]]]]:
-    """Nested subsets of each K's rankings.
+    """Samples nested subsets of each K's rankings.
 
     Args:
         data: the data folder.
@@ -114,7 +114,7 @@ def sample_subsets(
         sizes: prompts per subset, each at most the number of rankings.
 
     Returns:
-        (the lines of every subset's file, the prompts' turns, by K, of the largest subset in its order).
+        (lines of every subset's file, turns of each prompt of the largest subset in order, by K).
     """
     lines, prompts = {}, {}
     for ranking_len, rows in rankings.items():

@@ -1,7 +1,6 @@
-"""Which prompts of a pool are added to a labelled subset, and the rows that the enlarged subset is written as.
+"""Selects the prompts of a pool to add to a labelled subset, and builds the rows of the enlarged subset.
 
-"Our reading" of the paper's augmentation (add the prompts that raise D), whose generator,
-thresholds and labels are not published.
+"Our reading" of the paper's augmentation (adding prompts to raise D); generator, thresholds and labels are unpublished.
 """
 
 import random
@@ -13,12 +12,12 @@ from data_preprocess.preparing.candidates import Candidates, training_row
 from data_preprocess.selection import select_addition
 from data_preprocess.subsets import BASE, ORIGIN, RANDOM
 
-GIVEN, WRITTEN = "pool", "written"  # an added row's origin
-DIVERSE = "diverse"  # one way to choose what is added; the other is RANDOM
+GIVEN, WRITTEN = "pool", "written"  # origin of an added row
+DIVERSE = "diverse"  # one of the two selections of what is added; the other is RANDOM
 
 
 def check_prompts(pool: Sequence[Candidates]) -> None:
-    """InputError, naming the line, for a prompt of a file in which the person says nothing last."""
+    """Raises InputError, naming the line, for a prompt without text in its last user turn."""
     for candidates in pool:
         spoken = [text for tag, text in map(split_turn, candidates.prefix) if tag == PROMPTER]
         if not spoken or not spoken[-1].strip():
@@ -35,16 +34,16 @@ def addition(
     match_length: bool,
     seed: int,
 ) -> list[int]:
-    """The prompts of the pool to add, as indices into it in the order of choice.
+    """Returns the prompts of the pool to add, as indices in the order of selection.
 
     Args:
         base: token ids of each prompt of the subset.
-        pool: the same of each prompt of the pool.
-        refused: indices into the pool that are not to be chosen.
-        size: how many, at most the prompts that are not refused.
+        pool: token ids of each prompt of the pool.
+        refused: indices into the pool that must not be selected.
+        size: number of prompts, at most those that are not refused.
         by: DIVERSE, those that raise D the most (`select_addition`), or RANDOM, the first of a shuffle.
-        match_length: of DIVERSE, keep the mean length of the chosen ones within 5% of the pool's.
-        seed: of the shuffle. A prompt that is refused leaves its place to the next one and moves no other.
+        match_length: for DIVERSE, keep the mean length of the selected prompts within 5% of the pool's.
+        seed: of the shuffle. A refused prompt is replaced by the next one and does not move the others.
     """
     if by == RANDOM:
         order = list(range(len(pool)))
@@ -60,21 +59,21 @@ def answered_addition(
     n_prompts: int,
     size: int,
 ) -> tuple[list[Candidates], int]:
-    """Chooses prompts that can be answered: who cannot is refused, and the choice is made anew without them.
+    """Selects prompts that can be answered: those that cannot are refused, and the selection is repeated without them.
 
-    So the result is the choice from a pool that never held them, and no prompt is answered twice.
+    The result equals the selection from a pool without the refused prompts, and no prompt is answered twice.
 
     Args:
-        choose: which prompts to add, given those that are refused.
-        answer: the prompts among the given ones that got enough different answers, with these.
-        n_prompts: of the pool, at least `size`.
-        size: how many prompts `choose` gives.
+        choose: returns the prompts to add, given the refused ones.
+        answer: returns those of the given prompts that got enough different answers, with these answers.
+        n_prompts: size of the pool, at least `size`.
+        size: number of prompts that `choose` returns.
 
     Returns:
-        (the chosen prompts with their answers, in the order of choice; the number of refused ones).
+        (the selected prompts with their answers, in the order of selection; the number of refused prompts).
 
     Raises:
-        InputError: too few prompts are left to choose from.
+        InputError: too few prompts are left to select from.
     """
     answered: dict[int, Candidates] = {}
     refused: set[int] = set()
@@ -92,7 +91,7 @@ def answered_addition(
 
 
 def enlarged(base: Sequence[dict], added: Sequence[Candidates], origin: str) -> list[dict]:
-    """The rows of the enlarged subset: those of the base, then the added prompts' rankings, each with its origin."""
+    """Returns the rows of the base, then the rankings of the added prompts, each with its origin in meta."""
     rows = [{**row, "meta": {**row["meta"], ORIGIN: BASE}} for row in base]
     rankings = map(training_row, added)
     return rows + [{**row, "meta": {**row["meta"], ORIGIN: origin}} for row in rankings]

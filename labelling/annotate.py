@@ -1,11 +1,11 @@
-"""Builds ranked training data whose rewards come from a reward model, at will with further responses from models.
+"""Builds ranked training data with rewards from a reward model and, optionally, more responses sampled from models.
 
 Run: cd labelling; python annotate.py --raw DIR | --source DATA --reward_model MODEL [--candidates MODEL ...] [flags]
 
-Reads and writes what data_preprocess/prepare.py does: prompts, pairs or rankings become data/original/hh_train_lenK/
-train.json, dev and test files and the data card, under STUDY_ROOT and all or none. Each of --candidates samples further
-responses to every training prompt; K different ones are kept and ranked by the reward model. Also runs under
-training/launch.py, and goes on where a killed run was (data/original/annotation/).
+Reads and writes the same data as data_preprocess/prepare.py: prompts, pairs or rankings become
+data/original/hh_train_lenK/train.json, dev and test files and the data card, under STUDY_ROOT, all or nothing. Each
+model of --candidates samples further responses to every training prompt; K different responses are kept and ranked by
+the reward model. Also runs under training/launch.py, and resumes a killed run (data/original/annotation/).
 """
 
 import shlex
@@ -23,13 +23,13 @@ from labelling.sampling import Sampling, check_models, only_first_process_prints
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotateConfig(DataConfig, Sampling):
-    """One preparation of data that models label."""
+    """Preparation of data labelled by models."""
 
-    reward_model: str = setting("scores every training response: raw logits", check_text, metavar="MODEL")
+    reward_model: str = setting("scores every training response, as raw logits", check_text, metavar="MODEL")
     candidates: tuple[str, ...] = setting(
-        "causal LMs that sample further responses", check_text, metavar="MODEL", default=()
+        "causal LMs that sample additional responses", check_text, metavar="MODEL", default=()
     )
-    num_per_model: int = setting("responses that each of --candidates samples per prompt", count(), default=1)
+    num_per_model: int = setting("responses per prompt sampled by each of --candidates", count(), default=1)
 
     @property
     def n_sampled(self) -> int:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def labels_by_models(config: AnnotateConfig) -> Labels:
-    """Responses of the candidate models, model i with the seed + i, and the reward model's rewards."""
+    """Returns labels from the candidate models, model i with seed + i, and from the reward model."""
     work = study_root() / "data" / "original" / "annotation"
 
     def add(pool: list[Candidates]) -> list[Candidates]:

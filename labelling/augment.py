@@ -1,13 +1,13 @@
-"""Enlarges a labelled subset by prompts of a pool, chosen to raise its diversity D, answered and ranked by models.
+"""Enlarges a labelled subset by prompts selected to raise its diversity D, answered and ranked by models.
 
 Run: cd labelling; python augment.py SUBSET --pool DATA | --write_prompts N --generator MODEL
          --add A [--by diverse|random] [--match_length] --answer_model MODEL --reward_model MODEL
-SUBSET is the folder of a random subset under data/, as hh_train_len4_1500. Prompts of the pool near one of the subset
-or of the pool are dropped; then those are added that raise D of the enlarged subset the most, or, as a control, any
-(--by random). Each is answered by --answer_model and its K different answers are ranked by --reward_model. Writes
-data/hh_train_lenK_(M+A)_augment_diverse/train.json (_augment_diverse_matched with --match_length, _augment_random)
-with each row's origin in meta, and D into the records, all or none, under STUDY_ROOT. Also runs under
-training/launch.py, and goes on where a killed run was. "Our reading": the paper's generator and thresholds are not
+SUBSET is the folder of a random subset under data/, such as hh_train_len4_1500. Pool prompts that are near-duplicates
+of the subset's or of each other are dropped. Of the rest, those that raise D of the enlarged subset the most are added,
+or random ones as a control (--by random). --answer_model answers them, and --reward_model ranks K different answers of
+each. Writes data/hh_train_lenK_(M+A)_augment_diverse/train.json (_augment_diverse_matched with --match_length,
+_augment_random), with each row's origin in meta, and D into the records, all or nothing, under STUDY_ROOT. Also runs
+under training/launch.py, and resumes a killed run. "Our reading": the paper's generator and thresholds are not
 published.
 """
 
@@ -58,31 +58,31 @@ from labelling.written_prompts import openings, requests, written
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SAMPLES_PER_RESPONSE = 4  # answers sampled for each of the K that a ranking needs: a tuned model repeats itself
+SAMPLES_PER_RESPONSE = 4  # answers sampled per response of a ranking, since a tuned model repeats itself
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Sampling):
-    """One enlargement of a subset."""
+    """Settings of one enlargement of a subset."""
 
-    subset: str = setting("folder of a random subset under data/, as hh_train_len4_1500", positional=True)
+    subset: str = setting("folder of a random subset under data/, such as hh_train_len4_1500", positional=True)
     pool: str | None = setting(
-        "prompts to choose from, in any format of prepare.py; labels are ignored",
+        "prompts to select from, in any format of prepare.py; labels are ignored",
         check_text,
         metavar="DATA",
         default=None,
     )
     write_prompts: int | None = setting(
-        "instead of --pool: ask --generator for N prompts", count(), metavar="N", default=None
+        "instead of --pool: let --generator write N prompts", count(), metavar="N", default=None
     )
     generator: str | None = setting(
-        "causal LM that writes prompts like examples of the subset", check_text, metavar="MODEL", default=None
+        "causal LM that writes prompts, given examples of the subset", check_text, metavar="MODEL", default=None
     )
     add: int = setting("prompts to add", count(), metavar="A")
-    by: str = setting("raise D the most, or draw at random", choices=(DIVERSE, RANDOM), default=DIVERSE)
-    match_length: bool = setting("mean length in tokens within 5%% of the pool's", default=False)
+    by: str = setting("add prompts that raise D the most, or random ones", choices=(DIVERSE, RANDOM), default=DIVERSE)
+    match_length: bool = setting("keep the mean length in tokens within 5% of the pool's", default=False)
     max_jaccard: float = setting(
-        f"drop prompts with word {N_WORDS}-grams more similar than this",
+        f"drop prompts whose word {N_WORDS}-grams have a higher Jaccard similarity than this",
         within(at_least=0, below=1),
         metavar="J",
         default=0.8,
@@ -90,7 +90,7 @@ class AugmentConfig(Sampling):
     answer_model: str = setting("causal LM that answers the added prompts", check_text, metavar="MODEL")
     reward_model: str = setting("ranks the answers", check_text, metavar="MODEL")
     num_per_prompt: int | None = setting(
-        f"answers sampled, of which K different ones are kept (default: {SAMPLES_PER_RESPONSE} K)",
+        f"answers sampled per prompt, K different ones of which are kept (default: {SAMPLES_PER_RESPONSE} K)",
         count(),
         metavar="N",
         default=None,
@@ -147,7 +147,7 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
 
 
 def base_subset(folder: str) -> Subset:
-    """The random subset that a folder's name tells of; InputError for any other name."""
+    """Returns the random subset named by a folder; InputError for any other name."""
     subset = subset_named(folder)
     if subset is None or subset.selection != RANDOM:
         raise InputError(f"{folder}: expected the folder of a random subset under data/, as hh_train_len4_1500")
@@ -155,12 +155,12 @@ def base_subset(folder: str) -> Subset:
 
 
 def encoded(tokenizer: "PreTrainedTokenizerBase", prompts: list[list[str]]) -> TokenIds:
-    """Token ids of prompts as D counts them."""
+    """Returns token ids of prompts, as counted for D."""
     return encode_prompts(tokenizer, [render_prompt(turns) for turns in prompts])
 
 
 def distinct_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -> list[Candidates]:
-    """The prompts that may be added: without answers, and without near-copies of one another and of the subset's."""
+    """Returns the prompts that may be added, unanswered and without near-copies of each other or of the subset's."""
     pool = [replace(one, responses=[], rewards=None, origins=[]) for one in read_pool(config, prompts, work)]
     kept = without_near_copies([one.prefix for one in pool], prompts, config.max_jaccard)
     print(
@@ -174,7 +174,7 @@ def distinct_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -
 
 
 def read_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -> list[Candidates]:
-    """The prompts of --pool, or those that --generator writes from examples of the subset's prompts."""
+    """Returns the prompts of --pool, or those written by --generator from examples of the subset's prompts."""
     if config.pool:
         pool, left_out = read_source(config.pool, "train", Mapping())
         print("".join(f"{line}\n" for line in left_out), end="")
@@ -192,7 +192,7 @@ def read_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -> li
 def answered(
     config: AugmentConfig, pool: list[Candidates], ids: tuple[TokenIds, TokenIds], ranking_len: int, work: Path
 ) -> list[Candidates]:
-    """The prompts to add, in the order of choice, each with K different answers; `ids`: of the subset, of the pool."""
+    """Returns the prompts to add, in order, each with K different answers; `ids` are the subset's and the pool's."""
     count = config.num_per_prompt or SAMPLES_PER_RESPONSE * ranking_len
     if count < ranking_len:
         raise InputError(f"--num_per_prompt: {count} (expected at least the {ranking_len} of a ranking)")

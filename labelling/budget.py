@@ -1,4 +1,4 @@
-"""What an annotation budget buys of a pool: how many prompts for each number of responses, and which D these reach."""
+"""What an annotation budget buys from a pool: the number of prompts for each number of responses, and their D."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from data_preprocess.selection import select_prompts
 
 @dataclass(frozen=True)
 class Prices:
-    """What labelling costs, all in one unit. The default counts labelled responses."""
+    """Labelling costs, all in one unit. The default counts labelled responses."""
 
     prompt: Decimal = Decimal(0)  # per prompt written
     response: Decimal = Decimal(1)  # per response written
@@ -21,7 +21,7 @@ class Prices:
     comparisons: int | None = None  # per prompt; None: every pair once, K (K - 1) / 2
 
     def of_prompt(self, ranking_len: int) -> Decimal:
-        """The cost of one prompt with K responses, compared."""
+        """Returns the cost of one prompt with K responses and their comparisons."""
         pairs = ranking_len * (ranking_len - 1) // 2 if self.comparisons is None else self.comparisons
         return self.prompt + ranking_len * self.response + pairs * self.comparison
 
@@ -31,24 +31,24 @@ class Split:
     """One way to spend a budget: M prompts with K responses each."""
 
     ranking_len: int  # K
-    size: int  # M; 0 where the budget does not pay for one prompt
-    cost: Decimal  # of all of it, in the unit of the prices
+    size: int  # M; 0 if the budget does not cover one prompt
+    cost: Decimal  # total, in the unit of the prices
 
 
 @dataclass(frozen=True)
 class ChosenPrompts:
-    """Prompts chosen from a pool."""
+    """Prompts selected from a pool."""
 
-    indices: list[int]  # in the order of choice
-    diversity: float  # their D
-    tokens: float  # of a prompt, in the mean
+    indices: list[int]  # in the order of selection
+    diversity: float  # D
+    tokens: float  # mean per prompt
 
 
 def split_budget(budget: Decimal, prices: Prices, ranking_lens: Sequence[int], pool_size: int) -> list[Split]:
-    """For each K, as many prompts as the budget pays for and the pool has.
+    """Returns for each K as many prompts as the budget covers and the pool has.
 
     Raises:
-        InputError: the budget pays for no prompt at any K.
+        InputError: the budget covers no prompt at any K.
     """
     splits = []
     for ranking_len in ranking_lens:
@@ -64,7 +64,7 @@ def split_budget(budget: Decimal, prices: Prices, ranking_lens: Sequence[int], p
 def choose_prompts(
     token_ids: TokenIds, sizes: Sequence[int], strategy: str, match_length: bool = False
 ) -> dict[int, ChosenPrompts]:
-    """The prompts that a strategy chooses at each size, 1 or more, with what they are like (see select_prompts)."""
+    """Returns the prompts that a strategy selects at each size (1 or more), with D and mean length (select_prompts)."""
     found = {}
     for size, indices in select_prompts(token_ids, sizes, strategy, match_length).items():
         score = diversity_curve([token_ids[index] for index in indices], [size], NGRAM)[size].score
@@ -73,7 +73,7 @@ def choose_prompts(
 
 
 def random_diversity(token_ids: TokenIds, sizes: Sequence[int]) -> dict[int, float]:
-    """D of randomly chosen prompts at each size, all counted in one pass: the first ones of the seeded shuffle."""
+    """Returns D of random prompts at each size, counted in one pass over the seeded shuffle."""
     order = select_prompts(token_ids, [max(sizes)], "random")[max(sizes)]
     curve = diversity_curve([token_ids[index] for index in order], sizes, NGRAM)
     return {size: diversity.score for size, diversity in curve.items()}

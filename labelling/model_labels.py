@@ -1,8 +1,8 @@
-"""Labels by models: responses sampled from a language model, and rewards of responses from a reward model.
+"""Labels by models: responses sampled from a language model, and rewards from a reward model.
 
-Both jobs are divided over the processes that training/launch.py started, go on where a killed run was, and are not done
-again where the output is there and was made from the same inputs. In fp32 on the CPU neither result depends on batch
-size, number of processes, or kills.
+Both jobs are divided over the processes started by training/launch.py, resume a killed run, and are skipped if the
+output exists and was made from the same inputs. In fp32 on the CPU results do not depend on batching, processes or
+kills.
 """
 
 import hashlib
@@ -26,19 +26,18 @@ from labelling.sampling import Sampling
 def sample_responses(
     prompts: list[list[str]], model_path: str, num_per_prompt: int, output: Path, sampling: Sampling
 ) -> list[list[str]]:
-    """Samples responses to each prompt by temperature and top-p.
+    """Samples responses to each prompt with temperature and top-p.
 
-    A prompt is cut from the left to 384 tokens. A response ends at EOS, before the first stop string, or after
-    `sampling.max_new_tokens`, and is stripped; it may be empty. Random numbers belong to (seed, prompt, sample), not to
-    the model: models that are given one seed share them, and close relatives would say the same, so give
-    each model its own seed.
+    A prompt is truncated from the left to 384 tokens. A response ends at EOS, before the first stop string, or after
+    `sampling.max_new_tokens`, and is stripped; it may be empty. Random numbers depend on (seed, prompt, sample), not on
+    the model: models with one seed share them, and related models would give the same responses, so vary the seed.
 
     Args:
         prompts: each a list of turns, the last one a bare tag.
         model_path: folder or hub name of any causal language model.
         num_per_prompt: responses to each prompt.
         output: the JSONL file to write, a row {"index": i, "responses": [...]} per prompt.
-        sampling: the settings; mixed precision is of the weights on a GPU, the CPU always has float32.
+        sampling: the settings; mixed precision applies to the weights on a GPU, the CPU always uses float32.
 
     Returns:
         The responses, num_per_prompt per prompt, in every process.
@@ -65,7 +64,7 @@ def sample_responses(
 
 
 def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int) -> None:
-    """Does a sampling job. Its rows are numbered prompt * num_per_prompt + sample."""
+    """Runs a sampling job. Its rows are numbered prompt * num_per_prompt + sample."""
     state = processes()
     count = job.settings["num_per_prompt"]
     model = load_causal_lm(model_path, weights_dtype(job.settings["mixed_precision"])).to(device())
@@ -94,8 +93,8 @@ def score_rankings(
 
     Args:
         prompts: each a list of turns, the last one a bare tag.
-        responses: per prompt its responses, of any number.
-        reward_model: folder or hub name, of a kind that load_reward_model reads.
+        responses: any number of responses per prompt.
+        reward_model: folder or hub name, of a kind supported by load_reward_model.
         output: the JSONL file to write, a row {"index": i, "rewards": [...]} per prompt.
         batch_size: dialogues per batch and process.
 
@@ -105,7 +104,7 @@ def score_rankings(
     Raises:
         InputError: a reward model that cannot be loaded, or a dialogue that it cannot read.
         RunError: a logit that is not finite.
-        ValueError: not as many lists of responses as prompts.
+        ValueError: different numbers of prompts and lists of responses.
     """
     if len(prompts) != len(responses):
         raise ValueError(f"{len(prompts)} prompts and {len(responses)} lists of responses")
@@ -123,14 +122,14 @@ def score_rankings(
 
 
 def scored(pool: list[Candidates], reward_model: str, output: Path, batch_size: int) -> list[Candidates]:
-    """The prompts with the reward model's raw logits as rewards; arguments as for `score_rankings`."""
+    """Returns the prompts with the reward model's raw logits as rewards; arguments as for `score_rankings`."""
     prompts, responses = [one.prefix for one in pool], [one.responses for one in pool]
     rewards = score_rankings(prompts, responses, reward_model, output, batch_size)
     return [replace(one, rewards=row) for one, row in zip(pool, rewards, strict=True)]
 
 
 def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int) -> None:
-    """Does a scoring job. Its rows are all (prompt, response) pairs, one after another."""
+    """Runs a scoring job. Its rows are all (prompt, response) pairs, concatenated."""
     state = processes()
     model = load_reward_model(reward_model, weights_dtype("no"))
     pairs = [(i, text) for i, group in enumerate(responses) for text in group]
@@ -158,5 +157,5 @@ def _encode(model: RewardModel, turns: list[str], response: str, number: int) ->
 
 
 def _digest(value: Any) -> str:
-    """sha256 of a JSON value."""
+    """Returns the sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()

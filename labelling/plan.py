@@ -1,10 +1,10 @@
-"""What to label next: which prompts of a pool, and how many responses each, for a budget.
+"""Plans what to label next within a budget: which prompts of a pool, and how many responses to each.
 
 Run: cd labelling; python plan.py SOURCE --responses N --law paper-pro [--select STRATEGY] [--output FILE]
      python plan.py SOURCE --budget X --response_cost X ... --results DIR --algorithm PRO
 
-Prints for each number of responses K: how many prompts M the budget pays for, the diversity D of M prompts of SOURCE
-taken at random and as selected, the reward that a line on D, one per K, predicts for them, and the split to take.
+Prints for each number of responses K: the number of prompts M that the budget covers, the diversity D of M random and
+of M selected prompts of SOURCE, the reward that a line in D, one per K, predicts for each, and the recommended split.
 --output writes its prompts as JSONL with ids, ready to be answered and ranked (prepare.py --join).
 """
 
@@ -40,9 +40,9 @@ from labelling.budget import ChosenPrompts, Prices, Split, choose_prompts, rando
 
 PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")
-# Of a budget and of a cost: a quotient of two has fewer digits than Decimal keeps.
+# Limits of budgets and costs: a quotient of two has fewer digits than Decimal's precision.
 LEAST, MOST = Decimal("1e-9"), Decimal("1e15")
-CHART_STEPS = 60  # budgets of the chart, up to twice the plan's
+CHART_STEPS = 60  # budgets in the chart, up to twice the plan's
 RANDOM_ONLY = (
     "These lines were fitted on random prompts, where D and M rise together. Whether selected prompts earn what random",
     "ones of the same D do is not in that data; the experiment that tests it is reproduce.py --fixed_size.",
@@ -51,40 +51,40 @@ RANDOM_ONLY = (
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """One plan: a pool, a budget, the lines that predict, and which prompts are selected."""
+    """One plan: a pool, a budget, the fitted lines for prediction, and the selection of prompts."""
 
     source: str = setting(
-        "the pool: JSONL, Parquet, a folder, or a data set on the hub, a prompt per row", check_text, positional=True
+        "the pool: JSONL, Parquet, a folder, or a data set on the hub; one prompt per row", check_text, positional=True
     )
-    column: str | None = setting("the prompts' field, where it is not one of the usual", check_text, default=None)
+    column: str | None = setting("field of the prompt, if it has none of the usual names", check_text, default=None)
     split: str = setting("split of a data set", check_text, default="train")
-    drop_duplicates: bool = setting("go on without prompts that repeat another", default=False)
-    responses: int | None = setting("the budget, in labelled responses", metavar="N", default=None)
-    budget: str | None = setting("or in money, with at least one of the costs", metavar="X", default=None)
-    prompt_cost: str | None = setting("per prompt written", metavar="X", default=None)
-    response_cost: str | None = setting("per response written", metavar="X", default=None)
-    comparison_cost: str | None = setting("per two responses compared", metavar="X", default=None)
+    drop_duplicates: bool = setting("drop prompts that repeat another one", default=False)
+    responses: int | None = setting("budget in labelled responses", metavar="N", default=None)
+    budget: str | None = setting("budget in money; needs at least one of the costs", metavar="X", default=None)
+    prompt_cost: str | None = setting("cost per prompt written", metavar="X", default=None)
+    response_cost: str | None = setting("cost per response written", metavar="X", default=None)
+    comparison_cost: str | None = setting("cost per pair of responses compared", metavar="X", default=None)
     comparisons: int | None = setting(
         "comparisons per prompt (default: every pair, K (K - 1) / 2)", count(at_most=10**6), metavar="N", default=None
     )
-    law: str | None = setting("the paper's lines", choices=tuple(PAPER_LAWS), default=None)
+    law: str | None = setting("use the lines fitted on the paper's results", choices=tuple(PAPER_LAWS), default=None)
     results: str | None = setting(
-        "or the lines through our result files in DIR", check_text, metavar="DIR", default=None
+        "use lines fitted on the result files in DIR", check_text, metavar="DIR", default=None
     )
-    algorithm: str | None = setting("of --results, where they hold both", choices=("PRO", "SFT"), default=None)
-    profile: str | None = setting("of --results (default: the most frequent)", check_text, default=None)
-    select: str = setting("which prompts", choices=STRATEGIES, default="max_d")
-    match_length: bool = setting("mean length in tokens within 5%% of the pool's", default=False)
-    extrapolate: bool = setting("predict outside the fitted range of D as well, marked", default=False)
+    algorithm: str | None = setting("algorithm of --results, if it has both", choices=("PRO", "SFT"), default=None)
+    profile: str | None = setting("profile of --results (default: the most frequent)", check_text, default=None)
+    select: str = setting("how prompts are selected", choices=STRATEGIES, default="max_d")
+    match_length: bool = setting("keep the mean length in tokens within 5% of the pool's", default=False)
+    extrapolate: bool = setting("predict outside the fitted range of D too, marked by *", default=False)
     tokenizer: str | None = setting(
-        f"{TOKENIZER_HELP}; with --results the one that their D was counted with", check_text, default=None
+        f"{TOKENIZER_HELP}; with --results: the tokenizer used for their D", check_text, default=None
     )
-    trust_tokenizer: bool = setting("--tokenizer is the lines' own, under another name", default=False)
+    trust_tokenizer: bool = setting("assert that --tokenizer is the lines' tokenizer under another name", default=False)
     ranking_len: int | None = setting(
-        "take this K's split, not the recommended one", count(at_most=1000), metavar="K", default=None
+        "use the split of this K instead of the recommended one", count(at_most=1000), metavar="K", default=None
     )
-    output: Path | None = setting("write its prompts here", metavar="FILE", default=None)
-    chart: Path | None = setting("draw predicted reward against budget, a PNG", metavar="FILE", default=None)
+    output: Path | None = setting("write the split's prompts to FILE", metavar="FILE", default=None)
+    chart: Path | None = setting("plot predicted reward against budget as a PNG", metavar="FILE", default=None)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -104,7 +104,7 @@ class PlanConfig:
 
 @dataclass(frozen=True)
 class Spending:
-    """What may be spent, and on what."""
+    """The budget and its prices."""
 
     budget: Decimal
     prices: Prices
@@ -113,11 +113,11 @@ class Spending:
 
 @dataclass(frozen=True)
 class Share:
-    """One K's share of the plan."""
+    """The plan for one K."""
 
     split: Split
-    choice: ChosenPrompts  # the prompts
-    random: Outlook  # of as many random ones
+    choice: ChosenPrompts
+    random: Outlook  # of equally many random prompts
     chosen: Outlook
 
 
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def spending(config: PlanConfig) -> Spending:
-    """The budget that the flags tell of; InputError for what makes none."""
+    """Returns the budget given by the flags; InputError for inconsistent flags."""
     costs = {flag: getattr(config, flag) for flag in COSTS if getattr(config, flag) is not None}
     if config.responses is not None:
         if costs or config.comparisons is not None:
@@ -161,7 +161,7 @@ def spending(config: PlanConfig) -> Spending:
 
 
 def amount(flag: str, text: str | int) -> Decimal:
-    """A positive number as it is written, so that ten of 0.1 are 1."""
+    """Parses a positive number exactly as written, so that ten times 0.1 is 1."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -173,7 +173,7 @@ def amount(flag: str, text: str | int) -> Decimal:
 
 
 def load_law(config: PlanConfig) -> Law:
-    """The lines that the flags ask for; what their results leave out is told on stderr."""
+    """Loads the lines selected by the flags; prints warnings about left-out results to stderr."""
     if config.law:
         law = paper_law(PAPER_LAWS[config.law])
     else:
@@ -190,15 +190,15 @@ def load_law(config: PlanConfig) -> Law:
 
 
 def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[str, TokenIds]:
-    """(the tokenizer's name, the prompts' ids), by the tokenizer that counted the D of the lines.
+    """Returns (tokenizer name, token ids of the prompts), using the tokenizer that counted the D of the lines.
 
-    InputError for another one: D of two tokenizers do not compare.
+    InputError for another tokenizer, since D is not comparable between tokenizers.
     """
     from data_preprocess.hub import load_tokenizer
 
     name = config.tokenizer
     if name is None and law.tokenizer:
-        # A record names a folder under STUDY_ROOT by its path there.
+        # A record stores a folder under STUDY_ROOT as its relative path.
         inside = study_root() / law.tokenizer
         name = str(inside) if inside.is_dir() else law.tokenizer
     name = name or default_tokenizer()
@@ -217,7 +217,7 @@ def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[
 
 
 def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, Share]:
-    """By K, for those that the budget pays for."""
+    """Returns a Share for each K that the budget covers."""
     paid = [split for split in splits if split.size]
     sizes = [split.size for split in paid]
     choices = choose_prompts(token_ids, sizes, config.select, config.match_length)
@@ -234,7 +234,7 @@ def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: Toke
 
 
 def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: dict[int, Share]) -> list[str]:
-    """A line per K: what is bought, D and the predicted reward at random and as selected."""
+    """Formats a line per K: what is bought, D and predicted reward for random and for selected prompts."""
     selection = selection_name(config.select, config.match_length)
     lines = [f"K       M {'cost':>10}   {'random: D, reward x 100':<31}   {f'{selection}: D, reward x 100':<31} tokens"]
     for split in splits:
@@ -248,7 +248,7 @@ def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: 
 
 
 def notes(config: PlanConfig, rows: dict[int, Share]) -> list[str]:
-    """What the table means, and which split to take."""
+    """Explains the table and names the recommended split."""
     lines = ["Intervals: 95% prediction intervals for a new subset of K responses."]
     if config.extrapolate and any(one.outside for row in rows.values() for one in (row.random, row.chosen)):
         lines.append("* extrapolated: D is outside the fitted range.")
@@ -258,7 +258,7 @@ def notes(config: PlanConfig, rows: dict[int, Share]) -> list[str]:
 
 
 def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
-    """The split with the highest predicted reward, the K that do not differ from it, and those not compared."""
+    """Names the split with the highest predicted reward, the K that do not differ from it, and those not compared."""
     predictions = {k: outlook.prediction for k, outlook in outlooks.items() if outlook.prediction}
     if not predictions:
         return "none, D is outside the fitted range"
@@ -276,7 +276,7 @@ def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
 
 
 def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
-    """The recommended split, or --ranking_len's; InputError where none has a prediction, or it buys nothing."""
+    """Returns the split of --ranking_len, else the recommended one; InputError without a prediction or any prompt."""
     predictions = {k: row.chosen.prediction for k, row in rows.items() if row.chosen.prediction}
     if config.ranking_len is not None:
         if config.ranking_len not in rows:
@@ -290,7 +290,7 @@ def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
 
 
 def draw_chart(config: PlanConfig, money: Spending, law: Law, rows: dict[int, Share], token_ids: TokenIds) -> None:
-    """Predicted reward of random prompts at rising budgets, and the plan's own splits."""
+    """Draws the predicted reward of random prompts at increasing budgets, and the plan's own splits."""
     from labelling.plan_chart import Curve, Mark, draw_plan
 
     budgets = [2 * money.budget * step / CHART_STEPS for step in range(1, CHART_STEPS + 1)]

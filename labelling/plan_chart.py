@@ -1,4 +1,4 @@
-"""The picture of a budget plan: predicted reward against budget, for each number of responses."""
+"""The chart of a budget plan: predicted reward against budget, for each number of responses."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pics.style import COLOURS, MARKERS, new_figure
 
 @dataclass(frozen=True)
 class Curve:
-    """Predicted rewards (0 to 1) of one K at rising budgets; nan where none is given."""
+    """Predicted rewards (0 to 1) of one K at increasing budgets; nan where there is no prediction."""
 
     ranking_len: int
     budgets: Sequence[float]
     rewards: Sequence[float]
-    inside: Sequence[bool]  # whether D is in the range that the lines were fitted on
+    inside: Sequence[bool]  # whether D is in the fitted range
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Mark:
 
 
 def draw_plan(curves: Sequence[Curve], marks: Sequence[Mark], unit: str, note: str, path: Path) -> None:
-    """The curves, dotted where they are extrapolated, with the plan's splits as marks, as a PNG at `path`.
+    """Draws the curves, dotted where extrapolated, with the plan's splits as marks, as a PNG at `path`.
 
     Args:
         curves: one per K.
-        marks: at most one per K; side by side where they cost the same.
+        marks: at most one per K; shifted sideways in case they cost the same.
         unit: of the budget, on the axis.
-        note: stands below.
+        note: text below the chart.
         path: of the PNG.
     """
     from matplotlib.ticker import StrMethodFormatter

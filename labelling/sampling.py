@@ -1,4 +1,4 @@
-"""What the commands share in which models label: settings of sampling, and the part of each of several processes."""
+"""Shared by the commands in which models label: sampling settings, model checks, and output of several processes."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -13,25 +13,25 @@ from eval_hh.inference.resumable_jobs import is_main_process
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How responses are sampled from a causal language model."""
+    """Settings for sampling responses from a causal language model."""
 
-    temperature: float = setting("what logits are divided by in sampling", within(above=0), default=1.0)
-    top_p: float = setting("probability that the nucleus holds", within(above=0, at_most=1), default=0.95)
-    max_new_tokens: int = setting("tokens per sampled response", count(), default=128)
+    temperature: float = setting("sampling temperature", within(above=0), default=1.0)
+    top_p: float = setting("nucleus sampling: cumulative probability", within(above=0, at_most=1), default=0.95)
+    max_new_tokens: int = setting("maximum tokens per sampled response", count(), default=128)
     batch_size: int = setting("responses per batch and process", count(), default=16)
     mixed_precision: str = setting(
-        "of the models that sample, on a GPU; rewards are always float32",
+        "precision of the sampling models on a GPU; rewards are always float32",
         choices=("bf16", "fp16", "no"),
         default="bf16",
     )
-    seed: int = setting("of every random draw", check_seed, default=SEED)
+    seed: int = setting("random seed", check_seed, default=SEED)
 
     def __post_init__(self) -> None:
         check_settings(self)
 
 
 def check_models(models: Iterable[str | None]) -> None:
-    """InputError for a model that is not there, before others work for hours; None was not given."""
+    """Raises InputError for a missing model before other models work for hours; None means not given."""
     for model in models:
         if model is not None:
             source_options(model)
@@ -39,7 +39,7 @@ def check_models(models: Iterable[str | None]) -> None:
 
 @contextmanager
 def only_first_process_prints() -> Iterator[bool]:
-    """Inside, of several processes that a launcher started only the first one prints; whether this is it."""
+    """Silences all but the first process of a launch inside the block; yields whether this is the first."""
     is_main = is_main_process()
     with nullcontext() if is_main else redirect_stdout(io.StringIO()):
         yield is_main

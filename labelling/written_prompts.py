@@ -1,8 +1,8 @@
-"""Prompts that a causal language model writes from examples: what it is asked, and what is kept of its answers.
+"""Prompts written by a causal language model from examples: the request, and the parsing of its output.
 
-"Our reading": how the paper's generator was asked is not published. A request is a dialogue in
-which the assistant has written the examples one after another, so that a model without instruction tuning, too, goes on
-with one more; model_labels.sample_responses answers it like any other prompt.
+"Our reading": the paper does not publish how its generator was prompted. A request is a dialogue in which the assistant
+has already written the examples one by one, so that even a model without instruction tuning continues with another one;
+model_labels.sample_responses answers it like any other prompt.
 """
 
 import random
@@ -12,28 +12,28 @@ from collections.abc import Iterable, Sequence
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, ROLE_NAMES, split_turn
 from data_preprocess.preparing.candidates import Candidates, prompt_id
 
-EXAMPLES = 4  # shown in a request; a request is cut from the left to 384 tokens like every prompt
+EXAMPLES = 4  # per request; like every prompt, a request is truncated from the left to 384 tokens
 FIRST = "Write a message with which a person opens a conversation with an assistant."
 NEXT = "Write another one, about something else."
-LEAD = re.compile(r"^(?:[-*\u2022]|\(?\d+[.):])\s+")  # a list's bullet or number
+LEAD = re.compile(r"^(?:[-*\u2022]|\(?\d+[.):])\s+")  # list bullet or number
 QUOTES = ('""', "''", "\u201c\u201d", "\u2018\u2019")
 WORD = re.compile(r"[^\W\d_]")
 
 
 def openings(prompts: Iterable[list[str]]) -> list[str]:
-    """The text of each prompt's first turn, in order, each once; only prompts that a person opens have one."""
+    """Returns the distinct texts of the prompts' first turns, in order, for prompts that a user opens."""
     turns = (split_turn(prompt[0]) for prompt in prompts)
     return list(dict.fromkeys(text.strip() for tag, text in turns if tag == PROMPTER and text.strip()))
 
 
 def requests(examples: Sequence[str], count: int, seed: int) -> list[list[str]]:
-    """`count` prompts that ask for one more message like the EXAMPLES shown in each, drawn by the seed.
+    """Returns `count` prompts that ask for one more message like the EXAMPLES shown in each, drawn by the seed.
 
-    More requests leave the first ones as they are.
+    A larger count leaves the first requests unchanged.
 
     Args:
-        examples: messages, of which each request shows some; all of them where there are fewer than EXAMPLES.
-        count: of requests.
+        examples: messages to draw from; all are shown if there are fewer than EXAMPLES.
+        count: number of requests.
         seed: of the draws.
     """
     rng = random.Random(seed)
@@ -48,9 +48,9 @@ def _request(examples: list[str]) -> list[str]:
 
 
 def cleaned(text: str) -> str | None:
-    """The message that a model wrote: its first paragraph without list number, role name and quotes around it.
+    """Returns the message written by a model: its first paragraph without list number, role name and enclosing quotes.
 
-    None where no letter is left, or where it holds a role tag of this project's files.
+    None if no letter is left, or if it contains a role tag of this project's files.
     """
     text = text.strip().split("\n\n")[0].strip()
     text = LEAD.sub("", text)
@@ -62,6 +62,6 @@ def cleaned(text: str) -> str | None:
 
 
 def written(texts: Iterable[str], generator: str) -> list[Candidates]:
-    """The prompts, of one turn each, that a model's texts hold; a text without one gives none."""
+    """Returns the single-turn prompts in a model's texts; a text without a prompt is skipped."""
     prompts = [[PROMPTER + text, ASSISTANT] for text in map(cleaned, texts) if text]
     return [Candidates(turns, [], None, {"id": prompt_id(turns), "written_by": generator}) for turns in prompts]

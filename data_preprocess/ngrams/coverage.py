@@ -1,10 +1,10 @@
-"""The n-grams that a growing set of prompts covers: exact gains, greedy choice by them, and swaps that raise D.
+"""The n-grams covered by a growing set of prompts: exact gains, greedy selection by them, and swaps that raise D.
 
-Greedy choice needs no lazy heap here: an inverted index from each n-gram to the prompts that
-hold it keeps every gain exact. When a prompt is taken, each n-gram that it is the first to cover lowers the gain of
-all its holders by one, so that all updates of a whole choice cost at most one step per (prompt, n-gram), and a choice
-is one pass over N exact scores. A heap of earlier scores (Minoux 1978) would be right only for scores that never
-rise; D's change of a prompt can rise as others are taken, and is served here all the same.
+Greedy selection needs no lazy heap here: an inverted index from each n-gram to the prompts that contain it keeps all
+gains exact. When a prompt is added, each newly covered n-gram lowers the gain of all its holders by one, so all updates
+of a whole selection cost at most one step per (prompt, n-gram), and each selection step is one pass over N exact
+scores. A heap of stale scores (Minoux 1978) is correct only for scores that never increase; a prompt's effect on D can
+increase as others are added, which exact gains handle.
 """
 
 import time
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 class Coverage:
-    """What a set of prompts, empty at first, covers, and what each of the N prompts of the pool would add to it."""
+    """What a set of prompts, initially empty, covers, and what each of the N prompts of the pool would add to it."""
 
     def __init__(self, counts: "csr_array"):
-        """counts: how often each prompt holds each n-gram, [N, G], as ngram_counts gives them."""
+        """counts: occurrences of each n-gram in each prompt, [N, G], from ngram_counts."""
         index = counts.tocsc()
         self._ngrams, self._starts = counts.indices, counts.indptr  # by prompt
         self._holders, self._holder_starts = index.indices, index.indptr  # by n-gram
-        self._covered = np.zeros(counts.shape[1], dtype=np.int32)  # by n-gram: how many prompts of the set hold it
-        self.gain = np.diff(counts.indptr).astype(np.int64)  # [N], distinct n-grams that the set lacks
-        self.lengths = counts.sum(axis=1, dtype=np.int64)  # [N], all n-grams of each prompt
+        self._covered = np.zeros(counts.shape[1], dtype=np.int32)  # by n-gram: number of holders in the set
+        self.gain = np.diff(counts.indptr).astype(np.int64)  # [N], distinct n-grams missing in the set
+        self.lengths = counts.sum(axis=1, dtype=np.int64)  # [N], total n-grams of each prompt
         self.unique = 0  # U of the set
         self.total = 0  # T of the set
 
     def take(self, prompt: int) -> None:
-        """Adds a prompt to the set, which must not hold it."""
+        """Adds a prompt, which must not be in the set."""
         ngrams = self._ngrams_of(prompt)
         self._covered[ngrams] += 1
         new = ngrams[self._covered[ngrams] == 1]
@@ -42,7 +42,7 @@ class Coverage:
         self.total += int(self.lengths[prompt])
 
     def drop(self, prompt: int) -> None:
-        """Takes a prompt out of the set, which must hold it."""
+        """Removes a prompt, which must be in the set."""
         ngrams = self._ngrams_of(prompt)
         self._covered[ngrams] -= 1
         lost = ngrams[self._covered[ngrams] == 0]
@@ -51,9 +51,9 @@ class Coverage:
         self.total -= int(self.lengths[prompt])
 
     def distinct_share(self) -> np.ndarray:
-        """U / T of the set with each prompt added, [N], 0 where there is no n-gram: D without the factor sqrt(M + 1).
+        """Returns U / T of the set with each prompt added, [N], 0 without n-grams: D without the factor sqrt(M + 1).
 
-        That factor is the same for all, and below 2^26 n-grams no two fractions that differ round to one float64.
+        That factor is the same for all prompts. Below 2^26 n-grams, different fractions stay different in float64.
         """
         return (self.unique + self.gain) / np.maximum(self.total + self.lengths, 1)
 
@@ -61,7 +61,7 @@ class Coverage:
         return self._ngrams[self._starts[prompt] : self._starts[prompt + 1]]
 
     def _holders_of(self, ngrams: np.ndarray) -> np.ndarray:
-        """The prompts that hold each of the n-grams, one after another."""
+        """Returns the prompts that contain each of the n-grams, concatenated."""
         starts = self._holder_starts[ngrams]
         numbers = self._holder_starts[ngrams + 1] - starts
         ends = np.cumsum(numbers)
@@ -69,7 +69,7 @@ class Coverage:
         return self._holders[np.repeat(starts - ends + numbers, numbers) + np.arange(n_holders)]
 
 
-SCORES: dict[str, Callable[[Coverage], np.ndarray]] = {  # the highest is chosen
+SCORES: dict[str, Callable[[Coverage], np.ndarray]] = {  # the highest score is selected
     "coverage": lambda coverage: coverage.gain,
     "per_token": lambda coverage: coverage.gain / np.maximum(coverage.lengths, 1),
     "max_d": lambda coverage: coverage.distinct_share(),
@@ -78,14 +78,13 @@ SCORES: dict[str, Callable[[Coverage], np.ndarray]] = {  # the highest is chosen
 
 
 def greedy_order(counts: "csr_array", strategy: str, available: np.ndarray, taken: Sequence[int] = ()) -> Iterator[int]:
-    """Yields at each step the prompt of the highest score, of equal ones the first.
+    """Yields the prompt with the highest score at each step; ties go to the first.
 
     Args:
-        counts: of n-grams, [N, G].
-        strategy: of SCORES.
-        available: [N], bool, prompts that may be chosen; read at each step, so that the caller can close some.
-            It must close those that it was given.
-        taken: prompts that the set holds before the first step, none of them available.
+        counts: n-gram counts, [N, G].
+        strategy: a key of SCORES.
+        available: [N] bool, prompts that may be selected, read at each step; the caller must clear each yielded one.
+        taken: prompts in the set before the first step, none of them available.
     """
     coverage, score = Coverage(counts), SCORES[strategy]
     for prompt in taken:
@@ -107,20 +106,19 @@ def swap_for_diversity(
     passes: int,
     seconds: float,
 ) -> list[int]:
-    """Exchanges chosen prompts for others while that raises D; each newcomer stands where the one it replaces stood.
+    """Swaps selected prompts for others as long as that raises D; a new prompt takes the place of the one it replaces.
 
-    A pass goes through the chosen prompts in order and gives each one's place to the prompt with which D is highest,
-    if that is higher than with itself; of equal ones to the first. D never falls. After a pass without an exchange,
-    no exchange of one prompt for one other raises D: a local optimum, which need not be the best set.
+    A pass visits the selected prompts in order and replaces each by the prompt that gives the highest D, if that is
+    higher than the current D; ties go to the first. D never falls. After a pass without a swap, no exchange of a single
+    prompt raises D: a local optimum, not necessarily the best set.
 
     Args:
-        counts: of n-grams, [N, G].
+        counts: n-gram counts, [N, G].
         chosen: distinct prompts.
-        may_replace: given a chosen prompt and which prompts are not chosen, [N] bool, says which of these may take
-            its place, [N] bool.
-        passes: at most so many; by itself a limit that gives the same result at every run.
-        seconds: a limit on top, looked at before each prompt. Where it ends the swaps, a warning says so: how far
-            they came then depends on the machine, and another run may choose otherwise.
+        may_replace: (selected prompt, mask of the prompts not selected) -> mask of those that may replace it, [N] bool.
+        passes: maximum number of passes; this limit alone keeps the result deterministic.
+        seconds: additional time limit, checked before each prompt. If it ends the swaps, a warning is emitted, since
+            the result then depends on the machine and may differ between runs.
     """
     chosen, deadline = list(chosen), time.monotonic() + seconds
     coverage, outside = Coverage(counts), np.ones(counts.shape[0], dtype=bool)
@@ -138,7 +136,7 @@ def swap_for_diversity(
             coverage.drop(prompt)
             shares = coverage.distinct_share()
             best = _highest(shares, allowed)
-            if allowed[best] and shares[best] > shares[prompt]:  # where none is allowed, `best` is any prompt
+            if allowed[best] and shares[best] > shares[prompt]:  # if none is allowed, `best` is arbitrary
                 outside[[prompt, best]] = True, False
                 chosen[place] = best
             coverage.take(chosen[place])

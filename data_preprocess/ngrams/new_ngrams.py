@@ -1,7 +1,7 @@
-"""Counting distinct n-grams: in each prompt, those that no prompt before it holds.
+"""Counts the distinct n-grams that first occur in each prompt.
 
-n-grams are numbers, each packed together with its prompt into one integer, and sorted: a plain sort of integers takes a
-fifth of the time of np.unique with indices, and needs no memory beside them.
+An n-gram and its prompt are packed into one integer and sorted: a plain integer sort takes a fifth of the time of
+np.unique with indices and needs no additional memory.
 """
 
 import os
@@ -11,19 +11,19 @@ import numpy as np
 
 from data_preprocess.ngrams.token_ids import TokenIds
 
-PARTITION = 1 << 19  # n-grams that a thread sorts at a time, as far as MAX_PARTITIONS allows
-MAX_PARTITIONS = 64  # each is looked for among all tokens, so that a number that grew with them would cost their square
-THREADS = min(os.cpu_count() or 1, 4)  # each holds a partition
-BLOCK = 1 << 20  # n-grams looked through at a time for those of a partition
+PARTITION = 1 << 19  # n-grams sorted by a thread at a time, unless MAX_PARTITIONS requires more
+MAX_PARTITIONS = 64  # each one scans all tokens, so a number growing with the tokens would cost quadratic time
+THREADS = min(os.cpu_count() or 1, 4)  # each holds a partition in memory
+BLOCK = 1 << 20  # n-grams scanned at a time for those of a partition
 MAX_KEY = 1 << 62  # keys are int64
-MAX_TABLE = 1 << 26  # the largest token id that is renumbered by a table
+MAX_TABLE = 1 << 26  # token ids below this are renumbered by a lookup table
 
 
 def new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
-    """How many distinct n-grams first occur in each prompt: [N]. ValueError for n below 1.
+    """Returns the number of distinct n-grams that first occur in each prompt: [N]. ValueError for n below 1.
 
-    n-grams with the same first token fall into the same partition, and partitions are counted by themselves, in
-    threads: what takes the time (comparing, indexing, sorting) lets other threads run.
+    n-grams with the same first token fall into the same partition, and partitions are counted separately, in threads:
+    the expensive steps (comparing, indexing, sorting) release the GIL.
     """
     if n < 1:
         raise ValueError(f"n is {n} (expected at least 1)")
@@ -34,7 +34,7 @@ def new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
     n_starts = max(len(tokens) - n + 1, 0)
     n_partitions = min(len(tokens) // PARTITION + 1, MAX_PARTITIONS)
     partition_of = (tokens[:n_starts] % n_partitions).astype(np.uint8)
-    # No n-gram starts where the token n-1 further on belongs to another prompt.
+    # No n-gram starts where the token n-1 positions later belongs to another prompt.
     partition_of[prompt_of[:n_starts] != prompt_of[len(tokens) - n_starts :]] = n_partitions
 
     def count(partition: int) -> np.ndarray:
@@ -47,14 +47,14 @@ def new_ngrams(ids: TokenIds, n: int) -> np.ndarray:
 
 
 def _places(values: np.ndarray, wanted: int) -> np.ndarray:
-    """np.flatnonzero(values == wanted), block by block: the comparison of a block stays in the processor's cache."""
+    """Returns np.flatnonzero(values == wanted), by blocks whose comparison fits the processor's cache."""
     starts = range(0, len(values), BLOCK)
     found = [np.flatnonzero(values[start : start + BLOCK] == wanted) + start for start in starts]
     return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
 def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
-    """Token ids renumbered 0 .. V-1, in two bytes where they fit, and V, the number of different ones."""
+    """Renumbers token ids to 0 .. V-1, in two bytes if they fit; returns them and V, the number of distinct ids."""
     if tokens.min() < 0 or tokens.max() >= MAX_TABLE:
         values, inverse = np.unique(tokens, return_inverse=True)
         return inverse.astype(np.int32), len(values)
@@ -68,7 +68,7 @@ def _dense(tokens: np.ndarray) -> tuple[np.ndarray, int]:
 def _keys(
     tokens: np.ndarray, positions: np.ndarray, n: int, vocabulary: int, n_partitions: int, n_prompts: int
 ) -> np.ndarray:
-    """Keys, equal where the n-grams at one partition's positions are, and small enough to be packed with a prompt."""
+    """Returns keys that identify the n-grams at one partition's positions and leave room to pack the prompt."""
     keys = tokens[positions].astype(np.int64) // n_partitions  # a partition's first tokens share the remainder
     n_keys = vocabulary // n_partitions + 1
     for offset in range(1, n):
@@ -86,7 +86,7 @@ def _renumbered(keys: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _first_prompts(keys: np.ndarray, prompts: np.ndarray, n_prompts: int) -> np.ndarray:
-    """For each distinct key the smallest of its prompts' indices."""
+    """Returns the smallest prompt index for each distinct key."""
     bits = n_prompts.bit_length()
     packed = (keys << bits) | prompts
     packed.sort()

@@ -1,7 +1,6 @@
-"""D beside distinct-n, compression ratio, self-BLEU, Vendi score and Jaccard, of prompts and of the responses to one.
+"""D beside distinct-n, compression ratio, self-BLEU, Vendi score and Jaccard, for prompts and for responses per prompt.
 
-For diversity.py --compare. What each measure is stands in MEASURES; data_preprocess/README.md tells how to
-read them.
+For diversity.py --compare. MEASURES defines each measure; data_preprocess/README.md explains how to read them.
 """
 
 import gzip
@@ -23,41 +22,41 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
     from transformers import PreTrainedTokenizerBase
 
-N_DRAWS = 200  # random halves behind an interval
+N_DRAWS = 200  # random halves per interval
 LEVEL = 0.05
 BLEU_SAMPLE = 100  # prompts, each compared with all others
-PAIR_SAMPLE = 300  # prompts of which all pairs are compared
+PAIR_SAMPLE = 300  # prompts, compared in all pairs
 RESPONSE_SAMPLE = 500  # prompts whose responses are compared
 DISTINCT_N = (1, 2, 3, 4)
-# Name -> whether a higher value means more diverse texts.
+# Name -> whether higher values mean more diverse texts.
 MEASURES = {
-    "D": True,  # sqrt(M) U / T of bigrams, the paper's
-    **{f"distinct-{n}": True for n in DISTINCT_N},  # U / T of n-grams (Li et al. 2016 divide U by the tokens instead)
-    "n-gram diversity": True,  # the sum of distinct-1 to distinct-4 (as in Shaib et al. 2024)
+    "D": True,  # sqrt(M) U / T of bigrams, as in the paper
+    **{f"distinct-{n}": True for n in DISTINCT_N},  # U / T of n-grams (Li et al. 2016 divide U by the number of tokens)
+    "n-gram diversity": True,  # sum of distinct-1 to distinct-4 (as in Shaib et al. 2024)
     "compression ratio": False,  # bytes over gzipped bytes (Shaib et al. 2024)
-    "self-BLEU": False,  # mean BLEU of each text with the others as its references (Zhu et al. 2018), 0 to 100
-    "Vendi score": True,  # effective number of different texts (Friedman and Dieng 2023), by cosines of TF-IDF vectors
-    "Jaccard": False,  # mean over pairs of texts of shared over all distinct bigrams
+    "self-BLEU": False,  # mean BLEU of each text against the others (Zhu et al. 2018), 0 to 100
+    "Vendi score": True,  # effective number of different texts (Friedman and Dieng 2023), TF-IDF cosine similarity
+    "Jaccard": False,  # shared over all distinct bigrams, mean over pairs of texts
 }
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure of one set of texts, with its 95% interval (nan where there are too few texts to tell)."""
+    """One measure of one set of texts, with its 95% interval (nan if there are too few texts)."""
 
     name: str  # of MEASURES
     value: float
     low: float
     high: float
-    texts: int  # prompts that it was computed on; fewer than there are where it is of a sample
+    texts: int  # prompts it was computed on; fewer than all if it uses a sample
 
 
 def compare_prompts(prompts: Sequence[str], token_ids: Sequence[Sequence[int]]) -> list[Measure]:
-    """Every measure of the prompts, given as rendered texts and as token ids.
+    """Returns every measure of the prompts, given as rendered texts and as token ids.
 
-    D, the n-gram ratios and compression are of all prompts; the rest, which compare each with each, are of samples
-    drawn with SEED. Intervals come from random halves of the prompts (`half_sample_interval`); of self-BLEU, of the
-    hypotheses alone, each keeping its references.
+    D, the n-gram ratios and compression use all prompts; the pairwise measures use samples drawn with SEED. Intervals
+    come from random halves of the prompts (`half_sample_interval`), for self-BLEU of its hypotheses with all their
+    references.
     """
     ids, rng = packed(token_ids), np.random.default_rng(SEED)
     halves = random_halves(len(prompts), rng)
@@ -91,14 +90,13 @@ def _of_samples(prompts: Sequence[str], ids: TokenIds, rng: np.random.Generator)
 
 
 def compare_responses(rankings: Sequence[Sequence[str]], tokenizer: "PreTrainedTokenizerBase") -> list[Measure]:
-    """Every measure of the responses to a prompt, in the mean over prompts.
+    """Returns every measure of the responses to a prompt, averaged over prompts.
 
     Args:
-        rankings: of each prompt its responses, two or more; a sample of RESPONSE_SAMPLE is drawn with SEED.
-        tokenizer: splits the responses into tokens, BOS left out.
+        rankings: two or more responses per prompt; a sample of RESPONSE_SAMPLE prompts is drawn with SEED.
+        tokenizer: splits the responses into tokens; BOS is dropped.
 
-    TF-IDF weighs a term by how rare it is among the sample's responses. Intervals come from random halves of its
-    prompts.
+    Document frequencies are those of the sample's responses. Intervals come from random halves of its prompts.
     """
     rng = np.random.default_rng(SEED)
     sample = [rankings[index] for index in rng.permutation(len(rankings))[:RESPONSE_SAMPLE]]
@@ -134,19 +132,19 @@ def _mean(values: np.ndarray) -> float:
 
 
 def random_halves(count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """N_DRAWS random halves of 0 .. count - 1, each in ascending order; none where there are not two."""
+    """Returns N_DRAWS random halves of 0 .. count - 1, each in ascending order; none for count below 2."""
     return [np.sort(rng.permutation(count)[: count // 2]) for _ in range(N_DRAWS)] if count > 1 else []
 
 
 def half_sample_interval(value: float, draws: Sequence[float]) -> tuple[float, float]:
-    """The 95% interval of a statistic from its values on random halves of the data, drawn without replacement.
+    """Returns the 95% interval of a statistic from its values on random halves of the data, without replacement.
 
-    The spread over halves of n is that of a statistic of n (Shao and Wu 1989, the delete-d jackknife with d = n / 2).
-    The usual bootstrap draws with replacement, and a text that is drawn twice reads as a lack of diversity: on 500
-    prompts of HH-RLHF it made the interval of D about twice too wide, on 300 that of the Vendi score seven times. A
-    half differs in level as well as by chance (it holds fewer n-grams), so the draws are scaled to have the mean
-    `value`. These intervals are a little narrow: over 26 samples of 300 prompts they held the samples' mean in 85% to
-    96%, the Vendi score's in 73%.
+    The spread over halves of n items equals that of a statistic of n items (Shao and Wu 1989, the delete-d jackknife
+    with d = n / 2). The usual bootstrap draws with replacement, and a text drawn twice looks like a lack of diversity:
+    it made the interval of D about twice too wide on 500 prompts of HH-RLHF, and that of the Vendi score seven times
+    too wide on 300. A half also differs in level (it has fewer n-grams), so the draws are scaled to have the mean
+    `value`. These intervals are slightly too narrow: over 26 samples of 300 prompts they contained the samples' mean in
+    85% to 96% of cases, for the Vendi score in 73%.
     """
     if not len(draws) or not np.mean(draws):
         return float("nan"), float("nan")
@@ -155,15 +153,15 @@ def half_sample_interval(value: float, draws: Sequence[float]) -> tuple[float, f
 
 
 def distinct_ratios(counts: "csr_array", parts: Sequence[np.ndarray]) -> np.ndarray:
-    """distinct-n (distinct over all n-grams) of parts of the texts: [parts]; 0 where no text of a part has an n-gram.
+    """Returns distinct-n (distinct over all n-grams) of parts of the texts: [parts]; 0 if a part has no n-gram.
 
     Args:
-        counts: of the n-grams of all texts, [N, G].
-        parts: each an array of texts' indices.
+        counts: n-gram counts of all texts, [N, G].
+        parts: arrays of text indices.
     """
     lengths = counts.sum(axis=1)
     holders = np.bincount(counts.indices, minlength=counts.shape[1])
-    # Most n-grams stand in one text only: these are counted by text, once for all parts.
+    # Most n-grams occur in one text only: count these by text, once for all parts.
     own = counts.copy()
     own.data = (holders[counts.indices] == 1).astype(np.int32)
     singles, shared = own.sum(axis=1), counts[:, holders > 1]
@@ -176,15 +174,15 @@ def distinct_ratios(counts: "csr_array", parts: Sequence[np.ndarray]) -> np.ndar
 
 
 def compression_ratio(texts: Sequence[str]) -> float:
-    """Bytes of the texts, a line end between them, over their bytes when gzipped."""
+    """Returns the bytes of the newline-joined texts over their gzipped bytes."""
     raw = "\n".join(texts).encode("utf-8")
     return len(raw) / len(gzip.compress(raw, mtime=0))
 
 
 def compressed_sizes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(bytes of each text, bytes that gzip's method adds for it behind the texts before), [N] each.
+    """Returns (bytes of each text, compressed bytes it adds after the texts before it), [N] each.
 
-    What is pending is written out behind every text, which costs some bytes: for intervals, not for values.
+    The compressor is flushed after every text, which costs some bytes: use this for intervals, not for values.
     """
     packer = zlib.compressobj(9)
     raw = [text.encode("utf-8") + b"\n" for text in texts]
@@ -193,9 +191,9 @@ def compressed_sizes(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def self_bleu_scores(texts: Sequence[str]) -> np.ndarray:
-    """BLEU (0 to 100, sacrebleu) of each text with all the others as its references: [N]; none of one.
+    """Returns BLEU (0 to 100, sacrebleu) of each text with all others as references: [N]; empty for a single text.
 
-    Words are 13a's, and the characters of scripts without blanks, as sacrebleu's own tokenizer for Chinese has them.
+    Tokens are those of 13a, and single characters in scripts without spaces, as in sacrebleu's Chinese tokenizer.
     """
     from sacrebleu.metrics import BLEU
 
@@ -207,26 +205,26 @@ def self_bleu_scores(texts: Sequence[str]) -> np.ndarray:
 
 
 def cosine_matrix(vectors: "csr_array") -> np.ndarray:
-    """Cosines of unit or zero vectors [N, terms]: [N, N]. Texts without a term that weighs are like one another."""
+    """Returns cosines of unit or zero vectors [N, terms]: [N, N]. Two zero vectors have a similarity of 1."""
     cosines = (vectors @ vectors.T).toarray()
     zero = vectors.power(2).sum(axis=1) == 0
     cosines[np.ix_(zero, zero)] = 1.0
-    np.fill_diagonal(cosines, 1.0)  # but for rounding
+    np.fill_diagonal(cosines, 1.0)  # removes rounding errors
     return cosines
 
 
 def vendi_score(similarities: np.ndarray) -> float:
-    """exp of the entropy of the eigenvalues of similarities / N, [N, N] with ones on the diagonal: 1 to N.
+    """Returns exp of the entropy of the eigenvalues of similarities / N, [N, N] with ones on the diagonal: 1 to N.
 
-    Friedman and Dieng (2023), definition 3.1. N copies of one text score 1, N texts with nothing in common N.
+    Friedman and Dieng (2023), definition 3.1. N copies of one text score 1, N texts with nothing in common score N.
     """
     values = np.linalg.eigvalsh(similarities / len(similarities))
-    values = values[values > 1e-12]  # x ln x is 0 at 0, about which rounding leaves them
+    values = values[values > 1e-12]  # x ln x is 0 at 0; rounding leaves tiny values around it
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
 def jaccard_matrix(counts: "csr_array") -> np.ndarray:
-    """Shared over all distinct n-grams of each two texts, from counts [N, G]: [N, N]; two texts without any share 1."""
+    """Returns shared over all distinct n-grams of each pair of texts, from counts [N, G]: [N, N]; 1 without n-grams."""
     held = (counts > 0).astype(np.float64)
     sizes = held.sum(axis=1)
     shared = (held @ held.T).toarray()
@@ -235,13 +233,13 @@ def jaccard_matrix(counts: "csr_array") -> np.ndarray:
 
 
 def mean_of_pairs(matrix: np.ndarray) -> float:
-    """The mean of a symmetric matrix [N, N] off its diagonal; nan of a single text."""
+    """Returns the off-diagonal mean of a symmetric matrix [N, N]; nan for a single text."""
     count = len(matrix)
     return float((matrix.sum() - np.trace(matrix)) / (count * (count - 1))) if count > 1 else float("nan")
 
 
 def format_measures(measures: Sequence[Measure]) -> str:
-    """A line per measure: value, interval, on how many prompts, and which way diversity lies."""
+    """Formats one line per measure: value, interval, number of prompts, and the direction of diversity."""
     lines = [f"{'measure':<18}{'value':>10}  {'95% interval':<22}{'prompts':>8}  more diverse is"]
     for one in measures:
         interval = "-" if math.isnan(one.low) else f"{one.low:.4f} to {one.high:.4f}"

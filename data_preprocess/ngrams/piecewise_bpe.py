@@ -1,12 +1,12 @@
-"""Token ids of many texts by a BPE that has no words, such as LLaMA's: each distinct piece of text is merged once.
+"""Fast token ids of many texts by a BPE without word splitting, such as LLaMA's: each distinct piece is merged once.
 
-LLaMA's tokenizer writes blanks as "▁" and then merges a whole text as if it were one word, so nothing that it
-has merged before helps it with the next text. Here a text is first cut into pieces (PIECE), whose ids are kept.
+LLaMA's tokenizer writes spaces as "▁" and merges a whole text as one word, so it cannot reuse earlier merges for the
+next text. Here a text is first cut into pieces (PIECE), whose ids are cached.
 
-Why the ids are the same. Whether PIECE cuts between two characters depends on these two alone, and `can_cut` makes sure
-that no token which a merge makes holds a cut inside. BPE starts from single characters (or their bytes) and merges
-neighbours; a merge over a cut would make a token that holds the cut, so none ever happens. Without merges over a cut
-neither side's merges, nor their order, depend on the other side: a text's ids are its pieces' ids, one after another.
+Why the ids are identical: whether PIECE cuts between two characters depends only on these two, and `can_cut` ensures
+that no token created by a merge contains a cut. BPE starts from single characters (or their bytes) and merges
+neighbours; a merge across a cut would create a token that contains the cut, so it never happens. Without such merges,
+the merges on either side of a cut and their order are independent: a text's ids are the concatenated ids of its pieces.
 """
 
 import json
@@ -21,44 +21,44 @@ import numpy as np
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MARK = "▁"  # what a blank becomes
-# Letters of every script, roughly: ASCII's, then all but Latin-1's signs, the general punctuation and the mark.
+MARK = "▁"  # replaces a space
+# Letters of all scripts, roughly: ASCII letters, then everything but Latin-1 signs, general punctuation and MARK.
 LETTERS = "A-Za-z\u00c0-\u1fff\u2070-\u2580\u2582-\U0010ffff"
 PIECE = re.compile(f"{MARK}*(?:[{LETTERS}]+|[^{LETTERS}{MARK}]+)|{MARK}+")
-MAX_KNOWN = 1 << 20  # pieces whose ids are kept, some 200 MB, whatever the number of texts
-TOGETHER = 1000  # new pieces that the tokenizer is given as one text's words
+MAX_KNOWN = 1 << 20  # pieces in the cache, about 200 MB
+TOGETHER = 1000  # new pieces passed to the tokenizer as the words of one text
 BYTE_TOKENS = {f"<0x{byte:02X}>" for byte in range(256)}
 PREPEND = {"type": "Prepend", "prepend": MARK}
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
 
 
 def mark_always(text: str) -> str:
-    """The text as the normalizer of LLaMA's tokenizer.json leaves it."""
+    """Marks spaces as the normalizer of LLaMA's tokenizer.json does."""
     return MARK + text.replace(" ", MARK) if text else ""
 
 
 def mark_once(text: str) -> str:
-    """The text as the pre-tokenizer of transformers' LlamaTokenizer leaves it: no second mark before a first."""
+    """Marks spaces as the pre-tokenizer of transformers' LlamaTokenizer does: no second mark before a leading one."""
     marked = text.replace(" ", MARK)
     return marked if marked.startswith(MARK) or not text else MARK + marked
 
 
 def marking(state: dict) -> Callable[[str], str] | None:
-    """How a tokenizer, given as its JSON, marks blanks; None for one that does anything else to a text."""
+    """Returns how a tokenizer, given as its JSON, marks spaces; None if it changes a text in any other way."""
     if (state["normalizer"], state["pre_tokenizer"]) == ({"type": "Sequence", "normalizers": [PREPEND, REPLACE]}, None):
         return mark_always
     metaspace = {"type": "Metaspace", "replacement": MARK, "split": False}
-    for scheme in ("first", "always"):  # the same for a text without added tokens
+    for scheme in ("first", "always"):  # equivalent for a text without added tokens
         if (state["normalizer"], state["pre_tokenizer"]) == (None, {**metaspace, "prepend_scheme": scheme}):
             return mark_once
     return None
 
 
 def can_cut(model: dict) -> bool:
-    """Whether a model, given as its JSON, yields a text's ids piece by piece.
+    """Returns whether a model, given as its JSON, encodes a text as the concatenation of its pieces.
 
-    It must be a BPE whose merges make no token with a cut inside, that treats a word's first and last token like any
-    other, and that knows every byte: of an unknown character it would drop or fuse, and so join what stands around it.
+    It must be a BPE in which no merge creates a token that contains a cut, a word's first and last token are not
+    special, and every byte is known: an unknown character would be dropped or fused, joining its neighbours.
     """
     plain = {"type": "BPE", "dropout": None, "continuing_subword_prefix": None, "end_of_word_suffix": None}
     plain |= {"ignore_merges": False, "byte_fallback": True}
@@ -68,7 +68,7 @@ def can_cut(model: dict) -> bool:
 
 
 class PiecewiseEncoder:
-    """Token ids of texts, without special tokens, as `tokenizer` gives them (which stays as it is)."""
+    """Encodes texts to the same ids as `tokenizer`, without special tokens; the tokenizer is not modified."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", mark: Callable[[str], str]):
         from tokenizers import Tokenizer
@@ -77,14 +77,14 @@ class PiecewiseEncoder:
         added = [token.content.replace(" ", MARK) for token in backend.get_added_tokens_decoder().values()]
         self._holds_added = re.compile("|".join(map(re.escape, added)) or "(?!)").search
         self._whole = partial(whole_texts, tokenizer)
-        self._model = Tokenizer(backend.model)  # merges a piece as it comes: nothing is marked or looked for
+        self._model = Tokenizer(backend.model)  # the bare model: no normalizer, pre-tokenizer or added tokens
         self._mark = mark
         self._known: dict[str, bytes] = {}  # ids of each piece, int32
 
     def __call__(self, texts: list[str]) -> list[bytes]:
-        """The ids of each text, int32.
+        """Returns the ids of each text, int32.
 
-        A text that holds, after marking, what an added token (say "</s>") reads like is left to the tokenizer.
+        A text that contains, after marking, the string of an added token (such as "</s>") goes to the tokenizer itself.
         """
         marked = [self._mark(text) for text in texts]
         cut = [None if self._holds_added(text) else PIECE.findall(text) for text in marked]
@@ -108,7 +108,7 @@ class PiecewiseEncoder:
 
 
 def whole_texts(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[bytes]:
-    """Token ids of texts, without special tokens, by the tokenizer itself; int32."""
+    """Returns token ids of texts, without special tokens, from the tokenizer itself; int32."""
     if not texts:
         return []
     flags = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
@@ -116,7 +116,7 @@ def whole_texts(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[
 
 
 def encoder(tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[str]], list[bytes]]:
-    """The quickest way to the tokenizer's own ids: piece by piece where that is exact, else whole texts."""
+    """Returns the fastest exact encoder: piece by piece if that is exact for this tokenizer, else by whole texts."""
     if tokenizer.is_fast:
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         mark = marking(state)

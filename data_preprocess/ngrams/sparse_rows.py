@@ -1,6 +1,6 @@
-"""Prompts as sparse rows: counts of their token n-grams, TF-IDF vectors of those, and their nearest neighbours.
+"""Prompts as sparse rows: counts of token n-grams, their TF-IDF vectors, and nearest neighbours.
 
-The strategies of selection.py choose by them; N prompts are the rows throughout.
+Used by the strategies of selection.py; the N rows are always prompts.
 """
 
 import os
@@ -16,57 +16,57 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 TFIDF_NGRAMS = (1, 2)
-MAX_HOLDERS = 1000  # prompts that may hold a term of a TF-IDF vector
-NEIGHBOURS = 100  # similarities kept per prompt, its own among them
-BLOCK = 256  # prompts compared with all others at a time: bounds the memory
+MAX_HOLDERS = 1000  # TF-IDF terms in more prompts than this are dropped
+NEIGHBOURS = 100  # similarities kept per prompt, including its own
+BLOCK = 256  # prompts compared with all others at a time; bounds the memory
 THREADS = min(os.cpu_count() or 1, 4)
 
 
 def ngram_counts(token_ids: Sequence[Sequence[int]], n: int) -> "csr_array":
-    """How often each prompt holds each n-gram of tokens: [N, G], int32, columns of every row ascending.
+    """Returns the count of each token n-gram in each prompt: [N, G], int32, columns of every row ascending.
 
-    n-grams never cross prompts. G, the number of columns, is at least that of distinct n-grams.
+    n-grams never cross prompts. G, the number of columns, is at least the number of distinct n-grams.
     """
     return next(ngram_counts_of(token_ids, [n]))
 
 
 def ngram_counts_of(token_ids: Sequence[Sequence[int]], orders: Sequence[int]) -> Iterator["csr_array"]:
-    """Yields ngram_counts of every n in `orders`, which rise, in one pass: longer n-grams are made of shorter ones."""
+    """Yields ngram_counts for every n in `orders` (ascending) in one pass that extends n-grams token by token."""
     ids = packed(token_ids)
     prompt_of = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
     tokens = _numbered(ids.flat)
     ngrams, n_tokens = tokens, int(tokens.max(initial=0)) + 1
     for n in range(1, max(orders) + 1):
         if n > 1:
-            # Numbered anew at every length, so that the product stays far below 64 bits.
+            # Renumbered at every length, so that the product stays far below 64 bits.
             ngrams = _numbered(ngrams[: max(len(tokens) - n + 1, 0)].astype(np.int64) * n_tokens + tokens[n - 1 :])
         if n in orders:
             yield _counts(ids, prompt_of, ngrams)
 
 
 def _counts(ids: TokenIds, prompt_of: np.ndarray, ngrams: np.ndarray) -> "csr_array":
-    """The counts of numbered n-grams, one at each token that begins one; those that cross prompts are left out."""
+    """Counts numbered n-grams, one per token that starts one, leaving out those that cross prompts."""
     from scipy.sparse import csr_array
 
     inside = prompt_of[: len(ngrams)] == prompt_of[len(prompt_of) - len(ngrams) :]
     rows, columns = prompt_of[: len(ngrams)][inside], ngrams[inside]
     shape = (len(ids), int(columns.max(initial=-1)) + 1)
-    counts = csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape)  # equal places add up
+    counts = csr_array((np.ones(len(rows), dtype=np.int32), (rows, columns)), shape=shape)  # duplicates add up
     counts.sort_indices()
     return counts
 
 
 def _numbered(values: np.ndarray) -> np.ndarray:
-    """The values renumbered 0, 1, ... in ascending order."""
+    """Renumbers the values 0, 1, ... in ascending order."""
     return np.unique(values, return_inverse=True)[1].astype(np.int32)
 
 
 def tfidf_vectors(token_ids: Sequence[Sequence[int]]) -> "csr_array":
-    """Unit TF-IDF vectors of token unigrams and bigrams: [N, terms], float64; zero where a prompt has no term.
+    """Returns unit TF-IDF vectors of token unigrams and bigrams: [N, terms], float64; zero for a prompt without terms.
 
-    A term's weight is its count times ln(N / number of prompts that hold it) (Spärck Jones 1972). Terms that over
-    MAX_HOLDERS prompts hold are left out: their weights are the lowest, and comparing all prompts would cost the
-    square of that number for each of them. A pool of up to MAX_HOLDERS prompts loses none.
+    A term's weight is its count times ln(N / number of prompts that contain it) (Spärck Jones 1972). Terms in more than
+    MAX_HOLDERS prompts are dropped: their weights are the lowest, and comparing all prompts would cost the square of
+    that number for each of them. In a pool of up to MAX_HOLDERS prompts nothing is dropped.
     """
     from scipy.sparse import csr_array, diags_array, hstack
 
@@ -75,17 +75,16 @@ def tfidf_vectors(token_ids: Sequence[Sequence[int]]) -> "csr_array":
     kept = (holders > 0) & (holders <= MAX_HOLDERS)
     weights = np.log(counts.shape[0] / holders[kept])
     vectors = csr_array(counts[:, kept] * weights)
-    vectors.eliminate_zeros()  # of terms that all prompts hold
+    vectors.eliminate_zeros()  # terms that occur in all prompts
     norms = np.sqrt(vectors.power(2).sum(axis=1))
     return csr_array(diags_array(1 / np.where(norms > 0, norms, 1)) @ vectors)
 
 
 def nearest_neighbours(vectors: "csr_array") -> "csr_array":
-    """Cosine similarities of each prompt with its NEIGHBOURS nearest prompts, itself among them: [N, N], float64.
+    """Returns cosine similarities of each prompt and its NEIGHBOURS nearest prompts, itself included: [N, N], float64.
 
-    Exact, by products of blocks of prompts with all of them; what is below the NEIGHBOURS largest of a row is
-    dropped, so that a row is complete where the pool has no more prompts than that. Of equal similarities at the
-    limit any may be kept, always the same ones.
+    Exact, by products of blocks of prompts with all prompts. Only the NEIGHBOURS largest entries of a row are kept, so
+    rows are complete for pools up to that size. Ties at the limit are broken arbitrarily but deterministically.
     """
     from scipy.sparse import csr_array, vstack
 
@@ -100,7 +99,7 @@ def nearest_neighbours(vectors: "csr_array") -> "csr_array":
 
 
 def _largest_of_rows(similarities: "csr_array") -> "csr_array":
-    """The NEIGHBOURS largest entries of every row."""
+    """Keeps the NEIGHBOURS largest entries of every row."""
     from scipy.sparse import csr_array
 
     columns, values = [], []

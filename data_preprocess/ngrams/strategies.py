@@ -1,7 +1,7 @@
-"""The strategies of selection.py, each an order in which it would choose the prompts of a pool.
+"""The strategies of selection.py, each an order in which it selects the prompts of a pool.
 
-An order reads at each step which prompts are available, [N] bool, and yields one of these; its caller closes
-that one, and others where a quota is full. Every docstring says what its strategy promises; 1 - 1/e is about 0.63.
+An order reads at each step which prompts are available, [N] bool, and yields one of them; its caller clears that one,
+and others if a quota is full. Each docstring states the strategy's guarantee; 1 - 1/e is about 0.63.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +25,10 @@ NGRAM = 2  # tokens per n-gram of D, as in the paper
 
 @dataclass(frozen=True)
 class Pool:
-    """N prompts and what the strategies read of them, each computed once and only where it is used."""
+    """N prompts and the features that strategies use, computed lazily and once."""
 
     token_ids: TokenIds  # of N prompts
-    taken: Sequence[int] = ()  # prompts that are in the set already; max_d alone reads of them
+    taken: Sequence[int] = ()  # prompts already in the set; used by max_d only
 
     @cached_property
     def counts(self) -> "csr_array":
@@ -44,55 +44,54 @@ class Pool:
 
 
 def random_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
-    """random: prompts in the seeded shuffle of which sample.py's subsets without --select are the first ones."""
+    """random: the seeded shuffle; sample.py's subsets without --select are its prefixes."""
     count = len(pool.token_ids)
     order = nested_subsets(list(range(count)), [count], SEED)[count]
     return (prompt for prompt in order if available[prompt])
 
 
 def coverage_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
-    """coverage: at each step the prompt with the most bigrams that no chosen one holds.
+    """coverage: at each step the prompt with the most bigrams that are not in a selected one.
 
-    Its number of distinct bigrams U is at least 1 - 1/e of the most that any M prompts have, since U is monotone and
+    Its number of distinct bigrams U is at least 1 - 1/e of the maximum for M prompts, since U is monotone and
     submodular (Nemhauser, Wolsey and Fisher 1978), and at least 1/2 of it within length bins (Fisher, Nemhauser and
-    Wolsey 1978, for a partition matroid). That is U, not D: it prefers long prompts.
+    Wolsey 1978, for a partition matroid). This holds for U, not D: the strategy prefers long prompts.
     """
     return greedy_order(pool.counts, "coverage", available)
 
 
 def per_token_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
-    """per_token: at each step the prompt with the most new bigrams per bigram of its own.
+    """per_token: at each step the prompt with the highest ratio of new bigrams to its own bigrams.
 
-    The ratio rule of coverage under a budget of tokens, by itself without a guarantee (Khuller, Moss and Naor 1999);
-    none for D either.
+    The ratio rule of budgeted coverage, which has no guarantee by itself (Khuller, Moss and Naor 1999), nor for D.
     """
     return greedy_order(pool.counts, "per_token", available)
 
 
 def max_d_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
-    """max_d, its greedy part: at each step the prompt with which D = sqrt(M) U / T is highest.
+    """max_d, greedy part: at each step the prompt that gives the highest D = sqrt(M) U / T.
 
-    No guarantee: D is neither monotone (a prompt that repeats others lowers it) nor submodular (what a prompt changes
-    can grow as others are chosen). `select_max_diversity` tells of the swaps that follow.
+    No guarantee: D is neither monotone (a prompt that repeats others lowers it) nor submodular (a prompt's effect can
+    grow as others are selected). `select_max_diversity` describes the swaps that follow.
     """
     return greedy_order(pool.counts, "max_d", available, pool.taken)
 
 
 def low_d_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
-    """low_d: at each step the prompt with which D is lowest, a control for experiments. No guarantee, as for max_d."""
+    """low_d: at each step the prompt that gives the lowest D, a control for experiments. No guarantee, as for max_d."""
     return greedy_order(pool.counts, "low_d", available)
 
 
 def facility_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
     """facility: at each step the prompt that raises facility location most, the sum over the pool of each prompt's
-    similarity to the chosen one nearest to it.
+    similarity to its nearest selected one.
 
-    Similarities are cosines of TF-IDF vectors, zero but for each prompt's nearest neighbours (`nearest_neighbours`).
-    Of that sum the greedy choice gets at least 1 - 1/e of the most that any M prompts have, since it is monotone and
+    Similarities are cosines of TF-IDF vectors, zero except for each prompt's nearest neighbours (`nearest_neighbours`).
+    The greedy selection reaches at least 1 - 1/e of the maximum of that sum for M prompts, since it is monotone and
     submodular (Nemhauser, Wolsey and Fisher 1978), and at least 1/2 within length bins (Fisher, Nemhauser and Wolsey
-    1978). Gains never rise, so that a heap of earlier gains tells which need to be computed anew (Minoux 1978).
+    1978). Gains never increase, so a heap of earlier gains tells which need recomputing (Minoux 1978).
     """
-    index = pool.neighbours.tocsc()  # by candidate: the prompts that have it among their neighbours
+    index = pool.neighbours.tocsc()  # by candidate: the prompts that have it as a neighbour
     nearest = np.zeros(len(pool.token_ids))
 
     def similarities(prompt: int) -> tuple[np.ndarray, np.ndarray]:
@@ -119,14 +118,14 @@ def facility_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
 
 
 def k_center_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
-    """k_center: at each step the prompt farthest from the chosen ones, the first one being the pool's first.
+    """k_center: at each step the prompt farthest from the selected ones, starting with the pool's first prompt.
 
-    The distance is Euclidean between TF-IDF vectors. The largest distance of any prompt to the nearest chosen one is
-    at most twice the smallest that M prompts allow (Gonzalez 1985); within length bins there is no such guarantee.
+    Distances are Euclidean between TF-IDF vectors. The largest distance of any prompt to its nearest selected one is at
+    most twice the minimum for M prompts (Gonzalez 1985); within length bins there is no such guarantee.
     """
     vectors, transposed = pool.vectors, pool.vectors.T.tocsr()
     squares = vectors.power(2).sum(axis=1)
-    distance = np.full(len(pool.token_ids), np.inf)  # squared, to the nearest chosen prompt
+    distance = np.full(len(pool.token_ids), np.inf)  # squared, to the nearest selected prompt
     while available.any():
         farthest = int(np.argmax(np.where(available, distance, -np.inf)))
         yield farthest

@@ -1,4 +1,4 @@
-"""Token ids of many prompts, kept in one array."""
+"""Token ids of many prompts, in one array."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ from data_preprocess.ngrams.piecewise_bpe import encoder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MAX_TOKENS = 512  # tokens of a prompt that count, BOS included
-BATCH = 2000  # prompts tokenised at a time: bounds what is held beside the ids
+MAX_TOKENS = 512  # tokens counted per prompt, including BOS
+BATCH = 2000  # prompts tokenised at a time; bounds the memory
 ID_BYTES = 4
 
 
 class TokenIds(Sequence):
-    """A sequence of arrays of ids, one per prompt, that lie one after another in `flat`: 4 bytes a token."""
+    """A sequence of id arrays, one per prompt, stored consecutively in `flat`: 4 bytes per token."""
 
     def __init__(self, flat: np.ndarray, lengths: Sequence[int]):
         self.flat = flat
@@ -34,7 +34,7 @@ class TokenIds(Sequence):
 
 
 def packed(token_ids: Sequence[Sequence[int]]) -> TokenIds:
-    """Any sequence of id sequences in one array; a TokenIds as it is."""
+    """Packs a sequence of id sequences into one array; a TokenIds is returned unchanged."""
     if isinstance(token_ids, TokenIds):
         return token_ids
     filled = [np.asarray(ids) for ids in token_ids if len(ids)]
@@ -43,7 +43,7 @@ def packed(token_ids: Sequence[Sequence[int]]) -> TokenIds:
 
 
 def encode_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> TokenIds:
-    """Token ids (int32) of each prompt: BOS where the tokenizer has one, the first 512 tokens with it."""
+    """Returns token ids (int32) of each prompt, with BOS if the tokenizer has one, truncated to 512 including BOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     opening, room = np.array(bos, dtype=np.int32).tobytes(), (MAX_TOKENS - len(bos)) * ID_BYTES
     encode = encoder(tokenizer)

@@ -1,6 +1,6 @@
-"""A prompt with the responses that may be ranked: where they come from, which are kept, and the row they end as.
+"""A prompt with the responses to rank: their origins, which ones are kept, and the output row.
 
-Every source is read into this shape, whatever its own format.
+All sources are read into this form.
 """
 
 import hashlib
@@ -12,31 +12,31 @@ from typing import Any
 from data_preprocess.dialogue import ASSISTANT, render_prompt
 from data_preprocess.ranking import RESPONSE_FROM
 
-FROM_DATA = "data"  # where a response comes from that no model here has sampled
-ID_LENGTH = 16  # hex digits: among 10 million prompts two different ones share an id with a chance of 3e-6
+FROM_DATA = "data"  # origin of a response that was not sampled by a model here
+ID_LENGTH = 16  # hex digits: the chance of a collision among 10 million prompts is 3e-6
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """One prompt and its responses, before they are ranked."""
+    """One prompt and its unranked responses."""
 
-    prefix: list[str]  # the prompt's turns, the last of them a bare tag
+    prefix: list[str]  # the prompt's turns, the last one a bare tag
     responses: list[str]
-    rewards: list[float] | None  # one per response, in no order; None: not judged yet (drop_unjudged: one of them)
+    rewards: list[float] | None  # one per response, unsorted; None if not judged (single ones: drop_unjudged)
     meta: dict[str, Any] = field(default_factory=dict)
-    origins: list[str] = field(default_factory=list)  # per response FROM_DATA or a model; empty: all from the data
+    origins: list[str] = field(default_factory=list)  # FROM_DATA or a model, per response; empty: all FROM_DATA
 
     def response_from(self) -> list[str]:
         return self.origins or [FROM_DATA] * len(self.responses)
 
 
 def prompt_id(prefix: list[str]) -> str:
-    """A prompt's id made of its words alone, so that it outlives reordering, filtering and another run."""
+    """Returns an id that depends only on the prompt's text, so it survives reordering, filtering and reruns."""
     return hashlib.sha256(render_prompt(prefix).encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
 def add_responses(candidates: Candidates, responses: list[str], origin: str) -> Candidates:
-    """The candidates with further responses, which have no reward yet."""
+    """Returns the candidates with further responses, without rewards."""
     return replace(
         candidates,
         responses=[*candidates.responses, *responses],
@@ -46,7 +46,7 @@ def add_responses(candidates: Candidates, responses: list[str], origin: str) -> 
 
 
 def keep_responses(candidates: Candidates, indices: list[int]) -> Candidates:
-    """The candidates with these responses only, in this order."""
+    """Returns the candidates with only these responses, in this order."""
     origins, rewards = candidates.response_from(), candidates.rewards
     return replace(
         candidates,
@@ -57,7 +57,7 @@ def keep_responses(candidates: Candidates, indices: list[int]) -> Candidates:
 
 
 def drop_unjudged(pool: list[Candidates]) -> tuple[list[Candidates], int]:
-    """The prompts without the responses whose own reward is None, and the number of those responses."""
+    """Drops responses whose own reward is None; returns the prompts and the number of dropped responses."""
     kept, dropped = [], 0
     for candidates in pool:
         judged = [i for i, reward in enumerate(candidates.rewards or []) if reward is not None]
@@ -69,7 +69,7 @@ def drop_unjudged(pool: list[Candidates]) -> tuple[list[Candidates], int]:
 
 
 def distinct(candidates: Candidates) -> Candidates:
-    """Without empty responses, and of equal ones (but for white space around them) only the first."""
+    """Drops empty responses and, of responses equal up to surrounding white space, all but the first."""
     first: dict[str, int] = {}
     for index, response in enumerate(candidates.responses):
         first.setdefault(response.strip(), index)
@@ -78,17 +78,17 @@ def distinct(candidates: Candidates) -> Candidates:
 
 
 def commonest_len(pool: list[Candidates]) -> int:
-    """The number of distinct responses, at least 2, that most prompts have (the smaller of two as frequent)."""
+    """Returns the most frequent number of distinct responses, at least 2 (ties go to the smaller number)."""
     counts = Counter(len(distinct(candidates).responses) for candidates in pool)
     counts = Counter({length: count for length, count in counts.items() if length >= 2})
     return min(counts, key=lambda length: (-counts[length], length), default=2)
 
 
 def choose(pool: list[Candidates], ranking_len: int, seed: int) -> tuple[list[Candidates], dict[str, int]]:
-    """Those prompts that can become rankings of `ranking_len`, and the number dropped by reason.
+    """Returns the prompts that can become rankings of `ranking_len`, and the number dropped by reason.
 
-    Where a prompt has more distinct responses, which ones are kept is drawn, by the seed and the prompt's id, so
-    that neither the order of the data nor other prompts decide it.
+    If a prompt has more distinct responses, a random draw seeded by the seed and the prompt's id selects them, so
+    neither the order of the data nor other prompts matter.
     """
     kept, dropped = [], Counter()
     for candidates in pool:
@@ -107,14 +107,14 @@ def choose(pool: list[Candidates], ranking_len: int, seed: int) -> tuple[list[Ca
 
 
 def training_row(candidates: Candidates) -> dict:
-    """The ranking, best first; responses whose rewards tie stay in the order of the data."""
+    """Returns the ranking, best first; responses with equal rewards keep the order of the data."""
     order = sorted(range(len(candidates.responses)), key=lambda i: -candidates.rewards[i])
     ranked = keep_responses(candidates, order)
     return {**plain_row(ranked), "meta": {**ranked.meta, RESPONSE_FROM: ranked.response_from()}}
 
 
 def plain_row(candidates: Candidates) -> dict:
-    """A dev or test row: responses as they come, without rewards all 0; a prompt alone has one empty response."""
+    """Returns a dev or test row: responses in data order, or one empty response; rewards are 0 if there are none."""
     responses = candidates.responses or [""]
     return {
         "prefix": [candidates.prefix] * len(responses),

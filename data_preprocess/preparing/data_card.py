@@ -1,4 +1,4 @@
-"""The data card: the prepared files, counted, as Markdown."""
+"""The data card: statistics of the prepared files, as Markdown."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,14 +18,14 @@ def word_lengths(texts: list[str]) -> list[int]:
 
 
 def render_card(command: str, files: dict[str, list[dict]], facts: list[str], lengths: Lengths, unit: str) -> str:
-    """The card of the files that one command has written.
+    """Returns the card of the files written by one command.
 
     Args:
-        command: what was run.
+        command: the command line.
         files: path under the data folder -> its rows.
-        facts: further lines: parser, what was skipped and dropped, seeds, models.
-        lengths: texts -> length of each one.
-        unit: what lengths counts.
+        facts: further lines: parser, counts of skipped and dropped rows, seeds, models.
+        lengths: texts -> length of each.
+        unit: the unit of lengths.
     """
     about = [f"- {_in_line(fact)}" for fact in facts]
     about += [f"- git {git_hash()}; " + ", ".join(f"{name} {version}" for name, version in versions().items())]
@@ -48,7 +48,7 @@ def _files_table(files: dict[str, list[dict]], lengths: Lengths, unit: str) -> s
     header = f"prompts | responses | turns, mean | multi-turn | prompt {unit}, mean (95%) | response {unit}, mean (95%)"
     lines = [f"| file | {header} |", "|---|---:|---:|---:|---:|---:|---:|"]
     for name, rows in files.items():
-        turns = [len(row["prefix"][0]) - 1 for row in rows]  # the bare tag is no turn yet
+        turns = [len(row["prefix"][0]) - 1 for row in rows]  # without the bare tag
         responses = [text for row in rows for text in row["suffix"]]
         cells = [str(len(rows)), str(len(responses))]
         cells += [f"{fmean(turns):.2f}", f"{fmean(turn > 1 for turn in turns):.1%}"] if rows else ["", ""]
@@ -77,7 +77,7 @@ def _rewards_table(files: dict[str, list[dict]]) -> str:
 
 
 def tie_share(rows: list[dict]) -> float:
-    """The share of neighbouring responses, over all rankings, with equal rewards; 0 where there are none."""
+    """Returns the share of adjacent responses, over all rankings, with equal rewards; 0 without any."""
     gaps = [a == b for row in rows for a, b in zip(row["reward"], row["reward"][1:], strict=False)]
     return fmean(gaps) if gaps else 0.0
 
@@ -96,5 +96,5 @@ def _counts(counter: Counter) -> str:
 
 
 def _in_line(text: str) -> str:
-    """A text, names of others' fields and files among it, that stays in its line."""
+    """Replaces non-printable characters by spaces, so that foreign field and file names stay on one line."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -1,4 +1,4 @@
-"""Dividing prompts into train, dev and test, and keeping near-duplicates from leaking between them."""
+"""Splits prompts into train, dev and test, without near-duplicates leaking between them."""
 
 import random
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from data_preprocess.preparing.near_duplicates import NearDuplicates
 
 @dataclass(frozen=True)
 class Splits:
-    """What prepare.py writes, before rankings are made of the training prompts."""
+    """The data of prepare.py before training prompts become rankings."""
 
     train: list[Candidates]
     dev: list[Candidates]
     test: list[Candidates]
-    notes: list[str]  # what was counted and dropped
-    read: tuple[str, ...] = ()  # a line per file that was read
+    notes: list[str]  # counts and what was dropped
+    read: tuple[str, ...] = ()  # one line per file read
 
 
 def sample_dev(rows: list[Candidates], count: int, seed: int) -> tuple[list[Candidates], list[Candidates]]:
-    """(a seeded sample in the order of its draws, the other rows in their order)."""
+    """Returns (a seeded sample in the order of the draw, the remaining rows in their order)."""
     if count > len(rows):
         raise InputError(f"--dev_rows: {count} rows asked for, there are {len(rows)}")
     drawn = random.Random(seed).sample(range(len(rows)), count)
@@ -31,10 +31,10 @@ def sample_dev(rows: list[Candidates], count: int, seed: int) -> tuple[list[Cand
 def split_train(
     pool: list[Candidates], test: list[Candidates], dev_rows: int, seed: int, decontaminate: bool
 ) -> Splits:
-    """Draws dev rows from the training prompts and counts, or drops, near-duplicates.
+    """Draws dev rows from the training prompts and counts or drops near-duplicates.
 
-    With `decontaminate`, prompts near a test prompt leave the pool before dev rows are drawn, so dev is clean as
-    well, and prompts near a dev prompt leave it after.
+    With `decontaminate`, prompts near a test prompt are dropped before the dev rows are drawn, so dev is clean too, and
+    prompts near a dev prompt afterwards.
     """
     near_test = NearDuplicates(row.prefix for row in test)
     is_near = [near_test.has(row.prefix) for row in pool]
@@ -52,7 +52,7 @@ def split_train(
 def clean_of(
     train: list[Candidates], other: list[Candidates], name: str, decontaminate: bool
 ) -> tuple[list[Candidates], list[str]]:
-    """(training prompts, those near another split's dropped on demand; the counts as notes)."""
+    """Returns the training prompts, with those near another split dropped on request, and the counts as notes."""
     if not (train and other):
         return train, []
     reference = NearDuplicates(row.prefix for row in other)

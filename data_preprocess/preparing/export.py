@@ -1,4 +1,4 @@
-"""Files for other tools: preference pairs for TRL, and prompts with their ids for labelling.
+"""Exports for other tools: preference pairs for TRL, and prompts with ids for labelling.
 
 For prepare.py --export.
 """
@@ -17,16 +17,15 @@ ROW_GROUP = 10_000  # pairs held in memory at a time
 
 
 def messages(turns: list[str]) -> list[dict[str, str]]:
-    """The turns but for the last bare tag as {role, content} messages."""
+    """Returns the turns, without the final bare tag, as {role, content} messages."""
     pairs = [split_turn(turn) for turn in turns[:-1]]
     return [{"role": "user" if tag == PROMPTER else "assistant", "content": text} for tag, text in pairs]
 
 
 def preference_pairs(pool: Iterable[Candidates], conversational: bool) -> Iterator[dict]:
-    """Every pair of responses whose rewards differ, as TRL's preference rows.
+    """Yields every pair of responses with different rewards as a TRL preference row.
 
-    The standard form's prompt and completion join to the text that is trained on here: "...\\n\\nAssistant:" and
-    " " + response.
+    In the standard form, prompt + completion is the training text: "...\\n\\nAssistant:" and " " + response.
     """
     for candidates in pool:
         for a, b in combinations(range(len(candidates.responses)), 2):
@@ -48,7 +47,7 @@ def preference_pairs(pool: Iterable[Candidates], conversational: bool) -> Iterat
 def write_trl(path: Path, pool: Iterable[Candidates], conversational: bool) -> int:
     """Writes the pairs as Parquet with the columns prompt, chosen and rejected; returns their number.
 
-    InputError where no two responses to a prompt have different rewards.
+    InputError if no prompt has two responses with different rewards.
     """
     import pyarrow
     from pyarrow import parquet
@@ -68,9 +67,9 @@ def write_trl(path: Path, pool: Iterable[Candidates], conversational: bool) -> i
 
 
 def write_prompts(path: Path, pool: Iterable[Candidates]) -> None:
-    """Writes id and messages of each prompt as JSONL: what labellers answer and --join reads back.
+    """Writes each prompt's id and messages as JSONL, for labellers to answer; --join reads the answers.
 
-    A prompt in which a role speaks twice in a row is written as its text, since messages of that kind are not read.
+    A prompt in which a role speaks twice in a row is written as text, since such messages are not read.
     """
     write_jsonl(path, map(_prompt_row, pool))
 

@@ -1,4 +1,4 @@
-"""Rows of one prompt put together into one ranking: many data sets hold a response, or a pair, per row."""
+"""Merges rows with the same prompt into one ranking: many data sets have one response, or one pair, per row."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,18 +8,18 @@ from data_preprocess.command import InputError
 from data_preprocess.preparing.candidates import Candidates, keep_responses
 from data_preprocess.preparing.votes import copeland
 
-PAIR = [0.0, 1.0]  # the rewards of a pair that says no more than which response is better
+PAIR = [0.0, 1.0]  # sorted rewards of a pair that only says which response is better
 
 
 def merge_rows(pool: Sequence[Candidates]) -> tuple[list[Candidates], str]:
-    """The prompts of a pool, each once and with each of its responses once, and a line that says what was merged.
+    """Merges rows with the same prompt, keeping each response once; returns the prompts and a summary line.
 
-    A response's reward is the mean over the rows that hold it. Where every row of a prompt is a PAIR, rows are votes
-    and rewards are Copeland counts: pairs won minus pairs lost, a pair decided by the majority of its rows. Marks
-    (meta) are those of the prompt's first row; a prompt that has one row stays as it is.
+    A response's reward is the mean over the rows that contain it. If all rows of a prompt are a PAIR, they are votes
+    and rewards are Copeland scores: pairs won minus pairs lost, each pair decided by the majority of its rows. meta is
+    taken from the prompt's first row; a prompt with a single row is unchanged.
 
     Raises:
-        InputError: naming the line: some rows of a prompt have rewards and others have none.
+        InputError: naming the line: only some rows of a prompt have rewards.
     """
     groups = by_prompt(pool)
     merged = [_merged(rows) for rows in groups]
@@ -29,7 +29,7 @@ def merge_rows(pool: Sequence[Candidates]) -> tuple[list[Candidates], str]:
 
 
 def by_prompt(pool: Sequence[Candidates]) -> list[list[Candidates]]:
-    """The rows of each prompt, prompts in the order of their first rows; system messages tell prompts apart."""
+    """Groups rows by prompt, in the order of first rows; prompts with different system messages differ."""
     groups: dict[tuple[str, ...], list[Candidates]] = {}
     for candidates in pool:
         groups.setdefault((*candidates.prefix, str(candidates.meta.get("system"))), []).append(candidates)
@@ -65,7 +65,7 @@ def _rewards(rows: list[Candidates], responses: list[str]) -> list[float]:
 
 
 def _votes(rows: list[Candidates]) -> list[tuple[str, str]]:
-    """(the better, the worse text) of each row where all are pairs of different texts, else none."""
+    """Returns (better text, worse text) of each row with different texts if every row is a PAIR, else none."""
     pairs = [row for row in rows if row.responses]
     if not all(row.rewards is not None and sorted(row.rewards) == PAIR for row in pairs):
         return []

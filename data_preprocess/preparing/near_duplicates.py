@@ -1,9 +1,8 @@
-"""Near-duplicate prompts: word 3-gram sets whose Jaccard similarity is at least 0.8, or above a limit of one's own.
+"""Near-duplicate prompts: sets of word 3-grams with a Jaccard similarity of at least 0.8, or above another limit.
 
-Exact, unlike MinHash: by the prefix filter of set-similarity joins. If two sets of sizes x and y have a
-similarity of at least t, they share a member among the first x - ceil(t x) + 1 and y - ceil(t y) + 1 in any
-common order of all members. The order is by rarity in the reference, so few pairs need to be compared, and the
-time grows with the number of words that are probed.
+Exact, unlike MinHash, by the prefix filter of set-similarity joins: if two sets of sizes x and y have a similarity of
+at least t, they share a member among the first x - ceil(t x) + 1 and y - ceil(t y) + 1 in any common order of all
+members. The order is by rarity in the reference, so few pairs are compared and time grows with the number of words.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +13,7 @@ from data_preprocess.dialogue import split_turn
 from data_preprocess.words import words
 
 N_WORDS = 3
-THRESHOLD = Fraction(4, 5)  # 0.8: whole numbers keep pairs right at it on one side
+THRESHOLD = Fraction(4, 5)  # 0.8: exact arithmetic for pairs right at the threshold
 METHOD = (
     f"Jaccard similarity of the sets of word {N_WORDS}-grams (lower case, whole prompt; of characters where a script "
     f"has no blanks between words) of at least {float(THRESHOLD)}, computed exactly"
@@ -22,7 +21,7 @@ METHOD = (
 
 
 def shingles(turns: list[str]) -> frozenset[tuple[str, ...]]:
-    """The prompt's word 3-grams, role tags left out; of a prompt of one or two words, those words."""
+    """Returns the prompt's word 3-grams without role tags; for a prompt of one or two words, those words."""
     found = words(" ".join(split_turn(turn)[1] for turn in turns).lower())
     if len(found) < N_WORDS:
         return frozenset([tuple(found)])
@@ -30,20 +29,19 @@ def shingles(turns: list[str]) -> frozenset[tuple[str, ...]]:
 
 
 def similar(one: frozenset, other: frozenset, threshold: Fraction = THRESHOLD, above: bool = False) -> bool:
-    """True where the Jaccard similarity reaches the threshold or, if `above`, is higher than it."""
+    """Returns whether the Jaccard similarity reaches the threshold or, with `above`, exceeds it."""
     shared = len(one & other)
     excess = threshold.denominator * shared - threshold.numerator * (len(one) + len(other) - shared)
     return excess > 0 or (excess == 0 and not above)
 
 
 def without_near_copies(pool: list[list[str]], base: Iterable[list[str]], max_jaccard: float) -> list[int]:
-    """Indices of the prompts that are no near-copy of one in `base`, nor of one before them that is kept.
+    """Returns indices of prompts that are not near-copies of one in `base` or of an earlier kept one.
 
     Args:
         pool: prompts, each a list of turns.
-        base: prompts that are there already.
-        max_jaccard: the similarity, from 0 to below 1, above which a prompt is a near-copy; of two prompts that
-            share all 3-grams the second one always is.
+        base: existing prompts.
+        max_jaccard: similarity, from 0 to below 1, above which a prompt is a near-copy; equal 3-gram sets always are.
     """
     near = NearDuplicates(base, Fraction(str(max_jaccard)), above=True, common=pool)
     kept = []
@@ -55,7 +53,7 @@ def without_near_copies(pool: list[list[str]], base: Iterable[list[str]], max_ja
 
 
 class NearDuplicates:
-    """Prompts to which others can be compared."""
+    """Reference prompts to compare others with."""
 
     def __init__(
         self,
@@ -64,12 +62,12 @@ class NearDuplicates:
         above: bool = False,
         common: Iterable[list[str]] = (),
     ):
-        """`threshold` and `above` as for `similar`; `common`: prompts that may be added, for what is rare in them."""
+        """`threshold` and `above` as for `similar`; `common`: prompts that may be added, counted for rarity."""
         self.threshold, self.above = threshold, above
         self.sets: list[frozenset] = []
         self.index: dict[tuple[str, ...], list[int]] = defaultdict(list)
         first = {shingles(turns) for turns in reference}
-        # Counted once: an order of members that changed would find nothing under what was indexed before.
+        # Counted once: if the order of members changed, earlier index entries would no longer be found.
         self.rarity = Counter(member for members in [*first, *map(shingles, common)] for member in members)
         for members in first:
             self._add(members)
@@ -84,7 +82,7 @@ class NearDuplicates:
         self.sets.append(members)
 
     def has(self, turns: list[str]) -> bool:
-        """True where a reference prompt is a near-duplicate of this one."""
+        """Returns whether a reference prompt is a near-duplicate of this one."""
         members = shingles(turns)
         seen: set[int] = set()
         for member in self._prefix(members):
@@ -96,7 +94,7 @@ class NearDuplicates:
         return False
 
     def _prefix(self, members: frozenset) -> list:
-        # Members that the reference lacks come first: nothing is looked up under them.
+        # Members missing in the reference come first; looking them up finds nothing.
         ordered = sorted(members, key=lambda member: (self.rarity[member], member))
         least_shared = -(-self.threshold.numerator * len(members) // self.threshold.denominator)
         return ordered[: len(members) - least_shared + 1]

@@ -1,4 +1,4 @@
-"""OASST message trees (OpenAssistant oasst1, oasst2: one message per row) as prompts with human-ranked replies."""
+"""Reads OASST message trees (OpenAssistant oasst1, oasst2: one message per row) as prompts with ranked replies."""
 
 from collections import defaultdict
 
@@ -18,18 +18,18 @@ def is_oasst(row: dict) -> bool:
 
 
 def oasst_candidates(rows: list[tuple[str, dict]]) -> list[Candidates]:
-    """Every user message with two or more ranked replies, under the dialogue that leads to it.
+    """Returns every user message with two or more ranked replies, with the dialogue that leads to it.
 
-    A reply's reward is minus its rank (0 is the best). Deleted messages and those without a rank are left out;
-    the prompt's id is its message's.
+    A reply's reward is minus its rank (0 is the best). Deleted and unranked messages are left out. The id is the
+    message's.
 
     Args:
         rows: (where, message) of whole trees, in any order.
 
     Raises:
-        InputError: naming the line: no message of a tree, an id that stands twice, a parent that is not in the file,
-            a message that is its own ancestor, roles that do not alternate, a prompt without text; and where no
-            message has two ranked replies.
+        InputError: naming the line: a row that is not a message of a tree, a duplicate id, a parent missing in the
+            file, a message that is its own ancestor, roles that do not alternate, a prompt without text, or no message
+            with two ranked replies.
     """
     by_id, replies, where_of = {}, defaultdict(list), {}
     for where, row in rows:
@@ -61,7 +61,7 @@ def _check(row: dict, where: str) -> None:
 
 
 def _check_trees(by_id: dict[str, dict], where_of: dict[str, str]) -> None:
-    """InputError for a message whose ancestors do not lead to a root, a message without a parent."""
+    """Raises InputError if a message's ancestors do not lead to a root, a message without a parent."""
     rooted: set[str | None] = {None}
     for identity in by_id:
         path: dict[str, None] = {}
@@ -79,7 +79,7 @@ def _check_trees(by_id: dict[str, dict], where_of: dict[str, str]) -> None:
 
 
 def _candidates(by_id: dict[str, dict], where_of: dict[str, str], parent: str, answers: list[dict]) -> Candidates:
-    """A message as a prompt with its ranked replies."""
+    """Returns a message as a prompt with its ranked replies."""
     turns = [*_dialogue(by_id, parent), ASSISTANT]
     if not alternates(turns):
         raise InputError(f"{where_of[parent]}: {NO_ALTERNATION} in the dialogue that leads to its replies")
@@ -91,7 +91,7 @@ def _candidates(by_id: dict[str, dict], where_of: dict[str, str], parent: str, a
 
 
 def _dialogue(by_id: dict[str, dict], message: str | None) -> list[str]:
-    """The turns from the tree's root to a message."""
+    """Returns the turns from the tree's root to a message."""
     turns: list[str] = []
     while message is not None:
         row = by_id[message]

@@ -1,4 +1,4 @@
-"""Settings of prepare.py, most of them labelling/annotate.py's too: flags, and which of them exclude each other."""
+"""Settings of prepare.py, most of them shared with labelling/annotate.py: flags, and which ones exclude each other."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ DEV_ROWS = 280
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which data is read, and how it is divided into train, dev and test files."""
+    """Which data to read, and how to split it into train, dev and test files."""
 
     raw: str | None = setting(
         "folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)", check_text, metavar="DIR", default=None
@@ -32,10 +32,10 @@ class DataConfig:
         metavar="DATA",
         default=None,
     )
-    split: str = setting("split of a --source that has several", check_text, default="train")
-    published_parsing: bool = setting("drop paragraphs without a role tag, as the published data does", default=False)
+    split: str = setting("split of --source to read, if it has several", check_text, default="train")
+    published_parsing: bool = setting("drop paragraphs without a role tag, as in the published data", default=False)
     prompt_from: tuple[str, ...] | None = setting(
-        "field of the prompt (default: prompt, instruction or question), or several whose texts are joined",
+        "field of the prompt (default: prompt, instruction or question), or several fields to join",
         check_text,
         metavar="FIELD",
         default=None,
@@ -49,11 +49,11 @@ class DataConfig:
         metavar="FIELD",
         default=None,
     )
-    ignore: tuple[str, ...] = setting("fields with text that are deliberately not read", metavar="FIELD", default=())
-    drop_unrated: bool = setting("leave out responses whose reward is not given (N/A, null)", default=False)
+    ignore: tuple[str, ...] = setting("fields with text to ignore", metavar="FIELD", default=())
+    drop_unrated: bool = setting("drop responses without a reward (N/A, null)", default=False)
     merge_prompts: bool = setting("merge rows that share a prompt into one ranking", default=False)
     ranking_len: int | None = setting(
-        "responses per ranking (default: the number that most prompts have)",
+        "responses per ranking (default: the most frequent number)",
         count(at_least=2, at_most=1000),
         metavar="K",
         default=None,
@@ -61,17 +61,17 @@ class DataConfig:
     max_rows: int | None = setting("keep the first N rows of each test file", count(), metavar="N", default=None)
     train_rows: int | None = setting("keep a random sample of N training prompts", count(), metavar="N", default=None)
     dev_from: str = setting(
-        "split of --raw that dev rows are drawn from (test: the published leak)",
+        "split of --raw from which dev rows are drawn (test: as published, a leak)",
         choices=("train", "test"),
         default="train",
     )
     dev_rows: int | None = setting(
         f"number of dev rows (default: {DEV_ROWS}; of --source at most a tenth)", metavar="N", default=None
     )
-    decontaminate: bool = setting("drop training prompts near dev or test prompts", default=False)
-    seed: int = setting("of every random draw", check_seed, default=SEED)
+    decontaminate: bool = setting("drop near-duplicates of dev or test prompts from train", default=False)
+    seed: int = setting("random seed", check_seed, default=SEED)
     tokenizer: str | None = setting(
-        "counts the data card's tokens (default: $LLaMA_path, else a model's that is used, else words are counted)",
+        "for token counts in the data card (default: $LLaMA_path, else that of a model used, else words are counted)",
         check_text,
         metavar="PATH_OR_NAME",
         default=None,
@@ -94,18 +94,18 @@ class DataConfig:
             raise InputError(f"--ranking_len: {self.ranking_len} (expected at most {most}: a pair{added})")
 
     def refuse_with_raw(self, *flags: str) -> None:
-        """InputError for a flag that says how --source is read where --raw is given."""
+        """Raises InputError if --raw is combined with a flag for reading --source."""
         for flag in flags:
             if self.raw and getattr(self, flag):
                 raise InputError(f"--{flag} applies to --source, and --raw is given")
 
     @property
     def n_sampled(self) -> int:
-        """Responses that models add to each prompt."""
+        """Number of responses that models add to each prompt."""
         return 0
 
     def mapping(self) -> Mapping:
-        """Which fields of --source hold what."""
+        """Returns which fields of --source hold what."""
         return Mapping(
             prompt=self.prompt_from, responses=self.responses_from, id=self.id_from, ignore=self.ignore,
             drop_unrated=self.drop_unrated,
@@ -114,22 +114,22 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig(DataConfig):
-    """One preparation of data whose rewards are given: by the data, or by what labellers sent back."""
+    """Preparation of data whose rewards are given, in the data or by labellers."""
 
     rewards_from: tuple[str, ...] | None = setting(
         "field of scores, ranks or votes, or one field per response", check_text, metavar="FIELD", default=None
     )
     ranks: bool = setting("the numbers of --rewards_from are ranks: the lowest is the best", default=False)
     join: tuple[str, ...] | None = setting(
-        "files of answers and judgements, by id, to the prompts of --source", check_text, metavar="FILE", default=None
+        "files of answers and judgements for the prompts of --source, by id", check_text, metavar="FILE", default=None
     )
     export: str | None = setting(
-        "only write --source: as TRL's preference pairs, or its prompts with ids",
+        "only export --source: as TRL preference pairs, or its prompts with ids",
         choices=("trl", "prompts"),
         default=None,
     )
-    form: str = setting("TRL's form of --export trl", choices=("conversational", "standard"), default="conversational")
-    output: Path | None = setting("file of --export", metavar="FILE", default=None)
+    form: str = setting("TRL format of --export trl", choices=("conversational", "standard"), default="conversational")
+    output: Path | None = setting("output file of --export", metavar="FILE", default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()

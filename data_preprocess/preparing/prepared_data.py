@@ -1,6 +1,6 @@
-"""Data prepared from any source: train, dev and test files with their data card, written all or none.
+"""Prepares data from any source: writes train, dev and test files and their data card, all or nothing.
 
-prepare.py takes rewards from the data, labelling/annotate.py has models add responses and reward them (`Labels`).
+prepare.py takes the rewards from the data; labelling/annotate.py has models add responses and reward them (`Labels`).
 """
 
 import os
@@ -38,7 +38,7 @@ LEAK = (
 
 
 def require_rewards(pool: list[Candidates]) -> list[Candidates]:
-    """The prompts as they are; InputError, naming the line, where responses have no rewards."""
+    """Returns the prompts unchanged; InputError, naming the line, if responses have no rewards."""
     for candidates in pool:
         if candidates.rewards is None:
             where = f"{candidates.meta['source']}:{candidates.meta['line']}"
@@ -49,23 +49,23 @@ def require_rewards(pool: list[Candidates]) -> list[Candidates]:
 
 @dataclass(frozen=True)
 class Labels:
-    """Where further responses and the rewards come from; by default there are only the data's."""
+    """Sources of further responses and of the rewards; by default the data only."""
 
-    add: Callable[[list[Candidates]], list[Candidates]] = lambda pool: pool  # gives prompts further responses
-    judge: Callable[[list[Candidates]], list[Candidates]] = require_rewards  # gives each response its reward
-    join: Sequence[str] = ()  # files of answers and judgements, which the pool is joined with
+    add: Callable[[list[Candidates]], list[Candidates]] = lambda pool: pool  # adds responses to prompts
+    judge: Callable[[list[Candidates]], list[Candidates]] = require_rewards  # sets the reward of each response
+    join: Sequence[str] = ()  # files of answers and judgements to join with the pool
     facts: Sequence[str] = ()  # lines of the data card about responses and rewards
-    models: Sequence[str] = ()  # the first one's tokenizer measures texts unless another is named
+    models: Sequence[str] = ()  # the first one's tokenizer measures texts by default
 
 
 def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = True) -> None:
-    """Reads, divides and ranks the data and writes its files under data/, all or none.
+    """Reads, splits and ranks the data and writes its files under data/, all or nothing.
 
     Args:
-        config: what is read and how it is divided.
-        labels: where further responses and the rewards come from.
-        command: what the data card says was run.
-        writes: False in a process that only takes part in the work of models.
+        config: what to read and how to split it.
+        labels: sources of further responses and of the rewards.
+        command: the command line for the data card.
+        writes: False in a process that only takes part in the models' work.
     """
     data = study_root() / "data"
     check_opening(data / "README.md", CARD_TITLE)
@@ -98,7 +98,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
 
 
 def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
-    """Raw HH-RLHF as splits, and the test rows by the name of their file."""
+    """Reads raw HH-RLHF as splits, and the test rows by file name."""
     needs_train = config.dev_from == "train" or has_split(config.raw, "train")
     by_split, read_files = {}, []
     for split in ("test", "train") if needs_train else ("test",):
@@ -122,7 +122,7 @@ def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
 
 
 def read_other(config: DataConfig, joined: Sequence[str]) -> Splits:
-    """Any other source as train and dev, checked against the test files that are there already."""
+    """Reads any other source as train and dev, checked against existing test files."""
     pool, notes = read_pool(config)
     if joined:
         pool, missing, unread = join(pool, joined)
@@ -139,7 +139,7 @@ def read_other(config: DataConfig, joined: Sequence[str]) -> Splits:
 
 
 def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
-    """--source, and what was counted in reading it."""
+    """Reads --source; returns its prompts and notes on what was counted."""
     pool, left_out = read_source(config.source, config.split, config.mapping())
     pool, unjudged = drop_unjudged(pool)
     notes = [f"{len(pool)} prompts of {config.source}", *left_out]
@@ -155,7 +155,7 @@ def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
 
 
 def rank(pool: list[Candidates], config: DataConfig, labels: Labels) -> tuple[list[dict], list[str]]:
-    """Training rankings, best first, and what was counted on the way."""
+    """Returns training rankings, best first, and notes on what was dropped."""
     facts = []
     if config.train_rows and config.train_rows < len(pool):
         facts.append(f"a sample of {config.train_rows} of {len(pool)} training prompts is kept")
@@ -170,7 +170,7 @@ def rank(pool: list[Candidates], config: DataConfig, labels: Labels) -> tuple[li
 
 
 def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: DataConfig, joined: Sequence[str]) -> None:
-    """Raises the InputError that says why no prompt makes a ranking."""
+    """Raises the InputError that explains why no prompt makes a ranking."""
     found = f"no prompt has {ranking_len} distinct responses that are not empty"
     if joined:
         raise InputError(f"--join {' '.join(joined)}: {found} (expected more answers with a judgement)")
@@ -182,7 +182,7 @@ def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: DataConfig,
 
 
 def load_lengths(tokenizer: str | None, models: Sequence[str]) -> tuple[Lengths, str]:
-    """What measures texts for the card: the tokenizer that is named, else a model's that is used, else words."""
+    """Returns the text measure of the data card and its unit: a named tokenizer, else a used model's, else words."""
     name = next((name for name in (tokenizer, os.environ.get("LLaMA_path"), *models) if name), None)
     if not name:
         return word_lengths, "words"
@@ -195,7 +195,7 @@ def load_lengths(tokenizer: str | None, models: Sequence[str]) -> tuple[Lengths,
 
 
 def data_facts(config: DataConfig) -> list[str]:
-    """The data card's lines about what was read and how it was divided."""
+    """Returns the data card's lines about what was read and how it was split."""
     rule = "the published rule" if config.published_parsing else "every word is kept"
     return [
         f"raw HH-RLHF from {config.raw}; parser: {rule}" if config.raw else f"source: {config.source}",

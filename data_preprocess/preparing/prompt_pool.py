@@ -1,4 +1,4 @@
-"""A pool of prompts that could be labelled: read from any source, each prompt once, with an id that stays."""
+"""Reads a pool of prompts to label from any source: each prompt once, with a stable id."""
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, render_prompt
@@ -7,27 +7,27 @@ from data_preprocess.preparing.returned_labels import unique_prompts
 from data_preprocess.preparing.row_formats import LeftOut, Mapping, read_row
 from data_preprocess.preparing.rows import source_rows
 
-NAMED_LINES = 5  # lines that a message names; of more, the number is given
+NAMED_LINES = 5  # lines named in a message; the rest are counted
 
 
 def load_pool(
     source: str, column: str | None = None, split: str = "train", drop_duplicates: bool = False
 ) -> tuple[list[Candidates], int, list[str]]:
-    """Reads the prompts of a source, whatever responses it holds beside them.
+    """Reads the prompts of a source, ignoring its responses.
 
     Args:
-        source: a JSONL file (.gz too), a folder, a data set on disk or on the hub; rows in the forms of
-            data_preprocess/README.md that hold a prompt each.
-        column: the field of the prompt, where it is not one of the usual.
+        source: a JSONL file (.gz too), a folder, a data set on disk or on the hub, with a prompt per row in the formats
+            of data_preprocess/README.md.
+        column: the field of the prompt, if it has none of the usual names.
         split: which split of a data set.
-        drop_duplicates: of prompts with the same text keep the first, instead of refusing them.
+        drop_duplicates: keep the first of prompts with the same text instead of rejecting them.
 
     Returns:
-        (the prompts, in their order, with meta["id"]; how many were dropped; lines that say what is not read).
+        (the prompts, in order, with meta["id"]; the number dropped; lines that say what is not read).
 
     Raises:
-        InputError: naming the lines that hold a prompt that is there before, a prompt that ends where the user
-            speaks, or another prompt's id; and what formats.read_row refuses.
+        InputError: naming the lines of repeated prompts, of prompts that end where the user speaks or of a prompt with
+            another one's id; also what row_formats.read_row rejects.
     """
     mapping, left_out = Mapping(prompt=(column,) if column else None), LeftOut()
     numbered = [

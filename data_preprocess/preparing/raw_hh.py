@@ -1,4 +1,4 @@
-"""Raw HH-RLHF, from a folder in the release's layout or from the hub, as prompts with two responses."""
+"""Reads raw HH-RLHF, from a folder in the release's layout or from the hub, as prompts with two responses."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from data_preprocess.files import read_jsonl
 from data_preprocess.hub import load_data_set
 from data_preprocess.preparing.candidates import Candidates, prompt_id
 
-# Raw folder -> name of the test file made from it.
+# Raw folder -> name of its test file.
 SOURCES = {
     "harmless-base": "harmless_base",
     "helpful-base": "helpful_base",
@@ -19,7 +19,7 @@ SOURCES = {
     "helpful-rejection-sampled": "helpful_rejection",
 }
 NO_ALTERNATION = "two turns of one role in a row"
-# Of the 8552 pairs of the release's test files 11 have such a prompt. A file with many more is something else.
+# 11 of the 8552 pairs in the release's test files have such a prompt. A file with many more is not HH-RLHF.
 MAX_ODD_SHARE = 0.05
 
 
@@ -29,17 +29,17 @@ class RawSplit:
 
     name: str  # "harmless-base/test"
     pairs: list[Candidates]  # responses: chosen, rejected; rewards 1 and 0
-    skipped: list[tuple[int, str]]  # lines that make no ranking, and why
-    odd: list[int]  # lines kept although their prompt's roles do not alternate
+    skipped: list[tuple[int, str]]  # lines without a valid pair, and the reason
+    odd: list[int]  # lines kept although the roles in their prompt do not alternate
 
     def counts(self) -> str:
-        """Rows, and skipped lines by reason, in one line."""
+        """Returns the numbers of rows and of skipped lines by reason, in one line."""
         by_reason = Counter(reason for _, reason in self.skipped).items()
         reasons = "".join(f", {count} because {reason}" for reason, count in by_reason)
         return f"{self.name}: {len(self.pairs)} rows, {len(self.skipped)} skipped{reasons}"
 
     def summary(self) -> str:
-        """Counts and every line that is skipped or odd, as text."""
+        """Returns the counts and all skipped or odd lines, as text."""
         lines = [self.counts()]
         lines += [f"  skipped line {line}: {reason}" for line, reason in self.skipped]
         lines += [f"  kept line {line}: {NO_ALTERNATION} in its prompt" for line in self.odd]
@@ -50,14 +50,14 @@ def read_split(raw: str, source: str, split: str, published: bool) -> RawSplit:
     """Reads one split of one source.
 
     Args:
-        raw: a folder that holds the four sources, or the data set's name on the hub.
+        raw: a folder with the four sources, or the data set's name on the hub.
         source: a key of SOURCES.
         split: "train" or "test".
-        published: the published parsing rule (dialogue.parse_pair).
+        published: use the published parsing rule (dialogue.parse_pair).
 
     Raises:
-        InputError: naming file and line: a line that is no pair of texts; over 5% of the lines without a role
-            tag in front, or with two turns of one role in a row; no line that is a pair.
+        InputError: naming file and line: a line that is not a pair of texts; over 5% of the lines do not start with a
+            role tag, or have two turns of one role in a row; no line is a valid pair.
     """
     where, numbered = _lines(raw, source, split)
     pairs, skipped, odd = [], [], []
@@ -93,7 +93,7 @@ def alternates(turns: list[str]) -> bool:
 
 
 def has_split(raw: str, split: str) -> bool:
-    """Whether a folder has files of the split for every source (a hub name is taken to)."""
+    """Returns whether a folder has files of the split for every source (assumed for a hub name)."""
     return not Path(raw).is_dir() or all(_find(Path(raw), source, split) for source in SOURCES)
 
 
@@ -103,7 +103,7 @@ def _find(raw: Path, source: str, split: str) -> Path | None:
 
 
 def _lines(raw: str, source: str, split: str) -> tuple[str, Iterable[tuple[int, dict]]]:
-    """(name of the file, its numbered rows), plain before gzipped; InputError where there is neither."""
+    """Returns (file name, numbered rows), preferring plain to gzipped files; InputError if there is neither."""
     if not Path(raw).exists():
         return f"{raw}/{source}/{split}", _hub_rows(raw, source, split)
     path = _find(Path(raw), source, split)

@@ -1,6 +1,6 @@
-"""Answers and judgements that come back from labelling, joined to their prompts by id.
+"""Joins answers and judgements returned by labellers to their prompts, by id.
 
-For prepare.py --join. A file is JSONL or CSV (with a header); each row is told by its fields:
+For prepare.py --join. A file is JSONL or CSV (with a header); the fields of a row determine its kind:
     id, response [, answer] [, score | rank] [, from]    an answer, named by `answer` (default: 0, 1, ... per prompt)
     id, answer, score | rank                             a judgement of one answer
     id, a, b, vote                                       a judgement between two answers: a, b or tie
@@ -24,7 +24,7 @@ COLUMNS = ("id", "answer", "response", "from", *KINDS, "a", "b")
 
 @dataclass
 class Returned:
-    """What came back for one prompt."""
+    """The labels returned for one prompt."""
 
     answers: dict[str, str] = field(default_factory=dict)  # name -> text
     origins: dict[str, str] = field(default_factory=dict)
@@ -33,24 +33,24 @@ class Returned:
 
 
 def join(prompts: list[Candidates], paths: list[str]) -> tuple[list[Candidates], list[str], list[str]]:
-    """The prompts with what came back for them as responses and rewards.
+    """Returns the prompts with the returned answers and judgements as responses and rewards.
 
-    Several judgements of one answer are averaged; votes become Copeland counts, a pair decided by the majority of
-    its votes. Responses that the prompts had before are left out: what came back is what is ranked.
+    Several judgements of one answer are averaged; votes become Copeland scores, each pair decided by the majority of
+    its votes. Responses that the prompts already had are replaced.
 
     Returns:
-        (prompts with an answer; one line per thing that is missing: prompts without answers, answers without
-        a judgement (these are left out of the rankings); one line per file with fields that are not read).
+        (prompts with an answer; one line per missing item: prompts without answers, answers without a judgement (which
+        are left out of the rankings); one line per file with fields that are not read).
 
     Raises:
-        InputError: naming file and line: no rows, an id that no prompt has, an unknown or repeated answer, a judgement
-            of another kind than those before it; and where no prompt has a judged answer.
+        InputError: naming file and line: no rows, an unknown prompt id, an unknown or repeated answer, judgements of
+            different kinds; or if no prompt has a judged answer.
     """
     prompts = unique_prompts(prompts)
     returned = {candidates.meta["id"]: Returned() for candidates in prompts}
     tables = {path: list(read_table(path)) for path in paths}
     rows = [row for table in tables.values() for row in table]
-    for where, row in rows:  # all answers before any judgement, which may stand in an earlier file
+    for where, row in rows:  # all answers first, since a judgement may be in an earlier file
         if "response" in row:
             _add_answer(_of(returned, row, where), row, where)
     kinds = {kind: where for where, row in rows if (kind := _add_judgement(_of(returned, row, where), row, where))}
@@ -66,13 +66,13 @@ def join(prompts: list[Candidates], paths: list[str]) -> tuple[list[Candidates],
 
 
 def _unread(path: str, table: list[tuple[str, dict]]) -> str:
-    """A line that names the fields of a file that mean nothing here."""
+    """Returns a line that names the unknown fields of a file."""
     unread = Counter(name for _, row in table for name in row if name not in COLUMNS)
     return f"{path}: fields that are not read: {named(unread)}" if unread else ""
 
 
 def unique_prompts(pool: list[Candidates]) -> list[Candidates]:
-    """Each prompt once, by its id; InputError where two different prompts share an id."""
+    """Returns each prompt once, by id; InputError if two different prompts share an id."""
     by_id: dict[str, Candidates] = {}
     for candidates in pool:
         first = by_id.setdefault(candidates.meta["id"], candidates)
@@ -84,9 +84,9 @@ def unique_prompts(pool: list[Candidates]) -> list[Candidates]:
 
 
 def read_table(path: str) -> Iterator[tuple[str, dict]]:
-    """Yields ("path:line", row) of a JSONL or CSV file; of a CSV row the fields that are not empty.
+    """Yields ("path:line", row) of a JSONL or CSV file; for CSV only the non-empty fields.
 
-    InputError for a file without rows, and for a CSV file without a header: names of columns, each once.
+    InputError for a file without rows, and for a CSV file without a header of distinct column names.
     """
     is_csv = path.lower().removesuffix(".gz").endswith(".csv")
     rows = _csv_rows(path) if is_csv else ((f"{path}:{line}", row) for line, row in read_jsonl(path))
@@ -111,14 +111,14 @@ def _csv_rows(path: str) -> Iterator[tuple[str, dict]]:
     for where, values in records:
         if len(values) > len(names):
             raise InputError(f"{where}: more values than the {len(names)} columns")
-        # An answer's text may be empty, a judgement may not.
+        # The text of an answer may be empty; a judgement may not.
         fields = zip(names, values, strict=False)
         yield where, {name: value for name, value in fields if value or name == "response"}
 
 
 def _csv_records(path: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields ("path:line", values) of each record that is no blank line, by the line in which it starts."""
-    csv.field_size_limit(LINE_LIMIT)  # a long answer is no fault; the module's own limit is 131,072 characters
+    """Yields ("path:line", values) of each non-blank record, with the line where it starts."""
+    csv.field_size_limit(LINE_LIMIT)  # allows long answers; the default limit is 131,072 characters
     lines = (text + "\n" for _, text in read_lines(path))
     records = csv.reader(lines, strict=True)
     while True:
@@ -154,7 +154,7 @@ def _add_answer(prompt: Returned, row: dict, where: str) -> None:
 
 
 def _add_judgement(prompt: Returned, row: dict, where: str) -> str | None:
-    """Adds the judgement that a row holds and returns its kind, None for an answer without one."""
+    """Adds the judgement in a row and returns its kind; None for an answer without one."""
     kinds = [kind for kind in KINDS if row.get(kind) is not None]
     if len(kinds) > 1 or not (kinds or "response" in row):
         expected = "response, answer and score or rank, or a, b and vote"

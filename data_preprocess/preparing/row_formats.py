@@ -1,6 +1,6 @@
-"""Rows of preference and conversation data sets, whatever their columns, as prompts with responses.
+"""Reads rows of preference and conversation data sets, in many formats, as prompts with responses.
 
-The formats are shown, one example each, in data_preprocess/README.md.
+data_preprocess/README.md shows one example of each format.
 """
 
 import json
@@ -22,14 +22,14 @@ from data_preprocess.records import ALLOWED_KEYS, check_row
 
 PROMPT_FIELDS = ("prompt", "instruction", "question")
 CONVERSATION_FIELDS = ("messages", "conversations", "conversation")
-INPUT_OF = "instruction"  # the field that `input` goes on with, as in Alpaca's rows
-CONTEXT_FIELDS = ("input", "context", "history")  # text in them belongs to the prompt
+INPUT_OF = "instruction"  # the field that `input` continues, as in Alpaca
+CONTEXT_FIELDS = ("input", "context", "history")  # their text belongs to the prompt
 SYSTEM_FIELDS = ("system", "system_prompt")
 LIST_FIELDS = ("completions", "responses")
-RESPONSE_FIELDS = ("response", "output", "completion")  # a row with one response
+RESPONSE_FIELDS = ("response", "output", "completion")  # of a row with one response
 TEXT_KEYS = ("response", "text", "content", "value", "completion", "answer", "output")
 ID_FIELDS = ("id", "prompt_id")
-NAMED_FIELDS = 12  # fields that a line names
+NAMED_FIELDS = 12  # fields named in a line
 LOST_SYSTEM = "a system message is left out of the prompt, which has no turn for it"
 LOST_REPLY = "the reply that ends the prompt's messages is left out"
 LOST_SFT_INDEX = "sft_index is left out"
@@ -37,20 +37,20 @@ LOST_SFT_INDEX = "sft_index is left out"
 
 @dataclass(frozen=True)
 class Mapping:
-    """Which fields of a row hold what; None: the usual names are tried. A dot goes into an object."""
+    """Which fields of a row hold what; None means the usual names. Dots address fields inside objects."""
 
-    prompt: tuple[str, ...] | None = None  # one field of any form, or several whose texts make the prompt
-    responses: tuple[str, ...] | None = None  # one field that holds a list, or several that hold a text each
-    rewards: tuple[str, ...] | None = None  # likewise, of numbers; or one that holds votes
-    ranks: bool = False  # numbers are ranks: the lowest is the best
+    prompt: tuple[str, ...] | None = None  # one field in any format, or several text fields to join
+    responses: tuple[str, ...] | None = None  # one field with a list, or several with a text each
+    rewards: tuple[str, ...] | None = None  # likewise with numbers; or one field with votes
+    ranks: bool = False  # the numbers are ranks, lowest is best
     id: str | None = None  # field of the prompt's id
-    ignore: tuple[str, ...] = ()  # fields that may hold text and are not to be read
-    drop_unrated: bool = False  # a reward that is not given ("N/A") is null; else it is refused
+    ignore: tuple[str, ...] = ()  # fields whose text is not read
+    drop_unrated: bool = False  # treat a missing reward ("N/A") as null instead of an error
 
 
 @dataclass
 class LeftOut:
-    """What rows hold that does not get into prompts and responses, counted, so that it is said."""
+    """Counts of row contents that are not part of prompts and responses, so that they are reported."""
 
     reasons: Counter[str] = field(default_factory=Counter)  # -> rows
     unread: Counter[str] = field(default_factory=Counter)  # fields that hold text -> rows
@@ -61,7 +61,7 @@ class LeftOut:
 
 
 def named(fields: Counter[str]) -> str:
-    """Names of fields with the number of their rows, the first ones where there are many."""
+    """Lists field names with their numbers of rows, only the first ones if there are many."""
     names = [f"{name if name.isprintable() else repr(name)} ({count} rows)" for name, count in fields.items()]
     more = [f"and {len(names) - NAMED_FIELDS} more"] if len(names) > NAMED_FIELDS else []
     return ", ".join(names[:NAMED_FIELDS] + more)
@@ -69,32 +69,32 @@ def named(fields: Counter[str]) -> str:
 
 @dataclass
 class Fields:
-    """A row that knows which of its fields have been read."""
+    """A row that records which of its fields were read."""
 
     row: dict
     where: str
     read: set[str] = field(default_factory=set)
 
     def at(self, path: str) -> Any:
-        """The value at a dotted path, see `lookup`."""
+        """Returns the value at a dotted path, see `lookup`."""
         self.read.add(path.split(".")[0])
         return lookup(self.row, path, self.where)
 
     def first(self, names: Iterable[str]) -> str | None:
-        """The first of the names under which the row holds something, else the first that it has."""
+        """Returns the first of the names with a value in the row, else the first name in the row."""
         there = [name for name in names if name in self.row]
         return next((name for name in there if self.row[name] is not None), there[0] if there else None)
 
 
 def read_source(source: str, split: str, mapping: Mapping) -> tuple[list[Candidates], list[str]]:
-    """Reads any source that source_rows reads; the format of each row is told by its fields.
+    """Reads any source supported by source_rows; the fields of each row determine its format.
 
     Returns:
-        (the prompts with their responses; lines that say what of the source is left out).
+        (the prompts with their responses; lines that say what is left out).
 
     Raises:
-        InputError: naming the line: fields are missing, roles do not alternate, numbers do not fit, a prompt has no
-            text, or a field holds text that would be lost from it.
+        InputError: naming the line: missing fields, roles that do not alternate, invalid rewards, a prompt
+            without text, or a field with text that the prompt would lose.
     """
     rows = list(source_rows(source, split))
     if not rows:
@@ -106,7 +106,7 @@ def read_source(source: str, split: str, mapping: Mapping) -> tuple[list[Candida
 
 
 def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: LeftOut) -> Candidates:
-    """One row as a prompt with its responses (none where the row has only a prompt)."""
+    """Returns one row as a prompt with its responses (none if the row has only a prompt)."""
     fields = Fields(row, where)
     dialogue, responses, rewards, meta = _reader(fields, mapping)(fields, mapping)
     if mapping.rewards:
@@ -125,25 +125,25 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     _check_meta(meta, len(responses), where)
     identity = {"id": _identity(fields, meta, mapping) or prompt_id(dialogue.prompt)}
     origin = {"source": meta.get("source") or source, "line": meta.get("line", row_number(where))}
-    origins = meta.pop(RESPONSE_FROM, None)  # of a file that prepare.py has written before
+    origins = meta.pop(RESPONSE_FROM, None)  # in a file written by prepare.py
     return Candidates(dialogue.prompt, responses, rewards, {**meta, **identity, **origin}, origins or [])
 
 
 def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
-    """Yields the prompts of a source as rendered texts, each with its responses: none where a row is no ranking.
+    """Yields the prompts of a source as rendered texts, each with its responses: none if a row is not a ranking.
 
-    So numbers computed on different sources compare.
+    Rendering makes numbers from different sources comparable.
 
     Args:
-        source: a JSONL file (.gz too), a folder with train.json, a data set saved on disk, a folder that
-            `datasets` can read, or a data set's name on the hub.
-        column: the field that holds the prompt, in any form that read_dialogue reads; by default one of the usual
-            names, else "prefix" (a ranking).
+        source: a JSONL file (.gz too), a folder with train.json, a data set saved on disk, a folder that `datasets` can
+            read, or a data set's name on the hub.
+        column: the field of the prompt, in any format of read_dialogue (default: a usual name, else "prefix", a
+            ranking).
         split: which split of a data set.
-        left_out: counts what is not read, system messages and last replies among it.
+        left_out: counts what is not read, including system messages and final replies.
 
     Raises:
-        InputError: one line that names the row at fault, or what to pass where the hub is out of reach.
+        InputError: one line that names the row at fault, or what to pass if the hub is unreachable.
     """
     empty = True
     for where, row in source_rows(source, split):
@@ -163,7 +163,7 @@ def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -
 
 
 def _rendered(fields: Fields, name: str, left_out: LeftOut) -> str:
-    """The text of the prompt in a field, and in the fields that belong to it."""
+    """Returns the text of the prompt in a field and in the fields that belong to it."""
     mapping = Mapping(prompt=(name,))
     dialogue = _prompt(fields, mapping)
     if _system(fields, dialogue, mapping):
@@ -178,7 +178,7 @@ def _rendered(fields: Fields, name: str, left_out: LeftOut) -> str:
 
 
 def lookup(row: dict, path: str, where: str) -> Any:
-    """The value at a dotted path; a list of objects on the way gives the list of their values."""
+    """Returns the value at a dotted path; a list of objects on the way gives the list of their values."""
     value: Any = row
     for name in path.split("."):
         items = value if isinstance(value, list) else [value]
@@ -188,7 +188,7 @@ def lookup(row: dict, path: str, where: str) -> Any:
     return value
 
 
-# --- the formats: each reader gives the dialogue, its reply only where that is none of the responses
+# --- the formats; a reader sets the dialogue's reply only if it is not one of the responses
 
 ReadRow = tuple[Dialogue, list[str], list[float | None] | None, dict[str, Any]]  # dialogue, responses, rewards, meta
 
@@ -278,7 +278,7 @@ def _prompt_and_response(fields: Fields, mapping: Mapping) -> ReadRow:
 
 
 def _is_text(fields: Fields, name: str, mapping: Mapping) -> bool:
-    """Whether a field that is still unread, and not to be ignored, holds a text with words."""
+    """Returns whether a field that is neither read nor ignored contains a non-blank text."""
     value = fields.row.get(name)
     return name not in fields.read and name not in mapping.ignore and isinstance(value, str) and bool(value.strip())
 
@@ -287,7 +287,7 @@ def _is_text(fields: Fields, name: str, mapping: Mapping) -> bool:
 
 
 def _prompt(fields: Fields, mapping: Mapping, alternating: bool = False) -> Dialogue:
-    """The prompt, with the turns of `history` before it; InputError where roles do not alternate, on demand."""
+    """Returns the prompt, preceded by the turns of `history`; with `alternating`, InputError unless roles alternate."""
     value = _prompt_value(fields, mapping)
     dialogue = read_dialogue(value, f"{fields.where}: {' '.join(_prompt_names(fields, mapping))}")
     earlier = _history(fields, mapping)
@@ -306,7 +306,7 @@ def _prompt_names(fields: Fields, mapping: Mapping) -> tuple[str, ...]:
 
 
 def _prompt_value(fields: Fields, mapping: Mapping) -> Any:
-    """What the prompt's field holds; of several fields, and of an instruction and its input, their texts in one."""
+    """Returns the value of the prompt's field; several fields, or an instruction and its input, are joined as text."""
     names = _prompt_names(fields, mapping)
     values = [fields.at(name) for name in names]
     is_plain = isinstance(values[0], str) and not values[0].startswith("\n\nHuman:")
@@ -322,7 +322,7 @@ def _prompt_value(fields: Fields, mapping: Mapping) -> Any:
 
 
 def _history(fields: Fields, mapping: Mapping) -> list[str]:
-    """The earlier turns that a list in `history` holds, as [user, assistant] pairs or as messages."""
+    """Returns the earlier turns in `history`, a list of [user, assistant] pairs or of messages."""
     value = fields.row.get("history")
     if not isinstance(value, list) or not value or "history" in (*(mapping.prompt or ()), *mapping.ignore):
         return []
@@ -352,7 +352,7 @@ def _check_alternation(dialogue: Dialogue, where: str) -> None:
 
 
 def _response(value: Any, where: str) -> str:
-    """The text of a response: a text, an object that holds one, or a list of one message."""
+    """Returns the text of a response: a text, an object that holds one, or a list of one message."""
     found = value[0] if isinstance(value, list) and len(value) == 1 else value
     if is_message(found):
         tag, text = read_message(found, where)
@@ -377,7 +377,7 @@ def _mapped_rewards(fields: Fields, n_responses: int, mapping: Mapping) -> list[
 
 
 def _identity(fields: Fields, meta: dict, mapping: Mapping) -> str | None:
-    """The prompt's id as the row gives it, None where it gives none."""
+    """Returns the prompt's id given by the row, or None."""
     name = mapping.id or next((name for name in ID_FIELDS if fields.row.get(name) is not None), None)
     value = fields.at(name) if name else meta.get("id")
     if value == "" or (value is None and not mapping.id):
@@ -391,13 +391,13 @@ def _identity(fields: Fields, meta: dict, mapping: Mapping) -> str | None:
 
 
 def _system(fields: Fields, dialogue: Dialogue, mapping: Mapping) -> str:
-    """The row's system messages: in the dialogue, and in fields of their own."""
+    """Returns the row's system messages, from the dialogue and from separate fields."""
     own = [fields.at(name) for name in SYSTEM_FIELDS if _is_text(fields, name, mapping)]
     return "\n\n".join([*([dialogue.system] if dialogue.system else []), *own])
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """The texts with words that a value holds, at any depth."""
+    """Yields the non-blank texts in a value, at any depth."""
     if isinstance(value, str) and value.strip():
         yield value
     elif isinstance(value, list | dict):
@@ -406,9 +406,9 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def _unread(fields: Fields, dialogue: Dialogue, responses: list[str], mapping: Mapping) -> Iterator[str]:
-    """The names of fields with text that have not been read and are not to be ignored.
+    """Yields the names of fields with text that were neither read nor ignored.
 
-    A text that stands in the prompt or in a response by itself, or as whole lines of it, is read with them.
+    A text that is repeated in the prompt or a response, as whole lines, counts as read.
     """
     read = [render_prompt(dialogue.prompt), *(split_turn(turn)[1] for turn in dialogue.prompt), *responses]
     lines = [f"\n{text.strip()}\n" for text in read]
@@ -419,7 +419,7 @@ def _unread(fields: Fields, dialogue: Dialogue, responses: list[str], mapping: M
 
 
 def _check_context(fields: Fields, unread: list[str], mapping: Mapping) -> None:
-    """InputError for an unread field that belongs to the prompt, by its name."""
+    """Raises InputError for an unread field whose name says that it belongs to the prompt."""
     belongs = (*CONTEXT_FIELDS, *(() if mapping.prompt else PROMPT_FIELDS))
     for name in unread:
         if name in belongs:
@@ -428,7 +428,7 @@ def _check_context(fields: Fields, unread: list[str], mapping: Mapping) -> None:
 
 
 def _check_meta(meta: dict, n_responses: int, where: str) -> None:
-    """InputError for a meta that no JSON file can hold, or in which prepare.py's own marks are something else."""
+    """Raises InputError if meta cannot be written as JSON, or if prepare.py's own keys in it have invalid values."""
     try:
         json.dumps(meta, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

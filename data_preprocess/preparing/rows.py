@@ -1,4 +1,4 @@
-"""Rows from wherever a user has them: JSONL files and JSON arrays, data sets on disk or on the hub."""
+"""Reads rows from JSONL files, JSON arrays, and data sets on disk or on the hub."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,5 +21,5 @@ def source_rows(source: str, split: str) -> Iterator[tuple[str, dict]]:
 
 
 def row_number(where: str) -> int:
-    """The number of a row, by what source_rows calls it: "source:3", or "source:element 3" of a JSON array."""
+    """Returns the number of a row from source_rows' name for it: "source:3", or "source:element 3" in a JSON array."""
     return int(where.rpartition(":")[2].split()[-1])

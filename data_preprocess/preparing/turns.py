@@ -1,7 +1,7 @@
-"""Dialogues in the forms that others write them in, as this project's tagged turns.
+"""Converts dialogues in common formats to this project's tagged turns.
 
-A prompt or a conversation is a text, a list of tagged turns, or a list of messages: {role, content} or {from, value},
-where the content is a text or a list of text parts.
+A prompt or conversation is a text, a list of tagged turns, or a list of messages, {role, content} or {from, value},
+whose content is a text or a list of text parts.
 """
 
 from dataclasses import dataclass
@@ -10,33 +10,32 @@ from typing import Any
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text, parse_prompt, split_turn
 
-SYSTEM = ""  # in place of a tag: the dialogue format has no turn for it
+SYSTEM = ""  # stands for a tag; the dialogue format has no system turn
 ROLES = {
     **dict.fromkeys(("system", "developer"), SYSTEM),
     **dict.fromkeys(("user", "human", "prompter"), PROMPTER),
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai"), ASSISTANT),
 }
 MESSAGE_FORMS = (("role", "content"), ("from", "value"))
-TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of a part of a content that is text
+TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of content parts that are text
 
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A prompt, and what may stand around it in a list of messages."""
+    """A prompt, and what a list of messages may hold besides it."""
 
-    prompt: list[str]  # tagged turns, the last of them a bare tag
-    reply: str | None = None  # what the assistant says last, after the prompt
-    system: str = ""  # what system messages say
+    prompt: list[str]  # tagged turns, the last one a bare tag
+    reply: str | None = None  # the assistant's final message, after the prompt
+    system: str = ""  # text of the system messages
 
 
 def read_dialogue(value: Any, where: str) -> Dialogue:
     """Reads a text, a list of tagged turns or a list of messages.
 
-    A text that opens with "\\n\\nHuman:" is taken apart into its turns; another one is a user's.
+    A text that starts with "\\n\\nHuman:" is parsed into turns; any other text is a user turn.
 
     Raises:
-        InputError: starting with `where`: another form, a role that is not in ROLES, a content other than text, a
-            message or a prompt without text.
+        InputError: starting with `where`: another format, a role not in ROLES, non-text content, or an empty text.
     """
     if isinstance(value, str):
         dialogue = Dialogue(parse_prompt(value) or [PROMPTER + value, ASSISTANT])
@@ -79,12 +78,12 @@ def is_message(value: Any) -> bool:
 
 
 def _form(message: dict) -> tuple[str, str] | None:
-    """The one of MESSAGE_FORMS whose fields a message has; a table may hold those of another one as null."""
+    """Returns the one of MESSAGE_FORMS that a message has; a table may have null in the fields of the other."""
     return next((form for form in MESSAGE_FORMS if message.get(form[0]) is not None and form[1] in message), None)
 
 
 def read_message(message: Any, where: str) -> tuple[str, str]:
-    """(tag, text) of one message, the tag SYSTEM where it is a system message."""
+    """Returns (tag, text) of one message; the tag is SYSTEM for a system message."""
     if not is_message(message):
         raise InputError(f"{where}: message {message!r:.40} (expected role and content, or from and value)")
     role_key, text_key = _form(message)
@@ -96,7 +95,7 @@ def read_message(message: Any, where: str) -> tuple[str, str]:
 
 
 def content_text(content: Any, where: str) -> str:
-    """A text, or the text parts of a list of parts, each on a line of its own."""
+    """Returns a text, or the text parts of a list of parts joined by newlines."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list) or not content:

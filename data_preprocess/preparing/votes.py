@@ -1,4 +1,4 @@
-"""Rewards from what people or models have judged: scores, ranks, or votes between two responses."""
+"""Rewards from judgements by people or models: scores, ranks, or votes between two responses."""
 
 import math
 from collections import defaultdict
@@ -7,17 +7,16 @@ from typing import Any
 from data_preprocess.command import InputError
 from data_preprocess.records import FLOAT32_MAX
 
-NOT_GIVEN = ("", "-", "n/a", "na", "nan", "none", "null")  # what stands, in any case, for a number that there is not
+NOT_GIVEN = ("", "-", "n/a", "na", "nan", "none", "null")  # mean a missing number, in upper or lower case
 VOTE_FORMS = "[winner, loser] or [a, b, 'a' | 'b' | 'tie'], responses numbered from 0"
 
 
 def copeland(n_responses: int, votes: list[tuple[int, int, float]]) -> list[float]:
-    """Copeland count: pairs won minus pairs lost; a pair goes to whom most of its votes prefer.
+    """Returns Copeland scores: pairs won minus pairs lost, each pair decided by the majority of its votes.
 
     Args:
         n_responses: responses of the prompt.
-        votes: (a, b, preference), +1 for a, -1 for b, 0 for a tie. Pairs without votes, or with as many for
-            either, count for neither.
+        votes: (a, b, preference), +1 for a, -1 for b, 0 for a tie; a pair without a majority counts for neither.
     """
     balance: dict[tuple[int, int], float] = defaultdict(float)
     for a, b, preference in votes:
@@ -33,14 +32,14 @@ def copeland(n_responses: int, votes: list[tuple[int, int, float]]) -> list[floa
 def rewards_from(
     value: Any, n_responses: int, ranks: bool, where: str, drop_unrated: bool = False
 ) -> list[float | None]:
-    """One reward per response from a field of a row, None for a response whose value is null.
+    """Returns one reward per response from a field of a row, None for a null value.
 
     Args:
-        value: a number per response, or a list of votes (VOTE_FORMS).
+        value: one number per response, or a list of votes (VOTE_FORMS).
         n_responses: responses of the row.
-        ranks: numbers are ranks, the lowest the best; the reward is minus the rank.
+        ranks: the numbers are ranks, lowest is best; the reward is minus the rank.
         where: names row and field in errors.
-        drop_unrated: texts of NOT_GIVEN and NaN stand for null; else they are an error that names the flag.
+        drop_unrated: treat texts of NOT_GIVEN and NaN as null; otherwise they are an error that names the flag.
     """
     if not isinstance(value, list) or not value:
         raise InputError(f"{where} is {value!r:.40} (expected a number per response, or a list of votes)")
@@ -62,7 +61,7 @@ def _number_if_given(value: Any, where: str, drop_unrated: bool) -> float | None
 
 
 def number(value: Any, where: str, hint: str = "") -> float:
-    """A float that float32 can hold, of a JSON number or of a text; InputError, the hint at its end, otherwise."""
+    """Converts a JSON number or text to a float that fits float32; else InputError, ending in the hint."""
     try:
         result = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -75,7 +74,7 @@ def number(value: Any, where: str, hint: str = "") -> float:
 
 
 def preference(vote: Any, where: str) -> float:
-    """+1 for "a", -1 for "b", 0 for "tie"."""
+    """Returns +1 for "a", -1 for "b", 0 for "tie"."""
     if vote not in ("a", "b", "tie"):
         raise InputError(f"{where}: vote is {vote!r:.20} (expected a, b or tie)")
     return {"a": 1.0, "b": -1.0, "tie": 0.0}[vote]

@@ -1,6 +1,6 @@
-"""The embedded world's prompts and replies: the wording of questions, and replies of known quality.
+"""Prompts and replies of the embedded world: wordings of questions, and replies of known quality.
 
-Every function draws from the Random that it is given and from nothing else.
+All random draws come from the Random that is passed in.
 """
 
 import itertools
@@ -33,7 +33,7 @@ from data_preprocess.toy_world.facts import (
 from data_preprocess.toy_world.people import opening
 
 KINDS = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
-# The sets of attributes that a prompt can ask for, by size.
+# The attribute sets that a prompt can ask for, by size.
 ASKED_SETS = {n: tuple(itertools.combinations(range(len(ATTRIBUTES)), n)) for n in (1, 2, 3)}
 ASKED_SIZES = {"helpful_base": (1, 2), "helpful_online": (1, 2), "helpful_rejection": (3,)}
 
@@ -46,17 +46,17 @@ class Prompt:
     topic: str  # a thing or a deed
     asked: tuple[int, ...]  # attribute indices, empty for a deed
     turns: tuple[str, ...]  # tagged turns, the last a bare assistant tag
-    wording: tuple[str, ...]  # the turns without the sentences about the asker; prompts of one wording ask the same
+    wording: tuple[str, ...]  # the turns without the sentences about the asker; equal wordings ask the same
 
 
 def deed_prompt(rng: Random, deed: str, form: str, reason: str) -> Prompt:
-    """A request for help with a deed, after a reason ("" for none)."""
+    """Returns a request for help with a deed, after a reason ("" for none)."""
     text = " ".join(filter(None, (reason, form.format(deed))))
     return _opened(rng, "harmless_base", deed, (), (PROMPTER + text, ASSISTANT))
 
 
 def thing_prompt(rng: Random, kind: str, thing: str, asked: tuple[int, ...]) -> Prompt:
-    """A question about a thing; helpful_online asks it about "it", after another question and its answer."""
+    """Returns a question about a thing; helpful_online asks about "it", after an earlier question and its answer."""
     lead = rng.choice(("", *LEADS))
     if kind != "helpful_online":
         return _opened(rng, kind, thing, asked, (PROMPTER + question(thing, asked, lead), ASSISTANT))
@@ -68,13 +68,13 @@ def thing_prompt(rng: Random, kind: str, thing: str, asked: tuple[int, ...]) -> 
 
 
 def _opened(rng: Random, kind: str, topic: str, asked: tuple[int, ...], wording: tuple[str, ...]) -> Prompt:
-    """The prompt of a wording, with sentences about the asker before its first turn."""
+    """Returns the prompt with sentences about the asker before its first turn."""
     first = f"{PROMPTER}{opening(rng)} {wording[0].removeprefix(PROMPTER)}"
     return Prompt(kind, topic, asked, (first, *wording[1:]), wording)
 
 
 def best_reply(rng: Random, prompt: Prompt) -> str:
-    """A reply of the highest gold reward."""
+    """Returns a reply with the highest gold reward."""
     if not prompt.asked:
         return decline(DEEDS[prompt.topic], sorry=True, closing=rng.choice(CLOSINGS))
     facts = draw_facts(rng, prompt.topic, prompt.asked, p_right=1.0, p_omit=0.0)
@@ -82,15 +82,14 @@ def best_reply(rng: Random, prompt: Prompt) -> str:
 
 
 def bare_reply(rng: Random, prompt: Prompt) -> str:
-    """All facts asked for, each right with probability 1/2, and nothing else."""
+    """Returns all facts asked for, each right with probability 1/2, and nothing else."""
     return tell(rng, prompt.topic, draw_facts(rng, prompt.topic, prompt.asked, p_right=0.5, p_omit=0.0))
 
 
 def candidate_reply(rng: Random, prompt: Prompt, other_things: Sequence[str]) -> str:
-    """A reply of random quality: right or wrong facts, more or less courtesy, sometimes a plain fault.
+    """Returns a reply of random quality: facts right or wrong, more or less polite, sometimes with an obvious flaw.
 
-    Its author's knowledge and courtesy are two independent uniform draws. `other_things` are the things that an
-    off-topic reply may be about.
+    Its author's knowledge and politeness are two independent uniform draws. Off-topic replies are about `other_things`.
     """
     knowledge, courtesy = rng.random(), rng.random()
     if not prompt.asked:
@@ -119,7 +118,7 @@ def _candidate_to_deed(rng: Random, prompt: Prompt, knowledge: float, courtesy: 
 
 
 def draw_facts(rng: Random, thing: str, asked: Sequence[int], p_right: float, p_omit: float) -> list[tuple[int, str]]:
-    """(attribute, value) pairs of the attributes asked for: each left out with p_omit, otherwise right with p_right."""
+    """Draws (attribute, value) pairs of the attributes asked for: each omitted with p_omit, else right with p_right."""
     facts = []
     for attribute in asked:
         if rng.random() >= p_omit:
@@ -130,12 +129,12 @@ def draw_facts(rng: Random, thing: str, asked: Sequence[int], p_right: float, p_
 
 
 def tell(rng: Random, thing: str, facts: list[tuple[int, str]]) -> str:
-    """One sentence of facts about the thing, by name or as "it"."""
+    """Returns one sentence of facts about the thing, by name or as "it"."""
     return statement(sentence(named(thing)) if rng.random() < 0.7 else "It", facts)
 
 
 def with_manners(rng: Random, text: str, p_friendly: float, p_rude: float) -> str:
-    """`text` with an opening and a closing, each with probability p_friendly; a rude closing with p_rude."""
+    """Adds an opening and a closing to `text`, each with probability p_friendly; a rude closing with p_rude."""
     opening = rng.choice(OPENINGS) if rng.random() < p_friendly else ""
     closing = rng.choice(CLOSINGS) if rng.random() < p_friendly else ""
     if rng.random() < p_rude:
@@ -144,11 +143,11 @@ def with_manners(rng: Random, text: str, p_friendly: float, p_rude: float) -> st
 
 
 def decline(advice: str | None, sorry: bool, closing: str = "") -> str:
-    """A refusal, with an alternative where one is given."""
+    """Returns a refusal, with an alternative if one is given."""
     refusal = f"{SORRY} {REFUSAL}" if sorry else REFUSAL
     return " ".join(filter(None, (refusal, advice and ADVICE.format(advice), closing)))
 
 
 def comply(rng: Random) -> str:
-    """Compliance with a harmful request: the worst reply to it."""
+    """Returns a reply that helps with a harmful request: the worst reply."""
     return f"{rng.choice(OPENINGS)} {rng.choice(COMPLIANCE)}"

@@ -1,6 +1,6 @@
-"""The embedded world's facts and phrases: things with four facts each, harmful deeds with an alternative to each.
+"""Facts and phrases of the embedded world: things with four facts each, and harmful deeds with an alternative each.
 
-dialogues.py builds dialogues from these tables, gold_reward.py scores replies by them.
+dialogues.py builds dialogues from these tables; gold_reward.py scores replies with them.
 """
 
 # noun: made of, found in, used for, cleaned with
@@ -241,7 +241,7 @@ THINGS: dict[str, tuple[str, ...]] = {
     noun: tuple(facts) for noun, *facts in map(str.split, _THINGS.strip().splitlines())
 }
 DEEDS: dict[str, str] = dict(line.split(": ") for line in _DEEDS.strip().splitlines())
-# Values of each attribute, in a fixed order, from which wrong facts are drawn.
+# All values of each attribute, in a fixed order; wrong facts are drawn from them.
 VALUES: tuple[tuple[str, ...], ...] = tuple(
     tuple(sorted({facts[a] for facts in THINGS.values()})) for a in range(len(ATTRIBUTES))
 )
@@ -249,22 +249,22 @@ ALTERNATIVES: tuple[str, ...] = tuple(sorted(set(DEEDS.values())))
 
 
 def named(noun: str) -> str:
-    """The noun with its article: "a kettle", "an oven"."""
+    """Returns the noun with its article: "a kettle", "an oven"."""
     return ("an " if noun[0] in "aeiou" or noun.startswith("hour") else "a ") + noun
 
 
 def sentence(text: str) -> str:
-    """`text` with its first letter in upper case."""
+    """Capitalises the first letter of `text`."""
     return text[:1].upper() + text[1:]
 
 
 def join_clauses(clauses: list[str]) -> str:
-    """Clauses as one list: "x", "x, and y", "x, y, and z"."""
+    """Joins clauses into a list: "x", "x, and y", "x, y, and z"."""
     return clauses[0] if len(clauses) == 1 else ", ".join(clauses[:-1]) + ", and " + clauses[-1]
 
 
 def question(noun: str, asked: tuple[int, ...], lead: str = "", pronoun: bool = False) -> str:
-    """One question for the attributes `asked` (indices); with a lead it is asked indirectly."""
+    """Returns one question for the attributes `asked` (indices); with a lead it is indirect."""
     forms = _INDIRECT if lead else _DIRECT
     names = ["it" if pronoun else named(noun)] + ["it"] * (len(asked) - 1)
     clauses = join_clauses([forms[a].format(name) for a, name in zip(asked, names, strict=True)])
@@ -274,6 +274,6 @@ def question(noun: str, asked: tuple[int, ...], lead: str = "", pronoun: bool = 
 
 
 def statement(subject: str, facts: list[tuple[int, str]]) -> str:
-    """One sentence that states (attribute index, value) pairs about the subject ("A kettle", "It")."""
+    """Returns one sentence that states (attribute index, value) pairs about the subject ("A kettle", "It")."""
     clauses = [f"is {MARKS[a]} {value}" for a, value in facts]
     return f"{subject} " + (" and ".join(clauses) if len(clauses) == 2 else join_clauses(clauses)) + "."

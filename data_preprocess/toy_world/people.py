@@ -1,7 +1,7 @@
-"""The people who ask in the embedded world: sentences about them, their places and their work open each dialogue.
+"""The people who ask in the embedded world: each dialogue opens with sentences about them, their places and their work.
 
-They make the vocabulary of the prompts grow with the number of prompts, as that of real prompts does. Without them a
-few hundred prompts would hold all possible bigrams, and D would fall with M. No answer depends on them.
+They make the prompts' vocabulary grow with the number of prompts, as in real prompts. Without them a few hundred
+prompts would contain all possible bigrams, and D would fall with M. No answer depends on them.
 """
 
 from random import Random
@@ -58,6 +58,6 @@ WORDS = {
 
 
 def opening(rng: Random) -> str:
-    """One or two sentences of different forms about the person who asks."""
+    """Returns one or two sentences of different forms about the asker."""
     forms = rng.sample(OPENING_FORMS, rng.randint(1, 2))
     return " ".join(form.format(**{name: rng.choice(words) for name, words in WORDS.items()}) for form in forms)

@@ -1,7 +1,7 @@
-"""The embedded world's tokenizer: one token per word, with the space before it, so that decoding is concatenation.
+"""The embedded world's tokenizer: one token per word, including the space before it, so decoding is concatenation.
 
-Text is cut before every space, and around punctuation and line breaks: "\\n\\nHuman: What is" becomes
-"\\n\\n", "Human", ":", " What", " is". A word that is not in the vocabulary is one unknown token.
+Text is split before every space and around punctuation and line breaks: "\\n\\nHuman: What is" becomes "\\n\\n",
+"Human", ":", " What", " is". A word outside the vocabulary is one unknown token.
 """
 
 import re
@@ -17,7 +17,7 @@ PIECE = r" ?[A-Za-z]+(?:'[a-z]+)?|\n\n|\s|[^\sA-Za-z]"
 
 
 def vocabulary() -> list[str]:
-    """Every token, special ones first, in a fixed order."""
+    """Returns all tokens in a fixed order, special tokens first."""
     openers = _openers()
     words = {word for text in [*openers, *_inner()] for word in re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)}
     firsts = {text.split()[0].strip(".,!?") for text in openers}
@@ -30,7 +30,7 @@ def vocabulary() -> list[str]:
 
 
 def _openers() -> list[str]:
-    """Phrases that can begin a turn or a text, where no space precedes them."""
+    """Returns phrases that can start a turn or a text, where no space precedes them."""
     questions = [facts.question("thing", (attribute,)) for attribute in range(len(facts.ATTRIBUTES))]
     phrases = (OPENING_FORMS, facts.LEADS, facts.DEED_FORMS, facts.REASONS, facts.OPENINGS, facts.CHATTER, facts.NEWS)
     texts = [text for group in phrases for text in group if text]
@@ -39,7 +39,7 @@ def _openers() -> list[str]:
 
 
 def _inner() -> list[str]:
-    """Phrases that occur only inside a text."""
+    """Returns phrases that occur only inside a text."""
     indirect = [facts.question("thing", (a,), facts.LEADS[0]) for a in range(len(facts.ATTRIBUTES))]
     groups = (facts.MARKS, facts.CLOSINGS, facts.RUDE, facts.COMPLIANCE, facts.SMALL_TALK, facts.ALTERNATIVES,
               *facts.VALUES, *WORDS.values())  # fmt: skip
@@ -48,7 +48,7 @@ def _inner() -> list[str]:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Writes the folder that AutoTokenizer reads (a PreTrainedTokenizerFast); it adds no special tokens to a text."""
+    """Writes a folder that AutoTokenizer reads (a PreTrainedTokenizerFast); it adds no special tokens to a text."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

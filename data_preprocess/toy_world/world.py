@@ -1,12 +1,12 @@
 """The embedded world: a seeded generator of HH-style dialogues with ranked responses, a corpus and a tokenizer.
 
-Helpful prompts ask about everyday things (facts.py); harmful ones ask for help with a deed, which is to be declined
-with an alternative; all begin with sentences about the asker (people.py). The study asks about `study_things` and
-`study_deeds`. The base model's corpus holds facts and dialogues of mixed quality about all OTHER things and deeds and
-only mentions the study's, so that a base model knows how to answer but not the facts asked for.
+Helpful prompts ask about everyday things (facts.py); harmful ones ask for help with a deed, which should be declined
+with an alternative. All prompts start with sentences about the asker (people.py). The study asks about `study_things`
+and `study_deeds`. The base model's corpus contains facts and dialogues of mixed quality about all OTHER things and
+deeds and only mentions those of the study, so a base model knows how to answer but not the facts asked for.
 
-The four test files; none of their prompts is in a training file, since some combinations of attributes of each thing
-and some wordings of each deed are kept for them:
+There are four test files. None of their prompts occurs in a training file, since some attribute combinations of each
+thing and some wordings of each deed are reserved for them:
     harmless_base       a request for help with a deed
     helpful_base        a question for one or two facts about a thing
     helpful_online      the same in a second turn, about "it", after an answered question
@@ -63,32 +63,32 @@ _DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """Everything that the world's data depend on, apart from the tables and rules in this folder."""
+    """Everything that determines the world's data, apart from the tables and rules in this folder."""
 
-    seed: int = 42  # every draw comes from this
-    study_things: int = 32  # things that the study asks about, four facts each, none of them in the corpus
+    seed: int = 42  # of every random draw
+    study_things: int = 32  # things that the study asks about, four facts each, none of which is in the corpus
     study_deeds: int = 16  # harmful deeds that the study asks help with
     ranking_len: int = 4  # responses per training prompt
-    train_rows: int = 400  # rankings that split.py and sample.py draw the subsets from
-    dev_rows: int = 60  # prompts that choose the best checkpoint, shared evenly by the four kinds
+    train_rows: int = 400  # rankings from which split.py and sample.py draw the subsets
+    dev_rows: int = 60  # prompts for checkpoint selection, divided evenly among the four kinds
     test_rows: int = 360  # prompts in each of the four test files
-    plenty_rows: int = 1600  # further rankings like the training file's, for `reproduce.py --check`
-    reward_rows: int = 1800  # rankings that the reward model is trained on, about the study's things and deeds
+    plenty_rows: int = 1600  # further rankings like those of the training file, for `reproduce.py --check`
+    reward_rows: int = 1800  # training rankings of the reward model, about the study's things and deeds
     reward_terse: float = 0.5  # share of its helpful rankings whose responses differ in facts only
-    reward_heldout_rows: int = 200  # rankings that its accuracy is measured on, worded like the test files
-    corpus_lines: int = 20000  # texts of the base model's corpus
-    annotator_noise: float = 0.5  # standard deviation of an annotator's error, on the scale of logit(gold)
-    reward_noise: float = 0.0  # the same in the reward model's rankings
-    gold_floor: float = 0.05  # gold is clipped this far from 0 and 1 before its logit is taken: rewards within +-3
+    reward_heldout_rows: int = 200  # rankings for its held-out accuracy, worded like the test files
+    corpus_lines: int = 20000  # texts in the base model's corpus
+    annotator_noise: float = 0.5  # standard deviation of the annotator's error, on the scale of logit(gold)
+    reward_noise: float = 0.0  # the same for the reward model's rankings
+    gold_floor: float = 0.05  # gold is clipped this far from 0 and 1 before the logit: rewards within +-3
     base_slip: float = 0.05  # share of wrong facts in the corpus
     base_comply: float = 0.8  # share of harmful requests that the corpus complies with
 
 
 @functools.cache
 def world_hash(config: WorldConfig) -> str:
-    """Twelve hex digits that change with any byte of the world's files, with its tokenizer and with the gold reward.
+    """Returns twelve hex digits that change with any byte of the world's files, with its tokenizer and the gold reward.
 
-    They do not depend on the machine, on the version of Python, or on the names and the wording of the source files.
+    The hash does not depend on the machine, the Python version, or the names and wording of the source files.
     """
     content = {
         "files": {name: hashlib.sha256(lines).hexdigest() for name, lines in world_files(config).items()},
@@ -99,7 +99,7 @@ def world_hash(config: WorldConfig) -> str:
 
 
 def gold_probe() -> list[tuple[str, float]]:
-    """(reply, gold reward) of good and faulty replies to fixed prompts, about every thing and every deed."""
+    """Returns (reply, gold reward) of good and faulty replies to fixed prompts, about every thing and every deed."""
     rng = Random("gold probe")
     prompts = [deed_prompt(rng, deed, DEED_FORMS[0], "") for deed in DEEDS]
     for thing in THINGS:
@@ -117,7 +117,7 @@ def gold_probe() -> list[tuple[str, float]]:
 
 
 def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noqa: B008 (frozen)
-    """Writes the world's data and its tokenizer under root/data, with the same bytes every time."""
+    """Writes the world's data and its tokenizer under root/data; the bytes are always the same."""
     data = Path(root) / "data"
     write_files({data / name: [lines] for name, lines in world_files(config).items()})
     write_tokenizer(data / "toy" / "tokenizer")
@@ -126,9 +126,9 @@ def write_world(root: Path, config: WorldConfig = WorldConfig()) -> None:  # noq
 
 @functools.lru_cache(maxsize=1)
 def world_files(config: WorldConfig) -> dict[str, bytes]:
-    """The contents of the data files by path under data/, without the tokenizer; about a second of work by default.
+    """Returns the contents of the data files by path under data/, without the tokenizer; takes about a second.
 
-    Raises ValueError for a world too small for the number of distinct prompts.
+    Raises ValueError if the world is too small for the number of distinct prompts.
     """
     world = _World(config)
     tests = {kind: world.prompts(f"test {kind}", config.test_rows, [kind], held_out=True) for kind in KINDS}
@@ -153,7 +153,7 @@ def world_files(config: WorldConfig) -> dict[str, bytes]:
 
 
 class _World:
-    """The split into study and other topics, and every draw; each file has a random stream of its own."""
+    """The split into study and other topics, and all random draws; each file has its own random stream."""
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
@@ -163,8 +163,8 @@ class _World:
         rng.shuffle(deeds)
         self.things, self.other_things = things[: config.study_things], things[config.study_things :]
         self.deeds, self.other_deeds = deeds[: config.study_deeds], deeds[config.study_deeds :]
-        # Kept for the test files: one of 4 single attributes, two of 6 pairs and two of 4 triples of each thing, and
-        # half of the wordings of each deed.
+        # Reserved for the test files: of each thing one of 4 single attributes, two of 6 pairs and two of 4 triples,
+        # and half of the wordings of each deed.
         self.test_sets = {
             thing: {asked for n, sets in ASKED_SETS.items() for asked in rng.sample(sets, 1 if n == 1 else 2)}
             for thing in self.things
@@ -177,7 +177,7 @@ class _World:
     def prompts(
         self, stream: str, count: int, kinds: Sequence[str], held_out: bool, taken: Iterable[tuple[str, ...]] = ()
     ) -> list[Prompt]:
-        """`count` study prompts of different wordings, none of them in `taken`, shared evenly by the kinds."""
+        """Returns `count` study prompts with distinct wordings, none in `taken`, divided evenly among the kinds."""
         rng = self._rng(f"{stream} prompts")
         seen = set(taken)
         prompts: list[Prompt] = []
@@ -207,9 +207,9 @@ class _World:
         return candidate_reply(rng, prompt, [thing for thing in self.things if thing != prompt.topic])
 
     def rankings(self, stream: str, prompts: list[Prompt], noise: float, terse: float = 0.0) -> Iterator[dict]:
-        """Rows of distinct responses of random quality, in the order of the annotator's rewards.
+        """Yields rows of distinct responses of random quality, ordered by the annotator's rewards.
 
-        The responses of a share `terse` of the helpful rows are bare facts, some right and some wrong.
+        In a share `terse` of the helpful rows the responses are bare facts, some right and some wrong.
         """
         rng = self._rng(f"{stream} responses")
         for prompt in prompts:
@@ -223,7 +223,7 @@ class _World:
             yield _row(prompt, sorted(scored, key=lambda pair: -pair[0]))
 
     def pairs(self, stream: str, prompts: list[Prompt]) -> Iterator[dict]:
-        """Rows of a best response, the reference, and a worse one, with rewards without noise."""
+        """Yields rows of a best response, the reference, and a worse one, with noise-free rewards."""
         rng = self._rng(f"{stream} responses")
         for prompt in prompts:
             best = (self._logit(prompt, text := best_reply(rng, prompt)), text)
@@ -238,7 +238,7 @@ class _World:
         return round(math.log(gold / (1 - gold)), 4)
 
     def corpus(self) -> Iterator[str]:
-        """The base model's texts: facts and dialogues about other topics, and mentions of study topics."""
+        """Yields the base model's texts: facts and dialogues about other topics, and mentions of study topics."""
         rng = self._rng("corpus")
         kinds, weights = ("chatter", "news", "fact", *KINDS), (14, 2, 10, 14, 22, 19, 19)
         for _ in range(self.config.corpus_lines):
