@@ -27,8 +27,8 @@ from data_preprocess.records import data_file
 from training.config import TrainConfig
 from training.manifest import damage
 
-# Settings that do not affect the trained weights and may change on resuming. The split of a step into micro-batches
-# changes sums only by float error, and dropout only by its draws.
+# Settings that do not affect the trained weights and may change on resuming. Other micro-batches change the sums of a
+# step only by float error and, in a model with dropout, the random draws.
 FREE_TO_CHANGE = {
     "do_train", "preflight", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
     "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",

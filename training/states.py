@@ -98,7 +98,7 @@ def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str],
 
 
 def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], None] | None = None) -> None:
-    """Writes a full state, by default everything that accelerate knows of."""
+    """Writes a full state with `write`, by default everything that accelerate knows of."""
     zero = accelerator.distributed_type == DistributedType.DEEPSPEED
     more = {"save_latest": False} if zero else {}  # loading passes the tag
     write = write or (lambda path: accelerator.save_state(str(path), **more))

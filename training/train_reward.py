@@ -22,7 +22,7 @@ Rankings of a held-out file may be in any order. Its accuracy is the share of pa
 orders correctly, printed and saved in metrics.json per file and over all pairs. The same command resumes a stopped or
 killed run from its newest intact state (training/README.md). The output is a folder for
 AutoModelForSequenceClassification and load_reward_model, with metrics.json, losses.jsonl and training_settings.json. An
-existing model with the same settings and files is kept, one with others is replaced; anything else is refused.
+existing model with the same settings and files is kept, one with others is replaced, anything else is refused.
 """
 
 import os

@@ -50,7 +50,7 @@ class RewardConfig:
     )
     per_device_eval_batch_size: int = setting("texts per scoring batch", count(), default=64)
     eval_steps: int = setting(
-        "measure and save a state at this interval of steps, and keep the most accurate model; 0: only after the last step",
+        "measure and save a state every this many steps, keep the most accurate model; 0: only after the last step",
         count(at_least=0),
         default=0,
     )

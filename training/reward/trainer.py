@@ -123,7 +123,7 @@ class Pace(TrainerCallback):
 
     def __init__(self, trainer: "RewardTrainer"):
         self.trainer = trainer
-        self.signal: int | None = None  # stopped the run
+        self.signal: int | None = None  # the one that stopped the run
         self.saved = time.monotonic()
 
     def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
