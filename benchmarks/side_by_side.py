@@ -54,10 +54,7 @@ Row = Comparison | Measure
 
 
 def sized(help: str, full: Any, quick: Any = None, **more: Any) -> Any:
-    """A field of `Settings` with numbers above 0: default `full`, and with --quick `quick`, if given.
-
-    `more` goes to `setting`.
-    """
+    """A field of `Settings` with numbers above 0: default `full`, with --quick `quick`; `more` goes to `setting`."""
     if quick is None:
         return setting(help, ABOVE_ZERO, default=full, **more)
     made = setting(f"{help} (default: {full}, with --quick {quick})", ABOVE_ZERO, **more)

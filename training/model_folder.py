@@ -91,7 +91,7 @@ class ModelFolder:
         clear_leftovers(self.path, lambda name: bool(WRITTEN.fullmatch(name)))
 
     def write(self, write: Callable[[Path], None]) -> None:
-        """Lets `write` fill a temporary folder beside the output, adds the settings, and renames it to the output.
+        """Lets `write` fill a temporary folder, adds the settings, and renames it to the output.
 
         An older output is replaced, unless someone has put a file into it in the meantime.
         """

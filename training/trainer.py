@@ -57,10 +57,7 @@ def seed_step(seed: int, step: int, process: int) -> None:
 
 
 def accelerator_options() -> dict[str, Any]:
-    """Returns Accelerator's arguments: the timeout for the slowest process and, without a GPU, the CPU backend.
-
-    Without a GPU, each of several processes would otherwise take itself for the only one.
-    """
+    """Returns Accelerator's arguments: timeout and CPU backend, without which a CPU process would think it is alone."""
     if torch.cuda.is_available():
         return {"kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise deepspeed looks for a GPU when imported

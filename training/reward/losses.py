@@ -55,10 +55,7 @@ def count_pairs(rewards: list[float]) -> int:
 
 
 def pair_accuracy(scores: list[list[float]], rewards: list[list[float]]) -> dict:
-    """Returns metrics.json's entries: the share of pairs with different rewards that the scores order correctly.
-
-    Tied scores count as wrong.
-    """
+    """Returns metrics.json's entries: the share of pairs of unequal reward that the scores order right; ties do not."""
     right = total = 0
     for row_scores, row_rewards in zip(scores, rewards, strict=True):
         for i, better in enumerate(row_rewards):
