@@ -1,8 +1,8 @@
-"""The diversity of the paper's 8 nested sizes for K = 2, 3, 4, and the cost of up to a million prompts.
+"""Diversity of the paper's 8 nested sizes for K = 2, 3, 4, and its cost for up to a million prompts.
 
 Run: python benchmarks/diversity_counts.py [--quick] [--prompts N] [--curve N ...] [--threads N] [--json FILE]
-Naive: as the published scripts do, every subset of every K is tokenised prompt by prompt and its n-grams are put into
-a set of its own. Ours: what sample.py calls. Both start from the prompts' turns.
+Naive: as in the published scripts, every subset of every K is tokenised prompt by prompt and its n-grams are put into a
+set of its own. Ours: what sample.py calls. Both start from the prompts' turns.
 """
 
 import sys
@@ -28,14 +28,14 @@ Counts = tuple[int, int, float]  # U, T, D
 
 @dataclass(frozen=True)
 class Sizes(Settings):
-    prompts: int = sized("the largest size; the others in proportion", SIZES[0], SIZES[0] // 10)
+    prompts: int = sized("the largest size; the others scale with it", SIZES[0], SIZES[0] // 10)
     curve: tuple[int, ...] = sized(
-        "prompts of the memory and time curve", (10_000, 100_000, 1_000_000), (1000, 10_000, 100_000)
+        "numbers of prompts for the time and memory curve", (10_000, 100_000, 1_000_000), (1000, 10_000, 100_000)
     )
 
 
 def compare(sizes: list[int]) -> list[Row]:
-    """Both ways on the same prompts: tokenising with counting, then counting alone; ends where their counts differ."""
+    """Runs both ways on the same prompts: tokenising and counting, then counting alone; exits if the counts differ."""
     tokenizer, prompts = stand_in_models.llama_tokenizer(), hh_like.prompts(sizes[0])
     prompts_of = {ranking_len: list(prompts) for ranking_len in RANKING_LENS}
     both, found = in_turns(
@@ -58,7 +58,7 @@ def compare(sizes: list[int]) -> list[Row]:
 
 
 def naive_diversity(tokenizer, prompts_of: dict[int, list[list[str]]], sizes: list[int]) -> dict[int, dict]:
-    """`Counts` by K and size, each subset by itself."""
+    """Returns `Counts` by K and size, each subset computed separately."""
     return {
         ranking_len: {size: count_naively([encode_one(tokenizer, turns) for turns in prompts[:size]]) for size in sizes}
         for ranking_len, prompts in prompts_of.items()
@@ -71,7 +71,7 @@ def encode_one(tokenizer, turns: list[str]) -> list[int]:
 
 
 def count_naively(token_ids: list[list[int]]) -> Counts:
-    """U, T and D of the bigrams of one subset."""
+    """Returns U, T and D of the bigrams of one subset."""
     seen, total = set(), 0
     for ids in token_ids:
         for bigram in zip(ids, ids[1:], strict=False):
@@ -81,7 +81,7 @@ def count_naively(token_ids: list[list[int]]) -> Counts:
 
 
 def check_counts(naive: dict[int, dict[int, Counts]], ours: dict) -> None:
-    """Ends the benchmark where the two ways do not count the same, to the last bit of D."""
+    """Exits if the two ways do not count the same, to the last bit of D."""
     for ranking_len, by_size in naive.items():
         for size, expected in by_size.items():
             result = ours[ranking_len][size]
@@ -91,7 +91,7 @@ def check_counts(naive: dict[int, dict[int, Counts]], ours: dict) -> None:
 
 
 def curve_point(count: int, threads: int) -> list[Row]:
-    """Seconds, speed and memory of one number of prompts, in a process of its own."""
+    """Measures seconds, speed and memory for one number of prompts, in a separate process."""
     (tokenising, counting, n_tokens), peak = in_fresh_process(threads, measure_prompts, count)
     what = f"{count:,} prompts of {n_tokens / count:.0f} tokens"
     parts = f"tokenising {tokenising:.3g} s, counting {counting:.3g} s"
@@ -104,7 +104,7 @@ def curve_point(count: int, threads: int) -> list[Row]:
 
 
 def measure_prompts(count: int) -> tuple[float, float, int]:
-    """(Seconds of tokenising, seconds of counting, number of tokens)."""
+    """Returns (seconds of tokenising, seconds of counting, number of tokens)."""
     tokenizer, prompts = stand_in_models.llama_tokenizer(), hh_like.rendered(hh_like.prompts(count))
     began = time.perf_counter()
     token_ids = encode_prompts(tokenizer, prompts)

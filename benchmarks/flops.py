@@ -1,8 +1,8 @@
-"""How many floating-point operations a step needs, and how many this machine does in a second.
+"""FLOPs of a training step, and this machine's FLOP/s.
 
-Counted are the products of the matrices that depend on a token: 2 operations per weight and
-token forward, twice that backward (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and attention's scores and
-sums at the pairs of positions that may see each other. What is elementwise, and the embeddings, are left out.
+Only matrix products that depend on a token are counted: 2 operations per weight and token forward, twice that backward
+(Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and attention's scores and sums for the pairs of positions that see
+each other. Elementwise operations and embeddings are left out.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from benchmarks.side_by_side import timed
 
 @dataclass(frozen=True)
 class Shape:
-    """What the count depends on."""
+    """The model dimensions that the count depends on."""
 
     layers: int
     width: int
@@ -25,12 +25,12 @@ class Shape:
 
     @property
     def body(self) -> int:
-        """Weights that every token meets."""
+        """Number of weights applied to every token."""
         return self.layers * (4 * self.width**2 + (3 if self.gated else 2) * self.width * self.inner)
 
     @property
     def head(self) -> int:
-        """Weights that a token meets only where something is predicted."""
+        """Number of weights applied to a token only where something is predicted."""
         return self.vocabulary * self.width
 
 
@@ -40,19 +40,19 @@ LLAMA_7B = Shape(32, 4096, 11008, 32000, gated=True)
 
 
 def step_flops(shape: Shape, n_tokens: int, n_logits: int, n_pairs: int) -> int:
-    """Forward and backward operations for tokens in the body, positions at the head, and pairs in attention."""
+    """Returns forward and backward operations for tokens in the body, positions at the head, and pairs in attention."""
     attention = 4 * shape.layers * shape.width * n_pairs
     return 3 * (2 * shape.body * n_tokens + 2 * shape.head * n_logits + attention)
 
 
 def shared_flops(shape: Shape, prompt: int, responses: Sequence[int]) -> int:
-    """What one ranking needs: its prompt once, and logits only where a response's token is predicted."""
+    """Returns the operations of one ranking with its prompt computed once, and logits only for response tokens."""
     pairs = _causal(prompt) + sum(prompt * length + _causal(length) for length in responses)
     return step_flops(shape, prompt + sum(responses), sum(responses), pairs)
 
 
 def separate_flops(shape: Shape, prompt: int, responses: Sequence[int]) -> int:
-    """What one ranking costs in separate passes without any padding, all logits computed."""
+    """Returns the operations of one ranking in separate passes without padding, with all logits."""
     texts = [prompt + length for length in responses]
     return step_flops(shape, sum(texts), sum(texts), sum(map(_causal, texts)))
 
@@ -62,7 +62,7 @@ def _causal(length: int) -> int:
 
 
 def matmul_rate(size: int = 2048, rounds: int = 5) -> float:
-    """Operations per second of a square float32 matrix product on all of torch's threads, the best of some."""
+    """Returns the operations per second of a square float32 matrix product on all torch threads, the best round."""
     a, b = torch.randn(size, size), torch.randn(size, size)
     a @ b
     return 2 * size**3 / min(timed(lambda: a @ b) for _ in range(rounds))

@@ -1,10 +1,10 @@
-"""Generation: eval_hh.inference.decoding against batches in file order, padded to the longest prompt and never stopped.
+"""Generation: eval_hh.inference.decoding against batches in file order, padded to the longest prompt, never stopped.
 
     python generation_speed.py [--quick] [--prompts N] [--layers N] [--width N]
 
-Both ways decode the same prompts greedily with the same model, of OPT-125M's shape with random weights, in batches of
-the same size; both are given the same lengths of replies (see padded_decoding.py) and must return the same texts. Two
-replies may part only where the model is undecided between two tokens to float error; how many did is printed.
+Both ways decode the same prompts greedily with the same model (OPT-125M's shape, random weights), in batches of the
+same size and with the same reply lengths (see padded_decoding.py), and must return the same texts. Two replies may
+differ only at a near tie, where two tokens are equally likely to float error; the number of such replies is printed.
 """
 
 import sys
@@ -22,14 +22,14 @@ from data_preprocess.command import run
 @dataclass(frozen=True)
 class Sizes(Settings):
     prompts: int = sized("prompts", 256, 48)
-    batch_size: int = sized("rows at a time (default: that of generation.py)", 16)
-    layers: int = sized("of the model", 12, 2)
-    width: int = sized("of the model, a multiple of 12", 768)
-    max_new_tokens: int = sized("tokens of a reply at most, as in the paper", 128)
+    batch_size: int = sized("batch size, by default that of generation.py", 16)
+    layers: int = sized("layers of the model", 12, 2)
+    width: int = sized("hidden size of the model, a multiple of 12", 768)
+    max_new_tokens: int = sized("maximum tokens of a reply, as in the paper", 128)
 
 
 def near_ties(model, prompts: list[list[int]], naive: list, ours: list) -> int:
-    """The number of texts that part at a near tie; ends the benchmark where texts part without one."""
+    """Returns the number of texts that differ at a near tie; exits if texts differ without one."""
     from benchmarks.padded_decoding import is_near_tie
 
     different = [row for row in range(len(prompts)) if naive[row][0] != ours[row][0]]
@@ -50,7 +50,7 @@ def measure(sizes: Sizes) -> list[Row]:
     replies = decoder.tokenizer(hh_like.replies(count), add_special_tokens=False)["input_ids"]
     ends = Ends([len(ids) + 1 for ids in replies], decoder.tokenizer.eos_token_id)
     ways = generate_padded, generate_in_slots
-    for way in ways:  # so that neither pays for what a process does once
+    for way in ways:  # warm up
         way(decoder, prompts[:2], ends, 2)
     (naive, ours), found = in_turns(*(partial(way, decoder, prompts, ends, sizes.batch_size) for way in ways))
     ties = near_ties(decoder.model, prompts, *found)

@@ -1,8 +1,8 @@
 """Prompts, replies and rankings with the lengths of HH-RLHF, for the benchmarks.
 
-The text is HH-RLHF's own where ../shared/data/hh_rlhf is present (or $HH_RLHF names such a folder), else
-made-up words in the numbers that hh_lengths.json holds: percentiles 0 to 100 of words per prompt and per reply over
-the release's test files. Rankings of 4 exist nowhere in public, so each prompt is given replies drawn with a seed.
+The text is HH-RLHF's own if ../shared/data/hh_rlhf exists (or $HH_RLHF names such a folder). Otherwise it consists of
+made-up words, in the numbers of hh_lengths.json: percentiles 0 to 100 of words per prompt and per reply over the
+release's test files. No rankings of 4 are public, so each prompt is given replies drawn with a seed.
 """
 
 import os
@@ -20,24 +20,24 @@ from data_preprocess.records import Record
 
 SHARED = REPOSITORY.parent / "shared"
 LENGTHS = Path(__file__).with_name("hh_lengths.json")
-MADE_UP = 8000  # prompts made up where there are no real ones, about as many as the release's test files hold
+MADE_UP = 8000  # prompts made up if there are no real ones, about as many as in the release's test files
 SYLLABLES = [consonant + vowel for consonant in "bcdfghklmnprstvw" for vowel in ("a", "e", "i", "o", "u", "ea", "ou")]
 
 
 def raw_folder() -> Path | None:
-    """The folder of real HH-RLHF, or None."""
+    """Returns the folder of real HH-RLHF, or None."""
     folder = Path(os.environ.get("HH_RLHF") or SHARED / "data" / "hh_rlhf")
     return folder if folder.is_dir() else None
 
 
 def source() -> str:
-    """What the rows are, in a few words, for the results."""
+    """Describes the text in a few words, for the results."""
     return "real HH-RLHF text" if raw_folder() else "made-up words in HH-RLHF's lengths"
 
 
 @cache
 def corpus() -> tuple[list[list[str]], list[str]]:
-    """(prompts, each a list of turns that ends in a bare tag; replies, none of them empty)."""
+    """Returns (prompts, each a list of turns that ends with a bare tag; non-empty replies)."""
     folder = raw_folder()
     if folder is None:
         return _made_up()
@@ -52,7 +52,7 @@ def _made_up() -> tuple[list[list[str]], list[str]]:
 
     def text(kind: str) -> str:
         n_words = max(1, round(np.interp(100 * rng.random(), range(101), lengths[kind])))
-        # Squared, the draw prefers the first words, as language prefers its frequent ones.
+        # Squaring the draw favours the first words, as language favours frequent ones.
         return " ".join(words[int(len(words) * rng.random() ** 2)] for _ in range(n_words))
 
     prompts = [[PROMPTER + text("prompt_words"), ASSISTANT] for _ in range(MADE_UP)]
@@ -60,7 +60,7 @@ def _made_up() -> tuple[list[list[str]], list[str]]:
 
 
 def prompts(count: int, seed: int = 0) -> list[list[str]]:
-    """`count` prompts in a seeded order; where there are fewer, they come again with one word changed."""
+    """Returns `count` prompts in a seeded order; if there are fewer, they are repeated with one word changed."""
     pool, rng = list(corpus()[0]), Random(seed)
     rng.shuffle(pool)
     repeats = [_edited(pool[rng.randrange(len(pool))], rng) for _ in range(count - len(pool))]
@@ -68,7 +68,7 @@ def prompts(count: int, seed: int = 0) -> list[list[str]]:
 
 
 def _edited(turns: list[str], rng: Random) -> list[str]:
-    """The prompt with one word of its last turn with text replaced by a made-up one."""
+    """Returns the prompt with random syllables appended to one word of its last turn with text."""
     *before, turn, tag = turns
     words = turn.split(" ")
     words[rng.randrange(1, len(words)) if len(words) > 1 else 0] += "".join(rng.choices(SYLLABLES, k=3))
@@ -76,12 +76,12 @@ def _edited(turns: list[str], rng: Random) -> list[str]:
 
 
 def replies(count: int, seed: int = 0) -> list[str]:
-    """`count` replies, drawn with replacement."""
+    """Returns `count` replies, drawn with replacement."""
     return Random(seed).choices(corpus()[1], k=count)
 
 
 def rankings(count: int, ranking_len: int, seed: int = 0) -> list[Record]:
-    """Prompts with `ranking_len` drawn replies each and rewards that fall from 1 by steps of 1/2."""
+    """Returns prompts with `ranking_len` drawn replies each, and rewards that fall from 1 in steps of 1/2."""
     texts = replies(count * ranking_len, seed)
     rewards = [1 - k / 2 for k in range(ranking_len)]
     return [
@@ -91,5 +91,5 @@ def rankings(count: int, ranking_len: int, seed: int = 0) -> list[Record]:
 
 
 def rendered(turns_list: list[list[str]]) -> list[str]:
-    """The prompts as a language model reads them."""
+    """Returns the prompts as a language model reads them."""
     return [render_prompt(turns) for turns in turns_list]

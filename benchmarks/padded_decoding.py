@@ -1,7 +1,7 @@
-"""The usual way of generating, ours, and the rule that ends replies, for the benchmark of generation.
+"""Padded generation, our generation, and the rule that ends replies, for the generation benchmark.
 
-A random model does not stop as a trained one does. So both ways are given one rule: a reply is as long as one drawn
-from HH-RLHF; until then EOS is impossible, and then it is certain. What is said in between is the model's own.
+A model with random weights does not stop as a trained one does. So both ways follow one rule: a reply is as long as one
+drawn from HH-RLHF; EOS is impossible before its end, and certain there. The other tokens are the model's own.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 from data_preprocess.dialogue import cut_at_stop
 from eval_hh.inference.decoding import Decoder, Row
 
-# Logits nearer than this may change places by float error, which was seen to reach a hundredth of it at this size.
+# Logits closer than this may swap places by float error, which reached a hundredth of it at this size.
 TIE = 1e-3
 Replies = list[tuple[str, list[int]]]  # text and tokens of each prompt's reply
 
@@ -26,7 +26,7 @@ class Ends:
     eos: int
 
     def impose(self, logits: torch.Tensor, numbers: list[int], steps: list[int]) -> torch.Tensor:
-        """The logits [B, V] of rows `numbers` under the rule; each is to say token `steps` of its reply, from 0."""
+        """Applies the rule to logits [B, V] of rows `numbers`, each at token `steps` (from 0) of its reply."""
         over = torch.tensor([step + 1 >= self.lengths[row] for row, step in zip(numbers, steps, strict=True)])
         ruled = logits.clone()
         ruled[:, self.eos] = torch.where(over, torch.inf, -torch.inf)
@@ -34,7 +34,7 @@ class Ends:
 
 
 def generate_in_slots(decoder: Decoder, prompts: list[list[int]], ends: Ends, batch_size: int) -> Replies:
-    """Ours: all encoded prompts through one decoder, greedily under the rule."""
+    """Our way: decodes all encoded prompts with one decoder, greedily under the rule."""
     rows: dict[int, Row] = {}
 
     def choose(logits: torch.Tensor, at_work: list[Row]) -> torch.Tensor:
@@ -48,7 +48,7 @@ def generate_in_slots(decoder: Decoder, prompts: list[list[int]], ends: Ends, ba
 
 @torch.inference_mode()
 def generate_padded(decoder: Decoder, prompts: list[list[int]], ends: Ends, batch_size: int) -> Replies:
-    """transformers' generate() in file order, padded to the longest prompt, never stopped, cut afterwards."""
+    """transformers' generate() in file order, padded to the longest prompt; not stopped early, cut afterwards."""
     model, width = decoder.model, max(map(len, prompts))
     limit, pad = decoder.max_new_tokens, model.config.pad_token_id
     settings = GenerationConfig(
@@ -75,7 +75,7 @@ def generate_padded(decoder: Decoder, prompts: list[list[int]], ends: Ends, batc
 
 @torch.inference_mode()
 def is_near_tie(model: PreTrainedModel, prompt: list[int], one: list[int], other: list[int]) -> bool:
-    """Whether two replies part where the model, computed alone, finds both tokens as likely to float error."""
+    """Returns whether two replies first differ where the model, unbatched, finds both tokens about equally likely."""
     place = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
     if place is None:
         return False

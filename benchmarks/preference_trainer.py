@@ -2,8 +2,8 @@
 
 Run: python benchmarks/preference_trainer.py [--quick]
 OPT-125M's shape on the CPU in float32; a step is forward, loss, backward, clipping and AdamW on both sides. Only pairs
-that fit 384 + 128 tokens are taken, so that both compute the same tokens; the two libraries' log-probabilities of
-them must agree. TRL is not among the study's requirements: sh install.sh requirements.txt benchmarks/requirements.txt
+that fit 384 + 128 tokens are used, so that both compute the same tokens, and both must give the same log-probabilities.
+TRL is an extra requirement: sh install.sh requirements.txt benchmarks/requirements.txt
 """
 
 import importlib.util
@@ -18,18 +18,18 @@ from benchmarks.side_by_side import Comparison, Row, Settings, benchmark, same, 
 from data_preprocess.command import InputError, run
 
 LEARNING_RATE = 1e-6
-OURS = 2  # rankings per pass of ours, see pro_choices.py
+OURS = 2  # our rankings per pass, see pro_choices.py
 
 
 @dataclass(frozen=True)
 class Sizes(Settings):
     pairs: int = sized("pairs, a multiple of the batch size", 16, 8)
     batch_size: int = sized("pairs per step", 4)
-    layers: int = sized("of the model", 12, 2)
+    layers: int = sized("layers of the model", 12, 2)
 
 
 def fitting_pairs(count: int) -> list:
-    """(record, its encoding) of `count` pairs that neither side cuts."""
+    """Returns (record, its encoding) of `count` pairs that neither side truncates."""
     from benchmarks.hh_like import rankings
     from benchmarks.stand_in_models import tokenizer
     from training.collator import RankingCollator
@@ -40,7 +40,7 @@ def fitting_pairs(count: int) -> list:
 
 
 def trl_trainer(model, records: list, batch_size: int, folder: str):
-    """A DPOTrainer over the records, each seen once in order, whose reference log-probabilities are known."""
+    """Returns a DPOTrainer that sees each record once, in order, with precomputed reference log-probabilities."""
     from datasets import Dataset, disable_progress_bars
     from trl import DPOConfig, DPOTrainer
 
@@ -60,7 +60,7 @@ def trl_trainer(model, records: list, batch_size: int, folder: str):
 
 
 def our_step(model, optimizer, rankings: list) -> None:
-    """One optimiser step of PRO over the rankings."""
+    """Runs one optimiser step of PRO over the rankings."""
     import torch
 
     from benchmarks.training_ways import packed
@@ -72,7 +72,7 @@ def our_step(model, optimizer, rankings: list) -> None:
 
 
 def check_logps(model, trainer, encoded: list) -> float:
-    """The largest relative difference between TRL's log-probabilities of the responses and ours, same weights."""
+    """Returns the largest relative difference of TRL's and our response log-probabilities, for equal weights."""
     import torch
 
     from training.collator import collate
@@ -100,7 +100,7 @@ def measure(sizes: Sizes) -> list[Row]:
         model = opt_125m(sizes.layers).train()
         off = check_logps(model, trainer, encoded)
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-        our_step(model, optimizer, steps[0])  # warms up the optimiser and the threads
+        our_step(model, optimizer, steps[0])  # warm up optimiser and threads
         ours = timed(lambda: [our_step(model, optimizer, step) for step in steps])
         theirs = trainer.train().metrics["train_runtime"]
     what = f"{len(pairs)} pairs, {sizes.batch_size} a step: TRL's DPOTrainer (as naive), PRO at K = 2 (ours)"

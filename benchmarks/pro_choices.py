@@ -1,8 +1,8 @@
-"""What our PRO step was weighed against: padding, other batch sizes, logits in chunks, checkpointing, torch.compile.
+"""Alternatives to our PRO step: padding, other batch sizes, logits in chunks, checkpointing, torch.compile.
 
 Run: python benchmarks/pro_choices.py [--quick]
-Every row is one alternative (as naive) beside what the trainer does (as ours), at K = 4, OPT-125M's shape, on the CPU.
-A ratio above 1 says that ours is faster; one below 1, that the alternative is.
+Each row compares one alternative (as naive) with what the trainer does (as ours), at K = 4, OPT-125M's shape, on the
+CPU. A ratio above 1 means that ours is faster.
 """
 
 import copy
@@ -25,11 +25,11 @@ OURS = 2
 class Sizes(Settings):
     rankings: int = sized("rankings per step, a multiple of 4", 4)
     rounds: int = sized("timed rounds", 1)
-    layers: int = sized("of the model", 12, 2)
+    layers: int = sized("layers of the model", 12, 2)
 
 
 def alternatives(model, rankings: list, compiled: bool) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
-    """(the alternative, ours) by name; the first call of a compiled model compiles, for a minute and more."""
+    """Returns (the alternative, ours) by name; the first call of a compiled model compiles for over a minute."""
     import torch
 
     from benchmarks.training_ways import packed, padded_shared
@@ -63,7 +63,7 @@ def measure(sizes: Sizes) -> list[Row]:
     rankings = encoded_rankings(sizes.rankings, RANKING_LEN)
     rows: list[Row] = []
     for name, (alternative, ours) in alternatives(opt_125m(sizes.layers).train(), rankings, not sizes.quick).items():
-        same(name, [alternative()], [ours()], 1e-4)  # and warms both up
+        same(name, [alternative()], [ours()], 1e-4)  # also warms both up
         rows.append(Comparison(f"PRO step, K = 4: {name}", *in_turns(alternative, ours, sizes.rounds).seconds, "s"))
     return rows
 

@@ -1,8 +1,8 @@
-"""PRO step of OPT-125M's shape: shared prompts, packed, against K separate padded passes with all logits.
+"""PRO step with OPT-125M's shape: shared prompts, packed, against K separate padded passes with all logits.
 
 Run: python benchmarks/pro_step.py [--quick]
-Forward, loss and backward on the CPU in float32; the losses of both ways must agree to 1e-4. Then peak memory, and the
-share of the machine's own matrix-multiply rate that our step reaches.
+Times forward, loss and backward on the CPU in float32; the losses of both ways must agree to 1e-4. Also measures peak
+memory, and our step's share of the machine's own matrix-multiply rate.
 """
 
 import sys
@@ -26,19 +26,19 @@ from benchmarks.side_by_side import (
 from data_preprocess.command import run
 
 TARGETS = {2: 3.0, 3: 4.5, 4: 6.0}
-OURS = 2  # rankings per pass of ours: the fastest here, see pro_choices.py
+OURS = 2  # our rankings per pass: the fastest here, see pro_choices.py
 
 
 @dataclass(frozen=True)
 class Sizes(Settings):
     rankings: int = sized("rankings per step, a multiple of 2", 16, 4)
     ranking_len: tuple[int, ...] = sized("K", (2, 3, 4), (2, 4), choices=tuple(TARGETS))
-    rounds: int = sized("timed rounds; a step is long", 1)
-    layers: int = sized("of the model", 12, 2)
+    rounds: int = sized("timed rounds", 1)
+    layers: int = sized("layers of the model", 12, 2)
 
 
 def one_step(way: str, ranking_len: int, n_rankings: int, batch_size: int, layers: int) -> None:
-    """One step, for its peak memory."""
+    """Runs one step, to measure its peak memory."""
     from benchmarks import training_ways
     from benchmarks.stand_in_models import opt_125m
 
@@ -47,7 +47,7 @@ def one_step(way: str, ranking_len: int, n_rankings: int, batch_size: int, layer
 
 
 def measure_one(ranking_len: int, batch_sizes: list[int], sizes: Sizes) -> list[Row]:
-    """The rows of one K: against the published way at each of its batch sizes, and our share of the machine's rate."""
+    """Measures one K: against the published way at each of its batch sizes, and our share of the machine's rate."""
     from benchmarks.flops import OPT_125M, matmul_rate, shared_flops
     from benchmarks.stand_in_models import opt_125m
     from benchmarks.training_ways import encoded_rankings, packed, separate_passes

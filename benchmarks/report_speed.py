@@ -1,8 +1,8 @@
-"""Report and figures: seconds for the result files of both of the paper's grids in one folder, from start to end.
+"""Report and figures: end-to-end seconds for the result files of both of the paper's grids in one folder.
 
 Run: python benchmarks/report_speed.py [--quick]
-The files are made up, of the paper's shape: 144 cells of OPT-1.3B and 108 of LLaMA-7B, 8,550 test rows each. What is
-timed are the commands that a user types, `eval_hh/report.py` and `pics/figures.py`, once for each profile.
+The files are synthetic, with the paper's shape: 144 cells of OPT-1.3B and 108 of LLaMA-7B, 8,550 test rows each. The
+user's commands `eval_hh/report.py` and `pics/figures.py` are timed once per profile.
 """
 
 import subprocess
@@ -17,11 +17,11 @@ from data_preprocess.command import REPOSITORY, run
 
 ROWS = {"harmless_base": 2312, "helpful_base": 2354, "helpful_online": 1135, "helpful_rejection": 2749}
 PROFILES = ("opt-1.3b", "llama-7b")
-QUICK_PART = 10  # --quick has a tenth of the rows
+QUICK_PART = 10  # --quick uses a tenth of the rows
 
 
 def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
-    """Writes the result files of one of the paper's grids; returns how many."""
+    """Writes the result files of one of the paper's grids; returns their number."""
     import numpy as np
 
     from eval_hh.cells import SCHEMA, file_scores, write_cell
@@ -59,7 +59,7 @@ def write_cells(folder: Path, profile: str, rows: dict[str, int]) -> int:
 
 
 def make_all(results: Path, profile: str, output: Path) -> None:
-    """What a user types for the report and both figures of a profile."""
+    """Runs the user's commands for the report and both figures of a profile."""
     report = ["eval_hh/report.py", "--results", str(results), "--output", str(output / profile), "--compare_paper"]
     figures = [
         ["pics/figures.py", f"--{what}", str(results), "--output", str(output / f"{profile}_{what}.png")]

@@ -1,9 +1,9 @@
-"""Reward scoring: RewardModel.score against dialogues in file order, in batches of 12 padded to each one's longest.
+"""Reward scoring: RewardModel.score against dialogues in file order, in batches of 12 padded to the longest.
 
     python reward_scoring.py [--quick] [--dialogues N] [--layers N] [--width N] [--rounds N]
 
-Both ways read the same dialogues, HH-RLHF's prompts with a reply, with the same GPT-NeoX of pythia-160m's shape with
-random weights under OpenAssistant's head. Scores must agree to 1e-5, and so must ours for batches of 1, 12 and 64.
+Both ways score the same dialogues, HH-RLHF prompts with a reply, with the same GPT-NeoX (pythia-160m's shape, random
+weights, OpenAssistant's head). Scores must agree to 1e-5, also ours for batches of 1, 12 and 64.
 """
 
 import sys
@@ -18,27 +18,27 @@ from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmar
 from data_preprocess.command import run
 
 NAIVE_BATCH = 12
-BATCH_SIZES = (1, 12, 64)  # whose scores must be the same
+BATCH_SIZES = (1, 12, 64)  # must give the same scores
 TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class Sizes(Settings):
     dialogues: int = sized("dialogues", 240, 96)
-    layers: int = sized("of the model", 12, 3)
-    width: int = sized("of the model, a multiple of 12", 768)
+    layers: int = sized("layers of the model", 12, 3)
+    width: int = sized("hidden size of the model, a multiple of 12", 768)
     rounds: int = sized("timed rounds", 1)
 
 
 def score_naively(model, prompts: list[list[str]], replies: list[str]) -> list[float]:
-    """File order, twelve at a time, right-padded under an attention mask."""
+    """Scores in file order, twelve at a time, right-padded with an attention mask."""
     encoded = [model.encode(turns, reply) for turns, reply in zip(prompts, replies, strict=True)]
     batches = [encoded[start : start + NAIVE_BATCH] for start in range(0, len(encoded), NAIVE_BATCH)]
     return [score for batch in batches for score in score_padded(model, batch)]
 
 
 def score_padded(model, encoded: list[list[int]]) -> list[float]:
-    """Raw logits of one batch, written out for a model with OpenAssistant's head that pools the last token."""
+    """Returns the raw logits of one batch, for a model with OpenAssistant's head that pools the last token."""
     import torch
 
     longest = max(map(len, encoded))
@@ -51,7 +51,7 @@ def score_padded(model, encoded: list[list[int]]) -> list[float]:
 
 
 def agree(what: str, naive: list[float], ours: list[float]) -> float:
-    """The largest difference of scores; ends the benchmark where it is too large. Not relative: a score may be 0."""
+    """Returns the largest difference of scores; exits if it is too large. It is absolute, since a score may be 0."""
     worst = max(abs(a - b) for a, b in zip(naive, ours, strict=True))
     if not worst <= TOLERANCE:
         sys.exit(f"error: {what}: scores differ by {worst:.2g} (expected at most {TOLERANCE:g})")
@@ -64,7 +64,7 @@ def measure(sizes: Sizes) -> list[Row]:
     model, count = reward_model(sizes.layers, sizes.width), sizes.dialogues
     dialogues = hh_like.prompts(count), hh_like.replies(count)
     ways = partial(score_naively, model), model.score
-    for way in ways:  # so that neither pays for what a process does once
+    for way in ways:  # warm up
         way(*(texts[:2] for texts in dialogues))
     (naive, ours), (scores, _) = in_turns(*(partial(way, *dialogues) for way in ways), sizes.rounds)
     worst = max(agree(f"batches of {size}", scores, model.score(*dialogues, size)) for size in BATCH_SIZES)

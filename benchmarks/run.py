@@ -1,11 +1,11 @@
-"""All benchmarks, one after another, each in a process of its own.
+"""Runs all benchmarks one after another, each in a separate process.
 
     python benchmarks/run.py --quick    reduced sizes, ten minutes on two cores
-    python benchmarks/run.py --full     the claimed sizes, most of an hour; writes benchmarks/RESULTS.md
+    python benchmarks/run.py --full     full sizes, most of an hour; writes benchmarks/RESULTS.md
 
-`--only NAME ...` runs some of them. What cannot run here (TRL is not installed, say) is named with its reason, and the
-others go on; the exit status is 1 if any failed. A full run that was ended goes on: what each benchmark measured is
-kept in runs/benchmarks/ with its commit, until `--anew` drops it, and RESULTS.md is written from all of them.
+`--only NAME ...` runs some of them. A benchmark that cannot run (e.g. because TRL is not installed) is reported with
+its reason and the others continue; the exit status is 1 if any failed. A full run can be resumed: finished benchmarks
+are kept in runs/benchmarks/ with their commit, `--anew` runs them again, and RESULTS.md is written from all of them.
 """
 
 import argparse
@@ -43,9 +43,9 @@ BENCHMARKS = {
 
 @dataclass(frozen=True)
 class Result:
-    """What one benchmark measured, and where."""
+    """What one benchmark measured, how long it took, and at which commit."""
 
-    rows: list[dict]  # of side_by_side.Row, with its kind
+    rows: list[dict]  # side_by_side.Row as a dict, with its kind
     seconds: float
     commit: str
     failure: str = ""  # why there are no rows
@@ -56,12 +56,12 @@ class Result:
 
 
 def kept(name: str) -> Path:
-    """Where a full run keeps a finished benchmark."""
+    """Returns the file in which a full run keeps a finished benchmark."""
     return study_root() / "runs" / "benchmarks" / f"{name}.json"
 
 
 def run_one(name: str, quick: bool, threads: int) -> Result:
-    """Runs one benchmark in a process of its own; its output is shown as it comes."""
+    """Runs one benchmark in a separate process and shows its output as it comes."""
     began, commit = time.perf_counter(), git_hash() or "no commit"
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
@@ -75,7 +75,7 @@ def run_one(name: str, quick: bool, threads: int) -> Result:
 
 
 def table(results: dict[str, Result]) -> list[str]:
-    """Markdown: a section per benchmark."""
+    """Returns the lines of the Markdown results, one section per benchmark."""
     lines = []
     for name, result in results.items():
         made = f"`python benchmarks/{name}.py`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
@@ -89,7 +89,7 @@ def table(results: dict[str, Result]) -> list[str]:
 
 
 def cells(row: Row) -> str:
-    """One row of the table."""
+    """Returns one row of the table."""
     if isinstance(row, Measure):
         return f"| {row.what} | | {number(row.value)} {row.unit} | | {row.target} | {row.note} |"
     target = f"{row.target:g}x" if row.target else ""
@@ -98,12 +98,12 @@ def cells(row: Row) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Formats with three significant digits, from 1000 as a whole number."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def heading(threads: int) -> list[str]:
-    """What was run where."""
+    """Returns the title and what was run where."""
     from benchmarks.hh_like import source
 
     names = ", ".join(f"{name} {version}" for name, version in versions().items())
@@ -121,10 +121,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--quick", action="store_true", help="reduced sizes")
-    size.add_argument("--full", action="store_true", help="the claimed sizes; writes benchmarks/RESULTS.md")
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help="some of them")
-    parser.add_argument("--anew", action="store_true", help="with --full: also those that are kept")
-    parser.add_argument("--threads", type=int, default=CORES, help="threads of each way (default: one a core)")
+    size.add_argument("--full", action="store_true", help="full sizes; writes benchmarks/RESULTS.md")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help="run only these")
+    parser.add_argument("--anew", action="store_true", help="with --full: also run finished ones again")
+    parser.add_argument("--threads", type=int, default=CORES, help="threads of each way (default: one per core)")
     args = parser.parse_args(argv)
     check_flags(vars(args), {"threads": ABOVE_ZERO})
     return args

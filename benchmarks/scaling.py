@@ -1,9 +1,9 @@
 """The same training step on one process and on two, one thread each: DDP and DeepSpeed ZeRO-2, through the launcher.
 
 Run: python benchmarks/scaling.py [--quick]
-It runs training/launch.sh on HH-like rankings in a temporary STUDY_ROOT and reads the seconds of each step from the
-run's metrics. The global batch stays the same, so two processes share it: efficiency = seconds of one / (2 x seconds
-of two). The losses of all runs must agree.
+Runs training/launch.sh on HH-like rankings in a temporary STUDY_ROOT and reads the seconds of each step from the run's
+metrics. Two processes share the same global batch: efficiency = seconds of one / (2 x seconds of two). The losses of
+all runs must agree.
 """
 
 import os
@@ -22,20 +22,20 @@ from data_preprocess.files import read_jsonl, write_jsonl
 
 DATA = "hh_train_len4"
 WAYS = {"DDP": 0, "ZeRO-2": 2}
-WARM_UP = 1  # first steps that do not count
+WARM_UP = 1  # first steps, not counted
 PORT = 29570
 
 
 @dataclass(frozen=True)
 class Sizes(Settings):
-    steps: int = sized("steps of a run, at least 2", 6, 3)
+    steps: int = sized("steps per run, at least 2", 6, 3)
     rankings: int = sized("rankings per step, an even number", 8)
-    layers: int = sized("of the model", 6)
-    width: int = sized("of the model, a multiple of 12", 384)
+    layers: int = sized("layers of the model", 6)
+    width: int = sized("hidden size of the model, a multiple of 12", 384)
 
 
 def make_study(root: Path, sizes: Sizes) -> None:
-    """Model and rankings under a study root."""
+    """Writes a model and rankings under a study root."""
     from benchmarks.hh_like import rankings
     from benchmarks.stand_in_models import opt_125m, tokenizer
 
@@ -48,7 +48,7 @@ def make_study(root: Path, sizes: Sizes) -> None:
 
 
 def metrics(root: Path, processes: int, zero_stage: int, sizes: Sizes) -> list[dict]:
-    """The metrics of every step of one run."""
+    """Runs one training run and returns the metrics of every step."""
     exp = f"zero{zero_stage}_{processes}"
     environment = os.environ | {
         "STUDY_ROOT": str(root), "NUM_PROCESSES": str(processes), "ZERO_STAGE": str(zero_stage),

@@ -1,9 +1,9 @@
-"""Selection: greedy choice both ways on a small pool, then every strategy at 50,000 prompts, 5,000 of them chosen.
+"""Selection: greedy selection both ways on a small pool, then every strategy selecting 5,000 of 50,000 prompts.
 
 Run: python benchmarks/selection_speed.py [--quick] [--small N] [--prompts N] [--json FILE]
-Naive: each step counts anew what every candidate would add, from sets of bigrams made once. Ours: what sample.py
---select calls. Both start from token ids, and the benchmark ends where they do not choose the same prompts in the same
-order. At the large size each strategy runs in a process of its own, with its index or its vectors in the seconds.
+Naive: each step recounts what every candidate would add, from precomputed sets of bigrams. Ours: what sample.py
+--select calls. Both start from token ids and must select the same prompts in the same order. At the large size each
+strategy runs in a separate process, and its seconds include its index or vectors.
 """
 
 import sys
@@ -23,18 +23,18 @@ from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.selection import STRATEGIES, select_max_diversity, select_prompts
 
 GREEDY = ("coverage", "per_token", "max_d", "low_d")
-SHARE = 10  # one prompt of so many is chosen
+SHARE = 10  # one prompt in this many is selected
 ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Sizes(Settings):
-    small: int = sized("prompts of the comparison", 1500, 300)
-    prompts: int = sized("prompts of the rest", 50_000, 4_000)
+    small: int = sized("prompts of the comparison with the naive way", 1500, 300)
+    prompts: int = sized("prompts of the other measurements", 50_000, 4_000)
 
 
 def compare(pool: list[list[int]], size: int) -> list[Row]:
-    """Greedy choice both ways, by every strategy that counts bigrams; ends where the chosen prompts differ."""
+    """Runs greedy selection both ways for every bigram strategy; exits if the selected prompts differ."""
     rows = []
     for strategy in GREEDY:
         seconds, chosen = in_turns(
@@ -47,14 +47,14 @@ def compare(pool: list[list[int]], size: int) -> list[Row]:
 
 
 def greedy(pool: list[list[int]], size: int, strategy: str) -> list[int]:
-    """Ours, of max_d without its swaps."""
+    """Our way; max_d without its swaps."""
     if strategy == "max_d":
         return select_max_diversity(pool, size, passes=0)
     return select_prompts(pool, [size], strategy)[size]
 
 
 def greedy_naively(pool: list[list[int]], size: int, strategy: str) -> list[int]:
-    """The greedy choice as one would write it down."""
+    """Greedy selection in its plain form."""
     bigrams = [set(zip(ids, ids[1:], strict=False)) for ids in pool]
     lengths = [max(len(ids) - 1, 0) for ids in pool]
     held: set[tuple[int, int]] = set()
@@ -63,7 +63,7 @@ def greedy_naively(pool: list[list[int]], size: int, strategy: str) -> list[int]
         scores = {
             prompt: score(strategy, len(bigrams[prompt] - held), lengths[prompt], len(held), total) for prompt in left
         }
-        best = max(scores, key=scores.__getitem__)  # the first of equal ones
+        best = max(scores, key=scores.__getitem__)  # the first in a tie
         chosen.append(best)
         del left[best]
         held |= bigrams[best]
@@ -72,24 +72,24 @@ def greedy_naively(pool: list[list[int]], size: int, strategy: str) -> list[int]
 
 
 def score(strategy: str, new: int, length: int, unique: int, total: int) -> float:
-    """A candidate's, of `new` bigrams among its `length`, with `unique` among `total` chosen so far."""
+    """Returns the score of a candidate with `new` uncovered bigrams of `length`, given `unique` of `total` so far."""
     if strategy == "coverage":
         return new
     if strategy == "per_token":
         return new / max(length, 1)
-    share = (unique + new) / max(total + length, 1)  # D but for sqrt(M), which all candidates of a step have
+    share = (unique + new) / max(total + length, 1)  # D without sqrt(M), the same for all candidates of a step
     return share if strategy == "max_d" else -share
 
 
 def check_choice(strategy: str, naive: list[int], ours: list[int]) -> None:
-    """Ends the benchmark where the two ways do not choose the same prompts in the same order."""
+    """Exits if the two ways do not select the same prompts in the same order."""
     if naive != ours:
         step = next(step for step, pair in enumerate(zip(naive, ours, strict=True)) if pair[0] != pair[1])
         sys.exit(f"error: {strategy}: prompt {ours[step]} is chosen at step {step + 1} (expected {naive[step]})")
 
 
 def all_strategies(token_ids: TokenIds, threads: int) -> list[Row]:
-    """Seconds, memory and D of every strategy, and of max_d matched in length."""
+    """Measures seconds, memory and D of every strategy, and of max_d with length matching."""
     rows, size = [], max(1, len(token_ids) // SHARE)
     for strategy, matched in [*((strategy, False) for strategy in STRATEGIES), ("max_d", True)]:
         (seconds, note), peak = in_fresh_process(threads, choose, token_ids, size, strategy, matched)
@@ -102,7 +102,7 @@ def all_strategies(token_ids: TokenIds, threads: int) -> list[Row]:
 
 
 def choose(token_ids: TokenIds, size: int, strategy: str, matched: bool) -> tuple[float, str]:
-    """(Seconds of a choice; its D and mean length, and whether the limit of seconds ended it)."""
+    """Returns (seconds of a selection; its D and mean length, and whether the time limit ended it)."""
     began = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,6 +1,6 @@
-"""Two ways of doing one thing, side by side: timed in turns in one process, their memory taken in a fresh one each.
+"""Compares two ways of doing the same: timed in turns in one process, with memory measured in a fresh process each.
 
-A ratio is naive / ours, so more is better; seconds and bytes are this machine's alone.
+A ratio is naive / ours, so higher is better; seconds and bytes hold for this machine only.
 """
 
 import multiprocessing
@@ -25,13 +25,13 @@ ABOVE_ZERO = within(above=0, at_most=MAX_COUNT)
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of the results: what was measured both ways."""
+    """One row of the results, measured both ways."""
 
-    what: str  # in a few words, sizes named
+    what: str  # a short description with sizes
     naive: float
     ours: float
     unit: str  # of both: "s" or "MiB"
-    target: float | None = None  # the least ratio to reach; None where none was set
+    target: float | None = None  # minimum ratio to reach, if any
     note: str = ""
 
     @property
@@ -41,7 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Measure:
-    """One row of the results that has no naive side: a share, a curve's point, an efficiency."""
+    """One row of the results without a naive side: a share, a point of a curve, an efficiency."""
 
     what: str
     value: float
@@ -54,10 +54,7 @@ Row = Comparison | Measure
 
 
 def sized(help: str, full: Any, quick: Any = None, **more: Any) -> Any:
-    """A field of `Settings`, each number of it above 0: by default `full`, and with --quick another, where it has one.
-
-    `more` goes to `setting`.
-    """
+    """A field of `Settings` with numbers above 0: default `full`, with --quick `quick`; `more` goes to `setting`."""
     if quick is None:
         return setting(help, ABOVE_ZERO, default=full, **more)
     made = setting(f"{help} (default: {full}, with --quick {quick})", ABOVE_ZERO, **more)
@@ -66,11 +63,11 @@ def sized(help: str, full: Any, quick: Any = None, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """The flags of every benchmark; one with sizes of its own adds them by `sized`."""
+    """The flags of every benchmark; subclasses add their sizes with `sized`."""
 
-    quick: bool = setting("reduced sizes, a minute or so", default=False)
+    quick: bool = setting("reduced sizes, about a minute", default=False)
     threads: int = setting("threads of each way", ABOVE_ZERO, default=CORES)
-    json: str | None = setting("also write the rows to FILE", metavar="FILE", default=None)
+    json: str | None = setting("also write the rows to this file", metavar="FILE", default=None)
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -82,7 +79,7 @@ class Settings:
 def benchmark(
     measure: Callable[[Any], Sequence[Row]], argv: list[str] | None, description: str, kind: type[Settings] = Settings
 ) -> None:
-    """What a benchmark's main does: parses its flags, measures, prints the rows and writes them where --json says."""
+    """The main of a benchmark: parses its flags, measures, prints the rows and writes them to the file of --json."""
     settings = parse_settings(kind, argv, description)
     use_threads(settings.threads)
     rows = measure(settings)
@@ -92,16 +89,16 @@ def benchmark(
 
 
 def use_threads(number: int) -> None:
-    """Threads of torch and of the tokenizers, which read this once, when they begin, and of counting n-grams."""
+    """Sets the threads of torch and the tokenizers, which read this once at their start, and of n-gram counting."""
     os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(number)
     new_ngrams.THREADS = sparse_rows.THREADS = number
 
 
 class Turns(NamedTuple):
-    """What `in_turns` found, of the naive way and of ours."""
+    """Result of `in_turns`, for the naive way and ours."""
 
     seconds: tuple[float, float]  # medians
-    results: tuple[Any, Any]  # what each returned in its last round
+    results: tuple[Any, Any]  # of the last round
 
 
 def in_turns(
@@ -110,9 +107,9 @@ def in_turns(
     rounds: int = 1,
     before: Callable[[Callable[[], Any]], Any] = lambda way: None,
 ) -> Turns:
-    """Times both ways `rounds` times, calling `before` with a way, untimed, before that way.
+    """Times both ways `rounds` times; `before` is called with each way before it runs, untimed.
 
-    Who goes first changes from round to round, so that neither is always the one with the warmer caches.
+    The order alternates between rounds, so that neither way always has the warmer caches.
     """
     seconds: dict[Callable, list[float]] = {naive: [], ours: []}
     results: dict[Callable, Any] = {}
@@ -127,14 +124,14 @@ def in_turns(
 
 
 def timed(way: Callable[[], Any]) -> float:
-    """Seconds of one call."""
+    """Returns the seconds of one call."""
     began = time.perf_counter()
     way()
     return time.perf_counter() - began
 
 
 def in_fresh_process(threads: int, way: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """(What `way` returns, the MiB that its process holds at most); `way` is a function of a module's top level."""
+    """Returns (result of `way`, peak MiB of its process); `way` must be a top-level function of a module."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, use_threads, (threads,)) as pool:
         return pool.apply(_with_peak, (way, arguments))
@@ -143,7 +140,7 @@ def in_fresh_process(threads: int, way: Callable[..., Any], *arguments: Any) -> 
 def _with_peak(way: Callable[..., Any], arguments: tuple) -> tuple[Any, float]:
     result = way(*arguments)
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count the parent's memory too, which a process holds before it is itself
+    if status.exists():  # getrusage would include the parent's memory, held before exec
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return result, int(peak.split()[1]) / 1024
     import resource
@@ -152,16 +149,16 @@ def _with_peak(way: Callable[..., Any], arguments: tuple) -> tuple[Any, float]:
 
 
 def same(what: str, naive: Sequence[float], ours: Sequence[float], tolerance: float) -> float:
-    """The largest difference of two results, relative to the larger; ends the benchmark where it is too large."""
+    """Returns the largest relative difference of two results; exits if it is too large."""
     differences = [abs(a - b) / max(abs(a), abs(b), 1e-30) for a, b in zip(naive, ours, strict=True)]
     worst = max(differences)
-    if not all(difference <= tolerance for difference in differences):  # false for NaN, which max passes over
+    if not all(difference <= tolerance for difference in differences):  # false for NaN, which max may miss
         sys.exit(f"error: {what}: the two ways differ by {worst:.2g} relative (expected at most {tolerance:.0e})")
     return worst
 
 
 def line(row: Row) -> str:
-    """One row in words."""
+    """Returns one row as text."""
     note = f"  ({row.note})" if row.note else ""
     if isinstance(row, Measure):
         target = f", target {row.target}" if row.target else ""

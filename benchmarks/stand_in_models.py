@@ -1,7 +1,7 @@
-"""Models in the shapes of published ones, with random weights, and tokenizers for the text of hh_like.
+"""Models with the shapes of published ones and random weights, and tokenizers for the text of hh_like.
 
-What a step costs does not depend on the weights, so none are fetched. The tokenizers are OPT's and LLaMA's own where
-../shared is present, else of their kind, trained here on hh_like's text.
+The cost of a step does not depend on the weights, so none are downloaded. The tokenizers are OPT's and LLaMA's own if
+../shared exists, else similar ones trained here on hh_like's text.
 """
 
 from collections.abc import Iterable
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 OPT_FOLDER = hh_like.SHARED / "golden" / "tiny_opt"
 LLAMA_FOLDER = hh_like.SHARED / "data" / "llama_tokenizer"
-# OPT's own, in the order that gives it OPT's ids: </s> is 2, and BOS, EOS and unknown at once.
+# OPT's, in the order of OPT's ids: </s> is 2 and serves as BOS, EOS and unknown.
 OPT_SPECIAL_TOKENS = ["<s>", "<pad>", "</s>"]
 LLAMA_SPECIAL_TOKENS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-BPE_SIZE = 8000  # about what words that are made up can fill
+BPE_SIZE = 8000  # about as many as made-up words can fill
 TRAINING_TEXTS = 2000
 
 
 @cache
 def tokenizer() -> "PreTrainedTokenizerBase":
-    """OPT's tokenizer, or a byte-level BPE with the same special tokens. No id is 50272 or more."""
+    """Returns OPT's tokenizer, or a byte-level BPE with the same special tokens. All ids are below 50272."""
     if OPT_FOLDER.is_dir():
         return load_tokenizer(OPT_FOLDER)
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -50,14 +50,14 @@ def tokenizer() -> "PreTrainedTokenizerBase":
 
 @cache
 def llama_tokenizer() -> "PreTrainedTokenizerBase":
-    """LLaMA's tokenizer, or one of its kind. No id is 32000 or more."""
+    """Returns LLaMA's tokenizer, or a similar one. All ids are below 32000."""
     if LLAMA_FOLDER.is_dir():
         return load_tokenizer(LLAMA_FOLDER)
     return trained_like_llama(hh_like.rendered(hh_like.corpus()[0]), BPE_SIZE)
 
 
 def trained_like_llama(texts: Iterable[str], size: int) -> "PreTrainedTokenizerBase":
-    """A BPE of `size` tokens that falls back to bytes, marks blanks and has no pre-tokenizer, as LLaMA's."""
+    """Trains a BPE of `size` tokens like LLaMA's: byte fallback, marked blanks, no pre-tokenizer."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -67,17 +67,17 @@ def trained_like_llama(texts: Iterable[str], size: int) -> "PreTrainedTokenizerB
     reserved = [*LLAMA_SPECIAL_TOKENS.values(), *sorted(BYTE_TOKENS)]
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=reserved, show_progress=False)
     learning.train_from_iterator(texts, trainer)
-    learnt = Tokenizer(learning.model)  # without the byte tokens among those that are looked for in a text
+    learnt = Tokenizer(learning.model)  # byte tokens must not be matched in a text as special tokens
     learnt.normalizer = learning.normalizer
     return PreTrainedTokenizerFast(tokenizer_object=learnt, **LLAMA_SPECIAL_TOKENS)
 
 
 def opt_125m(layers: int = 12, width: int = 768) -> "OPTForCausalLM":
-    """A random OPT of the shape of facebook/opt-125m in evaluation mode, float32, under sdpa, without dropout.
+    """Returns a random OPT of the shape of facebook/opt-125m: evaluation mode, float32, sdpa, no dropout.
 
     Args:
-        layers: 12 in OPT-125M; fewer for a quick look.
-        width: of the hidden states, a multiple of 12; the inner layers are four times as wide.
+        layers: 12 in OPT-125M; fewer for quick runs.
+        width: hidden size, a multiple of 12; the feed-forward layers are four times as wide.
     """
     import torch
     from transformers import OPTConfig, OPTForCausalLM
@@ -91,9 +91,9 @@ def opt_125m(layers: int = 12, width: int = 768) -> "OPTForCausalLM":
 
 
 def reward_model(layers: int = 12, width: int = 768) -> "RewardModel":
-    """A random GPT-NeoX of the shape of EleutherAI/pythia-160m under OpenAssistant's reward head, ready to score.
+    """Returns a random GPT-NeoX of the shape of EleutherAI/pythia-160m with OpenAssistant's head, ready to score.
 
-    It reads text by `tokenizer`, whose ids its vocabulary holds; layers and width as in `opt_125m`.
+    It reads text by `tokenizer`, whose ids fit its vocabulary; layers and width as in `opt_125m`.
     """
     import torch
     from transformers import GPTNeoXConfig

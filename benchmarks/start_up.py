@@ -1,10 +1,10 @@
-"""Start-up: seconds of every entry's --help, and the share of a toy training cell that is not spent in its steps.
+"""Start-up: seconds of every entry's --help, and the share of a toy training cell that is spent outside its steps.
 
 Run: python benchmarks/start_up.py [--quick]
-The cell is one of the small study's: its data, its models' sizes and its settings, with validation at each checkpoint,
-as a worker of reproduce.py runs it after another, and in a process of its own from the first import to the end. The
-base and the reward model are hardly trained, which changes what the cell learns and not what it costs (but that its
-validation decodes to the last token).
+The cell is one of the small study's, with its data, model sizes and settings, and with validation at each checkpoint.
+It runs as in a worker of reproduce.py after another cell, and in a separate process from the first import to the end.
+The base and the reward model are barely trained, which does not change the cost (except that validation decodes to the
+last token).
 """
 
 import contextlib
@@ -27,13 +27,13 @@ FOLDERS = (".", "data_preprocess", "eval_hh", "training", "pics", "benchmarks")
 
 
 def entries() -> list[Path]:
-    """Every script that a user runs: it has a main."""
+    """Returns every script that a user runs, i.e. that has a main."""
     paths = [path for folder in FOLDERS for path in sorted((REPOSITORY / folder).glob("*.py"))]
     return [path for path in paths if "\ndef main(argv" in path.read_text(encoding="utf-8")]
 
 
 def help_seconds(path: Path, rounds: int) -> float:
-    """Of `python FILE --help`, the best of some rounds."""
+    """Returns the seconds of `python FILE --help`, the best of `rounds`."""
     return min(
         timed(lambda: subprocess.run([sys.executable, path, "--help"], check=True, stdout=subprocess.DEVNULL))
         for _ in range(rounds)
@@ -41,7 +41,7 @@ def help_seconds(path: Path, rounds: int) -> float:
 
 
 def toy_study(root: Path):
-    """The small study under a root, with its data made and its models hardly trained."""
+    """Returns the small study under `root`, with its data made and its models barely trained."""
     from study.grid import Cell
     from study.toy_profile import TOY
     from study.toy_study import ToyStudy
@@ -58,7 +58,7 @@ def toy_study(root: Path):
 
 
 def outside_steps(way: Callable[[str], None], name: str, metrics: Path) -> Measure:
-    """The share of a cell's time, `way` called with its experiment's name, that its metrics do not count as steps."""
+    """Measures the share of a cell's time that its metrics do not count as steps; `way` runs the cell `name`."""
     whole = timed(lambda: way(name))
     in_steps = sum(row["seconds"] for _, row in read_jsonl(metrics / name / "4" / "metrics.jsonl"))
     what = f"toy training cell, {name.replace('_', ' ')}: share of its time outside steps"
@@ -83,7 +83,7 @@ def measure(settings: Settings) -> list[Row]:
             command = [sys.executable, *study.training(exp, 4, data, 42).words[1:]]
             subprocess.run(command, cwd=REPOSITORY / "training", check=True, capture_output=True)
 
-        import training.trainer  # noqa: F401  (a worker of reproduce.py has imported it for the cell before)
+        import training.trainer  # noqa: F401  (a worker of reproduce.py has imported it for an earlier cell)
 
         worker = outside_steps(in_a_worker, "in_a_worker", root / "logs")
         rows.append(replace(worker, target="under 0.2"))

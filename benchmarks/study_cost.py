@@ -1,8 +1,8 @@
-"""What the paper's grids cost: tokens and operations of a step, and GPU hours at a stated utilisation.
+"""Cost of the paper's grids: tokens and operations per step, and GPU hours at a given utilisation.
 
 Run: python benchmarks/study_cost.py [--peak TFLOPS] [--utilisation SHARE] [--tokenizer PATH_OR_NAME]
-A count, not a timing: lengths are those of HH-RLHF's prompts and replies, cut as the trainer cuts them. Hours are of
-training alone; "separate" is K separate passes without any padding, so what it costs more is the shared prompt's gain.
+These are counts, not timings: lengths are those of HH-RLHF's prompts and replies, truncated as in training. Hours cover
+training only; "separate" means K separate passes without padding, so the difference is what the shared prompt saves.
 """
 
 import statistics
@@ -16,19 +16,19 @@ from benchmarks.side_by_side import Measure, Row, Settings, benchmark, sized
 from data_preprocess.command import run, setting, within
 
 STEPS, GLOBAL_BATCH, SEEDS, ALGORITHMS, RANKING_LENS = 4000, 112, 3, ("PRO", "SFT"), (2, 3, 4)
-GRIDS = {"OPT-1.3B": 8, "LLaMA-7B": 6}  # sizes M in the paper
-SAMPLE = 4000  # rankings whose lengths are averaged
+GRIDS = {"OPT-1.3B": 8, "LLaMA-7B": 6}  # number of sizes M in the paper
+SAMPLE = 4000  # number of rankings whose lengths are averaged
 
 
 @dataclass(frozen=True)
 class Costs(Settings):
-    peak: float = sized("TFLOPS of a GPU; an A100's in bf16", 312.0)
+    peak: float = sized("peak TFLOPS of a GPU, by default an A100's in bf16", 312.0)
     utilisation: float = setting("share of the peak that training reaches", within(above=0, at_most=1), default=0.4)
-    tokenizer: str | None = setting("folder or name of a tokenizer (default: OPT's, or its stand-in)", default=None)
+    tokenizer: str | None = setting("folder or hub name of a tokenizer (default: OPT's, or its stand-in)", default=None)
 
 
 def lengths(name: str | None) -> list[tuple[int, list[int]]]:
-    """(tokens of the prompt, of each of 4 responses) of HH-like rankings, cut as in training."""
+    """Returns (prompt tokens, tokens of each of 4 responses) of HH-like rankings, truncated as in training."""
     from benchmarks.hh_like import rankings
     from benchmarks.stand_in_models import tokenizer
     from data_preprocess.hub import load_tokenizer
@@ -40,7 +40,7 @@ def lengths(name: str | None) -> list[tuple[int, list[int]]]:
 
 
 def step_means(shape, sample: list[tuple[int, list[int]]], ranking_len: int) -> tuple[float, float, float]:
-    """Means over rankings of `ranking_len`: (tokens of the shared row, operations shared, operations separate)."""
+    """Returns means per ranking of `ranking_len`: (tokens of the shared row, operations shared, separate)."""
     from benchmarks.flops import separate_flops, shared_flops
 
     cut = [(prompt, responses[:ranking_len]) for prompt, responses in sample]
@@ -60,7 +60,7 @@ def measure(costs: Costs) -> list[Row]:
             tokens, shared, separate = step_means(shape, sample, ranking_len)
             note = f"{GLOBAL_BATCH * shared / 1e15:.2f} PFLOP; separate passes {separate / shared:.2f} times as many"
             rows.append(Measure(f"{name}, K = {ranking_len}: tokens a step", GLOBAL_BATCH * tokens, "", note=note))
-            # An SFT cell costs a step of K = 1 whatever K its data have.
+            # A step of an SFT cell costs that of K = 1, whatever K its data have.
             cells = GRIDS[name] * SEEDS * (len(RANKING_LENS) if ranking_len == 1 else 1)
             for way, flops in (("shared", shared), ("separate", separate)):
                 hours[way] += cells * STEPS * GLOBAL_BATCH * flops / rate / 3600

@@ -1,8 +1,8 @@
 """split.py and sample.py on 40,000 rankings of 4: the files of 3 and 2 responses, then 8 nested subsets of each K.
 
 Run: python benchmarks/subset_files.py [--quick] [--rows N] [--json FILE]
-Naive: as the published scripts do, rows are parsed and dumped line by line with json for every file that they go to.
-Ours: what split.py and sample.py call, without the tokenizing of sample.py. Both write the same bytes.
+Naive: as in the published scripts, rows are parsed and dumped line by line with json for every file that they go to.
+Ours: what split.py and sample.py call, without sample.py's tokenising. Both write the same bytes.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Sizes(Settings):
 
 
 def write_rankings(root: Path, n_rows: int) -> None:
-    """The rankings of 4, each as the row of a training file."""
+    """Writes the rankings of 4 as rows of a training file."""
     rows = (
         {"prefix": [row.prefix] * 4, "suffix": row.suffix, "reward": row.reward, "meta": {"id": index}}
         for index, row in enumerate(hh_like.rankings(n_rows, 4))
@@ -46,7 +46,7 @@ def write_rankings(root: Path, n_rows: int) -> None:
 
 
 def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]:
-    """Seconds of both scripts both ways, each in its own folder; ends where the folders' files differ."""
+    """Times both scripts both ways, each in its own folder; exits if the folders' files differ."""
     split = both_ways(partial(split_naively, naive), partial(write_split, ours), "original/hh_train_len[32]")
     sampled = both_ways(partial(sample_naively, naive, sizes), partial(sample, ours, sizes), "hh_train_len*")
     n_files = check_files(naive, ours)
@@ -61,7 +61,7 @@ def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]
 
 
 def both_ways(naive: partial, ours: partial, outputs: str) -> tuple[float, float]:
-    """Seconds of each way in the folder it is given, as in a first run: without the outputs, and the disk at rest."""
+    """Returns the seconds of each way in its folder, as on a first run: outputs removed, pending writes synced."""
 
     def clear(way: Callable) -> None:
         for folder in way.args[0].glob(outputs):
@@ -72,7 +72,7 @@ def both_ways(naive: partial, ours: partial, outputs: str) -> tuple[float, float
 
 
 def sample(root: Path, sizes: list[int]) -> None:
-    """Ours: what sample.py does but for the diversity."""
+    """Our way: sample.py without the diversity."""
     rankings = {ranking_len: read_lines_of(root, ranking_len) for ranking_len in RANKING_LENS}
     write_files(sample_subsets(root, rankings, sizes)[0])
 
@@ -115,12 +115,12 @@ def write(path: Path, rows: list[dict]) -> None:
 
 
 def check_files(naive: Path, ours: Path) -> int:
-    """The number of files; ends the benchmark where the folders do not hold the same files with the same bytes."""
+    """Returns the number of files; exits if the folders do not hold the same files with the same bytes."""
     digests = [{path.relative_to(root): digest(path) for path in root.rglob("train.json")} for root in (naive, ours)]
     for path in sorted(digests[0].keys() | digests[1].keys()):
         if digests[0].get(path) != digests[1].get(path):
             sys.exit(f"error: {path}: the two ways do not write the same bytes")
-    return len(digests[0]) - 1  # but for the rankings of 4, which both are given
+    return len(digests[0]) - 1  # without the rankings of 4, which are input
 
 
 def digest(path: Path) -> str:

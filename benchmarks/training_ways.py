@@ -1,7 +1,7 @@
-"""A PRO step in several ways, on the same encoded rankings: the published one, ours, and what ours was weighed against.
+"""A PRO step in several ways, on the same encoded rankings: the published one, ours, and alternatives.
 
-Each way runs forward, loss and backward over all rankings and returns the loss of the
-step; gradients add up in the model. The optimiser's update is the same for all and left out.
+Each way runs forward, loss and backward over all rankings and returns the step's loss; gradients accumulate in the
+model. The optimiser's update is the same for all and left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ from training.batches import balanced
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.losses import pro_loss, response_logps
 
-PAD = 1  # OPT's
+PAD = 1  # OPT's padding id
 
 
 def encoded_rankings(count: int, ranking_len: int) -> list[EncodedRanking]:
-    """HH-like rankings as token ids."""
+    """Returns HH-like rankings as token ids."""
     collator = RankingCollator(tokenizer(), ranking_len)
     return [collator.encode(record) for record in hh_like.rankings(count, ranking_len)]
 
 
 def separate_passes(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:
-    """The published way: K passes, each over the prompt again, padded to the batch's longest text, all logits kept."""
+    """The published way: K passes that each repeat the prompt, padded to the batch's longest text, with all logits."""
     total = 0.0
     for start in range(0, len(rankings), batch_size):
         batch = rankings[start : start + batch_size]
@@ -46,7 +46,7 @@ def separate_passes(model: torch.nn.Module, rankings: Sequence[EncodedRanking], 
 
 
 def _padded_texts(rankings: Sequence[EncodedRanking]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(ids, mask, labels), each [B, K, L]: every text by itself, labels -1 where there is nothing to predict."""
+    """Returns (ids, mask, labels), each [B, K, L], with one text per response; labels are -1 without a target."""
     ranking_len = len(rankings[0].segments)
     length = max(len(ranking.prompt) + len(segment) for ranking in rankings for segment in ranking.segments)
     ids = torch.full((len(rankings), ranking_len, length), PAD)
@@ -67,7 +67,7 @@ def packed(
     batch_size: int,
     logps: Callable = response_logps,
 ) -> float:
-    """Ours, as training/trainer.py does it; `batch_size` divides the number of rankings."""
+    """Our way, as in training/trainer.py; `batch_size` must divide the number of rankings."""
     parts = balanced(range(len(rankings)), [len(ranking) for ranking in rankings], len(rankings) // batch_size)
     total = 0.0
     for part in parts:
@@ -80,7 +80,7 @@ def packed(
 
 
 def padded_shared(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:
-    """Shared prompts, but one ranking a row, sorted by length and padded, under one mask over all of the row."""
+    """Shared prompts, but one ranking per row, sorted by length and padded, with one mask over the whole row."""
     total = 0.0
     order = sorted(rankings, key=len, reverse=True)
     for start in range(0, len(order), batch_size):

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Samples the subsets of rankings of 4, 3 and 2 responses.
+# Samples the subsets for rankings of 4, 3 and 2 responses.
 # Run: cd data_preprocess; sh sample.sh [TOKENIZER] [--sizes M ...]
-# TOKENIZER: folder or name of a tokenizer; default $LLaMA_path, else LLaMA's name on the hub. PYTHON: which python.
+# TOKENIZER: folder or hub name; default: $LLaMA_path, else LLaMA's hub name. PYTHON: the interpreter to use.
 set -eu
 
 if [ -z "${PYTHON:-}" ]; then
@@ -25,5 +25,5 @@ if [ $# -gt 0 ] && [ -z "$1" ]; then
     shift
 fi
 
-# One process: the three rankings of a prompt share it, so it is tokenised once.
+# One process, so that a prompt is tokenised once for all three ranking lengths.
 exec "$PYTHON" sample.py 4 3 2 "$@"

@@ -1,23 +1,23 @@
 #!/bin/sh
-# Tests the best checkpoint of an experiment: generates, scores with the reward model, prints the table and writes
-# the result file. SFT runs have RANKING_LEN 1. Run again, it goes on where it was stopped.
+# Evaluates the best checkpoint of an experiment: generates responses, scores them with the reward model, prints the
+# table and writes the result file. RANKING_LEN is 1 for SFT. Run it again to resume.
 # usage: sh eval.sh EXP RANKING_LEN [FLAGS]
 #
-#   --checkpoint NAME      tests this folder of the run, such as step_500; its result has a file of its own
-#   --test_files NAME...   only these of data/hh_test; a result file is written once all four are done
-#   --max_new_tokens N     decodes at most so many tokens (default: the paper's 128)
+#   --checkpoint NAME      evaluates this folder of the run, e.g. step_500; it gets its own result file
+#   --test_files NAME...   only these files of data/hh_test; the result file is written once all four are done
+#   --max_new_tokens N     maximum number of generated tokens (default: 128, as in the paper)
 #   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name
 #
-# Machine limits come from the environment, with the paper's values as defaults:
-#   NUM_PROCESSES (8)     processes on this machine; 1 needs no launcher
-#   BATCH_SIZE (16)       prompts or dialogues in one batch of a process
+# Limits of the machine are environment variables, with the paper's values as defaults:
+#   NUM_PROCESSES (8)     processes on this machine; 1 runs without the launcher
+#   BATCH_SIZE (16)       prompts or dialogues per batch of a process
 #   TEST_REWARD_MODEL     folder or hub name of the reward model
-#   MIXED_PRECISION       bf16, fp16 or no: weights on a GPU; unset, bf16 generates and float32 scores
-#   PROFILE               profile that the result belongs to: opt-1.3b or llama-7b lets report.py --compare_paper put
-#                         the paper's values beside it; default: none
-#   STUDY_ROOT            where data/, checkpoints/ and eval_hh/ lie; default: the repository
+#   MIXED_PRECISION       bf16, fp16 or no, for weights on a GPU; default: bf16 to generate, float32 to score
+#   PROFILE               profile of the result; with opt-1.3b or llama-7b, report.py --compare_paper shows the paper's
+#                         values beside it; default: none
+#   STUDY_ROOT            folder of data/, checkpoints/ and eval_hh/; default: the repository
 #   PORT (29500)          of the launcher
-set -euf # -f: a name is never taken for a pattern of files
+set -euf # -f: names are never expanded as file patterns
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
         "[--model_path MODEL]" >&2
@@ -62,8 +62,8 @@ done
 
 share_cores "$processes"
 
-# A signal to this script alone is passed on to the step at work, which stops at its next safe point; no other step is
-# begun. A step runs in the background, where a shell makes it deaf to Ctrl-C: SIGTERM stands for it.
+# A signal to this script alone is forwarded to the running step, which stops at its next safe point; no other step is
+# started. A step runs in the background, where the shell makes it ignore Ctrl-C, so it is sent SIGTERM instead.
 step='' signals=0 stopped=''
 pass_on() { # SIGNAL STATUS
     signals=$((signals + 1)) stopped=$2
@@ -73,14 +73,14 @@ trap 'pass_on TERM 143' TERM
 trap 'pass_on TERM 130' INT
 trap 'pass_on USR1 138' USR1
 
-# run COMMAND...: ends this script with the command's status where it fails, and where a signal has come.
+# run COMMAND...: exits with the command's status if it fails, or if a signal has arrived.
 run() {
     "$@" &
     step=$!
     while :; do
         before=$signals
         wait "$step" && status=0 || status=$?
-        [ "$signals" != "$before" ] || break # else a signal has ended the wait, not the step
+        [ "$signals" != "$before" ] || break # otherwise a signal ended the wait, not the step
     done
     step=''
     if [ -n "$stopped" ] && [ "$status" = 0 ]; then
@@ -99,7 +99,7 @@ launch() {
     fi
 }
 
-# What is tested, for all steps. Words without quotes are flags with their values, or nothing.
+# Arguments of all steps. Unquoted words expand to flags with their values, or to nothing.
 precision=${MIXED_PRECISION:+--mixed_precision $MIXED_PRECISION}
 set -- --index "$exp" --stage "$ranking_len" ${checkpoint:+--checkpoint "$checkpoint"} \
     ${test_files:+--test_files $test_files}
@@ -108,7 +108,7 @@ generation() {
     "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"}
 }
 
-# All inputs are looked at first: hours of generation should not end in a misspelt reward model.
+# Check all inputs first, so that a misspelt reward model does not end hours of generation.
 generation run "$python" "$here/generation.py" --check "$@"
 run "$python" "$here/rewarding.py" --check "$@" $precision
 run "$python" "$here/scoring.py" --check "$@"

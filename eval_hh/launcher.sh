@@ -1,6 +1,6 @@
-# What training/launch.sh and eval.sh share: checks of machine limits, the Python, threads. Sourced; needs $repository.
+# Sourced by training/launch.sh and eval.sh: checks of machine limits, choice of Python, threads. Needs $repository.
 
-# fail MESSAGE: ends in one line, whatever the message holds.
+# fail MESSAGE: exits with one line on stderr; control characters are replaced by blanks.
 fail() {
     printf 'error: %s\n' "$(printf %s "$1" | tr '[:cntrl:]' ' ')" >&2
     exit 2
@@ -15,14 +15,14 @@ check_whole() {
     fail "$1 $2: expected a whole number from $3 to $4"
 }
 
-# What quickstart.sh installed serves where no other environment is active.
+# The environment of quickstart.sh is used if no other is active.
 PATH=$PATH:$repository/.venv/bin
 python=${PYTHON:-python3}
 if [ -z "${PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$repository/.venv/bin/python" ]; then
     python=$repository/.venv/bin/python
 fi
 
-# share_cores PROCESSES: without a GPU, so many processes of this machine share its cores.
+# share_cores PROCESSES: without a GPU, divides this machine's cores among that many processes.
 share_cores() {
     if ! command -v nvidia-smi >/dev/null; then
         export DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"

@@ -1,4 +1,4 @@
-"""Which prompts an optimiser step sees, and how they are dealt out to its micro-batches."""
+"""Selects the prompts of each optimiser step and distributes them over micro-batches."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,9 @@ import numpy as np
 
 
 def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[int]:
-    """The records of optimiser step `step` (from 1), independent of the number of processes.
+    """Returns the record indices of optimiser step `step` (from 1), independent of the number of processes.
 
-    Every pass over the records is a shuffle of its own, and passes follow one another without a gap: a step may
-    hold the end of one and the beginning of the next.
+    Each epoch is a new shuffle. Epochs follow each other without a gap, so a step may span two of them.
     """
     positions = range((step - 1) * batch_size, step * batch_size)
     orders = {epoch: np.random.default_rng([seed, epoch]).permutation(n_records)
@@ -18,14 +17,14 @@ def step_indices(n_records: int, batch_size: int, seed: int, step: int) -> list[
 
 
 def balanced(rows: Sequence[int], sizes: Sequence[int], n_parts: int) -> list[list[int]]:
-    """The rows in parts of equal counts and about equal size: no process waits long, no micro-batch is much larger.
+    """Splits rows into parts of equal count and similar total size, so that no process waits long.
 
-    The largest first, each row goes to the smallest part that has room (Graham's rule, with room as its limit).
+    Greedy: rows are assigned by decreasing size to the smallest part that is not full (Graham's rule with a capacity).
 
     Args:
-        rows: indices into `sizes`; n_parts divides their number.
-        sizes: of every record.
-        n_parts: micro-batches of all processes.
+        rows: indices into `sizes`; n_parts must divide their number.
+        sizes: size of every record.
+        n_parts: number of micro-batches over all processes.
     """
     room = len(rows) // n_parts
     parts: list[list[int]] = [[] for _ in range(n_parts)]

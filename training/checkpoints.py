@@ -1,15 +1,15 @@
-"""A run's folder: its settings, the newest full states, a weights folder per checkpoint, and which one is best.
+"""The folder of one run: settings, newest full states, weights per checkpoint, and the best checkpoint.
 
     checkpoints/index_EXP/stage_K/
-        run.json           resolved settings, versions, git hash, sha256 of the data: written before the first step;
-                           "history" says what they were before, where a run went on with others
-        state_S/           everything that is needed to go on after step S; the newest --keep_states are kept
-        step_S/            weights and tokenizer after step S, a folder that plain transformers reads
+        run.json           resolved settings, versions, git hash, sha256 of the data; written before the first step.
+                           "history" keeps earlier settings if they were changed on resuming
+        state_S/           everything needed to resume after step S; the newest --keep_states are kept
+        step_S/            weights and tokenizer after step S, in plain transformers format
         dev_rewards.json   {step: mean dev reward}
         best_checkpoint    symbolic link to the step_S with the best dev reward
 
-Every folder is written under a temporary name and renamed, so a name that exists was complete; its manifest.json tells
-whether it still is (training/manifest.py).
+Each folder is written under a temporary name and then renamed, so a folder with its final name was complete. Its
+manifest.json shows whether it still is (training/manifest.py).
 """
 
 import dataclasses
@@ -27,28 +27,28 @@ from data_preprocess.records import data_file
 from training.config import TrainConfig
 from training.manifest import damage
 
-# Settings that leave the trained weights alone, and so may change when a run goes on. How a step's prompts are cut into
-# micro-batches changes its sums by float error alone, and where the model has dropout its draws.
+# Settings that do not affect the trained weights and may change on resuming. Other micro-batches change the sums of a
+# step only by float error and, in a model with dropout, the random draws.
 FREE_TO_CHANGE = {
     "do_train", "preflight", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
     "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
 }  # fmt: skip
-# As the learning rate is constant, the longer run's first steps are the shorter run's.
+# The learning rate is constant, so the first steps of a longer run are those of the shorter run.
 MAY_GROW = {"max_train_steps", "num_train_epochs"}
-# The same holds for the number of processes, but a state of ZeRO is cut into as many pieces.
+# The number of processes may change too, except under ZeRO, whose states are sharded by process.
 FREE_WITHOUT_ZERO = {"num_processes", "distributed_type"}
 ZERO = "DEEPSPEED"
-PARTS = {"config": dict, "launch": dict, "data_sha256": dict, "git": str | None, "versions": dict}  # of run.json
+PARTS = {"config": dict, "launch": dict, "data_sha256": dict, "git": str | None, "versions": dict}  # fields of run.json
 TEMPORARY = ".tmp"
 NUMBER = "(0|[1-9][0-9]*)"
-# What a killed process can have left: nothing else is removed.
+# Leftovers of a killed process; nothing else is removed.
 LEFTOVER = re.compile(
     rf"((state|step)_{NUMBER}|best_checkpoint){re.escape(TEMPORARY)}|\.(run|dev_rewards)\.json\.[0-9]+\.tmp"
 )
 
 
 def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
-    """What run.json holds; `launch` is what the launcher decided (processes, precision, kind of distribution)."""
+    """Returns the content of run.json; `launch` holds the launcher's part (processes, precision, distributed type)."""
     files = {"train": data_file(config.train_file_path)}
     if config.do_validation:
         files["dev"] = config.dev_file
@@ -62,15 +62,15 @@ def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunFolder:
-    """The folder of one run, and the only code that knows the names in it."""
+    """The folder of one run; no other code knows the file names in it."""
 
     def __init__(self, path: Path, hint: str = "another --index"):
-        """hint: what else to do where the folder is another run's."""
+        """hint: what else the error suggests if the folder belongs to another run."""
         self.path, self.hint = path, hint
         self.record = path / "run.json"
 
     def check(self, description: dict[str, Any]) -> None:
-        """InputError if this folder belongs to another run, naming what differs, or one of its files is damaged."""
+        """Raises InputError if this folder belongs to another run (naming the differences) or a file is damaged."""
         self.dev_rewards()
         self.best_step()
         if self.record.exists():
@@ -93,7 +93,7 @@ class RunFolder:
         return record
 
     def open(self, description: dict[str, Any]) -> None:
-        """Writes run.json where there is none, and removes what a killed process left half-written."""
+        """Writes run.json if it is missing, and removes half-written leftovers of a killed process."""
         self.path.mkdir(parents=True, exist_ok=True)
         for path in self._leftovers():
             remove(path)
@@ -104,7 +104,7 @@ class RunFolder:
         return [path for path in self.path.iterdir() if LEFTOVER.fullmatch(path.name)]
 
     def go_on(self, description: dict[str, Any], step: int) -> None:
-        """Lets run.json say what holds after `step`; what changed is kept in its history."""
+        """Updates run.json with the settings that apply after `step`; changed ones are kept in its history."""
         before = self._read_record()
         was = {part: _differing(before[part], description[part]) for part in PARTS if before[part] != description[part]}
         if was:
@@ -118,22 +118,22 @@ class RunFolder:
         return self.path / f"state_{step}"
 
     def states(self) -> list[int]:
-        """The steps of which there is a full state, the newest first."""
+        """Returns the steps that have a full state, newest first."""
         return sorted(_steps(self.path, "state"), reverse=True)
 
     def latest_state(self) -> int:
-        """The step of the newest full state, 0 where there is none."""
+        """Returns the step of the newest full state, or 0 if there is none."""
         return max(self.states(), default=0)
 
     def drop_older_states(self, step: int, keep: int = 1) -> None:
-        """Keeps the state of `step` and those before it, `keep` in all; those behind it were damaged."""
+        """Keeps the newest `keep` states up to `step`; removes older ones, and later ones, which are damaged."""
         kept = [found for found in self.states() if found <= step][:keep]
         for found in self.states():
             if found not in kept:
                 remove(self.state_folder(found))
 
     def drop_what_is_not_tested(self) -> None:
-        """Leaves a finished run the weights of its best and of its last step, by which it is known to be finished."""
+        """Removes all states, and all weights but those of the best and the last step, which marks the run finished."""
         steps = _steps(self.path, "step")
         for step in steps - {self.best_step(), max(steps)}:
             remove(self.step_folder(step))
@@ -141,7 +141,7 @@ class RunFolder:
             remove(self.state_folder(step))
 
     def dev_rewards(self) -> dict[int, float]:
-        """Mean dev reward by step. Raises InputError where the file is something else."""
+        """Returns the mean dev reward by step. Raises InputError if the file holds anything else."""
         path = self.path / "dev_rewards.json"
         rewards = read_json(path) if path.exists() else {}
         for step, reward in rewards.items() if isinstance(rewards, dict) else [("", None)]:
@@ -155,19 +155,19 @@ class RunFolder:
         write_json(self.path / "dev_rewards.json", {str(s): rewards[s] for s in sorted(rewards)}, indent=1)
 
     def point_best(self, step: int) -> None:
-        """Makes best_checkpoint name step_S; the link is replaced in one move, so it never is absent."""
+        """Points best_checkpoint to step_S. The link is replaced atomically, so it is never missing."""
         temporary = self.path / f"best_checkpoint{TEMPORARY}"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(self.step_folder(step).name)
         os.replace(temporary, self.path / "best_checkpoint")
 
     def chosen_step(self, step: int) -> int:
-        """The best of the steps by dev reward, the first among equals; without validation `step`, the last one."""
+        """Returns the step with the best dev reward, the first in a tie; without validation `step`, the last one."""
         rewards = self.dev_rewards()
         return max(rewards, key=lambda scored: (rewards[scored], -scored)) if rewards else step
 
     def best_step(self) -> int | None:
-        """Which step best_checkpoint names. Raises InputError where it is no link to a step_S."""
+        """Returns the step of best_checkpoint, if it exists. Raises InputError if it is not a link to a step_S."""
         link = self.path / "best_checkpoint"
         if not link.is_symlink():
             if link.exists():
@@ -179,9 +179,9 @@ class RunFolder:
         return int(target.removeprefix("step_"))
 
     def is_finished(self, last_step: int, validated: bool) -> bool:
-        """Whether the last checkpoint is complete: whole weights, dev reward where there is one, and the best named.
+        """Returns whether the last checkpoint is complete: intact weights, dev reward (if validated) and best link.
 
-        A run that was killed on its last way there is not: what it left is still to be removed.
+        A run killed just before the end is not finished: its leftovers still have to be removed.
         """
         scored = not validated or last_step in self.dev_rewards()
         best = self.best_step()
@@ -191,13 +191,13 @@ class RunFolder:
 
 
 def _steps(folder: Path, kind: str) -> set[int]:
-    """The S of every folder kind_S; other names are not ours."""
+    """Returns the S of every folder kind_S; other names are ignored."""
     found = {path: re.fullmatch(f"{kind}_{NUMBER}", path.name) for path in folder.glob(f"{kind}_*")}
     return {int(match.group(1)) for path, match in found.items() if match and path.is_dir()}
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link, or a folder, which loses its name first: what has a name is never half-removed."""
+    """Removes a file, link or folder. A folder is renamed first, so one with its final name is never half-removed."""
     if path.is_symlink() or not path.is_dir():
         path.unlink()
         return
@@ -209,14 +209,14 @@ def remove(path: Path) -> None:
 
 
 def _differing(old: Any, new: Any) -> Any:
-    """The old values that are others now; of a dictionary only those."""
+    """Returns the old values that have changed; for a dictionary, only its changed items."""
     if not isinstance(old, dict):
         return old
     return {name: value for name, value in old.items() if new.get(name, value) != value}
 
 
 def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """The settings of a run that may not change but have, in words."""
+    """Describes the settings that changed but must not."""
     zero = ZERO in (ours["launch"].get("distributed_type"), theirs["launch"].get("distributed_type"))
     free = FREE_TO_CHANGE if zero else FREE_TO_CHANGE | FREE_WITHOUT_ZERO
     changes = []

@@ -1,8 +1,8 @@
-"""From ranking records to shared-prompt batches: tokenise, cut, lay out.
+"""Tokenises ranking records, truncates them, and lays them out as shared-prompt batches.
 
-A ranking is BOS + prompt, then its K responses one after another; a batch is one row of rankings end to end, without
-padding. The position ids of every response go on from its prompt's end, so that under `training.shared_prompt`
-each response is computed as if it stood alone behind its prompt.
+A ranking is BOS + prompt, then its K responses one after another; a batch is one row of concatenated rankings without
+padding. The position ids of each response continue from the end of its prompt, so that under `training.shared_prompt`
+each response is computed as if it alone followed the prompt.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from data_preprocess.records import Record
 
 @dataclass
 class EncodedRanking:
-    """One ranking as token ids; a segment is what follows the shared prompt in one response's text."""
+    """Token ids of one ranking; a segment is the part of a response's text after the shared prompt."""
 
     prompt: list[int]
     segments: list[list[int]]
-    n_targets: list[int]  # the last n_targets[k] ids of segment k are the response's, to be predicted
+    n_targets: list[int]  # the last n_targets[k] ids of segment k are the response, i.e. the targets
     rewards: list[float]
     sft_index: int
 
@@ -36,10 +36,10 @@ class RankingCollator:
 
     Args:
         tokenizer: a fast tokenizer (offsets are needed).
-        ranking_len: K; the first K responses of a record are used.
-        block_size: a prompt with one response is cut from the right to so many tokens.
-        max_prompt: the prompt, BOS counted, is cut from the left to so many tokens.
-        append_eos: make EOS a target behind every response that the block did not cut.
+        ranking_len: K; only the first K responses of a record are used.
+        block_size: maximum tokens of the prompt with one response; truncated on the right.
+        max_prompt: maximum tokens of the prompt with BOS; truncated on the left.
+        append_eos: make EOS a target after every response that was not truncated.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class RankingCollator:
         self.eos = [tokenizer.eos_token_id] if append_eos else []
 
     def __call__(self, records: Sequence[Record]) -> dict[str, torch.Tensor]:
-        """Batch of B records; the keys are those of `collate`."""
+        """Returns a batch of B records, with the keys of `collate`."""
         return collate([self.encode(record) for record in records])
 
     def encode(self, record: Record) -> EncodedRanking:
-        """Token ids of one record. Raises ValueError where it has too few responses or imitates one beyond K."""
+        """Returns the token ids of one record. Raises ValueError if it has fewer than K responses or sft_index >= K."""
         if len(record.suffix) < self.ranking_len:
             raise ValueError(f"{len(record.suffix)} responses, ranking_len {self.ranking_len} needs as many")
         if record.sft_index >= self.ranking_len:
             raise ValueError(f"sft_index {record.sft_index} is beyond the first {self.ranking_len} responses")
         prompts, responses = zip(*self._encode_texts(record.prefix, record.suffix[: self.ranking_len]), strict=True)
-        # Where the texts' first tokens part, be it inside the prompt, the responses' segments begin.
+        # Segments begin where the token ids of the texts diverge, which may be inside the prompt.
         shared = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
         return EncodedRanking(
             prompt=prompts[0][:shared],
@@ -85,17 +85,17 @@ class RankingCollator:
         )
 
     def _encode_texts(self, turns: list[str], responses: list[str]) -> list[tuple[list[int], list[int]]]:
-        """(prompt ids, response ids) of each response.
+        """Returns (prompt ids, response ids) of each response.
 
-        Prompt and response are tokenised as the one text that they are and split by offsets: a tokenizer may mark
-        the word behind a blank, or join across it, and what the model reads when it generates is the joint text. A
-        token that reaches over the prompt's end is the response's.
+        Prompt and response are tokenised as one text and split by offsets: a tokenizer may mark the word after a space
+        or merge across it, and the model reads the joint text when it generates. A token across the boundary belongs to
+        the response.
         """
         prompt_chars = len(render_prompt(turns))
         encoded = self.tokenizer(
             [training_text(turns, response) for response in responses],
             add_special_tokens=False,
-            split_special_tokens=True,  # "</s>" typed by somebody is four characters, not the end of the text
+            split_special_tokens=True,  # "</s>" typed by a user is plain text, not EOS
             return_offsets_mapping=True,
         )
         pairs = []
@@ -107,14 +107,14 @@ class RankingCollator:
 
 
 def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:
-    """Batch of B encoded rankings of K responses: one row of T tokens without padding, with N target tokens.
+    """Returns a batch of B encoded rankings of K responses: one row of T tokens without padding, with N target tokens.
 
     Returns:
         input_ids, position_ids: [1, T]
-        lengths: [B, 1 + K] tokens of each prompt and of each of its responses, in the row's order
-        source_index: [N] position, in the row, of the hidden state that predicts a target
-        target_ids: [N] the token to be predicted
-        response_index: [N] whose token it is, in the flattened [B * K]
+        lengths: [B, 1 + K] tokens of each prompt and each of its responses, in row order
+        source_index: [N] row position of the hidden state that predicts each target
+        target_ids: [N] the target tokens
+        response_index: [N] the response of each target, in the flattened [B * K]
         rewards: [B, K] float32
         sft_index: [B]
     """
@@ -126,7 +126,7 @@ def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:
         prompt_end = len(input_ids)
         for segment, n_targets in zip(ranking.segments, ranking.n_targets, strict=True):
             start, first = len(input_ids), len(segment) - n_targets
-            # The first token behind the prompt is predicted by the prompt's last, whatever stands between them.
+            # The last prompt token predicts the first token of every response, even with other responses in between.
             source_index += [prompt_end - 1, *range(start, start + len(segment) - 1)][first:]
             target_ids += segment[first:]
             input_ids += segment

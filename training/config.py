@@ -1,4 +1,4 @@
-"""Settings of one fine-tuning run: the flags of main.py, their paper values, and what contradicts what."""
+"""Settings of one fine-tuning run: the flags of main.py with the paper's values, and checks for contradictions."""
 
 import math
 from dataclasses import dataclass
@@ -32,42 +32,42 @@ def _under_root(place: str) -> Any:
 class TrainConfig:
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
-    index: str = setting("name of the experiment; one that exists is resumed, and may go on to more steps", check_name)
+    index: str = setting("name of the experiment; an existing one is resumed, and may be extended", check_name)
     model_name_or_path: str = setting("folder or hub name of the causal LM to start from", check_text)
-    train_file_path: str = setting("folder that holds train.json, or a file of rankings", check_text)
+    train_file_path: str = setting("folder with train.json, or a file of rankings", check_text)
     training_stage_num: int = setting("ranking_len K: PRO on the first K responses; 1 is SFT on the best", count())
     do_train: bool = setting("run training (required)", default=False)
-    do_validation: bool = setting("at every checkpoint, generate on the dev prompts and score", default=False)
-    seed: int = setting("seed of the order of prompts and of dropout", check_seed, default=42)
-    sft_weight: float = setting("weight of PRO's SFT term, times (K-1)^2", within(**WEIGHT), default=0.05)
+    do_validation: bool = setting("generate and score dev responses at every checkpoint", default=False)
+    seed: int = setting("seed of the prompt order and of dropout", check_seed, default=42)
+    sft_weight: float = setting("weight of PRO's SFT term, multiplied by (K-1)^2", within(**WEIGHT), default=0.05)
     learning_rate: float = setting("constant learning rate of AdamW", within(above=0, at_most=MAX_RATE), default=2e-5)
     global_batch_size: int = setting("prompts per optimiser step over all processes", count(at_most=10**6), default=112)
     per_device_train_batch_size: int = setting(
-        "most prompts in one forward pass; lowered to what divides a process's share", count(), default=14
+        "maximum prompts per forward pass; lowered to a divisor of a process's share of a step", count(), default=14
     )
-    gradient_accumulation_steps: int | None = setting("passes per step; derived unless given", count(), default=None)
-    per_device_eval_batch_size: int = setting("dev prompts generated together", count(), default=16)
-    block_size: int = setting("tokens of prompt and one response, cut from the right", count(), default=512)
-    max_prompt: int = setting("tokens of the prompt with BOS, cut from the left", count(), default=384)
-    append_eos: bool = setting("make EOS a target behind every response that was not cut", default=True)
-    max_new_tokens: int = setting("tokens generated per dev prompt", count(), default=128)
-    max_grad_norm: float = setting("gradients are clipped to this norm", within(**POSITIVE), default=1.0)
+    gradient_accumulation_steps: int | None = setting("passes per step; derived if not given", count(), default=None)
+    per_device_eval_batch_size: int = setting("dev prompts per batch", count(), default=16)
+    block_size: int = setting("maximum tokens of prompt and one response, truncated on the right", count(), default=512)
+    max_prompt: int = setting("maximum tokens of the prompt with BOS, truncated on the left", count(), default=384)
+    append_eos: bool = setting("make EOS a target after every response that was not truncated", default=True)
+    max_new_tokens: int = setting("maximum tokens generated per dev prompt", count(), default=128)
+    max_grad_norm: float = setting("maximum gradient norm, for clipping", within(**POSITIVE), default=1.0)
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
     stop_criterion: str = setting("what ends training: steps or epoch", default="steps")
-    max_train_steps: int = setting("optimiser steps where --stop_criterion is steps", count(), default=4000)
-    num_train_epochs: int = setting("passes over the prompts where --stop_criterion is epoch", count(), default=1)
+    max_train_steps: int = setting("optimiser steps with --stop_criterion steps", count(), default=4000)
+    num_train_epochs: int = setting("epochs with --stop_criterion epoch", count(), default=1)
     checkpointing_step: int = setting("optimiser steps between checkpoints", count(), default=500)
     state_minutes: float = setting(
-        "minutes after which a full state is saved between checkpoints too", within(**POSITIVE), default=20.0
+        "save a full state between checkpoints too, after this many minutes", within(**POSITIVE), default=20.0
     )
-    keep_states: int = setting("full states that are kept, the newest ones", count(), default=2)
-    dev_reward_model: str = setting("chooses the best checkpoint", check_text, default=DEV_REWARD_MODEL)
+    keep_states: int = setting("number of newest full states to keep", count(), default=2)
+    dev_reward_model: str = setting("selects the best checkpoint", check_text, default=DEV_REWARD_MODEL)
     validation_file_path: str = setting("the dev file's folder", check_text, default_factory=_under_root("data/hh_dev"))
-    validation_file_name: str = setting("dev file", check_name, default="sampled_dev.json")
-    output_dir: str = setting("where runs are kept", check_text, default_factory=_under_root("checkpoints"))
-    log_path: str = setting("where logs are kept", check_text, default_factory=_under_root("logs"))
+    validation_file_name: str = setting("name of the dev file", check_name, default="sampled_dev.json")
+    output_dir: str = setting("folder of all runs", check_text, default_factory=_under_root("checkpoints"))
+    log_path: str = setting("folder of all logs", check_text, default_factory=_under_root("logs"))
     preflight: int | None = setting(
-        "check settings and data for so many processes, and stop", metavar="NUM_PROCESSES", default=None
+        "only check settings and data for this number of processes", metavar="NUM_PROCESSES", default=None
     )
 
     def __post_init__(self) -> None:
@@ -94,19 +94,20 @@ class TrainConfig:
         return Path(self.validation_file_path) / self.validation_file_name
 
     def total_steps(self, n_records: int) -> int:
-        """Optimiser steps of the whole run over `n_records` prompts."""
+        """Returns the optimiser steps of the whole run over `n_records` prompts."""
         if self.stop_criterion == "steps":
             return self.max_train_steps
         return math.ceil(self.num_train_epochs * n_records / self.global_batch_size)
 
 
 def micro_batches(config: TrainConfig, num_processes: int) -> tuple[int, int]:
-    """(prompts per forward pass, forward passes per step) of each process; their product times processes is global.
+    """Returns (prompts per forward pass, forward passes per step) of each process.
 
-    All micro-batches are of one size, so that the mean over them is the mean over the global batch.
+    Their product times the number of processes is the global batch. All micro-batches have the same size, so the mean
+    over them is the mean over the global batch.
 
     Raises:
-        InputError: the processes, or --gradient_accumulation_steps, do not divide the global batch.
+        InputError: the number of processes, or --gradient_accumulation_steps, does not divide the global batch.
     """
     total = config.global_batch_size
     if num_processes < 1 or total % num_processes:

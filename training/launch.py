@@ -1,11 +1,11 @@
-"""Starts a script in several processes, as `accelerate launch` does, and ends as they end.
+"""Starts a script in several processes, as `accelerate launch` does, and exits with their status.
 
     python launch.py --num_processes 4 train_reward.py --train_file FILE ...
 
-Flags before the script are those of `accelerate launch`; --config_file is eval_hh/dp_config.yaml unless it is given.
-The first process to fail leaves its line and exit status (data_preprocess/command.py): the launcher says the one, and
-ends with the other. SIGTERM, SIGUSR1 and Ctrl-C are passed on once, and the processes have their time to save
-what is needed to go on; a second signal ends them at once.
+Flags before the script are those of `accelerate launch`; --config_file defaults to eval_hh/dp_config.yaml. If processes
+fail, the launcher prints the error line of the first one and exits with its status (data_preprocess/command.py).
+SIGTERM, SIGUSR1 and Ctrl-C are forwarded once, and the processes get time to save what is needed to resume; a second
+signal ends them at once.
 """
 
 import argparse
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 CONFIG = REPOSITORY / "eval_hh" / "dp_config.yaml"
-# Seconds from a signal to SIGKILL: a slow disk takes 100 GB in an hour. torch's own 30 would cut a full state.
+# Seconds from a signal to SIGKILL: a slow disk writes 100 GB in an hour. torch's 30 s would interrupt a full state.
 TIME_TO_SAVE = 3600
 
 
 class Signals:
-    """The first signal is raised, whereupon torch's agent passes it on and waits; a later one ends all workers."""
+    """Raises the first signal, which torch's agent then forwards before it waits; a later one kills all workers."""
 
     def __init__(self) -> None:
         self.first: int | None = None
@@ -52,7 +52,7 @@ class Signals:
 
 
 def end_workers() -> None:
-    """SIGKILL for whatever this process has started and is still there."""
+    """Sends SIGKILL to all remaining child processes."""
     import psutil
 
     for worker in psutil.Process().children(recursive=True):
@@ -62,7 +62,7 @@ def end_workers() -> None:
 
 @contextlib.contextmanager
 def handled(signals: Signals) -> Iterator[None]:
-    """Inside, signals go to `signals`; behind it no worker is left."""
+    """Routes signals to `signals` inside the block; afterwards no worker is left."""
     before = {number: signal.signal(number, signals.receive) for number in STOP_SIGNALS}
     try:
         yield
@@ -73,42 +73,43 @@ def handled(signals: Signals) -> Iterator[None]:
 
 
 def start(argv: Sequence[str]) -> None:
-    """Runs the workers to their end, as `accelerate launch` with these flags."""
+    """Runs the workers to completion, as `accelerate launch` with these flags."""
     from accelerate.commands.launch import launch_command, launch_command_parser
 
-    # The agent reports each worker that ends, and each signal that it sends.
+    # The agent would log each worker that ends and each signal that it sends.
     agent = logging.getLogger("torch.distributed.elastic")
     agent.addHandler(logging.NullHandler())
     agent.propagate = False
     args = launch_command_parser().parse_args(argv)
     args.config_file = args.config_file or str(CONFIG)
     args.shutdown_timeout = TIME_TO_SAVE
-    # Left to the agent: a closed terminal ends the workers, unless nohup forbids it.
+    # Handled by the agent: a closed terminal ends the workers, unless under nohup.
     ending = [name for name in ("SIGHUP", "SIGQUIT") if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
     args.signals_to_handle = ",".join(ending)
     launch_command(args)
 
 
 def first_failure(failures: "dict[int, ProcessFailure]") -> tuple[int, str]:
-    """(exit status, line) for workers that failed without a word, by rank: one was killed, or another machine's was.
+    """Returns (exit status, line) if no worker left a line: one was killed, or one failed on another machine.
 
-    What the agent ended is looked at last, and before it what lost the process that was killed.
+    `failures` is by rank. Preferred is a worker that was killed, then one that failed, perhaps because it lost the
+    killed one, and last one that the agent ended.
     """
     rank = min(failures, key=lambda rank: (failures[rank].exitcode == -signal.SIGTERM, failures[rank].exitcode > 0))
     code = failures[rank].exitcode
     if code < 0:
         return 128 - code, f"error: process {rank} was ended by {failures[rank].signal_name()}"
     if code == 2:
-        return code, ""  # argparse has said why
+        return code, ""  # argparse has printed why
     return code, f"error: process {rank} ended with status {code} (one on another machine may have failed first)"
 
 
 def launch(argv: Sequence[str], failure_file: Path) -> None:
-    """Runs the workers; ends this process as they ended, with a line where none of them has said why.
+    """Runs the workers and exits with their status, with a line if none of them has reported why.
 
     Args:
         argv: flags of `accelerate launch`, the script and its flags.
-        failure_file: made by the first worker that fails, with [exit status, line].
+        failure_file: written by the first worker that fails: [exit status, line].
     """
     from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException

@@ -1,14 +1,14 @@
 #!/bin/sh
-# The one launch body of the train_hh_*.sh scripts beside it.
+# Shared by the train_hh_*.sh launchers in this folder.
 # usage: sh launch.sh MODEL EXP DATA RANKING_LEN SEED [flags of main.py]
 #
-# Machine limits come from the environment, with the paper's values as defaults:
-#   NUM_PROCESSES (8)     processes over all machines; must divide the global batch of 112 prompts
-#   BATCH_SIZE            most prompts in one forward pass of a process; each launcher has its own default
+# Limits of the machine are environment variables, with the paper's values as defaults:
+#   NUM_PROCESSES (8)     processes, over all machines; must divide the global batch of 112 prompts
+#   BATCH_SIZE            maximum prompts per forward pass of a process; each launcher has its own default
 #   MIXED_PRECISION       bf16 (default) or no
 #   ZERO_STAGE            2 (default), 3 (shards the weights too), or 0: plain DDP without DeepSpeed
-#   DEV_REWARD_MODEL      folder or hub name of the reward model that chooses the best checkpoint
-#   STUDY_ROOT            where data/, checkpoints/ and logs/ lie; default: the repository. Several machines share it.
+#   DEV_REWARD_MODEL      folder or hub name of the reward model that selects the best checkpoint
+#   STUDY_ROOT            folder of data/, checkpoints/ and logs/; default: the repository. Shared by all machines
 #   NUM_MACHINES (1), MACHINE_RANK (0), MAIN_PROCESS_IP, PORT
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -49,7 +49,7 @@ set -- \
     ${DEV_REWARD_MODEL:+--dev_reward_model "$DEV_REWARD_MODEL"} \
     "$@"
 
-# Bad settings or data end here, in one line, before any process is started.
+# Check settings and data before any process is started.
 "$python" "$here/main.py" "$@" --preflight "$num_processes"
 
 share_cores $((num_processes / num_machines))

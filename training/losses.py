@@ -1,7 +1,7 @@
-"""The PRO and SFT losses, and the shared-prompt forward pass that feeds them.
+"""PRO and SFT losses, and the shared-prompt forward pass that computes their log-probabilities.
 
-`pro_loss` is a pure function of tensors. `response_logps` turns a batch of `training.collator.RankingCollator`, in
-which a prompt is computed once and its K responses attend to it and to themselves, into one log-probability each.
+`pro_loss` is a pure function of tensors. `response_logps` returns one log-probability per response for a batch of
+`training.collator.RankingCollator`: each prompt is computed once, and its K responses attend to it and to themselves.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ MAX_LOGITS = 1 << 26  # 256 MiB of float32
 
 @dataclass
 class ProLoss:
-    """What `pro_loss` returns; every value is a mean over the batch."""
+    """Result of `pro_loss`; every value is a mean over the batch."""
 
-    total: torch.Tensor  # scalar: what is minimised
-    ranking: torch.Tensor  # [K-1]: L_k of each position of the ranking but the last
-    sft: torch.Tensor  # scalar: minus the summed log-probability of the best response, not yet weighted
+    total: torch.Tensor  # scalar: the training loss
+    ranking: torch.Tensor  # [K-1]: L_k of each position of the ranking except the last
+    sft: torch.Tensor  # scalar: negative summed log-probability of the best response, unweighted
 
 
 def pro_loss(
@@ -38,9 +38,9 @@ def pro_loss(
     Args:
         sum_logps: [B, K] summed log-probability of each response's tokens, the best response first.
         n_tokens: [B, K] number of tokens in each sum.
-        rewards: [B, K] raw reward logits, never increasing along K.
+        rewards: [B, K] raw reward logits, non-increasing along K.
         sft_weight: weight of the SFT term, multiplied by (K-1)^2.
-        sft_index: [B] which response the SFT term imitates; the first where it is None.
+        sft_index: [B] the response that the SFT term imitates; None means the first.
 
     With K = 1 the loss is the SFT term alone.
     """
@@ -59,7 +59,7 @@ def pro_loss(
 
 
 def _ranking_loss(scores: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
-    """L_k: the first of the responses [B, n] against the rest, scaled by t_i = r_k - r_i and t_k = max t_i."""
+    """L_k: the first response of [B, n] against the rest, with scores scaled by t_i = r_k - r_i and t_k = max t_i."""
     gaps = rewards[:, :1] - rewards[:, 1:]
     temperatures = torch.cat([gaps.max(dim=1, keepdim=True).values, gaps], dim=1)
     scaled = scores * temperatures
@@ -69,18 +69,18 @@ def _ranking_loss(scores: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:
 def response_logps(
     model: torch.nn.Module, batch: dict[str, torch.Tensor], max_logits: int = MAX_LOGITS
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probability of every response of a shared-prompt batch, in one forward pass.
+    """Computes the log-probability of every response of a shared-prompt batch in one forward pass.
 
     Args:
-        model: a causal language model of transformers, loaded with sdpa attention.
-        batch: what RankingCollator returns.
-        max_logits: the most that is alive at a time, see `token_logps`.
+        model: a transformers causal LM, loaded with sdpa attention.
+        batch: output of RankingCollator.
+        max_logits: maximum number of logits in memory at a time, see `token_logps`.
 
     Returns:
         sum_logps [B, K] in float32 and n_tokens [B, K].
 
     Raises:
-        ValueError: a model whose packed rows do not give what its own forward gives, see `check_model`.
+        ValueError: packed rows do not give what the model's own forward gives, see `check_model`.
     """
     row = PackedRow(batch["lengths"])
     checked = check_model(model, row.n_positions)
@@ -90,7 +90,7 @@ def response_logps(
             f"{checked.row_limit}: lower --per_device_train_batch_size or --block_size)"
         )
     with packed(model, row, batch) as arguments:
-        # Only the positions that predict a response token meet the vocabulary: that is where memory goes.
+        # Logits take most of the memory, so they are computed only where a response token is predicted.
         if checked.head_alone:
             states = model.base_model(**arguments)[0][0, batch["source_index"]]
             logps = token_logps(model.get_output_embeddings(), states, batch["target_ids"], max_logits)
@@ -106,20 +106,20 @@ def response_logps(
 
 
 def token_logps(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int) -> torch.Tensor:
-    """Log-probability [N], in float32, of `targets` [N] given the `hidden` states [N, width] that predict them.
+    """Returns the log-probability [N], in float32, of `targets` [N] given the `hidden` states [N, width].
 
-    Where there are more than `max_logits` logits, the vocabulary is met in chunks of positions and met again in the
-    backward pass, so that a chunk's logits are the most that is ever alive. With fewer they are kept: that is faster.
+    More than `max_logits` logits are computed in chunks of positions and recomputed in the backward pass, so that only
+    one chunk is in memory at a time. Fewer are kept, which is faster.
 
     Args:
-        head: the model's output embeddings; or what changes nothing, for `hidden` that are logits already.
-        max_logits: positions times vocabulary of a chunk.
+        head: the model's output embeddings, or an identity if `hidden` already holds logits.
+        max_logits: positions times vocabulary size of a chunk.
     """
-    # ZeRO-3 leaves no shape in a head's weight.
+    # Under ZeRO-3 the head's weight has no shape.
     n_rows = max(1, max_logits // getattr(head, "out_features", hidden.shape[1]))
     if len(targets) <= n_rows:
         return _logps_of(head, hidden, targets)
-    # `head` is called as a module in both passes: ZeRO-3 gathers its weights there.
+    # `head` is called as a module in both passes, where ZeRO-3 gathers its weights.
     chunks = zip(hidden.split(n_rows), targets.split(n_rows), strict=True)
     return torch.cat([checkpoint(_logps_of, head, *chunk, use_reentrant=False) for chunk in chunks])
 
@@ -129,10 +129,10 @@ def _logps_of(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor
 
 
 class ResponseLogps(torch.nn.Module):
-    """The module that accelerate prepares: its forward is `response_logps`.
+    """The module that accelerate prepares; its forward is `response_logps`.
 
-    DDP and DeepSpeed synchronise gradients in the forward of the module that they wrap; calling a model inside of it
-    would by-pass them.
+    DDP and DeepSpeed synchronise gradients in the forward of the module they wrap; calling a module inside it would
+    bypass them.
     """
 
     def __init__(self, lm: torch.nn.Module):

@@ -1,7 +1,8 @@
-"""Fine-tune a causal language model on ranked responses with PRO, or with SFT on the best of them.
+"""Fine-tunes a causal language model on ranked responses with PRO, or with SFT on the best response.
 
-Run through the launchers beside it (`sh train_hh_pro_1b3.sh MODEL EXP DATA RANKING_LEN SEED`), or by itself for one
-process: `python main.py --do_train --index EXP --model_name_or_path DIR --train_file_path DIR --training_stage_num K`.
+Run it through the launchers in this folder (`sh train_hh_pro_1b3.sh MODEL EXP DATA RANKING_LEN SEED`), or directly in
+one process: `python main.py --do_train --index EXP --model_name_or_path DIR --train_file_path DIR --training_stage_num
+K`.
 """
 
 import sys
@@ -20,7 +21,7 @@ from training.metrics import SFT_LOSS, read_metrics
 
 
 def load_rankings(config: TrainConfig) -> list[Record]:
-    """The training records; InputError naming file and line where one has fewer responses than are asked for."""
+    """Returns the training records; InputError, naming file and line, if K exceeds a record's responses."""
     path = data_file(config.train_file_path)
     ranking_len = config.training_stage_num
     records = []
@@ -37,7 +38,7 @@ def load_rankings(config: TrainConfig) -> list[Record]:
 
 
 def check_inputs(config: TrainConfig) -> None:
-    """InputError where a model, the dev file or a folder cannot be had: in seconds, before several processes say so."""
+    """Raises InputError if a model, the dev file or a folder is unusable: early, before several processes fail."""
     source_options(config.model_name_or_path)
     if config.do_validation:
         source_options(config.dev_reward_model)

@@ -1,11 +1,11 @@
-"""Folders that say of themselves whether they are whole.
+"""Manifests: checksums by which a folder is checked for damage.
 
     FOLDER/manifest.json    {"checksum": "xxh3_128", "files": {name: [bytes, checksum in hex]}}
 
-A checksum is computed right after its file was written, from memory in which the system still holds it: 5 GB a second
-and process, reading included, where sha256 does 1.5. So a state of 18 GB costs four seconds, and one of 100 GB under
-ZeRO less, as processes share out its files; syncing them to disk takes far longer. The check before a state is loaded
-reads it from disk, from where the loading need not read it again.
+A checksum is computed right after its file was written, while the file is in the page cache: 5 GB/s per process
+including reading, where sha256 reaches 1.5. A state of 18 GB takes four seconds, and one of 100 GB under ZeRO less,
+since the processes share its files; syncing to disk takes far longer. The check before loading a state reads it from
+disk into the page cache, from which it is then loaded.
 """
 
 import json
@@ -18,29 +18,29 @@ from data_preprocess.files import BLOCK, sync, write_json
 MANIFEST = "manifest.json"
 CHECKSUM = "xxh3_128"
 
-Entry = tuple[str, list]  # a file's name below the folder, and [bytes, checksum]
+Entry = tuple[str, list]  # file name relative to the folder, [bytes, checksum]
 
 
 def file_names(folder: Path) -> list[str]:
-    """The files of a folder and of those in it."""
+    """Returns the names of all files in a folder, recursively."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def synced_entry(folder: Path, name: str) -> Entry:
-    """A file's entry in the manifest, made when the file is on disk."""
+    """Syncs a file to disk and returns its manifest entry."""
     sync(folder / name)
     return name, [(folder / name).stat().st_size, checksum(folder / name)]
 
 
 def write_manifest(folder: Path, entries: list[Entry]) -> None:
-    """Writes the manifest and syncs the folder's own lists of names."""
+    """Writes the manifest and syncs the directories."""
     write_json(folder / MANIFEST, {"checksum": CHECKSUM, "files": dict(sorted(entries))}, indent=1)
     for inner in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
         sync(inner)
 
 
 def checksum(path: Path) -> str:
-    """xxh3_128 of a file's bytes, in hex."""
+    """Returns the xxh3_128 of a file's bytes, in hex."""
     digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
         while block := file.read(16 * BLOCK):
@@ -49,13 +49,13 @@ def checksum(path: Path) -> str:
 
 
 def damage(folder: Path, share: int = 0, n_shares: int = 1) -> str | None:
-    """What is wrong with a folder, in words that begin with the path of the file; None where it is whole.
+    """Describes what is wrong with a folder, starting with the file's path; None if it is intact.
 
-    Of a folder without a manifest, as earlier versions wrote them, it is only known whether it holds any file.
+    A folder without a manifest (earlier versions wrote none) is only checked for being empty.
 
     Args:
         folder: a state or weights folder.
-        share, n_shares: which part of its files is looked at, of how many.
+        share, n_shares: check only this part of the files, out of so many parts.
     """
     if not folder.is_dir():
         return f"{folder}: is missing"

@@ -1,4 +1,4 @@
-"""A run's metrics file: one JSON line a step, written as the run goes and cut back to where a run is resumed."""
+"""The metrics file of a run: one JSON line per step, truncated to the resumed step on resuming."""
 
 import json
 import sys
@@ -8,15 +8,15 @@ from typing import Any
 from data_preprocess.command import InputError
 from data_preprocess.files import disk_full_as_oserror, write_jsonl
 
-SFT_LOSS = "sft_loss"  # without its weight
+SFT_LOSS = "sft_loss"  # unweighted
 
 
 def read_metrics(path: Path, *names: str) -> list[dict[str, float]]:
-    """The rows of a metrics file, without a last line that a kill cut short.
+    """Returns the rows of a metrics file, without a last line that a kill cut short.
 
     Raises:
-        InputError: "path:line: ..." for any other line that is not a step's numbers, these names among them, the
-            steps in order.
+        InputError: "path:line: ..." for any other line that is not an object of numbers with step and `names`, or whose
+            step is not larger than the one before.
     """
     if not path.exists():
         return []
@@ -27,7 +27,7 @@ def read_metrics(path: Path, *names: str) -> list[dict[str, float]]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError):  # no JSON, or no UTF-8
+        except (ValueError, RecursionError):  # not JSON or not UTF-8
             if number == len(lines):
                 break
             row = None
@@ -46,18 +46,18 @@ def _is_row(row: Any, names: tuple[str, ...], step_before: int) -> bool:
 
 
 def append_metrics(path: Path, row: dict[str, float]) -> None:
-    """Adds a step's row; an OSError names the file."""
+    """Appends a step's row; an OSError names the file."""
     with disk_full_as_oserror(path), open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 
 def keep_metrics(path: Path, last_step: int) -> None:
-    """Drops from a metrics file what comes after `last_step`: a resumed run computes and logs those steps again."""
+    """Drops the rows after `last_step`: a resumed run computes and logs those steps again."""
     write_jsonl(path, [row for row in read_metrics(path) if row["step"] <= last_step])
 
 
 def sft_summary(losses: list[float], most: int = 5) -> str:
-    """One line on how the SFT loss moved; at each end the mean of up to `most` steps, which differ in their prompts."""
+    """Describes the change in SFT loss in one line; both ends are means over up to `most` steps, as prompts differ."""
     if not losses:
         return "no step is logged"
     n = min(most, max(1, len(losses) // 2))

@@ -1,9 +1,9 @@
-"""Whether a model can be trained on shared prompts: whether a packed row gives what the model's own forward gives.
+"""Checks whether a model can be trained on shared prompts, i.e. whether a packed row gives what its own forward gives.
 
-`preflight` asks what needs no weights. `check_model` compares a packed row of two rankings with a plain pass for each
-of their texts, on a short probe and on one of the longest length that is to come; the probes are made-up token ids.
-What differs is refused: a layer that carries something from token to token, a place taken from the row, a rule of
-attention that is not known here. So a loss is right, or the run never starts.
+`preflight` checks what needs no weights. `check_model` compares a packed row of two rankings with a plain pass for each
+of their texts, on a short probe and on one of the maximum length; the probes are random token ids. A model that differs
+is refused: its layers carry something else from token to token, use the index in the row as position, or have an
+unknown attention pattern. So the loss is correct, or the run does not start.
 """
 
 import inspect
@@ -35,16 +35,16 @@ from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig
 from training.shared_prompt import PackedRow, Unpackable, packed
 
-SHORT = [(7, 5, 3), (4, 2, 6)]  # lengths of a probe: a prompt and its two responses, twice; texts of up to 12 tokens
-# Two ways to compute one number in floating point differ; a packed row may differ from plain passes by so many units in
-# the last place of the largest number, or by so many times what plain passes of different padding differ by.
+SHORT = [(7, 5, 3), (4, 2, 6)]  # probe: lengths of a prompt and its two responses, twice; up to 12 tokens
+# Tolerance between a packed row and plain passes, for float error: ULPS units in the last place of the largest number,
+# or TIMES_PADDING times the difference between plain passes with and without padding.
 ULPS, TIMES_PADDING = 16, 8
-# Layers that keep nothing but keys and values of tokens, or use another layer's.
+# Cache layers that hold only keys and values of tokens, or share those of another layer.
 LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
 
 
 def preflight(config: TrainConfig) -> None:
-    """InputError where configuration and tokenizer tell that a run cannot begin, or that its validation cannot."""
+    """Raises InputError if configuration and tokenizer show that a run, or its validation, cannot start."""
     name = config.model_name_or_path
     model, tokenizer = empty_causal_lm(name), load_tokenizer(name)
     RankingCollator(tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos)
@@ -56,7 +56,7 @@ def preflight(config: TrainConfig) -> None:
 
 
 def check_positions(model: PreTrainedModel, name: str, needed: int) -> None:
-    """InputError where the model has fewer positions than its longest text needs."""
+    """Raises InputError if the model has fewer positions than its longest text needs."""
     positions = position_limit(model.config)
     if positions is not None and positions < needed:
         raise InputError(
@@ -67,26 +67,26 @@ def check_positions(model: PreTrainedModel, name: str, needed: int) -> None:
 
 @dataclass(frozen=True)
 class Checked:
-    """What is known of a model that passed."""
+    """What is known about a model that passed."""
 
-    longest: int  # positions of the longest text that was compared
-    head_alone: bool  # its output embeddings, called alone on hidden states, give its logits
-    row_limit: int | None  # tokens that a row may have at most
+    longest: int  # positions of the longest text compared
+    head_alone: bool  # its output embeddings, applied to hidden states, give its logits
+    row_limit: int | None  # maximum tokens of a row
 
 
 _checked: "WeakKeyDictionary[PreTrainedModel, Checked]" = WeakKeyDictionary()
 
 
 def check_model(model: PreTrainedModel, longest: int, device: torch.device | None = None) -> Checked:
-    """Checks a model once for texts of up to `longest` tokens; the model is left as it was.
+    """Checks a model once for texts of up to `longest` tokens; the model is left unchanged.
 
     Args:
-        model: a causal language model of transformers, loaded with sdpa attention.
-        longest: tokens of a prompt and one response, at most.
-        device: where to compute, for a model that is to be moved there; None for where it is.
+        model: a transformers causal LM, loaded with sdpa attention.
+        longest: maximum tokens of a prompt and one response.
+        device: where to compute, for a model that will be moved there; None means where it is.
 
     Raises:
-        InputError: the model's class, and why its packed rows would not give its own numbers.
+        InputError: the model's class, and why its packed rows would be wrong.
     """
     known = _checked.get(model)
     if known is not None and known.longest >= longest:
@@ -104,7 +104,7 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
 
 
 def _check(model: PreTrainedModel, check: Callable[[], Any]) -> Any:
-    """What `check` returns; its Unpackable as an InputError that names the model."""
+    """Returns the result of `check`; turns Unpackable into an InputError that names the model."""
     try:
         return check()
     except Unpackable as error:
@@ -113,7 +113,7 @@ def _check(model: PreTrainedModel, check: Callable[[], Any]) -> Any:
 
 
 def _check_kind(model: PreTrainedModel, longest: int) -> None:
-    """What class and configuration tell, weights aside."""
+    """Checks class and configuration, but no weights."""
     config = model.config.get_text_config(decoder=True)
     if model.config.is_encoder_decoder:
         raise Unpackable("it has an encoder")
@@ -131,7 +131,7 @@ def _check_kind(model: PreTrainedModel, longest: int) -> None:
 
 
 def _probe_lengths(longest: int) -> list[list[tuple[int, int, int]]]:
-    """The short probe; and a ranking whose first response ends at the last position, with a short one behind it."""
+    """Returns the short probe, and one whose first response ends at the last position, and a short ranking after it."""
     if longest <= 12:
         return [[(longest - 1, 1, 1), (1, longest - 1, 1)]]
     response = longest // 4
@@ -140,7 +140,7 @@ def _probe_lengths(longest: int) -> list[list[tuple[int, int, int]]]:
 
 @contextmanager
 def _at_rest(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients, mixed precision or use of the random numbers of others; and back."""
+    """Evaluation mode without gradients, autocast or changes to the global random state; restored afterwards."""
     modes = {module: module.training for module in model.modules()}
     device = model.device
     try:
@@ -156,7 +156,7 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
 
 @contextmanager
 def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
-    """The model on `device`, and in float32, where memory has room for that; afterwards its own tensors are back."""
+    """Moves the model to `device`, in float32, if memory allows; its own tensors are restored afterwards."""
     tensors = [*model.parameters(), *model.buffers()]
     where, room = device or model.device, _free_memory(device or model.device) / 2
     widen = 4 * sum(tensor.numel() for tensor in tensors) <= room
@@ -176,14 +176,14 @@ def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator
 
 
 def _free_memory(device: torch.device) -> float:
-    """Bytes that this process may take of a device's memory; the others of its machine take as much."""
+    """Returns the bytes of a device's memory that this process may use; processes on the CPU share it equally."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> list[EncodedRanking]:
-    """Made-up rankings, all of whose responses' tokens are targets."""
+    """Returns rankings of random tokens, with all response tokens as targets."""
     generator = torch.Generator().manual_seed(0)
     probe = []
     for ranking in lengths:
@@ -193,7 +193,7 @@ def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> list[EncodedRanki
 
 
 def _compare(model: PreTrainedModel, probe: list[EncodedRanking]) -> dict[str, torch.Tensor]:
-    """The probe as a batch; Unpackable unless it gives, as one packed row, what plain passes give."""
+    """Returns the probe as a batch; raises Unpackable if its packed row differs from plain passes."""
     batch = {name: tensor.to(model.device) for name, tensor in collate(probe).items()}
     texts = [(ranking.prompt + segment, len(segment)) for ranking in probe for segment in ranking.segments]
     plain = _plain(model, texts)
@@ -220,11 +220,11 @@ def _compare(model: PreTrainedModel, probe: list[EncodedRanking]) -> dict[str, t
 
 
 def _plain(model: PreTrainedModel, texts: list[tuple[list[int], int]], padding: bool = False) -> torch.Tensor:
-    """Log-probabilities [N, V] where the texts' N response tokens are predicted, each text in a pass of its own.
+    """Returns the log-probabilities [N, V] of the texts' N response tokens, computing each text in a separate pass.
 
     Args:
-        model: at rest.
-        texts: ids of each text, and how many of them, at its end, are the response's.
+        model: in evaluation mode, see `_at_rest`.
+        texts: ids of each text, and how many of them, at its end, belong to the response.
         padding: pad the shorter texts to the longest.
 
     Raises:
@@ -244,13 +244,13 @@ def _plain(model: PreTrainedModel, texts: list[tuple[list[int], int]], padding: 
 
 
 def _packed(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The same log-probabilities [N, V], from one packed row."""
+    """Returns the same log-probabilities [N, V], from one packed row."""
     with packed(model, PackedRow(batch["lengths"]), batch) as arguments:
         return model(**arguments, logits_to_keep=batch["source_index"]).logits[0].float().log_softmax(-1)
 
 
 def _head_is_all(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> bool:
-    """Whether the model's logits are its output embeddings of its base model's hidden states, and nothing more."""
+    """Returns whether the logits are just the output embeddings applied to the base model's hidden states."""
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear) or model.base_model is model:
         return False
@@ -259,7 +259,7 @@ def _head_is_all(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> bool
         hidden = model.base_model(**arguments)[0]
         if hidden.shape[2] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):
             return False
-        # A cap bends large logits only: so the head is made to answer with numbers of every size.
+        # A cap changes only large logits, so the head's output is replaced by numbers of all sizes.
         numbers = torch.linspace(-1e4, 1e4, logits.numel(), dtype=logits.dtype, device=logits.device).view_as(logits)
         hook = head.register_forward_hook(lambda module, inputs, output: numbers)
         try:

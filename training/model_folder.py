@@ -1,8 +1,7 @@
-"""The --output_dir of pretrain.py and train_reward.py: written whole, kept while nothing that it was made from has
-changed, and replaced only where it is the same program's own output.
+"""The --output_dir of pretrain.py and train_reward.py.
 
-training_settings.json in it says which program made it, with which settings, from inputs with which contents, and
-which files it wrote.
+It is written atomically, kept while its settings and inputs are unchanged, and replaced only if the same program wrote
+it. training_settings.json in it records the program, its settings, the contents of its inputs, and the files it wrote.
 """
 
 import os
@@ -21,7 +20,7 @@ from training.manifest import file_names
 SETTINGS_FILE = "training_settings.json"
 METRICS_FILE = "metrics.json"
 PROGRAMS = ("pretrain.py", "train_reward.py")
-# The names that save_pretrained and the two programs write; one being written has a dot and a process's number.
+# File names written by save_pretrained and the two programs, and temporary files (.NAME.PID.tmp).
 WRITTEN = re.compile(
     r"((generation_|tokenizer_)?config|tokenizer|special_tokens_map|added_tokens|vocab|metrics|training_settings)\.json"
     r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|losses\.jsonl|(merges|vocab)\.txt"
@@ -31,24 +30,24 @@ WRITTEN = re.compile(
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """What each file goes by: its name, or its path where two have one name."""
+    """Returns the name of each file, or its path if two files have the same name."""
     names = [path.name for path in paths]
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
 
 
 class ModelFolder:
-    """One --output_dir and what its model is made of.
+    """One --output_dir and the description of its model.
 
     Args:
-        output_dir: as the flag gives it.
+        output_dir: as given by the flag.
         made_by: the program's file name, one of PROGRAMS.
-        settings: what tells its model from others; where it lies is left out.
-        inputs: files that the model follows from.
+        settings: settings that identify the model; output_dir is ignored.
+        inputs: files that the model depends on.
     """
 
     def __init__(self, output_dir: str, made_by: str, settings: Mapping[str, Any], inputs: Sequence[Path]):
         given = Path(output_dir)
-        # A link stays one, to be seen as such; "." and ".." have no name of their own.
+        # Links are not resolved, so that they can be refused; "." and ".." have no name of their own.
         self.path = given.parent.resolve() / given.name if given.name not in ("", "..") else given.resolve()
         self.flag = f"--output_dir {output_dir}"
         self.made_by = made_by
@@ -58,16 +57,17 @@ class ModelFolder:
         }
 
     def is_finished(self) -> bool:
-        """Whether the folder holds the model of these settings and inputs, with all of its files and weights."""
+        """Returns whether the folder holds the complete model of these settings and inputs."""
         saved = _saved(self.path)
         same = all(saved.get(part) == ours for part, ours in self.description.items())
         return same and all(_is_whole(self.path / name, size) for name, size in saved["files"].items())
 
     def check_free(self, inputs: Mapping[str, Sequence[str]]) -> None:
-        """InputError, before any work, unless the folder may be written: free, empty, or this program's own output.
+        """Raises InputError, before any work, unless the folder is free, empty, or this program's own output.
 
         Args:
-            inputs: by flag, the files and folders that are read; none of them may lie in what is replaced.
+            inputs: by flag, the files and folders that are read; none of them may be inside the folder that is
+                replaced.
         """
         path = self.path
         places = {"the folder that you are in": [os.getcwd()], "your home": [os.path.expanduser("~")]}
@@ -87,13 +87,13 @@ class ModelFolder:
         self._check_own()
 
     def clear_leftovers(self) -> None:
-        """Removes what a killed run of this program left beside the folder, half-written."""
+        """Removes half-written folders that a killed run of this program left beside the output."""
         clear_leftovers(self.path, lambda name: bool(WRITTEN.fullmatch(name)))
 
     def write(self, write: Callable[[Path], None]) -> None:
-        """Lets `write` fill a folder beside, adds the settings, and gives it the output's name.
+        """Lets `write` fill a temporary folder, adds the settings, and renames it to the output.
 
-        An older output goes, if nobody has put a file into it since.
+        An older output is replaced, unless someone has put a file into it in the meantime.
         """
         new = temporary_folder(self.path)
         new.mkdir(parents=True)
@@ -112,7 +112,7 @@ class ModelFolder:
         replace_folder(new, self.path)
 
     def _check_own(self) -> None:
-        """InputError if the folder holds anything that this program did not write."""
+        """Raises InputError if the folder holds anything that this program did not write."""
         saved = _saved(self.path)
         if saved.get("made_by", self.made_by) != self.made_by:
             made_by = saved["made_by"]
@@ -122,12 +122,12 @@ class ModelFolder:
 
 
 def _saved(folder: Path) -> dict[str, Any]:
-    """What one of the programs says of its output; nothing of a folder that is none."""
+    """Returns the settings file of an output of these programs, or {} for any other folder."""
     saved = read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else None
     is_ours = isinstance(saved, dict) and saved.get("made_by") in PROGRAMS and isinstance(saved.get("files"), dict)
     return saved if is_ours else {}
 
 
 def _is_whole(path: Path, size: int) -> bool:
-    """Whether a file is there, and weights at the size that they were written with; other files may be edited."""
+    """Returns whether a file exists and, for weights, has its recorded size; other files may be edited."""
     return path.is_file() and (path.suffix != ".safetensors" or path.stat().st_size == size)

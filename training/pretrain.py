@@ -1,10 +1,10 @@
-"""Trains a small OPT (no dropout) from scratch on a corpus, for instance the embedded world's.
+"""Trains a small OPT (no dropout) from scratch on a corpus, for instance that of the embedded world.
 
     python pretrain.py --corpus FILE.jsonl|FOLDER --tokenizer DIR --output_dir DIR [--max_steps 1000 ...]
 
 A corpus line is {"text": ...}; a folder stands for its *.jsonl files. The output is a plain Hugging Face folder with
-the tokenizer. An output that was made with the same settings from the same corpus is kept as it is, one of other
-settings is replaced, and a folder that holds anything else is refused.
+the tokenizer. An existing output with the same settings and corpus is kept, one with other settings is replaced, and a
+folder that holds anything else is refused.
 """
 
 import sys
@@ -34,28 +34,28 @@ from data_preprocess.files import read_jsonl
 if TYPE_CHECKING:
     from transformers import OPTConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_VOCABULARY = 10**7  # token ids; a larger one is damage
+MAX_VOCABULARY = 10**7  # larger token ids mean a damaged tokenizer
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """Settings of one base model."""
 
-    corpus: str = setting('a JSONL file of {"text": ...}, or a folder of them', check_text)
-    tokenizer: str = setting("folder of the tokenizer, which needs EOS", check_text)
-    output_dir: str = setting("where the model goes", check_text)
-    hidden_size: int = setting("width of the model", count(at_most=2**14), default=128)
+    corpus: str = setting('JSONL file of {"text": ...}, or a folder of such files', check_text)
+    tokenizer: str = setting("folder of the tokenizer, which needs an EOS token", check_text)
+    output_dir: str = setting("output folder of the model", check_text)
+    hidden_size: int = setting("hidden size", count(at_most=2**14), default=128)
     num_layers: int = setting("number of layers", count(at_most=1000), default=2)
-    num_heads: int = setting("attention heads per layer; divides the width", count(at_most=2**14), default=4)
-    max_positions: int = setting("longest text that is read, in tokens", count(2, 2**20), default=256)
+    num_heads: int = setting("attention heads per layer; must divide --hidden_size", count(at_most=2**14), default=4)
+    max_positions: int = setting("maximum tokens of a text", count(2, 2**20), default=256)
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1000)
     batch_size: int = setting("texts per step", count(), default=32)
     learning_rate: float = setting(
-        "peak: warm-up over the first tenth, linear decay to 0 then",
+        "peak learning rate: warm-up over the first tenth of the steps, then linear decay to 0",
         within(above=0, at_most=MAX_RATE),
         default=3e-3,
     )
-    seed: int = setting("initialisation and order of the texts", check_seed, default=42)
+    seed: int = setting("seed of the initialisation and the text order", check_seed, default=42)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def corpus_files(corpus: Path) -> list[Path]:
-    """The corpus file itself, or a folder's *.jsonl in order of name. InputError where there is none."""
+    """Returns the corpus file, or the *.jsonl files of a folder by name. Raises InputError if there is none."""
     files = sorted(corpus.glob("*.jsonl")) if corpus.is_dir() else [corpus]
     if not files or not files[0].is_file():
         raise InputError(f"{corpus}: no such corpus (a JSONL file of texts or a folder of them was expected)")
@@ -93,10 +93,10 @@ def corpus_files(corpus: Path) -> list[Path]:
 
 
 def read_texts(files: list[Path]) -> tuple[list[str], list[tuple[Path, int]]]:
-    """The texts of all files, and of which file and row (from 0) each is.
+    """Returns the texts of all files, and the file and row (from 0) of each.
 
     Raises:
-        InputError: "path:line: ..." for a row without a text; a corpus without rows.
+        InputError: "path:line: ..." for a row without a text; or the corpus is empty.
     """
     texts, places = [], []
     for path in files:
@@ -111,7 +111,7 @@ def read_texts(files: list[Path]) -> tuple[list[str], list[tuple[Path, int]]]:
 
 
 def encode(config: PretrainConfig, tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
-    """Token ids of each text between BOS, where there is one, and EOS, cut to the model's positions."""
+    """Returns the token ids of each text, with BOS (if there is one) and EOS, truncated to the model's positions."""
     if tokenizer.eos_token_id is None:
         raise InputError(f"{config.tokenizer}: the tokenizer has no EOS token (expected one, to end every text)")
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -120,11 +120,11 @@ def encode(config: PretrainConfig, tokenizer: "PreTrainedTokenizerBase", texts: 
 
 
 def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    """(model, tokenizer), trained on every token of the texts, each between BOS and EOS.
+    """Trains on every token of the texts, each with BOS and EOS; returns (model, tokenizer).
 
     Raises:
-        InputError: a corpus or tokenizer that does not serve.
-        RunError: a loss, a gradient or a weight is not finite.
+        InputError: the corpus or the tokenizer cannot be used.
+        RunError: a loss, gradient or weight is not finite.
     """
     import torch
     from tqdm import tqdm
@@ -137,7 +137,7 @@ def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, 
     tokenizer = load_tokenizer(config.tokenizer)
     texts, places = read_texts(files)
     rows = encode(config, tokenizer, texts)
-    # Without a padding token any id will do, since the mask hides it. The model is not told: it would not learn it.
+    # Without a padding token EOS serves, since the mask hides it. As the model's own padding it would not be trained.
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     torch.manual_seed(config.seed)
     model = OPTForCausalLM(_opt_config(config, tokenizer)).to(device())
@@ -163,7 +163,7 @@ def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, 
 
 
 def named(places: list[tuple[Path, int]], batch: Sequence[int]) -> str:
-    """The lines of a batch's texts, by file."""
+    """Returns the lines of a batch's texts, by file."""
     from training.small_models import lines_of
 
     rows = defaultdict(set)
@@ -173,7 +173,7 @@ def named(places: list[tuple[Path, int]], batch: Sequence[int]) -> str:
 
 
 def _vocabulary(config: PretrainConfig, tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Rows of the embedding: one for every id that the tokenizer can give, also where ids are left out."""
+    """Returns the number of embedding rows: the largest token id plus one, since ids may have gaps."""
     size = max([len(tokenizer), *(token_id + 1 for token_id in tokenizer.get_vocab().values())])
     if size > MAX_VOCABULARY:
         raise InputError(f"{config.tokenizer}: the tokenizer has an id of {size - 1} (expected below {MAX_VOCABULARY})")

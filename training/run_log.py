@@ -1,4 +1,4 @@
-"""What a run writes beside its metrics: train.log, and TensorBoard's files, which accelerate writes."""
+"""Logs of a run besides its metrics: train.log, and TensorBoard's files, which accelerate writes."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ log = logging.getLogger("training")
 
 
 class LogFile(logging.FileHandler):
-    """A log file that a full disk ends the run over, as every other file does."""
+    """A log file that ends the run if the disk is full, as every other file does."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         with disk_full_as_oserror(Path(self.baseFilename)):
@@ -21,7 +21,7 @@ class LogFile(logging.FileHandler):
 
 @contextlib.contextmanager
 def train_log(folder: Path) -> Iterator[None]:
-    """Writes what is logged to train.log, and warnings to stderr too."""
+    """Writes log messages to train.log, and warnings to stderr too."""
     to_file, to_stderr = LogFile(folder / "train.log", encoding="utf-8"), logging.StreamHandler()
     to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     to_stderr.setLevel(logging.WARNING)
@@ -33,13 +33,13 @@ def train_log(folder: Path) -> Iterator[None]:
     finally:
         log.removeHandler(to_stderr)
         log.removeHandler(to_file)
-        with contextlib.suppress(OSError):  # it is raised already, but would be again
+        with contextlib.suppress(OSError):  # already raised, and would be raised again
             to_file.close()
 
 
 @contextlib.contextmanager
 def quiet_tensorboard() -> Iterator[None]:
-    """Leaves an OSError of TensorBoard's writing thread to the one who waits for it, to whom it is raised again."""
+    """Silences OSErrors in TensorBoard's writer thread, which are raised again in the thread that waits for it."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:

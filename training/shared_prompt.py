@@ -1,11 +1,11 @@
-"""The shared-prompt attention: rankings packed end to end in one row, each prompt computed once for its K responses.
+"""Shared-prompt attention: rankings packed into one row, each prompt computed once for its K responses.
 
-A row holds no padding: ranking after ranking, each its prompt and then its responses one after another. Attention
-works ranking by ranking, so that nothing is computed between rankings and no [T, T] mask is ever made. What a token
-sees of its ranking is what it would see alone behind its prompt: transformers hands the rule of each kind of layer
-(full attention, a sliding window, chunks) to `visible_positions`, which asks it by position, not by place in the row.
+A row has no padding: ranking after ranking, each its prompt and then its responses one after another. Attention is
+computed per ranking, so nothing is computed across rankings and no [T, T] mask is made. A token sees what it would see
+if its response alone followed the prompt: transformers passes the mask function of each kind of layer (full attention,
+sliding window, chunks) to `visible_positions`, which evaluates it by position, not by index in the row.
 
-All else that a layer does must treat a token by itself. training/model_check.py tells whether it does.
+Everything else in a layer must treat each token separately. training/model_check.py checks whether it does.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
-NAME = "shared_prompt"  # the attention implementation, among those of transformers
-# Keywords that reach attention and change nothing there: as under sdpa, a window has its effect through the mask alone.
+NAME = "shared_prompt"  # of the attention implementation registered with transformers
+# Keyword arguments that attention may ignore: as in sdpa, a window acts only through the mask.
 WITHOUT_EFFECT = frozenset({
     "sliding_window", "position_ids", "use_cache", "output_attentions", "output_hidden_states", "output_router_logits",
 })  # fmt: skip
@@ -33,11 +33,11 @@ class Unpackable(ValueError):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where one ranking lies in its row."""
+    """The place of one ranking in its row."""
 
     start: int
     responses: list[int]  # tokens of each response
-    prompt_end: int  # the responses begin here
+    prompt_end: int  # where the responses begin
 
     @property
     def end(self) -> int:
@@ -48,15 +48,15 @@ class Ranking:
         return self.prompt_end - self.start
 
 
-# What the tokens of a ranking's prompt and of its responses see; None for the whole past of a prompt's token.
+# Masks of the prompt's and of the responses' tokens; None means that each prompt token sees its whole past.
 Masks = tuple[torch.Tensor | None, torch.Tensor]
 
 
 class PackedRow:
-    """How a row is cut into rankings, and what its tokens see in each kind of layer."""
+    """How a row is split into rankings, and what its tokens see in each kind of layer."""
 
     def __init__(self, lengths: torch.Tensor):
-        """Takes `lengths` [B, 1 + K]: tokens of each prompt and of each of its responses, in the row's order."""
+        """lengths: [B, 1 + K] tokens of each prompt and each of its responses, in row order."""
         self.device = lengths.device
         self.rankings: list[Ranking] = []
         start = 0
@@ -68,9 +68,9 @@ class PackedRow:
         self._masks: dict[int | None, tuple[torch.Tensor | None, list[Masks]]] = {}
 
     def masks(self, visible: torch.Tensor | None) -> list[Masks]:
-        """The masks of each ranking in a layer of the kind that `visible` (see `visible_positions`) stands for."""
+        """Returns the masks of each ranking in a layer for which `visible_positions` returned `visible`."""
         key = None if visible is None else id(visible)
-        if key not in self._masks:  # made once for all layers of a kind; `visible` is kept, so that its id is too
+        if key not in self._masks:  # cached per kind of layer; `visible` is kept, so that its id stays unique
             self._masks[key] = visible, [_masks(ranking, visible, self.device) for ranking in self.rankings]
         return self._masks[key][1]
 
@@ -86,7 +86,7 @@ def _masks(ranking: Ranking, visible: torch.Tensor | None, device: torch.device)
 
 
 def responses_mask(n_prompt: int, lengths: list[int], device: torch.device | None = None) -> torch.Tensor:
-    """What R tokens of responses of `lengths` see, boolean [R, n_prompt + R]: the prompt and their own past."""
+    """Returns boolean [R, n_prompt + R]: the R tokens of responses of `lengths` see the prompt and their own past."""
     which = torch.repeat_interleave(torch.tensor(lengths, device=device))
     own_past = (which.unsqueeze(1) == which).tril()
     return F.pad(own_past, (n_prompt, 0), value=True)
@@ -97,29 +97,29 @@ _row: ContextVar[PackedRow | None] = ContextVar("row", default=None)
 
 @contextmanager
 def packed(model: PreTrainedModel, row: PackedRow, batch: dict[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
-    """The keyword arguments that make a forward pass of `model` one over a batch of rankings, for use inside.
+    """Yields the keyword arguments of a forward pass of `model` over a batch of rankings, for use inside the block.
 
     Args:
-        model: a causal language model of transformers.
+        model: a transformers causal LM.
         row: made of the batch's lengths.
-        batch: what `training.collator.collate` returns.
+        batch: output of `training.collator.collate`.
 
     Raises:
-        Unpackable: the model was loaded with an attention of another kind, eager for one, whose results may differ; or
-            its layers do not ask transformers for their attention.
+        Unpackable: the model was loaded with another attention implementation (e.g. eager), whose results may differ;
+            or its layers do not use transformers' attention interface.
     """
     use_shared_prompts(model)
     token = _row.set(row)
     try:
         inputs = {name: batch[name] for name in ("input_ids", "position_ids")}
-        # A mask of two dimensions, so that transformers takes the row for one text and hands on each layer's bare rule.
+        # With a 2-D mask transformers treats the row as one text and passes on each layer's plain mask function.
         yield {**inputs, "attention_mask": torch.ones_like(batch["input_ids"]), "use_cache": False, "row": row}
     finally:
         _row.reset(token)
 
 
 def use_shared_prompts(model: PreTrainedModel) -> None:
-    """Lets a model attend as `attention` does wherever its forward is given a row. Raises Unpackable, see `packed`."""
+    """Makes a model use `attention` whenever its forward is given a row. Raises Unpackable, see `packed`."""
     implementation = model.config._attn_implementation
     if implementation == NAME:
         return
@@ -141,17 +141,17 @@ def visible_positions(
     device: torch.device | str = "cpu",
     **kwargs,
 ) -> torch.Tensor | None:
-    """What a layer of one kind lets a token see, in the form in which transformers asks for a mask.
+    """Returns what a token sees in one kind of layer; transformers calls it as its mask function.
 
     Args:
         mask_function: of (batch, head, query position, key position).
-        local_size: the window, where there is one.
-        allow_is_causal_skip: False where `mask_function` is more than causal and a window.
-        use_vmap, device, **kwargs: as in transformers; outside of `packed`, all is sdpa's.
+        local_size: the window, if any.
+        allow_is_causal_skip: False if `mask_function` is more than causal with a window.
+        use_vmap, device, **kwargs: as in transformers; outside `packed`, sdpa's mask is returned.
 
     Returns:
-        Boolean [1, 1, P, P] for the P positions of the row: whether position q sees position k. None stands for the
-        whole past.
+        Boolean [1, 1, P, P] for the P positions of the row: whether position q sees position k. None means the whole
+            past.
 
     Raises:
         Unpackable: a position sees later ones.
@@ -185,21 +185,21 @@ def attention(
     row: PackedRow | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a packed row, in the form that transformers calls.
+    """Computes attention over a packed row; transformers calls it as its attention function.
 
     Args:
         module: the attention layer.
         query: [1, heads, T, width].
         key, value: [1, key-value heads, T, width].
-        attention_mask: what `visible_positions` returned, where there is a row.
-        scaling, dropout: of the scores.
-        row: how the row is cut; None for any other forward of the same model.
+        attention_mask: result of `visible_positions`, if there is a row.
+        scaling, dropout: of the attention scores.
+        row: how the row is split; None for any other forward of the same model.
 
     Returns:
         ([1, T, heads, width], None).
 
     Raises:
-        Unpackable: the layer asks for something that is not done here.
+        Unpackable: the layer requests something that is not supported.
     """
     if row is None:
         if _row.get() is not None:
@@ -227,7 +227,7 @@ def attention(
 def _check_request(
     module: torch.nn.Module, row: PackedRow, attention_mask: torch.Tensor | None, kwargs: dict[str, Any]
 ) -> None:
-    """Unpackable unless `attention` does all that a layer asks for."""
+    """Raises Unpackable unless `attention` supports everything that the layer requests."""
     if kwargs.pop("is_causal", None) is False or not getattr(module, "is_causal", True):
         raise Unpackable("its tokens see later ones, as an encoder's do")
     asked = {name for name, value in kwargs.items() if value is not None and value is not False}

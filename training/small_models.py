@@ -1,6 +1,4 @@
-"""What pretrain.py and train_reward.py share: order of batches, learning-rate schedule, and a stop at what is not a
-number.
-"""
+"""Shared by pretrain.py and train_reward.py: batch order, learning-rate schedule, checks for non-finite numbers."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -12,12 +10,12 @@ from data_preprocess.command import RunError
 
 
 def check_finite(step: int, where: Callable[[], str], **numbers: float) -> None:
-    """RunError, which names the step and its rows, unless each of the step's numbers is finite.
+    """Raises RunError, which names the step and its rows, unless all numbers of the step are finite.
 
     Args:
         step: from 1.
-        where: says which rows of which file the step is made of.
-        **numbers: by what they are called, as loss=0.5.
+        where: returns which rows of which file the step used.
+        **numbers: by name, e.g. loss=0.5.
     """
     for name, value in numbers.items():
         if not math.isfinite(value):
@@ -25,15 +23,15 @@ def check_finite(step: int, where: Callable[[], str], **numbers: float) -> None:
 
 
 def lines_of(path: str | Path, rows: Collection[int]) -> str:
-    """Rows of a file, counted from 0, as a message names them: "lines 3, 9 of train.json"."""
+    """Formats rows of a file, counted from 0, for a message: "lines 3, 9 of train.json"."""
     return f"line{'' if len(rows) == 1 else 's'} {', '.join(str(row + 1) for row in sorted(rows))} of {path}"
 
 
 def batch_order(lengths: Sequence[int], batch_size: int, n_batches: int, seed: int) -> list[list[int]]:
-    """`n_batches` batches of indices: each pass is a new shuffle, cut into batches of like length in random order.
+    """Returns `n_batches` batches of indices: each epoch is a new shuffle, cut into batches of similar length.
 
-    A batch's members are neighbours by length within a pool of eight batches, so that little is padded. A last
-    batch that is not full is left out, unless the data do not fill one.
+    The members of a batch are neighbours by length within a pool of eight batches, which reduces padding; the batches
+    of an epoch are in random order. An incomplete last batch is dropped, unless there is no full one.
     """
     rng = Random(seed)
     batches: list[list[int]] = []
@@ -51,7 +49,7 @@ def batch_order(lengths: Sequence[int], batch_size: int, n_batches: int, seed: i
 
 
 def linear_schedule(optimizer: Any, n_steps: int) -> Any:
-    """Warm-up over the first tenth of the steps, then a straight line down to 0."""
+    """Warm-up over the first tenth of the steps, then linear decay to 0."""
     from torch.optim.lr_scheduler import LambdaLR
 
     warmup = max(1, n_steps // 10)

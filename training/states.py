@@ -1,6 +1,6 @@
-"""Folders that all processes of a run write or read together: the full state, and a checkpoint's weights.
+"""Folders that all processes of a run write or read together: full states, and the weights of checkpoints.
 
-They are on disk in full, with a manifest (training/manifest.py), before they have their names.
+They are synced to disk with a manifest (training/manifest.py) before they get their final names.
 """
 
 import shutil
@@ -21,21 +21,21 @@ from eval_hh.inference.together import agreed, end_all, in_first
 from training.checkpoints import TEMPORARY, RunFolder, remove
 from training.manifest import damage, file_names, synced_entry, write_manifest
 
-WRAPPED = "module."  # how the names of the weights begin that several processes save
+WRAPPED = "module."  # prefix of weight names saved by several processes
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
 
 
 def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accelerator) -> None:
-    """Lets every process `write` into a temporary folder, which then, synced and with a manifest, is named `target`.
+    """Lets every process `write` into a temporary folder, syncs it, adds a manifest and renames it to `target`.
 
     Args:
-        target: the final name; a whole folder of that name is kept, a damaged one is written anew.
-        write: called in every process with the temporary folder. Its collectives come before what may fail.
-        accelerator: its first process makes and renames the folder, and says whether there is one already: on a
-            network's file system another may not see it yet.
+        target: the final name; an intact folder of that name is kept, a damaged one is rewritten.
+        write: called in every process with the temporary folder. Its collectives must come before what may fail.
+        accelerator: its first process makes and renames the folder, and decides whether there is one already, as other
+            processes may not see it yet on a network file system.
 
     Raises:
-        OSError: the disk is full, in any process; nothing is left of the temporary folder then.
+        OSError: the disk is full, in any process; the temporary folder is removed.
     """
     main = accelerator.is_main_process
     if broadcast_object_list([main and target.is_dir() and damage(target) is None])[0]:
@@ -72,16 +72,16 @@ def _add_manifest(folder: Path, accelerator: Accelerator) -> None:
 
 
 def damage_in_shares(folder: Path, accelerator: Accelerator) -> str | None:
-    """As `damage`, for all processes together: each reads its share of the files."""
+    """Like `damage`, for all processes together: each reads its share of the files."""
     found = gather_object([damage(folder, accelerator.process_index, accelerator.num_processes)])
     return next(filter(None, found), None)
 
 
 def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str], None]) -> int:
-    """The step of a run's newest state that is whole, 0 where there is no state; `tell` hears of damaged ones.
+    """Returns the step of a run's newest intact state, or 0 if there is no state; `tell` reports damaged ones.
 
     Raises:
-        InputError: all are damaged.
+        InputError: all states are damaged.
     """
     faults = []
     for step in broadcast_object_list([run.states()])[0]:
@@ -98,9 +98,9 @@ def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str],
 
 
 def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], None] | None = None) -> None:
-    """Writes a full state: by `write`, or all that accelerate knows of."""
+    """Writes a full state with `write`, by default everything that accelerate knows of."""
     zero = accelerator.distributed_type == DistributedType.DEEPSPEED
-    more = {"save_latest": False} if zero else {}  # the tag is known when it is loaded
+    more = {"save_latest": False} if zero else {}  # loading passes the tag
     write = write or (lambda path: accelerator.save_state(str(path), **more))
 
     def write_all(path: Path) -> None:
@@ -112,7 +112,7 @@ def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], 
 
 @contextmanager
 def _errors_at_the_end(engine: torch.nn.Module) -> Iterator[None]:
-    """DeepSpeed's processes wait for one another behind their writing: one whose disk is full must come there too."""
+    """Delays OSErrors: DeepSpeed's processes wait for each other after writing, also for one whose disk is full."""
     errors: list[OSError] = []
 
     def held(function: Callable) -> Callable:
@@ -139,10 +139,10 @@ def _errors_at_the_end(engine: torch.nn.Module) -> Iterator[None]:
 
 
 def load_state(folder: Path, accelerator: Accelerator) -> None:
-    """Loads a full state into what accelerate has prepared, whatever number of processes saved it (not under ZeRO).
+    """Loads a full state into the prepared objects, whatever number of processes saved it (not under ZeRO).
 
     Raises:
-        InputError: it cannot be read, or is of another model.
+        InputError: the state cannot be read, or is of another model.
     """
     hook = accelerator.register_load_state_pre_hook(_as_saved)
     with agreed(accelerator):
@@ -153,12 +153,12 @@ def load_state(folder: Path, accelerator: Accelerator) -> None:
             raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
         finally:
             hook.remove()
-    accelerator.step = 0  # counts passes, of which a step may now have another number
+    accelerator.step = 0  # counts forward passes, whose number per step may have changed
 
 
 def _as_saved(models: list[torch.nn.Module], folder: str) -> None:
-    """Gives the modules that are loaded the names of the file, which one process and several save differently."""
-    if not models:  # DeepSpeed reads its own
+    """Renames the modules' weights as in the file: one process and several save them under different names."""
+    if not models:  # DeepSpeed loads its own files
         return
     with safe_open(Path(folder) / "model.safetensors", framework="numpy") as file:
         wrapped = all(name.startswith(WRAPPED) for name in file.keys())

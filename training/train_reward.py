@@ -1,28 +1,28 @@
-"""Trains a reward model on rankings (Bradley-Terry over all pairs) and measures its accuracy on held-out ones.
+"""Trains a reward model on rankings (Bradley-Terry over all pairs) and measures its accuracy on held-out rankings.
 
-A small GPT-NeoX from scratch, an existing causal LM that gets a one-label head, or a reward model that goes on:
+It trains a small GPT-NeoX from scratch, or starts from a causal LM (with a new one-label head) or a reward model:
 
     python train_reward.py --train_file FILE --heldout_file FILE [FILE ...] --tokenizer DIR --output_dir DIR
     python train_reward.py --train_file FILE --heldout_file FILE [FILE ...] --model_name_or_path DIR --output_dir DIR
 
-A Pythia or OPT on four GPUs, 64 rankings a step, the best of the models after every 100 steps:
+A Pythia or OPT on four GPUs, 64 rankings per step, keeping the best of the models measured every 100 steps:
 
     python launch.py --num_processes 4 train_reward.py \\
         --mixed_precision bf16 --model_name_or_path pythia-1.4b --output_dir ../checkpoints/reward_model \\
         --train_file ../data/original/hh_train_len4/train.json --heldout_file ../data/hh_test/*.json \\
         --batch_size 64 --per_device_train_batch_size 4 --max_steps 1000 --eval_steps 100 --learning_rate 1e-5
 
-From scratch, --lm_weight W adds the prediction of the best responses' tokens to the loss: the embedded world's model
-(W = 2) finds out in a third of the steps which fact belongs to which thing. A dialogue is read as
-eval_hh.reward_model reads it: "<|role|>text" + EOS per turn, the response behind the last tag, cut from the left to
-1024 tokens; by the chat template where the tokenizer has one. What is learnt does not depend, but for rounding, on the
-number of processes (DDP, or ZeRO by launch.py --zero_stage 2|3) or passes (--per_device_train_batch_size).
+From scratch, --lm_weight W adds the next-token loss on the best responses; with W = 2 the embedded world's model learns
+in a third of the steps which fact belongs to which thing. Dialogues are formatted as in eval_hh.reward_model:
+"<|role|>text" + EOS per turn, the response after the last tag, truncated on the left to 1024 tokens; or by the
+tokenizer's chat template if there is one. The result does not depend, except for rounding, on the number of processes
+(DDP, or ZeRO with launch.py --zero_stage 2|3) or of passes (--per_device_train_batch_size).
 
-A held-out file's rankings may be in any order; its accuracy is the share of pairs of unequal reward that the model
-orders alike, printed and saved in metrics.json per file and over all pairs. A run that was stopped or killed goes on,
-by the same command, from its newest whole state (training/README.md). The output is a folder that
-AutoModelForSequenceClassification and load_reward_model read, with metrics.json, losses.jsonl and
-training_settings.json. A model of the same settings and files is kept, of others replaced; anything else is refused.
+Rankings of a held-out file may be in any order. Its accuracy is the share of pairs of unequal reward that the model
+orders correctly, printed and saved in metrics.json per file and over all pairs. The same command resumes a stopped or
+killed run from its newest intact state (training/README.md). The output is a folder for
+AutoModelForSequenceClassification and load_reward_model, with metrics.json, losses.jsonl and training_settings.json. An
+existing model with the same settings and files is kept, one with others is replaced, anything else is refused.
 """
 
 import os
@@ -40,11 +40,11 @@ from training.reward.config import RewardConfig
 
 
 def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
-    """The rankings of a file, which a reward model can learn from or be measured on.
+    """Returns the rankings of a file, to train or measure a reward model.
 
     Raises:
-        InputError: a bad row, as load_records; a ranking of one response, or with a reward beyond float32; a file in
-            which no two responses of a ranking differ in reward.
+        InputError: a bad row, as in load_records; a ranking of one response, or with a reward beyond float32; or a file
+            in which no two responses of a ranking differ in reward.
     """
     file = data_file(path)
     records = load_records(file, training)
@@ -60,7 +60,7 @@ def load_rankings(path: str | Path, training: bool = True) -> list[Record]:
 
 
 def load_heldout(config: RewardConfig) -> dict[str, list[Record]]:
-    """The held-out rankings by file: its name, or its path where two have one name.
+    """Returns the held-out rankings by file name, or by path if two files have the same name.
 
     Raises:
         InputError: a file is bad, see `load_rankings`, or given twice.
@@ -73,7 +73,7 @@ def load_heldout(config: RewardConfig) -> dict[str, list[Record]]:
 
 
 def print_metrics(metrics: dict) -> None:
-    """A line per held-out file, where there are several, and one for all: the accuracy and what it was measured on."""
+    """Prints accuracy and numbers of pairs and rankings: per held-out file, if there are several, and for all."""
     for name, part in metrics.get("files", {}).items():
         print(f"{name}: pair accuracy {part['pair_accuracy']:.3f} ({part['pairs']} pairs of {part['rankings']})")
     best = f", best after step {metrics['step']}" if "step" in metrics else ""
@@ -82,7 +82,7 @@ def print_metrics(metrics: dict) -> None:
 
 
 def read_metrics(path: Path) -> dict:
-    """The metrics of a finished model; InputError where the file holds something else."""
+    """Returns the metrics of a finished model. Raises InputError if the file holds something else."""
     metrics = read_json(path)
     if not isinstance(metrics, dict) or not {"pair_accuracy", "pairs", "rankings"} <= metrics.keys():
         raise InputError(f"{path}: not a reward model's metrics (expected pair_accuracy, pairs and rankings)")
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_finished():
         state.print(f"{config.output_dir}: already trained with these settings")
         run = run_path(output.path)
-        if state.is_main_process and run.is_dir():  # what a kill just before the end left
+        if state.is_main_process and run.is_dir():  # left by a kill just before the end
             with suppress(InputError), hold_lock(run):
                 remove_run(run)
         metrics = read_metrics(output.path / METRICS_FILE)

@@ -1,8 +1,8 @@
 """Fine-tuning with PRO or SFT under accelerate: one process, DDP, DeepSpeed ZeRO-2 or ZeRO-3.
 
-The loop is a loop over named steps: draw the step's prompts, cut them into micro-batches, forward, loss, backward,
-log, and at every checkpoint save, validate and name the best. Which prompts a step sees, and the random numbers of
-its dropout, follow from the seed and the step's number alone; nothing else has to be restored but the full state.
+Each step draws its prompts, splits them into micro-batches, and runs forward, loss, backward and logging; each
+checkpoint saves, validates and links the best. A step's prompts and dropout depend only on the seed and the step
+number, so only the full state has to be restored on resuming.
 """
 
 import contextlib
@@ -52,34 +52,31 @@ MINUTE = 60.0  # seconds
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
-    """Makes a step's random numbers follow from its number, so that a resumed run draws the same dropout."""
+    """Seeds the random numbers of a step by its number, so that a resumed run draws the same dropout."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
 
 
 def accelerator_options() -> dict[str, Any]:
-    """What Accelerator must be told: how long to wait for the slowest process and, without a GPU, how to find any.
-
-    Without a GPU it would else take each of several processes for the only one.
-    """
+    """Returns Accelerator's arguments: timeout and CPU backend, without which a CPU process would think it is alone."""
     if torch.cuda.is_available():
         return {"kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else deepspeed, once imported, looks for a GPU
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise deepspeed looks for a GPU when imported
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         import deepspeed.ops
 
-        # Inference alone has a use for it. It is compiled at the first start, and a process killed meanwhile leaves a
-        # lock for which every later run waits without an end.
+        # Used for inference only. It is compiled at the first start, and a process killed meanwhile leaves a lock for
+        # which every later run waits forever.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         return {"kwargs_handlers": [InitProcessGroupKwargs(backend="gloo", timeout=WAIT)]}
     return {"cpu": True, "kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """The accelerator of this process, its accumulation derived from the global batch."""
+    """Creates the accelerator of this process; gradient accumulation is derived from the global batch."""
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision not in ("bf16", "no"):  # fp16 is trained with steps left out, whose gradients are not finite
+    if precision not in ("bf16", "no"):  # fp16 training skips steps whose gradients are not finite
         raise InputError(f"--mixed_precision {precision}: expected bf16 or no")
-    # accelerate warns at each save that tied weights are stored once, which is what is wanted
+    # accelerate warns at each save that tied weights are stored once, which is intended
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
     accelerator = Accelerator(log_with="tensorboard", project_config=project, **accelerator_options())
@@ -87,7 +84,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        # Under ZeRO-3 transformers would else load every model in shards, the ones that validation reads too.
+        # Otherwise transformers would load every model in shards under ZeRO-3, also those used for validation.
         unset_hf_deepspeed_config()
         settings = accelerator.state.deepspeed_plugin.deepspeed_config
         settings["train_micro_batch_size_per_gpu"] = size
@@ -97,7 +94,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def launch_facts(accelerator: Accelerator) -> dict[str, Any]:
-    """What run.json says of the launcher's part."""
+    """Returns the launcher's part of run.json."""
     facts = {
         "num_processes": accelerator.num_processes,
         "mixed_precision": accelerator.mixed_precision,
@@ -119,9 +116,9 @@ class Trainer:
         self.micro_batch_size, _ = micro_batches(config, accelerator.num_processes)
         self.run = RunFolder(config.run_folder)
         self.encoded: dict[int, EncodedRanking] = {}
-        # Stands for the number of tokens, which only the process that encodes a record knows.
+        # Used instead of the number of tokens, which only the process that encodes a record knows.
         self.n_chars = [sum(map(len, [*r.prefix, *r.suffix[: config.training_stage_num]])) for r in records]
-        self.saved_step, self.state_time = 0, time.monotonic()  # of the newest state: which step, and when
+        self.saved_step, self.state_time = 0, time.monotonic()  # of the newest state
         with agreed(accelerator):
             self.tokenizer = load_tokenizer(config.model_name_or_path)
             self.collator = RankingCollator(
@@ -132,7 +129,7 @@ class Trainer:
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
 
     def _load(self) -> torch.nn.Module:
-        """The model to train and, before the first step, what validation needs: a bad path must not cost 500 steps."""
+        """Loads the model and what validation needs, so that a bad path fails before the first step, not after 500."""
         config, accelerator = self.config, self.accelerator
         longest = config.block_size
         if config.do_validation:
@@ -140,7 +137,7 @@ class Trainer:
             self.reward_model = load_reward_model(config.dev_reward_model)
             prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
             longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
-        # DeepSpeed makes its float32 master weights from the module's bf16 ones: loading float32 would gain nothing.
+        # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
         halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
         lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
         check_positions(lm, config.model_name_or_path, longest)
@@ -150,7 +147,7 @@ class Trainer:
         return lm
 
     def train(self, description: dict[str, Any]) -> None:
-        """Runs, or goes on with, the whole run; `description` is what run.json says of it.
+        """Runs or resumes the whole run; `description` is the content of run.json.
 
         Raises:
             RunError: a number is not finite.
@@ -167,7 +164,7 @@ class Trainer:
                     keep_metrics(self.config.metrics_file, start)
                 self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
             if self._is_checkpoint(start):
-                self._checkpoint(start)  # what a kill left undone of it
+                self._checkpoint(start)  # what a kill left unfinished
             self._steps(start)
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
@@ -191,7 +188,7 @@ class Trainer:
         return step > 0 and (step % self.config.checkpointing_step == 0 or step == self.total_steps)
 
     def _pause(self, step: int) -> None:
-        """Between steps: writes the state where it is time to, or a signal asks for an end, which is then made."""
+        """Between steps: saves a state if one is due; if a signal asks for an end, saves one and ends the run."""
         due = time.monotonic() - self.state_time > MINUTE * self.config.state_minutes
         asked, is_due = zip(*gather_object([(self.stop.number, due)]), strict=True)
         signals = [number for number in asked if number is not None]
@@ -203,7 +200,7 @@ class Trainer:
             end_all(self.accelerator, Stopped(signals[0], f"{kept}; the same command goes on"))
 
     def _resume(self) -> int:
-        """Loads the newest full state that is whole; returns the step that it belongs to, 0 where there is none."""
+        """Loads the newest intact state; returns its step, or 0 if there is none."""
         self._mend_best()
         step = newest_whole(self.run, self.accelerator, log.warning)
         if step:
@@ -216,7 +213,7 @@ class Trainer:
         return step
 
     def _mend_best(self) -> None:
-        """Writes the best checkpoint's weights anew from its state where they are damaged."""
+        """Rewrites the best checkpoint's weights from its state if they are damaged."""
         found = [None, None]
         if self.accelerator.is_main_process and (best := self.run.best_step()) is not None:
             found = [best, damage(self.run.step_folder(best))]
@@ -232,7 +229,7 @@ class Trainer:
         write_folder(self.run.step_folder(best), self._write_weights, self.accelerator)
 
     def _step(self, step: int) -> dict[str, float]:
-        """One optimiser step; returns its metrics, means over the global batch. RunError where they are not finite."""
+        """Runs one optimiser step; returns its metrics, means over the global batch. RunError if one is not finite."""
         began = time.perf_counter()
         seed_step(self.config.seed, step, self.accelerator.process_index)
         sums = torch.zeros(self.config.training_stage_num + 2, device=self.accelerator.device)
@@ -256,15 +253,15 @@ class Trainer:
         names = ["loss", SFT_LOSS, *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
         metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
         metrics["grad_norm"] = grad_norm
-        sums[0].item()  # returns when the update is done, for which a GPU is else not waited
+        sums[0].item()  # waits for the update, which is asynchronous on a GPU
         metrics["seconds"] = time.perf_counter() - began
         metrics["tokens_per_second"] = tokens / metrics["seconds"]
         return metrics
 
     def _finite_sums(self, step: int, sums: torch.Tensor, shares: list[tuple[list[int], torch.Tensor]]) -> list[float]:
-        """The sums over all processes, before the last backward pass, behind which DeepSpeed updates at once.
+        """Returns the sums over all processes, before the last backward pass, after which DeepSpeed updates at once.
 
-        Raises RunError in every process where one is not finite, which names the rows of the micro-batches at fault.
+        Raises RunError in every process if one is not finite, naming the rows of the micro-batches at fault.
         """
         totals = self.accelerator.reduce(sums).tolist()
         if not all(map(math.isfinite, totals)):
@@ -273,10 +270,10 @@ class Trainer:
         return totals
 
     def _finite_norm(self, step: int) -> float:
-        """The gradient's norm, the same in every process. Raises RunError where it is not finite, before the update.
+        """Returns the gradient norm, the same in every process. Raises RunError if it is not finite, before the update.
 
-        DeepSpeed's step is made by now, but it leaves the update out where the norm is not finite: ZeRO-3 always,
-        ZeRO-2 in float32, and in bfloat16 by its default check_grad_overflow.
+        DeepSpeed's step has already run, but it skips the update if the norm is not finite: ZeRO-3 always, ZeRO-2 in
+        float32, and in bfloat16 by its default check_grad_overflow.
         """
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm))
         if not math.isfinite(norm):
@@ -284,12 +281,12 @@ class Trainer:
         return norm
 
     def _check_weights(self, step: int) -> None:
-        """Raises RunError where the update of `step` has left a weight that is not finite."""
+        """Raises RunError if the update of `step` left a weight that is not finite."""
         if any(gather_object([wrong_weight(self.model)])):
             self._end(step, "a weight is not finite after its update")
 
     def _end(self, step: int, what: str, rows: list[int] | None = None) -> NoReturn:
-        """Ends the run in all processes, naming the rows at fault by their lines (a training file has one a line)."""
+        """Ends the run in all processes, naming the rows at fault by line (a training file has one per line)."""
         if not rows:
             rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
         lines = ", ".join(str(row + 1) for row in sorted(set(rows)))
@@ -300,7 +297,7 @@ class Trainer:
         end_all(self.accelerator, RunError(message))
 
     def _micro_batches(self, step: int) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
-        """This process's share of a step, in micro-batches of equal counts and about equal lengths, with their rows."""
+        """Yields this process's micro-batches of a step, of equal counts and similar lengths, with their rows."""
         rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
         parts = balanced(rows, self.n_chars, len(rows) // self.micro_batch_size)
         for part in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
@@ -321,18 +318,18 @@ class Trainer:
             self.accelerator.log(metrics, step=step)
 
     def _save_state(self, step: int) -> None:
-        """Writes the full state where it is not there yet, then drops what --keep_states does not keep."""
+        """Saves the full state unless it exists, then removes those that --keep_states does not keep."""
         self.state_time = time.monotonic()
         if self.saved_step == step:
             return
         self._check_weights(step)
-        in_first(self.accelerator, sync, self.config.metrics_file)  # the steps up to a state are logged
+        in_first(self.accelerator, sync, self.config.metrics_file)  # all steps up to a state must be logged
         write_state(self.run.state_folder(step), self.accelerator)
         self.saved_step, self.state_time = step, time.monotonic()
         in_first(self.accelerator, self.run.drop_older_states, step, self.config.keep_states)
 
     def _checkpoint(self, step: int) -> None:
-        """Saves the full state and the weights, validates, names the best. Each part is skipped where it is done."""
+        """Saves the full state and the weights, validates, links the best. Parts that are already done are skipped."""
         self._save_state(step)
         self._pause(step)
         write_folder(self.run.step_folder(step), self._write_weights, self.accelerator)
@@ -342,7 +339,7 @@ class Trainer:
         in_first(self.accelerator, lambda: self.run.point_best(self.run.chosen_step(step)))
 
     def _write_weights(self, folder: Path) -> None:
-        state = self.accelerator.get_state_dict(self.model)  # every process takes part: ZeRO-3 gathers here
+        state = self.accelerator.get_state_dict(self.model)  # called in every process: ZeRO-3 gathers here
         if self.accelerator.is_main_process:
             lm = self.accelerator.unwrap_model(self.model).lm
             lm.save_pretrained(folder, state_dict={key.removeprefix("lm."): value for key, value in state.items()})
@@ -356,7 +353,7 @@ class Trainer:
             self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop,
         )  # fmt: skip
         if rewards is None:
-            self._pause(step)  # which ends the run
+            self._pause(step)  # ends the run
             return
         if bad := [str(row + 1) for row, reward in sorted(rewards.items()) if not math.isfinite(reward)]:
             message = f"step {step}: the reward is not finite ({self.config.dev_file}, lines {', '.join(bad)})"
@@ -370,14 +367,14 @@ class Trainer:
 
 
 def summary(config: TrainConfig) -> str:
-    """The line that a run ends with: how the SFT loss moved, and which checkpoint is the best."""
+    """Returns the last line of a run: the change in SFT loss, and the best checkpoint."""
     losses = [row[SFT_LOSS] for row in read_metrics(config.metrics_file, SFT_LOSS)]
     run = RunFolder(config.run_folder)
     return f"{sft_summary(losses)}; best checkpoint: {run.step_folder(run.best_step())}"
 
 
 def train(config: TrainConfig, records: list[Record]) -> None:
-    """Runs one configuration to its end, or says that it has ended already."""
+    """Runs one configuration to completion, or reports that it has finished already."""
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
     run = RunFolder(config.run_folder)
@@ -390,7 +387,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
         accelerator.print(f"finished already: {summary(config)}")
         accelerator.end_training()
         return
-    trainer = Trainer(config, accelerator, records)  # what cannot be loaded must not leave a run that was never one
+    trainer = Trainer(config, accelerator, records)  # before run.open: a failed load leaves no run folder
     with contextlib.ExitStack() as held:
         with agreed(accelerator):
             if main:

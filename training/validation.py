@@ -1,8 +1,8 @@
-"""The dev score that chooses a checkpoint: generate on the dev prompts, score with the dev reward model, average.
+"""The dev score that selects a checkpoint: generate on the dev prompts, score with the dev reward model, average.
 
-It is the evaluator's own way (eval_hh.inference.decoding, eval_hh.reward_model) applied to a checkpoint's weights
-folder, on the devices that train. Reading the folder, rather than decoding with the model in training, is one way for
-one process, DDP and every ZeRO stage, and a run killed before its score is known scores the same folder later.
+It applies the evaluator's code (eval_hh.inference.decoding, eval_hh.reward_model) to a checkpoint's weights folder, on
+the training devices. Reading the folder, rather than decoding with the model in training, works the same for one
+process, DDP and every ZeRO stage, and a run killed before the score is known can score the same folder later.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from eval_hh.reward_model import RewardModel
 
 
 class _Interrupted(Exception):
-    """A signal asks for an end."""
+    """A signal has asked for an end."""
 
 
 def dev_rewards(
@@ -35,9 +35,9 @@ def dev_rewards(
     batch_size: int,
     stop: StopRequest,
 ) -> dict[int, float] | None:
-    """The sigmoid of the reward logit, in 0..1, by dev prompt; the prompts are shared out over the processes.
+    """Returns the sigmoid of the reward logit, in 0..1, by dev prompt; the prompts are split over the processes.
 
-    It is NaN where the logit is not finite. Once a signal has reached any process, nothing is worth the wait: None.
+    It is NaN if the logit is not finite. Returns None once a signal has reached any process.
     """
     rows = range(accelerator.process_index, len(dev_records), accelerator.num_processes)
     prompts = [dev_records[row].prefix for row in rows]
@@ -54,7 +54,7 @@ def dev_rewards(
         decoder = Decoder(model, load_tokenizer(checkpoint), max_new_tokens)
         responses = decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, choose=unless_stopped)
         del model, decoder
-        if accelerator.device.type == "cuda":  # its memory is wanted back at once, for the training that goes on
+        if accelerator.device.type == "cuda":  # free memory at once, for training
             gc.collect()
             torch.cuda.empty_cache()
         logits = torch.tensor(reward_model.score(prompts, responses, batch_size=batch_size), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Settings of one reward model: the flags of train_reward.py, and how its steps divide over processes and passes."""
+"""Settings of one reward model: the flags of train_reward.py, and how a step is split over processes and passes."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +16,7 @@ from data_preprocess.command import (
 )
 from data_preprocess.records import FLOAT32_MAX
 
-# Settings that leave the model alone but for rounding: a run that is resumed may change them.
+# Settings that affect the model only by rounding, and may change on resuming.
 FREE_TO_CHANGE = (
     "output_dir", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_checkpointing",
     "state_minutes", "keep_states", "report_to",
@@ -29,50 +29,50 @@ SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
 class RewardConfig:
     """Settings of one reward model."""
 
-    train_file: str = setting("rankings, best first", check_text)
+    train_file: str = setting("rankings, best response first", check_text)
     heldout_file: list[str] = setting(
-        "one or more files of rankings that the accuracy is measured on, in any order", check_text
+        "one or more files of rankings, in any order, to measure the accuracy on", check_text
     )
-    output_dir: str = setting("folder that the model is saved as", check_text)
-    tokenizer: str = setting("folder of a tokenizer: a GPT-NeoX is trained from scratch", default="")
+    output_dir: str = setting("output folder of the model", check_text)
+    tokenizer: str = setting("folder of a tokenizer; trains a GPT-NeoX from scratch", default="")
     model_name_or_path: str = setting(
         "folder or hub name of a causal LM, which gets a one-label head, or of a one-label classifier", default=""
     )
-    hidden_size: int = setting("from scratch: width", count(at_most=2**14), default=64)
-    num_layers: int = setting("from scratch: layers", count(at_most=1000), default=4)
+    hidden_size: int = setting("from scratch: hidden size", count(at_most=2**14), default=64)
+    num_layers: int = setting("from scratch: number of layers", count(at_most=1000), default=4)
     num_heads: int = setting(
-        "from scratch: attention heads per layer; divides the width", count(at_most=2**14), default=4
+        "from scratch: attention heads per layer; must divide --hidden_size", count(at_most=2**14), default=4
     )
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1200)
     batch_size: int = setting("rankings per optimiser step over all processes", count(), default=8)
     per_device_train_batch_size: int | None = setting(
-        "most rankings in one forward pass of a process; not given: its whole share of a step", count(), default=None
+        "maximum rankings per forward pass of a process (default: its whole share of a step)", count(), default=None
     )
-    per_device_eval_batch_size: int = setting("texts scored together", count(), default=64)
+    per_device_eval_batch_size: int = setting("texts per scoring batch", count(), default=64)
     eval_steps: int = setting(
-        "measure and write a state every so many steps, and save the most accurate model; 0: only the last step's",
+        "measure and save a state every this many steps, keep the most accurate model; 0: only after the last step",
         count(at_least=0),
         default=0,
     )
     state_minutes: float = setting(
-        "write a state, from which a killed run goes on, after as many minutes without", within(above=0), default=20.0
+        "save a state, to resume from, after this many minutes without one", within(above=0), default=20.0
     )
-    keep_states: int = setting("how many of the newest states are kept; the best one's is too", count(), default=2)
-    report_to: str = setting("a tracker that transformers.Trainer knows: tensorboard, wandb, ...", default="none")
-    mixed_precision: str = setting("no or bf16; not given: what the launcher was told, else no", default="")
+    keep_states: int = setting("number of newest states to keep, in addition to the best", count(), default=2)
+    report_to: str = setting("tracker known to transformers.Trainer: tensorboard, wandb, ...", default="none")
+    mixed_precision: str = setting("no or bf16 (default: the launcher's, else no)", default="")
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
     learning_rate: float | None = setting(
-        "peak, after a warm-up over the first tenth and before a linear decay to 0; "
-        f"not given: {SCRATCH_RATE:g} from scratch, {FURTHER_RATE:g} from a checkpoint",
+        "peak learning rate: warm-up over the first tenth of the steps, then linear decay to 0 "
+        f"(default: {SCRATCH_RATE:g} from scratch, {FURTHER_RATE:g} from a checkpoint)",
         within(at_least=0, at_most=MAX_RATE),
         default=None,
     )
     lm_weight: float = setting(
-        "from scratch: weight of also predicting the best response's tokens, which builds features",
+        "from scratch: weight of a next-token loss on the best responses, which helps to learn features",
         within(at_least=0, at_most=FLOAT32_MAX),
         default=0.0,
     )
-    seed: int = setting("of the initialisation, the order of the rankings and dropout", check_seed, default=42)
+    seed: int = setting("seed of the initialisation, the order of rankings and dropout", check_seed, default=42)
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -84,26 +84,26 @@ class RewardConfig:
             raise InputError(f"--mixed_precision {self.mixed_precision!r}: expected {' or '.join(PRECISIONS)}")
 
     def resolved(self, launched: str) -> "RewardConfig":
-        """These settings with the learning rate and the precision that are used; `launched` is the launcher's."""
+        """Returns these settings with learning rate and precision filled in; `launched` is the launcher's precision."""
         rate = FURTHER_RATE if self.model_name_or_path else SCRATCH_RATE
         rate = rate if self.learning_rate is None else self.learning_rate
         return replace(self, learning_rate=rate, mixed_precision=self.mixed_precision or launched)
 
     def sources(self) -> dict[str, list[str]]:
-        """By flag, the files and folders that are read."""
+        """Returns the files and folders that are read, by flag."""
         given = {"train_file": [self.train_file], "heldout_file": self.heldout_file,
                  "tokenizer": [self.tokenizer], "model_name_or_path": [self.model_name_or_path]}  # fmt: skip
         return {flag: paths for flag, paths in given.items() if all(paths)}
 
     def identity(self) -> dict[str, Any]:
-        """The settings that the model follows from."""
+        """Returns the settings that determine the model."""
         return {name: value for name, value in asdict(self).items() if name not in FREE_TO_CHANGE}
 
 
 def passes_per_step(config: RewardConfig, num_processes: int, n_rankings: int) -> int:
-    """Forward passes per optimiser step of each process; InputError where a step does not divide over the processes.
+    """Returns the forward passes per optimiser step of each process; InputError if a step does not divide evenly.
 
-    A step is all `n_rankings` of the training file where they are fewer than --batch_size.
+    A step has all `n_rankings` of the training file if they are fewer than --batch_size.
     """
     total = min(config.batch_size, n_rankings)
     if total % num_processes:

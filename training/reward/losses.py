@@ -1,7 +1,7 @@
-"""What a reward model is trained on and measured by: pure functions of its scores and the annotators' rewards.
+"""Losses and metrics of reward models: pure functions of scores and annotated rewards.
 
-Library. The losses divide by a total that the caller gives, the whole step's: so the passes and processes that
-share a step add up to the step's mean, however unequal their numbers of pairs and tokens are.
+The losses divide by a total that the caller gives, that of the whole step: so the passes and processes that share a
+step add up to the step's mean, even if their numbers of pairs and tokens differ.
 """
 
 import torch
@@ -11,15 +11,15 @@ import torch.nn.functional as F
 def bradley_terry_loss(
     scores: torch.Tensor, rewards: torch.Tensor, total: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Minus the log-probability of the human order, P(i over j) = sigmoid(s_i - s_j), over all pairs.
+    """Negative log-probability of the human order, P(i over j) = sigmoid(s_i - s_j), over all pairs.
 
     Args:
         scores: [B, K] the model's logits.
-        rewards: [B, K] the annotator's, in any order; only which of two is larger counts, equal ones are no pair.
-        total: what the sum over the pairs is divided by; None for their number.
+        rewards: [B, K] the annotator's rewards, in any order; only their order counts, and ties are not pairs.
+        total: divisor of the sum over pairs; None means their number.
 
     Returns:
-        A scalar in float32, 0 where there is no pair.
+        A scalar in float32, 0 without pairs.
     """
     gaps = scores.float().unsqueeze(2) - scores.float().unsqueeze(1)
     preferred = rewards.unsqueeze(2) > rewards.unsqueeze(1)
@@ -35,13 +35,13 @@ def next_token_loss(
     mask: torch.Tensor,
     total: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy of every real token given those before it, with the embeddings as the output layer.
+    """Cross-entropy of every token (except padding) given those before it, with the embeddings as output layer.
 
     Args:
-        hidden: [B, L, H] the last layer's states.
+        hidden: [B, L, H] hidden states of the last layer.
         embeddings: [V, H].
         input_ids, mask: [B, L], padded on the right.
-        total: what the sum over the tokens is divided by; None for their number.
+        total: divisor of the sum over tokens; None means their number.
     """
     real = mask[:, 1:].bool()
     logits = (hidden[:, :-1][real] @ embeddings.T).float()
@@ -50,15 +50,12 @@ def next_token_loss(
 
 
 def count_pairs(rewards: list[float]) -> int:
-    """Pairs of a ranking's responses that differ in reward."""
+    """Returns the number of pairs of a ranking's responses that differ in reward."""
     return sum(better > worse for better in rewards for worse in rewards)
 
 
 def pair_accuracy(scores: list[list[float]], rewards: list[list[float]]) -> dict:
-    """What metrics.json says of rankings: of the pairs with different rewards, the share that the scores order alike.
-
-    A tie of scores is wrong.
-    """
+    """Returns metrics.json's entries: the share of pairs of unequal reward that the scores order right; ties do not."""
     right = total = 0
     for row_scores, row_rewards in zip(scores, rewards, strict=True):
         for i, better in enumerate(row_rewards):
@@ -69,15 +66,15 @@ def pair_accuracy(scores: list[list[float]], rewards: list[list[float]]) -> dict
 
 
 def first_rows(ranking_lens: list[int]) -> list[int]:
-    """Where each ranking's best response is among the texts of a batch."""
+    """Returns the index of each ranking's best response among the texts of a batch."""
     return [sum(ranking_lens[:i]) for i in range(len(ranking_lens))]
 
 
 def as_rows(logits: torch.Tensor, rewards: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(scores, rewards), both [B, K] with K the longest ranking's; a shorter one is filled with copies of its last.
+    """Returns (scores, rewards), both [B, K] for the longest ranking; shorter ones repeat their last score.
 
-    A copy ties with the response that it copies, but would count twice against the others: it gets the reward NaN,
-    which is neither more nor less than any.
+    A repeated response would count twice against the others, so it gets the reward NaN, which is neither more nor less
+    than any reward.
     """
     ranking_len = max(map(len, rewards))
     index, values, start = [], [], 0
@@ -87,5 +84,5 @@ def as_rows(logits: torch.Tensor, rewards: list[list[float]]) -> tuple[torch.Ten
         values.append(row + [float("nan")] * extra)
         start += len(row)
     scores = logits[torch.tensor(index, device=logits.device)].view(len(rewards), ranking_len)
-    # In float64, as JSON's numbers are: in float32 two that differ by little would be a tie.
+    # float64, as in JSON: in float32, nearly equal rewards would become ties.
     return scores, torch.tensor(values, device=logits.device, dtype=torch.float64)

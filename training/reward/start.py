@@ -1,7 +1,7 @@
-"""What the training of a reward model starts from: a classifier with one label, and how it reads a dialogue.
+"""Where the training of a reward model starts: a classifier with one label, and how it reads a dialogue.
 
-Library. Three starts: a small GPT-NeoX from scratch, a causal language model that gets a new head (its backbone's
-weights exactly, the language-modelling head left out), or a reward model that goes on.
+There are three starts: a small GPT-NeoX from scratch, a causal LM with a new head (the same backbone weights, without
+the language-modelling head), or an existing reward model.
 """
 
 import re
@@ -23,17 +23,17 @@ from eval_hh.inference.models import load_weights
 from eval_hh.reward_model import OASST_TYPE, RewardModel, as_reward_model, load_classifier
 from training.reward.config import RewardConfig
 
-MAX_POSITIONS = 1024  # the longest text that a model from scratch reads; dialogues are cut from the left to it
-HEAD = re.compile(r"^(score|classifier|classification_head)\.")  # as transformers' classifiers name it
-NEOX_PADDING = "<|padding|>"  # GPT-NeoX's and Pythia's vocabularies have it, their tokenizers do not say so
+MAX_POSITIONS = 1024  # maximum tokens of a model from scratch; dialogues are truncated on the left
+HEAD = re.compile(r"^(score|classifier|classification_head)\.")  # its names in transformers' classifiers
+NEOX_PADDING = "<|padding|>"  # in GPT-NeoX's and Pythia's vocabularies, but not declared by their tokenizers
 
 
 def start(config: RewardConfig) -> RewardModel:
-    """The model to begin with, in float32 on the CPU, under its reader.
+    """Returns the initial model, in float32 on the CPU, wrapped for scoring.
 
     Raises:
-        InputError: it cannot be loaded, has more labels than one, or is an OpenAssistant model, whose head no
-            classifier of transformers has.
+        InputError: it cannot be loaded, has more than one label, or is an OpenAssistant model, whose head no
+            transformers classifier has.
     """
     source = config.tokenizer or config.model_name_or_path
     tokenizer = load_tokenizer(source)
@@ -64,7 +64,7 @@ def _from_checkpoint(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTraine
         raise InputError(f"{path}: config.json: expected a JSON object, found {type(saved).__name__}")
     if saved.get("model_type") == OASST_TYPE:
         raise InputError(f"{path}: an OpenAssistant reward model is only scored with, not trained further")
-    options["dtype"] = torch.float32  # AdamW's small steps are lost in halves; bf16 comes through autocast
+    options["dtype"] = torch.float32  # half precision loses AdamW's small updates; bf16 is used through autocast
     if any("SequenceClassification" in name for name in saved.get("architectures") or []):
         model = load_classifier(path, saved, options)
     else:
@@ -78,10 +78,10 @@ def _from_checkpoint(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTraine
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id to pad with where a model names none.
+    """Returns the padding id for a model that names none.
 
-    A classifier reads its score off the last token that is not padding: that is the last turn's EOS, or, where EOS
-    itself has to serve as padding, the token before it, in training and scoring alike.
+    A classifier takes its score at the last token that is not padding: the last turn's EOS or, if EOS itself is used as
+    padding, the token before it, in training and scoring alike.
     """
     if tokenizer.pad_token_id is not None:
         return tokenizer.pad_token_id

@@ -1,8 +1,8 @@
-"""Training of a reward model by transformers.Trainer: one process, or several (DDP, DeepSpeed ZeRO) that share a step.
+"""Trains a reward model with transformers.Trainer: one process, or several (DDP, DeepSpeed ZeRO) that share a step.
 
-Beside the output lies, while the run lasts, .NAME.run/ with run.json, losses.jsonl (a row per step: the loss and the
-norm of its gradient) and state_S/: a plain model/ after step S, and what Trainer needs to go on from there. Its lock is
-held by the process at work there. The best state's model takes the output's name at the end.
+While the run lasts, .NAME.run/ beside the output holds run.json, losses.jsonl (loss and gradient norm per step) and
+state_S/: model/ after step S in plain transformers format, and what Trainer needs to resume. The working process holds
+its lock. At the end the best state's model gets the output's name.
 """
 
 import contextlib
@@ -47,30 +47,30 @@ from training.states import newest_whole, write_state
 from training.trainer import MINUTE, accelerator_options, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
-MODEL = "model"  # folder of a state that plain transformers reads
+MODEL = "model"  # folder of a state, in plain transformers format
 RUN_FILE = re.compile(r"run\.json|losses\.jsonl|lock|state_\d+.*|\.[\w.]+\.\d+\.tmp")
-MAX_NORM = 1.0  # of a step's gradient
+MAX_NORM = 1.0  # of a step's gradient, for clipping
 
 
 def run_path(output: Path) -> Path:
-    """Where the run that makes `output` keeps what it needs to go on."""
+    """Returns the folder in which the run that makes `output` keeps what it needs to resume."""
     return output.with_name(f".{output.name}.run")
 
 
 def remove_run(folder: Path) -> None:
-    """Removes the folder of a run, unless somebody's files are in it."""
+    """Removes the folder of a run, unless it contains other files."""
     if folder.is_dir() and other_file(folder, RUN_FILE.fullmatch) is None:
         shutil.rmtree(folder)
 
 
 def start_processes() -> PartialState:
-    """This process's place among those that the launcher started."""
+    """Returns the state of this process among those that the launcher started."""
     options = accelerator_options()
     return PartialState(options.get("cpu", False), **options["kwargs_handlers"][0].to_kwargs())
 
 
 def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) -> TrainingArguments:
-    """What Trainer is told, after `start_processes`; a step is `passes` in each process, of at most `most` rankings."""
+    """Returns Trainer's arguments, after `start_processes`; a step is `passes` of up to `most` rankings per process."""
     trackers = ["none", *get_available_reporting_integrations()]
     if config.report_to not in trackers:
         raise InputError(f"--report_to {config.report_to}: expected one that is installed ({', '.join(trackers)})")
@@ -81,10 +81,10 @@ def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) 
         disable_tqdm=True, use_cpu=accelerator_options().get("cpu", False), ddp_find_unused_parameters=False,
         accelerator_config={"use_configured_state": True},
     )  # fmt: skip
-    args.bf16 = config.mixed_precision == "bf16"  # for DeepSpeed's check; as an argument it would ask for a GPU
-    args._n_gpu = min(args.n_gpu, 1)  # a process without a launcher has one GPU, not DataParallel on all
+    args.bf16 = config.mixed_precision == "bf16"  # for DeepSpeed's check; as an argument it would require a GPU
+    args._n_gpu = min(args.n_gpu, 1)  # without a launcher: one GPU, not DataParallel on all
     if args.deepspeed_plugin:
-        unset_hf_deepspeed_config()  # every process loads the model whole, and DeepSpeed shards it then
+        unset_hf_deepspeed_config()  # every process loads the whole model, then DeepSpeed shards it
         settings = args.deepspeed_plugin.deepspeed_config
         settings |= {"train_micro_batch_size_per_gpu": most, "gradient_accumulation_steps": passes}
         settings["gradient_clipping"] = MAX_NORM
@@ -102,12 +102,12 @@ class RankingLoss(torch.nn.Module):
     def forward(
         self, ids: torch.Tensor, mask: torch.Tensor, rewards: list[list[float]], n_pairs: int, n_tokens: int
     ) -> torch.Tensor:
-        """These rankings' part of the step's loss, a scalar.
+        """Returns these rankings' part of the step's loss, a scalar.
 
         Args:
-            ids, mask: [N, L] the texts of all rankings one after the other, padded on the right.
-            rewards: per ranking one number per text.
-            n_pairs, n_tokens: of the whole step: what the sums over pairs and over tokens are divided by.
+            ids, mask: [N, L] the texts of all rankings one after another, padded on the right.
+            rewards: per ranking, one number per text.
+            n_pairs, n_tokens: of the whole step; the sums over pairs and tokens are divided by them.
         """
         output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.lm_weight))
         loss = losses.bradley_terry_loss(*losses.as_rows(output.logits.squeeze(-1), rewards), total=n_pairs)
@@ -119,19 +119,19 @@ class RankingLoss(torch.nn.Module):
 
 
 class Pace(TrainerCallback):
-    """When a run measures, writes its state and stops, and what random numbers a step draws."""
+    """Decides when a run measures, saves its state and stops, and seeds each step."""
 
     def __init__(self, trainer: "RewardTrainer"):
         self.trainer = trainer
-        self.signal: int | None = None  # that stopped the run
+        self.signal: int | None = None  # the one that stopped the run
         self.saved = time.monotonic()
 
     def on_step_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Makes a step's draws follow from its number: a resumed run has the same dropout, whatever came before."""
+        """Seeds a step by its number, so that a resumed run has the same dropout."""
         seed_step(args.seed, state.global_step + 1, args.process_index)
 
     def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        """Decides, alike in every process, what comes after a step."""
+        """Decides what follows a step, the same in every process."""
         config, step = self.trainer.config, state.global_step
         due = time.monotonic() - self.saved > MINUTE * config.state_minutes
         asked = gather_object([(self.trainer.stop.number, due)])
@@ -146,12 +146,12 @@ class Pace(TrainerCallback):
 class RewardTrainer(Trainer):
     """One run, from its settings to the folder of its best model."""
 
-    loss_is_scaled_for_ga = True  # by the whole step's pairs and tokens
+    loss_is_scaled_for_ga = True  # it is divided by the whole step's pairs and tokens
 
     def __init__(
         self, config: RewardConfig, records: list[Record], heldout: dict[str, list[Record]], output: ModelFolder
     ):
-        """config: resolved; heldout: by file; output: where the model goes, and what tells it from any other."""
+        """config: resolved; heldout: by file; output: the folder of the model and its description."""
         self.config, self.heldout, self.run_output = config, heldout, output
         self.run = RunFolder(run_path(output.path), "remove the folder to begin anew")
         self.losses = self.run.path / LOSSES_FILE
@@ -167,9 +167,9 @@ class RewardTrainer(Trainer):
         ]
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
-        self.step_loss: float | torch.Tensor = 0.0  # of the passes so far
+        self.step_loss: float | torch.Tensor = 0.0  # sum over the passes so far
         most = -(-len(self.batches[0]) // (self.passes * PartialState().num_processes))
-        # A model that was trained before needs no help to find its features.
+        # A pretrained model has its features and needs no next-token loss.
         loss = RankingLoss(self.scorer.model, config.lm_weight if config.tokenizer else 0.0)
         logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
         with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=logs):
@@ -179,11 +179,11 @@ class RewardTrainer(Trainer):
         self.add_callback(self.pace)
 
     def fit(self) -> dict:
-        """Runs, or goes on with, the whole run; returns the metrics of the model that is kept.
+        """Runs or resumes the whole run; returns the metrics of the selected model.
 
         Raises:
-            InputError: another process is at work on this output, or its run folder is not this run's.
-            RunError: a loss, a gradient, a weight or a held-out score is not finite.
+            InputError: another process is working on this output, or its run folder belongs to another run.
+            RunError: a loss, gradient, weight or held-out score is not finite.
             Stopped: by a signal, after a state was written.
         """
         total = self.config.max_steps
@@ -203,7 +203,7 @@ class RewardTrainer(Trainer):
         return metrics
 
     def _begin(self, held: contextlib.ExitStack) -> None:
-        """Takes the run's folder, which goes at the end if there is no state; InputError if it is another run's."""
+        """Locks the run folder; it is removed at the end if it has no state. InputError if it is another run's."""
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
         description = {
             "config": self.run_output.description["settings"],
@@ -216,12 +216,12 @@ class RewardTrainer(Trainer):
             self.run.check(description)
         held.enter_context(hold_lock(self.run.path))
         held.callback(lambda: self.run.states() or remove_run(self.run.path))
-        if not self.run.states():  # whatever else lies there is of no use
+        if not self.run.states():  # other files are useless without one
             self.run.record.unlink(missing_ok=True)
         self.run.open(description)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with torch's own defaults."""
+        """AdamW with torch's defaults."""
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.config.learning_rate)
         return self.optimizer
@@ -233,11 +233,11 @@ class RewardTrainer(Trainer):
         return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader:
-        """This process's share of all steps, a pass after the other."""
+        """Returns this process's micro-batches of all steps, one per pass."""
         return DataLoader(range(self.config.max_steps * self.passes), collate_fn=self._micro_batch)
 
     def _micro_batch(self, index: list[int]) -> dict[str, Any]:
-        """What RankingLoss takes in one pass; neighbours in a step are alike in length."""
+        """Returns RankingLoss's arguments for one pass; the rankings of a step are similar in length."""
         step, part = divmod(index[0], self.passes)
         rows = self.batches[step]
         mine = rows[self.args.process_index :: self.args.world_size]
@@ -251,15 +251,15 @@ class RewardTrainer(Trainer):
         }  # fmt: skip
 
     def _encode(self, record: Record, text: str) -> array:
-        # Four bytes a token: a list of Python's integers takes ten times that.
+        # Four bytes per token; a list of Python integers takes ten times as much.
         return array("i", self.scorer.encode(record.prefix, text))
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """This pass's part of the step's loss, times the processes, over which gradients are averaged.
+        """Returns this pass's part of the step's loss, times the processes, over which gradients are averaged.
 
-        The last pass raises RunError where the step's loss is not finite: behind it, DeepSpeed updates at once.
+        The last pass raises RunError if the step's loss is not finite, since DeepSpeed updates right after it.
         """
         loss = model(**inputs)
         self.step_loss += loss.detach()
@@ -274,18 +274,18 @@ class RewardTrainer(Trainer):
         return norm
 
     def _check_step(self, **numbers: float) -> None:
-        """RunError, alike in every process, unless these numbers of the step at work are finite."""
+        """Raises RunError, the same in every process, unless these numbers of the current step are finite."""
         step = self.state.global_step
         where = partial(lines_of, data_file(self.config.train_file), self.batches[step])
         check_finite(step + 1, where, **numbers)
 
     def check_weights(self) -> None:
-        """RunError, alike in every process, unless the weights are finite."""
+        """Raises RunError, the same in every process, unless the weights are finite."""
         if wrong := next(filter(None, gather_object([wrong_weight(self.scorer.model)])), None):
             raise RunError(f"step {self.state.global_step}: the weights {wrong} are not finite; no model is saved")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Tells the trackers, and losses.jsonl of a step; what `evaluate` finds is all that the states remember."""
+        """Logs to the trackers and, for a step, to losses.jsonl; states keep only the results of `evaluate`."""
         super().log(logs, start_time)
         self.state.log_history.pop()
         if "grad_norm" in logs:
@@ -295,13 +295,13 @@ class RewardTrainer(Trainer):
             self.bar.update()
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        in_first(self.accelerator, sync, self.losses)  # the steps up to a state are in it
+        in_first(self.accelerator, sync, self.losses)  # all steps up to a state must be in it
         write_state(self.run.state_folder(self.state.global_step), self.accelerator, self._write_state)
         in_first(self.accelerator, self._drop_states, self.state.global_step)
         self.pace.saved = time.monotonic()
 
     def _drop_states(self, step: int) -> None:
-        """Keeps the newest --keep_states up to a step, and of each of them what was the best by then."""
+        """Keeps the newest --keep_states up to `step`, and for each of them the best up to it."""
         newest = [found for found in self.run.states() if found <= step][: self.config.keep_states]
         kept = {*newest, *(best["step"] for best in map(self._best, newest) if best)}
         for found in self.run.states():
@@ -325,7 +325,7 @@ class RewardTrainer(Trainer):
         super()._load_from_checkpoint(str(Path(resume_from_checkpoint) / MODEL), self.scorer.model)
 
     def evaluate(self, *_: Any, **__: Any) -> dict:
-        """Measures the model and notes the step's metrics, as `measure` gives them."""
+        """Measures the model and records the metrics of the step, as returned by `measure`."""
         metrics = self.measure()
         self.log({"eval_pair_accuracy": metrics["pair_accuracy"]})
         self.state.log_history.append({"step": self.state.global_step, **metrics})
@@ -333,17 +333,17 @@ class RewardTrainer(Trainer):
         return metrics
 
     def measure(self) -> dict:
-        """Accuracy of the model's order over the pairs of each held-out file and, first, of all of them.
+        """Returns the pair accuracy over all held-out pairs and, for several files, of each file.
 
-        Scored in the training's precision, batched by length, every process its share. RunError where a score is not
-        finite.
+        Texts are batched by length, split over the processes and scored in the training precision. Raises RunError if a
+        score is not finite.
         """
         self.scorer.model.eval()
         encoded = self.heldout_encoded
         batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
         n, found = self.accelerator.num_processes, []
         with self.accelerator.autocast():
-            for turn in range(0, len(batches), n):  # as many in each process: ZeRO-3 gathers weights from all
+            for turn in range(0, len(batches), n):  # equally many in each process: ZeRO-3 gathers weights from all
                 batch = batches[(turn + self.accelerator.process_index) % len(batches)]
                 found += zip(batch, self.scorer.score_batch([list(encoded[i]) for i in batch]), strict=True)
         logits = dict(gather_object(found))
@@ -360,7 +360,7 @@ class RewardTrainer(Trainer):
         return pooled if len(files) == 1 else {**pooled, "files": files}
 
     def _best(self, until: int) -> dict | None:
-        """The metrics of the first of the steps with the highest pooled accuracy, of those measured up to one."""
+        """Returns the metrics of the step up to `until` with the highest pooled accuracy, the first in a tie."""
         rows = [row for row in self.state.log_history if row["step"] <= until]
         return max(rows, key=lambda row: row["pair_accuracy"], default=None)
 
@@ -373,7 +373,7 @@ class RewardTrainer(Trainer):
         return {**metrics, "step": best["step"], "pair_accuracy_by_step": history}
 
     def _publish(self, metrics: dict) -> None:
-        """Gives the best state's model, with metrics, losses and settings, the output's name; an older model goes."""
+        """Replaces the output by the best state's model, with metrics, losses and settings."""
         best = self.run.state_folder(metrics.get("step", self.config.max_steps))
         if fault := damage(best):
             raise InputError(f"{fault}; the best model is lost (remove {self.run.path} to begin anew)")
