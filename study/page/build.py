@@ -46,15 +46,15 @@ FIGURES = {
 def build_page(
     folder: Path, root: Path, results: Results, report: str, title: str, made: Made | None = None
 ) -> tuple[Path, list[str]]:
-    """Writes report.html into `folder`; returns its path and a line for each thing that it lacks.
+    """Writes report.html into `folder`; returns its path and a line for each missing part.
 
     Args:
-        folder: with the study's figures in pics/; the training curves are drawn into pics/curves/.
-        root: of the study, with logs/, checkpoints/ and eval_hh/inference_res/.
+        folder: has the study's figures in pics/; the training curves are drawn into pics/curves/.
+        root: the study's root, with logs/, checkpoints/ and eval_hh/inference_res/.
         results: with at least one cell of a random subset.
-        report: report.md's text.
+        report: the text of report.md.
         title: the page's heading.
-        made: stands at the page's foot.
+        made: shown in the page's footer.
     """
     curves, warnings = draw_training(root, results, folder / "pics" / "curves")
     samples, lacking = gather_samples(root, results)
@@ -64,7 +64,7 @@ def build_page(
 
 
 def figures(folder: Path) -> list[Picture]:
-    """The pictures of a folder: those of FIGURES first, then the others by name."""
+    """Returns the figures of a folder: those of FIGURES first, then the others by name."""
     found = {path.stem: path for path in sorted(folder.glob("*.svg")) if not is_narrow(path)}
     names = [name for name in FIGURES if name in found] + [name for name in found if name not in FIGURES]
     told = {name: FIGURES.get(name, (name.replace("_", " "),) * 2) for name in names}
@@ -72,7 +72,7 @@ def figures(folder: Path) -> list[Picture]:
 
 
 def draw_training(root: Path, results: Results, folder: Path) -> tuple[list[Picture], list[str]]:
-    """Draws one picture of training curves for each algorithm into `folder`; returns them and warnings."""
+    """Draws one figure of training curves per algorithm into `folder`; returns them and warnings."""
     from pics.draw_training_curves import draw_curves
 
     curves, warnings = load_curves(root, results)
