@@ -67,8 +67,8 @@ class ToyStudy:
     def augmentation(self, cell: Cell) -> Call:
         """Returns the call of augment.py that makes an augmented cell's subset.
 
-        The pool is every prompt of the world's rankings except the prompts of the subset that is enlarged and those near
-        them; the labels of the pool are not used.
+        The pool is every prompt of the world's rankings except those of the base subset and those near them; the labels
+        of the pool are not used.
         """
         size, added = self.profile.grid.augmented
         answering = answering_cell(self.profile.grid, cell)

@@ -1,4 +1,4 @@
-"""The report's sections on chosen prompts: D varied at one size, strategies, and enlarged subsets."""
+"""The report's sections on prompt selection: D varied at one size, strategies, and enlarged subsets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def with_interval(one: Estimate, digits: str) -> str:
 
 
 def fixed_size_lines(varied: Sequence[FixedSizeTest]) -> list[str]:
-    """The section on low, random and high D at one M; nothing where that was not run."""
+    """Returns the section on low, random and high D at one M; empty if it was not run."""
     if not varied:
         return []
     rows = []
@@ -49,7 +49,7 @@ def _chosen(choice: Choice) -> str:
 
 
 def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
-    """Rewards, D and lengths of several choices, a text each."""
+    """Returns rewards, D and lengths of several choices, one text each."""
     spreads = [f" ± {100 * choice.spread:{REWARD}}" if n_seeds > 1 else "" for choice in choices]
     rewards = [f"{100 * choice.reward:{REWARD}}{spread}" for choice, spread in zip(choices, spreads, strict=True)]
     scores = [f"{choice.diversity:.2f}" for choice in choices]
@@ -57,7 +57,7 @@ def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
 
 
 def strategy_lines(found: Sequence[Contrast]) -> list[str]:
-    """The section on strategies against random prompts; nothing where none was run."""
+    """Returns the section on strategies against random prompts; empty if none was run."""
     told = (
         "Prompts selected by the strategies of data_preprocess/sample.py against as many random ones, at the same K "
         "and therefore the same number of labelled responses. Strategies may select longer or shorter prompts, which "
@@ -67,7 +67,7 @@ def strategy_lines(found: Sequence[Contrast]) -> list[str]:
 
 
 def augmentation_lines(found: Sequence[Contrast]) -> list[str]:
-    """The section on enlarged subsets; nothing where none was run."""
+    """Returns the section on enlarged subsets; empty if none was run."""
     told = (
         "Our reading of the paper's augmentation, whose generator and thresholds are not published "
         "(labelling/augment.py): prompts of a pool are added to a random subset, either those that raise D most or "
