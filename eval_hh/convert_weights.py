@@ -2,7 +2,7 @@
 
     python convert_weights.py FOLDER [FOLDER ...]
 
-Each pytorch_model*.bin is read by torch.load(weights_only=True), one at a time, and written beside itself as
+Each pytorch_model*.bin is read by torch.load(weights_only=True), one at a time, and written beside it as
 model*.safetensors with the same names and bit for bit the same values. Loaders then use the new files; the .bin files
 are kept and can be deleted. A file that holds anything but tensors is refused, and a failure or a kill leaves the
 folder as usable as before. Published reward models and older checkpoints come as .bin. This command is here because

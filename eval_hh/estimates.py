@@ -210,9 +210,9 @@ def row_draws(rewards: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0) -> np.
 def seed_weights(n_seeds: int, n_draws: int = N_DRAWS, seed: int = 0) -> np.ndarray:
     """Returns bootstrap weights [n_draws, n_seeds], how often a draw takes each seed; each row sums to 1.
 
-    A draw takes n_seeds - 1 of the n_seeds with replacement: with so few seeds, n_seeds would make the variance of the
-    mean too small by (n_seeds - 1) / n_seeds; this makes it unbiased. A single seed is always taken: the interval is
-    then over test prompts only.
+    A draw takes n_seeds - 1 of the n_seeds with replacement: with so few seeds, taking n_seeds would make the variance
+    of the mean too small by the factor (n_seeds - 1) / n_seeds; this makes it unbiased. A single seed is always taken:
+    the interval is then over test prompts only.
     """
     if n_seeds == 1:
         return np.ones((n_draws, 1))

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 from data_preprocess.command import InputError
 from eval_hh.inference.decoding import Row
 
-# Float error may swap two tokens whose logits differ by less. Float32 logits computed in batches of different sizes
-# differed by 6e-6 (OPT, 8 layers of 768) and 1.5e-5 (LLaMA, 16 layers of 512, logits up to 25); an error of a quarter
-# of the tolerance is safe.
+# Float error may swap two tokens whose logits differ by less than this. Float32 logits computed in batches of different
+# sizes differed by 6e-6 (OPT, 8 layers of 768) and 1.5e-5 (LLaMA, 16 layers of 512, logits up to 25); an error of a
+# quarter of the tolerance is safe.
 TOLERANCE = 2e-4
 
 

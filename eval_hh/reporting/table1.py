@@ -32,7 +32,7 @@ class Table1:
 
     sizes: tuple[int, ...]
     rows: tuple[Row, ...]
-    n_seeds: int  # the largest number of any entry
+    n_seeds: int  # largest number of seeds of an entry
     budgets: tuple[dict[int, int], ...]  # {K: M} of the equal budgets
 
     @property
