@@ -134,9 +134,9 @@ def sample_flags(cells: Sequence[Cell]) -> list[list[str]]:
     """
     calls = []
     for selection in sorted({cell.selection for cell in cells}, key=lambda name: (name != RANDOM, name)):
-        of_it = [cell for cell in cells if cell.selection == selection]
-        lengths = [str(k) for k in sorted({cell.ranking_len for cell in of_it}, reverse=True)]
-        sizes = [str(size) for size in sorted({cell.num_prompts for cell in of_it}, reverse=True)]
+        group = [cell for cell in cells if cell.selection == selection]
+        lengths = [str(k) for k in sorted({cell.ranking_len for cell in group}, reverse=True)]
+        sizes = [str(size) for size in sorted({cell.num_prompts for cell in group}, reverse=True)]
         strategy = selection.removesuffix(MATCHED)
         chosen_by = [] if selection == RANDOM else ["--select", strategy]
         matched = ["--match_length"] if strategy != selection else []

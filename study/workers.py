@@ -158,14 +158,14 @@ class Workers:
 
     def _ended(self, waiting: set[Future]) -> Iterator[Future]:
         """Yields each task as it ends; asks the running ones to stop as soon as that is requested."""
-        told = False
+        asked_to_stop = False
         while waiting:
             ended, waiting = wait(waiting, POLL, FIRST_COMPLETED)
             self.bar.show()
             yield from ended
             waiting = {future for future in waiting if not future.cancelled()}
-            if self.request.number is not None and not told:
-                told = True
+            if self.request.number is not None and not asked_to_stop:
+                asked_to_stop = True
                 self._ask(self.request.number)
 
     def _seconds(self, future: Future, name: str, log: Path) -> float | None:

@@ -1,6 +1,6 @@
 """The rules that decide from intervals whether a claim of the paper held.
 
-The rules in words (the README repeats them):
+The rules in words (eval_hh/README.md repeats them):
 - Fewer than three seeds give no verdict.
 - "More responses and fewer prompts win at equal budget" held for a pair of cells if the 95% interval of the difference
   (more responses minus more prompts) is above zero, did not hold if it is below zero, both only if p < 0.05 after

@@ -226,16 +226,16 @@ def run_step(jobs: dict[str, Job], make: Callable[[dict[str, Job], "PartialState
 @contextmanager
 def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
     """Waits until no other command works on the job's output and keeps others out. All processes enter together."""
-    told = False
+    announced = False
     with stop_requests() as request:
         while True:
             with try_lock(job.output) if state.is_main_process else nullcontext(False) as held:
                 if _most(int(held)):
                     yield
                     return
-            if state.is_main_process and not told:
+            if state.is_main_process and not announced:
                 print(f"waiting: another command is making {job.output}", file=sys.stderr, flush=True)
-                told = True
+                announced = True
             _stop_if_asked(request, state, lambda: f"{job.label}: not begun; the same command does it")
             time.sleep(LOOK_AGAIN)
 

@@ -58,26 +58,26 @@ def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
 
 def strategy_lines(found: Sequence[Contrast]) -> list[str]:
     """Returns the section on strategies against random prompts; empty if none was run."""
-    told = (
+    intro = (
         "Prompts selected by the strategies of data_preprocess/sample.py against as many random ones, at the same K "
         "and therefore the same number of labelled responses. Strategies may select longer or shorter prompts, which "
         "alone changes D, so lengths are given; they also differ in the kinds of prompt that they select."
     )
-    return _contrast_lines("Prompts chosen by a strategy, at equal budget", told, found)
+    return _contrast_lines("Prompts chosen by a strategy, at equal budget", intro, found)
 
 
 def augmentation_lines(found: Sequence[Contrast]) -> list[str]:
     """Returns the section on enlarged subsets; empty if none was run."""
-    told = (
+    intro = (
         "Our reading of the paper's augmentation, whose generator and thresholds are not published "
         "(labelling/augment.py): prompts of a pool are added to a random subset, either those that raise D most or "
         "random ones, answered by a model and ranked by a reward model, without human labels. An enlarged subset costs "
         "no further labels but is more data, of another kind; the evidence on D is diverse minus random additions."
     )
-    return _contrast_lines("Subsets enlarged by models", told, found)
+    return _contrast_lines("Subsets enlarged by models", intro, found)
 
 
-def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[str]:
+def _contrast_lines(title: str, intro: str, found: Sequence[Contrast]) -> list[str]:
     if not found:
         return []
     rows = []
@@ -94,4 +94,4 @@ def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[st
         "corrects for the rows of this table. Each subset was drawn once: the intervals do not cover other draws."
     )
     header = ["", "K", "first", "second", "reward", "D", "bigrams", "difference", "95% interval", "p", "Holm p"]
-    return [f"## {title}", "", f"{told} {note}", "", *markdown([*header, "seeds"], rows)]
+    return [f"## {title}", "", f"{intro} {note}", "", *markdown([*header, "seeds"], rows)]

@@ -67,8 +67,8 @@ def figures(folder: Path) -> list[Picture]:
     """Returns the figures of a folder: those of FIGURES first, then the others by name."""
     found = {path.stem: path for path in sorted(folder.glob("*.svg")) if not is_narrow(path)}
     names = [name for name in FIGURES if name in found] + [name for name in found if name not in FIGURES]
-    told = {name: FIGURES.get(name, (name.replace("_", " "),) * 2) for name in names}
-    return [Picture(found[name], title, alt) for name, (title, alt) in told.items()]
+    texts = {name: FIGURES.get(name, (name.replace("_", " "),) * 2) for name in names}
+    return [Picture(found[name], title, alt) for name, (title, alt) in texts.items()]
 
 
 def draw_training(root: Path, results: Results, folder: Path) -> tuple[list[Picture], list[str]]:
@@ -78,12 +78,12 @@ def draw_training(root: Path, results: Results, folder: Path) -> tuple[list[Pict
     curves, warnings = load_curves(root, results)
     pictures = []
     for algorithm in sorted({curve.algorithm for curve in curves}):
-        of_it = [curve for curve in curves if curve.algorithm == algorithm]
+        group = [curve for curve in curves if curve.algorithm == algorithm]
         name = f"curves_{algorithm.lower()}"
         for ending in ("", NARROW):
-            draw_curves(of_it, folder / f"{name}{ending}.svg")
+            draw_curves(group, folder / f"{name}{ending}.svg")
         title = f"{algorithm}: SFT loss and dev reward by step"
-        alt = f"{title}, a line for each of {len(of_it)} cells and a column of panels for each number of responses K."
-        caption = f"One line for each of {len(of_it)} cells; stronger for more prompts, all seeds alike."
+        alt = f"{title}, a line for each of {len(group)} cells and a column of panels for each number of responses K."
+        caption = f"One line for each of {len(group)} cells; stronger for more prompts, all seeds alike."
         pictures.append(Picture(folder / f"{name}.svg", title, alt, caption))
     return pictures, warnings
