@@ -113,13 +113,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="also run equal-size subsets selected for low, random and high D (default M: the profile's)",
     )  # fmt: skip
     parser.add_argument(
-        "--strategies", action="store_true", help="also run subsets of that size selected by strategies"
+        "--strategies", action="store_true", help="also run subsets of the --fixed_size M selected by strategies"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run only these cells: 'pro_len4_*'")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and run nothing")
     toy = parser.add_argument_group("toy")
     toy.add_argument("--workers", type=int, default=os.cpu_count(), help="cells run at a time (default: one per core)")
-    toy.add_argument("--check", action="store_true", help="check the world itself instead")
+    toy.add_argument("--check", action="store_true", help="check the world itself, without a study")
     toy.add_argument("--augment", action="store_true", help="also enlarge a subset by models, for high D and at random")
     toy.add_argument("--publish", action="store_true", help="copy results and figures to their committed places")
     paper = parser.add_argument_group("opt-1.3b, llama-7b")

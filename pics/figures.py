@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     what.add_argument("--fixed_size", type=Path, help="rewards against D at one M from a folder of result files")
     what.add_argument("--intro", action="store_true", help="the diagram of ways to spend one annotation budget")
     parser.add_argument("--profile", help="draw this profile's files (default: the most common one)")
-    parser.add_argument("--compare_paper", action="store_true", help="with --results: add the paper's points, in pale")
+    parser.add_argument("--compare_paper", action="store_true", help="with --results: also draw the paper's points")
     parser.add_argument("--output", type=Path, help="PNG or SVG file to write (default: a PNG in runs/figures)")
     args = parser.parse_args(argv)
     folders = {"diversity": args.results, "quantitative": args.budgets, "fixed_size": args.fixed_size}
