@@ -1,17 +1,17 @@
-"""The study as a grid of cells (algorithm x K responses x M prompts x seed), from data to table and figure.
+"""Runs a study, a grid of cells (algorithm x K responses x M prompts x seed), from data to table and figures.
 
     python reproduce.py --profile toy                     the small study on the embedded world, one seed
     python reproduce.py --profile toy --seeds 42 43 44    the same with error bars
-    python reproduce.py --profile toy --check             the world on its own terms, before any study
+    python reproduce.py --profile toy --check             check the world itself, before any study
     python reproduce.py --profile opt-1.3b --dry_run      the commands of the paper's grid (also llama-7b)
-    python reproduce.py --profile opt-1.3b --slurm FILE   the same as an array job, a task per cell
+    python reproduce.py --profile opt-1.3b --slurm FILE   the same as an array job, one task per cell
     python reproduce.py --profile opt-1.3b --only 'pro_len4_3000_*' -- --max_train_steps 20
 
-Every cell is the user's own path: split.py, sample.py, training, generation, rewards, scores. The small study calls
-them in this process's workers, one torch thread each, under runs/toy-<hash>/, a name that changes with the world and
-the settings; a paper's grid calls the launchers and eval.sh, one cell after another, under STUDY_ROOT. What is
-finished is not done again; a killed run goes on where it was, and so does one that was asked to stop (SIGTERM, SIGUSR1,
-Ctrl-C), which stops at the next step or batch. What follows `--` goes to every training launcher.
+Every cell runs the public commands: split.py, sample.py, training, generation, rewarding, scoring. The small study
+calls them in its worker processes, one torch thread each, under runs/toy-<hash>/; the hash depends on the world and the
+settings. A paper's grid calls the launchers and eval.sh, one cell after another, under STUDY_ROOT. Finished work is not
+repeated. A killed run resumes when started again, and so does one that was asked to stop (SIGTERM, SIGUSR1, Ctrl-C),
+which ends at the next step or batch. Flags after `--` are passed to every training run.
 """
 
 import argparse
@@ -57,7 +57,7 @@ CHECKS = {
 
 
 def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
-    """The small study: its cells and what they come to."""
+    """Runs the cells of the small study and makes its report, figures and page."""
     study = ToyStudy(args.study.root(), args.study)
     if args.dry_run:
         print("\n".join(call.shell() for call in study.script(cells)))
@@ -79,7 +79,7 @@ def run_toy(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell],
 
 
 def run_paper(args: argparse.Namespace, cells: list[Cell], every_cell: list[Cell], request: StopRequest) -> None:
-    """One of the paper's grids: its cells, or its commands."""
+    """Runs the cells of one of the paper's grids, or prints or writes their commands."""
     profile = args.study
     tokenizer = args.tokenizer
     if args.dry_run:
@@ -105,29 +105,29 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argv = list(sys.argv[1:] if argv is None else argv)
     own, train_flags = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", choices=sorted(PROFILES), required=True, help="which study")
-    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of fine-tuning (default: toy 42, papers 42 43 44)")
-    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of prompts M instead of the profile's")
+    parser.add_argument("--profile", choices=sorted(PROFILES), required=True, help="study to run")
+    parser.add_argument("--seeds", type=int, nargs="+", help="fine-tuning seeds (default: 42 for toy, else 42 43 44)")
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of prompts M (default: the profile's)")
     parser.add_argument(
         "--fixed_size", type=int, nargs="?", const=0, metavar="M",
-        help="also vary D at one number of prompts, by choosing them: low, random and high (default M: the profile's)",
+        help="also run equal-size subsets selected for low, random and high D (default M: the profile's)",
     )  # fmt: skip
     parser.add_argument(
-        "--strategies", action="store_true", help="also choose prompts by strategies, at the same number of prompts"
+        "--strategies", action="store_true", help="also run subsets of the --fixed_size M selected by strategies"
     )
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cells by name: 'pro_len4_*'")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="run only these cells: 'pro_len4_*'")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and run nothing")
     toy = parser.add_argument_group("toy")
-    toy.add_argument("--workers", type=int, default=os.cpu_count(), help="cells at a time (default: one a core)")
-    toy.add_argument("--check", action="store_true", help="check the world on its own terms instead")
-    toy.add_argument("--augment", action="store_true", help="also enlarge a subset by models, by D and at random")
-    toy.add_argument("--publish", action="store_true", help="copy results and pictures to their committed places")
+    toy.add_argument("--workers", type=int, default=os.cpu_count(), help="cells run at a time (default: one per core)")
+    toy.add_argument("--check", action="store_true", help="check the world itself, without a study")
+    toy.add_argument("--augment", action="store_true", help="also enlarge a subset by models, for high D and at random")
+    toy.add_argument("--publish", action="store_true", help="copy results and figures to their committed places")
     paper = parser.add_argument_group("opt-1.3b, llama-7b")
     paper.add_argument("--model", help="folder or hub name of the pre-trained model (default: the paper's)")
-    paper.add_argument("--tokenizer", help="of the diversity D (default: $LLaMA_path, else LLaMA's on the hub)")
+    paper.add_argument("--tokenizer", help="tokenizer of the diversity D (default: $LLaMA_path, else LLaMA's)")
     paper.add_argument("--slurm", type=Path, metavar="FILE", help="write an array job for a cluster and run nothing")
     paper.add_argument(
-        "--prune", action="store_true", help="keep of a tested run the weights of its best and last step only"
+        "--prune", action="store_true", help="keep only the weights of the best and last step of each tested run"
     )
     args = parser.parse_args(own)
     check_flags(vars(args), CHECKS)
@@ -139,7 +139,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def chosen_study(args: argparse.Namespace, train_flags: list[str]) -> ToyProfile | paper_profiles.PaperProfile:
-    """The profile with what the flags change in it."""
+    """Returns the profile as modified by the flags."""
     profile = PROFILES[args.profile]
     sizes, fixed_size = args.sizes or profile.grid.sizes, args.fixed_size or profile.grid.fixed_size
     profile = replace(profile, grid=replace(profile.grid, sizes=tuple(sizes), fixed_size=fixed_size))
@@ -149,10 +149,10 @@ def chosen_study(args: argparse.Namespace, train_flags: list[str]) -> ToyProfile
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """InputError for values that make no sense, and for flags that the profile has no use for."""
+    """Raises InputError for invalid values and for flags that do not apply to the profile."""
     if args.slurm:
         check_output_file("slurm", args.slurm, {})
-    if isinstance(args.study, ToyProfile):  # of a paper's data the number is not known here
+    if isinstance(args.study, ToyProfile):  # the size of a paper's data is not known here
         check_flags(vars(args), dict.fromkeys(("sizes", "fixed_size"), within(at_most=args.study.world.train_rows)))
     for flag, values in (("--seeds", args.seeds), ("--sizes", args.sizes or [])):
         if len(set(values)) < len(values):

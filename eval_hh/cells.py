@@ -1,8 +1,8 @@
 """The result file of one cell: what one trained model scored on the four test files.
 
-A cell is one (algorithm, ranking_len K, num_prompts M, seed, selection) of the study's grid. Its file holds
-the reward and BLEU of every test prompt next to the configuration that made them, so that every table,
-figure and test is a pure function of these files. A file that is wrong or does not belong is named, never averaged in.
+A cell is one (algorithm, ranking_len K, num_prompts M, seed, selection) of the study's grid. Its file holds the reward
+and BLEU of every test prompt and the configuration that produced them, so that every table, figure and test is a pure
+function of these files. An invalid or mismatched file is reported, never averaged in.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Setting:
         return f"{self.algorithm} K={self.ranking_len} M={self.num_prompts}"
 
 
-# Field -> the types it may have. bool is an int in Python and is refused separately.
+# Field -> its allowed types. bool, an int in Python, is refused separately.
 Fields = dict[str, tuple[type, ...]]
 CELL_FIELDS: Fields = {
     "schema": (int,),
@@ -63,9 +63,9 @@ CELL_FIELDS: Fields = {
     "data_sha256": (dict, type(None)),
     "files": (dict,),
 }
-MAX_COUNT = 2**53  # floats tell whole numbers apart up to here
-OPTIONAL: Fields = {"base_prompts": (int,)}  # M of the random subset that an enlarged one was made of
-# How the texts and scores were made: the settings of generation.py and of rewarding.py.
+MAX_COUNT = 2**53  # up to here floats represent every integer
+OPTIONAL: Fields = {"base_prompts": (int,)}  # M of an enlarged subset's base subset
+# The settings of generation.py and of rewarding.py.
 EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
 GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
 REWARDING_FIELDS: Fields = {"reward_model": (str,), "mixed_precision": (str,)}
@@ -80,8 +80,8 @@ FILE_FIELDS: Fields = {
 def file_scores(
     row_id: list, reward: list[float], bleu: list[float], extra: dict[str, list[float]] | None = None
 ) -> dict:
-    """One test file's entry of a cell: per-row values (rewards in 0..1), their count, their means and the bootstrap 95%
-    interval of the mean reward.
+    """Returns one test file's entry of a cell: per-row values (rewards in 0..1), their count, their means and the
+    bootstrap 95% interval of the mean reward.
 
     `extra` holds further rewards of the same rows by name, for example {"reward_model": [...]}.
     """
@@ -95,18 +95,18 @@ def file_scores(
 
 
 def write_cell(path: str | Path, cell: dict) -> None:
-    """Validate `cell` and write it in one step; raises InputError and writes nothing when it is not valid."""
+    """Validates `cell` and writes it atomically. Raises InputError and writes nothing if it is invalid."""
     validate_cell(cell, str(path))
     write_json(Path(path), cell)
 
 
 def load_cell(path: str | Path) -> dict:
-    """Read and validate one result file. Raises InputError naming the file and the field at fault."""
+    """Reads and validates one result file. Raises InputError that names the file and the field."""
     try:
         # A result file at paper scale holds 8,500 rows; orjson reads it four times as fast as json.
         cell = orjson.loads(Path(path).read_bytes())
     except (orjson.JSONDecodeError, OSError) as error:
-        cell = read_json(path)  # for its message; it lets nan and huge numbers through, most of which have a field's
+        cell = read_json(path)  # for its message; it accepts nan and huge numbers, most of which fail validation
         validate_cell(cell, str(path))
         raise InputError(f"{path}: not valid JSON ({error})") from None
     validate_cell(cell, str(path))
@@ -114,7 +114,7 @@ def load_cell(path: str | Path) -> dict:
 
 
 def validate_cell(cell: object, name: str) -> None:
-    """Raise InputError "name: field: what is wrong" unless `cell` follows the schema exactly."""
+    """Raises InputError "name: field: what is wrong" unless `cell` follows the schema exactly."""
     if not isinstance(cell, dict):
         raise InputError(f"{name}: expected a JSON object, found {type(cell).__name__}")
     check_fields(cell, CELL_FIELDS | {field: OPTIONAL[field] for field in OPTIONAL if field in cell}, name, "")
@@ -140,9 +140,9 @@ def validate_cell(cell: object, name: str) -> None:
 
 
 def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()) -> None:
-    """InputError "name: prefix+field: ..." unless `found` has just the expected fields, with values of their types.
+    """Raises InputError "name: prefix+field: ..." unless `found` has exactly the expected fields, of their types.
 
-    Fields in `optional` may be there, with any value. Whole numbers are at most MAX_COUNT.
+    Fields in `optional` may be present, with any value. Integers are at most MAX_COUNT.
     """
     for field in expected:
         if field not in found:
@@ -155,7 +155,7 @@ def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional
 
 
 def check_type(value: object, types: tuple[type, ...], where: str) -> None:
-    """InputError "where: expected ..., found ..." unless `value` is of one of the types and not beyond all use."""
+    """Raises InputError "where: expected ..., found ..." unless `value` has one of the types, within MAX_COUNT."""
     wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
     if not isinstance(value, types) or isinstance(value, bool):
         raise InputError(f"{where}: expected {wanted}, found {value!r:.60}")
@@ -164,7 +164,7 @@ def check_type(value: object, types: tuple[type, ...], where: str) -> None:
 
 
 def check_diversity(diversity: dict, num_prompts: int, name: str) -> None:
-    """InputError "name: diversity.field: ..." unless this can be the diversity of so many prompts."""
+    """Raises InputError "name: diversity.field: ..." unless this is a possible diversity of `num_prompts` prompts."""
     check_fields(diversity, DIVERSITY_FIELDS, name, "diversity.")
     largest = math.sqrt(num_prompts) * (1 + 1e-9)  # D = sqrt(M) U / T, and U is at most T
     if not 0 <= diversity["score"] <= largest:
@@ -228,7 +228,7 @@ def _check_numbers(values: object, length: int, upper: float, where: str) -> Non
         numbers = np.asarray(values, dtype=float)
     except OverflowError:
         numbers = np.array([value if abs(value) <= sys.float_info.max else math.inf for value in values])
-    # The comparison is also False for nan; sacrebleu's 100 is 100.00000000000004 at times.
+    # The comparison is also False for nan; sacrebleu's 100 is sometimes 100.00000000000004.
     wrong = ~((numbers >= 0) & (numbers <= upper * (1 + 1e-9)))
     if wrong.any():
         first = int(np.argmax(wrong))
@@ -236,16 +236,16 @@ def _check_numbers(values: object, length: int, upper: float, where: str) -> Non
 
 
 def pooled(files: dict, pool: str, field: str = "reward") -> np.ndarray:
-    """Per-prompt values [rows] of a pool, or of one test file, in a cell's "files": file by file, by row id.
+    """Returns the per-prompt values [rows] of a pool, or a test file, in a cell's "files": file by file, by row id.
 
-    `field` is "reward", "bleu" or the name of an extra reward; the result's mean is the mean over samples.
+    `field` is "reward", "bleu" or the name of an extra reward; the mean of the result is the mean over all rows.
     """
     parts = []
     for file in POOLS.get(pool, (pool,)):
         entry = files[file]
         values = entry[field] if field in ("reward", "bleu") else entry["extra"][field]
         ids, column = entry["row_id"], np.asarray(values, dtype=float)
-        # Files are nearly always in order already, which Python's sort finds out in one pass.
+        # Files are nearly always sorted already, which Python's sort detects in one pass.
         in_order = ids == sorted(ids)
         parts.append(column if in_order else column[sorted(range(len(ids)), key=ids.__getitem__)])
     return np.concatenate(parts)

@@ -1,12 +1,12 @@
-"""Turns the .bin weights of a model's folder into safetensors, without running what a pickle may carry.
+"""Converts the .bin weights of a model's folder to safetensors, without running code that a pickle may contain.
 
     python convert_weights.py FOLDER [FOLDER ...]
 
-Each pytorch_model*.bin is read by torch.load(weights_only=True), one at a time, and written beside itself as
-model*.safetensors with the same names and bit for bit the same values. Loaders take the new files from then on; the
-.bin files are left in place and can be deleted. A file that holds anything but tensors is refused, and a failure or a
-kill leaves the folder as good as it was. Published reward models and older checkpoints come as .bin; every model that
-this project loads, whichever folder's command loads it, is loaded through eval_hh, so this command lies here.
+Each pytorch_model*.bin is read by torch.load(weights_only=True), one at a time, and written beside it as
+model*.safetensors with the same names and bit for bit the same values. Loaders then use the new files; the .bin files
+are kept and can be deleted. A file that holds anything but tensors is refused, and a failure or a kill leaves the
+folder as usable as before. Published reward models and older checkpoints come as .bin. This command is here because
+every model of this project, whichever folder's command loads it, is loaded through eval_hh.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def convert(folder: Path) -> str:
     """Converts one folder; returns a line on what was done.
 
     Raises:
-        InputError: no .bin weights, an index that does not fit them, or a file that is no plain dict of tensors.
+        InputError: no .bin weights, an index that does not match them, or a file that is not a plain dict of tensors.
     """
     if any((folder / _new_name(name)).exists() for name in ("pytorch_model.bin", INDEX)):
         return f"{folder}: has safetensors already"
@@ -65,28 +65,28 @@ def convert(folder: Path) -> str:
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)
-    if index:  # last of all: without it no loader looks at the shards
+    if index:  # last: without it no loader reads the shards
         write_json(folder / _new_name(INDEX), {"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2)
     return f"{folder}: {len(weight_map)} tensors, {total / 1e6:.1f} MB in {len(names)} file(s) of safetensors"
 
 
 def _take_name(temporary: Path, path: Path) -> None:
-    """Gives a file its name; InputError if other weights have it (a killed conversion leaves the same ones)."""
+    """Gives a file its name; InputError if other weights have it (a killed conversion leaves identical ones)."""
     if path.exists() and not filecmp.cmp(temporary, path, shallow=False):
         raise InputError(f"{path}: other weights than those of the .bin files (expected none, or the same)")
     temporary.replace(path)
 
 
 def load_bin(path: Path) -> "dict[str, torch.Tensor]":
-    """The tensors of a .bin by name, on the CPU.
+    """Returns the tensors of a .bin by name, on the CPU.
 
     Raises:
-        InputError: it is no checkpoint, or holds more than tensors: code, or a nested training state.
+        InputError: it is not a checkpoint, or holds more than tensors: code, or a nested training state.
     """
     import torch
 
     try:
-        # Only today's zip files can be mapped; those from before torch 1.6 are read whole.
+        # Only zip files can be memory-mapped; files from before torch 1.6 are read whole.
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError as error:
         raise InputError(
@@ -95,7 +95,7 @@ def load_bin(path: Path) -> "dict[str, torch.Tensor]":
         ) from error
     except OSError:
         raise
-    except Exception as error:  # bytes that are no checkpoint can lead the reader into any
+    except Exception as error:  # arbitrary bytes can make the reader raise any
         reason = str(error).splitlines()[0] if str(error) else "it is empty"
         raise InputError(f"{path}: is no whole checkpoint ({reason})") from error
     if not isinstance(tensors, dict) or not tensors:
@@ -109,15 +109,15 @@ def load_bin(path: Path) -> "dict[str, torch.Tensor]":
 def _save(tensors: "dict[str, torch.Tensor]", path: Path) -> None:
     from safetensors.torch import save_file
 
-    # Tied weights share memory, which safetensors does not keep: each name gets values of its own, and models tie
-    # them again as they load.
+    # Tied weights share memory, which safetensors cannot store: each name gets its own copy, and models tie them again
+    # on loading.
     apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     with disk_full_as_oserror(path):
         save_file(apart, path, metadata={"format": "pt"})
 
 
 def _bin_files(folder: Path, index: dict | None) -> list[str]:
-    """Names of the files that hold the weights."""
+    """Returns the names of the files that hold the weights."""
     if index is None:
         names = ["pytorch_model.bin"]
     elif isinstance(index, dict) and isinstance(index.get("weight_map"), dict):

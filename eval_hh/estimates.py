@@ -1,4 +1,4 @@
-"""The statistics of the study, on plain arrays: line fits, the paired bootstrap and Holm's correction.
+"""The study's statistics on plain arrays: line fits, paired bootstrap, t intervals and Holm's correction.
 
 eval_hh/analysis/ applies them to cells and decides from them whether a claim held.
 """
@@ -13,8 +13,8 @@ import numpy as np
 
 N_DRAWS = 4000
 LEVEL = 0.05
-ROUNDING = 1e-12  # relative: what float arithmetic alone makes of equal numbers
-CHUNK = 1 << 22  # resampled values held at a time: bounds the memory of a bootstrap to some 100 MB
+ROUNDING = 1e-12  # relative difference that float arithmetic can cause between equal numbers
+CHUNK = 1 << 22  # resampled values held at a time; limits a bootstrap's memory to about 100 MB
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Line:
     slope: float
     intercept: float
     mse: float  # mean squared residual in the sample (divided by n, as the paper's figure does)
-    r2: float  # 1 - residual / total sum of squares; 0 where y does not vary
-    loo_mse: float  # mean squared error at each point of the line through the others; nan below 3 points
+    r2: float  # 1 - residual / total sum of squares; 0 if y is constant
+    loo_mse: float  # leave-one-out mean squared error; nan with fewer than 3 points
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted value with its standard error, and the 95% interval that Student's t makes of them."""
+    """A predicted value with its standard error and its 95% interval from Student's t."""
 
     value: float
-    error: float  # standard error of what is predicted about the value
+    error: float  # standard error of the prediction
     df: float  # degrees of freedom of `error`
     low: float
     high: float
@@ -41,7 +41,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its bootstrap 95% interval and the two-sided p of its being zero."""
+    """A value with its bootstrap 95% interval and two-sided p-value against zero."""
 
     value: float
     low: float
@@ -51,7 +51,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A mean difference over replicates, with Student's 95% interval and the two-sided p of its being zero."""
+    """A mean difference over replicates with its 95% interval from Student's t and two-sided p-value against zero."""
 
     difference: float
     low: float
@@ -62,16 +62,16 @@ class Contrast:
 
 
 def contrast(a: np.ndarray, b: np.ndarray) -> Contrast:
-    """How much more reward cell `a` has than cell `b`, paired by replicate.
+    """Returns the mean reward of cell `a` minus that of cell `b`, paired by replicate.
 
-    A replicate is a fresh draw of the training subsets and a fresh training seed. Its mean over the test prompts is the
-    unit: the interval speaks of new draws and seeds on these test prompts.
+    A replicate is a new draw of the training subsets with a new training seed. The unit is its mean over the test
+    prompts: the interval covers new draws and seeds on these test prompts.
 
     Args:
-        a, b: [replicates, test prompts] rewards; row r of both is of replicate r.
+        a, b: rewards [replicates, test prompts]; row r of both is replicate r.
 
     Raises:
-        ValueError: not two dimensions, unequal shapes, below two replicates, no prompt, or a value that is not finite.
+        ValueError: not two dimensions, unequal shapes, fewer than two replicates, no prompts, or a non-finite value.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.ndim != 2 or a.shape != b.shape:
@@ -86,9 +86,9 @@ def contrast(a: np.ndarray, b: np.ndarray) -> Contrast:
 
 
 def over_replicates(effects: Sequence[float]) -> Contrast:
-    """The mean of one effect per replicate [R], R >= 2: mean +- t(R - 1) s / sqrt(R), s the standard deviation.
+    """Returns the mean of one effect per replicate [R], R >= 2: mean +- t(R - 1) s / sqrt(R), s the standard deviation.
 
-    Without any variance the interval is the mean itself and p is 0, or 1 where the mean is 0. ValueError below two.
+    With zero variance the interval is the mean itself, and p is 0, or 1 if the mean is 0. ValueError for R < 2.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -105,7 +105,7 @@ def over_replicates(effects: Sequence[float]) -> Contrast:
 
 
 def replicates_for(effect: float, spread: float, power: float = 0.8, most: int = 1000) -> int | None:
-    """The fewest replicates whose interval lies above zero with this probability; None where `most` are too few.
+    """Returns the fewest replicates whose interval lies above zero with probability `power`; None if above `most`.
 
     The power of the paired t test is 1 - F(t(1 - 0.05 / 2, R - 1)), F of the noncentral t with R - 1 degrees of freedom
     and noncentrality effect / spread * sqrt(R) (Cohen, Statistical Power Analysis, 2nd ed., chapter 2).
@@ -125,9 +125,9 @@ def replicates_for(effect: float, spread: float, power: float = 0.8, most: int =
 
 
 def fit_lines(x: Sequence[float], y: np.ndarray) -> dict[str, np.ndarray]:
-    """Ordinary least squares of every row of y [draws, n] on x [n]: Line's fields by name, each [draws].
+    """Fits each row of y [draws, n] on x [n] by ordinary least squares; returns Line's fields by name, each [draws].
 
-    Raises ValueError below two distinct x.
+    Raises ValueError with fewer than two distinct x.
     """
     x = np.asarray(x, dtype=float)
     if len(np.unique(x)) < 2:
@@ -139,7 +139,7 @@ def fit_lines(x: Sequence[float], y: np.ndarray) -> dict[str, np.ndarray]:
     residual = y - means[:, None] - slope[:, None] * centred
     total = ((y - means[:, None]) ** 2).sum(axis=1)
     left = (residual**2).sum(axis=1)
-    # The residual at a point of the line fitted without it is residual / (1 - leverage).
+    # The leave-one-out residual is residual / (1 - leverage).
     free = 1 - 1 / len(x) - centred**2 / spread
     loo = ((residual / free) ** 2).mean(axis=1) if (free > 1e-9).all() else np.full(len(y), np.nan)
     r2 = np.where(total > 0, 1 - left / np.where(total > 0, total, 1), 0.0)
@@ -147,19 +147,19 @@ def fit_lines(x: Sequence[float], y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
-    """Ordinary least squares of y [n] on x [n]. Raises ValueError below two distinct x."""
+    """Fits y [n] on x [n] by ordinary least squares. Raises ValueError with fewer than two distinct x."""
     fitted = fit_lines(x, np.asarray([y], dtype=float))
     return Line(**{name: float(values[0]) for name, values in fitted.items()})
 
 
 def predict_point(x: Sequence[float], y: Sequence[float], at: float) -> Prediction:
-    """What the least-squares line of y [n] on x [n] expects of one further point at x = `at`.
+    """Predicts one further point at x = `at` from the least-squares line of y [n] on x [n].
 
     value +- t(n - 2) s sqrt(1 + 1/n + (at - mean x)^2 / Sxx), s^2 the sum of squared residuals over n - 2
     (Montgomery, Peck and Vining, Introduction to Linear Regression Analysis, "Prediction of new observations").
-    The residuals stand for all that moves a point off the line: seeds, test prompts and a line that is none.
+    The residuals cover everything that moves a point off the line: seeds, test prompts and nonlinearity.
 
-    Raises ValueError below three points or two distinct x.
+    Raises ValueError with fewer than three points or two distinct x.
     """
     if len(x) < 3:
         raise ValueError(f"{len(x)} points leave no residual to judge a line by")
@@ -170,7 +170,7 @@ def predict_point(x: Sequence[float], y: Sequence[float], at: float) -> Predicti
 
 
 def prediction_difference(first: Prediction, second: Prediction) -> Prediction:
-    """first - second of two lines whose errors are independent, with Satterthwaite's (1946) degrees of freedom."""
+    """Returns first - second of two lines with independent errors, with Satterthwaite's (1946) degrees of freedom."""
     parts = [(one.error**2, one.df) for one in (first, second)]
     variance = sum(part for part, _ in parts)
     below = sum(part**2 / df for part, df in parts)
@@ -186,14 +186,14 @@ def _prediction(value: float, error: float, df: float) -> Prediction:
 
 
 def average_mse(lines: Collection[Line]) -> float:
-    """The paper's MSE of a panel: in-sample per line, averaged over the lines (one per K)."""
+    """Returns the paper's MSE of a panel: in-sample per line, averaged over the lines (one per K)."""
     return float(np.mean([line.mse for line in lines]))
 
 
 def row_draws(rewards: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0) -> np.ndarray:
-    """Bootstrap means [n_draws, cells] of rewards [cells, rows]: each draw takes rows with replacement.
+    """Returns bootstrap means [n_draws, cells] of rewards [cells, rows]; each draw takes rows with replacement.
 
-    All cells share the rows of a draw, so that differences between columns are paired over test prompts.
+    All cells share the rows of a draw, so differences between columns are paired over test prompts.
     """
     n_rows = rewards.shape[1]
     rng = np.random.default_rng(seed)
@@ -208,21 +208,21 @@ def row_draws(rewards: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0) -> np.
 
 
 def seed_weights(n_seeds: int, n_draws: int = N_DRAWS, seed: int = 0) -> np.ndarray:
-    """Bootstrap weights [n_draws, n_seeds], each row summing to 1: how often a draw takes each seed.
+    """Returns bootstrap weights [n_draws, n_seeds], how often a draw takes each seed; each row sums to 1.
 
-    A draw takes n_seeds - 1 of the n_seeds with replacement: with so few seeds a draw of n_seeds would make
-    the variance of the mean too small by (n_seeds - 1) / n_seeds; this makes it unbiased. One seed is
-    taken always: the interval is then over test prompts only.
+    A draw takes n_seeds - 1 of the n_seeds with replacement: with so few seeds, taking n_seeds would make the variance
+    of the mean too small by the factor (n_seeds - 1) / n_seeds; this makes it unbiased. A single seed is always taken:
+    the interval is then over test prompts only.
     """
     if n_seeds == 1:
         return np.ones((n_draws, 1))
-    # Not the stream of row_draws, or seeds and rows would be drawn in step.
+    # Not the stream of row_draws, else the draws of seeds and rows would be correlated.
     rng = np.random.default_rng([seed, n_seeds])
     return rng.multinomial(n_seeds - 1, np.full(n_seeds, 1 / n_seeds), size=n_draws) / (n_seeds - 1)
 
 
 def estimate(value: float, draws: np.ndarray) -> Estimate:
-    """Percentile interval and two-sided p from bootstrap draws [n_draws]; p is at least 2 / (n_draws + 1)."""
+    """Returns percentile interval and two-sided p from bootstrap draws [n_draws]; p is at least 2 / (n_draws + 1)."""
     low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
     side = min((draws <= 0).sum(), (draws >= 0).sum())
     return Estimate(float(value), float(low), float(high), float(min(1.0, 2 * (side + 1) / (len(draws) + 1))))
@@ -231,12 +231,12 @@ def estimate(value: float, draws: np.ndarray) -> Estimate:
 def bootstrap_interval(
     values: Sequence[float], level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of `values` [n].
+    """Returns the percentile bootstrap interval of the mean of `values` [n].
 
     Args:
         values: one number per test prompt.
-        level: the share of resampled means that lies inside.
-        n_resamples: how many times the n values are drawn anew, with replacement.
+        level: the coverage of the interval.
+        n_resamples: number of resamples of n values with replacement.
         seed: of the draws.
     """
     values = np.asarray(values, dtype=float)
@@ -252,10 +252,10 @@ def bootstrap_interval(
 
 
 def bend_p(x: Sequence[float], y: np.ndarray, draws: np.ndarray) -> float:
-    """p of the points' leaving their line by chance: y [n] at x [n], with bootstrap draws [n_draws, n] of y.
+    """Returns the p-value of a deviation from a line: y [n] at x [n], with bootstrap draws [n_draws, n] of y.
 
-    The residual sum of squares of y is compared with that of the draws' noise about y, which is what would
-    remain if the truth lay on the line.
+    Compares the residual sum of squares of y with that of the draws' noise about y, which would remain if the true
+    relation were a line.
     """
     design = np.column_stack([np.ones(len(y)), x])
     residual_maker = np.eye(len(y)) - design @ np.linalg.pinv(design)
@@ -265,19 +265,19 @@ def bend_p(x: Sequence[float], y: np.ndarray, draws: np.ndarray) -> float:
 
 
 def error_interval(value: float, draws: np.ndarray) -> tuple[float, float]:
-    """The 95% interval of a mean squared error, from its value in bootstrap draws [n_draws].
+    """Returns the 95% interval of a mean squared error, from its value in bootstrap draws [n_draws].
 
-    The noise of a draw raises every draw's error by about the same amount, so the draws are moved down to lie about
-    the value itself. An error is not below zero.
+    The noise of a draw raises each draw's error by about the same amount, so the draws are shifted to centre on the
+    value itself. Clipped at zero.
     """
     low, high = np.quantile(draws - draws.mean() + value, [LEVEL / 2, 1 - LEVEL / 2])
     return max(0.0, float(low)), max(0.0, float(high))
 
 
 def coefficient_draws(predictors: Sequence[Sequence[float]], draws: np.ndarray) -> np.ndarray:
-    """Least-squares coefficients [n_draws, p] of each row of draws [n_draws, n] on p predictors [n] and a constant.
+    """Returns least-squares coefficients [n_draws, p] of rows of draws [n_draws, n] on p predictors [n] and a constant.
 
-    Raises ValueError where the points do not tell the predictors apart.
+    Raises ValueError if the predictors are collinear.
     """
     design = np.column_stack([*predictors, np.ones(draws.shape[1])])
     if np.linalg.matrix_rank(design) < design.shape[1]:
@@ -286,7 +286,7 @@ def coefficient_draws(predictors: Sequence[Sequence[float]], draws: np.ndarray) 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given."""
+    """Returns Holm's step-down adjusted p-values, in the order given."""
     order = np.argsort(p_values, kind="stable")
     adjusted = [0.0] * len(p_values)
     largest = 0.0
@@ -297,15 +297,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def holm_corrected(found: Sequence[Any]) -> list[Any]:
-    """The findings, dataclasses with a `difference` and a `holm_p`, with the latter corrected over all of them."""
+    """Returns the findings, dataclasses with `difference` and `holm_p`, with `holm_p` corrected over all of them."""
     corrected = holm([one.difference.p for one in found])
     return [replace(one, holm_p=p) for one, p in zip(found, corrected, strict=True)]
 
 
 def budgets(sizes: Collection[int]) -> list[dict[int, int]]:
-    """The equal budgets {K: M} that a grid of sizes holds, largest first: {2: N, 3: 2N/3, 4: N/2}.
+    """Returns the equal budgets {K: M} in a grid of sizes, largest first: {2: N, 3: 2N/3, 4: N/2}.
 
-    A budget of 2N labelled responses is found where all three sizes are in the grid, up to rounding.
+    A budget of 2N labelled responses needs all three sizes in the grid, up to rounding.
     """
     found = []
     for largest in sorted(sizes, reverse=True):

@@ -2,9 +2,9 @@
 
 Run from this folder: python generation.py --index EXP --stage RANKING_LEN
 
-For each data/hh_test/FILE.json it writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
-best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A run that was killed, or stopped by a signal,
-goes on where it was; a finished file is not made again.
+For each data/hh_test/FILE.json, writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
+best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A run that was killed or stopped by a signal
+resumes when started again; a finished file is not made again.
 """
 
 import sys
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 class Generation(Evaluation):
     """How responses are generated."""
 
-    model_path: str | None = setting("tests this folder or hub name instead of the run's checkpoint", check_text,
+    model_path: str | None = setting("folder or hub name to test instead of the run's checkpoint", check_text,
                                      default=None)  # fmt: skip
-    max_new_tokens: int = setting("tokens decoded per prompt at most", count(), default=128)
+    max_new_tokens: int = setting("maximum tokens decoded per prompt", count(), default=128)
     batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)", count(),
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
-    mixed_precision: str = setting("of the weights on a GPU", choices=PRECISIONS, default="bf16")
+    mixed_precision: str = setting("precision of the weights on a GPU", choices=PRECISIONS, default="bf16")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]]]:
-    """The path of the tested model and the rows of each test file; InputError where something is amiss."""
+    """Returns the path of the tested model and the rows of each test file. Raises InputError if one is unusable."""
     from data_preprocess.hub import source_options
     from data_preprocess.records import read_rows
 
@@ -71,7 +71,7 @@ def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]
 
 
 def plan_jobs(config: Generation, model_path: str | Path) -> dict[str, Job]:
-    """What is to be made of each test file. The batch size is left out: it changes texts by float error only."""
+    """Returns the job of each test file. The batch size is left out: it changes texts by float error only."""
     settings = {
         "step": "generation",
         "model": folder_identity(model_path),
@@ -92,7 +92,7 @@ def generate_files(
     config: Generation,
     state: "PartialState",
 ) -> int:
-    """Loads the model once and generates for each job's test file; how many were made."""
+    """Loads the model once and generates for each job's test file; returns how many were made."""
     from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import Decoder, plan_units
     from eval_hh.inference.models import device, load_causal_lm, weights_dtype

@@ -1,4 +1,4 @@
-"""BLEU of a generation."""
+"""BLEU of generated responses."""
 
 from sacrebleu.metrics import BLEU
 
@@ -6,10 +6,10 @@ from data_preprocess.words import with_blanks
 
 
 def sentence_bleu(hypotheses: list[str], references: list[str]) -> list[float]:
-    """BLEU (0 to 100) of each hypothesis against its one reference, on words (sacrebleu's 13a tokens).
+    """Returns BLEU (0 to 100) of each hypothesis against its one reference, on words (sacrebleu's 13a tokens).
 
-    In scripts that are written without blanks every character is a token, as with sacrebleu's "char". Orders that a
-    short hypothesis has no n-gram of are left out (effective order), as sacrebleu advises for single sentences.
+    In scripts without spaces between words, each character is a token, as with sacrebleu's "char". N-gram orders that a
+    short hypothesis lacks are left out (effective order), as sacrebleu recommends for single sentences.
     """
     bleu = BLEU(effective_order=True)
     pairs = zip(map(with_blanks, hypotheses), map(with_blanks, references), strict=True)

@@ -2,9 +2,9 @@
 
     cd eval_hh; python report.py [--results DIR] [--profile NAME] [--output DIR] [--compare_paper] [--json]
 
-reads result files (default: eval_hh/results/ under STUDY_ROOT), prints Markdown and writes report.md and, for LaTeX,
-table1.tex into --output (default: runs/report/ under STUDY_ROOT). With --json it prints the verdicts, contrasts and
-lines as one JSON object instead, and writes nothing. Needs no GPU, no network and no torch.
+Reads result files (default: eval_hh/results/ under STUDY_ROOT), prints Markdown and writes report.md and table1.tex
+(LaTeX) into --output (default: runs/report/ under STUDY_ROOT). With --json, prints the verdicts, contrasts and lines as
+one JSON object and writes nothing. Needs no GPU, network or torch.
 """
 
 import json
@@ -20,17 +20,18 @@ from eval_hh.analysis.results import load_results
 from eval_hh.reporting.findings import analyse, as_json
 from eval_hh.reporting.sections import write_report
 
-OPENINGS = {"report.md": "# Results", "table1.tex": "% Written by"}  # of the files written: others of these names stay
+# First line of each file written; a file of that name that starts otherwise is not overwritten.
+OPENINGS = {"report.md": "# Results", "table1.tex": "% Written by"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What is reported on, and where the report goes."""
+    """What to report on, and where to write it."""
 
     results: Path | None = setting("folder of result files (default: eval_hh/results)", default=None)
     output: Path | None = setting("folder for report.md and table1.tex (default: runs/report)", default=None)
-    profile: str | None = setting("report on this profile (default: the commonest one)", check_text, default=None)
-    compare_paper: bool = setting("put the paper's value beside ours", default=False)
+    profile: str | None = setting("report on this profile (default: the most common one)", check_text, default=None)
+    compare_paper: bool = setting("show the paper's value beside ours", default=False)
     json: bool = setting("print verdicts, contrasts and lines as one JSON object, and write nothing", default=False)
 
     def __post_init__(self) -> None:

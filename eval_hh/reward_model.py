@@ -1,8 +1,8 @@
-"""Reward models: a dialogue with its response in, one raw logit out.
+"""Reward models: from a dialogue and its response to one raw logit.
 
-Two kinds are read: the OpenAssistant GPT-NeoX head (model_type gpt_neox_reward_model), and any
-AutoModelForSequenceClassification with one label. A score depends on neither batch size nor padding; a model of which
-that is not true is refused when it is loaded.
+Two kinds are supported: the OpenAssistant GPT-NeoX head (model_type gpt_neox_reward_model), and any
+AutoModelForSequenceClassification with one label. A score must not depend on batch size or padding; a model for which
+it does is refused on loading.
 """
 
 import math
@@ -33,21 +33,21 @@ from data_preprocess.hub import load_tokenizer, source_options
 from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.models import device, load_weights, padded
 
-MAX_LENGTH = 1024  # tokens of a dialogue that are read; what is over is cut from the left
+MAX_LENGTH = 1024  # maximum tokens of a dialogue; longer ones are truncated from the left
 OASST_TYPE = "gpt_neox_reward_model"
 POOLINGS = ("last", "mean")
 CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
 Messages = list[dict[str, str]]  # {"role", "content"}, as chat templates take them
-# What a chat template may raise: a template is a program, and these are the errors of programs.
+# What a chat template, which is a program, may raise.
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
-# How far a score may move with its batch and padding, in parts of 1 + its size: by float error alone.
+# Float error of a score allowed between batches and paddings, relative to 1 + |score|.
 SLACK = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
-# Constant buffers that older checkpoints carry and today's GPT-NeoX computes by itself.
+# Constant buffers in older checkpoints that GPT-NeoX now computes itself.
 OLD_BUFFERS = re.compile(r"attention\.(bias|masked_bias|rotary_emb\.\w+)$|(^|\.)rotary_emb\.\w+$")
 
 
 class GPTNeoXReward(GPTNeoXPreTrainedModel):
-    """The OpenAssistant reward model: GPT-NeoX, its last hidden states pooled, and a linear layer."""
+    """The OpenAssistant reward model: GPT-NeoX, pooled last hidden states and a linear head."""
 
     def __init__(self, config: GPTNeoXConfig):
         super().__init__(config)
@@ -56,8 +56,8 @@ class GPTNeoXReward(GPTNeoXPreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Logits [B] in float32 of right-padded `input_ids` [B, T] under `attention_mask` [B, T], 1 or 0."""
-        # Causal attention never looks to the right, where the padding is: a mask would only slow it down.
+        """Returns logits [B] in float32 of right-padded `input_ids` [B, T] under `attention_mask` [B, T], 1 or 0."""
+        # Causal attention never sees the padding on the right: a mask would only slow it down.
         hidden = self.gpt_neox(input_ids, use_cache=False).last_hidden_state.float()
         lengths = attention_mask.sum(dim=1)
         if self.config.pooling == "mean":
@@ -71,21 +71,21 @@ class GPTNeoXReward(GPTNeoXPreTrainedModel):
 def encode_dialogue(
     tokenizer: PreTrainedTokenizerBase, turns: list[str], response: str, max_length: int = MAX_LENGTH
 ) -> list[int]:
-    """Token ids of "<|role|>text" + EOS per turn, the response behind the last tag, cut from the left.
+    """Returns token ids of "<|role|>text" + EOS per turn, the response after the last tag, truncated from the left.
 
-    Texts cannot forge a turn: a special token that somebody typed is read as plain characters.
+    Texts cannot forge a turn: special tokens in them are read as plain characters.
 
     Args:
-        tokenizer: has an EOS token; role tags that are tokens of its own stay whole.
+        tokenizer: has an EOS token; role tags that are single tokens stay whole.
         turns: the prompt's turns, the last one a bare tag.
-        response: the text behind that tag.
-        max_length: the most ids to return.
+        response: the text after that tag.
+        max_length: maximum number of ids.
     """
     ids: list[int] = []
     for turn in [*turns[:-1], turns[-1] + response]:
         tag, text = split_turn(turn)
         tag_id = tokenizer.convert_tokens_to_ids(tag)  # get_vocab would copy the vocabulary for every turn
-        if tag_id == tokenizer.unk_token_id:  # None where the tokenizer has no such token either
+        if tag_id == tokenizer.unk_token_id:  # both None if the tokenizer has no unknown token
             text = turn  # the tag is plain characters, which may merge with the text's
         else:
             ids.append(tag_id)
@@ -95,7 +95,7 @@ def encode_dialogue(
 
 
 def chat_messages(turns: list[str], response: str) -> Messages:
-    """The dialogue as messages. Turns of one role in a row are one, for most templates want roles that alternate."""
+    """Returns the dialogue as messages. Consecutive turns of one role are merged: most templates need alternation."""
     messages: Messages = []
     for turn in [*turns[:-1], turns[-1] + response]:
         tag, text = split_turn(turn)
@@ -107,19 +107,19 @@ def chat_messages(turns: list[str], response: str) -> Messages:
 
 
 class ChatTemplate:
-    """A tokenizer's chat template, which cuts long dialogues behind what it puts before the first text."""
+    """A tokenizer's chat template; truncates long dialogues after what the template puts before the first text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
 
     def __call__(self, turns: list[str], response: str, max_length: int) -> list[int]:
-        """Token ids of the dialogue, at most `max_length`.
+        """Returns the token ids of the dialogue, at most `max_length`.
 
-        Of a longer one the oldest exchanges are left out. Where the last one alone is too long, its ids are cut behind
-        the template's head (BOS, a system text, the first turn's header), so that head and end stay.
+        The oldest exchanges of a longer dialogue are dropped. If the last exchange alone is too long, its ids are cut
+        after the template's head (BOS, a system text, the first turn's header), so that head and end are kept.
 
         Raises:
-            InputError: the template refuses the dialogue.
+            InputError: the template rejects the dialogue.
         """
         messages = chat_messages(turns, response)
         ids = self._apply(messages)
@@ -133,7 +133,7 @@ class ChatTemplate:
 
     @cached_property
     def _head(self) -> list[int]:
-        """What the ids of all dialogues begin with: that of two that differ from their first character on."""
+        """The common prefix of all dialogues' ids, taken from two that differ from their first character on."""
         one, other = (
             self._apply([{"role": "user", "content": text}, {"role": "assistant", "content": "x"}]) for text in "0A"
         )
@@ -147,18 +147,18 @@ class ChatTemplate:
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many ids two lists begin with alike."""
+    """Returns the length of the common prefix of two lists."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def check_finite(logits: Sequence[float], rows: Sequence[int], where: str) -> None:
-    """RunError that names the rows, behind `where`, whose logits are not finite."""
+    """Raises RunError that names the rows, after `where`, whose logits are not finite."""
     if bad := [row for row, logit in zip(rows, logits, strict=True) if not math.isfinite(logit)]:
         raise RunError(f"{where}{', '.join(map(str, sorted(set(bad))))}: the reward model's score is not finite")
 
 
 class RewardModel:
-    """A loaded reward model with its tokenizer. Made by `load_reward_model`."""
+    """A loaded reward model with its tokenizer, made by `load_reward_model`."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: bool):
         self.model = model.eval()
@@ -169,7 +169,7 @@ class RewardModel:
         self._n_ids = model.get_input_embeddings().weight.shape[0]
 
     def encode(self, turns: list[str], response: str) -> list[int]:
-        """Token ids that the model reads for one dialogue. InputError for one that it cannot read."""
+        """Returns the token ids of one dialogue. Raises InputError if the model cannot read it."""
         ids = self._encode(turns, response, self.max_length)
         if not ids:
             raise InputError("the reward model's chat template makes no token of the dialogue")
@@ -179,11 +179,11 @@ class RewardModel:
         return ids
 
     def score(self, turns_list: list[list[str]], suffixes: list[str], batch_size: int = 16) -> list[float]:
-        """Raw logits of the dialogues, in the order given.
+        """Returns the raw logits of the dialogues, in the order given.
 
         Args:
-            turns_list: per dialogue the prompt's turns, the last one a bare tag.
-            suffixes: per dialogue the response.
+            turns_list: each dialogue's prompt turns, the last one a bare tag.
+            suffixes: each dialogue's response.
             batch_size: dialogues per forward pass; they are grouped by length.
         """
         encoded = [self.encode(turns, suffix) for turns, suffix in zip(turns_list, suffixes, strict=True)]
@@ -194,15 +194,15 @@ class RewardModel:
 
     @torch.inference_mode()
     def score_batch(self, encoded: list[list[int]]) -> list[float]:
-        """Raw logits of one batch of token id lists."""
+        """Returns the raw logits of one batch of token id lists."""
         ids, mask = padded(encoded, self._pad_id(encoded), self.model.device)
         output = self.model(input_ids=ids, attention_mask=mask)
         logits = output if isinstance(output, torch.Tensor) else output.logits.float().squeeze(-1)
         return logits.tolist()
 
     def _pad_id(self, encoded: list[list[int]]) -> int:
-        # transformers' classifiers pool at the last id that is not config.pad_token_id or, where there is
-        # none, at the last id of their one row. To pool there too, such a model gets an id not in the batch.
+        # transformers' classifiers pool at the last id that is not config.pad_token_id; without a pad id they accept
+        # one row and pool at its last id. To pool there too, such a model gets a pad id that is not in the batch.
         if self._pad is not None:
             return self._pad
         used = {token for row in encoded for token in row}
@@ -216,17 +216,16 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
 
     Args:
         path: the OpenAssistant kind, or a sequence classifier with one label; weights in safetensors or .bin.
-        dtype: of the weights; bfloat16 halves the memory on a GPU. The OpenAssistant kind's pooling and head
-            are float32 in any case.
+        dtype: of the weights; bfloat16 halves GPU memory. The OpenAssistant kind's pooling and head are always float32.
 
     Raises:
-        InputError: the model cannot be found or read, has more labels than one, or lacks a weight.
+        InputError: the model cannot be found or read, does not have one label, or lacks a weight.
     """
     options = {**source_options(path), "dtype": dtype}
     config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json: expected a JSON object, found {type(config).__name__}")
-    _check_pad(path, config.get("pad_token_id"), config.get("vocab_size"))  # torch would refuse it in its own words
+    _check_pad(path, config.get("pad_token_id"), config.get("vocab_size"))  # clearer than torch's own error
     tokenizer = load_tokenizer(path)
     load = _load_oasst if config.get("model_type") == OASST_TYPE else load_classifier
     reward_model = as_reward_model(load(path, config, options).to(device()), tokenizer, path)
@@ -235,13 +234,13 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
 
 
 def _check_pad(path: str | Path, pad: object, n_ids: object) -> None:
-    """InputError unless the padding id is a row of an embedding of `n_ids`, or there is none."""
+    """Raises InputError if there is a padding id and it is not a row of an embedding of `n_ids`."""
     if type(pad) is int and type(n_ids) is int and not 0 <= pad < n_ids:
         raise InputError(f"{path}: config.json: pad_token_id is {pad} (expected null, or an id below {n_ids})")
 
 
 def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> None:
-    """InputError unless a probe's score is the same alone as beside a row of full length and one of more turns."""
+    """Raises InputError unless a probe scores the same alone as beside a row of full length and one of more turns."""
     prompt, reply, kind = f"{PROMPTER}What is amber?", "Amber is old resin.", type(model.model).__name__
     long, many = [prompt + " What is amber?" * model.max_length], [prompt, ASSISTANT + reply, prompt]
     try:
@@ -257,9 +256,9 @@ def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> 
 
 
 def as_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> RewardModel:
-    """The model with the way in which it reads a dialogue, which training and scoring must share.
+    """Returns the model with its way of reading a dialogue, which training and scoring must share.
 
-    A classifier whose tokenizer has a chat template reads by it; everything else as `encode_dialogue` writes.
+    A classifier whose tokenizer has a chat template uses it; all others use `encode_dialogue`.
 
     Args:
         model: one of the two kinds.
@@ -285,7 +284,7 @@ def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any
 
 
 def load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
-    """A sequence classifier of transformers.
+    """Loads a sequence classifier of transformers.
 
     Args:
         path: its folder or hub name.
@@ -293,7 +292,7 @@ def load_classifier(path: str | Path, config: dict[str, Any], options: dict[str,
         options: for from_pretrained.
 
     Raises:
-        InputError: it has more labels than one, or a weight is missing or left over.
+        InputError: it does not have one label, or a weight is missing or unused.
     """
     names = config.get("id2label")
     labels = len(names) if isinstance(names, dict) else config.get("num_labels", 2)

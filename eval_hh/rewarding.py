@@ -2,9 +2,9 @@
 
 Run from this folder: python rewarding.py --index EXP --stage RANKING_LEN --reward_model PATH_OR_NAME
 
-Reads what generation.py wrote and writes eval_hh/inference_res/infer_main_EXP_RANKING_LEN_
-best_checkpoint_FILE.json: the rows with infer.score, the sigmoid of the reward model's logit. A run that was killed, or
-stopped by a signal, goes on where it was; a finished file is not made again. A score that is not finite ends the run.
+Reads the output of generation.py and writes eval_hh/inference_res/infer_main_EXP_RANKING_LEN_best_checkpoint_FILE.json:
+the rows with infer.score, the sigmoid of the reward model's logit. A run that was killed or stopped by a signal resumes
+when started again; a finished file is not made again. A score that is not finite ends the run.
 """
 
 import math
@@ -47,7 +47,7 @@ class Rewarding(Evaluation):
     )
     batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)", count(),
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
-    mixed_precision: str = setting("of the weights on a GPU; half precision blurs the scores", choices=PRECISIONS,
+    mixed_precision: str = setting("precision of the weights on a GPU; half precision blurs scores", choices=PRECISIONS,
                                    default="no")  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def plan_jobs(config: Rewarding) -> dict[str, Job]:
-    """What is to be made of each generated file; InputError where one is missing."""
+    """Returns the job of each generated file. Raises InputError if one is missing."""
     names = config.names
     for name in config.test_files:
         if not names.generated(name).is_file():
@@ -80,7 +80,7 @@ def plan_jobs(config: Rewarding) -> dict[str, Job]:
 
 
 def generated_rows(names: Names, name: str) -> list[dict]:
-    """The rows of a generated file. InputError where they are not those of its test file."""
+    """Reads the rows of a generated file. Raises InputError if they do not match its test file."""
     from data_preprocess.records import read_rows
 
     path, test = names.generated(name), names.test_file(name)
@@ -91,11 +91,11 @@ def generated_rows(names: Names, name: str) -> list[dict]:
 
 
 def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") -> int:
-    """Loads the reward model once and scores the rows of each job's generated file; how many were made.
+    """Loads the reward model once and scores the rows of each job's generated file; returns how many were made.
 
     Raises:
-        InputError: a dialogue that the model cannot read; before anything is scored.
-        RunError: a score that is not finite.
+        InputError: the model cannot read a dialogue; raised before anything is scored.
+        RunError: a score is not finite.
     """
     from eval_hh.inference.decoding import plan_batches
     from eval_hh.inference.models import weights_dtype
@@ -119,7 +119,7 @@ def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") 
 
 
 def encode_rows(model: "RewardModel", rows: list[dict], path: Path) -> list[list[int]]:
-    """The dialogues of a generated file's rows as token ids. InputError that names the line of one that cannot be."""
+    """Returns the token ids of a generated file's dialogues. Raises InputError that names the line of a bad one."""
     encoded = []
     for number, row in enumerate(rows, 1):
         try:
@@ -130,7 +130,7 @@ def encode_rows(model: "RewardModel", rows: list[dict], path: Path) -> list[list
 
 
 def sigmoid(logit: float) -> float:
-    """1 / (1 + exp(-logit)), without overflow for any logit."""
+    """Returns 1 / (1 + exp(-logit)) without overflow."""
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 

@@ -1,4 +1,4 @@
-"""Where an evaluated run and its results lie, the flags that name them, and the rows that one step leaves another."""
+"""Paths of an evaluated run and its results, the flags that name them, and the rows passed from step to step."""
 
 import sys
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ from data_preprocess.files import read_jsonl
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
 
-BEST_CHECKPOINT = "best_checkpoint"  # folder of a run that the trainer chose on the dev set
+BEST_CHECKPOINT = "best_checkpoint"  # checkpoint folder that the trainer chose on the dev set
 STAGE = count(at_most=1000)
 PRECISIONS = ("bf16", "fp16", "no")  # of the weights on a GPU; the CPU always has float32
 
 
 @dataclass(frozen=True)
 class Names:
-    """Where the evaluation of one checkpoint lies under a study's root (the published names)."""
+    """Paths of the evaluation of one checkpoint under a study's root (the published names)."""
 
     index: str  # name of the experiment
-    stage: int  # ranking length that was trained on
+    stage: int  # ranking length trained on
     checkpoint: str = BEST_CHECKPOINT
     root: Path = field(default_factory=study_root)
 
@@ -47,7 +47,7 @@ class Names:
         return self._results() / f"infer_main_{self._key()}_{name}.json"
 
     def cell(self) -> Path:
-        """The result file; another checkpoint than the best one has one of its own."""
+        """Returns the path of the result file; a checkpoint other than the best one has its own."""
         other = "" if self.checkpoint == BEST_CHECKPOINT else f"_{self.checkpoint}"
         return self.root / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
 
@@ -60,28 +60,28 @@ class Names:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The flags that every step of an evaluation has."""
+    """The flags that all evaluation steps share."""
 
     index: str = setting("name of the experiment", check_name)
     stage: int = setting("ranking length trained on (1 for SFT)", STAGE)
-    checkpoint: str = setting("folder of the run that is tested", check_name, default=BEST_CHECKPOINT)
+    checkpoint: str = setting("checkpoint folder of the run to test", check_name, default=BEST_CHECKPOINT)
     test_files: tuple[str, ...] = setting("names under data/hh_test, without .json", check_name, default=TEST_FILES)
-    check: bool = setting("only check that all inputs are there and well-formed", default=False)
+    check: bool = setting("only check that all inputs exist and are well-formed", default=False)
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     @property
     def names(self) -> Names:
-        """Where the tested checkpoint's files lie."""
+        """The paths of the tested checkpoint."""
         return Names(self.index, self.stage, self.checkpoint)
 
 
 def read_results(path: Path, *keys: str) -> list[dict]:
-    """The rows of an earlier step's output, each with infer[key] for every key.
+    """Reads the rows of an earlier step's output, each with infer[key] for every key.
 
     Raises:
-        InputError: names file and line of a row that is no test row with such results.
+        InputError: names file and line of a row that is not a test row with these results.
     """
     rows = []
     for number, row in read_jsonl(path):
@@ -91,13 +91,13 @@ def read_results(path: Path, *keys: str) -> list[dict]:
 
 
 def check_made_of(rows: list[dict], path: Path, source_rows: list[dict], source: Path, hint: str) -> None:
-    """InputError unless the rows of a step's output are those of its source, in order, with the texts of its "infer".
+    """Raises InputError unless an output's rows match its source's, in order, including the texts in "infer".
 
     Args:
         rows: of `path`.
         path: the output.
         source_rows: of `source`.
-        source: what the output was made of.
+        source: what the output was made from.
         hint: what to do, for the message.
     """
     if len(rows) != len(source_rows):
@@ -113,7 +113,7 @@ def _test_row(row: dict) -> dict:
 
 
 def is_value(key: str, value: Any) -> bool:
-    """Whether it can be infer[key]: t is a text, anything else a finite number."""
+    """Returns whether `value` can be infer[key]: a text for "t", else a finite number."""
     if key == "t":
         return isinstance(value, str)
     return type(value) in (int, float) and abs(value) <= sys.float_info.max

@@ -2,10 +2,10 @@
 
 Run from this folder: python scoring.py --index EXP --stage RANKING_LEN
 
-Reads what rewarding.py wrote, adds infer.bleu (against the row's first response) and line_index to its rows,
-and writes eval_hh/results/EXP_RANKING_LEN.json, the cell that report.py and figures.py read
-(EXP_RANKING_LEN_CHECKPOINT.json of another checkpoint than the best one). Where data/toy/world.json says that this
-is the embedded world, the reward is the world's gold reward and the reward model's score stands beside it.
+Reads the output of rewarding.py, adds infer.bleu (against the row's first response) and line_index to its rows, and
+writes eval_hh/results/EXP_RANKING_LEN.json, the cell that report.py and figures.py read
+(EXP_RANKING_LEN_CHECKPOINT.json for a checkpoint other than the best one). If data/toy/world.json marks the embedded
+world, the reward is the world's gold reward, with the reward model's score beside it.
 """
 
 import hashlib
@@ -41,19 +41,19 @@ from eval_hh.inference.resumable_jobs import Job, done_note, read_note
 from eval_hh.run_paths import Evaluation, Names, check_made_of, read_results
 
 NULL = type(None)
-# What a cell is made of: fields of run.json, of its configuration, and of the settings that both steps noted.
+# Fields that a cell takes from run.json, from its configuration, and from the settings noted by both steps.
 RUN_FIELDS = {"config": (dict,), "git": (str, NULL), "versions": (dict,)}
 RUN_OPTIONAL = {"launch": (dict, NULL), "data_sha256": (dict, NULL)}
 CONFIG_FIELDS = {"train_file_path": (str,), "seed": (int,)}
 GENERATION_SETTINGS = {"model": (dict,), "max_new_tokens": (int,), "mixed_precision": (str,)}
 REWARDING_SETTINGS = {"reward_model": (dict,), "mixed_precision": (str,)}
-# Of a record's entry, under its published names, and of a cell's diversity.
+# Field of a cell's diversity -> its published name in the record of D.
 RECORDED = {"score": "diversity", "unique": "#filtered_ngrams", "total": "#all_ngrams", "samples": "#samples"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring(Evaluation):
-    """What is scored."""
+    """What to score."""
 
     profile: str | None = setting("profile of reproduce.py that the run belongs to, if any", check_name, default=None)
 
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.check:
         return
     made = common_settings(names, args.test_files)
-    # The other files of a result stand beside the named ones where they were evaluated alike.
+    # Test files that are not named are included if they were evaluated with the same settings.
     lacking = [name for name in TEST_FILES if name not in args.test_files and not is_like(names, name, made)]
     files = [*args.test_files] if lacking else [*dict.fromkeys([*TEST_FILES, *args.test_files])]
     cell["evaluation"] = describe_evaluation(names, *made)
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     result = {**cell, "files": {name: cell["files"].get(name) for name in TEST_FILES}}
     if not lacking:
         validate_cell(result, str(names.cell()))
-    for name, rows in scored.items():  # all is well: now it may be written and shown
+    for name, rows in scored.items():  # write only after all checks
         write_jsonl(names.scored(name), rows)
     print(table(cell))
     for line in by_characters(scored):
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def fields_of(value: Any, expected: dict[str, tuple[type, ...]], where: str) -> dict:
-    """The JSON object `value`. InputError "where: ..." unless it is one and has the expected fields, of their types."""
+    """Returns the JSON object `value`. Raises InputError "where: ..." unless it has the expected fields and types."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
     for field, types in expected.items():
@@ -99,7 +99,7 @@ def fields_of(value: Any, expected: dict[str, tuple[type, ...]], where: str) -> 
 
 
 def describe_run(names: Names, profile: str | None) -> dict:
-    """What a cell says of the run: its saved configuration and the data it was trained on."""
+    """Returns a cell's fields on the run: its saved configuration and the data it was trained on."""
     record = names.run_folder / "run.json"
     if not record.is_file():
         hint = (
@@ -140,20 +140,20 @@ def describe_run(names: Names, profile: str | None) -> dict:
 
 
 def below_study_root(value: Any) -> Any:
-    """A path under STUDY_ROOT, relative to it; any other value of a configuration as it is."""
+    """Returns a path under STUDY_ROOT relative to it; any other value of a configuration unchanged."""
     if isinstance(value, str) and Path(value).is_relative_to(study_root()):
         return Path(value).relative_to(study_root()).as_posix()
     return value
 
 
 def model_name(identity: dict[str, Any]) -> str:
-    """Of a model's `folder_identity`: its place under STUDY_ROOT, else the folder's own name or the hub's."""
+    """Returns the name of a model's `folder_identity`: its path under STUDY_ROOT, else its folder or hub name."""
     name = below_study_root(identity["name"])
     return Path(name).name if Path(name).is_absolute() else name
 
 
 def settings_of(names: Names, name: str) -> list[dict]:
-    """The settings that generation.py and rewarding.py noted; InputError where a file is missing or out of date."""
+    """Returns the settings noted by generation.py and rewarding.py. Raises InputError for missing or outdated files."""
     generated, scored = names.generated(name), names.scored(name)
     for path, step in ((generated, "generation.py"), (scored, "rewarding.py")):
         if not (path.is_file() and done_note(path).is_file()):
@@ -172,7 +172,7 @@ def settings_of(names: Names, name: str) -> list[dict]:
 
 
 def scored_rows(names: Names, name: str) -> list[dict]:
-    """The rows of a scored file. InputError where they, or the generated file's, are not those of the test file."""
+    """Reads the rows of a scored file. Raises InputError if they, or the generated rows, do not match the test file."""
     test, generated, scored = names.test_file(name), names.generated(name), names.scored(name)
     prompts = read_rows(test, training=False)
     texts, rows = read_results(generated, "t"), read_results(scored, "t", "score")
@@ -185,7 +185,7 @@ def scored_rows(names: Names, name: str) -> list[dict]:
 
 
 def common_settings(names: Names, files: Sequence[str]) -> list[dict]:
-    """The settings of all `files`; InputError where they differ: their rewards would not be of one model."""
+    """Returns the settings of all `files`. Raises InputError if they differ: rewards must be of one model."""
     made = settings_of(names, files[0])
     for name in files[1:]:
         if settings_of(names, name) != made:
@@ -195,7 +195,7 @@ def common_settings(names: Names, files: Sequence[str]) -> list[dict]:
 
 
 def is_like(names: Names, name: str, made: list[dict]) -> bool:
-    """Whether a test file has been evaluated with these settings."""
+    """Returns whether a test file has been evaluated with these settings."""
     try:
         return settings_of(names, name) == made
     except InputError:
@@ -203,7 +203,7 @@ def is_like(names: Names, name: str, made: list[dict]) -> bool:
 
 
 def describe_evaluation(names: Names, generation: dict, rewarding: dict) -> dict:
-    """A cell's "evaluation", of the settings of both steps."""
+    """Returns a cell's "evaluation" from the settings of both steps."""
     return {
         "checkpoint": names.checkpoint,
         "generation": {
@@ -219,18 +219,18 @@ def describe_evaluation(names: Names, generation: dict, rewarding: dict) -> dict
 
 
 def shape_of_rows(data: Path) -> tuple[int, int]:
-    """(K responses, M prompts) of a training set that sample.py did not make."""
+    """Returns (K responses, M prompts) of a training set that sample.py did not make."""
     rows = read_rows(data)
     return len(rows[0]["suffix"]), len(rows)
 
 
 def base_prompts(data: Path) -> int:
-    """How many rows of an enlarged subset are of the one that it was made of."""
+    """Returns how many rows of an enlarged subset come from its base subset."""
     return sum(row["meta"].get(ORIGIN) == BASE for row in read_rows(data))
 
 
 def recorded_diversity(subset: Subset) -> dict | None:
-    """The diversity that sample.py recorded for a subset, or None where it did not."""
+    """Returns the diversity that sample.py recorded for a subset, or None."""
     record, tokenizers = (study_root() / "data" / name for name in (RECORD, RECORD_TOKENIZERS))
     entries = fields_of(read_json(record), {}, str(record)) if record.is_file() else {}
     if subset.key not in entries:
@@ -246,7 +246,7 @@ def recorded_diversity(subset: Subset) -> dict | None:
 
 
 def score_rows(rows: list[dict], path: Path, reward_source: str) -> dict:
-    """Adds infer.bleu and line_index to the rows of a scored file and returns the cell's entry for it."""
+    """Adds infer.bleu and line_index to the rows of a scored file; returns the cell's entry for it."""
     from eval_hh.metrics import sentence_bleu
 
     texts = [row["infer"]["t"] for row in rows]
@@ -262,7 +262,7 @@ def score_rows(rows: list[dict], path: Path, reward_source: str) -> dict:
 
 
 def by_characters(scored: dict[str, list[dict]]) -> list[str]:
-    """A line on the texts whose BLEU is of characters; none where there are none."""
+    """Returns a line on the rows whose BLEU is by characters, if there are any."""
     rows = [row for its in scored.values() for row in its]
     count = sum(is_unspaced(row["infer"]["t"] + row["suffix"][0]) for row in rows)
     said = f"BLEU of {count} of {len(rows)} rows is by characters where their script has no blanks between words"
@@ -270,13 +270,13 @@ def by_characters(scored: dict[str, list[dict]]) -> list[str]:
 
 
 def row_id(row: dict) -> str:
-    """Line and content of a test row, so that results on different test files are told apart."""
+    """Returns line and content hash of a test row, which distinguish results on different test files."""
     content = json.dumps([row["prefix"][0], row["suffix"]], ensure_ascii=False)
     return f"{row['line_index']:05d}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
-    """The embedded world's own rewards of the generated texts."""
+    """Returns the embedded world's own rewards of the generated texts."""
     try:
         return GoldReward().score([row["prefix"][0] for row in rows], [row["infer"]["t"] for row in rows])
     except ValueError as error:
@@ -284,7 +284,7 @@ def gold_rewards(path: Path, rows: list[dict]) -> list[float]:
 
 
 def table(cell: dict) -> str:
-    """Rewards x 100 with 95% bootstrap intervals and BLEU of each file and pool, as text."""
+    """Returns rewards x 100 with 95% bootstrap intervals, and BLEU, of each file and pool, as a text table."""
     files = cell["files"]
     extra = sorted(next(iter(files.values())).get("extra", {}))
     head = f"{'':18s} {'rows':>5s} {'reward':>7s} {'95% interval':>16s} {'BLEU':>6s}"

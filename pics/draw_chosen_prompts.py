@@ -1,4 +1,4 @@
-"""The pictures of the experiments with chosen prompts: D varied at one size, strategies, and enlarged subsets."""
+"""Figures of the prompt selection experiments: D varied at one size, strategies, and enlarged subsets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def draw_fixed_size(tests: Sequence[FixedSizeTest], path: Path) -> None:
-    """Reward against D at one M, a panel per algorithm, as a picture at `path`.
+    """Draws reward against D at one M, one panel per algorithm, and saves it to `path`.
 
-    Raises InputError where no low, random and high D were run.
+    Raises InputError if no low, random and high D were run.
     """
     if not tests:
         raise InputError("no subsets of low and high D in these results (reproduce.py --fixed_size runs them)")
@@ -33,11 +33,9 @@ def draw_fixed_size(tests: Sequence[FixedSizeTest], path: Path) -> None:
 
 
 def draw_chosen(found: Sequence[Contrast], title: str, path: Path) -> None:
-    """Reward against D of the compared choices of prompts, a panel per algorithm, as a picture at `path`.
+    """Draws reward against D of the compared sets of prompts, one panel per algorithm, and saves it to `path`.
 
-    Random prompts, which the others are compared with, are hollow.
-
-    Raises InputError where there is nothing to compare.
+    Markers of random prompts, the baseline, are hollow. Raises InputError if there is nothing to compare.
     """
     if not found:
         raise InputError("no prompts chosen by strategies or by augment.py in these results (reproduce.py runs them)")
@@ -48,7 +46,7 @@ def draw_chosen(found: Sequence[Contrast], title: str, path: Path) -> None:
 def _draw_by_algorithm(
     found: Sequence, panel: Callable[[Axes, Sequence], dict[str, float]], title: str, note: str, path: Path
 ) -> None:
-    """A panel for each algorithm, drawn from the findings about it by `panel`, which returns the D of each subset."""
+    """Draws one panel per algorithm; `panel` draws the findings about it and returns {subset name: D}."""
     algorithms = sorted({one.algorithm for one in found})
     with new_panels(path, len(algorithms), len(algorithms), (5.4, 4.6), note) as (figure, panels):
         share_y(panels)
@@ -86,10 +84,10 @@ def _chosen_panel(axes: Axes, found: Sequence[Contrast]) -> dict[str, float]:
         for choice in choices.values():
             name = choice.selection.replace("augment_", "+ ").replace("_matched", "")
             named[name + (f", M = {choice.num_prompts:,}" if len(sizes) > 1 else "")].append(choice.diversity)
-            # A small step aside by K keeps the bars of one subset from lying on one another.
+            # Offset by K, so that the error bars of one subset do not overlap.
             _point(axes, choice, ranking_len, choice.diversity + 0.008 * (ranking_len - 3) * spread)
         axes.plot([], [], MARKERS[ranking_len], color=COLOURS[ranking_len], label=f"K = {ranking_len}{suffix}")
-    # Subsets of one name have about the same D whatever K: a prompt without enough responses is the only difference.
+    # Subsets of one name have about the same D for every K: they differ only in prompts with too few responses.
     return {name: float(np.mean(values)) for name, values in named.items()}
 
 

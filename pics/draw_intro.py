@@ -1,4 +1,4 @@
-"""The diagram of one annotation budget spent in three ways."""
+"""Diagram of three ways to spend one annotation budget."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WAYS = (("more prompts", 2, 6), ("in between", 3, 4), ("more responses", 4, 3))  # name, K, M
-ROW, COLUMN = 4.6, 34  # one prompt's height, one way's width; of 10 to the inch
-HEAD, FOOT = 8.0, 6.0  # above and below a way's rows
+ROW, COLUMN = 4.6, 34  # height of a prompt, width of an allocation; 10 units per inch
+HEAD, FOOT = 8.0, 6.0  # above and below the rows of an allocation
 TITLE, CAPTION = 7.0, 5.0
 
 
 def draw_intro(path: Path) -> None:
-    """A diagram of one annotation budget spent on more prompts or on more responses, at `path`.
+    """Draws one annotation budget spent on more prompts or on more responses, and saves it to `path`.
 
-    The ways stand side by side in frames of one height, or below each other where the picture is narrow.
+    The allocations stand side by side in frames of equal height, or below each other in a narrow figure.
     """
     narrow = is_narrow(path)
     heights = [HEAD + ROW * num_prompts + FOOT for _, _, num_prompts in WAYS]
@@ -43,9 +43,9 @@ def draw_intro(path: Path) -> None:
 
 
 def _allocation(axes: Axes, middle: float, top: float, way: tuple[str, int, int], height: float) -> None:
-    """One way to spend the budget: a row per prompt, a square per response, paler for a lower rank.
+    """Draws one allocation: a row per prompt, a square per response, paler for a lower rank.
 
-    It has a frame of `height` below `top`, with its name, its rows, and K and M.
+    Its frame, of `height` below `top`, holds its name, its rows, and K and M.
     """
     from matplotlib.patches import FancyBboxPatch
 

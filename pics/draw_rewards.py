@@ -1,4 +1,4 @@
-"""The pictures of rewards: the panels of the paper's Figure 4, and rewards at equal budget."""
+"""Figures of rewards: the panels of the paper's Figure 4, and rewards at equal budget."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from pics.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-REWARD_PANELS = {0: ("a", "PRO", "M"), 2: ("c", "PRO", "D"), 3: ("d", "SFT", "D")}  # by place; (b) has no reward
+REWARD_PANELS = {0: ("a", "PRO", "M"), 2: ("c", "PRO", "D"), 3: ("d", "SFT", "D")}  # by position; (b) has no reward
 
 
 def draw_panels(points: list[Points], path: Path, note: str = "", overlay: Sequence[Points] = ()) -> None:
-    """The four panels of the paper's Figure 4 as a picture at `path`.
+    """Draws the four panels of the paper's Figure 4.
 
     Args:
-        points: what is shown.
-        path: of the picture.
-        note: stands below the panels.
-        overlay: other points, the paper's, shown hollow and light with a dotted line.
+        points: the data to draw.
+        path: the file to write.
+        note: text below the panels.
+        overlay: other points (the paper's), drawn hollow and pale with dotted lines.
     """
     with new_panels(path, 4, 2, (5, 3.9), note) as (figure, axes):
         share_y([axes[place] for place in REWARD_PANELS])
@@ -46,7 +46,7 @@ def draw_panels(points: list[Points], path: Path, note: str = "", overlay: Seque
             _overlay(axes[place], overlay, algorithm, predictor)
         _diversity_panel(axes[1], points)
         handles = dict(zip(*reversed(legend_entries(axes)), strict=True))
-        # With an overlay, one column is ours and one the paper's.
+        # With an overlay, one legend column is ours and one the paper's.
         labels = sorted(handles, key=lambda label: (label.endswith("paper"), label))
         columns = 2 if overlay or is_narrow(path) else 3
         entries = [handles[label] for label in labels]
@@ -58,7 +58,7 @@ def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, 
     for one in points:
         x = np.array(one.predictor(predictor), dtype=float)
         has_bars = any(one.error)
-        # A small step aside by K keeps the error bars of one size from lying on one another.
+        # Offset by K, so that the error bars of one size do not overlap.
         aside = 0.011 * (one.ranking_len - 3) * np.ptp(x) if has_bars else 0.0
         axes.errorbar(
             x + aside, 100 * np.array(one.reward), yerr=100 * np.array(one.error) if has_bars else None,
@@ -71,7 +71,7 @@ def _reward_panel(axes: Axes, points: list[Points], panel: str, algorithm: str, 
             lines.append(line)
     if not axes.has_data():
         axes.text(0.5, 0.5, "no results", ha="center", transform=axes.transAxes, color=GREY)
-    # Its own line, so that the title fits a narrow picture.
+    # On its own line, so that the title fits a narrow figure.
     fitted = f"\nMSE of the lines {scientific(average_mse(lines))}" if lines else ""
     title = f"({panel}) {algorithm}: reward against {predictor}{fitted}"
     axes.set_ylabel("mean reward × 100 (Global)")
@@ -118,13 +118,13 @@ def _name_x(axes: Axes, predictor: str) -> None:
 
 
 def draw_budgets(facets: list[Facet], path: Path, note: str = "") -> None:
-    """Rewards of the equal-budget cells as dots with intervals, a facet each, as a picture at `path`.
+    """Draws the rewards of the equal-budget cells as points with error bars, one panel per facet.
 
-    Raises InputError where there is no facet.
+    Raises InputError without facets.
     """
     if not facets:
         raise InputError("no equal budget in these results: the sizes N, 2N/3 and N/2 are needed")
-    # Facets come by algorithm, then budget: with more than one budget each has a column.
+    # Facets are sorted by algorithm, then budget; with several budgets, each has a column.
     columns = len(facets) if len(facets) <= 2 else len(facets) // 2
     with new_panels(path, len(facets), columns, (5, 4), note) as (_, panels):
         share_y(panels)

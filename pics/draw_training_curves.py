@@ -1,4 +1,4 @@
-"""The picture of training curves: SFT loss and dev reward by step, a panel for each K."""
+"""Figure of training curves: SFT loss and dev reward by step, one panel per K."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from pics.style import COLOURS, GREY, is_narrow, new_panels, share_y
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SHARE = 20  # a loss is drawn as its running mean over 1/SHARE of the run's steps: single batches are too noisy
-POINTS = 100  # most points drawn of one loss
-FAINTEST = 0.35  # opacity of the smallest size: on a white ground it looks pale, on a dark one dim
-# How the prompts of a subset were chosen, by the first word of its selection -> line style and what the legend says.
+SHARE = 20  # losses are smoothed by a running mean over 1/SHARE of the steps: single batches are too noisy
+POINTS = 100  # maximum number of points drawn per loss
+FAINTEST = 0.35  # opacity of the smallest size: pale on a light background, dim on a dark one
+# First word of a subset's selection -> line style and legend label.
 DASHES = {"random": ("-", ""), "low": (":", "chosen for low D"), "max": ("--", "chosen for high D")}
 OTHERWISE = ("-.", "chosen otherwise")
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingCurve:
-    """The training log of one cell; an array is empty where its file is missing."""
+    """The training log of one cell; an array is empty if its file is missing."""
 
     algorithm: str
     ranking_len: int
     num_prompts: int
     seed: int
-    selection: str  # of the subset: "random", or what begins with low or max
+    selection: str  # of the subset, such as "random" or "max_d_matched"
     steps: np.ndarray  # int [steps]
     sft_loss: np.ndarray  # nats per response [steps]
     dev_steps: np.ndarray  # int [checkpoints]
@@ -38,9 +38,9 @@ class TrainingCurve:
 
 
 def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, means) of values [steps]: each the mean of the window of steps that ends there, at most POINTS of them.
+    """Returns (steps, means): the running means of values [steps], thinned to at most POINTS.
 
-    A window is 1/SHARE of the run, and there is no mean before the first full one. The last step is always there.
+    The window is 1/SHARE of the run. The first mean is that of the first full window; the last step is always kept.
     """
     if not len(values):
         return steps, values
@@ -52,9 +52,9 @@ def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def draw_curves(curves: Sequence[TrainingCurve], path: Path) -> None:
-    """One algorithm's curves as a picture at `path`: loss above, dev reward below, a column for each K.
+    """Draws one algorithm's curves and saves them to `path`: loss above, dev reward below, one column per K.
 
-    Each cell is a line: stronger for more prompts, dotted or dashed where the prompts are not random. Seeds look alike.
+    Each cell is a line: more opaque for more prompts, dotted or dashed if they are not random. Seeds look alike.
     """
     lengths = sorted({curve.ranking_len for curve in curves})
     sizes = sorted({curve.num_prompts for curve in curves})
@@ -85,12 +85,12 @@ def _draw(loss_panel: Axes, reward_panel: Axes, curve: TrainingCurve, sizes: lis
     rewards = 100 * curve.dev_reward
     reward_panel.plot(curve.dev_steps, rewards, marker="o", markersize=2, **line)
     if len(rewards):
-        best = int(np.argmax(rewards))  # the earliest of equals, as in the trainer
+        best = int(np.argmax(rewards))  # the first on ties, as in the trainer
         reward_panel.plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, **look)
 
 
 def opacity(place: int, number: int) -> float:
-    """Of the lines of a size that is at `place` (0 is the smallest) among `number`: the largest are opaque."""
+    """Returns the opacity of the size at `place` (0 is the smallest) among `number`; the largest is opaque."""
     return 1 - (1 - FAINTEST) * (1 - place / (number - 1)) if number > 1 else 1.0
 
 
@@ -99,7 +99,7 @@ def _dash(selection: str) -> tuple[str, str]:
 
 
 def _plain_ticks(panels: Sequence[Axes]) -> None:
-    """Ticks of a logarithmic axis written as plain numbers."""
+    """Writes the ticks of a logarithmic axis as plain numbers."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for panel in panels:
@@ -109,7 +109,7 @@ def _plain_ticks(panels: Sequence[Axes]) -> None:
 
 
 def _legend(curves: Sequence[TrainingCurve], sizes: list[int]) -> list:
-    """Handles: an opacity for each size, which holds for all colours, then a line style for each selection."""
+    """Returns handles: an opacity for each size, which holds for all colours, then a line style for each selection."""
     from matplotlib.lines import Line2D
 
     handles = [

@@ -1,4 +1,4 @@
-"""The data of the study's pictures, from result files or from the paper's published numbers."""
+"""The data of the study's figures, from result files or from the paper's published numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eval_hh.estimates import Line, average_mse, budgets, fit_line
 
 @dataclass(frozen=True)
 class Points:
-    """Mean rewards (0 to 1) of one algorithm and K over its sizes, with D. No bar is drawn for an error of 0."""
+    """Mean rewards (0 to 1) of one algorithm and K by size, with D. An error of 0 gets no error bar."""
 
     algorithm: str
     ranking_len: int
@@ -24,31 +24,31 @@ class Points:
     error: tuple[float, ...]
 
     def predictor(self, name: str) -> Sequence[float]:
-        """The sizes ("M") or the diversities ("D")."""
+        """Returns the sizes ("M") or the diversities ("D")."""
         return self.sizes if name == "M" else self.diversity
 
     def line(self, predictor: str) -> Line | None:
-        """The least-squares line of reward on "M" or "D", or None below two sizes."""
+        """Returns the least-squares line of reward on "M" or "D", or None with fewer than two sizes."""
         x = self.predictor(predictor)
         return fit_line(x, self.reward) if len(set(x)) > 1 else None
 
 
 @dataclass(frozen=True)
 class Facet:
-    """One panel of the equal-budget chart: (value, error) x 100 by pool and shape (K, M)."""
+    """One panel of the equal-budget figure: (value, error) x 100 by pool and shape (K, M)."""
 
     title: str
     entries: dict[str, dict[tuple[int, int], tuple[float, float]]]
 
 
 def scientific(value: float) -> str:
-    """Two digits, as the paper prints its MSEs: 1.2e-4."""
+    """Formats with two digits, as the paper prints its MSEs: 1.2e-4."""
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 
 
 def paper_points() -> list[Points]:
-    """The points of the paper's Figure 4."""
+    """Returns the points of the paper's Figure 4."""
     figure = paper_results()["figure4"]
     sizes, scores = tuple(figure["num_prompts"]), tuple(figure["diversity"])
     return [
@@ -59,12 +59,12 @@ def paper_points() -> list[Points]:
 
 
 def paper_overlay(results: Results) -> list[Points]:
-    """The paper's points to draw below those of these results; its Figure 4 is of OPT-1.3B only."""
+    """Returns the paper's points to draw below these results; its Figure 4 is of OPT-1.3B only."""
     return paper_points() if results.first.profile == "opt-1.3b" else []
 
 
 def result_points(results: Results) -> list[Points]:
-    """The same points from our results (Global), of settings that have D."""
+    """Returns the points of our results (Global) for settings that have D."""
     entries = table(results, pools=("Global",))
     points = []
     for line, settings in results.lines.items():
@@ -78,7 +78,7 @@ def result_points(results: Results) -> list[Points]:
 
 
 def error_note(results: Results) -> str:
-    """Says what the error bars of a figure of these results are."""
+    """Returns a note on what the error bars of these results are."""
     counts = {len(results.seeds(setting)) for setting in results.random}
     if counts == {1}:
         return (
@@ -91,7 +91,7 @@ def error_note(results: Results) -> str:
 
 
 def line_summary(points: list[Points]) -> list[str]:
-    """One text line per panel (a), (c), (d): the MSE averaged over its lines, then each line."""
+    """Returns text lines per panel (a), (c), (d): the MSE averaged over its lines, then each line."""
     summary = []
     for panel, algorithm, predictor in (("a", "PRO", "M"), ("c", "PRO", "D"), ("d", "SFT", "D")):
         lines = {
@@ -110,7 +110,7 @@ def line_summary(points: list[Points]) -> list[str]:
 
 
 def result_facets(results: Results) -> list[Facet]:
-    """The equal-budget chart of our results: a facet per algorithm and budget, all pools."""
+    """Returns the equal-budget figure of our results: one facet per algorithm and budget, with all pools."""
     entries = table(results)
     facets = []
     for algorithm in results.values_of("algorithm"):

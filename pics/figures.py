@@ -1,14 +1,14 @@
-"""The study's pictures, drawn from the paper's published numbers or from result files.
+"""Draws the study's figures from the paper's published numbers or from result files.
 
     cd pics
     python figures.py --paper            the paper's Figure 4, its three MSEs and its lines
     python figures.py --results DIR      the same four panels from our result files (pics/diversity.png)
     python figures.py --budgets DIR      rewards at equal budget (pics/quantitative.png)
-    python figures.py --fixed_size DIR   rewards at one number of prompts, chosen for low and high D
-    python figures.py --intro            two ways to spend an annotation budget (pics/intro.png)
+    python figures.py --fixed_size DIR   rewards of equal-size subsets selected for low, random and high D
+    python figures.py --intro            ways to spend one annotation budget (pics/intro.png)
 
-Each writes one picture to --output (default: NAME.png in runs/figures/ under STUDY_ROOT): a PNG, or where its name ends
-so an SVG (.svg), or one for a narrow window (_narrow.svg). The same input gives the same bytes.
+Each writes one figure to --output (default: NAME.png in runs/figures/ under STUDY_ROOT). The file name sets the format:
+PNG, SVG (.svg) or SVG for a narrow window (_narrow.svg). The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from pics.figure_data import error_note, line_summary, paper_overlay, paper_poin
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Draw one of the study's pictures.")
+    parser = argparse.ArgumentParser(description="Draw one of the study's figures.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--paper", action="store_true", help="the paper's Figure 4 from its published numbers")
     what.add_argument("--results", type=Path, help="the four panels from a folder of result files")
     what.add_argument("--budgets", type=Path, help="rewards at equal budget from a folder of result files")
     what.add_argument("--fixed_size", type=Path, help="rewards against D at one M from a folder of result files")
-    what.add_argument("--intro", action="store_true", help="the diagram of the two ways to spend a budget")
-    parser.add_argument("--profile", help="draw this profile's files (default: the commonest profile)")
-    parser.add_argument("--compare_paper", action="store_true", help="with --results: the paper's points, in light")
-    parser.add_argument("--output", type=Path, help="the PNG or SVG to write (default: a PNG in runs/figures)")
+    what.add_argument("--intro", action="store_true", help="the diagram of ways to spend one annotation budget")
+    parser.add_argument("--profile", help="draw this profile's files (default: the most common one)")
+    parser.add_argument("--compare_paper", action="store_true", help="with --results: also draw the paper's points")
+    parser.add_argument("--output", type=Path, help="PNG or SVG file to write (default: a PNG in runs/figures)")
     args = parser.parse_args(argv)
     folders = {"diversity": args.results, "quantitative": args.budgets, "fixed_size": args.fixed_size}
     names = {"paper": args.paper, "intro": args.intro, **folders}
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def draw_results(name: str, folder: Path, output: Path, profile: str | None, compare_paper: bool) -> None:
-    """One picture of a folder of result files. Raises InputError where it has nothing to show."""
+    """Draws one figure from a folder of result files. Raises InputError if there is nothing to draw."""
     results = load_results(folder, profile)
     warnings = results.warnings
     if not results.random:

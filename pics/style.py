@@ -1,7 +1,7 @@
-"""The style of all pictures, the layout of their panels, and how they are saved: the same figure gives the same bytes.
+"""Style, panel layout and saving of all figures; the same figure gives the same bytes.
 
-A picture's path says what is drawn: NAME.png for print, with a white ground; NAME.svg for a page, with a transparent
-one; NAME_narrow.svg for a narrow window, with the panels below each other.
+The file name sets the variant: NAME.png for print, on white; NAME.svg for a web page, on a transparent background;
+NAME_narrow.svg for a narrow window, with the panels below each other.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ByK(dict):
-    """What stands for each K, and for any other one `other`, which asking does not put in."""
+    """Maps each K to a value, and any other K to `other` without adding it."""
 
     def __init__(self, known: dict[int, str], other: str):
         super().__init__(known)
@@ -34,12 +34,12 @@ class ByK(dict):
 
 GREY = "#555555"
 GRID = "#E4E4E4"
-# By K: Okabe and Ito's colours, which colour-blind readers can tell apart, and markers for print in grey. The study has
-# K = 2, 3, 4; results of other data may have any.
+# By K: the Okabe-Ito palette, which is safe for colour-blind readers, and markers for greyscale print. The study has
+# K = 2, 3, 4; other data may have any K.
 COLOURS = ByK({2: "#0072B2", 3: "#E69F00", 4: "#009E73", 5: "#CC79A7", 6: "#D55E00", 7: "#56B4E9"}, GREY)
 MARKERS = ByK({2: "o", 3: "s", 4: "^", 5: "v", 6: "P", 7: "X"}, "D")
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.family": "DejaVu Sans",  # ships with matplotlib
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -50,16 +50,16 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "figure.dpi": 150,
-    "text.parse_math": False,  # a name with "$" is a name
-    "svg.hashsalt": "",  # names within an SVG are the same each time
+    "text.parse_math": False,  # a "$" in a name is not math
+    "svg.hashsalt": "",  # makes the ids in an SVG reproducible
 }
 NARROW = "_narrow"
-NARROW_WIDTH = 4.3  # inches: at this width a phone shows letters of 10 points about as large as a page's small print
-NAME_SIZE = 8  # points, of the names above a panel
+NARROW_WIDTH = 4.3  # inches; at this width, 10 pt text on a phone is about as large as a page's small print
+NAME_SIZE = 8  # font size in points of the names above a panel
 
 
 def is_narrow(path: Path) -> bool:
-    """Whether the picture at `path` is for a narrow window."""
+    """Returns whether `path` names a figure for a narrow window."""
     return path.stem.endswith(NARROW)
 
 
@@ -67,7 +67,7 @@ def is_narrow(path: Path) -> bool:
 def new_figure(
     path: Path, size: tuple[float, float], note: str = "", layout: str | None = "constrained"
 ) -> Iterator[Figure]:
-    """A figure of `size` inches to draw on, with `note` below it; a picture at `path` when the block ends."""
+    """Yields a figure of `size` inches; saves it to `path`, with `note` below it, when the block ends."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -83,7 +83,7 @@ def new_figure(
 def new_panels(
     path: Path, number: int, columns: int, size: tuple[float, float], note: str = ""
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure and its `number` panels of about `size` inches, in `columns`, or below each other where it is narrow."""
+    """Yields a figure and its `number` panels of about `size` inches, in `columns`, or in one column if narrow."""
     columns, size = (1, (NARROW_WIDTH, size[1])) if is_narrow(path) else (columns, size)
     rows = -(-number // columns)
     with new_figure(path, (size[0] * columns, size[1] * rows), note) as figure:
@@ -95,13 +95,13 @@ def new_panels(
 
 
 def share_y(panels: Sequence[Axes]) -> None:
-    """Gives panels one y axis, so that heights in them can be compared; to be called before they are drawn on."""
+    """Shares one y axis between panels, so that heights can be compared; call it before drawing."""
     for panel in panels[1:]:
         panel.sharey(panels[0])
 
 
 def legend_entries(panels: Sequence[Axes]) -> tuple[list, list[str]]:
-    """(handles, labels) of one legend for all panels, each label once."""
+    """Returns (handles, labels) of one legend for all panels, each label once."""
     found = {
         label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
@@ -109,17 +109,17 @@ def legend_entries(panels: Sequence[Axes]) -> tuple[list, list[str]]:
 
 
 def wrapped(text: str, inches: float) -> str:
-    """A text's lines, broken anew where they are too long for a width at 9 points."""
+    """Wraps the lines of a text that are too long for a width at 9 points."""
     return "\n".join(textwrap.fill(line, max(20, int(13.5 * inches))) for line in text.split("\n"))
 
 
 def name_places(axes: Axes, names: dict[str, float], title: str) -> None:
-    """Names values of x above a panel, below its title; they are moved aside where they would overlap.
+    """Writes names at values of x above a panel, below its title, and moves them apart where they would overlap.
 
     Args:
         axes: with all data drawn; its x range is set here.
         names: {name: x}, at least one.
-        title: of the panel.
+        title: the panel's title.
     """
     places = sorted(names.items(), key=lambda item: item[1])
     x = np.array([value for _, value in places])
@@ -133,13 +133,13 @@ def name_places(axes: Axes, names: dict[str, float], title: str) -> None:
             rotation=45, rotation_mode="anchor", ha="left", va="center",
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-    # A letter is about 0.6 of its size wide, and the names lie at 45 degrees.
+    # A letter is about 0.6 of the font size wide, and the names are rotated by 45 degrees.
     height = 0.6 * NAME_SIZE * max(map(len, names)) * 0.71
     axes.set_title(title, loc="left", pad=height + 20)
 
 
 def spread_out(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places in 0 to 1, moved so that neighbours are at least `gap` apart."""
+    """Moves increasing positions in 0 to 1 so that neighbours are at least `gap` apart."""
     gap = min(gap, 1 / len(places))
     found = list(places)
     for index in range(1, len(found)):
@@ -151,8 +151,8 @@ def spread_out(places: Sequence[float], gap: float) -> list[float]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as a PNG or SVG at `path`, the same bytes for the same figure."""
-    # Without these entries the file does not name a matplotlib version or a date.
+    """Writes a figure to `path` as PNG or SVG; the same figure gives the same bytes."""
+    # Leaves out matplotlib's version and the date.
     how: dict[str, Any] = (
         {"format": "svg", "transparent": True, "metadata": {"Date": None, "Creator": None}}
         if path.suffix == ".svg"

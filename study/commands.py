@@ -1,4 +1,4 @@
-"""The commands that a study consists of, to be printed, written into a job or run."""
+"""The commands of a study, to be printed, written into a job script or run."""
 
 import os
 import shlex
@@ -18,12 +18,12 @@ class Call:
     environment: tuple[tuple[str, str], ...] = ()
 
     def shell(self) -> str:
-        """The line to type in the repository's root."""
+        """Returns the line to type in the repository's root."""
         settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment]
         return f"(cd {self.folder} && {' '.join([*settings, shlex.join(self.words)])})"
 
     def run(self, log: Path, request: StopRequest) -> int:
-        """Runs it, with its output at the end of `log`, and passes a request on to it; returns the exit status."""
+        """Runs the command, appends its output to `log` and forwards a stop request to it; returns the exit status."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with open(log, "a", encoding="utf-8") as file:
             print(self.shell(), file=file, flush=True)
@@ -32,7 +32,7 @@ class Call:
                 self.words, cwd=REPOSITORY / self.folder, env=environment, stdout=file, stderr=subprocess.STDOUT
             )
             request.commands.append(process)
-            if request.number is not None:  # it came while the command was started
+            if request.number is not None:  # the request arrived while the command was starting
                 process.send_signal(request.number)
             status = process.wait()
             request.commands.remove(process)

@@ -1,4 +1,4 @@
-"""What a study comes to: report, table for LaTeX, pictures and a page to look at, made from its result files."""
+"""Makes the outputs of a study from its result files: report, LaTeX table, figures and HTML page."""
 
 import sys
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ def show_outcome(
     """Writes report.md, table1.tex, pics/ and report.html into `folder` and prints the report.
 
     Args:
-        folder: is made where it is not there.
-        root: under which the cells were run; the page shows their logs and texts.
+        folder: created if missing.
+        root: where the cells were run; the page shows their logs and texts.
         title: the page's heading.
-        results: result files; what is missing or does not belong is named in the report and left out.
-        command: what made them.
-        took: how long, in words.
-        compare_paper: put the paper's values beside ours.
+        results: result files; missing or mismatched ones are named in the report and left out.
+        command: the command that made them.
+        took: how long that took, in words.
+        compare_paper: show the paper's values beside ours.
     """
     from eval_hh.analysis.results import load_results
     from eval_hh.reporting.findings import analyse
@@ -52,7 +52,7 @@ def show_outcome(
 
 
 def versions(results: "Results") -> dict[str, str]:
-    """{"commit" or library: its version in these results}, several where they differ."""
+    """Returns {"commit" or library: its version in these results}; several are joined where they differ."""
     found: dict[str, set[str]] = {}
     for cell in results.cells:
         for name, version in {"commit": cell.git, **cell.versions}.items():
@@ -61,7 +61,7 @@ def versions(results: "Results") -> dict[str, str]:
 
 
 def draw_pictures(folder: Path, found: "Findings", compare_paper: bool) -> None:
-    """Every figure that the results have points for: a PNG, and an SVG for wide and for narrow windows."""
+    """Draws every figure that the results have data for, as PNG and as SVG for wide and narrow windows."""
     from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
     from pics.draw_intro import draw_intro
     from pics.draw_rewards import draw_budgets, draw_panels

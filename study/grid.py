@@ -1,6 +1,6 @@
-"""The cells of a study: algorithm x K responses x M prompts x seed, and how a cell's files are named.
+"""The cells of a study (algorithm x K responses x M prompts x seed) and the names of their files.
 
-A grid says what is run; the profile that it belongs to says how.
+A grid says what is run; its profile says how.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subse
 from eval_hh.analysis.d_at_fixed_size import SELECTIONS
 from eval_hh.cells import Setting
 
-STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each against random
-ANSWERING_SEED = 42  # of the model that answers added prompts
-# Added prompts of a high D are as long on average as random ones, as in the experiment at one size.
+STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
+ANSWERING_SEED = 42  # seed of the model that answers added prompts
+# Prompts added for high D are matched in length to random ones, as in the fixed-size experiment.
 ADDITIONS = (AUGMENT_RANDOM, AUGMENTATIONS[-1])
 
 
@@ -26,15 +26,15 @@ class Grid:
     sizes: tuple[int, ...]  # M
     ranking_lens: tuple[int, ...]  # K
     algorithms: tuple[str, ...] = ("PRO", "SFT")
-    fixed_size: int = 0  # M at which prompts are chosen: for a low and a high D, and by each strategy
-    augmented: tuple[int, int] = (0, 0)  # M of the random subset that is enlarged, and how many prompts are added
-    chosen_ranking_lens: tuple[int, ...] = (2, 4)  # K of the cells of all these experiments
-    model: str = ""  # begins the names of experiments, where grids of several models share a root
+    fixed_size: int = 0  # M of the subsets selected for low and high D, and by each strategy
+    augmented: tuple[int, int] = (0, 0)  # M of the random subset to enlarge, and number of prompts added
+    chosen_ranking_lens: tuple[int, ...] = (2, 4)  # K of the cells of these experiments
+    model: str = ""  # prefix of experiment names, where grids of several models share a root
 
 
 @dataclass(frozen=True)
 class Cell(Setting):
-    """One point of the grid: a setting, to be run with a seed."""
+    """One point of the grid: a setting and a seed."""
 
     seed: int = field(kw_only=True)
     model: str = field(default="", kw_only=True)
@@ -54,12 +54,12 @@ class Cell(Setting):
 
     @property
     def name(self) -> str:
-        """What the cell is called within its grid."""
+        """The cell's name within its grid."""
         return f"{self.algorithm.lower()}_{self.subset.name}_seed{self.seed}"
 
     @property
     def is_augmented(self) -> bool:
-        """Whether its subset is made by augment.py, of what another cell's model says."""
+        """Whether its subset is made by augment.py, with the model of another cell."""
         return self.selection in AUGMENTATIONS
 
     @property
@@ -76,14 +76,14 @@ class Cell(Setting):
 def cells_of(
     grid: Grid, seeds: Sequence[int], fixed_size: bool = False, strategies: bool = False, augment: bool = False
 ) -> list[Cell]:
-    """All cells, seed by seed, the most expensive first, so that no long cell is left for the end.
+    """Returns all cells, seed by seed, the most expensive first, so that no long cell is left for the end.
 
     Args:
         grid: what is varied.
-        seeds: of fine-tuning.
-        fixed_size: also the cells of the experiment that varies D at one number of prompts.
-        strategies: also those of prompts chosen by each strategy, and at random, at that number.
-        augment: also those of the enlarged subsets, and of the one that is enlarged.
+        seeds: fine-tuning seeds.
+        fixed_size: also the subsets of one size selected for low, random and high D.
+        strategies: also the subsets of that size selected by each strategy and at random.
+        augment: also the enlarged subsets and the one that is enlarged.
     """
     shapes = [
         (ranking_len, size, RANDOM)
@@ -107,18 +107,18 @@ def cells_of(
 
 
 def answering_cell(grid: Grid, cell: Cell) -> Cell:
-    """The cell whose model answers the prompts that are added for an augmented cell.
+    """Returns the cell whose model answers the prompts added for an augmented cell.
 
-    It is SFT's on the subset that is enlarged, with the same K: one for PRO and SFT and for all seeds of fine-tuning,
-    so that these learn from the same data.
+    It is the SFT cell on the subset that is enlarged, with the same K: one for PRO and SFT and for all fine-tuning
+    seeds, so that they train on the same data.
     """
     return Cell("SFT", cell.ranking_len, grid.augmented[0], seed=ANSWERING_SEED, model=grid.model)
 
 
 def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
-    """The cells whose name one of the patterns (`pro_len4_*`) fits; all of them without a pattern.
+    """Returns the cells whose name matches one of the patterns (`pro_len4_*`), or all cells without patterns.
 
-    Raises InputError for a pattern that fits none.
+    Raises InputError for a pattern that matches no cell.
     """
     for pattern in patterns:
         if not any(fnmatchcase(cell.name, pattern) for cell in cells):
@@ -128,15 +128,15 @@ def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
 
 
 def sample_flags(cells: Sequence[Cell]) -> list[list[str]]:
-    """What sample.py is called with to make the subsets of these cells: a call for every selection, random ones first.
+    """Returns the flags of the sample.py calls that make these cells' subsets: one call per selection, random first.
 
     `max_d_matched` is --select max_d --match_length.
     """
     calls = []
     for selection in sorted({cell.selection for cell in cells}, key=lambda name: (name != RANDOM, name)):
-        of_it = [cell for cell in cells if cell.selection == selection]
-        lengths = [str(k) for k in sorted({cell.ranking_len for cell in of_it}, reverse=True)]
-        sizes = [str(size) for size in sorted({cell.num_prompts for cell in of_it}, reverse=True)]
+        group = [cell for cell in cells if cell.selection == selection]
+        lengths = [str(k) for k in sorted({cell.ranking_len for cell in group}, reverse=True)]
+        sizes = [str(size) for size in sorted({cell.num_prompts for cell in group}, reverse=True)]
         strategy = selection.removesuffix(MATCHED)
         chosen_by = [] if selection == RANDOM else ["--select", strategy]
         matched = ["--match_length"] if strategy != selection else []

@@ -1,4 +1,4 @@
-"""The paper's grids as calls of the launchers and of eval.sh: printed, written as a cluster's array job, or run."""
+"""The paper's grids as calls of the launchers and of eval.sh: printed, written as a cluster array job, or run."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ from study.commands import Call
 from study.grid import STRATEGIES, Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
 
-USAGE = 2  # exit status of a command that was called wrongly, and would be again for every cell
+USAGE = 2  # exit status of a usage error, which every cell would repeat
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class PaperProfile:
 
     name: str
     model: str  # folder or hub name of the pre-trained model
-    launcher: str  # end of the launchers' names
+    launcher: str  # suffix of the launchers' names
     grid: Grid
-    train_flags: tuple[str, ...] = ()  # for main.py, after the launcher's own
+    train_flags: tuple[str, ...] = ()  # for main.py, after the launcher's own flags
 
     def training(self, cell: Cell) -> Call:
-        """The launcher's call for one cell."""
+        """Returns the launcher's call for one cell."""
         ranking_len = (str(cell.ranking_len),) if cell.algorithm == "PRO" else ()
         script = f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
         words = ("sh", script, self.model, cell.exp, cell.data, *ranking_len, str(cell.seed), *self.train_flags)
         return Call("training", words)
 
     def calls(self, cell: Cell) -> list[Call]:
-        """Training and test of one cell; each goes on where it was, and the test writes the cell's result file."""
+        """Returns the training and test of one cell; both resume, and the test writes the cell's result file."""
         test = Call("eval_hh", ("sh", "eval.sh", cell.exp, str(cell.stage)), (("PROFILE", self.name),))
         return [self.training(cell), test]
 
@@ -58,7 +58,7 @@ SEEDS = (42, 43, 44)
 
 
 def data_calls(cells: Sequence[Cell], tokenizer: str | None) -> list[Call]:
-    """The commands that make all subsets of these cells, from data/original/hh_train_len4/train.json."""
+    """Returns the commands that make all subsets of these cells from data/original/hh_train_len4/train.json."""
     counted = ["--tokenizer", tokenizer] if tokenizer else []
     scripts = [["split.py"], *(["sample.py", *flags, *counted] for flags in sample_flags(cells))]
     return [Call("data_preprocess", ("python", *words)) for words in scripts]
@@ -73,12 +73,12 @@ def run_folder(cell: Cell) -> RunFolder:
 
 
 def lacking_data(cells: Sequence[Cell]) -> bool:
-    """Whether a subset of these cells has not been made."""
+    """Returns whether a subset of these cells is missing."""
     return not all((study_root() / "data" / cell.data / "train.json").is_file() for cell in cells)
 
 
 def shell_script(profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | None) -> list[str]:
-    """Every command of these cells, a line each, those of the data first."""
+    """Returns all commands of these cells, one per line, those for the data first."""
     lines = [call.shell() for call in data_calls(cells, tokenizer)]
     return lines + [call.shell() for cell in cells for call in profile.calls(cell)]
 
@@ -86,7 +86,7 @@ def shell_script(profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | 
 def write_array_job(
     path: Path, profile: PaperProfile, cells: Sequence[Cell], tokenizer: str | None, prune: bool = False
 ) -> None:
-    """Writes an sbatch script of one task per cell. Submitted again, its tasks do what is missing."""
+    """Writes an sbatch script with one task per cell. If it is submitted again, its tasks run what is missing."""
     logs = study_root() / "logs" / "slurm"
     seeds, sizes = sorted({cell.seed for cell in cells}), profile.grid.sizes
     selections = {cell.selection for cell in cells} - {RANDOM}
@@ -116,13 +116,13 @@ def write_array_job(
         "export PORT=$((20000 + SLURM_ARRAY_TASK_ID))",
         f'exec {command} --only "${{cells[$SLURM_ARRAY_TASK_ID]}}" {shlex.join(["--", *profile.train_flags])}',
     ]
-    logs.mkdir(parents=True, exist_ok=True)  # sbatch writes no log into a folder that is not there
+    logs.mkdir(parents=True, exist_ok=True)  # sbatch writes no log into a missing folder
     with atomic_write(path) as file:
         file.write("\n".join(lines) + "\n")
 
 
 def make_data(cells: Sequence[Cell], tokenizer: str | None, request: StopRequest) -> None:
-    """The subsets of these cells where one is missing. Raises InputError where there is nothing to cut them from."""
+    """Makes the subsets of these cells if one is missing. Raises InputError without the rankings to sample from."""
     if not lacking_data(cells):
         return
     source = rankings_file(study_root() / "data", 4)
@@ -136,15 +136,15 @@ def make_data(cells: Sequence[Cell], tokenizer: str | None, request: StopRequest
 
 
 def run_cells(profile: PaperProfile, cells: Sequence[Cell], request: StopRequest, prune: bool = False) -> list[str]:
-    """Runs the cells that have no result file yet, one after another; returns what failed, a line each.
+    """Runs the cells without a result file, one after another; returns one line per failure.
 
-    A failed cell does not keep the others from running, unless it was called wrongly (InputError).
+    After a failed cell the others still run, unless it was a usage error (InputError).
 
     Args:
         profile: how a cell is run.
-        cells: which.
-        request: is looked at between two calls, and passed on to the one at work; then Stopped is raised.
-        prune: drop each tested run's full state and all weights but those of its best and last step.
+        cells: the cells.
+        request: checked between two calls and forwarded to the running one; then Stopped is raised.
+        prune: delete each tested run's full state and all weights but those of its best and last step.
     """
     waiting = [cell for cell in cells if not result_file(cell).is_file()]
     print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
@@ -165,7 +165,7 @@ def run_cells(profile: PaperProfile, cells: Sequence[Cell], request: StopRequest
 
 
 def _run(call: Call, log: Path, request: StopRequest) -> None:
-    """Runs a call; InputError where it was called wrongly, Stopped where it was asked to stop, else OSError."""
+    """Runs a call. Raises InputError for a usage error, Stopped after a stop request, else OSError if it fails."""
     status = call.run(log, request)
     if request.number is not None and (status == 0 or status > 128):
         raise Stopped(request.number, f"the same command goes on where it was (output is in {log})")
@@ -176,5 +176,5 @@ def _run(call: Call, log: Path, request: StopRequest) -> None:
 
 
 def default_model(profile: PaperProfile) -> str:
-    """The profile's model; for LLaMA $LLaMA_path comes first, as for the subsets' diversity."""
+    """Returns the profile's model; for LLaMA, $LLaMA_path takes precedence, as for the subsets' diversity."""
     return (os.environ.get("LLaMA_path") if profile.launcher == "7b" else None) or profile.model

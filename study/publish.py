@@ -1,4 +1,4 @@
-"""Copies a finished study's results, report, pictures and first losses to the places that are committed."""
+"""Copies a finished study's results, report, figures and first losses to their committed places."""
 
 import re
 import shutil
@@ -11,23 +11,23 @@ from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_fo
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
-REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # one run's losses per algorithm, to compare yours with
+REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # losses of one run per algorithm, for comparison
 
 
 def is_published(name: str) -> bool:
-    """Whether a file of a folder of results is one that `publish` copies."""
+    """Returns whether a file in a folder of results is one that `publish` copies."""
     return bool(re.fullmatch(r"report\.md|table1\.tex|[\w.-]+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
 
 
 def publish(name: str, root: Path, cells: Sequence[Cell], command: str, took: str) -> None:
-    """Copies what `root` holds of these cells.
+    """Copies the results of these cells from `root`.
 
     Args:
-        name: of the profile, and of its folder of results.
+        name: of the profile and of its results folder.
         root: the study's root, with report.md, pics/, eval_hh/results/ and logs/.
         cells: all have a result file.
-        command: what made them.
-        took: how long, in words.
+        command: the command that made them.
+        took: how long that took, in words.
     """
     target = RESULTS / name
     clear_leftovers(target, is_published)

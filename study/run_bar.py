@@ -1,6 +1,6 @@
-"""One progress bar for a whole run: how much is done, about how long the rest takes, and how far the tasks at work are.
+"""One progress bar for a whole run: the share done, the estimated time left, and the steps of the running tasks.
 
-How far a task is, it says by the bars that it writes into its log itself; without any, it counts once it has ended.
+Progress within a task is read from the bars in its log; a task without one counts when it ends.
 """
 
 import re
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-STEPS = re.compile(rb"(\d+)/(\d+) \[")  # what tqdm writes: steps done, all of them, then the times
-TAIL = 2000  # bytes of a log's end that are read
+STEPS = re.compile(rb"(\d+)/(\d+) \[")  # tqdm's output: steps done, total steps, then the times
+TAIL = 2000  # bytes read from the end of a log
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed} passed, about {remaining} left{postfix}"
 
 
@@ -19,13 +19,13 @@ class RunBar:
     """The bar of a run with several stages, each of several tasks.
 
     Args:
-        expected: {task: its share of the run's work} in any unit; a task that is not named counts 1.
+        expected: {task: its share of the run's work} in any unit; a task that is not listed counts 1.
     """
 
     def __init__(self, expected: dict[str, float]):
         self.expected = dict(expected)
         self.title = ""
-        self.at_work: dict[str, tuple[Path, int]] = {}  # task -> (its log, where in it this run begins)
+        self.at_work: dict[str, tuple[Path, int]] = {}  # running task -> (its log, offset at which this run starts)
         self.n_tasks = 0
         self.by_steps = False
         self.done = 0.0
@@ -33,10 +33,10 @@ class RunBar:
         self.bar: tqdm | None = None  # until the first stage begins
 
     def begin(self, title: str, logs: dict[str, Path], by_steps: bool) -> None:
-        """A stage: {task: its log}. `by_steps`: each task shows one bar, and its steps are the task's progress."""
+        """Starts a stage of {task: its log}. `by_steps`: each task shows one bar; its steps are the task's progress."""
         self.expected = dict.fromkeys(logs, 1.0) | self.expected
         if self.bar is None:
-            # With smoothing 0 the time left follows from the speed of the whole run.
+            # With smoothing 0 the time left is estimated from the speed of the whole run.
             total = sum(self.expected.values())
             self.bar = tqdm(total=total, smoothing=0, bar_format=FORMAT, dynamic_ncols=True)
         self.title, self.n_tasks, self.by_steps = title, len(logs), by_steps
@@ -44,13 +44,13 @@ class RunBar:
         self.show(now=True)
 
     def end(self, name: str) -> None:
-        """A task of the stage has ended."""
+        """Marks a task of the stage as finished."""
         del self.at_work[name]
         self.done += self.expected[name]
         self.show(now=True)
 
     def show(self, now: bool = False) -> None:
-        """Draws the bar anew: once a second, in a log file every ten, or now."""
+        """Redraws the bar: once per second (every ten seconds in a log file), or immediately if `now`."""
         if not now and time.monotonic() < self.shown + (1 if sys.stderr.isatty() else 10):
             return
         self.shown = time.monotonic()
@@ -67,7 +67,7 @@ class RunBar:
 
 
 def last_steps(log: Path, begin: int) -> tuple[int, int] | None:
-    """(steps done, all steps) of the last bar in a log, whose text from `begin` counts; None where there is none."""
+    """Returns (steps done, total steps) of the last bar in a log after offset `begin`; None if there is none."""
     try:
         with open(log, "rb") as file:
             file.seek(max(begin, log.stat().st_size - TAIL))

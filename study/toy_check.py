@@ -1,6 +1,6 @@
-"""The embedded world on its own terms: what gold reward its test prompts allow, and what a given model gets.
+"""Checks the embedded world itself: the gold reward that its test prompts allow, and the one that a given model gets.
 
-Used by `reproduce.py --profile toy --check`, by which the world was chosen before any study was run.
+Used by `reproduce.py --profile toy --check`, with which the world was chosen before any study was run.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Respond = Callable[[list[dict]], list[str]]  # rows of one test file -> one resp
 
 
 def check_lines(root: Path, responders: dict[str, Respond], reward_model_metrics: dict) -> list[str]:
-    """Markdown: a row of gold rewards for every responder, D of every subset's size, the reward model's metrics."""
+    """Returns Markdown: the gold rewards of each responder, D of each subset size, and the reward model's metrics."""
     lines = ["| gold reward x 100 | " + " | ".join(POOLS) + " |", "|---|" + "---|" * len(POOLS)]
     for name, respond in responders.items():
         scores = gold_by_pool(root, respond)
@@ -27,11 +27,11 @@ def check_lines(root: Path, responders: dict[str, Respond], reward_model_metrics
 
 
 def gold_by_pool(root: Path, respond: Respond) -> dict[str, float]:
-    """Mean gold reward times 100 of the responses that `respond` gives to test rows, by pool of test files.
+    """Returns the mean gold reward x 100 of the responses of `respond` to the test rows, by pool of test files.
 
     Args:
         root: the study's root, with the world's data/hh_test.
-        respond: gives the responses.
+        respond: generates the responses.
     """
     scores = {}
     for name in TEST_FILES:
@@ -42,12 +42,12 @@ def gold_by_pool(root: Path, respond: Respond) -> dict[str, float]:
 
 
 def best_responses(rows: list[dict]) -> list[str]:
-    """The world's own best response to each row: the ceiling."""
+    """Returns the world's own best response to each row: the ceiling."""
     return [row["suffix"][0] for row in rows]
 
 
 def model_responses(model_path: Path, max_new_tokens: int, batch_size: int) -> Respond:
-    """What a model's greedy decoding gives to each row."""
+    """Returns a function that gives a model's greedy response to each row."""
     from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import generate
     from eval_hh.inference.models import device, load_causal_lm

@@ -12,7 +12,7 @@ from study.grid import Grid
 
 @dataclass(frozen=True)
 class ToyProfile:
-    """The declared grid and the settings of its models and cells."""
+    """The grid and the settings of its models and cells."""
 
     grid: Grid
     pretrain: tuple[str, ...]  # flags of pretrain.py
@@ -23,21 +23,21 @@ class ToyProfile:
     world: WorldConfig = WorldConfig()  # noqa: RUF009 (frozen)
 
     def root(self) -> Path:
-        """runs/toy-<hash>: a folder of its own for each world and each set of settings; cells of any grid share it."""
+        """Returns runs/toy-<hash>: one folder for each world and set of settings; cells of any grid share it."""
         how = {name: value for name, value in asdict(self).items() if name != "grid"}
         settings = json.dumps([world_hash(self.world), how], sort_keys=True)
         return study_root() / "runs" / f"toy-{hashlib.sha256(settings.encode()).hexdigest()[:10]}"
 
 
-# How added prompts are answered: chosen by how many of a tuned model's answers differ, before any was trained on. With
-# prepare.py's temperature 1 and top-p 0.95, five prompts in twelve had fewer than four different ones among 16.
+# Sampling of answers to added prompts, chosen by how many of a tuned model's answers are distinct, before any training
+# on them. With the default temperature 1 and top-p 0.95, 5 of 12 prompts had fewer than four distinct among 16.
 AUGMENT = ("--temperature", "1.2", "--top_p", "1")
 
-# Chosen by `--check` and by what fits eight minutes on two cores, and frozen before K was compared with K.
+# Chosen with `--check` and to fit eight minutes on two cores; frozen before different K were compared.
 TOY = ToyProfile(
     # N/2, 2N/3, N and one more; the smallest is enlarged to N/2.
     grid=Grid(sizes=(48, 120, 160, 240), ranking_lens=(2, 3, 4), fixed_size=120, augmented=(48, 72)),
-    pretrain=(),  # the defaults of pretrain.py and train_reward.py are this world's, but for the reward model's help
+    pretrain=(),  # the defaults of pretrain.py and train_reward.py suit this world, except --lm_weight
     train_reward=("--lm_weight", "2"),
     train=(
         "--global_batch_size", "16", "--per_device_train_batch_size", "16", "--learning_rate", "5e-4",

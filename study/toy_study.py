@@ -1,4 +1,4 @@
-"""The small study on the embedded world: its files, the commands that make its cells, and how workers run them."""
+"""The small study on the embedded world: its files, the commands of its cells, and how workers run them."""
 
 import importlib
 import sys
@@ -16,7 +16,7 @@ from study.grid import Cell, answering_cell, sample_flags
 from study.toy_profile import AUGMENT, ToyProfile
 from study.workers import Workers
 
-# About how long tasks took once, on two cores; a cell's time rises with the responses that its training reads.
+# Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
 SECONDS = {
     "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 9, "response": 4, "subset": 5, "samples": 5,
     "check": 60,
@@ -26,8 +26,8 @@ SECONDS = {
 class ToyStudy:
     """The study under one root folder.
 
-    Its methods without `workers` are tasks: they call the entries' main in the worker's own process, which has loaded
-    torch for the cell before.
+    Methods without `workers` are tasks: they call an entry's main in the worker's own process, which has already loaded
+    torch for an earlier cell.
     """
 
     def __init__(self, root: Path, profile: ToyProfile):
@@ -38,7 +38,7 @@ class ToyStudy:
         self.reward_model = root / "checkpoints" / "reward_model"
         self.decoding = (profile.max_new_tokens, profile.eval_batch_size)
 
-    # Where things lie
+    # Paths
 
     def data(self, cell: Cell) -> Path:
         return self.root / "data" / cell.data
@@ -55,7 +55,7 @@ class ToyStudy:
     # The commands
 
     def training(self, exp: str, stage: int, data: Path, seed: int) -> Call:
-        """The call of training/main.py for one cell."""
+        """Returns the call of training/main.py for one cell."""
         return self._call(
             "training", "main.py",
             "--do_train", "--do_validation", "--index", exp, "--training_stage_num", stage,
@@ -65,10 +65,10 @@ class ToyStudy:
         )  # fmt: skip
 
     def augmentation(self, cell: Cell) -> Call:
-        """The call of augment.py that makes an augmented cell's subset.
+        """Returns the call of augment.py that makes an augmented cell's subset.
 
-        The pool is every prompt of the world's rankings but those near the subset that is enlarged, which are its own
-        among them; the labels of the others are not used.
+        The pool is every prompt of the world's rankings except those of the base subset and those near them; the labels
+        of the pool are not used.
         """
         size, added = self.profile.grid.augmented
         answering = answering_cell(self.profile.grid, cell)
@@ -83,7 +83,7 @@ class ToyStudy:
         )  # fmt: skip
 
     def calls(self, cell: Cell) -> list[Call]:
-        """Training, generation, rewards and scores of one cell; each skips what it finds done."""
+        """Returns training, generation, rewarding and scoring of one cell; each skips finished work."""
         names = ["--index", cell.exp, "--stage", cell.stage]
         batch = ["--batch_size", self.profile.eval_batch_size]
         return [
@@ -94,7 +94,7 @@ class ToyStudy:
         ]
 
     def script(self, cells: Sequence[Cell]) -> list[Call]:
-        """The calls of all these cells, augmented ones last, behind those that make what they are trained on."""
+        """Returns the calls of all these cells; augmented ones come last, after those that make their training data."""
         augmented = [cell for cell in cells if cell.is_augmented]
         subsets = _one_per_subset(augmented)
         first = [cell for cell in cells if not cell.is_augmented]
@@ -106,7 +106,7 @@ class ToyStudy:
         ]
 
     def answering(self, cells: Sequence[Cell]) -> list[Cell]:
-        """The cells whose models answer the prompts of these augmented ones, each once."""
+        """Returns the cells whose models answer the prompts of these augmented cells, each once."""
         return list(dict.fromkeys(answering_cell(self.profile.grid, cell) for cell in cells))
 
     def _call(self, folder: str, script: str, *flags: object) -> Call:
@@ -115,12 +115,12 @@ class ToyStudy:
     # The tasks
 
     def run_here(self, call: Call) -> None:
-        """Calls the entry in this process, whose STUDY_ROOT is the study's."""
+        """Calls the entry's main in this process, whose STUDY_ROOT is the study's."""
         script, *flags = call.words[1:]
         importlib.import_module(f"{call.folder}.{Path(script).stem}").main(flags)
 
     def make_data(self) -> None:
-        """The world with its rankings of 4, 3 and 2. Written anew where a kill left it unfinished."""
+        """Writes the world with its rankings of 4, 3 and 2, again if a kill left it unfinished."""
         done = self.root / "data" / "done.json"
         if not done.exists():
             write_world(self.root, self.profile.world)
@@ -128,12 +128,12 @@ class ToyStudy:
             write_json(done, {"world": world_hash(self.profile.world)})
 
     def sample(self, cells: Sequence[Cell]) -> None:
-        """The subsets of these cells that are missing."""
+        """Makes the missing subsets of these cells."""
         for flags in sample_flags([cell for cell in cells if self.lacks_data(cell) and not cell.is_augmented]):
             self.run_here(self._call("data_preprocess", "sample.py", *flags, "--tokenizer", self.world / "tokenizer"))
 
     def augment(self, cells: Sequence[Cell]) -> None:
-        """The enlarged subsets of these cells that are missing; one after another, for they share the record of D."""
+        """Makes the missing enlarged subsets of these cells, one after another because they share the record of D."""
         for cell in _one_per_subset([cell for cell in cells if self.lacks_data(cell)]):
             self.run_here(self.augmentation(cell))
 
@@ -155,7 +155,7 @@ class ToyStudy:
             self.run_here(call)
 
     def sample_base(self, results: Sequence[Path]) -> None:
-        """What the base model answers to the prompts that the study's page shows."""
+        """Generates the base model's answers to the prompts that the study's page shows."""
         from eval_hh.analysis.results import load_results
         from study.page.base_model_answers import make_base_samples
 
@@ -178,10 +178,10 @@ class ToyStudy:
         with atomic_write(self.root / "check.md") as file:
             file.write("\n".join(lines) + "\n")
 
-    # Their order
+    # Order of the tasks
 
     def run_grid(self, workers: Workers, cells: Sequence[Cell]) -> None:
-        """All cells that have no result file yet, and what they need, each only where it is missing."""
+        """Runs all cells without a result file, and makes what they need if it is missing."""
         missing = [cell for cell in cells if not self.result(cell).exists()]
         print(f"{len(cells) - len(missing)} of {len(cells)} cells are done already", file=sys.stderr)
         augmented = [cell for cell in missing if cell.is_augmented]
@@ -194,7 +194,7 @@ class ToyStudy:
         self.run_cells(workers, "cells of enlarged subsets", augmented)
 
     def expected_work(self, cells: Sequence[Cell], check: bool) -> dict[str, float]:
-        """{task: about how many seconds it takes} of what is missing; they weigh the tasks in the time left."""
+        """Returns {task: approximate seconds} of the missing work, the weights of the progress bar."""
         models = {"base": SECONDS["base"] * (not self.base.is_dir())}
         models["reward_model"] = SECONDS["reward_model"] * (not self.reward_model.is_dir())
         first = {"data": SECONDS["data"] * (not self.world.is_dir()), "subsets": SECONDS["subsets"], **models}
@@ -213,7 +213,7 @@ class ToyStudy:
             workers.run(title, {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in cells})
 
     def prepare(self, workers: Workers, cells: Sequence[Cell]) -> None:
-        """World, subsets, base model and reward model."""
+        """Makes the world, the subsets, the base model and the reward model."""
         workers.run("world", {"data": (self.make_data,)})
         workers.run("subsets", {"subsets": (self.sample, cells)})
         models = {"base": (self.train_base,), "reward_model": (self.train_reward_model,)}

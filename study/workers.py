@@ -1,6 +1,6 @@
-"""Processes that run named tasks for reproduce.py: their logs, what they took, on which machine.
+"""Worker processes that run named tasks for reproduce.py, with their logs, times and machine.
 
-Nothing here knows of the study.
+Nothing here depends on the study.
 """
 
 import contextlib
@@ -20,25 +20,25 @@ from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import machine
 from study.run_bar import RunBar
 
-POLL = 0.2  # seconds between two looks at whether there is a request
+POLL = 0.2  # seconds between checks for a stop request
 
 
 class AskedWorker:
-    """What a worker knows of the request to stop: it ends the task at work, and none is begun after it."""
+    """A worker's stop request: it ends the running task, and no further task starts."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.at_work = False
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler, where the task has none of its own: tasks write whole files, so they may end anywhere."""
+        """Signal handler for tasks without their own; tasks write whole files, so they may end anywhere."""
         self.number = self.number or number
         if self.at_work:
             self.at_work = False
             raise KeyboardInterrupt
 
     def run(self, task: Callable, arguments: tuple) -> None:
-        """Runs a task; Stopped where it was asked to stop, before or meanwhile."""
+        """Runs a task. Raises Stopped if a stop was requested before or during it."""
         try:
             self.at_work = True
             if self.number is None:
@@ -48,7 +48,7 @@ class AskedWorker:
             pass
         except BaseException as error:
             self.at_work = False
-            if isinstance(error, Stopped):  # the task has listened itself
+            if isinstance(error, Stopped):  # the task handled the signal itself
                 self.number = error.signal_number
             raise
         if self.number is not None:
@@ -59,7 +59,7 @@ asked = AskedWorker()
 
 
 def start_worker(root: Path) -> None:
-    """What each worker does first: its study root, one torch thread, and an end when the parent ends."""
+    """Initialises a worker: its study root, one torch thread, signal handlers, and an end when the parent ends."""
     os.environ["STUDY_ROOT"] = str(root)
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -71,7 +71,7 @@ def start_worker(root: Path) -> None:
 
 @contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Inside, signals wait, also for processes that are started there: until they are ready for them."""
+    """Blocks stop signals inside, also for processes started there until they are ready for them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
@@ -97,15 +97,15 @@ def work(task: Callable, arguments: tuple, log: Path) -> float:
 
 
 class Workers:
-    """Processes that run named tasks, shown as one progress bar; with them it is known what a task took.
+    """Processes that run named tasks, shown as one progress bar, and a record of how long each task took.
 
-    They end with the block that it opens.
+    They end when the context ends.
 
     Args:
-        root: the study's folder, where logs and clock lie.
+        root: the study's folder, with logs and times.
         number: how many tasks run at a time.
-        request: is looked at all the time; then the tasks at work are asked to stop, and none is begun.
-        expected: {task: its share of the work of the whole run}, by which the time left is estimated.
+        request: polled; on a stop request the running tasks are asked to stop, and no further one starts.
+        expected: {task: its share of the work of the whole run}, from which the time left is estimated.
     """
 
     def __init__(self, root: Path, number: int, request: StopRequest, expected: dict[str, float] | None = None):
@@ -121,7 +121,7 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Returns when every worker has ended."""
+        """Waits until every worker has ended."""
         self.bar.close()
         self.pool.shutdown(wait=False)
         for worker in multiprocessing.active_children():
@@ -132,7 +132,7 @@ class Workers:
 
         `by_steps`: each task shows one bar in its log, whose steps are the task's progress.
 
-        Raises Stopped, once every task at work has ended, where it was requested.
+        Raises Stopped after a stop request, once every running task has ended.
         """
         began = time.perf_counter()
         logs = {name: self.root / "logs" / "tasks" / f"{name}.log" for name in tasks}
@@ -157,23 +157,23 @@ class Workers:
             raise Stopped(self.request.number, f"at {title} (what is done is kept; the same command goes on)")
 
     def _ended(self, waiting: set[Future]) -> Iterator[Future]:
-        """Each task that ends, until all have; asks those at work to stop as soon as that is requested."""
-        told = False
+        """Yields each task as it ends; asks the running ones to stop as soon as that is requested."""
+        asked_to_stop = False
         while waiting:
             ended, waiting = wait(waiting, POLL, FIRST_COMPLETED)
             self.bar.show()
             yield from ended
             waiting = {future for future in waiting if not future.cancelled()}
-            if self.request.number is not None and not told:
-                told = True
+            if self.request.number is not None and not asked_to_stop:
+                asked_to_stop = True
                 self._ask(self.request.number)
 
     def _seconds(self, future: Future, name: str, log: Path) -> float | None:
-        """How long a task took; None for one that was stopped. Its failure ends the run."""
+        """Returns how long a task took, or None if it was stopped. Raises its failure."""
         try:
             return future.result()
         except Stopped as error:
-            self.request.number = self.request.number or error.signal_number  # a worker alone was signalled
+            self.request.number = self.request.number or error.signal_number  # only a worker got the signal
             return None
         except (Exception, SystemExit) as error:
             message = f"{name}: {error} (its output is in {log})"
@@ -181,13 +181,13 @@ class Workers:
             raise kind(message) from error
 
     def _ask(self, number: int) -> None:
-        """Asks the tasks at work to stop at their next safe point; what waits is not begun."""
+        """Asks the running tasks to stop at their next safe point and cancels the waiting ones."""
         self.pool.shutdown(wait=False, cancel_futures=True)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, number)
 
     def _count(self, name: str, seconds: float, wall: float) -> None:
-        """Keeps what each task and the whole run took, over all the times that the run was started."""
+        """Adds the time of a task and of the run to the record, which covers every start of the run."""
         clock = self.seconds()
         clock["tasks"][name] = round(clock["tasks"].get(name, 0.0) + seconds, 1)
         clock["wall"] = round(clock["wall"] + wall, 1)
@@ -197,14 +197,14 @@ class Workers:
         return read_json(self.clock) if self.clock.exists() else {"tasks": {}, "wall": 0.0}
 
     def took(self) -> str:
-        """How long the tasks took, over all times that the run was started, on what."""
+        """Returns how long the run took, over all its starts, and on which machine."""
         clock = self.seconds()
         number = clock.get("workers", self.number)
         return f"{duration(clock['wall'])} with {number} worker{'s' * (number > 1)} on {machine()}"
 
 
 def duration(seconds: float) -> str:
-    """In words: seconds, from two minutes on minutes, from two hours on hours."""
+    """Returns a duration in words: seconds, from two minutes on minutes, from two hours on hours."""
     for size, name in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {name}"

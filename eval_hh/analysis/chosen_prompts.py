@@ -1,8 +1,8 @@
-"""Two experiments with chosen prompts: by strategies at one number of prompts, and a subset enlarged by models.
+"""Two experiments on prompt selection: strategies at one number of prompts, and subsets enlarged by models.
 
-Strategies (data_preprocess/ngrams/strategies.py) are compared with random prompts, as many, at the same K and so for
-the same number of labelled responses. An enlarged subset (labelling/augment.py) is compared with the one that it
-was made of, and the prompts added to raise D with as many added at random.
+Strategies (data_preprocess/ngrams/strategies.py) are compared with the same number of random prompts at the same K, so
+with the same number of labelled responses. An enlarged subset (labelling/augment.py) is compared with its base subset,
+and the prompts added to raise D with the same number added at random.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from eval_hh.analysis.results import Results
 from eval_hh.cells import Setting
 
 DIVERSE = tuple(name for name in AUGMENTATIONS if name != AUGMENT_RANDOM)  # additions that raise D
-ELSEWHERE = (RANDOM, CONTROL, TREATED, *AUGMENTATIONS)  # selections that are no strategy's, or are compared elsewhere
+ELSEWHERE = (RANDOM, CONTROL, TREATED, *AUGMENTATIONS)  # selections that are not strategies or are compared elsewhere
 
 
 def strategy_contrasts(results: Results) -> list[Contrast]:
-    """Every strategy minus random, for each algorithm, K and M at which both were run with a common seed."""
+    """Returns strategy minus random for each strategy, algorithm, K and M at which both have a common seed."""
     chosen = [setting for setting in results.settings if setting.selection not in ELSEWHERE]
     return contrasts(results, [(setting, replace(setting, selection=RANDOM)) for setting in chosen])
 
 
 def augmentation_contrasts(results: Results) -> list[Contrast]:
-    """For each algorithm and K: diverse minus random addition, then either addition minus the enlarged subset."""
+    """Returns, per algorithm and K, diverse minus random additions, then each addition minus the base subset."""
     pairs = []
     for setting in results.settings:
         if setting.selection in DIVERSE:
@@ -40,11 +40,11 @@ def augmentation_contrasts(results: Results) -> list[Contrast]:
 
 
 def guides(contrast: Contrast) -> bool:
-    """Whether this contrast decides the claim that D can guide augmentation: prompts added to raise D against any."""
+    """Returns whether this contrast decides the claim that D can guide augmentation: diverse minus random additions."""
     return contrast.first.selection in DIVERSE and contrast.second.selection == AUGMENT_RANDOM
 
 
 def _base_sizes(results: Results, setting: Setting) -> set[int]:
-    """M of the subsets that this one was made of: one, unless its seeds were run on different data."""
+    """Returns M of this subset's base subsets: one, unless its seeds were run on different data."""
     sizes = {results.cell(setting, seed).base_prompts for seed in results.seeds(setting)}
     return {size for size in sizes if size}

@@ -1,4 +1,4 @@
-"""Settings that differ in how their prompts were chosen, compared on the same test prompts and seeds (Global)."""
+"""Compares settings that differ in how their prompts were chosen, on the same test prompts and seeds (Global)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from eval_hh.estimates import Estimate, holm_corrected
 
 @dataclass(frozen=True)
 class Choice:
-    """One set of prompts, and what came of it."""
+    """One set of prompts and the reward it led to."""
 
     num_prompts: int
     selection: str
     diversity: float  # D
-    length: float  # bigrams per prompt, one less than its tokens
+    length: float  # bigrams per prompt, one less than tokens
     reward: float  # mean over test prompts and seeds, 0 to 1
     spread: float  # standard deviation over seeds; nan with one
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two choices of prompts for one algorithm and K."""
+    """Two sets of prompts, compared for one algorithm and K."""
 
     algorithm: str
     ranking_len: int
@@ -32,11 +32,11 @@ class Contrast:
     first: Choice
     second: Choice
     difference: Estimate  # reward of the first minus that of the second
-    holm_p: float  # of `difference`, over all contrasts of a table
+    holm_p: float  # p of `difference`, Holm-corrected over all contrasts of a table
 
 
 def choice_of(results: Results, setting: Setting, seeds: Sequence[int]) -> Choice:
-    """What came of a setting with D under these seeds."""
+    """Returns D, length and reward of a setting that has D, over these seeds."""
     rewards = results.rewards(setting, seeds).mean(axis=1)
     spread = float(rewards.std(ddof=1)) if len(seeds) > 1 else float("nan")
     known = results.diversity[setting], results.length(setting)
@@ -44,9 +44,9 @@ def choice_of(results: Results, setting: Setting, seeds: Sequence[int]) -> Choic
 
 
 def contrasts(results: Results, pairs: Sequence[tuple[Setting, Setting]]) -> list[Contrast]:
-    """The difference of every pair (first, second) of one algorithm and K, Holm-corrected over all of them.
+    """Returns the difference of each pair (first, second) of one algorithm and K, Holm-corrected over all pairs.
 
-    A pair without a common seed, or with a setting without D, is left out.
+    Pairs without a common seed, or with a setting without D, are left out.
     """
     found = []
     for pair in pairs:

@@ -1,9 +1,9 @@
-"""The experiment that the paper leaves out: subsets of one size selected for low, random and high D.
+"""The experiment missing from the paper: subsets of one size selected for low, random and high D.
 
-In the paper's subsets D is a function of M, so that a line on D cannot be told from one on log M. Here some
-cells are trained on prompts chosen for a low or a high D, as many and on average as long as the random ones
-(data_preprocess/selection.py), and the question is whether reward follows D. The sets are drawn once and not matched by
-kind of prompt, so a difference may have other causes than D.
+In the paper's subsets D is a function of M, so a line on D cannot be distinguished from one on log M. Here some cells
+are trained on prompts selected for low or high D, equal in number and in average length to the random ones
+(data_preprocess/selection.py), to test whether reward follows D. The subsets are drawn once and not matched by kind of
+prompt, so a difference may have causes other than D.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from eval_hh.analysis.results import Results
 from eval_hh.cells import Setting
 from eval_hh.estimates import Estimate, coefficient_draws, estimate, fit_line, holm_corrected
 
-# Selections of data_preprocess/selection.py, in the order of their D; chosen prompts are as long as all on average.
+# Selections of data_preprocess/selection.py by increasing D, matched in average prompt length.
 CONTROL, TREATED = "low_d_matched", "max_d_matched"
 SELECTIONS = (CONTROL, RANDOM, TREATED)
 
@@ -34,14 +34,14 @@ class FixedSizeTest:
     n_seeds: int
     choices: tuple[Choice, ...]  # low, random, high
     difference: Estimate  # reward at high D minus at low D
-    expected: float  # that difference by the random subsets' line on D; nan below two sizes
-    extrapolated: bool  # whether low or high D lies outside the D that this line was fitted on
-    beyond_size: Estimate | None  # D's coefficient beside log M's, over all subsets; None where it cannot be told
-    holm_p: float  # of `difference`, over all tests
+    expected: float  # that difference as the random subsets' line on D predicts it; nan with fewer than two sizes
+    extrapolated: bool  # whether low or high D is outside that line's fitted range
+    beyond_size: Estimate | None  # D's coefficient in the fit on log M and D over all subsets; None if not identifiable
+    holm_p: float  # p of `difference`, Holm-corrected over all tests
 
 
 def fixed_size_tests(results: Results) -> list[FixedSizeTest]:
-    """A test for every algorithm, K and M at which low, random and high D were run with a common seed, and have D."""
+    """Returns a test for each algorithm, K and M at which low, random and high D have D and a common seed."""
     tests = []
     for treated in (setting for setting in results.settings if setting.selection == TREATED):
         settings = [replace(treated, selection=selection) for selection in SELECTIONS]
@@ -71,7 +71,7 @@ def _test(results: Results, settings: Sequence[Setting], seeds: Sequence[int]) -
 
 
 def _lines(results: Results, one: Setting, seeds: Sequence[int]) -> tuple[float, list[float], Estimate | None]:
-    """The random subsets' slope on D and the D's it was fitted on, and D's coefficient beside log M's over all."""
+    """Returns the random subsets' slope on D, the D that it was fitted on, and the coefficient of D beside log M."""
     line = [
         setting
         for setting in results.settings
@@ -90,6 +90,6 @@ def _lines(results: Results, one: Setting, seeds: Sequence[int]) -> tuple[float,
     predictors = [np.log([setting.num_prompts for setting in line]), [results.diversity[setting] for setting in line]]
     try:
         value = coefficient_draws(predictors, means[None])[0, 1]
-    except ValueError:  # no D is off the random subsets' line of D on log M
+    except ValueError:  # D and log M are collinear
         return slope, scores, None
     return slope, scores, estimate(value, coefficient_draws(predictors, draws)[:, 1])

@@ -9,7 +9,7 @@ from eval_hh.analysis.rules import NO_VERDICT, decide_pair
 from eval_hh.cells import POOLS, Setting
 from eval_hh.estimates import Estimate, budgets, holm_corrected
 
-# Equal-budget pairs as K of (more responses, more prompts); the first decides the paper's claim.
+# Equal-budget pairs as K of (more responses, more prompts); the first pair decides the paper's claim.
 PAIRS = ((4, 2), (3, 2), (4, 3))
 
 
@@ -22,7 +22,7 @@ class Comparison:
     more_prompts: Setting
     n_seeds: int
     difference: Estimate
-    holm_p: float  # over all pairs
+    holm_p: float  # p of `difference`, Holm-corrected over all pairs
     verdict: str
 
     @property
@@ -31,7 +31,7 @@ class Comparison:
 
 
 def comparisons(results: Results) -> list[Comparison]:
-    """Every equal-budget pair of random subsets with a common seed, for each algorithm and pool, Holm-corrected."""
+    """Returns all equal-budget pairs of random subsets with a common seed, by algorithm and pool, Holm-corrected."""
     found = []
     for algorithm in results.values_of("algorithm"):
         for pool in POOLS:

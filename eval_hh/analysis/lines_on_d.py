@@ -1,4 +1,4 @@
-"""Lines of mean reward on prompt diversity D, on M and on log M, one per algorithm and K, with bootstrap intervals."""
+"""Lines of mean reward on D, on M and on log M, one per algorithm and K, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ PREDICTORS = ("D", "M", "log M")
 
 @dataclass(frozen=True)
 class Fit:
-    """A line of reward on one predictor with bootstrap 95% intervals."""
+    """A line of reward on one predictor, with bootstrap 95% intervals."""
 
     line: Line
     slope: Estimate
     intercept: Estimate
     mse: tuple[float, float]  # interval of the in-sample error, see estimates.error_interval
-    loo_mse: tuple[float, float]  # nan below three sizes
+    loo_mse: tuple[float, float]  # nan with fewer than three sizes
 
 
 @dataclass(frozen=True)
 class LineTest:
-    """Global reward of one algorithm and K on D, on M and on log M, over the same points."""
+    """Lines of Global reward of one algorithm and K on D, M and log M, over the same points."""
 
     algorithm: str
     ranking_len: int
     n_sizes: int
     n_seeds: int
-    fits: dict[str, Fit]  # by predictor; empty below two sizes
+    fits: dict[str, Fit]  # by predictor; empty with fewer than two sizes
     verdict: str  # on the line on D
     reason: str
 
 
 def line_tests(results: Results) -> list[LineTest]:
-    """For each algorithm and K, the lines of Global reward on D, M and log M over random settings that have D."""
+    """Returns, for each algorithm and K, the lines of Global reward on D, M and log M over random settings with D."""
     tests = []
     for line, settings in results.lines.items():
         seeds = results.seeds(*settings)

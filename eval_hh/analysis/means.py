@@ -26,7 +26,7 @@ class Entry:
 def table(
     results: Results, field: str = "reward", scale: float = 100.0, pools: Iterable[str] = POOLS
 ) -> dict[tuple[str, Setting], Entry]:
-    """Entries of random subsets by (pool, setting); a setting that was not run has none.
+    """Returns the entries of random subsets by (pool, setting); a setting that was not run has none.
 
     `mean` is over the pool's prompts and the seeds. `spread` is the standard deviation over seeds (n - 1);
     with one seed it is the half-width of the 95% interval over test prompts, 1.96 sd / sqrt(prompts).
@@ -43,16 +43,15 @@ def table(
 
 
 def half_width(values: np.ndarray) -> float:
-    """Half the 95% interval of the mean of values [rows]: 1.96 sd / sqrt(rows); 0 for a single row."""
+    """Returns half the 95% interval of the mean of values [rows]: 1.96 sd / sqrt(rows); 0 for a single row."""
     return 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 
 def ordering_accuracy(results: Results, name: str) -> tuple[float, int]:
-    """How often the extra reward `name` orders two cells' responses to a test prompt as `reward` does.
+    """Returns how often the extra reward `name` orders two cells' responses to a test prompt as `reward` does.
 
-    Over all prompts and pairs of cells (at most 300 pairs, evenly chosen) whose rewards differ; a tie
-    in the extra reward counts half. Returns (accuracy, number of pairs of responses), (nan, 0) where there is
-    none.
+    Covers all prompts and pairs of cells (at most 300 pairs, evenly chosen) whose rewards differ; a tie in the extra
+    reward counts half. Returns (accuracy, number of response pairs), or (nan, 0) without pairs.
     """
     gold = np.stack([cell.values("Global") for cell in results.cells])
     other = np.stack([cell.values("Global", name) for cell in results.cells])

@@ -10,12 +10,12 @@ PAPER_MODELS = {"opt-1.3b": "OPT-1.3B", "llama-7b": "LLaMA-7B"}  # by profile
 
 
 def paper_results() -> dict:
-    """Table 1 and Figure 4 as they were published."""
+    """Returns the published Table 1 and Figure 4."""
     return read_json(REPOSITORY / "pics" / "paper_results.json")
 
 
 def paper_table(profile: str | None) -> dict[tuple[str, Setting], float]:
-    """The paper's Table 1 for a profile, by (pool, setting), as 100 x mean; empty for any other profile."""
+    """Returns the paper's Table 1 for a profile, by (pool, setting), as 100 x mean; empty for any other profile."""
     published = paper_results()["table1"]
     return {
         (row["pool"], Setting(row["algorithm"], row["ranking_len"], size)): value

@@ -1,4 +1,4 @@
-"""One bootstrap of a pool's test prompts and of the seeds for all cells, so that a report's intervals agree."""
+"""One bootstrap over a pool's test prompts and the seeds for all cells, so that a report's intervals are consistent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from eval_hh.estimates import Estimate, estimate, row_draws, seed_weights
 
 
 class PoolBootstrap:
-    """Mean rewards of every cell in a pool and their joint bootstrap over the pool's test prompts.
+    """Mean rewards of every cell in a pool, and their joint bootstrap over the pool's test prompts.
 
     Args:
-        rewards: [test prompts] by (setting, seed).
+        rewards: (setting, seed) -> rewards [test prompts].
         pool: its name, for messages.
 
     Raises:
@@ -31,13 +31,13 @@ class PoolBootstrap:
         self._draws = row_draws(stacked)
 
     def means(self, settings: Sequence[Setting], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean rewards [settings] over the seeds, and their draws [n_draws, settings]."""
+        """Returns mean rewards [settings] over the seeds, and their bootstrap draws [n_draws, settings]."""
         columns = np.array([[self._column[setting, seed] for seed in seeds] for setting in settings])
         weights = seed_weights(len(seeds), len(self._draws))
         draws = (self._draws[:, columns] * weights[:, None, :]).sum(axis=2)
         return self._means[columns].mean(axis=1), draws
 
     def difference(self, first: Setting, second: Setting, seeds: Sequence[int]) -> Estimate:
-        """Mean reward of the first minus that of the second, paired over test prompts and seeds."""
+        """Returns the mean reward of the first minus that of the second, paired over test prompts and seeds."""
         means, draws = self.means([first, second], seeds)
         return estimate(means[0] - means[1], draws[:, 0] - draws[:, 1])

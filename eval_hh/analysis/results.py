@@ -1,4 +1,4 @@
-"""The results of a study: its evaluated cells by setting and seed, read once and handed to all that is made of them."""
+"""The results of a study: its evaluated cells by setting and seed, read once and passed to every analysis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eval_hh.cells import TEST_FILES, Setting, load_cell, pooled
 
 @dataclass(frozen=True)
 class CellResult:
-    """One evaluated cell: what a valid result file says that tables, tests, figures and pages are made of."""
+    """One evaluated cell: the fields of a valid result file that tables, tests, figures and pages use."""
 
     setting: Setting
     seed: int
@@ -33,12 +33,12 @@ class CellResult:
     git: str | None
     versions: dict[str, str]
     diversity: dict[str, Any] | None  # score, unique, total, samples, tokenizer
-    base_prompts: int | None  # M of the random subset that an enlarged one was made of
-    files: dict[str, dict[str, Any]]  # by test file, as cells.file_scores gives them
+    base_prompts: int | None  # M of an enlarged subset's base subset
+    files: dict[str, dict[str, Any]]  # by test file, as cells.file_scores returns them
 
     @classmethod
     def of(cls, cell: dict) -> CellResult:
-        """From the content of a valid result file."""
+        """Builds it from the content of a valid result file."""
         same = ("seed", "exp", "stage", "profile", "world", "reward_source", "git", "versions", "diversity", "files")
         return cls(
             setting=Setting(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"]),
@@ -51,18 +51,17 @@ class CellResult:
         return f"{self.setting} seed={self.seed} selection={self.setting.selection}"
 
     def values(self, pool: str, field: str = "reward") -> np.ndarray:
-        """Per-prompt values [test prompts] of a pool (cells.pooled)."""
+        """Returns the per-prompt values [test prompts] of a pool (cells.pooled)."""
         return pooled(self.files, pool, field)
 
     @property
     def extra_rewards(self) -> list[str]:
-        """Names of the other rewards that this cell's rows carry, in sorted order."""
+        """The names of this cell's other rewards, sorted."""
         return sorted(self.files[TEST_FILES[0]].get("extra", {}))
 
 
 class Results:
-    """The evaluated cells of one study. What tells a setting's repetitions apart, today the seed, is only asked for and
-    handed back by those who use it.
+    """The evaluated cells of one study. Callers treat the key of a setting's replicates, today the seed, as opaque.
 
     Args:
         cells: in the order in which they are to be listed.
@@ -71,12 +70,12 @@ class Results:
     Attributes:
         settings: all settings, sorted.
         random: those of randomly chosen subsets, which the paper's table and claims are about.
-        diversity: D by setting; without settings that have no D, different D under different seeds, or D counted by
-            another tokenizer than most.
+        diversity: D by setting; without settings whose D is missing, differs between seeds, or was counted with another
+            tokenizer than most.
         warnings: the given ones, and one for each setting without a usable D.
 
     Raises:
-        InputError: cells of two worlds are mixed, or one cell is there twice.
+        InputError: the cells come from several worlds, or a cell occurs twice.
     """
 
     def __init__(self, cells: Iterable[CellResult], warnings: Sequence[str] = ()):
@@ -116,16 +115,16 @@ class Results:
 
     @property
     def first(self) -> CellResult:
-        """A cell to ask for what all have in common: profile, world, reward and test rows."""
+        """The first cell, for what all cells share: profile, world, reward and test rows."""
         return self.cells[0]
 
     @property
     def tokenizer(self) -> str:
-        """That D was counted with; there is a setting with D."""
+        """The tokenizer that D was counted with; requires a setting with D."""
         return self._record(next(iter(self.diversity)))["tokenizer"]
 
     def length(self, setting: Setting) -> float:
-        """Bigrams per prompt, one less than its tokens, of a setting with D."""
+        """Returns the bigrams per prompt, one less than tokens, of a setting with D."""
         record = self._record(setting)
         return record["total"] / record["samples"]
 
@@ -133,12 +132,12 @@ class Results:
         return next(iter(self._cells[setting].values())).diversity
 
     def values_of(self, field: str) -> list:
-        """The different values of a field of Setting among the random subsets, sorted."""
+        """Returns the distinct values of a field of Setting among the random subsets, sorted."""
         return sorted({getattr(setting, field) for setting in self.random})
 
     @cached_property
     def lines(self) -> dict[tuple[str, int], list[Setting]]:
-        """{(algorithm, K): its random settings that have D, by M}."""
+        """{(algorithm, K): its random settings that have D, sorted by M}."""
         found: dict[tuple[str, int], list[Setting]] = {}
         for setting in self.random:
             line = found.setdefault((setting.algorithm, setting.ranking_len), [])
@@ -149,18 +148,18 @@ class Results:
         return self._cells[setting][seed]
 
     def seeds(self, *settings: Setting) -> list[int]:
-        """The seeds that every one of the settings was run with, sorted; none of a setting that was not run."""
+        """Returns the seeds that all these settings were run with, sorted; empty if one of them was not run."""
         sets = [set(self._cells.get(setting, ())) for setting in settings]
         return sorted(set.intersection(*sets)) if sets else []
 
     def rewards(
         self, setting: Setting, seeds: Sequence[int], pool: str = "Global", field: str = "reward"
     ) -> np.ndarray:
-        """Per-prompt values [seeds, test prompts] of a pool."""
+        """Returns per-prompt values [seeds, test prompts] of a pool."""
         return np.stack([self.cell(setting, seed).values(pool, field) for seed in seeds])
 
     def bootstrap(self, pool: str) -> PoolBootstrap:
-        """The joint bootstrap of all cells over the pool's test prompts and the seeds, drawn once."""
+        """Returns the joint bootstrap of all cells over the pool's test prompts and the seeds, drawn once."""
         if pool not in self._bootstraps:
             rewards = {(cell.setting, cell.seed): cell.values(pool) for cell in self.cells}
             self._bootstraps[pool] = PoolBootstrap(rewards, pool)
@@ -170,12 +169,12 @@ class Results:
 def load_results(source: str | Path | Iterable[str | Path], profile: str | None = None) -> Results:
     """Reads the result files of a folder, or the listed ones, that belong together.
 
-    There is one warning for every file left out: not valid, of another profile than `profile` (default: the commonest
-    one), with another reward, other evaluation settings or other test rows than most, of PRO on fewer responses than
-    its data has (the table's K would not be what it learnt from), or a duplicate of a cell already read.
+    Files left out give a warning: invalid; of another profile than `profile` (default: the most common one); with
+    another reward, other evaluation settings or other test rows than most; of PRO trained on fewer responses than its
+    data has (the table's K would be wrong); or a duplicate of a cell already read.
 
     Raises:
-        InputError: the folder does not exist, no cell is of `profile`, or the cells are of several worlds.
+        InputError: the folder does not exist, no cell is of `profile`, or the cells come from several worlds.
     """
     if isinstance(source, str | Path):
         if not Path(source).is_dir():
@@ -188,7 +187,7 @@ def load_results(source: str | Path | Iterable[str | Path], profile: str | None 
             found.append((str(path), load_cell(path)))
         except InputError as error:
             warnings.append(f"left out {error}")
-    if profile is not None:  # asked for by name: the others are no surprise, and may be many
+    if profile is not None:  # requested by name, so the others, perhaps many, get one warning per profile
         there = {cell["profile"] for _, cell in found}
         if there and profile not in there:
             names = ", ".join(sorted(name or "no profile" for name in there))
@@ -216,7 +215,7 @@ def _keep(
     warnings: list[str],
     wanted: str | None = None,
 ) -> list[tuple[str, dict]]:
-    """The cells whose value is `wanted` (default: the commonest, on a tie the one read first)."""
+    """Returns the cells whose value is `wanted` (default: the most common, on a tie the one read first)."""
     values = [value(cell) for _, cell in found]
     if wanted is None and values:
         wanted = Counter(values).most_common(1)[0][0]
@@ -230,7 +229,7 @@ def _keep(
 
 
 def _evaluation_summary(cell: dict) -> str:
-    """Equal for two cells that were evaluated alike; the model itself is what may differ."""
+    """Returns a text that is equal for cells with the same evaluation settings; the model itself may differ."""
     made = cell["evaluation"]
     generation, rewarding = made["generation"], made["rewarding"]
     return (
@@ -240,13 +239,13 @@ def _evaluation_summary(cell: dict) -> str:
 
 
 def _responses_used(cell: dict) -> str:
-    """How many of its data's K responses a run learnt from: PRO takes the first RANKING_LEN, SFT the best."""
+    """Returns how many of its data's K responses a run was trained on: PRO the first RANKING_LEN, SFT the best."""
     part = cell["algorithm"] == "PRO" and cell["stage"] != cell["ranking_len"]
     return f"the first {cell['stage']} of {cell['ranking_len']}" if part else "all"
 
 
 def _row_summary(cell: dict) -> str:
-    """Equal for two cells just when they were scored on the same test rows; readable in a warning."""
+    """Returns a text, readable in a warning, that is equal only for cells scored on the same test rows."""
     counts = "+".join(str(cell["files"][file]["n"]) for file in TEST_FILES)
     rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in TEST_FILES]).encode())
     return f"{counts} rows ({rows:08x})"

@@ -1,7 +1,7 @@
-"""Reward as a line on prompt diversity D, one line per number of responses K, and what it expects of a budget's splits.
+"""Lines of reward on prompt diversity D, one per number of responses K, and their predictions for splits of a budget.
 
-The lines come from the paper's published points or from result files. Both are of randomly chosen prompts, in
-which D and the number of prompts rise together.
+The lines are fitted to the paper's published points or to result files. Both are of randomly chosen prompts, for which
+D and the number of prompts rise together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from eval_hh.analysis.results import Results
 from eval_hh.analysis.rules import HELD, MIN_SIZES, decide_sign
 from eval_hh.estimates import Prediction, predict_point, prediction_difference
 
-# LLaMA's ids, without BOS, of a text in the form of a prompt: what tells its tokenizer from others.
+# LLaMA's token ids, without BOS, of a text formatted like a prompt; they identify its tokenizer.
 LLAMA_PROBE = "\n\nHuman: naïve 2+2?\n\nAssistant:"
 LLAMA_IDS = [
     29871, 13, 13, 29950, 7889, 29901, 1055, 30085, 345, 29871, 29906, 29974, 29906, 29973, 13, 13, 7900, 22137, 29901
@@ -27,8 +27,8 @@ class Outlook:
     """The reward that a line predicts at one D."""
 
     diversity: float
-    outside: str  # how D lies outside the fitted range, in words; empty inside it
-    prediction: Prediction | None  # reward, 0 to 1; None outside, unless extrapolation was asked for
+    outside: str  # how D is outside the fitted range, in words; empty inside
+    prediction: Prediction | None  # reward, 0 to 1; None outside, unless extrapolated
 
     def __str__(self) -> str:
         if self.prediction is None:
@@ -39,19 +39,19 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Law:
-    """The points that the lines go through, by K."""
+    """The points that the lines are fitted to, by K."""
 
     name: str  # in words
-    tokenizer: str | None  # that D was counted with; None: LLaMA's, under whatever name
+    tokenizer: str | None  # that D was counted with; None: LLaMA's, under any name
     points: dict[int, tuple[Sequence[float], Sequence[float]]]  # K -> (D [n], mean reward [n], 0 to 1), n >= 3
 
     def fitted_range(self, ranking_len: int) -> tuple[float, float]:
-        """The lowest and highest D of K's points."""
+        """Returns the lowest and highest D of K's points."""
         scores = self.points[ranking_len][0]
         return min(scores), max(scores)
 
     def outlook(self, ranking_len: int, diversity: float, extrapolate: bool = False) -> Outlook:
-        """The reward expected at D (law.predict_point); outside the fitted range only on demand."""
+        """Predicts the reward at D (estimates.predict_point); outside the fitted range only if `extrapolate`."""
         low, high = self.fitted_range(ranking_len)
         outside = f"below {low:.2f}" if diversity < low else f"above {high:.2f}" if diversity > high else ""
         given = extrapolate or not outside
@@ -60,17 +60,17 @@ class Law:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Of several K the one whose predicted reward is highest."""
+    """The K with the highest predicted reward."""
 
     ranking_len: int
-    rivals: dict[int, Prediction]  # K that do not differ from it -> the difference, best minus this one
+    rivals: dict[int, Prediction]  # K that does not differ from it -> the difference, best minus this one
 
 
 def recommend(predictions: dict[int, Prediction]) -> Recommendation:
-    """The K with the highest prediction, and those that do not differ from it.
+    """Returns the K with the highest prediction, and those that do not differ from it.
 
-    Two values of K differ if the 95% interval of the difference of the two predictions lies above zero
-    (rules.decide_sign); the lines' errors are taken to be independent.
+    Two values of K differ if the 95% interval of the difference of their predictions is above zero (rules.decide_sign);
+    the errors of the lines are assumed to be independent.
     """
     best = max(predictions, key=lambda ranking_len: predictions[ranking_len].value)
     differences = {
@@ -82,25 +82,25 @@ def recommend(predictions: dict[int, Prediction]) -> Recommendation:
 
 
 def paper_law(algorithm: str) -> Law:
-    """The paper's points of PRO or SFT (Figure 4: OPT-1.3B, Global)."""
+    """Returns the paper's points of PRO or SFT (Figure 4: OPT-1.3B, Global)."""
     figure = paper_results()["figure4"]
     points = {int(k): (figure["diversity"], rewards) for k, rewards in figure["reward"][algorithm].items()}
     return Law(f"the paper's {algorithm} lines (Figure 4, {figure['model']}, {figure['pool']})", None, points)
 
 
 def results_law(results: Results, algorithm: str | None, source: str) -> tuple[Law, list[str]]:
-    """The lines through one algorithm's randomly chosen cells, each point the mean over the seeds common to a line.
+    """Returns the lines of one algorithm's randomly chosen cells; points are means over the seeds common to a line.
 
     Args:
         results: the cells.
-        algorithm: PRO or SFT; may be None where the cells are of one.
+        algorithm: PRO or SFT; may be None if all cells are of one algorithm.
         source: what the results were read from, for messages.
 
     Returns:
-        (the law, a warning for each K that is left out).
+        (the lines, a warning for each K that is left out).
 
     Raises:
-        InputError: no D, another algorithm, or no K with three different D.
+        InputError: no D, another algorithm, or no K with three distinct D.
     """
     lines = {line: settings for line, settings in results.lines.items() if settings}
     if not lines:
@@ -127,5 +127,5 @@ def results_law(results: Results, algorithm: str | None, source: str) -> tuple[L
 
 
 def is_llama(ids: Sequence[int]) -> bool:
-    """True of the ids that LLaMA's tokenizer gives LLAMA_PROBE."""
+    """Returns whether these are the ids that LLaMA's tokenizer gives for LLAMA_PROBE."""
     return list(ids) == LLAMA_IDS

@@ -1,4 +1,4 @@
-"""The verdict of a study on each of the paper's claims, and on the one that the paper leaves open."""
+"""The verdict of a study on each of the paper's claims, and on one that the paper leaves open."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def verdicts(
     varied: Sequence[FixedSizeTest] = (),
     augmented: Sequence[Contrast] = (),
 ) -> list[Verdict]:
-    """The paper's three claims, then ours, on the Global pool."""
+    """Returns the verdicts on the paper's three claims, then on ours, for the Global pool."""
     guided = [one for one in augmented if guides(one)]
     main = [one for one in compared if one.pool == "Global" and _ranking_lens(one) == PAIRS[0]]
     return [
@@ -70,7 +70,7 @@ def verdicts(
 
 
 def _open(cases: Sequence[Contrast] | Sequence[FixedSizeTest]) -> str:
-    """The verdict on a claim that today's design cannot decide: its subsets are drawn once."""
+    """Returns the verdict on a claim that the present design cannot decide, since its subsets are drawn once."""
     if not cases:
         return NOT_TESTED
     return UNDECIDED if min(one.n_seeds for one in cases) >= MIN_SEEDS else NO_VERDICT
@@ -100,6 +100,6 @@ def _augmentation_line(one: Contrast) -> str:
 
 
 def _points(difference: Estimate) -> str:
-    """A difference of rewards x 100 with its interval."""
+    """Formats a difference of rewards x 100 with its interval."""
     value, interval = difference_texts(difference)
     return f"{value}, 95% interval {interval}"

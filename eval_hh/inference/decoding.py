@@ -1,4 +1,4 @@
-"""Decoding of responses, to the end of each response or its first made-up turn; a row that ends makes room for another.
+"""Batched decoding of responses, each up to its end or its first made-up turn; finished rows make room for new ones.
 
 Used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
 """
@@ -19,64 +19,64 @@ from eval_hh.inference.kv_slots import SlotCache, read_layers
 from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit, prompt_ids
 
 MAX_NEW_TOKENS = 128  # the paper's setting
-# The text of this many last tokens is searched for stop strings. Where one takes more, generation runs on,
-# and `cut_at_stop` ends the text at the right place all the same.
+# Number of last tokens searched for stop strings. If a stop string takes more, generation continues, and `cut_at_stop`
+# still cuts the text at the right place.
 STOP_WINDOW = 16
 COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
-REFILL = 8  # new rows are begun when one slot in so many is free: together they cost less than one by one
-PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # of made-up prompts, and what is decoded behind each
-UNIT = 8  # batches' worth of rows that resumable work decodes in one go, so that there is something to refill from
+REFILL = 8  # new rows start when 1/REFILL of the slots are free: together they cost less than one by one
+PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # lengths of made-up prompts, and tokens decoded for each
+UNIT = 8  # batches' worth of rows per unit of resumable work, so that there are rows to refill from
 
 
 def plan_batches(lengths: list[int], batch_size: int) -> list[list[int]]:
     """Groups row numbers by length, longest rows first (so that memory runs out at once or never).
 
     Args:
-        lengths: of each row, in tokens.
-        batch_size: the most rows per batch; all batches but the last are full.
+        lengths: tokens of each row.
+        batch_size: maximum rows per batch; all batches but the last are full.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def plan_units(lengths: list[int], batch_size: int) -> list[list[int]]:
-    """As `plan_batches`, several batches to a group: what a killed job does over again of decoding, at most."""
+    """Like `plan_batches`, with several batches per group: the most decoding that a killed job has to repeat."""
     return plan_batches(lengths, UNIT * batch_size)
 
 
 @dataclass
 class Row:
-    """A prompt and what has been said to it so far."""
+    """A prompt and the response decoded so far."""
 
-    number: int  # in the list of prompts
+    number: int  # index in the list of prompts
     prompt: list[int]
     response: list[int] = field(default_factory=list)
 
     @property
     def length(self) -> int:
-        """Tokens of both."""
+        """Tokens of prompt and response."""
         return len(self.prompt) + len(self.response)
 
     @property
     def newest(self) -> int:
-        """The last token of both."""
+        """The last token of prompt and response."""
         return self.response[-1] if self.response else self.prompt[-1]
 
 
-# Next tokens int64 [B] of B rows, given their logits [B, V].
+# Chooses the next tokens int64 [B] of B rows from their logits [B, V].
 Choose = Callable[[torch.Tensor, list[Row]], torch.Tensor]
 
 
 def most_likely(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
-    """Greedy decoding: the token of the largest logit, whatever the row."""
+    """Greedy decoding: chooses the token of the largest logit."""
     return logits.argmax(dim=-1)
 
 
 class EndOfTurn:
-    """Tells whether a response holds a stop string.
+    """Tells whether a response contains a stop string.
 
-    Only generated tokens count: the prompt is full of stop strings. All stop strings end in ":", so a response is
-    looked at only when its newest token has one.
+    Only generated tokens count, since the prompt is full of stop strings. All stop strings end in ":", so a response is
+    searched only if its newest token contains one.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -92,10 +92,10 @@ class EndOfTurn:
 
 
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens that end a response: the tokenizer's EOS, and those that the model's own settings name.
+    """Returns the tokens that end a response: the tokenizer's EOS and those in the model's settings.
 
     Raises:
-        InputError: the settings name something else than token ids.
+        InputError: the settings contain something other than token ids.
     """
     named = {tokenizer.eos_token_id}
     for settings in (model.generation_config, model.config.get_text_config()):
@@ -115,7 +115,7 @@ class Decoder:
     """A model and tokenizer ready to decode encoded prompts."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
-        """Raises InputError for a model of a kind that cannot be decoded, or a tokenizer that is not the model's."""
+        """Raises InputError for an unsupported kind of model or a tokenizer that does not fit the model."""
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
@@ -125,11 +125,11 @@ class Decoder:
         check_token_ids(tokenizer, model, model.name_or_path)
         self.end_of_turn = EndOfTurn(tokenizer)
         forward = inspect.signature(model.forward).parameters
-        # Of no use here, and it would be computed from a mask of another form.
+        # Not needed here, and it would be computed from a mask of another layout.
         self.options = {"output_router_logits": False} if "output_router_logits" in forward else {}
 
     def encode(self, turns: list[str]) -> list[int]:
-        """Token ids of a prompt, BOS and its last tokens.
+        """Returns the token ids of a prompt: BOS and its last tokens.
 
         Raises:
             InputError: prompt and response would not fit the model's positions.
@@ -142,20 +142,20 @@ class Decoder:
 
     @torch.inference_mode()
     def decode(self, prompts: list[list[int]], batch_size: int, choose: Choose = most_likely) -> list[str]:
-        """The responses to encoded prompts, stripped, in the order given.
+        """Returns the responses to encoded prompts, stripped, in the order given.
 
-        Up to `batch_size` rows are decoded together, longest prompts first. Those that end leave, and when a part of
-        the slots is free, the next prompts take them.
+        Decodes up to `batch_size` rows together, longest prompts first. Finished rows leave, and once enough slots are
+        free, the next prompts take them.
 
         Args:
-            prompts: of one token at least.
-            batch_size: slots.
-            choose: chooses the rows' next tokens; `Row.number` counts in `prompts`.
+            prompts: at least one token each.
+            batch_size: number of slots.
+            choose: chooses the rows' next tokens; `Row.number` is an index in `prompts`.
         """
         texts = [""] * len(prompts)
         queue = deque(sorted((Row(i, ids) for i, ids in enumerate(prompts)), key=lambda row: -row.length))
         slots = min(batch_size, len(prompts))
-        # The last token of a response is never read.
+        # The last token of a response is never fed to the model.
         cache = SlotCache(self.layers, slots, max(map(len, prompts), default=0) + self.max_new_tokens - 1)
         rows: list[Row] = []
         while queue or rows:
@@ -163,7 +163,7 @@ class Decoder:
                 new = [queue.popleft() for _ in range(min(slots - len(rows), len(queue)))]
                 self._begin(new, cache, len(rows))
                 rows += new
-            # The one place per step where a GPU is waited for.
+            # The only GPU synchronisation per step.
             tokens = choose(self._logits(rows, cache), rows).tolist()
             for row, token in zip(rows, tokens, strict=True):
                 row.response.append(token)
@@ -173,19 +173,19 @@ class Decoder:
 
     @torch.inference_mode()
     def check(self) -> None:
-        """InputError unless rows decoded side by side get the logits that each gets alone, on made-up prompts."""
+        """Raises InputError unless made-up rows decoded together get the logits that each gets alone."""
         kind = f"a {self.model.config.model_type} model cannot be decoded here"
         try:
             errors = self._probe_errors()
         except MODEL_ERRORS as error:
             raise InputError(f"{kind} ({describe(error)})") from error
-        # Half precision errs by hundredths, and may send one token to other experts: the median counts.
+        # Half precision is off by hundredths and may route a token to other experts: the median counts.
         error = sorted(errors)[len(errors) // 2]
         if error > math.sqrt(torch.finfo(self.model.dtype).eps):
             raise InputError(f"{kind}: a row among others gets other logits than alone (they differ by {error:.1%})")
 
     def _probe_errors(self) -> list[float]:
-        """How far, relatively, the logits of made-up rows are from those of each alone, for each row and token."""
+        """Returns the relative difference between the logits of made-up rows together and alone, per row and token."""
         size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
         prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
         rows = [Row(number, prompt) for number, prompt in enumerate(prompts)]
@@ -201,11 +201,11 @@ class Decoder:
         return errors
 
     def _begin(self, rows: list[Row], cache: SlotCache, first: int) -> None:
-        """Reads new rows' prompts into slots from `first` on, but for the last token, which the next step reads."""
+        """Reads new rows' prompts, except their last tokens, which the next step reads, into slots from `first` on."""
         longest = max(row.length for row in rows) - 1
         if not longest:
             return
-        # What is behind a row's end is never seen, so any token will do there.
+        # Positions after a row's end are never attended to, so any token can pad them.
         read = [row.prompt[:-1] + row.prompt[-1:] * (longest + 1 - row.length) for row in rows]
         ids = torch.tensor(read, device=self.model.device)
         cache.begin(first)
@@ -213,7 +213,7 @@ class Decoder:
         self.model.base_model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
 
     def _logits(self, rows: list[Row], cache: SlotCache) -> torch.Tensor:
-        """Logits [B, V] of the next token of each row, whose newest token is read."""
+        """Returns the logits [B, V] of each row's next token, after reading its newest one."""
         where = self.model.device
         positions = torch.tensor([row.length - 1 for row in rows], device=where)
         cache.extend(positions, max(row.length for row in rows))
@@ -228,7 +228,7 @@ class Decoder:
         return output.logits[:, -1]
 
     def _leave(self, rows: list[Row], cache: SlotCache) -> list[Row]:
-        """Takes the rows that have ended out of `rows`, whose last ones move into their slots."""
+        """Removes and returns the finished rows of `rows`, whose last rows move into their slots."""
         ended = []
         for slot in reversed(range(len(rows))):
             if self._has_ended(rows[slot].response):
@@ -253,21 +253,20 @@ def generate(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[str]],
     max_new_tokens: int = MAX_NEW_TOKENS, batch_size: int = 16,
 ) -> list[str]:  # fmt: skip
-    """Greedy responses to prompts, in the order given.
+    """Returns greedy responses to prompts, in the order given.
 
-    A prompt is cut from the left to 384 tokens. A response ends at EOS, before the first stop string, or
-    after `max_new_tokens`, and is stripped. It depends on the other prompts only by float error.
+    Prompts are truncated from the left to 384 tokens. A response ends at EOS, before the first stop string, or after
+    `max_new_tokens`, and is stripped. The other prompts affect it only by float error.
 
     Args:
         model: a causal language model on the device to use.
         tokenizer: its tokenizer.
         prompts: each a list of turns, the last one a bare tag.
-        max_new_tokens: tokens decoded per prompt at most.
+        max_new_tokens: maximum tokens per response.
         batch_size: prompts decoded at a time.
 
     Raises:
-        InputError: a prompt and its response would not fit the model's positions, or a model of a kind that cannot
-            be decoded.
+        InputError: a prompt and its response would not fit the model's positions, or the kind of model is unsupported.
     """
     decoder = Decoder(model, tokenizer, max_new_tokens)
     return decoder.decode([decoder.encode(turns) for turns in prompts], batch_size)

@@ -1,9 +1,9 @@
-"""Where the keys and values of the rows that are being decoded lie: a slot for each row, written in place.
+"""The KV cache of the rows being decoded: one slot per row, written in place.
 
-transformers' own cache is copied whole for every token, and lines its rows up by padding.
-Here a row's token number i is in column i of the row's slot, whatever the other rows' lengths. Rows of any length stand
-side by side, a new one takes a free slot without a touch to the others, and the slots in use are always the first
-ones: where a row ends, the last one moves into its slot, and what has ended is neither computed nor read again.
+transformers' own cache is copied as a whole for every token and aligns rows by padding. Here token i of a row is in
+column i of the row's slot, whatever the other rows' lengths. Rows of any length are decoded together, a new row takes a
+free slot without touching the others, and the slots in use are always the first ones: when a row ends, the last row
+moves into its slot, so finished rows are neither computed nor read again.
 """
 
 import inspect
@@ -24,18 +24,18 @@ from eval_hh.inference.models import column_limit, rope_limit
 
 @dataclass(frozen=True)
 class Layers:
-    """What the layers of a model keep of a row."""
+    """What a model's layers cache of a row."""
 
     count: int
-    # Of each type of layer, as the model's configuration names them: the last tokens that it sees, None for all.
+    # Layer type in the model's configuration -> attention window in tokens, None for full attention.
     windows: dict[str, int | None]
 
 
 class SlotCache(Cache):
-    """The cache of all layers. Before a forward pass, `begin` or `extend` says where it is to write."""
+    """The cache of all layers. Before a forward pass, `begin` or `extend` sets where it writes."""
 
     def __init__(self, layers: Layers, slots: int, columns: int):
-        """Holds `columns` tokens of `slots` rows each; memory is taken at the first forward pass."""
+        """Holds `columns` tokens of `slots` rows each; memory is allocated at the first forward pass."""
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers.count)])
         self.windows = layers.windows
         self.shape = slots, columns
@@ -44,26 +44,26 @@ class SlotCache(Cache):
         self.width = 0
 
     def begin(self, first: int) -> None:
-        """The next pass reads new rows from their first token, into slots `first`, `first` + 1 and so on.
+        """Makes the next pass read new rows from their first token, into slots `first`, `first` + 1 and so on.
 
-        Shorter rows are padded on the right: causal attention keeps that from their tokens, and `extend` hides or
-        overwrites it later. So the pass needs no attention mask.
+        Shorter rows are padded on the right: causal attention hides the padding from their tokens, and `extend` later
+        masks or overwrites it. So the pass needs no attention mask.
         """
         self.first, self.positions, self.width = first, None, 0
 
     def extend(self, positions: torch.Tensor, width: int) -> None:
-        """The next pass reads one token for each of slots 0 to B - 1.
+        """Makes the next pass read one token for each of slots 0 to B - 1.
 
         Args:
             positions: int64 [B], the column of the token in each slot.
-            width: the largest of them plus 1; known to the caller, where a look at the tensor would wait for a GPU.
+            width: the largest position plus 1; passed in, since reading the tensor would synchronise the GPU.
         """
         self.positions, self.width = positions, width
 
     def mask(self, dtype: torch.dtype) -> torch.Tensor | dict[str, torch.Tensor]:
-        """What an `extend` pass may see, [B, 1, 1, width] to be added to attention scores: 0, or minus infinity.
+        """Returns the additive attention mask of an `extend` pass, [B, 1, 1, width] of 0 or minus infinity.
 
-        A mask for each type of layer where their windows differ.
+        Returns a mask for each type of layer if their windows differ.
         """
         masks = {window: self._mask(dtype, window) for window in set(self.windows.values())}
         if len(masks) == 1:
@@ -79,7 +79,7 @@ class SlotCache(Cache):
         return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Copies the first `length` columns of a slot over those of another."""
+        """Copies the first `length` columns of slot `source` to slot `target`."""
         for layer in self.layers:
             for states in (layer.keys, layer.values):
                 states[target, :, :length] = states[source, :, :length]
@@ -98,13 +98,13 @@ class _SlotLayer(CacheLayerMixin):
 
     def _empty(self, states: torch.Tensor) -> torch.Tensor:
         slots, columns = self.cache.shape
-        # Zeros: what is hidden by minus infinity must be finite all the same.
+        # Zeros, since masked values must be finite too.
         return states.new_zeros(slots, states.shape[1], columns, states.shape[3])
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes what a pass has computed, [B, heads, T, head size]; returns what its tokens may attend to."""
+        """Writes the states of a pass, [B, heads, T, head size]; returns those that its tokens may attend to."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         return self._written(self.keys, key_states), self._written(self.values, value_states)
@@ -118,7 +118,7 @@ class _SlotLayer(CacheLayerMixin):
         return kept[:rows, :, : cache.width]
 
     def get_seq_length(self) -> int:
-        """Tokens that lie before those of the pass to come."""
+        """Returns the number of tokens before those of the next pass."""
         return max(0, self.cache.width - 1)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -129,16 +129,16 @@ class _SlotLayer(CacheLayerMixin):
 
 
 def read_layers(model: PreTrainedModel, longest: int) -> Layers:
-    """The layers of a model whose rows can be decoded in slots; its weights are not looked at.
+    """Returns the layers of a model whose rows can be decoded in slots; its weights are not used.
 
     Args:
         model: a causal language model.
-        longest: tokens of the longest row that is to come.
+        longest: tokens of the longest row to come.
 
     Raises:
-        InputError: a layer keeps something else than keys and values (a recurrent state), or sees neither all of a row
-            nor a window of it; or a token's place is its column rather than the position id that it is given, or
-            depends on the length of other rows.
+        InputError: a layer caches something other than keys and values (a recurrent state), or attends to neither all
+            of a row nor a sliding window; or a token's place is its column instead of its position id, or depends on
+            the length of other rows.
     """
     config = model.config.get_text_config(decoder=True)
     layers = DynamicCache(config=config).layers
@@ -162,6 +162,6 @@ def read_layers(model: PreTrainedModel, longest: int) -> Layers:
 
 
 def _window(layer: object, longest: int) -> int | None:
-    """The tokens that a layer sees; None where that is all of a row."""
+    """Returns the number of tokens that a layer attends to; None for all of a row."""
     window = layer.sliding_window if type(layer) is DynamicSlidingWindowLayer else longest
     return window if window < longest else None

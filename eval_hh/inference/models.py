@@ -1,4 +1,4 @@
-"""Loading language models from folders or hub names, how long a text they read, and a prompt's token ids."""
+"""Loads language models from folders or hub names; also their maximum lengths and a prompt's token ids."""
 
 import re
 from collections.abc import Sequence
@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Any
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_or_refuse, source_options
 
-if TYPE_CHECKING:  # torch takes seconds to import, which `--help` of an entry must not wait for
+if TYPE_CHECKING:  # importing torch takes seconds, which `--help` must not wait for
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_PROMPT = 384  # tokens of a prompt that are read, BOS included (the paper's setting)
-# What a model's own code raises on input that it was not made for, or with settings that do not fit each other.
+MAX_PROMPT = 384  # maximum tokens of a prompt, BOS included (the paper's setting)
+# What a model's own code raises on unsupported input or inconsistent settings.
 MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in the name of a weight
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in a weight's name
 
 
 def device() -> "torch.device":
-    """The accelerator of this process, else the CPU."""
+    """Returns this process's accelerator, or the CPU without one."""
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def weights_dtype(mixed_precision: str) -> "torch.dtype":
-    """The dtype of weights for "bf16", "fp16" or "no"; on the CPU float32 in any case."""
+    """Returns the dtype of weights for "bf16", "fp16" or "no"; on the CPU always float32."""
     import torch
 
     if device().type == "cpu":
@@ -35,12 +35,12 @@ def weights_dtype(mixed_precision: str) -> "torch.dtype":
 
 
 def load_causal_lm(path: str | Path, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
-    """A causal language model on the CPU, its weights in `dtype` (default float32), under sdpa attention.
+    """Loads a causal language model on the CPU, in `dtype` (default float32), with sdpa attention.
 
     sdpa is forced because the shared-prompt forward passes a boolean mask, which eager attention misreads.
 
     Raises:
-        InputError: see `source_options`; also weights that cannot be read, or that lack a parameter.
+        InputError: see `source_options`; also weights that cannot be read or lack a parameter.
     """
     options = source_options(path)
     import torch
@@ -57,17 +57,17 @@ def load_weights(
     fresh: re.Pattern[str] | None = None,
     **options: Any,
 ) -> "PreTrainedModel":
-    """`model_class.from_pretrained`, refusing weights that do not fit: a parameter would stay random.
+    """Calls `model_class.from_pretrained` and refuses weights that do not fit, which would leave parameters random.
 
     Args:
         model_class: a model class or auto class of transformers.
         path: folder or hub name.
         ignored: names of weights in the files that the model may leave unused; None for any.
-        fresh: names of the model's parameters that the files may lack, and that then are random; None for none.
+        fresh: names of parameters that the files may lack and that are then random; None for none.
         **options: for from_pretrained.
 
     Raises:
-        InputError: the weights cannot be read; one is missing, of another shape, or unused and not `ignored`.
+        InputError: the weights cannot be read; one is missing, misshapen, not finite, or unused and not `ignored`.
     """
     model, info = load_or_refuse(
         lambda: model_class.from_pretrained(str(path), output_loading_info=True, **options),
@@ -80,16 +80,16 @@ def load_weights(
     if unused := _unused(model, sorted(info["unexpected_keys"]), ignored):
         raise InputError(f"{path}: {len(unused)} weights belong to no part of the model, first {unused[0]}")
     config = model.config.get_text_config()
-    for size in ("num_hidden_layers", "num_attention_heads"):  # a model without any is built without complaint
+    for size in ("num_hidden_layers", "num_attention_heads"):  # transformers accepts a model with none of them
         if getattr(config, size, 1) < 1:
             raise InputError(f"{path}: config.json: {size} is {getattr(config, size)} (expected at least 1)")
     if name := wrong_weight(model):
-        raise InputError(f"{path}: the weight {name} has values that are not finite")  # no result would be
+        raise InputError(f"{path}: the weight {name} has values that are not finite")
     return model
 
 
 def _unused(model: "PreTrainedModel", unexpected: list[str], ignored: re.Pattern[str] | None) -> list[str]:
-    """Of the weights that a model leaves unused, those that are not `ignored`, or that are of a layer too many."""
+    """Returns the weights that a model leaves unused and that are not `ignored`, or belong to a surplus layer."""
     of_layers = {_NUMBER.sub("#", name) for name, _ in model.named_parameters()}
     return [
         name for name in unexpected
@@ -98,19 +98,19 @@ def _unused(model: "PreTrainedModel", unexpected: list[str], ignored: re.Pattern
 
 
 def wrong_weight(model: "torch.nn.Module") -> str | None:
-    """The name of a weight that is not finite, None where all are. Under ZeRO-3, of this process's part of each."""
+    """Returns the name of a weight that is not finite, or None. Under ZeRO-3, checks this process's part of each."""
     import torch
 
     for name, value in model.state_dict(keep_vars=True).items():
         part = getattr(value, "ds_tensor", value).detach()
-        # One pass without a copy; what is no number is handed on by both.
+        # One pass without a copy; both return nan if there is one.
         if part.is_floating_point() and part.numel() and not torch.stack(torch.aminmax(part)).isfinite().all():
             return name
     return None
 
 
 def padded(rows: Sequence[list[int]], pad: int, where: "torch.device") -> "tuple[torch.Tensor, torch.Tensor]":
-    """(input_ids, attention_mask), both [B, L] with L the longest row's length, padded on the right."""
+    """Returns (input_ids, attention_mask), both [B, L] with L the longest row's length, padded on the right."""
     import torch
 
     length = max(map(len, rows))
@@ -120,7 +120,7 @@ def padded(rows: Sequence[list[int]], pad: int, where: "torch.device") -> "tuple
 
 
 def _bin_advice(folder: Path) -> str:
-    """What to do about a checkpoint that is a .bin only; nothing for any other. torch's advice would run its code."""
+    """Returns advice on a checkpoint that has only .bin weights, else "". torch's own advice would run its code."""
     if not list(folder.glob("pytorch_model*.bin")) or list(folder.glob("*.safetensors")):
         return ""
     command = f"python eval_hh/convert_weights.py {folder}"
@@ -128,10 +128,10 @@ def _bin_advice(folder: Path) -> str:
 
 
 def empty_causal_lm(path: str | Path) -> "PreTrainedModel":
-    """The model of a folder or hub name without its weights, in a second whatever its size: for looks at its kind.
+    """Builds the model of a folder or hub name without weights, in a second at any size, to inspect its kind.
 
     Raises:
-        InputError: see `source_options`; also a configuration that cannot be read, or of no causal language model.
+        InputError: see `source_options`; also a configuration that cannot be read or is not of a causal language model.
     """
     options = source_options(path)
     import torch
@@ -146,12 +146,12 @@ def empty_causal_lm(path: str | Path) -> "PreTrainedModel":
 
 
 def position_limit(config: "PreTrainedConfig") -> int | None:
-    """The longest text, in tokens, that a model has positions for; None where nothing limits it."""
+    """Returns the longest text, in tokens, that a model has positions for; None if unlimited."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def rope_limit(config: "PreTrainedConfig") -> int | None:
-    """The longest text, in tokens, whose rotary embeddings do not depend on its length; None where none do."""
+    """Returns the longest text, in tokens, whose rotary embeddings do not depend on its length; None if unlimited."""
     config = config.get_text_config()
     parameters = getattr(config, "rope_parameters", None) or {}
     limits = []
@@ -165,18 +165,18 @@ def rope_limit(config: "PreTrainedConfig") -> int | None:
 
 
 def column_limit(config: "PreTrainedConfig") -> int | None:
-    """The longest row, in tokens, in which a token's column does not matter; None for any.
+    """Returns the longest row, in tokens, in which a token's column does not matter; None if unlimited.
 
-    Llama 4 scales the attention of a token by its column, whatever position id it is given, from `floor_scale` on.
+    From `floor_scale` on, Llama 4 scales the attention of a token by its column, whatever its position id.
     """
     config = config.get_text_config()
     return config.floor_scale - 1 if getattr(config, "attn_temperature_tuning", False) else None
 
 
 def check_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel", path: str | Path) -> None:
-    """InputError where a text may become ids that are no row of the model's embedding: model and tokenizer do not fit.
+    """Raises InputError if the tokenizer can encode a text to ids outside the model's embedding.
 
-    Ids that stand only for special tokens in a text do not count, since a text's special tokens are read as plain
+    Ids that occur in a text only for special tokens do not count, since a text's special tokens are read as plain
     characters.
     """
     rows = model.get_input_embeddings().num_embeddings
@@ -191,12 +191,12 @@ def check_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedMode
 
 
 def prompt_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_prompt: int = MAX_PROMPT) -> list[int]:
-    """Token ids of a prompt: BOS (where the tokenizer has one) and the last tokens of `text`.
+    """Returns the token ids of a prompt: BOS (if the tokenizer has one) and the last tokens of `text`.
 
     Args:
         tokenizer: any tokenizer.
         text: a rendered prompt.
-        max_prompt: the most ids to return, BOS counted; what is over is cut from the left, behind BOS.
+        max_prompt: maximum number of ids, BOS included; the text is truncated from the left, after BOS.
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]

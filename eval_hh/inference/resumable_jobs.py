@@ -1,10 +1,10 @@
 """Work on numbered rows, divided over processes and resumable batch by batch.
 
-Used by generation.py, rewarding.py and annotate.py. All batches are planned before any is run, so that neither a kill
-nor the number of processes changes which rows are computed together. Finished batches lie in part files until every
-process is done; then the first process writes the output, and beside it OUTPUT.done.json, which says what made it: an
-output whose note says the same is not made again. Of several commands that make one output, one works and the others
-wait. A signal stops all processes of a command after the batch they are at, with one line on how to go on.
+Used by generation.py, rewarding.py and annotate.py. All batches are planned before any is run, so neither a kill nor
+the number of processes changes which rows are computed together. Finished batches are kept in part files until every
+process is done; then the main process writes the output and, beside it, OUTPUT.done.json, a note on what made it. An
+output whose note matches is not made again. Of several commands that make the same output, one works and the others
+wait. A signal stops all processes of a command after their current batch, with one line on how to resume.
 """
 
 import glob
@@ -44,29 +44,29 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 Compute = Callable[[list[int]], list[Any]]
-# How long a process waits for the slowest one; the default of ten minutes is shorter than a long batch queue.
+# How long a process waits for the slowest one; the default of ten minutes is too short for many batches.
 WAIT = timedelta(days=1)
-LOOK_AGAIN = 0.2  # seconds, while another command is at work
+LOOK_AGAIN = 0.2  # seconds between checks whether another command is done
 
 
 def processes() -> "PartialState":
-    """This process's place among those that the launcher started (one where there was no launcher)."""
+    """Returns this process's place among those that the launcher started (one without a launcher)."""
     import torch
     from accelerate import PartialState
 
-    # Unless it is told of the CPU, accelerate takes each of several processes without a GPU for the only one.
+    # Without `cpu`, accelerate treats each of several processes without a GPU as the only one.
     return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
 
 
 def is_main_process() -> bool:
-    """True in the one process that writes and prints (torch is loaded only under a launcher)."""
+    """Returns whether this is the process that writes and prints (torch is loaded only under a launcher)."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or processes().is_main_process
 
 
 def folder_identity(path: str | Path) -> dict[str, Any]:
-    """What tells a model's folder from another one: where it really lies, its files' names, sizes and times.
+    """Returns what identifies a model's folder: its resolved path, and its files' names, sizes and times.
 
-    A hub name stands for itself.
+    A hub name identifies itself.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -77,12 +77,12 @@ def folder_identity(path: str | Path) -> dict[str, Any]:
 
 
 def done_note(output: Path) -> Path:
-    """Beside a finished output: what made it, {"fingerprint", "settings"}."""
+    """Returns the path of the note beside a finished output on what made it, {"fingerprint", "settings"}."""
     return output.with_name(output.name + ".done.json")
 
 
 def read_note(output: Path) -> dict[str, Any]:
-    """The note beside an output. InputError where it is none."""
+    """Reads the note beside an output. Raises InputError if it is invalid."""
     note = read_json(done_note(output))
     types = {"fingerprint": str, "settings": dict}
     if not isinstance(note, dict) or not all(isinstance(note.get(key), kind) for key, kind in types.items()):
@@ -93,18 +93,18 @@ def read_note(output: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Job:
-    """One output file, what it is made of, and how."""
+    """One output file, its input and its settings."""
 
     label: str  # of the progress bar
     output: Path
-    source: Path | None  # the input, a JSONL file of rows; None where the settings tell the input
+    source: Path | None  # the input, a JSONL file of rows; None if the settings describe it
     settings: dict[str, Any]  # everything else that the output depends on, as JSON values
 
     def fingerprint(self) -> str:
         return fingerprint(self.settings, *([self.source] if self.source else []))
 
     def is_done(self) -> bool:
-        """Whether the output is there and was made of just this; one with a damaged note is made anew."""
+        """Returns whether the output exists and its note matches this job; with a damaged note it is made again."""
         if not self.output.is_file():
             return False
         try:
@@ -114,19 +114,19 @@ class Job:
 
 
 def has_index(row: dict[str, Any]) -> bool:
-    """Whether a row says which one it is."""
+    """Returns whether a row has its index."""
     return type(row.get("index")) is int
 
 
 class Parts:
     """Append-only part files of a job on numbered rows: OUTPUT.part-<rank>.jsonl, one per process.
 
-    A part opens with its job's fingerprint, so rows made from other inputs or settings are never mixed in.
-    Rows are {"index": i, ...}. A line that a kill cut short, or that is no such row, is ignored with all behind it, and
-    cut off before the next append.
+    A part starts with its job's fingerprint, so rows from other inputs or settings are never mixed in. Rows are
+    {"index": i, ...}. An incomplete or invalid line is ignored with everything after it, and cut off before the next
+    append.
 
     Args:
-        output: what the parts are of.
+        output: the job's output.
         fingerprint: of the job.
         rank: of this process.
         is_row: whether a JSON object can be a row of this job.
@@ -137,14 +137,14 @@ class Parts:
         self.is_row = is_row
         self.fingerprint = fingerprint
         self.path = self.output.with_name(f"{self.output.name}.part-{rank}.jsonl")
-        self._length: int | None = None  # bytes of whole lines in this rank's part, once known
+        self._length: int | None = None  # bytes of complete lines in this rank's part, once known
 
     def done(self) -> dict[int, dict]:
-        """Finished rows by index, from the parts of all ranks that carry this fingerprint."""
+        """Returns finished rows by index, from the parts of all ranks with this fingerprint."""
         return {row["index"]: row for path in self._all() for row in self._read(path)[0]}
 
     def append(self, rows: list[dict]) -> None:
-        """Adds a finished batch to this rank's part; it is with the operating system when this returns."""
+        """Appends a finished batch to this rank's part; the operating system has it when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self._length is None:
             self._length = self._read(self.path)[1] if self.path.exists() else 0
@@ -157,7 +157,7 @@ class Parts:
         self._length += len(data)
 
     def merge(self, n_rows: int) -> list[dict]:
-        """Rows 0 to n_rows-1 in order, once every rank has finished; RunError where one is missing."""
+        """Returns rows 0 to n_rows-1 in order, once every rank has finished. Raises RunError if one is missing."""
         rows = self.done()
         missing = [index for index in range(n_rows) if index not in rows]
         if missing:
@@ -166,7 +166,7 @@ class Parts:
         return [rows[index] for index in range(n_rows)]
 
     def remove(self) -> None:
-        """Deletes the parts of all ranks, those of other settings too."""
+        """Deletes the parts of all ranks, including those of other settings."""
         self._length = None
         for path in self._all():
             path.unlink(missing_ok=True)
@@ -175,7 +175,7 @@ class Parts:
         return sorted(self.output.parent.glob(f"{glob.escape(self.output.name)}.part-*.jsonl"))
 
     def _read(self, path: Path) -> tuple[list[dict], int]:
-        """(rows, number of bytes up to the end of the last whole line); nothing where the header differs."""
+        """Returns (rows, number of bytes up to the end of the last complete line); nothing if the header differs."""
         rows, length = [], 0
         with open(path, "rb") as file:
             for line in file:
@@ -192,13 +192,13 @@ class Parts:
 
 
 def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
-    """The jobs that are to be done, the same in every process. What a kill left beside the others' outputs goes."""
+    """Returns the unfinished jobs, the same in every process; removes what a kill left beside the other outputs."""
     from accelerate.utils import broadcast_object_list
 
     waiting = broadcast_object_list([not job.is_done() for job in jobs])
     for job, is_waiting in zip(jobs, waiting, strict=True):
         if not is_waiting and state.is_main_process:
-            with suppress(OSError), try_lock(job.output) as held:  # they may lie where nothing can be written
+            with suppress(OSError), try_lock(job.output) as held:  # their folder may be read-only
                 if held:
                     Parts(job.output, job.fingerprint()).remove()
                     for path in (job.output, done_note(job.output)):
@@ -207,12 +207,12 @@ def waiting_jobs(jobs: Sequence[Job], state: "PartialState") -> list[Job]:
 
 
 def run_step(jobs: dict[str, Job], make: Callable[[dict[str, Job], "PartialState"], int], did: str) -> None:
-    """Does those of a step's jobs, by test file, that are to be done, and prints how many were.
+    """Runs a step's unfinished jobs and prints how many outputs were made.
 
     Args:
-        jobs: of all files.
-        make: does the given jobs in this process, at least one; returns how many it made.
-        did: what was done to the files, for the line that is printed.
+        jobs: of all files, by test file.
+        make: runs the given jobs, at least one, in this process; returns how many it made.
+        did: what was done to the files, for the printed line.
     """
     with stop_requests():
         state = processes()
@@ -225,17 +225,17 @@ def run_step(jobs: dict[str, Job], make: Callable[[dict[str, Job], "PartialState
 
 @contextmanager
 def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
-    """Inside, no other command is at work on the job's output; waits until that is so. All processes enter together."""
-    told = False
+    """Waits until no other command works on the job's output and keeps others out. All processes enter together."""
+    announced = False
     with stop_requests() as request:
         while True:
             with try_lock(job.output) if state.is_main_process else nullcontext(False) as held:
                 if _most(int(held)):
                     yield
                     return
-            if state.is_main_process and not told:
+            if state.is_main_process and not announced:
                 print(f"waiting: another command is making {job.output}", file=sys.stderr, flush=True)
-                told = True
+                announced = True
             _stop_if_asked(request, state, lambda: f"{job.label}: not begun; the same command does it")
             time.sleep(LOOK_AGAIN)
 
@@ -243,7 +243,7 @@ def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
 def run_job(
     job: Job, rows: list[dict], batches: list[list[int]], compute: Compute, key: str, state: "PartialState"
 ) -> bool:
-    """As `make_rows`; what is written are the source's `rows`, each with its value as row["infer"][key]."""
+    """Like `make_rows`; writes the source's `rows`, each with its value as row["infer"][key]."""
 
     def with_values(values: list[Any]) -> list[dict]:
         pairs = zip(rows, values, strict=True)
@@ -256,12 +256,12 @@ def make_rows(
     job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState",
     as_rows: Callable[[list[Any]], list[dict]],
 ) -> bool:  # fmt: skip
-    """Computes one value per row and writes the job's output, which holds what `as_rows` makes of them, in order.
+    """Computes one value per row and writes the job's output, which holds `as_rows` of all values, in order.
 
-    False where another command has done so while this one waited for it.
+    Returns False if another command made the output while this one waited.
 
     Args:
-        job: what is made; its part files of an earlier, killed run are used.
+        job: what is made; part files of an earlier, killed run are used.
         batches: row numbers from 0, each in one batch; the same in every process.
         compute: row numbers of a batch -> their values (JSON values).
         key: the name of the value: "t" for a text, anything else for a finite number.
@@ -278,13 +278,13 @@ def make_rows(
 
 
 def compute_parts(job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState") -> Parts:
-    """Computes this process's share of what the part files lack, {"index": row, key: value}, and waits for all.
+    """Computes this process's share of the rows missing in the part files, {"index": row, key: value}; waits for all.
 
-    Arguments as `make_rows`; for the holder of `sole_maker`. Returns the part files, which hold every row by then.
+    Arguments as in `make_rows`; call it inside `sole_maker`. Returns the part files, which then hold every row.
 
     Raises:
-        Stopped: a signal asked for it; what is computed is kept.
-        InputError, RunError, OSError: `compute` raises them, or a part cannot be written; all processes end.
+        Stopped: a signal was received; computed rows are kept.
+        InputError, RunError, OSError: from `compute`, or a part cannot be written; all processes end.
     """
     from eval_hh.inference.together import agreed
 
@@ -315,14 +315,14 @@ def _kept(job: Job, parts: Parts, n_rows: int) -> Callable[[], str]:
 
 
 def _most(number: int) -> int:
-    """The largest of the processes' numbers, in each of them; all have to call it."""
+    """Returns the maximum of a number over all processes; every process has to call it."""
     from accelerate.utils import gather_object
 
     return max(gather_object([number]))
 
 
 def _stop_if_asked(request: StopRequest, state: "PartialState", message: Callable[[], str]) -> None:
-    """Stops every process where a signal has reached one of them; the first says so."""
+    """Stops every process if any received a signal; the main process raises Stopped with the message."""
     number = _most(request.number or 0)
     if number and state.is_main_process:
         raise Stopped(number, message())
@@ -331,9 +331,9 @@ def _stop_if_asked(request: StopRequest, state: "PartialState", message: Callabl
 
 
 def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
-    """Writes the output and what made it; for the first process, once every part is complete."""
-    # An older output's note goes first, which is none of the new one. Then the output, its note, and the parts go: a
-    # kill in between costs a merge, not the work.
+    """Writes the output and its note; for the main process, once every part is complete."""
+    # First delete an older output's note, which does not describe the new one; delete the parts last: a kill in between
+    # costs a merge, not the work.
     done_note(job.output).unlink(missing_ok=True)
     write_jsonl(job.output, rows)
     write_json(done_note(job.output), {"fingerprint": parts.fingerprint, "settings": job.settings}, indent=4)

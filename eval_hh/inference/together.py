@@ -1,4 +1,4 @@
-"""What several processes do as one: where one of them fails, all of them end, by the same error.
+"""Error handling over several processes: if one of them fails, all of them end with the same error.
 
 A process that ends alone leaves the others in a collective that it never joins.
 """
@@ -15,9 +15,9 @@ from data_preprocess.command import InputError, RunError, Stopped
 
 @contextmanager
 def agreed(processes: Accelerator | PartialState) -> Iterator[None]:
-    """An InputError, RunError or OSError of any process inside ends all of them at the end of the block.
+    """Ends all processes at the end of the block if any of them raised an InputError, RunError or OSError inside.
 
-    The block holds no collective that comes behind what may fail.
+    The block must not contain a collective after something that may fail.
     """
     found = []
     try:
@@ -30,14 +30,14 @@ def agreed(processes: Accelerator | PartialState) -> Iterator[None]:
 
 
 def in_first(processes: Accelerator | PartialState, act: Callable, *args: Any) -> None:
-    """Calls a function in the first process alone; where it fails, all end."""
+    """Calls a function in the main process only; if it fails, all processes end."""
     with agreed(processes):
         if processes.is_main_process:
             act(*args)
 
 
 def end_all(processes: Accelerator | PartialState, error: InputError | RunError | OSError | Stopped) -> NoReturn:
-    """Raises the error, which every process must do at the same place."""
+    """Raises the error; every process must call this at the same place."""
     state = processes.state if isinstance(processes, Accelerator) else processes
     state.destroy_process_group()
     raise error

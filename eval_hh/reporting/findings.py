@@ -1,4 +1,4 @@
-"""Everything that is found out about a study's results, once, for the report and the figures."""
+"""All findings on a study's results, computed once for the report and the figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eval_hh.reporting.table1 import Table1, table1
 
 @dataclass(frozen=True)
 class Findings:
-    """The results, and the table, the tests and the verdicts on the claims that they give."""
+    """The results, with the table, tests and verdicts computed from them."""
 
     results: Results
     table: Table1
@@ -30,11 +30,11 @@ class Findings:
     strategies: list[Contrast]
     augmentations: list[Contrast]
     claims: list[Verdict]
-    warnings: list[str]  # of files left out, and of what cannot be compared
+    warnings: list[str]  # on files left out, and on what cannot be compared
 
 
 def analyse(results: Results, compare_paper: bool = False) -> Findings:
-    """Table, tests and verdicts. Raises InputError without a random subset's cell."""
+    """Computes table, tests and verdicts. Raises InputError without a cell of a random subset."""
     warnings = results.warnings
     if not results.random:
         raise InputError("; ".join(["no result file to report on (of a random subset)", *warnings]))
@@ -50,11 +50,11 @@ def analyse(results: Results, compare_paper: bool = False) -> Findings:
 
 
 def as_json(found: Findings) -> dict[str, Any]:
-    """The findings as JSON values, rewards from 0 to 1; null stands for what cannot be told (nan).
+    """Returns the findings as JSON values, rewards from 0 to 1, nan as null.
 
     Returns:
-        verdicts: [{claim, verdict, details}]; contrasts: by the question they answer, each with its difference,
-        interval, p and Holm p; lines: per algorithm and K its fits on D, M and log M; warnings.
+        verdicts: [{claim, verdict, details}]; contrasts: by question, each with its difference, interval, p and Holm p;
+        lines: per algorithm and K the fits on D, M and log M; warnings.
     """
     contrasts = {
         "equal_budget": found.compared, "d_at_fixed_size": found.varied, "strategies": found.strategies,

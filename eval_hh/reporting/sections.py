@@ -1,4 +1,4 @@
-"""The report on a set of cells, section by section, in Markdown."""
+"""The Markdown report on a set of cells, section by section."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from eval_hh.reporting.sections_chosen_prompts import (
 )
 from eval_hh.reporting.table1 import latex, markdown_lines
 
-NAMED = 6  # missing cells that are named; of more, the number is given
+NAMED = 6  # number of missing cells that are named; further ones are counted
 REPRODUCED = ("toy", *PAPER_MODELS)  # profiles of reproduce.py
 
 
@@ -58,7 +58,7 @@ def _head(results: Results, warnings: Sequence[str]) -> list[str]:
 
 
 def _no_verdict(profile: str | None, seeds: list[int]) -> list[str]:
-    """That so few seeds give no verdict, and the command that gives one; nothing where there are enough."""
+    """Returns a note that the seeds are too few for a verdict, with a command that gives one; empty if they suffice."""
     if len(seeds) >= MIN_SEEDS:
         return []
     wanted = [*seeds, *(max(seeds) + number for number in range(1, MIN_SEEDS + 1 - len(seeds)))]
@@ -90,7 +90,7 @@ def _seed_text(seeds: list[int]) -> str:
 
 
 def _other_scores(results: Results) -> list[str]:
-    """BLEU of every setting and, where cells carry other rewards, these beside the table's reward."""
+    """Returns the section on BLEU and, if all cells have other rewards, on these beside the table's reward."""
     names = sorted(set.intersection(*(set(cell.extra_rewards) for cell in results.cells)))
     columns = [table(results, name, pools=("Global",)) for name in ["reward", *names]]
     columns.append(table(results, "bleu", scale=1.0, pools=("Global",)))
@@ -126,7 +126,7 @@ def _comparison_lines(compared: list[Comparison]) -> list[str]:
         return [*lines, "No equal-budget pair is complete.", ""]
     rows = [
         [
-            one.verdict,  # first, where a phone shows it
+            one.verdict,  # first, so that a phone shows it
             f"{one.algorithm} {one.pool}",
             *(f"K={setting.ranking_len} M={setting.num_prompts}" for setting in (one.more_responses, one.more_prompts)),
             *difference_texts(one.difference),
@@ -180,7 +180,7 @@ def _verdict_lines(claims: list[Verdict], profile: str | None, seeds: list[int])
 
 
 def make_report(found: Findings) -> str:
-    """The whole report as Markdown."""
+    """Returns the whole report as Markdown."""
     results = found.results
     lines = _head(results, found.warnings) + markdown_lines(found.table) + _other_scores(results)
     lines += _comparison_lines(found.compared) + _line_lines(found.tested) + fixed_size_lines(found.varied)
@@ -189,7 +189,7 @@ def make_report(found: Findings) -> str:
 
 
 def write_report(folder: Path, found: Findings) -> str:
-    """Writes report.md and, for LaTeX, table1.tex into `folder`; returns the report."""
+    """Writes report.md and table1.tex (LaTeX) into `folder`; returns the report."""
     text = make_report(found)
     for name, content in (("report.md", text), ("table1.tex", latex(found.table))):
         with atomic_write(folder / name) as file:

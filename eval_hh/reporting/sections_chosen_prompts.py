@@ -1,4 +1,4 @@
-"""The report's sections on chosen prompts: D varied at one size, strategies, and enlarged subsets."""
+"""The report's sections on prompt selection: D varied at one size, strategies, and enlarged subsets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def with_interval(one: Estimate, digits: str) -> str:
 
 
 def fixed_size_lines(varied: Sequence[FixedSizeTest]) -> list[str]:
-    """The section on low, random and high D at one M; nothing where that was not run."""
+    """Returns the section on low, random and high D at one M; empty if it was not run."""
     if not varied:
         return []
     rows = []
@@ -49,7 +49,7 @@ def _chosen(choice: Choice) -> str:
 
 
 def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
-    """Rewards, D and lengths of several choices, a text each."""
+    """Returns rewards, D and lengths of several choices, one text each."""
     spreads = [f" ± {100 * choice.spread:{REWARD}}" if n_seeds > 1 else "" for choice in choices]
     rewards = [f"{100 * choice.reward:{REWARD}}{spread}" for choice, spread in zip(choices, spreads, strict=True)]
     scores = [f"{choice.diversity:.2f}" for choice in choices]
@@ -57,27 +57,27 @@ def _side_by_side(choices: Sequence[Choice], n_seeds: int) -> list[str]:
 
 
 def strategy_lines(found: Sequence[Contrast]) -> list[str]:
-    """The section on strategies against random prompts; nothing where none was run."""
-    told = (
+    """Returns the section on strategies against random prompts; empty if none was run."""
+    intro = (
         "Prompts selected by the strategies of data_preprocess/sample.py against as many random ones, at the same K "
         "and therefore the same number of labelled responses. Strategies may select longer or shorter prompts, which "
         "alone changes D, so lengths are given; they also differ in the kinds of prompt that they select."
     )
-    return _contrast_lines("Prompts chosen by a strategy, at equal budget", told, found)
+    return _contrast_lines("Prompts chosen by a strategy, at equal budget", intro, found)
 
 
 def augmentation_lines(found: Sequence[Contrast]) -> list[str]:
-    """The section on enlarged subsets; nothing where none was run."""
-    told = (
+    """Returns the section on enlarged subsets; empty if none was run."""
+    intro = (
         "Our reading of the paper's augmentation, whose generator and thresholds are not published "
         "(labelling/augment.py): prompts of a pool are added to a random subset, either those that raise D most or "
         "random ones, answered by a model and ranked by a reward model, without human labels. An enlarged subset costs "
         "no further labels but is more data, of another kind; the evidence on D is diverse minus random additions."
     )
-    return _contrast_lines("Subsets enlarged by models", told, found)
+    return _contrast_lines("Subsets enlarged by models", intro, found)
 
 
-def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[str]:
+def _contrast_lines(title: str, intro: str, found: Sequence[Contrast]) -> list[str]:
     if not found:
         return []
     rows = []
@@ -94,4 +94,4 @@ def _contrast_lines(title: str, told: str, found: Sequence[Contrast]) -> list[st
         "corrects for the rows of this table. Each subset was drawn once: the intervals do not cover other draws."
     )
     header = ["", "K", "first", "second", "reward", "D", "bigrams", "difference", "95% interval", "p", "Holm p"]
-    return [f"## {title}", "", f"{told} {note}", "", *markdown([*header, "seeds"], rows)]
+    return [f"## {title}", "", f"{intro} {note}", "", *markdown([*header, "seeds"], rows)]

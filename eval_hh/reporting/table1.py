@@ -17,12 +17,12 @@ LATEX_MARKS = (r"$^{*}$", r"$^{\dagger}$", r"$^{\ddagger}$", r"$^{\S}$")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: an algorithm and K in a pool, an entry for every size."""
+    """One row of the table: an algorithm and K in a pool, with an entry for each size."""
 
     setting: str
     ranking_len: int
     entries: tuple[Entry | None, ...]  # None: the cell is missing
-    budgets: tuple[int | None, ...]  # which equal budget each entry belongs to
+    budgets: tuple[int | None, ...]  # index of the equal budget that each entry belongs to
     paper: tuple[float | None, ...]  # the paper's value of each entry, 100 x mean
 
 
@@ -32,7 +32,7 @@ class Table1:
 
     sizes: tuple[int, ...]
     rows: tuple[Row, ...]
-    n_seeds: int  # of most entries
+    n_seeds: int  # largest number of seeds of an entry
     budgets: tuple[dict[int, int], ...]  # {K: M} of the equal budgets
 
     @property
@@ -41,7 +41,7 @@ class Table1:
 
 
 def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
-    """The table of the random subsets, with the paper's values where `paper` has them."""
+    """Builds the table of the random subsets, with the paper's values where `paper` has them."""
     entries = table(results)
     algorithms, lengths, sizes = map(results.values_of, ("algorithm", "ranking_len", "num_prompts"))
     equal = budgets(sizes)
@@ -61,7 +61,7 @@ def _budget_of(equal: list[dict[int, int]], ranking_len: int, size: int) -> int 
 
 
 def markdown_lines(found: Table1) -> list[str]:
-    """The table with its heading and notes, as lines of Markdown."""
+    """Returns the table with its heading and notes, as lines of Markdown."""
     rows = [[row.setting, str(row.ranking_len), *_texts(found, row, "±", MARKS)] for row in found.rows]
     notes = [f"100 x mean reward ± {found.spread}, {_seeds(found.n_seeds)}; - is a missing cell."]
     if found.n_seeds > 1 and any(entry and entry.n_seeds == 1 for row in found.rows for entry in row.entries):
@@ -73,7 +73,7 @@ def markdown_lines(found: Table1) -> list[str]:
 
 
 def latex(found: Table1) -> str:
-    """The table as a LaTeX document's table environment; the document loads booktabs."""
+    """Returns the table as a LaTeX table environment; the document must load booktabs."""
     notes = [rf"$100 \times$ mean reward $\pm$ {found.spread}, {_seeds(found.n_seeds)}".replace("%", r"\%")]
     for mark, budget in zip(LATEX_MARKS, found.budgets, strict=False):
         notes.append(f"entries marked {mark} {_budget(budget)}")
@@ -97,7 +97,7 @@ def latex(found: Table1) -> str:
 
 
 def _texts(found: Table1, row: Row, plus_minus: str, marks: str | tuple[str, ...]) -> list[str]:
-    """A row's entries: mean, spread, seeds where they are fewer than most, mark, the paper's value."""
+    """Formats a row's entries: mean, spread, seeds if fewer than `found.n_seeds`, mark, the paper's value."""
     texts = []
     for entry, budget, paper in zip(row.entries, row.budgets, row.paper, strict=True):
         text = "-" if entry is None else f"{entry.mean:{REWARD}} {plus_minus} {entry.spread:{REWARD}}"

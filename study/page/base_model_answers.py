@@ -1,4 +1,4 @@
-"""The base model's answers to the prompts that the page of an embedded world's study shows."""
+"""The base model's answers to the prompts shown on the page of an embedded world's study."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ def make_base_samples(
     batch_size: int,
     per_file: int = PER_FILE,
 ) -> Path:
-    """Writes base_samples.json for the prompts that `gather_samples` shows of these results, unless it has them.
+    """Writes base_samples.json for the prompts that `gather_samples` shows, unless it already holds them.
 
     Args:
-        root: of the study, with data/hh_test; the file is written there.
+        root: the study's root, with data/hh_test; the file is written there.
         results: of the embedded world, with at least one cell of a random subset.
-        base_model: folder of the model before any fine-tuning.
+        base_model: folder of the model before fine-tuning.
         max_new_tokens: as for the cells.
         batch_size: of generation; the answers do not depend on it.
-        per_file: how many prompts of each test file.
+        per_file: number of prompts per test file.
     """
     from study.toy_check import model_responses
 

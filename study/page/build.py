@@ -46,15 +46,15 @@ FIGURES = {
 def build_page(
     folder: Path, root: Path, results: Results, report: str, title: str, made: Made | None = None
 ) -> tuple[Path, list[str]]:
-    """Writes report.html into `folder`; returns its path and a line for each thing that it lacks.
+    """Writes report.html into `folder`; returns its path and a line for each missing part.
 
     Args:
-        folder: with the study's figures in pics/; the training curves are drawn into pics/curves/.
-        root: of the study, with logs/, checkpoints/ and eval_hh/inference_res/.
+        folder: has the study's figures in pics/; the training curves are drawn into pics/curves/.
+        root: the study's root, with logs/, checkpoints/ and eval_hh/inference_res/.
         results: with at least one cell of a random subset.
-        report: report.md's text.
+        report: the text of report.md.
         title: the page's heading.
-        made: stands at the page's foot.
+        made: shown in the page's footer.
     """
     curves, warnings = draw_training(root, results, folder / "pics" / "curves")
     samples, lacking = gather_samples(root, results)
@@ -64,26 +64,26 @@ def build_page(
 
 
 def figures(folder: Path) -> list[Picture]:
-    """The pictures of a folder: those of FIGURES first, then the others by name."""
+    """Returns the figures of a folder: those of FIGURES first, then the others by name."""
     found = {path.stem: path for path in sorted(folder.glob("*.svg")) if not is_narrow(path)}
     names = [name for name in FIGURES if name in found] + [name for name in found if name not in FIGURES]
-    told = {name: FIGURES.get(name, (name.replace("_", " "),) * 2) for name in names}
-    return [Picture(found[name], title, alt) for name, (title, alt) in told.items()]
+    texts = {name: FIGURES.get(name, (name.replace("_", " "),) * 2) for name in names}
+    return [Picture(found[name], title, alt) for name, (title, alt) in texts.items()]
 
 
 def draw_training(root: Path, results: Results, folder: Path) -> tuple[list[Picture], list[str]]:
-    """Draws one picture of training curves for each algorithm into `folder`; returns them and warnings."""
+    """Draws one figure of training curves per algorithm into `folder`; returns them and warnings."""
     from pics.draw_training_curves import draw_curves
 
     curves, warnings = load_curves(root, results)
     pictures = []
     for algorithm in sorted({curve.algorithm for curve in curves}):
-        of_it = [curve for curve in curves if curve.algorithm == algorithm]
+        group = [curve for curve in curves if curve.algorithm == algorithm]
         name = f"curves_{algorithm.lower()}"
         for ending in ("", NARROW):
-            draw_curves(of_it, folder / f"{name}{ending}.svg")
+            draw_curves(group, folder / f"{name}{ending}.svg")
         title = f"{algorithm}: SFT loss and dev reward by step"
-        alt = f"{title}, a line for each of {len(of_it)} cells and a column of panels for each number of responses K."
-        caption = f"One line for each of {len(of_it)} cells; stronger for more prompts, all seeds alike."
+        alt = f"{title}, a line for each of {len(group)} cells and a column of panels for each number of responses K."
+        caption = f"One line for each of {len(group)} cells; stronger for more prompts, all seeds alike."
         pictures.append(Picture(folder / f"{name}.svg", title, alt, caption))
     return pictures, warnings

@@ -1,4 +1,4 @@
-"""Puts the SVGs that pics/ draws into the page itself, where they take the page's colours, light or dark."""
+"""Inlines the SVGs of pics/ into the page, where they take the page's colours, light or dark."""
 
 import re
 from pathlib import Path
@@ -7,24 +7,24 @@ from xml.etree import ElementTree
 from data_preprocess.command import InputError
 from pics.style import COLOURS, GREY, GRID
 
-# What pics/ draws with. Anything else, such as a script or a link, is no picture of it.
+# The tags that figures of pics/ use. Anything else, such as a script or a link, is refused.
 TAGS = {"svg", "defs", "g", "path", "use", "clipPath", "rect"}
-# The colours of a picture -> the page's, as page.css names them; "white" fills hollow marks.
+# A figure's colours -> the page's, as named in page.css; "white" fills hollow markers.
 PAGE_COLOURS = {"#000000": "ink", "#ffffff": "paper", GREY: "soft", GRID: "line"}
 PAGE_COLOURS |= {colour: f"k{ranking_len}" for ranking_len, colour in COLOURS.items()}
 VARIABLES = {colour.lower(): f"var(--{name})" for colour, name in PAGE_COLOURS.items()}
-REFERENCE = re.compile(r"(#|url\(#)([\w-]+\)?)")  # to something within the SVG: "#name", "url(#name)"
+REFERENCE = re.compile(r"(#|url\(#)([\w-]+\)?)")  # to an id in the SVG: "#name", "url(#name)"
 
 
 def inline_svg(path: Path, prefix: str) -> str:
-    """An SVG as HTML, to stand inside an element that says what it shows.
+    """Returns an SVG as HTML, to stand inside an element that says what it shows.
 
     Args:
-        path: of an SVG that matplotlib wrote for pics/.
-        prefix: of its ids, so that no two pictures of a page share one.
+        path: an SVG that matplotlib wrote for pics/.
+        prefix: of its ids, which makes them unique on the page.
 
     Raises:
-        InputError: it is no such SVG. OSError where it cannot be read.
+        InputError: it is not such an SVG. OSError if it cannot be read.
     """
     try:
         root = ElementTree.fromstring(path.read_bytes())
@@ -46,7 +46,7 @@ def inline_svg(path: Path, prefix: str) -> str:
 
 
 def _name(name: str) -> str:
-    """A tag's or attribute's name without its namespace, as HTML has it."""
+    """Returns a tag's or attribute's name without its namespace, as HTML has it."""
     return name.rpartition("}")[2]
 
 

@@ -1,6 +1,6 @@
 """Converts a report's Markdown to HTML.
 
-A report can name any file, model or world, so HTML and links in its text are shown as text.
+A report may contain the name of any file, model or world, so HTML and links in it are shown as text.
 """
 
 import html
@@ -13,8 +13,8 @@ from markdown.extensions.toc import TocExtension, slugify
 
 from eval_hh.analysis.rules import DID_NOT_HOLD, HELD, NO_VERDICT, UNDECIDED
 
-VERDICT_LINE = re.compile(r"^\d+\. .+: \*\*[a-z ]+\*\*\.$", re.MULTILINE)  # as report.py ends: "1. Claim: **held**."
-CLASSES = {HELD: "held", DID_NOT_HOLD: "failed"}  # of a verdict; any other is open
+VERDICT_LINE = re.compile(r"^\d+\. .+: \*\*[a-z ]+\*\*\.$", re.MULTILINE)  # as in report.md: "1. Claim: **held**."
+CLASSES = {HELD: "held", DID_NOT_HOLD: "failed"}  # CSS class by verdict; any other is open
 RAW_HTML = "html_block", "html"
 LINKS = ("link", "image_link", "reference", "image_reference", "short_reference", "short_image_ref")
 ADDRESSES = "autolink", "automail"
@@ -31,14 +31,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a report: its heading and the HTML below it."""
+    """A part of the page: its heading and the HTML below it."""
 
     heading: Heading
     html: str
 
 
 class Plain(Extension):
-    """Markdown without raw HTML, links and pictures, which stay plain text."""
+    """Markdown without raw HTML, links and images, which stay plain text."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 (Markdown's own name)
         md.preprocessors.deregister(RAW_HTML[0])
@@ -49,24 +49,24 @@ class Plain(Extension):
 
 
 def split_report(report: str) -> tuple[str | None, str]:
-    """(the section that gives the verdicts or None, everything else), both Markdown; a section begins with "## "."""
+    """Returns (section with the verdicts or None, everything else), both Markdown; "## " starts a section."""
     sections = re.split(r"^(?=## )", report, flags=re.MULTILINE)
     verdicts = next((text for text in sections if VERDICT_LINE.search(text)), None)
     return verdicts, "".join(text for text in sections if text is not verdicts)
 
 
 def to_part(text: str, prefix: str, title: str) -> Part:
-    """Markdown as a part of the page, under a second-level heading.
+    """Converts Markdown to a part of the page, under a second-level heading.
 
     Args:
         text: its first line may be the part's heading; headings below it become third-level ones and so on.
-        prefix: of the ids, so that no two parts share one.
-        title: where the text has no heading of its own.
+        prefix: of the ids, which makes them unique on the page.
+        title: the heading of a text without one.
     """
     own = re.match(r"(#+) +(.+)\n?", text)
     level = len(own[1]) if own else 1
     toc = TocExtension(baselevel=3 - level, slugify=lambda value, separator: f"{prefix}-{slugify(value, separator)}")
-    # report.py indents what belongs to a list's entry by three spaces.
+    # report.py indents nested list items by three spaces.
     converter = Markdown(extensions=["tables", "sane_lists", toc, Plain()], tab_length=3)
     body = converter.convert(text[own.end() :] if own else text)
     below = tuple(_heading(token) for token in converter.toc_tokens)
@@ -79,7 +79,7 @@ def _heading(token: dict) -> Heading:
 
 
 def _with_badges(text: str) -> str:
-    """Marks verdicts alone in bold or in a table's cell, entries of an equal budget, and warnings."""
+    """Marks up verdicts that stand alone in bold or in a table cell, equal-budget entries, and warnings."""
 
     def badge(found: re.Match) -> str:
         kind = CLASSES.get(found[2], "open")

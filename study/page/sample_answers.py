@@ -1,7 +1,7 @@
 """Test prompts with the answers of a study's models, for its page.
 
 The prompts follow from the result files by a rule that the page states. The texts are those that rewarding.py wrote;
-where they are missing, the page says so.
+if they are missing, the page says so.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,8 +26,8 @@ class Response:
     """One answer to a prompt."""
 
     source: str
-    text: str | None  # None where it was not found
-    score: float | None  # reward, 0 to 1; None where there is none
+    text: str | None  # None if it was not found
+    score: float | None  # reward, 0 to 1; None if there is none
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,25 @@ class Sample:
 
     file: str
     line: int  # of the test file, from 0
-    difference: float  # reward of the most responses minus that of the fewest, mean over algorithms
+    difference: float  # reward at the largest K minus that at the smallest, mean over algorithms
     turns: tuple[tuple[str, str], ...]  # (speaker, text)
-    references: tuple[Response, ...]  # the best one in the data, then the base model's if there is one
-    tuned: dict[str, tuple[Response, ...]]  # by algorithm, in the order of K
+    references: tuple[Response, ...]  # the best in the data, then the base model's if there is one
+    tuned: dict[str, tuple[Response, ...]]  # by algorithm, sorted by K
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The prompts shown and the rule, in words, by which they were chosen."""
+    """The prompts shown and, in words, the rule by which they were chosen."""
 
     rule: str
     items: tuple[Sample, ...]
 
 
 def shown_cells(results: Results) -> dict[str, list[CellResult]]:
-    """The cells whose answers are shown, for each algorithm one for each K.
+    """Returns the cells whose answers are shown, one for each algorithm and K.
 
-    They are those of the largest equal budget that the algorithm's grid holds in full, else the largest size of each K;
-    of random subsets, and of the lowest seed that was run.
+    They are the cells of the largest equal budget that the algorithm's grid covers in full, else of the largest size of
+    each K; with random subsets, and the lowest seed.
     """
     shown = {}
     for algorithm in results.values_of("algorithm"):
@@ -68,9 +68,9 @@ def shown_cells(results: Results) -> dict[str, list[CellResult]]:
 
 
 def spread_ranks(values: Sequence[float], count: int) -> list[int]:
-    """Indices into `values`: in order of value (then of index), the middle one of each of `count` equal parts.
+    """Returns indices into `values`: sorted by value (then index), the middle one of each of `count` equal parts.
 
-    Fewer than `count` values are all taken.
+    If there are fewer than `count` values, all are taken.
     """
     order = sorted(range(len(values)), key=lambda index: (values[index], index))
     count = min(count, len(order))
@@ -78,7 +78,7 @@ def spread_ranks(values: Sequence[float], count: int) -> list[int]:
 
 
 def chosen_rows(shown: dict[str, list[CellResult]], per_file: int = PER_FILE) -> dict[str, dict[int, float]]:
-    """The rows shown of each test file, {line from 0: difference}, by the rule that `rule` states in words."""
+    """Returns the rows shown of each test file, {line from 0: difference}, by the rule that `rule` states in words."""
     chosen = {}
     first = next(iter(shown.values()))[0]
     for file in TEST_FILES:
@@ -97,7 +97,7 @@ def _by_row(cell: CellResult, file: str) -> dict:
 
 
 def label(cell: CellResult) -> str:
-    """A cell's name beside its answer."""
+    """Returns a cell's name beside its answer."""
     return f"K = {cell.setting.ranking_len}, M = {cell.setting.num_prompts:,}"
 
 
@@ -117,12 +117,12 @@ def rule(shown: dict[str, list[CellResult]], per_file: int = PER_FILE) -> str:
 
 
 def gather_samples(root: Path, results: Results, per_file: int = PER_FILE) -> tuple[Samples, list[str]]:
-    """The prompts shown with their answers, and a warning for each file of texts that is missing or of other scores.
+    """Returns the prompts shown with their answers, and a warning for each missing or mismatched file of texts.
 
     Args:
-        root: of the study, with eval_hh/inference_res/ and perhaps base_samples.json.
+        root: the study's root, with eval_hh/inference_res/ and perhaps base_samples.json.
         results: with at least one cell of a random subset.
-        per_file: how many prompts of each test file.
+        per_file: number of prompts per test file.
     """
     shown = shown_cells(results)
     warnings: list[str] = []
@@ -146,13 +146,13 @@ def gather_samples(root: Path, results: Results, per_file: int = PER_FILE) -> tu
 
 
 def _turns(row: dict) -> tuple[tuple[str, str], ...]:
-    """(speaker, text) of a row's prompt, without the bare tag at its end."""
+    """Returns (speaker, text) of each turn of a row's prompt, without the bare tag at its end."""
     turns = map(split_turn, row["prefix"][0])
     return tuple((ROLE_NAMES[tag].rstrip(":"), text) for tag, text in turns if text)
 
 
 def _texts(root: Path, cell: CellResult, file: str, row_ids: Iterable, warnings: list[str]) -> dict:
-    """{row_id: scored row} of a cell's answers; empty, with a warning, where they are not those of its result file."""
+    """Returns {row_id: scored row} of a cell's answers; empty, with a warning, if they do not match its result file."""
     path = Names(cell.exp, cell.stage, cell.checkpoint, root).scored(file)
     entry = cell.files[file]
     try:
@@ -174,14 +174,14 @@ def _response(cell: CellResult, file: str, row_id: str | int, texts: dict) -> Re
 
 
 def _best(row: dict, reward_source: str) -> Response:
-    """The data's best answer; only the embedded world can score it here."""
+    """Returns the data's best answer; only the embedded world can score it here."""
     best = row["suffix"][0]
     score = GoldReward().score([row["prefix"][0]], [best])[0] if reward_source == GOLD else None
     return Response("Best in the data", best, score)
 
 
 def _base_responses(path: Path, warnings: list[str]) -> dict[tuple[str, int], tuple[Response]]:
-    """{(test file, line): the base model's answer}; empty where there are none."""
+    """Returns {(test file, line): the base model's answer}; empty if there are none."""
     if not path.is_file():
         return {}
     try:

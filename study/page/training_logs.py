@@ -1,4 +1,4 @@
-"""Reads the training logs of a study's cells, for the curves on its page; logs may be missing."""
+"""Reads the training logs of a study's cells for the curves on its page; logs may be missing."""
 
 import re
 from pathlib import Path
@@ -15,14 +15,15 @@ Pairs = list[tuple[int, float]]
 
 
 def load_curves(root: Path, results: Results) -> tuple[list[TrainingCurve], list[str]]:
-    """The training curves of cells, and a warning for each kind of file that is missing and for each broken file.
+    """Reads the training curves of cells.
 
     Args:
-        root: of the study, with logs/ and checkpoints/.
+        root: the study's root, with logs/ and checkpoints/.
         results: the cells.
 
     Returns:
-        A curve for each cell of which anything was found, in the cells' order.
+        (a curve for each cell with any data, in the cells' order; a warning for each kind of missing file and for each
+        broken file).
     """
     curves, warnings = [], []
     missing: dict[str, list[str]] = {}
@@ -63,9 +64,9 @@ def _curve(cell: CellResult, losses: Pairs, rewards: Pairs) -> TrainingCurve:
 
 
 def read_losses(path: Path, found: Pairs) -> None:
-    """Appends (step, SFT loss) of a metrics file to `found`, up to the first line that is broken.
+    """Appends (step, SFT loss) of a metrics file to `found`, up to the first broken line.
 
-    Raises InputError naming that line.
+    Raises InputError that names this line.
     """
     for number, row in read_jsonl(path):
         step, loss = row.get("step"), row.get("sft_loss")
@@ -75,7 +76,7 @@ def read_losses(path: Path, found: Pairs) -> None:
 
 
 def read_rewards(path: Path, found: Pairs) -> None:
-    """Appends (step, mean dev reward) to `found`. Raises InputError where the file is not {step: reward}."""
+    """Appends (step, mean dev reward) to `found`. Raises InputError if the file is not {step: reward}."""
     rewards = read_json(path)
     entries = rewards.items() if isinstance(rewards, dict) else [("", None)]
     for step, reward in entries:

@@ -1,6 +1,6 @@
 """Writes the page of a study: one HTML file with verdicts, tables, figures, training curves and sample answers.
 
-The file is self-contained and has no scripts. The same study gives the same bytes, its foot aside.
+The file is self-contained and has no scripts. The same study gives the same bytes, except for the footer.
 """
 
 import re
@@ -23,9 +23,9 @@ from study.page.sample_answers import Samples
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page: an SVG, and beside it another for narrow windows."""
+    """A figure of the page: an SVG, with a variant for narrow windows beside it."""
 
-    path: Path  # of the one for wide windows
+    path: Path  # of the variant for wide windows
     title: str
     alt: str  # alternative text
     caption: str = ""
@@ -33,12 +33,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Made:
-    """How a study was made, for the page's foot."""
+    """How a study was made, for the page's footer."""
 
     command: str
     date: str  # of the page
     took: str  # how long, in words
-    versions: dict[str, str]  # of the cells: of the repository ("commit") and of libraries
+    versions: dict[str, str]  # of the repository ("commit") and of libraries, for the cells
 
 
 def write_page(
@@ -54,17 +54,17 @@ def write_page(
     """Writes a study's page.
 
     Args:
-        path: of the HTML file.
+        path: the HTML file.
         title: its heading.
-        report: report.md's text; its section of verdicts goes to the top.
+        report: the text of report.md; its section of verdicts goes to the top.
         pictures: the study's figures.
-        curves: one picture of training curves per algorithm.
-        samples: what `gather_samples` found.
-        made: stands at the page's foot.
+        curves: one figure of training curves per algorithm.
+        samples: what `gather_samples` returned.
+        made: shown in the page's footer.
         warnings: a line for each missing curve or sample.
 
     Raises:
-        InputError: a picture is no SVG of pics/. OSError where one cannot be read.
+        InputError: a figure is not an SVG of pics/. OSError if one cannot be read.
     """
     verdicts, rest = split_report(report)
     page = (
@@ -103,7 +103,7 @@ def _environment() -> Environment:
 
 
 def _embed(picture: Picture) -> dict[str, Any]:
-    """A picture's fields with its two SVGs as HTML, as the template needs them."""
+    """Returns a figure's fields with its two SVGs as HTML, as the template needs them."""
     narrow = picture.path.with_stem(picture.path.stem + NARROW)
     svgs = {"wide": picture.path, "narrow": narrow}
     return {**vars(picture), "svgs": {width: inline_svg(path, path.stem) for width, path in svgs.items()}}
