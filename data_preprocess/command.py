@@ -255,7 +255,7 @@ def check_seed(flag: str, value: int) -> None:
 def check_text(flag: str, value: str) -> None:
     """Raises InputError, naming the flag, for empty or blank text, such as an unset shell variable in quotes."""
     if not value.strip():
-        raise InputError(f"--{flag} {value!r}: expected a text that is not empty")
+        raise InputError(f"--{flag} {value!r}: expected non-empty text")
 
 
 def check_name(flag: str, name: str) -> None:
@@ -263,8 +263,8 @@ def check_name(flag: str, name: str) -> None:
     printable = name.isprintable() and name == name.strip()
     if not name or not printable or name in (".", "..") or "/" in name or "\\" in name:
         raise InputError(
-            f"--{flag} {name!r:.60}: expected a name, without a slash, control characters or blanks at its ends, "
-            "and not . or .."
+            f"--{flag} {name!r:.60}: expected a name, without a slash, control characters or leading or "
+            "trailing spaces, and not . or .."
         )
     if len(os.fsencode(name)) > MAX_NAME:
         raise InputError(f"--{flag} {name[:20]!r}...: expected a name of at most {MAX_NAME} bytes")

@@ -83,7 +83,7 @@ def diversity_curve(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n:
     """
     for size in sizes:
         if not 0 <= size <= len(token_ids):
-            raise ValueError(f"size {size} (expected 0 to the {len(token_ids)} prompts there are)")
+            raise ValueError(f"size {size} (expected 0 to {len(token_ids)}, the number of prompts)")
     ids = packed(token_ids)
     unique = np.concatenate([[0], np.cumsum(new_ngrams(ids, n))])
     total = np.concatenate([[0], np.cumsum(np.maximum(ids.lengths - n + 1, 0))])

@@ -40,7 +40,7 @@ def hold_lock(folder: str | Path) -> Iterator[None]:
     """
     with _locked(Path(folder) / "lock") as held:
         if not held:
-            raise InputError(f"{folder}: another run is at work there (wait for it, or end it)")
+            raise InputError(f"{folder}: locked by another run (wait for it or stop it)")
         yield
 
 
@@ -338,7 +338,7 @@ def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict:
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {repeated!r:.40} stands in one object twice")
+        raise ValueError(f"duplicate key {repeated!r:.40} in one object")
     return row
 
 
@@ -406,7 +406,9 @@ def _raw_elements(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, byte
             yield Element(number), element.encode("utf-8")
     if (text[place:] + _decoded_piece(file, BLOCK, decode, path, line + text.count("\n"))).strip():
         line += text.count("\n", 0, place)
-        raise InputError(f"{path}:{line}: text after the end of the JSON array (expected an array, or objects by line)")
+        raise InputError(
+            f"{path}:{line}: text after the end of the JSON array (expected one JSON array, or one object per line)"
+        )
 
 
 def _next_element(text: str, place: int, before: str) -> tuple[str, int]:

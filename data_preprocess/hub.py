@@ -47,11 +47,11 @@ def why_not_on_hub(name: str, kind: str) -> str:
         ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
         ask(name, timeout=HUB_TIMEOUT)
     except HFValidationError:
-        raise InputError(f"{name}: neither a folder nor a name that the hub could have") from None
+        raise InputError(f"{name}: neither a folder nor a valid hub name") from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         absent = status in (401, 403, 404)
-        return f"the hub has no such {kind}, or not for you" if absent else f"the hub answers {status}"
+        return f"no such {kind} on the hub, or no access to it" if absent else f"the hub answers {status}"
     except (httpx2.HTTPError, OSError):
         return "the hub cannot be reached"
     return ""
@@ -71,10 +71,10 @@ def source_options(name: str | Path, marker: str = "config.json") -> dict[str, A
     folder, name = Path(name), str(name)
     if folder.is_dir():
         if not (folder / marker).is_file():
-            raise InputError(f"{name}: holds no {marker} (a folder written by save_pretrained was expected)")
+            raise InputError(f"{name}: holds no {marker} (expected a folder written by save_pretrained)")
         return {**options, "local_files_only": True}
     if folder.exists():
-        raise InputError(f"{name}: is a file (the folder of a model was expected)")
+        raise InputError(f"{name}: is a file (expected the folder of a model)")
     if looks_like_path(name):
         raise InputError(f"{name}: no such folder (expected a model's folder or a hub name like owner/model)")
     reason = why_not_on_hub(name, "model")

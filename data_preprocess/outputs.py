@@ -28,7 +28,7 @@ def check_output_file(flag: str, path: str | Path, inputs: Mapping[str, Sequence
     if not str(path).strip():
         raise InputError(f"--{flag} {str(path)!r}: expected a file's name")
     if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{where}: is {'a folder' if os.path.isdir(path) else 'no plain file'} (expected a file)")
+        raise InputError(f"{where}: is {'a folder' if os.path.isdir(path) else 'not a regular file'} (expected a file)")
     check_place(where, Path(path))
     check_no_input(where, path, inputs)
 
@@ -59,7 +59,7 @@ def check_place(where: str, path: Path) -> None:
 def check_opening(path: Path, opening: str) -> None:
     """Raises InputError if the file to be written exists but does not start with `opening`: it is not the command's."""
     if path.is_file() and not path.read_bytes().startswith(opening.encode()):
-        raise InputError(f"{path}: is not a file that this command wrote; it is not replaced (move it away)")
+        raise InputError(f"{path}: was not written by this command and is not overwritten (move it away)")
 
 
 def other_file(folder: Path, is_ours: IsOurs) -> str | None:
@@ -84,7 +84,7 @@ def check_only_ours(where: str, folder: Path, is_ours: IsOurs) -> None:
     """Raises InputError, starting with `where`, if a folder contains a file that the command did not write."""
     first = other_file(folder, is_ours) if folder.is_dir() else None
     if first is not None:
-        raise InputError(f"{where}: holds other files (first: {first}); nothing is deleted")
+        raise InputError(f"{where}: contains files not written by this command (first: {first}); nothing was deleted")
 
 
 def temporary_folder(target: Path) -> Path:

@@ -69,7 +69,7 @@ class SampleConfig:
         if self.max_tokens is not None:
             for flag, given in (("--sizes", self.sizes), ("--match_length", self.match_length)):
                 if given:
-                    raise InputError(f"--max_tokens and {flag} (expected one of them: both say how much is chosen)")
+                    raise InputError(f"--max_tokens and {flag} (expected one of them: both set the subset size)")
 
     @property
     def selection(self) -> str:
@@ -143,7 +143,7 @@ def check_sizes(sizes: Sequence[int], n_rows: int, ranking_len: int) -> None:
     """Raises InputError for a size outside 1 to the number of rows."""
     for size in sizes:
         if not 1 <= size <= n_rows:
-            found = f"{size} rows of {ranking_len} responses asked for, there are {n_rows}"
+            found = f"{size} rows of {ranking_len} responses requested, only {n_rows} available"
             raise InputError(f"--sizes: {found} (expected 1 to {n_rows})")
 
 

@@ -183,7 +183,7 @@ def _check(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], strategy: s
         raise ValueError(f"strategy {strategy!r} (expected one of {', '.join(STRATEGIES)})")
     for size in sizes:
         if not 0 <= size <= len(token_ids):
-            raise ValueError(f"size {size} (expected 0 to the {len(token_ids)} prompts there are)")
+            raise ValueError(f"size {size} (expected 0 to {len(token_ids)}, the number of prompts)")
 
 
 def _take(pool: Pool, strategy: str, bins: Bins, max_tokens: float = np.inf) -> list[int]:

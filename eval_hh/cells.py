@@ -185,7 +185,7 @@ def _check_file(entry: dict, name: str, prefix: str) -> None:
     if {type(row) for row in ids} not in ({int}, {str}):
         raise InputError(f"{name}: {prefix}row_id: expected whole numbers or strings, all of one type")
     if len(set(ids)) != len(ids):
-        raise InputError(f"{name}: {prefix}row_id: a row is named twice")
+        raise InputError(f"{name}: {prefix}row_id: duplicate row id")
     if entry["n"] != len(ids):
         raise InputError(f"{name}: {prefix}n: {entry['n']}, but row_id has {len(ids)} rows")
     extra = entry.get("extra", {})
@@ -193,7 +193,7 @@ def _check_file(entry: dict, name: str, prefix: str) -> None:
         raise InputError(f"{name}: {prefix}extra: expected dict, found {extra!r:.60}")
     columns = {"reward": entry["reward"], "bleu": entry["bleu"]}
     if columns.keys() & extra.keys():
-        raise InputError(f"{name}: {prefix}extra: {', '.join(columns.keys() & extra.keys())} is a name of its own")
+        raise InputError(f"{name}: {prefix}extra: {', '.join(columns.keys() & extra.keys())} is a reserved name")
     for field, values in {**columns, **{f"extra.{key}": value for key, value in extra.items()}}.items():
         upper = 100.0 if field == "bleu" else 1.0
         _check_numbers(values, len(ids), upper, f"{name}: {prefix}{field}")

@@ -73,7 +73,7 @@ def convert(folder: Path) -> str:
 def _take_name(temporary: Path, path: Path) -> None:
     """Gives a file its name; InputError if other weights have it (a killed conversion leaves identical ones)."""
     if path.exists() and not filecmp.cmp(temporary, path, shallow=False):
-        raise InputError(f"{path}: other weights than those of the .bin files (expected none, or the same)")
+        raise InputError(f"{path}: exists with different weights (delete it to convert again)")
     temporary.replace(path)
 
 
@@ -90,14 +90,14 @@ def load_bin(path: Path) -> "dict[str, torch.Tensor]":
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError as error:
         raise InputError(
-            f"{path}: holds something other than tensors, which could run code, or is no checkpoint; it was not read "
-            "(expected the plain weights that save_pretrained wrote)"
+            f"{path}: holds something other than tensors, which could run code, or is not a checkpoint; it was not "
+            "read (expected the plain weights that save_pretrained wrote)"
         ) from error
     except OSError:
         raise
     except Exception as error:  # arbitrary bytes can make the reader raise any
         reason = str(error).splitlines()[0] if str(error) else "it is empty"
-        raise InputError(f"{path}: is no whole checkpoint ({reason})") from error
+        raise InputError(f"{path}: not a complete checkpoint ({reason})") from error
     if not isinstance(tensors, dict) or not tensors:
         raise InputError(f"{path}: holds a {type(tensors).__name__} (expected tensors by name)")
     for name, value in tensors.items():
@@ -128,7 +128,7 @@ def _bin_files(folder: Path, index: dict | None) -> list[str]:
         if not SHARD.fullmatch(name):
             raise InputError(f"{folder / INDEX}: names {name!r} (expected pytorch_model-00001-of-00002.bin and so on)")
         if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: no such file (a folder with .bin weights was expected)")
+            raise InputError(f"{folder / name}: no such file (expected a folder with .bin weights)")
     return names
 
 

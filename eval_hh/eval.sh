@@ -84,7 +84,7 @@ run() {
     done
     step=''
     if [ -n "$stopped" ] && [ "$status" = 0 ]; then
-        echo "stopped: between two steps (the same command goes on)" >&2
+        echo "stopped: between two steps (run the same command to resume)" >&2
     fi
     if [ -n "$stopped" ] && { [ "$status" = 0 ] || [ "$status" -ge 127 ]; }; then status=$stopped; fi
     [ "$status" = 0 ] || exit "$status"

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     if config.check:
         return
     jobs = plan_jobs(config, model_path)
-    did = f"generated anew for {config.index}, stage {config.stage}"
+    did = f"newly generated for {config.index}, stage {config.stage}"
     run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, config, state), did)
 
 
@@ -65,7 +65,7 @@ def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]
     source_options(model_path)
     for name in config.test_files:
         if not names.test_file(name).is_file():
-            hint = "make it first: cd data_preprocess; python prepare.py"
+            hint = "run first: cd data_preprocess; python prepare.py"
             raise InputError(f"{names.test_file(name)}: no such test file ({hint})")
     return model_path, {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
 

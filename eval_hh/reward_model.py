@@ -174,7 +174,7 @@ class RewardModel:
         if not ids:
             raise InputError("the reward model's chat template makes no token of the dialogue")
         if max(ids) >= self._n_ids:
-            found = f"token id {max(ids)} is none of the {self._n_ids} of the reward model's embedding"
+            found = f"token id {max(ids)} is outside the reward model's embedding of {self._n_ids} rows"
             raise InputError(f"{found} (its tokenizer is another model's)")
         return ids
 

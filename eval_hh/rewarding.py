@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     source_options(config.reward_model)
     if config.check:
         return
-    did = f"scored anew for {config.index}, stage {config.stage}"
+    did = f"newly scored for {config.index}, stage {config.stage}"
     run_step(plan_jobs(config), lambda todo, state: score_files(todo, config, state), did)
 
 
@@ -67,7 +67,7 @@ def plan_jobs(config: Rewarding) -> dict[str, Job]:
     names = config.names
     for name in config.test_files:
         if not names.generated(name).is_file():
-            hint = f"make it first: python generation.py {names.flags}"
+            hint = f"run first: python generation.py {names.flags}"
             raise InputError(f"{names.generated(name)}: no such file ({hint})")
     settings = {
         "step": "rewarding",
@@ -85,7 +85,7 @@ def generated_rows(names: Names, name: str) -> list[dict]:
 
     path, test = names.generated(name), names.test_file(name)
     rows = read_results(path, "t")
-    hint = f"delete it and make it anew: python generation.py {names.flags}"
+    hint = f"delete it and run again: python generation.py {names.flags}"
     check_made_of(rows, path, read_rows(test, training=False), test, hint)
     return rows
 

@@ -105,7 +105,7 @@ def check_made_of(rows: list[dict], path: Path, source_rows: list[dict], source:
     for number, (row, its) in enumerate(zip(rows, source_rows, strict=True), 1):
         text = its.get("infer", {}).get("t", row["infer"]["t"])
         if _test_row(row) != _test_row(its) or row["infer"]["t"] != text:
-            raise InputError(f"{path}:{number}: not what {source}:{number} has ({hint})")
+            raise InputError(f"{path}:{number}: does not match {source}:{number} ({hint})")
 
 
 def _test_row(row: dict) -> dict:
@@ -123,7 +123,7 @@ def _check_result(row: dict, keys: tuple[str, ...], where: str) -> None:
     infer = row.get("infer")
     for key in keys:
         if not isinstance(infer, dict) or key not in infer:
-            raise InputError(f"{where}: infer.{key} is missing (expected what the step before writes)")
+            raise InputError(f"{where}: infer.{key} is missing (expected the output of the previous step)")
         value = infer[key]
         if not is_value(key, value):
             expected = "a text" if key == "t" else "a finite number"

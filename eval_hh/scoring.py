@@ -81,7 +81,8 @@ def main(argv: list[str] | None = None) -> None:
     for line in by_characters(scored):
         print(line)
     if lacking:
-        print(f"no result file written: it needs all four test files, evaluated alike; lacking: {', '.join(lacking)}")
+        reason = "all four test files must be evaluated with the same settings"
+        print(f"no result file written: {reason}; missing: {', '.join(lacking)}")
         return
     write_cell(names.cell(), result)
     print(f"written: {names.cell()}")
@@ -157,7 +158,7 @@ def settings_of(names: Names, name: str) -> list[dict]:
     generated, scored = names.generated(name), names.scored(name)
     for path, step in ((generated, "generation.py"), (scored, "rewarding.py")):
         if not (path.is_file() and done_note(path).is_file()):
-            raise InputError(f"{path}: no such file (make it first: python {step} {names.flags})")
+            raise InputError(f"{path}: no such file (run first: python {step} {names.flags})")
     settings = [read_note(path)["settings"] for path in (generated, scored)]
     for path, made, expected in zip(
         (generated, scored), settings, (GENERATION_SETTINGS, REWARDING_SETTINGS), strict=True
@@ -166,8 +167,8 @@ def settings_of(names: Names, name: str) -> list[dict]:
         model = next(iter(expected))
         fields_of(made[model], {"name": (str,)}, f"{done_note(path)}: settings.{model}")
     if not Job("", scored, generated, settings[1]).is_done():
-        hint = f"make it anew: python rewarding.py {names.flags}"
-        raise InputError(f"{scored}: its scores are of other texts than those of {generated} ({hint})")
+        hint = f"run again: python rewarding.py {names.flags}"
+        raise InputError(f"{scored}: its scores do not match the texts in {generated} ({hint})")
     return settings
 
 
@@ -176,9 +177,9 @@ def scored_rows(names: Names, name: str) -> list[dict]:
     test, generated, scored = names.test_file(name), names.generated(name), names.scored(name)
     prompts = read_rows(test, training=False)
     texts, rows = read_results(generated, "t"), read_results(scored, "t", "score")
-    hint = f"delete it and make it anew: python generation.py {names.flags}"
+    hint = f"delete it and run again: python generation.py {names.flags}"
     check_made_of(texts, generated, prompts, test, hint)
-    hint = f"delete it and make it anew: python rewarding.py {names.flags}"
+    hint = f"delete it and run again: python rewarding.py {names.flags}"
     check_made_of(rows, scored, prompts, test, hint)
     check_made_of(rows, scored, texts, generated, hint)
     return rows
@@ -190,7 +191,7 @@ def common_settings(names: Names, files: Sequence[str]) -> list[dict]:
     for name in files[1:]:
         if settings_of(names, name) != made:
             where, first = names.scored(name), names.scored(files[0])
-            raise InputError(f"{where}: made with other settings than {first.name} (evaluate all files anew)")
+            raise InputError(f"{where}: made with other settings than {first.name} (evaluate all files again)")
     return made
 
 

@@ -85,9 +85,9 @@ def answered_addition(
         found = answer(waiting)
         answered |= found
         refused |= set(waiting) - set(found)
-    short = f"{len(refused)} of {n_prompts} prompts got too few different answers"
+    short = f"{len(refused)} of {n_prompts} prompts got too few distinct answers"
     expected = "a larger --num_per_prompt or --temperature, or more prompts"
-    raise InputError(f"--add: {size} prompts asked for, but {short} (expected {expected})")
+    raise InputError(f"--add: {size} prompts requested, but {short} (expected {expected})")
 
 
 def enlarged(base: Sequence[dict], added: Sequence[Candidates], origin: str) -> list[dict]:

@@ -99,7 +99,7 @@ class AugmentConfig(Sampling):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_one_given(self, "pool", "write_prompts", "prompts there are, or prompts to be written")
+        check_one_given(self, "pool", "write_prompts", "existing prompts, or prompts to be written")
         if (self.write_prompts is None) != (self.generator is None):
             raise InputError("--write_prompts and --generator: give both, or neither")
         if self.match_length and self.by == RANDOM:
@@ -168,7 +168,7 @@ def distinct_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -
         f"(Jaccard similarity of word {N_WORDS}-grams above {config.max_jaccard})"
     )
     if len(kept) < config.add:
-        found = f"{config.add} prompts asked for, {len(kept)} are left of {len(pool)}"
+        found = f"{config.add} prompts requested, only {len(kept)} of {len(pool)} are left"
         raise InputError(f"--add: {found} (expected more prompts, or a higher --max_jaccard)")
     return [pool[index] for index in kept]
 
@@ -215,7 +215,7 @@ def answered(
         return addition(*ids, refused, config.add, config.by, config.match_length, config.seed)
 
     added, refused = answered_addition(choice, answer, len(pool), config.add)
-    print(f"{refused} prompts passed over: fewer than {ranking_len} different answers among {count}")
+    print(f"{refused} prompts skipped: fewer than {ranking_len} distinct answers in {count} samples")
     return added
 
 

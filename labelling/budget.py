@@ -57,7 +57,8 @@ def split_budget(budget: Decimal, prices: Prices, ranking_lens: Sequence[int], p
         splits.append(Split(ranking_len, size, size * price))
     if not any(split.size for split in splits):
         lens, least = ", ".join(map(str, ranking_lens)), min(map(prices.of_prompt, ranking_lens))
-        raise InputError(f"a budget of {budget:,} pays for no prompt at K = {lens} (expected {least:,} or more)")
+        found = f"a budget of {budget:,} does not cover a single prompt at K = {lens}"
+        raise InputError(f"{found} (expected {least:,} or more)")
     return splits
 
 

@@ -210,8 +210,8 @@ def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[
     if not (same or config.trust_tokenizer):
         wanted = law.tokenizer or "LLaMA's"
         raise InputError(
-            f"--tokenizer: {name}, but the lines' D was counted with {wanted} (expected the same; --trust_tokenizer "
-            "says that it is, under another name)"
+            f"--tokenizer: {name}, but the lines' D was counted with {wanted} (expected the same tokenizer; "
+            "pass --trust_tokenizer if only the name differs)"
         )
     return name, encode_prompts(tokenizer, [render_prompt(candidates.prefix) for candidates in pool])
 
@@ -280,7 +280,8 @@ def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
     predictions = {k: row.chosen.prediction for k, row in rows.items() if row.chosen.prediction}
     if config.ranking_len is not None:
         if config.ranking_len not in rows:
-            raise InputError(f"--ranking_len: the budget pays for no prompt with {config.ranking_len} responses")
+            found = f"the budget does not cover a single prompt with {config.ranking_len} responses"
+            raise InputError(f"--ranking_len: {found}")
         return rows[config.ranking_len]
     if not predictions:
         reasons = ", ".join(f"K = {k}: {row.chosen.diversity:.2f} is {row.chosen.outside}" for k, row in rows.items())

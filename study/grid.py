@@ -123,7 +123,7 @@ def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
     for pattern in patterns:
         if not any(fnmatchcase(cell.name, pattern) for cell in cells):
             expected = f"expected names like {cells[0].name}, with * for any part"
-            raise InputError(f"--only {pattern}: fits no cell ({expected})")
+            raise InputError(f"--only {pattern}: matches no cell ({expected})")
     return [cell for cell in cells if not patterns or any(fnmatchcase(cell.name, one) for one in patterns)]
 
 

@@ -168,10 +168,10 @@ def _run(call: Call, log: Path, request: StopRequest) -> None:
     """Runs a call. Raises InputError for a usage error, Stopped after a stop request, else OSError if it fails."""
     status = call.run(log, request)
     if request.number is not None and (status == 0 or status > 128):
-        raise Stopped(request.number, f"the same command goes on where it was (output is in {log})")
+        raise Stopped(request.number, f"run the same command to resume (output in {log})")
     if status:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        message = f"{call.shell()}: exit status {status}: {lines[-1]} (its output is in {log})"
+        message = f"{call.shell()}: exit status {status}: {lines[-1]} (output in {log})"
         raise InputError(message) if status == USAGE else OSError(message)
 
 

@@ -154,7 +154,7 @@ class Workers:
             self._ask(signal.SIGTERM)
             raise
         if self.request.number is not None:
-            raise Stopped(self.request.number, f"at {title} (what is done is kept; the same command goes on)")
+            raise Stopped(self.request.number, f"at {title} (finished work is kept; run the same command to resume)")
 
     def _ended(self, waiting: set[Future]) -> Iterator[Future]:
         """Yields each task as it ends; asks the running ones to stop as soon as that is requested."""
@@ -176,7 +176,7 @@ class Workers:
             self.request.number = self.request.number or error.signal_number  # only a worker got the signal
             return None
         except (Exception, SystemExit) as error:
-            message = f"{name}: {error} (its output is in {log})"
+            message = f"{name}: {error} (output in {log})"
             kind = InputError if isinstance(error, InputError) else OSError  # status 2, status 1
             raise kind(message) from error
 

@@ -34,7 +34,7 @@ def work(way: str, folder: Path, seconds: float) -> None:
         while time.monotonic() < end:
             time.sleep(0.05)
         (folder / f"saved-{rank}").touch()
-        raise Stopped(request.number, "state of step 2 is saved (the same command goes on)")
+        raise Stopped(request.number, "state of step 2 is saved (run the same command to resume)")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_what_cannot_be_answered_is_as_if_it_had_not_been_there(by):
 
 
 def test_too_few_answers_are_one_line():
-    with pytest.raises(InputError, match="--add: 5 prompts asked for, but 3 of 7 prompts got too few different"):
+    with pytest.raises(InputError, match="--add: 5 prompts requested, but 3 of 7 prompts got too few distinct"):
         run(DIVERSE, 5, {1, 3, 4})
 
 

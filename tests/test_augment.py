@@ -126,7 +126,7 @@ def test_prompts_that_a_model_writes(flags, tmp_path, tiny_causal_lm_dir, capsys
         (["--write_prompts", "3"], "--pool or --write_prompts: give one of them"),
         (["--generator", "m"], "--write_prompts and --generator: give both, or neither"),
         (["--add", "0"], "--add 0"),
-        (["--add", "10"], r"--add: 10 prompts asked for, 9 are left of 11 \(expected more prompts"),
+        (["--add", "10"], r"--add: 10 prompts requested, only 9 of 11 are left \(expected more prompts"),
         (["--max_jaccard", "1"], "--max_jaccard 1.0"),
         (["--max_jaccard", "nan"], "--max_jaccard nan"),
         (["--num_per_prompt", "1"], "--num_per_prompt: 1"),

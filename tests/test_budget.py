@@ -43,7 +43,9 @@ def test_ten_prompts_at_a_tenth_are_one():
 
 def test_what_a_budget_does_not_pay_for():
     assert [split.size for split in split_budget(Decimal(3), Prices(), [2, 3, 4], 9)] == [1, 1, 0]
-    with pytest.raises(InputError, match=r"a budget of 1 pays for no prompt at K = 2, 3, 4 .expected 2 or more."):
+    with pytest.raises(
+        InputError, match=r"a budget of 1 does not cover a single prompt at K = 2, 3, 4 .expected 2 or more."
+    ):
         split_budget(Decimal(1), Prices(), [2, 3, 4], 9)
 
 

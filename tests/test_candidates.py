@@ -53,7 +53,7 @@ def test_too_few_responses_drop_the_prompt_and_are_counted():
     kept, dropped = choose(pool, 3, seed=42)
     assert [candidates.responses for candidates in kept] == [["a", "b", "c"]]
     assert dropped == {
-        "fewer than 3 distinct responses that are not empty": 2,
+        "fewer than 3 distinct non-empty responses": 2,
         "the prompt does not end where the assistant speaks": 1,
     }
 

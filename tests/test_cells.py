@@ -124,7 +124,7 @@ def set_at(cell: dict, path: str, value: object) -> None:
         ("files.helpful_online", KeyError, "files.helpful_online: missing"),
         ("files.test", {}, "files.test: not a field"),
         ("files.helpful_base.n", 3, "files.helpful_base.n: 3, but row_id has 2"),
-        ("files.helpful_base.row_id", [0, 0], "files.helpful_base.row_id: a row is named twice"),
+        ("files.helpful_base.row_id", [0, 0], "files.helpful_base.row_id: duplicate row id"),
         ("files.helpful_base.row_id", [0, "1"], "files.helpful_base.row_id: expected whole"),
         ("files.helpful_base.row_id", [], "files.helpful_base.row_id: no rows"),
         ("files.helpful_base.reward", [0.1], "files.helpful_base.reward: 1 values for 2 rows"),

@@ -163,7 +163,7 @@ def test_a_classifier_that_needs_other_rows_is_refused(tmp_path, byte_tokenizer)
 
 def test_a_token_beyond_the_embedding_is_an_input_error(tmp_path, byte_tokenizer):
     folder = build(tmp_path / "model", byte_tokenizer, "gpt_neox", vocab_size=300)
-    with pytest.raises(InputError, match=r"token id \d+ is none of the 300 of the reward model's embedding"):
+    with pytest.raises(InputError, match=r"token id \d+ is outside the reward model's embedding of 300 rows"):
         load_reward_model(folder)
 
 

@@ -87,7 +87,9 @@ def test_data_preparation(shell, root, tiny_causal_lm_dir):
     assert fingerprints(root / "data") == made
     # The published command word for word asks for the paper's sizes: too many of these rows, so nothing is written.
     failed = type_in(shell, commands, root, expect=2, LLaMA_path=tokenizer)
-    assert re.fullmatch(r"error: --sizes: 36000 rows of 4 responses asked for, there are 20 \(.*\)\n", failed.stderr)
+    assert re.fullmatch(
+        r"error: --sizes: 36000 rows of 4 responses requested, only 20 available \(.*\)\n", failed.stderr
+    )
     assert fingerprints(root / "data") == made
 
 
@@ -121,14 +123,14 @@ def test_the_whole_study(shell, root, tiny_causal_lm_dir, tiny_reward_dir):
         check_run(root, exp, stage)
     evaluation = "cd eval_hh\n" + "".join(f"sh eval.sh {exp} {stage} --max_new_tokens 4\n" for exp, stage in runs)
     evaluated = type_in(shell, evaluation, root, **more)
-    assert evaluated.stdout.count("4 of 4 test files generated anew") == 4
+    assert evaluated.stdout.count("4 of 4 test files newly generated") == 4
     for exp, stage in runs:
         check_evaluation(root, exp, stage)
 
     weights, results = fingerprints(root / "checkpoints"), fingerprints(root / "eval_hh")
     again = type_in(shell, training, root, **more).stdout
     again += type_in(shell, evaluation, root, **more).stdout
-    assert again.count("0 of 4 test files generated anew") == again.count("0 of 4 test files scored anew") == 4
+    assert again.count("0 of 4 test files newly generated") == again.count("0 of 4 test files newly scored") == 4
     assert fingerprints(root / "checkpoints") == weights
     assert fingerprints(root / "eval_hh") == results
     for exp, stage in runs:

@@ -21,7 +21,7 @@ def test_sample_dev():
     random.seed(42)
     assert dev == random.sample(POOL, 5)
     assert rest == [row for row in POOL if row not in dev]
-    with pytest.raises(InputError, match="--dev_rows: 31 rows asked for, there are 30"):
+    with pytest.raises(InputError, match="--dev_rows: 31 rows requested, only 30 available"):
         sample_dev(POOL, 31, seed=42)
 
 

@@ -173,10 +173,10 @@ def test_settings_without_a_usable_d_are_left_out_of_the_lines_and_named():
     cells[4]["diversity"]["tokenizer"] = cells[5]["diversity"]["tokenizer"] = "other"  # K=2 M=3000
     results = results_of(cells)
     assert len(results.diversity) == 9 and Setting("PRO", 2, 6000) in results.diversity
-    assert [warning.split(", left out")[0] for warning in results.warnings] == [
+    assert [warning.split("; excluded")[0] for warning in results.warnings] == [
         "PRO K=2 M=1500: no D recorded",
         "PRO K=2 M=2000: D differs between seeds",
-        "PRO K=2 M=3000: D counted by another tokenizer than toy",
+        "PRO K=2 M=3000: D computed with a tokenizer other than toy",
     ]
     assert [test.n_sizes for test in line_tests(results)] == [1, 4, 4]
     assert len(comparisons(results)) == 9  # the rewards themselves are as good as any
@@ -197,7 +197,7 @@ def test_what_must_not_be_mixed_is_refused():
     cells = make_grid(reward_of(0.01, 0.03))
     with pytest.raises(InputError, match="2 different worlds: abc, def"):
         results_of([*cells, {**make_cell("PRO", 2, 1500, 43, 0.5), "world": "def"}])
-    with pytest.raises(InputError, match="there twice: PRO K=2 M=1500 seed=42"):
+    with pytest.raises(InputError, match="duplicate cell: PRO K=2 M=1500 seed=42"):
         results_of([*cells, make_cell("PRO", 2, 1500, 42, 0.5)])
     with pytest.raises(InputError, match="same test rows"):
         results_of([*cells, make_cell("PRO", 2, 1500, 43, 0.5, rows=FEW_ROWS)]).bootstrap("Global")

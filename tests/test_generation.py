@@ -56,7 +56,7 @@ def test_a_finished_file_is_not_made_again_unless_something_changed(study, capsy
     stamp = output(study).stat().st_mtime_ns
     generation.main([*flags, "--batch_size", "3"])
     assert output(study).stat().st_mtime_ns == stamp
-    assert "0 of 1 test files generated anew" in capsys.readouterr().out
+    assert "0 of 1 test files newly generated" in capsys.readouterr().out
 
     generation.main([*NAMES, "--max_new_tokens", "4", "--test_files", "harmless_base"])
     assert output(study).stat().st_mtime_ns > stamp
@@ -194,7 +194,7 @@ def test_a_signal_keeps_what_is_made_and_says_how_to_go_on(number, tmp_path, tin
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number and "Traceback" not in errors
     line = errors.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
-    assert re.fullmatch(r"stopped: generating harmless_base: \d+ of 120 rows are kept; the same command .*", line)
+    assert re.fullmatch(r"stopped: generating harmless_base: \d+ of 120 rows are done; run the same command .*", line)
     assert part.exists() and not output(tmp_path).exists()
     generation.main([*NAMES, *flags])
     assert output(tmp_path).read_bytes() == whole

@@ -73,7 +73,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(train, monkeypatch):
         with monkeypatch.context() as patch:
             at_call(patch, owner, name, call, send(sent))
             status, line = train(exp)
-        assert (status, line) == (128 + sent, f"stopped: {kept}; the same command goes on"), moment
+        assert (status, line) == (128 + sent, f"stopped: {kept}; run the same command to resume"), moment
         if moment == "in validation":
             assert not (run_folder(train.root, exp) / "dev_rewards.json").exists()
         if moment == "in a step":
@@ -135,21 +135,21 @@ def test_a_damaged_state_is_passed_over_and_the_one_before_is_used(train):
         shutil.rmtree(run / "step_5")
         spoil(run / "state_5")
         assert train(f"damaged{number}")[0] == 0, name
-        assert f"passed over: {run / 'state_5'}/" in train.error
+        assert f"skipped damaged state: {run / 'state_5'}/" in train.error
         assert weights(train.root, f"damaged{number}") == weights(train.root, "whole"), name
         assert damage(run / "state_5") is None
         spoil(run / "state_5")
         spoil(run / "state_4")
         shutil.rmtree(run / "step_5")
         status, line = train(f"damaged{number}")
-        assert status == 2 and line.startswith(f"error: {run / 'state_5'}/") and "no whole state" in line, name
+        assert status == 2 and line.startswith(f"error: {run / 'state_5'}/") and "no intact state" in line, name
 
 
 def test_states_of_earlier_versions_have_no_manifest_and_are_used(train):
     train("old", "--max_train_steps", "4")
     for manifest in run_folder(train.root, "old").glob("*/manifest.json"):
         manifest.unlink()
-    assert train("old", "--max_train_steps", "4")[0] == 0 and "passed over" not in train.error
+    assert train("old", "--max_train_steps", "4")[0] == 0 and "skipped damaged" not in train.error
     train("old")
     train("whole")
     assert weights(train.root, "old") == weights(train.root, "whole")
@@ -164,7 +164,10 @@ def test_a_finished_run_with_damaged_weights_is_mended_or_refused(train):
     (folder / "dev_rewards.json").write_text('{"2": 0.1, "4": 0.9, "5": 0.2}')
     before = weights(train.root, "run", 4)
     cut(folder / "step_4" / "model.safetensors")
-    assert train("run")[0] == 0 and f"written anew: {folder}/step_4/model.safetensors: 1000 bytes" in train.error
+    assert (
+        train("run")[0] == 0
+        and f"rewritten from its state: {folder}/step_4/model.safetensors: 1000 bytes" in train.error
+    )
     assert weights(train.root, "run", 4) == before and damage(folder / "step_5") is None
     RunFolder(folder).point_best(2)  # of which there is no state any more
     (folder / "step_2" / "model.safetensors").unlink()
@@ -214,7 +217,7 @@ def test_two_runs_on_one_folder_are_one_line_and_the_first_is_left_alone(train):
         with hold_lock(folder):
             status, line = train("run")
         assert (status, line) == (
-            2, f"error: {folder}: another run is at work there (wait for it, or end it)"
+            2, f"error: {folder}: locked by another run (wait for it or stop it)"
         )  # fmt: skip
         assert {path: path.read_bytes() for path in train.root.rglob("*") if path.is_file()} == before
 
@@ -255,7 +258,7 @@ def test_what_best_checkpoint_may_be(tmp_path):
             run.best_step()
         link.unlink()
     link.mkdir()
-    with pytest.raises(InputError, match=f"{link}: is no link"):
+    with pytest.raises(InputError, match=f"{link}: is not a link"):
         run.best_step()
     link.rmdir()
     run.point_best(12)

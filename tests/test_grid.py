@@ -78,5 +78,7 @@ def test_patterns_choose_cells_by_name():
     assert {cell.exp for cell in found} == {
         "pro_len4_48_seed42", "pro_len4_48_seed43", "sft_len2_240_seed43", "sft_len3_240_seed43", "sft_len4_240_seed43",
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"--only pro_len5_\*: fits no cell \(expected names like pro_len4_240_seed42"):
+    with pytest.raises(
+        InputError, match=r"--only pro_len5_\*: matches no cell \(expected names like pro_len4_240_seed42"
+    ):
         chosen(cells, ["pro_*", "pro_len5_*"])

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LAUNCHER = REPOSITORY / "training" / "launch.py"
 WORKER = REPOSITORY / "tests" / "launched_worker.py"
 DEEPSPEED = ("--config_file", str(REPOSITORY / "training" / "ds_config.yaml"), "--zero_stage", "2")
-STOPPED = "stopped: state of step 2 is saved (the same command goes on)\n"
+STOPPED = "stopped: state of step 2 is saved (run the same command to resume)\n"
 
 
 @pytest.fixture

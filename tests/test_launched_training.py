@@ -80,7 +80,7 @@ def test_a_run_stopped_by_signals_ends_with_the_same_weights(zero_stage, root):
         assert process.returncode == 128 + number, errors[-3000:]
         done = steps(root, "stopped")
         assert messages(errors) == [
-            f"stopped: after step {done[-1]} of {STEPS}, whose state is saved; the same command goes on"
+            f"stopped: after step {done[-1]} of {STEPS}, whose state is saved; run the same command to resume"
         ]
         assert (root / f"checkpoints/index_stopped/stage_4/state_{done[-1]}").is_dir()
     finish(start(root, "stopped", zero_stage))

@@ -28,7 +28,7 @@ def test_a_response_per_row_becomes_a_ranking_with_the_mean_of_equal_ones():
     merged, line = merge_rows(pool)
     assert [rewards_of(one) for one in merged] == [{"Blue.": 3.0, "Red.": 1.0}, {"Green.": 2.0}]
     assert merged[0].prefix == PLUM and merged[0].meta["line"] == 1
-    assert line == "4 rows put together into 2 prompts"
+    assert line == "4 rows merged into 2 prompts"
 
 
 def test_pairs_become_copeland_counts():
@@ -38,7 +38,7 @@ def test_pairs_become_copeland_counts():
     merged, line = merge_rows([row(PLUM, pair) for pair in pairs] + [row(PEAR, {"x": 1.0, "y": 0.0})])
     assert rewards_of(merged[0]) == {"a": -2.0, "b": 2.0, "c": 0.0}
     assert rewards_of(merged[1]) == {"x": 1.0, "y": 0.0}
-    assert line == "6 rows put together into 2 prompts, 1 of them with pairs that contradict one another"
+    assert line == "6 rows merged into 2 prompts, 1 of them with pairs that contradict one another"
 
 
 def test_rows_without_rewards_stay_without_and_cannot_be_mixed():
@@ -69,7 +69,7 @@ def test_the_flag_makes_rankings_of_both_kinds(tmp_path, capsys):
     assert not (tmp_path / "data").exists()
     records = written(tmp_path, rows, *flags, "--merge_prompts")
     assert [(r.suffix, r.reward) for r in records] == [(["Blue.", "Red.", "A number."], [4.0, 2.0, 1.0])] * 2
-    assert "6 rows put together into 2 prompts" in (tmp_path / "data" / "README.md").read_text()
+    assert "6 rows merged into 2 prompts" in (tmp_path / "data" / "README.md").read_text()
 
 
 def test_pairs_that_repeat_a_prompt_are_said_or_put_together(tmp_path, capsys):

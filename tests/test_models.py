@@ -154,7 +154,7 @@ def test_a_data_set_out_of_reach_is_one_line_after_one_request(monkeypatch, no_h
 
 @pytest.mark.parametrize("load", [load_tokenizer, lambda name: load_data_set(name, "train")])
 def test_a_name_that_the_hub_cannot_have(load):
-    with pytest.raises(InputError, match="some prompts: neither a folder nor a name that the hub could have"):
+    with pytest.raises(InputError, match="some prompts: neither a folder nor a valid hub name"):
         load("some prompts")
 
 

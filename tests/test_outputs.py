@@ -88,7 +88,9 @@ def test_a_finished_output_may_hold_notes_and_is_kept(argv, tmp_path, capsys):
     pretrain.main(argv)
     assert "already trained" in capsys.readouterr().out
     before = content(tmp_path, tmp_path / "none")
-    with pytest.raises(InputError, match=r"holds other files \(first: notes.md\); nothing is deleted"):
+    with pytest.raises(
+        InputError, match=r"contains files not written by this command \(first: notes.md\); nothing was deleted"
+    ):
         pretrain.main([*argv, "--seed", "7"])
     assert content(tmp_path, tmp_path / "none") == before
 
@@ -154,7 +156,7 @@ def test_a_file_that_came_while_it_trained_is_kept_and_so_is_the_new_model(argv,
         return train(*given)
 
     monkeypatch.setattr(pretrain, "train", meanwhile)
-    with pytest.raises(InputError, match=r"\(first: notes.md\); nothing is deleted; the new model is in ") as error:
+    with pytest.raises(InputError, match=r"\(first: notes.md\); nothing was deleted; the new model is in ") as error:
         pretrain.main([*argv, "--seed", "7"])
     assert (output / "notes.md").read_text() == "precious" and settings(output)["settings"]["seed"] == 42
     assert settings(Path(str(error.value).rpartition(" ")[2]))["settings"]["seed"] == 7
@@ -177,7 +179,7 @@ def test_a_reward_model_replaces_its_own_and_leaves_its_neighbours(files, tiny_r
 
 def test_two_reward_runs_on_one_output_are_refused(files, tiny_reward_dir, tmp_path):
     argv = reward_arguments(files, tiny_reward_dir, tmp_path / "rm", "--max_steps", "1")
-    with hold_lock(tmp_path / ".rm.run"), pytest.raises(InputError, match=r"\.rm\.run: another run is at work there"):
+    with hold_lock(tmp_path / ".rm.run"), pytest.raises(InputError, match=r"\.rm\.run: locked by another run"):
         train_reward.main(argv)
     train_reward.main(argv)
     with hold_lock(tmp_path / ".rm.run"):  # of another process that has just ended: it is not ours to clear
@@ -235,7 +237,10 @@ def test_publishing_keeps_what_it_did_not_publish(tmp_path, monkeypatch):
         file.write_text("text")
     (results / "toy" / "notes.txt").write_text("precious")
     before = content(results, tmp_path / "none")
-    with pytest.raises(InputError, match=r"results/toy: holds other files \(first: notes.txt\); nothing is deleted"):
+    with pytest.raises(
+        InputError,
+        match=r"results/toy: contains files not written by this command \(first: notes.txt\); nothing was deleted",
+    ):
         publish.publish("toy", root, [], "python reproduce.py", "2 minutes")
     assert content(results, tmp_path / "none") == before
     (results / "toy" / "notes.txt").unlink()

@@ -108,7 +108,7 @@ def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, 
     profile = Scripted("opt-1.3b", "m", "1b3", Grid((8,), (2, 3)))
     fails, works, wrong = (Cell("PRO", k, 8, seed=42) for k in (3, 2, 4))
     failures = run_cells(profile, [fails, works], StopRequest())
-    assert len(failures) == 1 and "exit status 1: gone (its output is in " in failures[0]
+    assert len(failures) == 1 and "exit status 1: gone (output in " in failures[0]
     assert paper_profiles.result_file(works).is_file() and "0 of 2 cells are done already" in capsys.readouterr().err
     assert len(run_cells(profile, [fails, works], StopRequest())) == 1
     assert "1 of 2 cells are done already" in capsys.readouterr().err

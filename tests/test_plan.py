@@ -132,7 +132,7 @@ def test_beyond_the_law_nothing_is_predicted(pool, results, capsys, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--responses", 1], r"a budget of 1 pays for no prompt at K = 2, 3, 4 .expected 2 or more."),
+        (["--responses", 1], r"a budget of 1 does not cover a single prompt at K = 2, 3, 4 .expected 2 or more."),
         (["--responses", 0], r"--responses 0: expected a number above zero"),
         ([], r"--responses or --budget: give one of them"),
         (["--responses", 9, "--budget", 9], r"--responses or --budget: give one of them"),
@@ -144,7 +144,10 @@ def test_beyond_the_law_nothing_is_predicted(pool, results, capsys, tmp_path):
         (["--budget", "nan", "--response_cost", 1], r"--budget nan: expected a number above zero"),
         (["--budget", 9, "--response_cost", 1, "--comparisons", 2], r"--comparisons: 2 .*--comparison_cost"),
         (["--responses", 48, "--ranking_len", 5], r"--ranking_len: 5 .expected one that has a line: 2, 3, 4."),
-        (["--responses", 3, "--ranking_len", 4], r"--ranking_len: the budget pays for no prompt with 4 responses"),
+        (
+            ["--responses", 3, "--ranking_len", 4],
+            r"--ranking_len: the budget does not cover a single prompt with 4 responses",
+        ),
         (["--responses", 48, "--law", "paper-pro"], r"--law or --results: give one of them"),
         (["--responses", 48, "--tokenizer", "{other}"], r"--tokenizer: .* D was counted with .*--trust_tokenizer"),
     ],

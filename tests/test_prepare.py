@@ -146,7 +146,7 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, raw, damage, messag
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--dev_rows", "13"], "--dev_rows: 13 rows asked for, there are 12"),
+        (["--dev_rows", "13"], "--dev_rows: 13 rows requested, only 12 available"),
         (["--max_rows", "0"], "--max_rows 0"),
         (["--dev_rows", "0"], "--dev_rows 0"),
         (["--ranking_len", "1"], "--ranking_len 1: .*at least 2"),
@@ -205,7 +205,7 @@ def source_of(tmp_path, count, text="What of {}?"):
 
 
 def test_where_no_training_prompt_is_left_nothing_is_written(tmp_path):
-    with pytest.raises(InputError, match="no training prompt is left: 3 prompts of "):
+    with pytest.raises(InputError, match="no training prompts left: 3 prompts of "):
         main(["--source", str(source_of(tmp_path, 3)), "--dev_rows", "3"])
     assert outputs(tmp_path) == ["pairs.jsonl"]
 

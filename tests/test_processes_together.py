@@ -77,7 +77,7 @@ def together(root, zero_stage, flags, *starts, limits=(None, None), **more):
 def test_a_signal_to_one_process_stops_both_and_the_run_goes_on(study, zero_stage):  # noqa: F811
     together(study, zero_stage, arguments(study, "whole", "--do_validation"))
     flags = arguments(study, "stopped", "--do_validation")
-    line = "stopped: after step 3 of 5, whose state is saved; the same command goes on"
+    line = "stopped: after step 3 of 5, whose state is saved; run the same command to resume"
     stopping = [KILL_AT, "training.main", "training.trainer.Trainer._step", 3, "before", "--"]
     found = together(study, zero_stage, flags, [MAIN], stopping, SEND="SIGUSR1")
     assert found == [(128 + signal.SIGUSR1, [line])] * 2

@@ -63,7 +63,10 @@ def test_duplicates_are_named_or_dropped(source):
     [
         ([{"prompt": "a"}, {"prompt": " \n"}, {"prompt": ""}], r"pool.jsonl:2: prompt: a prompt without text$"),
         ([{"prompt": "a"}, {"prompt": ["<|prompter|>a", "<|assistant|>b", "<|prompter|>"]}], r"user speaks .* line 2$"),
-        ([{"id": 1, "prompt": "a"}, {"id": 1, "prompt": "b"}], r"pool.jsonl:2: id 1 is another prompt's, of line 1"),
+        (
+            [{"id": 1, "prompt": "a"}, {"id": 1, "prompt": "b"}],
+            r"pool.jsonl:2: id 1 is already used by the prompt in line 1",
+        ),
         ([{"prompt": "a"}, {"words": "b"}], r"pool.jsonl:2: fields are words"),
         ([], r"pool.jsonl: no prompts"),
     ],

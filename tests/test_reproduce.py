@@ -114,7 +114,7 @@ def test_a_run_stopped_by_signals_ends_like_one_that_was_not(tmp_path):
         _, errors = process.communicate(timeout=300)
         last = errors.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
         assert process.returncode == 128 + getattr(signal, name), errors[-3000:]
-        assert last.startswith("stopped: at ") and last.endswith("the same command goes on)")
+        assert last.startswith("stopped: at ") and last.endswith("run the same command to resume)")
         time.sleep(1)  # multiprocessing's own helper ends behind the others
         assert "Traceback" not in errors and not any(map(alive, workers))
     finish(stopped, *flags)
@@ -128,7 +128,7 @@ def test_the_number_of_workers_changes_nothing_and_two_runs_at_once_are_refused(
         time.sleep(0.01)
     second = start(tmp_path / "two")
     _, errors = second.communicate(timeout=100)
-    assert second.returncode == 2 and "another run is at work there" in errors
+    assert second.returncode == 2 and "locked by another run" in errors
     assert process.wait(timeout=500) == 0
     finish(tmp_path / "one", "--workers", "1")
     assert scores(tmp_path / "one") == scores(tmp_path / "two") != {}

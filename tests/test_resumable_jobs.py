@@ -59,7 +59,7 @@ def test_a_signal_ends_the_work_behind_the_batch_and_the_same_call_goes_on(job, 
             os.kill(os.getpid(), number)
         return texts(batch)
 
-    with pytest.raises(Stopped, match="working: 4 of 6 rows are kept; the same command") as stopped:
+    with pytest.raises(Stopped, match="working: 4 of 6 rows are done; run the same command") as stopped:
         run_job(job, ROWS, BATCHES, compute, "t", processes())
     assert stopped.value.signal_number == number and not job.output.exists()
     assert run_job(job, ROWS, BATCHES, compute, "t", processes())
@@ -188,7 +188,7 @@ def test_a_command_that_waits_can_be_stopped(tmp_path):
         assert waiting.stderr.readline().startswith("waiting: another command is making ")
         waiting.send_signal(signal.SIGINT)
         _, errors = waiting.communicate(timeout=60)
-    assert waiting.returncode == 130 and errors == "stopped: working: not begun; the same command does it\n"
+    assert waiting.returncode == 130 and errors == "stopped: working: not started; run the same command again\n"
 
 
 @pytest.mark.slow
@@ -200,7 +200,7 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, rank):
     ends = [process.communicate(timeout=60) for process in ranks]
     assert [process.returncode for process in ranks] == [143, 143], ends
     errors = "".join(error for _, error in ends)
-    assert len(re.findall("stopped: working: .* rows are kept", errors)) == 1 and "Traceback" not in errors
+    assert len(re.findall("stopped: working: .* rows are done", errors)) == 1 and "Traceback" not in errors
     kept = sum(out.count("batch") for out, _ in ends) + 2
     again = start(tmp_path / "out.json", 0)
     out, _ = again.communicate(timeout=60)
@@ -226,8 +226,8 @@ def test_rows_are_compared_with_their_source():
     for wrong, message in (
         (rows[:1], "made: 1 rows, but test has 2 .again"),
         ([*rows, rows[0]], "made: 3 rows, but test has 2"),
-        (rows[::-1], "made:1: not what test:1 has"),
-        ([rows[0], {**rows[1], "infer": {"t": "z"}}], "made:2: not what test:2 has"),
+        (rows[::-1], "made:1: does not match test:1 "),
+        ([rows[0], {**rows[1], "infer": {"t": "z"}}], "made:2: does not match test:2 "),
     ):
         with pytest.raises(InputError, match=message):
             check_made_of(wrong, Path("made"), rows, Path("test"), "again")

@@ -152,5 +152,5 @@ def test_no_judged_answer_is_refused(tmp_path):
 def test_prompts_once_by_id():
     assert unique_prompts([*PROMPTS, PROMPTS[0]]) == PROMPTS
     other = Candidates(PROMPTS[1].prefix, [], None, {"id": "p1", "source": "s", "line": 8})
-    with pytest.raises(InputError, match="s:8: id p1 is another prompt's, of line 1"):
+    with pytest.raises(InputError, match="s:8: id p1 is already used by the prompt in line 1"):
         unique_prompts([*PROMPTS, other])

@@ -106,7 +106,7 @@ def test_a_chat_template_is_trained_with_as_it_is_scored_with(files, tiny_causal
 
 def test_models_that_cannot_be_trained_further_are_refused(files, tiny_reward_dir, tmp_path):
     for change, message in (
-        ({"model_type": "gpt_neox_reward_model"}, "only scored with"),
+        ({"model_type": "gpt_neox_reward_model"}, "can be used for scoring"),
         ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 0, "b": 1}}, "classifier with 2 labels"),
     ):
         folder = shutil.copytree(tiny_reward_dir, tmp_path / "model", dirs_exist_ok=True)

@@ -236,7 +236,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(moment, files, dropout_model, 
     argv = arguments(files, dropout_model, tmp_path / "stopped", "--eval_steps", "2")
     with monkeypatch.context() as patch:
         sending(patch, name, number, sent)
-        with pytest.raises(Stopped, match=f"after step {step} of 5, whose state is saved; the same command") as end:
+        with pytest.raises(Stopped, match=f"after step {step} of 5, whose state is saved; run the same command") as end:
             train_reward.main(argv)
     assert end.value.signal_number == sent and (tmp_path / ".stopped.run" / f"state_{step}").is_dir()
     train_reward.main(argv)
@@ -265,7 +265,7 @@ def test_states_come_with_time_the_newest_and_the_best_are_kept_and_a_damaged_on
             train_reward.main(argv)
     (run / "state_5" / "optimizer.pt").write_bytes(b"")
     train_reward.main(argv)
-    assert f"passed over: {run}/state_5/optimizer.pt: 0 bytes (expected " in capsys.readouterr().err
+    assert f"skipped damaged state: {run}/state_5/optimizer.pt: 0 bytes (expected " in capsys.readouterr().err
     assert_same_model(tmp_path / "timed", whole)
 
 
@@ -277,7 +277,7 @@ def test_a_run_without_a_whole_state_is_refused(files, dropout_model, tmp_path, 
             train_reward.main(argv)
     weights = tmp_path / ".model.run" / "state_1" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"model.safetensors: 100 bytes .*; there is no whole state to go on from"):
+    with pytest.raises(InputError, match=r"model.safetensors: 100 bytes .*; no intact state to resume from"):
         train_reward.main(argv)
 
 
@@ -300,7 +300,7 @@ def test_zero_is_one_process_and_goes_on_after_a_signal(stage, files, tiny_causa
     killer = (REPOSITORY / "tests" / "kill_at.py", "training.train_reward",
               "training.reward.trainer.RewardTrainer.compute_loss", "5", "before", "--")  # fmt: skip
     errors = launched(argv, tmp_path, *zero, expect=128 + signal.SIGTERM, entry=killer)
-    assert "stopped: after step 3 of 5, whose state is saved; the same command goes on" in errors
+    assert "stopped: after step 3 of 5, whose state is saved; run the same command to resume" in errors
     launched(argv, tmp_path, *zero)
     launched(arguments(files, tokenizer, tmp_path / "whole", *more, scratch=True), tmp_path, *zero)
     assert_same_model(tmp_path / "stopped", tmp_path / "whole")

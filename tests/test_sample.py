@@ -141,8 +141,8 @@ def test_golden_subsets_and_record(tmp_path, shared):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["4"], r"--sizes: 36000 rows of 4 responses asked for, there are 4 \(expected 1 to 4\)"),
-        (["4", "--sizes", "2", "5"], "--sizes: 5 rows of 4 responses asked for, there are 4"),
+        (["4"], r"--sizes: 36000 rows of 4 responses requested, only 4 available \(expected 1 to 4\)"),
+        (["4", "--sizes", "2", "5"], "--sizes: 5 rows of 4 responses requested, only 4 available"),
         (["4", "--sizes", "0"], "--sizes 0"),
         (["4", "5", "--sizes", "1"], "hh_train_len5/train.json: no such file"),
         (["4", "--max_tokens", "9", "--sizes", "2"], "--max_tokens and --sizes .expected one of them"),

@@ -93,11 +93,11 @@ def test_texts_that_are_lost_or_of_another_run_are_told(tmp_path):
     cells = [{**cell, "reward_source": "a reward model"} for cell in cells]
     names = [cell.exp for cell in shown_cells(results_of(cells))["PRO"]]
     shown = [next(cell for cell in cells if cell["exp"] == name) for name in names]
-    other = {**shown[1], "files": make_cell("PRO", 3, 2000, 7, 0.9)["files"]}  # generated and scored anew since
+    other = {**shown[1], "files": make_cell("PRO", 3, 2000, 7, 0.9)["files"]}  # generated and scored again since
     write_texts(tmp_path, shown[0], answer(shown[0]))
     write_texts(tmp_path, other, answer(other))
     samples, warnings = gather_samples(tmp_path, results_of(cells))
-    assert len(warnings) == 8 and "K=3 M=2000" in warnings[0] and "holds others than its result file" in warnings[0]
+    assert len(warnings) == 8 and "K=3 M=2000" in warnings[0] and "do not match the result file" in warnings[0]
     assert "no texts of PRO K=4 M=1500 seed=42" in warnings[1] and "no such file" in warnings[1]
     texts = [[one.text is not None for one in sample.tuned["PRO"]] for sample in samples.items]
     assert texts == [[True, False, False]] * 12

@@ -293,7 +293,7 @@ def test_some_test_files_make_a_table_and_no_result(study, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in printed[2:4]] == [["Harmless", "5", "10.00"], ["helpful_online", "5", "30.00"]]
     assert printed[4].startswith("no result file written") and len(printed) == 5
-    assert printed[4].endswith("lacking: helpful_base, helpful_rejection")
+    assert printed[4].endswith("missing: helpful_base, helpful_rejection")
     assert not (study / "eval_hh" / "results").exists()
 
 
@@ -310,12 +310,14 @@ def test_files_of_other_settings_are_not_mixed(study, capsys):
     with pytest.raises(InputError, match="helpful_base.json: made with other settings than .*harmless_base.json"):
         scoring.main(NAMES)
     scoring.main([*NAMES, "--test_files", name])
-    assert "lacking: harmless_base, helpful_online, helpful_rejection" in capsys.readouterr().out
+    assert "missing: harmless_base, helpful_online, helpful_rejection" in capsys.readouterr().out
     assert not (study / "eval_hh" / "results").exists()
 
 
 def test_scores_of_earlier_texts_are_refused(study):
     cache = study / "eval_hh/inference_res/cache/infer_generate_main_trial_2_best_checkpoint_harmless_base.json"
     write_lines(cache, rows_with(study, "harmless_base", "A newer text."))
-    with pytest.raises(InputError, match="its scores are of other texts.*python rewarding.py --index trial --stage 2"):
+    with pytest.raises(
+        InputError, match="its scores do not match the texts in.*python rewarding.py --index trial --stage 2"
+    ):
         scoring.main(NAMES)

@@ -310,7 +310,7 @@ def test_pools_with_nothing_to_count(strategy, pool):
 @pytest.mark.parametrize(
     "sizes, strategy, message",
     [
-        ([3], "max_d", r"size 3 \(expected 0 to the 2 prompts there are\)"),
+        ([3], "max_d", r"size 3 \(expected 0 to 2, the number of prompts\)"),
         ([1, -1], "random", "size -1"),
         ([1], "best", "strategy 'best' .expected one of random, coverage, per_token, max_d, facility, k_center, low_d"),
     ],

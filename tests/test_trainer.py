@@ -142,7 +142,7 @@ def test_a_killed_run_resumes_once(study):
 
     before = weights(study, "killed")
     again = run([sys.executable, MAIN, *flags], study)  # a finished run is left as it is
-    assert weights(study, "killed") == before and again.stdout.startswith("finished already: 5 steps: SFT loss")
+    assert weights(study, "killed") == before and again.stdout.startswith("already finished: 5 steps: SFT loss")
 
     other = run([sys.executable, MAIN, *flags, "--learning_rate", "0.5", "--seed", "7"], study, expect=2)
     assert other.stderr.count("\n") == 1

@@ -92,7 +92,7 @@ def test_a_request_ends_the_tasks_at_work_at_their_safe_points_and_begins_none(n
         process.send_signal(number)
     _, errors = process.communicate(timeout=50)
     last = errors.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
-    assert last == "stopped: at tasks (what is done is kept; the same command goes on)"
+    assert last == "stopped: at tasks (finished work is kept; run the same command to resume)"
     assert process.returncode == 128 + number and "Traceback" not in errors
     assert found(tmp_path, "started") == ["started-0", "started-1"]
     assert found(tmp_path, "saved") == (["saved-0", "saved-1"] if way == "listen" else [])

@@ -81,15 +81,16 @@ class RunFolder:
                 )
         elif self.states():
             newest = self.state_folder(self.latest_state())
-            raise InputError(f"{self.record}: no such file, beside {newest.name} (expected the record of its run)")
+            raise InputError(f"{self.record}: is missing, but {newest.name} exists (expected the run's settings)")
 
     def _read_record(self) -> dict[str, Any]:
         record = read_json(self.record)
         for part, kind in PARTS.items():
             if not isinstance(record, dict) or not isinstance(record.get(part), kind):
-                raise InputError(f"{self.record}: {part} is missing or damaged (expected what a run's start writes)")
+                expected = "expected the settings written at the start of the run"
+                raise InputError(f"{self.record}: {part} is missing or damaged ({expected})")
         if not isinstance(record.get("history", []), list):
-            raise InputError(f"{self.record}: history is no list")
+            raise InputError(f"{self.record}: history is not a list")
         return record
 
     def open(self, description: dict[str, Any]) -> None:
@@ -171,7 +172,8 @@ class RunFolder:
         link = self.path / "best_checkpoint"
         if not link.is_symlink():
             if link.exists():
-                raise InputError(f"{link}: is no link (training makes one, to a step_S: move yours away)")
+                hint = "training creates it as a link to a step_S; move the existing file away"
+                raise InputError(f"{link}: is not a link ({hint})")
             return None
         target = os.readlink(link)
         if not re.fullmatch(f"step_{NUMBER}", target):

@@ -130,7 +130,7 @@ def launch(argv: Sequence[str], failure_file: Path) -> None:
         status, line = json.loads(failure_file.read_text(encoding="utf-8") or f'[{status or 1}, ""]')
     elif signals.first:
         name = signal.Signals(signals.first).name
-        raise Stopped(signals.first, f"by {name} (the same command goes on from what was saved)")
+        raise Stopped(signals.first, f"by {name} (run the same command to resume)")
     if line:
         say(line)
     if status:

@@ -75,7 +75,7 @@ class ModelFolder:
         for what, sources in places.items():
             for source in map(os.path.realpath, sources):
                 if os.path.exists(source) and path in (Path(source), *Path(source).parents):
-                    raise InputError(f"{self.flag}: is or holds {what} (expected a folder of its own)")
+                    raise InputError(f"{self.flag}: is or holds {what} (expected a separate folder)")
         check_name("output_dir", path.name)
         if path.is_symlink():
             raise InputError(f"{self.flag}: is a link (expected a folder, or a name that is free)")
@@ -116,7 +116,7 @@ class ModelFolder:
         saved = _saved(self.path)
         if saved.get("made_by", self.made_by) != self.made_by:
             made_by = saved["made_by"]
-            raise InputError(f"{self.flag}: holds a model of {made_by} (expected another folder); nothing is deleted")
+            raise InputError(f"{self.flag}: holds a model of {made_by} (expected another folder); nothing was deleted")
         listed = {SETTINGS_FILE, *saved["files"]} if saved else set()
         check_only_ours(self.flag, self.path, listed.__contains__)
 

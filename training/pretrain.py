@@ -88,7 +88,7 @@ def corpus_files(corpus: Path) -> list[Path]:
     """Returns the corpus file, or the *.jsonl files of a folder by name. Raises InputError if there is none."""
     files = sorted(corpus.glob("*.jsonl")) if corpus.is_dir() else [corpus]
     if not files or not files[0].is_file():
-        raise InputError(f"{corpus}: no such corpus (a JSONL file of texts or a folder of them was expected)")
+        raise InputError(f"{corpus}: no such corpus (expected a JSONL file of texts, or a folder of JSONL files)")
     return files
 
 

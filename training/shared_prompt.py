@@ -233,7 +233,7 @@ def _check_request(
     asked = {name for name, value in kwargs.items() if value is not None and value is not False}
     unknown = sorted(asked - WITHOUT_EFFECT)
     if unknown:
-        raise Unpackable(f"its attention takes {', '.join(unknown)}, which shared prompts do not serve")
+        raise Unpackable(f"its attention takes {', '.join(unknown)}, which shared prompts do not support")
     expected = (1, 1, row.n_positions, row.n_positions)
     if attention_mask is not None and (attention_mask.dtype != torch.bool or attention_mask.shape != expected):
         raise Unpackable("its layers make attention masks of their own")

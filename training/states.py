@@ -88,11 +88,11 @@ def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str],
         fault = damage_in_shares(run.state_folder(step), accelerator)
         if fault is None:
             for passed in faults if accelerator.is_main_process else []:
-                tell(f"passed over: {passed}")
+                tell(f"skipped damaged state: {passed}")
             return step
         faults.append(fault)
     if faults:
-        hint = f"there is no whole state to go on from (remove {run.path} to begin anew)"
+        hint = f"no intact state to resume from (remove {run.path} to start over)"
         end_all(accelerator, InputError(f"{faults[0]}; {hint}"))
     return 0
 

@@ -197,7 +197,7 @@ class Trainer:
         if signals:
             kept = f"after step {step} of {self.total_steps}, whose state is saved" if step else "before the first step"
             log.info("stopped by signal %d %s", signals[0], kept)
-            end_all(self.accelerator, Stopped(signals[0], f"{kept}; the same command goes on"))
+            end_all(self.accelerator, Stopped(signals[0], f"{kept}; run the same command to resume"))
 
     def _resume(self) -> int:
         """Loads the newest intact state; returns its step, or 0 if there is none."""
@@ -209,7 +209,7 @@ class Trainer:
             self.saved_step = step
         elif self.run.best_step() is not None:
             where = f"{self.run.path}: its full states were removed (as --prune does)"
-            end_all(self.accelerator, InputError(f"{where}; there is nothing to go on from (give another --index)"))
+            end_all(self.accelerator, InputError(f"{where}; there is no state to resume from (use another --index)"))
         return step
 
     def _mend_best(self) -> None:
@@ -221,10 +221,10 @@ class Trainer:
         if fault is None:
             return
         if damage_in_shares(self.run.state_folder(best), self.accelerator) is not None:
-            hint = f"no state of step {best} is left to write it from: give another --index"
+            hint = f"it cannot be restored, since the state of step {best} is missing: use another --index"
             end_all(self.accelerator, InputError(f"{fault}; {hint}"))
         if self.accelerator.is_main_process:
-            log.warning("written anew: %s", fault)
+            log.warning("rewritten from its state: %s", fault)
         load_state(self.run.state_folder(best), self.accelerator)
         write_folder(self.run.step_folder(best), self._write_weights, self.accelerator)
 
@@ -374,7 +374,7 @@ def summary(config: TrainConfig) -> str:
 
 
 def train(config: TrainConfig, records: list[Record]) -> None:
-    """Runs one configuration to completion, or reports that it has finished already."""
+    """Runs one configuration to completion, or reports that it is already finished."""
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
     run = RunFolder(config.run_folder)
@@ -384,7 +384,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
         read_metrics(config.metrics_file, SFT_LOSS)
     last_step = config.total_steps(len(records))
     if broadcast_object_list([main and run.is_finished(last_step, config.do_validation)])[0]:
-        accelerator.print(f"finished already: {summary(config)}")
+        accelerator.print(f"already finished: {summary(config)}")
         accelerator.end_training()
         return
     trainer = Trainer(config, accelerator, records)  # before run.open: a failed load leaves no run folder

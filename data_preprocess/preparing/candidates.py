@@ -97,7 +97,7 @@ def choose(pool: list[Candidates], ranking_len: int, seed: int) -> tuple[list[Ca
             continue
         left = distinct(candidates)
         if len(left.responses) < ranking_len:
-            dropped[f"fewer than {ranking_len} distinct responses that are not empty"] += 1
+            dropped[f"fewer than {ranking_len} distinct non-empty responses"] += 1
             continue
         if len(left.responses) > ranking_len:
             rng = random.Random(f"{seed} {candidates.meta['id']}")

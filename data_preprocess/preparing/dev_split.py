@@ -22,7 +22,7 @@ class Splits:
 def sample_dev(rows: list[Candidates], count: int, seed: int) -> tuple[list[Candidates], list[Candidates]]:
     """Returns (a seeded sample in the order of the draw, the remaining rows in their order)."""
     if count > len(rows):
-        raise InputError(f"--dev_rows: {count} rows asked for, there are {len(rows)}")
+        raise InputError(f"--dev_rows: {count} rows requested, only {len(rows)} available")
     drawn = random.Random(seed).sample(range(len(rows)), count)
     kept_out = set(drawn)
     return [rows[i] for i in drawn], [row for i, row in enumerate(rows) if i not in kept_out]

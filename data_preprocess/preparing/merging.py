@@ -24,7 +24,7 @@ def merge_rows(pool: Sequence[Candidates]) -> tuple[list[Candidates], str]:
     groups = by_prompt(pool)
     merged = [_merged(rows) for rows in groups]
     contradicting = sum(any(vote[::-1] in votes for vote in votes) for votes in map(_votes, groups))
-    line = f"{len(pool)} rows put together into {len(groups)} prompts"
+    line = f"{len(pool)} rows merged into {len(groups)} prompts"
     return merged, f"{line}, {contradicting} of them with pairs that contradict one another" if contradicting else line
 
 

@@ -73,7 +73,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     splits, tests = read_raw(config) if config.raw else (read_other(config, labels.join), {})
     rankings, facts = rank(splits.train, config, labels) if splits.train else ([], [])
     if not rankings and (config.source or has_split(config.raw, "train")):
-        raise InputError("no training prompt is left: " + "; ".join(splits.notes))
+        raise InputError("no training prompts left: " + "; ".join(splits.notes))
     outputs: dict[Path, list[dict]] = {}
     if rankings:
         outputs[data / "original" / f"hh_train_len{len(rankings[0]['suffix'])}" / "train.json"] = rankings
@@ -171,7 +171,7 @@ def rank(pool: list[Candidates], config: DataConfig, labels: Labels) -> tuple[li
 
 def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: DataConfig, joined: Sequence[str]) -> None:
     """Raises the InputError that explains why no prompt makes a ranking."""
-    found = f"no prompt has {ranking_len} distinct responses that are not empty"
+    found = f"no prompt has {ranking_len} distinct non-empty responses"
     if joined:
         raise InputError(f"--join {' '.join(joined)}: {found} (expected more answers with a judgement)")
     if all(len(candidates.responses) == 1 for candidates in pool) and len(by_prompt(pool)) < len(pool):

@@ -46,7 +46,7 @@ def load_pool(
             repeated.append(f"{line} (as {first[text][0]})")
         first.setdefault(text, (line, one))
     if not drop_duplicates:
-        _refuse(source, repeated, "repeat a prompt (--drop_duplicates goes on without them)")
+        _refuse(source, repeated, "repeat a prompt (use --drop_duplicates to leave them out)")
     return unique_prompts([one for _, one in first.values()]), len(repeated), left_out.notes()
 
 

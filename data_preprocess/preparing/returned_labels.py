@@ -78,8 +78,8 @@ def unique_prompts(pool: list[Candidates]) -> list[Candidates]:
         first = by_id.setdefault(candidates.meta["id"], candidates)
         if first.prefix != candidates.prefix:
             where = f"{candidates.meta['source']}:{candidates.meta['line']}"
-            found = f"id {candidates.meta['id']} is another prompt's, of line {first.meta['line']}"
-            raise InputError(f"{where}: {found} (expected an id of its own)")
+            found = f"id {candidates.meta['id']} is already used by the prompt in line {first.meta['line']}"
+            raise InputError(f"{where}: {found} (expected a unique id)")
     return list(by_id.values())
 
 

@@ -86,7 +86,7 @@ class Results:
         self._cells: dict[Setting, dict[int, CellResult]] = {}
         for cell in self.cells:
             if self._cells.setdefault(cell.setting, {}).setdefault(cell.seed, cell) is not cell:
-                raise InputError(f"a cell is there twice: {cell}")
+                raise InputError(f"duplicate cell: {cell}")
         self.settings = sorted(self._cells)
         self.random = [setting for setting in self.settings if setting.selection == RANDOM]
         self.diversity: dict[Setting, float] = {}
@@ -103,14 +103,14 @@ class Results:
             if None in records:
                 why = "no D recorded"
             elif {record["tokenizer"] for record in records} != {commonest}:
-                why = f"D counted by another tokenizer than {commonest}"
+                why = f"D computed with a tokenizer other than {commonest}"
             elif len({record["score"] for record in records}) > 1:
                 why = "D differs between seeds"
             else:
                 self.diversity[setting] = records[0]["score"]
                 continue
             chosen = "" if setting.selection == RANDOM else f" ({setting.selection})"
-            warnings.append(f"{setting}{chosen}: {why}, left out of the fits on D")
+            warnings.append(f"{setting}{chosen}: {why}; excluded from fits on D")
         return warnings
 
     @property
@@ -191,7 +191,7 @@ def load_results(source: str | Path | Iterable[str | Path], profile: str | None 
         there = {cell["profile"] for _, cell in found}
         if there and profile not in there:
             names = ", ".join(sorted(name or "no profile" for name in there))
-            raise InputError(f"--profile {profile}: no result file is of it (there are files of {names})")
+            raise InputError(f"--profile {profile}: no result file has this profile (found: {names})")
         others = Counter(cell["profile"] for _, cell in found if cell["profile"] != profile)
         warnings += [f"left out {number} files of profile {name}" for name, number in others.items()]
         found = [(path, cell) for path, cell in found if cell["profile"] == profile]

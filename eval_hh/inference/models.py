@@ -78,7 +78,7 @@ def load_weights(
     if wrong := missing + sorted(str(key) for key in info["mismatched_keys"]):
         raise InputError(f"{path}: {len(wrong)} weights are missing or misshapen, first {wrong[0]}")
     if unused := _unused(model, sorted(info["unexpected_keys"]), ignored):
-        raise InputError(f"{path}: {len(unused)} weights belong to no part of the model, first {unused[0]}")
+        raise InputError(f"{path}: {len(unused)} weights are not used by the model, first {unused[0]}")
     config = model.config.get_text_config()
     for size in ("num_hidden_layers", "num_attention_heads"):  # transformers accepts a model with none of them
         if getattr(config, size, 1) < 1:

@@ -86,7 +86,7 @@ def read_note(output: Path) -> dict[str, Any]:
     note = read_json(done_note(output))
     types = {"fingerprint": str, "settings": dict}
     if not isinstance(note, dict) or not all(isinstance(note.get(key), kind) for key, kind in types.items()):
-        hint = f"delete it, and {output.name} is made anew"
+        hint = f"delete it to regenerate {output.name}"
         raise InputError(f"{done_note(output)}: expected an object with fingerprint and settings ({hint})")
     return note
 
@@ -162,7 +162,7 @@ class Parts:
         missing = [index for index in range(n_rows) if index not in rows]
         if missing:
             found = f"{len(missing)} of {n_rows} rows are missing, the first is {missing[0]}"
-            raise RunError(f"{self.output}: {found} (the same command makes them)")
+            raise RunError(f"{self.output}: {found} (run the same command again)")
         return [rows[index] for index in range(n_rows)]
 
     def remove(self) -> None:
@@ -236,7 +236,7 @@ def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
             if state.is_main_process and not announced:
                 print(f"waiting: another command is making {job.output}", file=sys.stderr, flush=True)
                 announced = True
-            _stop_if_asked(request, state, lambda: f"{job.label}: not begun; the same command does it")
+            _stop_if_asked(request, state, lambda: f"{job.label}: not started; run the same command again")
             time.sleep(LOOK_AGAIN)
 
 
@@ -311,7 +311,7 @@ def compute_parts(job: Job, batches: list[list[int]], compute: Compute, key: str
 
 
 def _kept(job: Job, parts: Parts, n_rows: int) -> Callable[[], str]:
-    return lambda: f"{job.label}: {len(parts.done())} of {n_rows} rows are kept; the same command goes on from there"
+    return lambda: f"{job.label}: {len(parts.done())} of {n_rows} rows are done; run the same command to resume"
 
 
 def _most(number: int) -> int:

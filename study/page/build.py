@@ -36,9 +36,9 @@ FIGURES = {
         "added that raise D, a panel for each algorithm. The section on enlarged subsets has the numbers.",
     ),
     "intro": (
-        "Two ways to spend an annotation budget",
-        "A diagram of one budget of labelled responses, spent on more prompts with few responses each, or on fewer "
-        "prompts with more responses each.",
+        "Three ways to spend an annotation budget",
+        "A diagram of one budget of labelled responses, spent on more prompts with few responses each, on fewer "
+        "prompts with more responses each, or in between.",
     ),
 }
 

@@ -162,7 +162,7 @@ def _texts(root: Path, cell: CellResult, file: str, row_ids: Iterable, warnings:
         return {}
     # scoring.py wrote both files from the same texts, in the same order.
     if [row["infer"]["bleu"] for row in rows] != entry["bleu"]:
-        warnings.append(f"no texts of {cell}: {path} holds others than its result file was made of")
+        warnings.append(f"no texts of {cell}: texts in {path} do not match the result file")
         return {}
     by_id = dict(zip(entry["row_id"], rows, strict=True))
     return {row_id: by_id[row_id] for row_id in row_ids}

@@ -103,7 +103,7 @@ RAW_ROWS = [
         raw("helpful-base/test.jsonl", pair() + pair(rejected=None)),
     ),
     BadInput(
-        "raw key twice", RAW, ("helpful-base/test.jsonl:2: ", "the key 'chosen' stands in one object twice"),
+        "raw key twice", RAW, ("helpful-base/test.jsonl:2: ", "duplicate key 'chosen' in one object"),
         raw("helpful-base/test.jsonl", pair() + b'{"chosen": "a", "chosen": "b", "rejected": "c"}\n'),
     ),
     BadInput(
@@ -172,9 +172,9 @@ JOIN_TABLE = [
     BadInput("joined score huge", JOIN_ROWS, ("{root}/a.jsonl:1: score: 1000",), returned({**TWICE, "score": 10**400})),
     BadInput("joined vote alone", JOIN_ROWS, ("{root}/a.jsonl:1: answer 'x' to prompt p1",),
              returned({"id": "p1", "a": "x", "b": "y", "vote": "a"})),
-    BadInput("joined key twice", JOIN_ROWS, ("{root}/a.jsonl:1: ", "the key 'score' stands in one object twice"),
+    BadInput("joined key twice", JOIN_ROWS, ("{root}/a.jsonl:1: ", "duplicate key 'score' in one object"),
              (PROMPTS, text("a.jsonl", '{"id": "p1", "response": "x", "score": 1, "score": 0}\n'))),
-    BadInput("prompts of two texts with one id", JOIN_ROWS, ("{root}/p.jsonl:2: id p1 is another prompt's",),
+    BadInput("prompts of two texts with one id", JOIN_ROWS, ("{root}/p.jsonl:2: id p1 is already used",),
              (rows("p.jsonl", {"id": "p1", "prompt": "a"}, {"id": "p1", "prompt": "b"}), rows("a.jsonl", TWICE))),
     BadInput("join and merge", f"{JOIN} --merge_prompts", ("--join and --merge_prompts",), csv("")),
 ]  # fmt: skip
@@ -190,7 +190,7 @@ LINE_ROWS = [
              lines(b"[" + GOOD + b"]\n" + GOOD)),
     BadInput("array comma missing", PREPARE, ("{root}/in.jsonl:2: not valid JSON", "','"),
              lines(b"[" + GOOD + GOOD + b"]")),
-    BadInput("key twice", PREPARE, ("{root}/in.jsonl:2: ", "the key 'prompt' stands in one object twice"),
+    BadInput("key twice", PREPARE, ("{root}/in.jsonl:2: ", "duplicate key 'prompt' in one object"),
              lines(GOOD + b'{"prompt": "a", "prompt": "b", "chosen": "c", "rejected": "d"}\n')),
     BadInput("half a surrogate pair", PREPARE, ("{root}/in.jsonl:2: holds an unpaired surrogate",),
              lines(GOOD + GOOD.replace(b'"b"', b'"\\ud800"'))),
@@ -228,7 +228,7 @@ RANKING_ROWS = [
              (edit_line(FULL, 1, lambda row: row["reward"].__setitem__(0, True)),)),
     BadInput("sample reward huge", SAMPLE, ("{root}/" + FULL + ":1: reward[0] is 1000",),
              (edit_line(FULL, 1, lambda row: row["reward"].__setitem__(0, 10**400)),)),
-    BadInput("sample key twice", SAMPLE, ("{root}/" + FULL + ":1: ", "the key 'meta' stands in one object twice"),
+    BadInput("sample key twice", SAMPLE, ("{root}/" + FULL + ":1: ", "duplicate key 'meta' in one object"),
              (replaced(FULL, '"meta"', '"meta": 1, "meta"'),)),
     BadInput("sample record entry a number", SAMPLE, ("{root}/" + RECORD + ": entry '12' is 5",),
              (edit(RECORD, lambda it: {"12": 5}),)),
@@ -244,7 +244,7 @@ RANKING_ROWS = [
     BadInput("export of ties", "prepare.py --source {root}/in.jsonl --export trl --output {root}/out.parquet",
              ("{root}/out.parquet: no pairs",),
              (rows("in.jsonl", {"prompt": "a", "completions": ["b", "c"], "scores": [1, 1]}),)),
-    BadInput("all prompts are dev", "prepare.py --source {root}/in.jsonl --dev_rows 1", ("no training prompt is left",),
+    BadInput("all prompts are dev", "prepare.py --source {root}/in.jsonl --dev_rows 1", ("no training prompts left",),
              lines(GOOD)),
 ]  # fmt: skip
 

@@ -170,7 +170,7 @@ ROWS = [
     ),
     train("config without layers", ("{root}/model: config.json: num_hidden_layers is 0",),
           setting(num_hidden_layers=0)),
-    train("config with a layer less", ("{root}/model: ", "belong to no part", "layers.1"),
+    train("config with a layer less", ("{root}/model: ", "not used by the model", "layers.1"),
           setting(num_hidden_layers=1)),
     train("config with a layer more", ("{root}/model: ", "missing", "layers.2"), setting(num_hidden_layers=3)),
     train("generation config a list", LOADED, text("model/generation_config.json", "[1]")),

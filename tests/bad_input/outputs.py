@@ -10,6 +10,7 @@ from bad_input.flags import DIVERSITY, MONEY, PLAN, PREPARE, PRETRAIN, RESULTS, 
 from bad_input.table import BadInput, Change, text
 
 THESIS = (text("mine/thesis/c.txt", "precious"), text("mine/notes.md", "more"))
+OTHERS = "contains files not written by this command"
 FILES = {"config.json": 2, "model.safetensors": 7}
 
 
@@ -59,8 +60,8 @@ def both(name: str, flags: str, *expected_and_change) -> list[BadInput]:
 
 
 ROWS = [
-    *both("a user's folder", "--output_dir {root}/mine", "{root}/mine: holds other files (first: notes.md)", *THESIS),
-    *both("nested files only", "--output_dir {root}/mine", "(first: thesis/c.txt); nothing is deleted", THESIS[0]),
+    *both("a user's folder", "--output_dir {root}/mine", "{root}/mine: " + OTHERS + " (first: notes.md)", *THESIS),
+    *both("nested files only", "--output_dir {root}/mine", "(first: thesis/c.txt); nothing was deleted", THESIS[0]),
     *both("an empty folder in it", "--output_dir {root}/mine", "(first: thesis/)", folder("mine/thesis")),
     *both("a link in it", "--output_dir {root}/mine", "(first: away)", folder("mine"), link("mine/away", "data")),
     *both("a file", "--output_dir {root}/corpus.jsonl", "--output_dir {root}/corpus.jsonl: is "),
@@ -80,7 +81,7 @@ ROWS = [
     *both("a name of control characters", "--output_dir '{root}/a\nb'", "--output_dir"),
     *both("a name that is too long", "--output_dir {root}/" + "n" * 230, "at most 200 bytes"),
     *both("a folder of results", "--output_dir {root}/eval_hh/results", "(first: trained_4.json)"),
-    *both("a run of main.py", "--output_dir {root}/checkpoints/index_trained/stage_4", "holds other files"),
+    *both("a run of main.py", "--output_dir {root}/checkpoints/index_trained/stage_4", OTHERS),
     refused("own output with a user's file", f"{PRETRAIN} --output_dir {{root}}/old", "(first: thesis.txt)",
             model("old"), text("old/thesis.txt", "precious")),
     refused("own reward model with a user's folder", f"{REWARD} --output_dir {{root}}/old", "(first: plots/one.png)",
@@ -89,12 +90,12 @@ ROWS = [
             model("old", "train_reward.py")),
     refused("a base model", f"{REWARD} --output_dir {{root}}/old", "holds a model of pretrain.py", model("old")),
     refused("an output whose files are not listed", f"{PRETRAIN} --output_dir {{root}}/old",
-            "holds other files (first: config.json); nothing is deleted", model("old", files=None)),
-    refused("settings of another program", f"{PRETRAIN} --output_dir {{root}}/old", "holds other files",
+            OTHERS + " (first: config.json); nothing was deleted", model("old", files=None)),
+    refused("settings of another program", f"{PRETRAIN} --output_dir {{root}}/old", OTHERS,
             model("old", made_by="mine.py")),
-    refused("settings of no program", f"{PRETRAIN} --output_dir {{root}}/old", "holds other files",
+    refused("settings of no program", f"{PRETRAIN} --output_dir {{root}}/old", OTHERS,
             model("old", made_by=["pretrain.py"])),
-    refused("settings that are a list", f"{PRETRAIN} --output_dir {{root}}/old", "holds other files",
+    refused("settings that are a list", f"{PRETRAIN} --output_dir {{root}}/old", OTHERS,
             model("old"), text("old/training_settings.json", "[1]")),
     refused("settings that are cut", f"{PRETRAIN} --output_dir {{root}}/old", "old/training_settings.json:1: not valid",
             model("old"), text("old/training_settings.json", '{"settings"')),
@@ -106,8 +107,8 @@ ROWS = [
     refused("rankings inside", f"{REWARD} --heldout_file {{root}}/mine/h.json --output_dir {{root}}/mine",
             "is or holds what --heldout_file", folder("mine"),
             lambda root: (root / "reward_heldout.json").rename(root / "mine/h.json")),
-    refused("a user's files where the run is kept", REWARD, "/.rm.run: holds other files (first: thesis/c.txt)",
-            text(".rm.run/thesis/c.txt", "precious")),
+    refused("a user's files where the run is kept", REWARD,
+            "/.rm.run: " + OTHERS + " (first: thesis/c.txt)", text(".rm.run/thesis/c.txt", "precious")),
     refused("a run that is not described", REWARD, ".rm.run/run.json: config is missing or damaged",
             folder(".rm.run/state_1"), text(".rm.run/run.json", "{}"), text(".rm.run/state_1/a", "")),
     refused("plan: a folder", f"{MONEY} --output {{root}}/data", "--output {root}/data: is a folder"),
@@ -118,7 +119,7 @@ ROWS = [
     refused("plan: a result file", f"plan.py {{root}}/prompts.jsonl --responses 9 --results {RESULTS} "
             f"--output {{root}}/{RESULT}", "is read as --results"),
     refused("plan: two outputs of one name", f"{MONEY} --chart {{root}}/a --output {{root}}/a", "--chart {root}/a: "),
-    refused("plan: a device", f"{MONEY} --output /dev/null", "--output /dev/null: is no plain file"),
+    refused("plan: a device", f"{MONEY} --output /dev/null", "--output /dev/null: is not a regular file"),
     refused("export over its source", f"{PREPARE} --export prompts --output {{root}}/reward_train.json",
             "is read as --source"),
     refused("export into a folder", f"{PREPARE} --export trl --output {{root}}/data", "is a folder"),
@@ -126,8 +127,8 @@ ROWS = [
             "hh_train_len4/train.json: is read as --source"),
     refused("prepare over its source's folder", "prepare.py --dev_rows 0 --source {root}/data/original/hh_train_len4",
             "hh_train_len4/train.json: is read as --source"),
-    refused("prepare over a user's README", f"{PREPARE} --dev_rows 0", "{root}/data/README.md: is not a file that",
-            text("data/README.md", "# My own notes\n")),
+    refused("prepare over a user's README", f"{PREPARE} --dev_rows 0",
+            "{root}/data/README.md: was not written by this command", text("data/README.md", "# My own notes\n")),
     refused("diversity over its source", f"{DIVERSITY} --json {{root}}/prompts.jsonl", "is read as --source"),
     refused("diversity into a folder", f"{DIVERSITY} --json {{root}}/data", "--json {root}/data: is a folder"),
     refused("a picture over a result file", f"figures.py --results {RESULTS} --output {{root}}/{RESULT}",
@@ -136,11 +137,12 @@ ROWS = [
     refused("a report into a file", f"report.py --results {RESULTS} --output {{root}}/corpus.jsonl",
             "{root}/corpus.jsonl is a file"),
     refused("a report over a user's", f"report.py --results {RESULTS} --output {{root}}/mine",
-            "mine/report.md: is not a file that", text("mine/report.md", "# My report\n")),
+            "mine/report.md: was not written by this command", text("mine/report.md", "# My report\n")),
     refused("a table over a user's", f"report.py --results {RESULTS} --output {{root}}/mine",
-            "mine/table1.tex: is not a file that", text("mine/table1.tex", "\\begin{table}\n")),
-    refused("converted over other weights", "convert_weights.py {root}/old", "00001-of-00002.safetensors: other",
-            bin_shards(), text("old/model-00001-of-00002.safetensors", "precious")),
+            "mine/table1.tex: was not written by this command", text("mine/table1.tex", "\\begin{table}\n")),
+    refused("converted over other weights", "convert_weights.py {root}/old",
+            "00001-of-00002.safetensors: exists with different weights", bin_shards(),
+            text("old/model-00001-of-00002.safetensors", "precious")),
     refused("an index that is a list", "convert_weights.py {root}/old", "json: has no weight_map", bin_shards([])),
     refused("an index of numbers", "convert_weights.py {root}/old", "index.json: names '1'",
             bin_shards({"weight_map": {"a": 1}})),

@@ -65,7 +65,7 @@ def dev_rewards(name, content):
 
 
 def damaged(name, file, *changes, expected=(), command=TRAINED):
-    """A run with nothing whole to go on from."""
+    """A run with no intact state to resume from."""
     parts = ("{root}/" + f"{RUN}/{file}".rstrip("/"), *expected)
     return BadInput(f"damaged: {name}", command, parts, changes, keeps=WHILE_RESUMING)
 
@@ -140,9 +140,9 @@ ROWS = [
         "empty": "", "a list": "[1]", "step a word": '{"two": 0.5}', "reward a text": '{"2": "0.5"}',
         "reward NaN": '{"2": NaN}', "reward true": '{"2": true}', "cut": '{"2": 0.5',
     }.items()),
-    BadInput("best_checkpoint: a folder", TRAINED, ("{root}/" + f"{RUN}/best_checkpoint: is no link",),
+    BadInput("best_checkpoint: a folder", TRAINED, ("{root}/" + f"{RUN}/best_checkpoint: is not a link",),
              (without("best_checkpoint"), folder(f"{RUN}/best_checkpoint"))),
-    BadInput("best_checkpoint: a file", TRAINED, ("{root}/" + f"{RUN}/best_checkpoint: is no link",),
+    BadInput("best_checkpoint: a file", TRAINED, ("{root}/" + f"{RUN}/best_checkpoint: is not a link",),
              (without("best_checkpoint"), text(f"{RUN}/best_checkpoint", "step_2"))),
     *(BadInput(f"best_checkpoint: to {target}", TRAINED, (f"{RUN}/best_checkpoint: is a link to {target}",),
                (link(target),)) for target in ("elsewhere", "step_x", "../step_2", "/tmp")),

@@ -77,7 +77,7 @@ class RewardConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         if bool(self.tokenizer) == bool(self.model_name_or_path):
-            raise InputError("--tokenizer (from scratch) or --model_name_or_path (go on): one of the two was expected")
+            raise InputError("--tokenizer (from scratch) or --model_name_or_path (train further): expected one of them")
         if self.hidden_size % self.num_heads:
             raise InputError(f"--hidden_size {self.hidden_size}: not a multiple of --num_heads {self.num_heads}")
         if self.mixed_precision not in ("", *PRECISIONS):

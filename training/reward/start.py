@@ -63,7 +63,7 @@ def _from_checkpoint(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTraine
     if not isinstance(saved, dict):
         raise InputError(f"{path}: config.json: expected a JSON object, found {type(saved).__name__}")
     if saved.get("model_type") == OASST_TYPE:
-        raise InputError(f"{path}: an OpenAssistant reward model is only scored with, not trained further")
+        raise InputError(f"{path}: an OpenAssistant reward model can be used for scoring, but not trained further")
     options["dtype"] = torch.float32  # half precision loses AdamW's small updates; bf16 is used through autocast
     if any("SequenceClassification" in name for name in saved.get("architectures") or []):
         model = load_classifier(path, saved, options)

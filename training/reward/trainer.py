@@ -153,7 +153,7 @@ class RewardTrainer(Trainer):
     ):
         """config: resolved; heldout: by file; output: the folder of the model and its description."""
         self.config, self.heldout, self.run_output = config, heldout, output
-        self.run = RunFolder(run_path(output.path), "remove the folder to begin anew")
+        self.run = RunFolder(run_path(output.path), "remove the folder to start over")
         self.losses = self.run.path / LOSSES_FILE
         self.passes = passes_per_step(config, PartialState().num_processes, len(records))
         torch.manual_seed(config.seed)
@@ -197,7 +197,7 @@ class RewardTrainer(Trainer):
                     self.train(resume_from_checkpoint=str(self.run.state_folder(step)) if step else None)
             if self.pace.signal is not None:
                 where = f"after step {self.state.global_step} of {total}, whose state is saved"
-                end_all(self.accelerator, Stopped(self.pace.signal, f"{where}; the same command goes on"))
+                end_all(self.accelerator, Stopped(self.pace.signal, f"{where}; run the same command to resume"))
             metrics = self._metrics()
             in_first(self.accelerator, self._publish, metrics)
         return metrics
@@ -376,7 +376,7 @@ class RewardTrainer(Trainer):
         """Replaces the output by the best state's model, with metrics, losses and settings."""
         best = self.run.state_folder(metrics.get("step", self.config.max_steps))
         if fault := damage(best):
-            raise InputError(f"{fault}; the best model is lost (remove {self.run.path} to begin anew)")
+            raise InputError(f"{fault}; the best model is lost (remove {self.run.path} to start over)")
 
         def write(folder: Path) -> None:
             shutil.copytree(best / MODEL, folder, dirs_exist_ok=True)
