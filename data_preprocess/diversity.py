@@ -148,7 +148,8 @@ def main(argv: list[str] | None = None) -> None:
     sizes = config.sizes or [len(prompts)]
     for size in sizes:
         if not 1 <= size <= len(prompts):
-            raise InputError(f"--sizes: {size} (expected 1 to the {len(prompts)} prompts of {config.source})")
+            expected = f"expected 1 to {len(prompts)}, the number of prompts in {config.source}"
+            raise InputError(f"--sizes: {size} ({expected})")
     if config.compare and len(prompts) < 2:
         raise InputError(f"--compare: {config.source} holds one prompt (expected two or more)")
     name = config.tokenizer or default_tokenizer()

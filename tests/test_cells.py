@@ -138,7 +138,7 @@ def set_at(cell: dict, path: str, value: object) -> None:
         ("files.helpful_base.reward", [-(10**400), 0.1], r"files.helpful_base.reward\[0\]: expected a num"),
         ("files.helpful_base.extra", {"rm": [0.1]}, "files.helpful_base.extra.rm: 1 values for 2 rows"),
         ("files.helpful_base.extra", {"rm": [0.1, 0.2]}, "files.helpful_base.extra.rm: has no mean"),
-        ("files.helpful_base.extra", {"bleu": [0.1, 0.2]}, "files.helpful_base.extra: bleu is a name"),
+        ("files.helpful_base.extra", {"bleu": [0.1, 0.2]}, "files.helpful_base.extra: bleu is a reserved name"),
         ("files.helpful_base.mean.rm", 0.5, "files.helpful_base.mean.rm: not a column"),
         ("files.helpful_base.mean.bleu", 11.0, "files.helpful_base.mean.bleu: not the mean"),
         ("files.helpful_base.mean.reward", 0.2, "files.helpful_base.mean.reward: not the mean"),

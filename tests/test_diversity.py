@@ -247,7 +247,7 @@ def test_entry_reads_saved_data_sets(tmp_path, tokenizer_dir, capsys):
         ([{"prompt": [{"role": "robot", "content": "x"}]}], [], r"p.jsonl:1: prompt: role 'robot'"),
         ([{"prompt": [{"role": "assistant", "content": "x"}]}], [], "no message by a user"),
         ([{"prompt": ["untagged"]}], [], r"p.jsonl:1: prompt: turn 'untagged'"),
-        ([{"prompt": "hi"}], ["--sizes", "2"], r"--sizes: 2 \(expected 1 to the 1 prompts"),
+        ([{"prompt": "hi"}], ["--sizes", "2"], r"--sizes: 2 \(expected 1 to 1, the number of prompts"),
         ([{"prompt": "hi"}], ["--n", "0"], "--n 0"),
         ([], [], "no prompts"),
     ],

@@ -173,7 +173,7 @@ def test_a_finished_run_with_damaged_weights_is_mended_or_refused(train):
     (folder / "step_2" / "model.safetensors").unlink()
     status, line = train("run")
     assert status == 2
-    assert line.startswith(f"error: {folder}/step_2/model.safetensors: is missing; no state of step 2 is left")
+    assert line.startswith(f"error: {folder}/step_2/model.safetensors: is missing; it cannot be restored")
 
 
 def test_a_run_goes_on_to_more_steps_and_says_so(train):

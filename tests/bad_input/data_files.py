@@ -157,7 +157,7 @@ JOIN_TABLE = [
     BadInput("csv answer twice", JOIN, ("{root}/a.csv:3: a second answer '0'",),
              csv("id,response,answer,score\np1,x,0,1\np1,y,0,0\n")),
     BadInput("csv unknown id", JOIN, ("{root}/a.csv:2: id 'p9'",), csv("id,response,score\np9,x,1\n")),
-    BadInput("csv long answer alone", JOIN, ("--join", "no prompt has 2 distinct responses"),
+    BadInput("csv long answer alone", JOIN, ("--join", "no prompt has 2 distinct non-empty responses"),
              csv("id,response,answer,score\np1," + "x" * 140_000 + ",0,1\n")),
     BadInput("csv score beyond float32", JOIN, ("{root}/a.csv:2: score: '1e39'",),
              csv("id,response,score\np1,x,1e39\n")),

@@ -111,7 +111,7 @@ ROWS += [
                 for rating in ("5", "N/A"))),
     ),
     BadInput(
-        "all ratings left out", f"{PREPARE} --drop_unrated", ("no prompt has 2 distinct responses",),
+        "all ratings left out", f"{PREPARE} --drop_unrated", ("no prompt has 2 distinct non-empty responses",),
         after({**LIST, "scores": ["N/A", 1]}, {**LIST, "scores": ["", None]}),
     ),
     BadInput(
