@@ -222,7 +222,7 @@ def hash_of_source(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("file", "old", "new", "same"),
     [
-        ("facts.py", '"""The embedded world', '"""This world', True),
+        ("facts.py", '"""Facts and phrases', '"""Things and words', True),
         ("world.py", "# A reward model learns facts", "# It learns facts", True),
         ("world.py", "def _study_prompt", "# a comment\n    def _study_prompt", True),
         ("gold_reward.py", "0.15  for being on topic", "0.15  for relevance", True),
