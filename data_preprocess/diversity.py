@@ -27,7 +27,7 @@ from data_preprocess.command import (
     study_root,
 )
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.files import write_json
+from data_preprocess.files import without_nan, write_json
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.new_ngrams import new_ngrams
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
@@ -177,10 +177,7 @@ def compare(
         measures["responses to a prompt, in the mean over prompts"] = compare_responses(rankings, tokenizer)
     for name, found in measures.items():
         print(f"\n{name}:\n{format_measures(found)}")
-    rows = {name.split()[0]: [asdict(one) for one in found] for name, found in measures.items()}
-    for row in (row for found in rows.values() for row in found):
-        row.update({key: None for key, value in row.items() if value != value})  # JSON has no NaN
-    return rows
+    return without_nan({name.split()[0]: [asdict(one) for one in found] for name, found in measures.items()})
 
 
 def format_table(rows: list[dict]) -> str:

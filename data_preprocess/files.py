@@ -4,6 +4,7 @@ import codecs
 import errno
 import gzip
 import json
+import math
 import os
 import re
 import zlib
@@ -208,6 +209,15 @@ def disk_full_as_oserror(target: Path) -> Iterator[None]:
         if system_error or any(sign in str(error) for sign in FAILED_WRITES):
             raise OSError(number, os.strerror(number), str(target)) from error
         raise
+
+
+def without_nan(value: Any) -> Any:
+    """Returns a JSON value with None for each number that is not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: str | Path, obj: Any, indent: int | None = None) -> None:

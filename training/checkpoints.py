@@ -48,17 +48,23 @@ LEFTOVER = re.compile(
 
 
 def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
-    """Returns the content of run.json; `launch` holds the launcher's part (processes, precision, distributed type)."""
+    """Returns the content of a fine-tuning run's run.json.
+
+    Args:
+        config: the run's settings.
+        launch: what the launcher decided (processes, precision, distributed type).
+    """
     files = {"train": data_file(config.train_file_path)}
     if config.do_validation:
         files["dev"] = config.dev_file
+    return run_record(dataclasses.asdict(config), launch, {name: fingerprint({}, path) for name, path in files.items()})
+
+
+def run_record(config: dict[str, Any], launch: dict[str, Any], data_sha256: dict[str, str]) -> dict[str, Any]:
+    """Returns the content of any run's run.json: what the run is made of, and the code and packages at work."""
     return {
-        "config": dataclasses.asdict(config),
-        "launch": launch,
-        "data_sha256": {name: fingerprint({}, path) for name, path in files.items()},
-        "git": git_hash(),
-        "versions": versions(),
-    }
+        "config": config, "launch": launch, "data_sha256": data_sha256, "git": git_hash(), "versions": versions()
+    }  # fmt: skip
 
 
 class RunFolder:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from data_preprocess.command import InputError
+from data_preprocess.files import without_nan
 from eval_hh.analysis.chosen_prompts import augmentation_contrasts, strategy_contrasts
 from eval_hh.analysis.contrasts import Contrast
 from eval_hh.analysis.d_at_fixed_size import FixedSizeTest, fixed_size_tests
@@ -62,15 +62,7 @@ def as_json(found: Findings) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "verdicts": [asdict(one) for one in found.claims],
-        "contrasts": {name: [_finite(asdict(one)) for one in rows] for name, rows in contrasts.items()},
-        "lines": [_finite(asdict(one)) for one in found.tested],
+        "contrasts": {name: [without_nan(asdict(one)) for one in rows] for name, rows in contrasts.items()},
+        "lines": [without_nan(asdict(one)) for one in found.tested],
         "warnings": list(found.warnings),
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

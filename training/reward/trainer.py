@@ -30,12 +30,11 @@ from transformers.trainer import TRAINER_STATE_NAME
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
 from data_preprocess.files import hold_lock, sync, write_json
 from data_preprocess.outputs import check_only_ours, other_file
-from data_preprocess.provenance import git_hash, versions
 from data_preprocess.records import Record, data_file
 from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.models import padded, wrong_weight
 from eval_hh.inference.together import end_all, in_first
-from training.checkpoints import RunFolder, remove
+from training.checkpoints import RunFolder, remove, run_record
 from training.manifest import damage
 from training.metrics import append_metrics, keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
@@ -205,13 +204,8 @@ class RewardTrainer(Trainer):
     def _begin(self, held: contextlib.ExitStack) -> None:
         """Locks the run folder; it is removed at the end if it has no state. InputError if it is another run's."""
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
-        description = {
-            "config": self.run_output.description["settings"],
-            "launch": launch_facts(self.accelerator),
-            "data_sha256": self.run_output.description["inputs"],
-            "git": git_hash(),
-            "versions": versions(),
-        }
+        made_of = self.run_output.description
+        description = run_record(made_of["settings"], launch_facts(self.accelerator), made_of["inputs"])
         if self.run.states():
             self.run.check(description)
         held.enter_context(hold_lock(self.run.path))
