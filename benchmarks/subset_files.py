@@ -53,7 +53,7 @@ def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]
     what = f"{n_rows:,} rows of 4 responses, {hh_like.source()}"
     both = [sum(seconds) for seconds in zip(split, sampled, strict=True)]
     return [
-        Comparison(f"split.py and sample.py without tokenizing, {what}", *both, "s", note="the sum of the next two"),
+        Comparison(f"split.py and sample.py without tokenizing, {what}", *both, "s", 3, "the sum of the next two"),
         Comparison("split.py alone", *split, "s"),
         Comparison(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampled, "s"),
         Measure("files of equal sha256 both ways", n_files, "of them", "all"),

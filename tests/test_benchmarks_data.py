@@ -133,7 +133,7 @@ def test_what_is_measured_of_a_selection():
 def test_subset_files_on_tiny_sizes(tmp_path):
     rows = tmp_path / "rows.json"
     lines = run("subset_files.py", "--rows", "32", "--json", rows).splitlines()
-    assert lines[0].startswith("split.py and sample.py without tokenizing, 32 rows of 4 responses")
+    assert lines[0].startswith("split.py and sample.py without tokenizing, 32 rows of 4 responses") and "3x" in lines[0]
     assert lines[1].startswith("split.py alone: naive ")
     assert lines[2].startswith("sample.py alone, 8 sizes for K = 4, 3, 2: naive ")
     assert lines[3] == "files of equal sha256 both ways: 23 of them, target all"  # the two smallest sizes are one here
