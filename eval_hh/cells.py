@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,12 @@ import numpy as np
 import orjson
 
 from data_preprocess.command import InputError
-from data_preprocess.files import read_json, write_json
+from data_preprocess.files import read_json, read_jsonl, write_json
 from data_preprocess.subsets import RANDOM
 from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
+STUDY_FILE = "cells.jsonl.gz"  # all cells of a published study, one per line
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
 
@@ -111,6 +112,22 @@ def load_cell(path: str | Path) -> dict:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     validate_cell(cell, str(path))
     return cell
+
+
+def load_cells(path: str | Path, warnings: list[str]) -> Iterator[tuple[str, dict]]:
+    """Yields (path, cell) of a result file, or (path:line, cell) of each line of a study's .jsonl.gz file.
+
+    Invalid cells are left out with a warning. Raises InputError for a study's file that is damaged or not JSON.
+    """
+    is_study = Path(path).name.endswith(".jsonl.gz")
+    for line, cell in read_jsonl(path) if is_study else [(0, None)]:
+        name = f"{path}:{line}" if is_study else str(path)
+        try:
+            if is_study:
+                validate_cell(cell, name)
+            yield name, cell if is_study else load_cell(path)
+        except InputError as error:
+            warnings.append(f"left out {error}")
 
 
 def validate_cell(cell: object, name: str) -> None:

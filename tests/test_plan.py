@@ -172,7 +172,7 @@ def test_bad_pools_and_laws_end_in_one_line(pool, results, capsys, tmp_path):
     good = [pool, "--responses", 48]
     assert "missing.jsonl: no such file" in refusal(capsys, tmp_path / "missing.jsonl", *good[1:], "--results", results)
     absent = refusal(capsys, *good, "--results", tmp_path / "absent")
-    assert "absent: no such folder of result files" in absent
+    assert "absent: no such file or folder of results" in absent
     (tmp_path / "empty").mkdir()
     assert "empty: no result file to fit lines on" in refusal(capsys, *good, "--results", tmp_path / "empty")
     assert "applies to --results" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")

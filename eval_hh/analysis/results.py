@@ -15,7 +15,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.pool_bootstrap import PoolBootstrap
-from eval_hh.cells import TEST_FILES, Setting, load_cell, pooled
+from eval_hh.cells import STUDY_FILE, TEST_FILES, Setting, load_cells, pooled
 
 
 @dataclass(frozen=True)
@@ -167,26 +167,22 @@ class Results:
 
 
 def load_results(source: str | Path | Iterable[str | Path], profile: str | None = None) -> Results:
-    """Reads the result files of a folder, or the listed ones, that belong together.
+    """Reads the cells of a folder (*.json and cells.jsonl.gz), of one file or of the listed files that belong together.
 
-    Files left out give a warning: invalid; of another profile than `profile` (default: the most common one); with
+    Cells left out give a warning: invalid; of another profile than `profile` (default: the most common one); with
     another reward, other evaluation settings or other test rows than most; of PRO trained on fewer responses than its
     data has (the table's K would be wrong); or a duplicate of a cell already read.
 
     Raises:
-        InputError: the folder does not exist, no cell is of `profile`, or the cells come from several worlds.
+        InputError: the source does not exist, no cell is of `profile`, or the cells come from several worlds.
     """
     if isinstance(source, str | Path):
-        if not Path(source).is_dir():
-            raise InputError(f"{source}: no such folder of result files")
-        source = sorted(Path(source).glob("*.json"))
-    found: list[tuple[str, dict]] = []
+        folder = Path(source)
+        if not folder.exists():
+            raise InputError(f"{source}: no such file or folder of results")
+        source = [folder] if folder.is_file() else sorted([*folder.glob("*.json"), *folder.glob(STUDY_FILE)])
     warnings: list[str] = []
-    for path in source:
-        try:
-            found.append((str(path), load_cell(path)))
-        except InputError as error:
-            warnings.append(f"left out {error}")
+    found = [named for path in source for named in load_cells(path, warnings)]  # (path or path:line, cell)
     if profile is not None:  # requested by name, so the others, perhaps many, get one warning per profile
         there = {cell["profile"] for _, cell in found}
         if there and profile not in there:
