@@ -4,6 +4,7 @@ import codecs
 import errno
 import gzip
 import json
+import lzma
 import math
 import os
 import re
@@ -27,7 +28,8 @@ MAX_DEPTH = 100  # of nested lists and objects; json cannot write values nested 
 EXPECTED = "expected one JSON object per line"
 compact_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps creates an encoder for every call
 BLANKS = re.compile(r"[ \t\r\n]*")  # between JSON values
-DAMAGED_GZIP = (EOFError, zlib.error, gzip.BadGzipFile)
+PACKED = {".gz": gzip.open, ".xz": lzma.open}  # by a file's suffix
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)  # what these raise
 CANNOT_SYNC_FOLDERS = (errno.EINVAL, errno.ENOTSUP)  # errors of some network file systems
 WRITERS = 2  # threads
 
@@ -261,9 +263,9 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yields (1-based line number, text without its line end) of a UTF-8 file, gzipped if its name ends in .gz.
+    """Yields (1-based line number, text without its line end) of a UTF-8 file, packed if its name ends in .gz or .xz.
 
-    A byte-order mark at the start is skipped. Raises InputError for a missing file, a damaged or truncated gzip file,
+    A byte-order mark at the start is skipped. Raises InputError for a missing file, a damaged or truncated packed file,
     bytes that are not UTF-8, and a line of over LINE_LIMIT bytes, which is not read to its end.
     """
     with _opened(Path(path)) as file:
@@ -273,7 +275,12 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
 
 def _opened(path: Path) -> IO[bytes]:
     _check_is_file(path)
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb", BLOCK)
+    return PACKED[path.suffix](path, "rb") if path.suffix in PACKED else open(path, "rb", BLOCK)
+
+
+def _damaged(path: str | Path, line: int, error: Exception) -> InputError:
+    kind = {".gz": "gzip", ".xz": "xz"}[Path(path).suffix]
+    return InputError(f"{path}:{line}: damaged or truncated {kind} file ({error})")
 
 
 def _raw_lines(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, bytes]]:
@@ -282,8 +289,8 @@ def _raw_lines(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, bytes]]
         number += 1
         try:
             raw = file.readline(LINE_LIMIT + 1)
-        except DAMAGED_GZIP as error:
-            raise InputError(f"{path}:{number}: damaged or truncated gzip file ({error})") from None
+        except DAMAGED as error:
+            raise _damaged(path, number, error) from None
         if len(raw) > LINE_LIMIT:
             raise InputError(f"{path}:{number}: {TOO_LONG}")
         if number == 1:
@@ -311,7 +318,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
     """Yields (1-based line number, object); InputError "path:line: ..." for a line that is not a JSON object.
 
     Blank lines at the end are skipped. A file that starts with "[" is read as one JSON array; its rows are numbered by
-    `Element`. A file whose name ends in .gz is gzipped.
+    `Element`. A file whose name ends in .gz or .xz is packed.
     """
     with _opened(Path(path)) as file:
         rows = _raw_elements(file, path) if _opens_an_array(file, path) else _raw_lines(file, path)
@@ -384,8 +391,8 @@ def _opens_an_array(file: IO[bytes], path: str | Path) -> bool:
     """Returns whether a file's first character opens a JSON array, without consuming it."""
     try:
         start = file.peek(BLOCK)
-    except DAMAGED_GZIP as error:
-        raise InputError(f"{path}:1: damaged or truncated gzip file ({error})") from None
+    except DAMAGED as error:
+        raise _damaged(path, 1, error) from None
     return start.removeprefix(BOM).lstrip().startswith(b"[")
 
 
@@ -443,8 +450,8 @@ def _decoded_piece(file: IO[bytes], size: int, decode: Callable[[bytes], str], p
     try:
         raw = file.read(size)
         return decode(raw)
-    except DAMAGED_GZIP as error:
-        raise InputError(f"{path}:{line}: damaged or truncated gzip file ({error})") from None
+    except DAMAGED as error:
+        raise _damaged(path, line, error) from None
     except UnicodeDecodeError as error:
         line += error.object[: error.start].count(b"\n")
         raise InputError(f"{path}:{line}: not UTF-8 ({error.reason})") from None

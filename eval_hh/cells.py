@@ -22,7 +22,7 @@ from data_preprocess.subsets import RANDOM
 from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
-STUDY_FILE = "cells.jsonl.gz"  # all cells of a published study, one per line
+STUDY_FILE = "cells.jsonl.xz"  # all cells of a published study, one per line
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
 
@@ -115,11 +115,11 @@ def load_cell(path: str | Path) -> dict:
 
 
 def load_cells(path: str | Path, warnings: list[str]) -> Iterator[tuple[str, dict]]:
-    """Yields (path, cell) of a result file, or (path:line, cell) of each line of a study's .jsonl.gz file.
+    """Yields (path, cell) of a result file, or (path:line, cell) of each line of a study's .jsonl.xz file.
 
     Invalid cells are left out with a warning. Raises InputError for a study's file that is damaged or not JSON.
     """
-    is_study = Path(path).name.endswith(".jsonl.gz")
+    is_study = Path(path).name.endswith(".jsonl.xz")
     for line, cell in read_jsonl(path) if is_study else [(0, None)]:
         name = f"{path}:{line}" if is_study else str(path)
         try:

@@ -1,8 +1,8 @@
 """eval_hh/cells.py: one result file is checked field by field, and a folder is never mixed silently."""
 
 import copy
-import gzip
 import json
+import lzma
 import re
 from pathlib import Path
 from random import Random
@@ -249,14 +249,14 @@ def test_row_order_and_rewards_do_not_make_two_cells_differ_in_test_rows(tmp_pat
 
 
 def test_a_study_file_reads_as_its_result_files_do(tmp_path):
-    """cells.jsonl.gz has a cell per line; what is wrong with one is said with the line's number."""
+    """cells.jsonl.xz has a cell per line; what is wrong with one is said with the line's number."""
     cells = [make_cell(), make_cell(seed=43), make_cell(seed=44, algorithm="DPO"), make_cell(exp="again")]
     for number, cell in enumerate(cells):
         (tmp_path / f"{number}.json").write_text(json.dumps(cell))
     apart = load_results(tmp_path)
-    study = tmp_path / "study" / "cells.jsonl.gz"
+    study = tmp_path / "study" / "cells.jsonl.xz"
     study.parent.mkdir()
-    study.write_bytes(gzip.compress("".join(json.dumps(cell) + "\n" for cell in cells).encode()))
+    study.write_bytes(lzma.compress("".join(json.dumps(cell) + "\n" for cell in cells).encode()))
     for source in (study, study.parent, [study]):
         together = load_results(source)
         assert together.cells == apart.cells and len(apart.cells) == 2
@@ -265,7 +265,7 @@ def test_a_study_file_reads_as_its_result_files_do(tmp_path):
             f"left out {study}:4: the same cell as {study}:1 (PRO K=2 M=100 seed=42 selection=random)",
         ]
     study.write_bytes(study.read_bytes()[:-9])
-    with pytest.raises(InputError, match=r"cells.jsonl.gz:\d+: damaged or truncated gzip file"):
+    with pytest.raises(InputError, match=r"cells.jsonl.xz:\d+: damaged or truncated xz file"):
         load_results(study)
 
 

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -108,11 +109,10 @@ def nested(depth):
 
 def test_jsonl_round_trip_keeps_lines_numbers_and_unicode(tmp_path):
     rows = [{"text": "naïve \u2028 \x85 🙂"}, {"x": 0.1 + 0.2}, {"n": [2**70, -0.0, True]}, {"d": nested(99)}]
-    for name in ("rows.jsonl", "rows.jsonl.gz"):
+    for name, pack in (("rows.jsonl", bytes), ("rows.jsonl.gz", gzip.compress), ("rows.jsonl.xz", lzma.compress)):
         path = tmp_path / name
         write_jsonl(tmp_path / "rows.jsonl", rows)
-        if name.endswith(".gz"):
-            path.write_bytes(gzip.compress((tmp_path / "rows.jsonl").read_bytes()))
+        path.write_bytes(pack((tmp_path / "rows.jsonl").read_bytes()))
         assert list(read_jsonl(path)) == list(enumerate(rows, 1))
 
 
@@ -209,12 +209,13 @@ def test_a_surrogate_pair_is_fine(tmp_path):
     assert list(read_jsonl(tmp_path / "rows.jsonl")) == [(1, {"a": "😀"})]
 
 
-def test_a_damaged_gzip_file_is_named(tmp_path):
-    whole = gzip.compress(b"".join(json.dumps({"n": n, "x": "y" * n}).encode() + b"\n" for n in range(999)))
-    path = tmp_path / "rows.jsonl.gz"
-    for content in (whole[: len(whole) // 2], b"not gzip at all", whole[:-8] + b"\0" * 8):
+@pytest.mark.parametrize(("suffix", "kind", "pack"), [(".gz", "gzip", gzip.compress), (".xz", "xz", lzma.compress)])
+def test_a_damaged_packed_file_is_named(suffix, kind, pack, tmp_path):
+    whole = pack(b"".join(json.dumps({"n": n, "x": "y" * n}).encode() + b"\n" for n in range(999)))
+    path = tmp_path / f"rows.jsonl{suffix}"
+    for content in (whole[: len(whole) // 2], b"not packed at all", whole[:-8] + b"\0" * 8):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"rows.jsonl.gz:\d+: damaged or truncated gzip"):
+        with pytest.raises(InputError, match=rf"rows.jsonl{suffix}:\d+: damaged or truncated {kind} file"):
             list(read_jsonl(path))
 
 

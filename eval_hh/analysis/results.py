@@ -167,7 +167,7 @@ class Results:
 
 
 def load_results(source: str | Path | Iterable[str | Path], profile: str | None = None) -> Results:
-    """Reads the cells of a folder (*.json and cells.jsonl.gz), of one file or of the listed files that belong together.
+    """Reads the cells of a folder (*.json and cells.jsonl.xz), of one file or of the listed files that belong together.
 
     Cells left out give a warning: invalid; of another profile than `profile` (default: the most common one); with
     another reward, other evaluation settings or other test rows than most; of PRO trained on fewer responses than its
