@@ -8,6 +8,7 @@ set of its own. Ours: what sample.py calls. Both start from the prompts' turns.
 import sys
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from math import sqrt
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from benchmarks import hh_like, stand_in_models
 from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_fresh_process, in_turns, sized
 from data_preprocess.command import run
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.diversity import diversity_curve, nested_diversity
+from data_preprocess.diversity import Diversity, diversity_curve
 from data_preprocess.ngrams.token_ids import encode_prompts
 
 RANKING_LENS = (4, 3, 2)
@@ -39,7 +40,7 @@ def compare(sizes: list[int]) -> list[Row]:
     tokenizer, prompts = stand_in_models.llama_tokenizer(), hh_like.prompts(sizes[0])
     prompts_of = {ranking_len: list(prompts) for ranking_len in RANKING_LENS}
     both, found = in_turns(
-        lambda: naive_diversity(tokenizer, prompts_of, sizes), lambda: nested_diversity(tokenizer, prompts_of, sizes)
+        lambda: naive_diversity(tokenizer, prompts_of, sizes), lambda: shared_diversity(tokenizer, prompts_of, sizes)
     )
     check_counts(*found)
     token_ids = encode_prompts(tokenizer, hh_like.rendered(prompts))
@@ -63,6 +64,17 @@ def naive_diversity(tokenizer, prompts_of: dict[int, list[list[str]]], sizes: li
         ranking_len: {size: count_naively([encode_one(tokenizer, turns) for turns in prompts[:size]]) for size in sizes}
         for ranking_len, prompts in prompts_of.items()
     }
+
+
+def shared_diversity(
+    tokenizer, prompts_of: dict[int, list[list[str]]], sizes: list[int]
+) -> dict[int, dict[int, Diversity]]:
+    """Our way: consecutive K with equal prompts are tokenised and counted once, as in sample.py."""
+    curves = {}
+    for prompts, ranking_lens in groupby(prompts_of, key=prompts_of.get):
+        curve = diversity_curve(encode_prompts(tokenizer, hh_like.rendered(prompts)), sizes)
+        curves |= dict.fromkeys(ranking_lens, curve)
+    return curves
 
 
 def encode_one(tokenizer, turns: list[str]) -> list[int]:

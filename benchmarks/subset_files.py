@@ -23,7 +23,8 @@ from benchmarks import hh_like
 from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_turns, sized
 from data_preprocess.command import run
 from data_preprocess.files import write_files, write_jsonl
-from data_preprocess.subsets import rankings_file, read_lines_of, sample_subsets, write_split
+from data_preprocess.ranking import SEED, nested_subsets
+from data_preprocess.subsets import Subset, rankings_file, read_lines_of, subset_lines, write_split
 
 RANKING_LENS = (4, 3, 2)
 ROWS = 40_000
@@ -74,7 +75,10 @@ def both_ways(naive: partial, ours: partial, outputs: str) -> tuple[float, float
 def sample(root: Path, sizes: list[int]) -> None:
     """Our way: sample.py without the diversity."""
     rankings = {ranking_len: read_lines_of(root, ranking_len) for ranking_len in RANKING_LENS}
-    write_files(sample_subsets(root, rankings, sizes)[0])
+    places = list(range(len(rankings[RANKING_LENS[0]])))
+    chosen = nested_subsets(places, sizes, SEED)
+    subsets = {Subset(ranking_len, size): chosen[size] for ranking_len in RANKING_LENS for size in sizes}
+    write_files(subset_lines(root, rankings, subsets))
 
 
 def split_naively(root: Path) -> None:

@@ -26,7 +26,6 @@ from data_preprocess.command import (
     setting,
     study_root,
 )
-from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import without_nan, write_json
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.new_ngrams import new_ngrams
@@ -88,23 +87,6 @@ def diversity_curve(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], n:
     unique = np.concatenate([[0], np.cumsum(new_ngrams(ids, n))])
     total = np.concatenate([[0], np.cumsum(np.maximum(ids.lengths - n + 1, 0))])
     return {size: _diversity(int(unique[size]), int(total[size]), size) for size in sizes}
-
-
-def nested_diversity(
-    tokenizer: "PreTrainedTokenizerBase", prompts_of: dict[int, list[list[str]]], sizes: Sequence[int], n: int = 2
-) -> dict[int, dict[int, Diversity]]:
-    """Returns diversity_curve for each K's prompts, given as turns.
-
-    Rankings cut by split.py share their prompts, so consecutive K with equal prompts are measured once.
-    """
-    curves, measured, curve = {}, None, {}
-    for ranking_len, prompts in prompts_of.items():
-        if prompts != measured:
-            measured = prompts
-            token_ids = encode_prompts(tokenizer, [render_prompt(turns) for turns in prompts])
-            curve = diversity_curve(token_ids, sizes, n)
-        curves[ranking_len] = curve
-    return curves
 
 
 def _diversity(unique: int, total: int, samples: int) -> Diversity:

@@ -17,6 +17,7 @@ from data_preprocess.files import read_jsonl
 REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
 REQUIRED = set(REQUIRED_KEYS)
 NUMBER = (int, float)
+KIND = "kind"  # in meta: what kind of prompt it is, for selections that keep each kind's share
 ALLOWED_KEYS = (*REQUIRED_KEYS, "sft_index")
 FLOAT32_MAX = (2 - 2.0**-23) * 2.0**127  # training and scoring compute in float32
 
@@ -52,12 +53,18 @@ def read_rows(path: str | Path, training: bool = True) -> list[dict]:
     return [row for _, row in numbered_rows(path, training)]
 
 
-def read_rankings(path: str | Path, ranking_len: int) -> Iterator[dict]:
-    """Yields the rows of a training file, as read_rows; InputError for a row without `ranking_len` responses."""
+def read_rankings(path: str | Path, ranking_len: int, with_kind: bool = False) -> Iterator[dict]:
+    """Yields the rows of a training file, as read_rows; InputError for a row without `ranking_len` responses.
+
+    `with_kind` also demands the kind of each prompt, a text in meta.
+    """
     for number, row in numbered_rows(path):
+        where = f"{data_file(path)}:{number}"
         if len(row["suffix"]) != ranking_len:
-            where = f"{data_file(path)}:{number}"
             raise InputError(f"{where}: {len(row['suffix'])} responses (expected {ranking_len})")
+        if with_kind and not (isinstance(row["meta"].get(KIND), str) and row["meta"][KIND]):
+            found = f"is {row['meta'][KIND]!r:.40}" if KIND in row["meta"] else "is missing"
+            raise InputError(f"{where}: meta.{KIND} {found} (expected a text, the kind of the prompt)")
         yield row
 
 

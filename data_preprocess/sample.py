@@ -1,21 +1,24 @@
 """Samples or selects subsets of the rankings of K responses and records the diversity of their prompts.
 
-Run: cd data_preprocess; python sample.py K [K ...] [--sizes M ...] [--tokenizer PATH_OR_NAME]
-         [--select STRATEGY] [--match_length] [--max_tokens N]
+Run: cd data_preprocess; python sample.py K [K ...] [--sizes M ...] [--tokenizer PATH_OR_NAME] [--draw N]
+         [--select STRATEGY] [--match_length] [--match_kind] [--half] [--max_tokens N]
 Reads data/original/hh_train_lenK/train.json, writes data/hh_train_lenK_M/train.json for every K and size M and adds
 their diversity to data/record_hh_train.json, all under STUDY_ROOT. Selections other than random are named in both:
-data/hh_train_lenK_M_max_d/, "M_max_d", and with --match_length "M_max_d_matched". All files are written or none.
+data/hh_train_lenK_M_max_d/, "M_max_d", and with all three flags "M_max_d_matched_kind_half". The files and the record
+of a draw other than the published one, 42, lie in data/drawN/. All files are written or none.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import (
     InputError,
+    check_seed,
     check_settings,
     check_text,
     count,
@@ -25,14 +28,23 @@ from data_preprocess.command import (
     study_root,
 )
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer, diversity_curve, nested_diversity
+from data_preprocess.diversity import TOKENIZER_HELP, Diversity, default_tokenizer, diversity_curve
 from data_preprocess.diversity_record import DiversityRecord
 from data_preprocess.files import write_files
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
-from data_preprocess.selection import STRATEGIES, select_prompts, select_within_tokens, selection_name
-from data_preprocess.subsets import RANDOM, RankingLine, Subset, read_lines_of, sample_subsets, subset_file
+from data_preprocess.ranking import SEED, nested_subsets
+from data_preprocess.selection import STRATEGIES, Selection, select_prompts, select_within_tokens
+from data_preprocess.subsets import (
+    RANDOM,
+    Prompt,
+    Subset,
+    by_shared_prompts,
+    draw_folder,
+    read_lines_of,
+    subset_lines,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,6 +69,9 @@ class SampleConfig:
         default=RANDOM,
     )
     match_length: bool = setting("keep the mean length in tokens within 5% of that of all prompts", default=False)
+    match_kind: bool = setting("keep each kind's share of all prompts (meta.kind of the rankings)", default=False)
+    half: bool = setting("select from a random half of the rankings, the first of the draw's shuffle", default=False)
+    draw: int = setting("seed of the shuffle; 42 is the published one", check_seed, default=SEED)
     max_tokens: int | None = setting(
         "instead of --sizes: select one subset of at most N prompt tokens",
         count(),
@@ -67,84 +82,102 @@ class SampleConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         if self.max_tokens is not None:
-            for flag, given in (("--sizes", self.sizes), ("--match_length", self.match_length)):
-                if given:
-                    raise InputError(f"--max_tokens and {flag} (expected one of them: both set the subset size)")
+            for flag in ("sizes", "match_length", "match_kind"):
+                if getattr(self, flag):
+                    raise InputError(f"--max_tokens and --{flag} (expected one of them: both set the subset size)")
 
     @property
-    def selection(self) -> str:
-        return selection_name(self.select, self.match_length)
+    def is_plain(self) -> bool:
+        """Whether subsets are the start of the draw's shuffle."""
+        return self.selection.name == RANDOM and self.max_tokens is None
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(self.select, self.match_length, self.match_kind, self.half)
+
+    def subset(self, ranking_len: int, size: int) -> Subset:
+        return Subset(ranking_len, size, self.selection.name, self.draw)
 
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(SampleConfig, argv, __doc__)
-    sizes, selection = config.sizes or SIZES, config.selection
     data = study_root() / "data"
-    rankings = {k: read_lines_of(data, k) for k in config.ranking_len}
+    rankings = {k: read_lines_of(data, k, config.match_kind) for k in config.ranking_len}
     if config.max_tokens is None:
         for ranking_len, rows in rankings.items():
-            check_sizes(sizes, len(rows), ranking_len)
-    record = DiversityRecord(data)
+            check_sizes(config, len(rows), ranking_len)
+    record = DiversityRecord(draw_folder(data, config.draw))
 
     tokenizer_name = config.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)
-    if selection == RANDOM and config.max_tokens is None:
-        subsets, prompts = sample_subsets(data, rankings, sizes)
-        curves = nested_diversity(tokenizer, prompts, sizes, NGRAM)
-    else:
-        subsets, curves = select_subsets(data, rankings, tokenizer, config)
-    for ranking_len, curve in curves.items():
-        for size, diversity in curve.items():
-            record.add(Subset(ranking_len, size, selection).key, diversity, tokenizer_name)
-    write_files({**subsets, **record.texts()})
-    for ranking_len, curve in curves.items():
-        for size, diversity in curve.items():
-            file = subset_file(data, ranking_len, size, selection)
-            print(f"{file}: {size} rows, diversity {diversity.score:.4f}")
+    chosen, diversity = {}, {}
+    for prompts, ranking_lens in by_shared_prompts(rankings):
+        selected, curve = select(prompts, tokenizer, config)
+        for ranking_len, size in product(ranking_lens, selected):
+            subset = config.subset(ranking_len, size)
+            chosen[subset], diversity[subset] = selected[size], curve[size]
+            record.add(subset.key, curve[size], tokenizer_name)
+    files = subset_lines(data, rankings, chosen)
+    write_files({**files, **record.texts()})
+    for file, subset in zip(files, chosen, strict=True):
+        print(f"{file}: {subset.size} rows, diversity {diversity[subset].score:.4f}")
 
 
-def select_subsets(
-    data: Path, rankings: dict[int, list[RankingLine]], tokenizer: "PreTrainedTokenizerBase", config: SampleConfig
-) -> tuple[dict[Path, list[bytes]], dict[int, dict[int, Diversity]]]:
-    """Returns the lines of every selected subset's file, and the diversity of its prompts by K and size.
+def select(
+    prompts: Sequence[Prompt], tokenizer: "PreTrainedTokenizerBase", config: SampleConfig
+) -> tuple[dict[int, list[int]], dict[int, Diversity]]:
+    """Returns the indices of the selected prompts and their diversity, both by size."""
+    pool = choose_from(len(prompts), config)
+    token_ids = encode_prompts(tokenizer, [render_prompt(prompts[index].turns) for index in pool])
+    kinds = [prompts[index].kind for index in pool] if config.match_kind else None
+    chosen = choose(token_ids, kinds, config)
+    selected = {size: [pool[place] for place in places] for size, places in chosen.items()}
+    return selected, curve_of(token_ids, chosen)
 
-    Consecutive K with equal prompts (from split.py) are tokenised and selected once, so their subsets share prompts.
+
+def choose_from(n_prompts: int, config: SampleConfig) -> list[int]:
+    """Returns the indices of the prompts to choose from.
+
+    A plain random subset is the start of the draw's shuffle, so only that part is tokenised.
     """
-    selection = config.selection
-    subsets, curves, pool = {}, {}, None
-    for ranking_len, rows in rankings.items():
-        prompts = [row.turns for row in rows]
-        if prompts != pool:
-            pool = prompts
-            token_ids = encode_prompts(tokenizer, [render_prompt(turns) for turns in prompts])
-            chosen = choose(token_ids, config)
-            curve = {
-                size: diversity_curve([token_ids[index] for index in indices], [size], NGRAM)[size]
-                for size, indices in chosen.items()
-            }
-        curves[ranking_len] = curve
-        for size, indices in chosen.items():
-            subsets[subset_file(data, ranking_len, size, selection)] = [rows[index].line for index in indices]
-    return subsets, curves
+    order = nested_subsets(list(range(n_prompts)), [n_prompts], config.draw)[n_prompts]
+    if config.half:
+        return sorted(order[: n_prompts // 2])
+    return order[: max(config.sizes or SIZES)] if config.is_plain else list(range(n_prompts))
 
 
-def choose(token_ids: TokenIds, config: SampleConfig) -> dict[int, list[int]]:
-    """Returns the indices of the selected prompts, by size."""
+def choose(token_ids: TokenIds, kinds: Sequence[str] | None, config: SampleConfig) -> dict[int, Sequence[int]]:
+    """Returns the places of the selected prompts among those to choose from, by size."""
+    sizes = config.sizes or SIZES
+    if config.is_plain:
+        return {size: range(size) for size in sizes}
     if config.max_tokens is None:
-        return select_prompts(token_ids, config.sizes or SIZES, config.select, config.match_length)
-    indices = select_within_tokens(token_ids, config.max_tokens, config.select)
-    if not indices:
+        return select_prompts(token_ids, sizes, config.select, config.match_length, kinds, config.draw)
+    places = select_within_tokens(token_ids, config.max_tokens, config.select, config.draw)
+    if not places:
         found = f"{config.max_tokens} are fewer tokens than the first prompt chosen has"
         raise InputError(f"--max_tokens: {found} (prompts have {token_ids.lengths.mean():.0f} in the mean)")
-    return {len(indices): indices}
+    return {len(places): places}
 
 
-def check_sizes(sizes: Sequence[int], n_rows: int, ranking_len: int) -> None:
-    """Raises InputError for a size outside 1 to the number of rows."""
-    for size in sizes:
-        if not 1 <= size <= n_rows:
-            found = f"{size} rows of {ranking_len} responses requested, only {n_rows} available"
-            raise InputError(f"--sizes: {found} (expected 1 to {n_rows})")
+def curve_of(token_ids: TokenIds, chosen: dict[int, Sequence[int]]) -> dict[int, Diversity]:
+    """Returns the diversity of each selection, by size: in one pass if smaller ones are the start of larger ones."""
+    largest = chosen[max(chosen)]
+    if all(places == largest[:size] for size, places in chosen.items()):
+        return diversity_curve([token_ids[place] for place in largest], list(chosen), NGRAM)
+    return {
+        size: diversity_curve([token_ids[place] for place in places], [size], NGRAM)[size]
+        for size, places in chosen.items()
+    }
+
+
+def check_sizes(config: SampleConfig, n_rows: int, ranking_len: int) -> None:
+    """Raises InputError for a size outside 1 to the number of rows to choose from."""
+    available, where = (n_rows // 2, " in a half of them") if config.half else (n_rows, "")
+    for size in config.sizes or SIZES:
+        if not 1 <= size <= available:
+            found = f"{size} rows of {ranking_len} responses requested, only {available} available{where}"
+            raise InputError(f"--sizes: {found} (expected 1 to {available})")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Selects M of N prompts of a pool by a strategy, optionally matched in length to the pool.
+"""Selects M of N prompts of a pool by a strategy, optionally matched to the pool in length and in kinds of prompt.
 
 `select_prompts` and `select_within_tokens` take a strategy's name; `select_max_diversity` is max_d alone. strategies.py
 documents each strategy and its guarantee; benchmarks/selection_speed.py measures all of them.
 """
 
 from collections.abc import Sequence
+from itertools import product, starmap
 from typing import NamedTuple
 
 import numpy as np
@@ -13,20 +14,39 @@ from data_preprocess.command import InputError
 from data_preprocess.ngrams.coverage import swap_for_diversity
 from data_preprocess.ngrams.strategies import ORDERS, STRATEGIES, Pool
 from data_preprocess.ngrams.token_ids import TokenIds, packed
+from data_preprocess.ranking import SEED
 
 SWAP_PASSES = 10  # max_d: maximum number of swap passes over the selected prompts
 SWAP_SECONDS = 40.0  # max_d: time limit for all passes
 LENGTH_TOLERANCE = 0.05  # length matching: relative deviation allowed from the pool's mean length
 BIN_GROWTH = 1.2  # factor between successive numbers of length bins tried
-MATCHED = "_matched"  # suffix of a length-matched selection's name
+MATCHED, BY_KIND, HALF = "_matched", "_kind", "_half"  # suffixes of a selection's name, in this order
 
 
-def selection_name(strategy: str, match_length: bool = False) -> str:
-    """Returns the name of a selection in folders, records and results."""
-    return strategy + MATCHED if match_length else strategy
+class Selection(NamedTuple):
+    """How prompts are selected: a strategy, what is matched to the pool, and from which part of it."""
+
+    strategy: str
+    match_length: bool = False
+    match_kind: bool = False
+    half: bool = False  # from a random half of the pool
+
+    @property
+    def name(self) -> str:
+        """Its name in folders, records and results."""
+        suffixes = (MATCHED * self.match_length, BY_KIND * self.match_kind, HALF * self.half)
+        return self.strategy + "".join(suffixes)
+
+    @property
+    def flags(self) -> list[str]:
+        """The flags of sample.py for it; none for random."""
+        select = [] if self.strategy == "random" else ["--select", self.strategy]
+        return select + [f"--{field}" for field in ("match_length", "match_kind", "half") if getattr(self, field)]
 
 
-SELECTIONS = tuple(selection_name(strategy, matched) for strategy in STRATEGIES for matched in (False, True))
+SELECTIONS = {  # by name
+    selection.name: selection for selection in starmap(Selection, product(STRATEGIES, *[(False, True)] * 3))
+}
 
 
 class Bins(NamedTuple):
@@ -41,55 +61,91 @@ def one_bin(n_prompts: int, size: int) -> Bins:
     return Bins(np.zeros(n_prompts, dtype=np.int64), np.array([size]))
 
 
-def length_bins(lengths: np.ndarray, size: int) -> Bins:
-    """Returns bins of about equal counts, from shortest to longest prompts, each with its share of `size` as quota.
+def kind_bins(kinds: Sequence[str], size: int) -> Bins:
+    """Returns one bin per kind of prompt, in alphabetical order, with its share of `size` as quota.
 
-    The number of bins grows until the selected prompts' mean length is within LENGTH_TOLERANCE of the pool's however
-    the quotas are filled, even with the longest or the shortest prompts of every bin.
+    Quotas are rounded by largest remainder (ties go to the first kind): they sum to `size`, each is within one prompt
+    of the exact share size x count / N, and none exceeds its kind's count.
+
+    Args:
+        kinds: [N], the kind of each prompt.
+        size: prompts to select, up to N.
+    """
+    _, number, counts = np.unique(np.asarray(kinds, dtype=str), return_inverse=True, return_counts=True)
+    quotas, remainders = np.divmod(counts * size, len(kinds))
+    quotas[np.argsort(-remainders, kind="stable")[: size - quotas.sum()]] += 1
+    return Bins(number, quotas)
+
+
+def length_bins(lengths: np.ndarray, size: int, within: Bins | None = None) -> Bins:
+    """Cuts every bin of a partition (default: the whole pool) into bins from its shortest to its longest prompts.
+
+    The new bins of an old one have about equal counts, and each its share of the old quota. Their number grows until
+    the mean length of all selected prompts is within LENGTH_TOLERANCE of the pool's however the quotas are filled, even
+    with the longest or the shortest prompts of every bin.
 
     Args:
         lengths: [N], tokens of each prompt.
         size: prompts to select, up to N.
+        within: the bins to cut; their quotas sum to `size`.
 
     Raises:
         InputError: even bins of one prompt, which leave no choice, miss the pool's mean.
     """
-    n_prompts, order, n_bins = len(lengths), np.argsort(lengths, kind="stable"), 0
+    within = within or one_bin(len(lengths), size)
     if not size:
-        return one_bin(n_prompts, 0)
+        return within
+    counts = np.bincount(within.number)
+    order, n_bins = np.lexsort((lengths, within.number)), 0
     ascending, mean = lengths[order], lengths.mean()
-    while n_bins < n_prompts:
-        n_bins = min(max(n_bins + 1, int(n_bins * BIN_GROWTH)), n_prompts)
-        edges, quotas = _shares(n_prompts, n_bins), np.diff(_shares(size, n_bins))
-        if (quotas > np.diff(edges)).any():
+    while n_bins < counts.max():
+        n_bins = min(max(n_bins + 1, int(n_bins * BIN_GROWTH)), counts.max())
+        parts = np.minimum(n_bins, counts)
+        widths, quotas = (np.concatenate(list(map(_parts, totals, parts))) for totals in (counts, within.quotas))
+        if (quotas > widths).any():
             continue
+        edges = np.append(0, np.cumsum(widths))
         ends = quotas @ ascending[edges[:-1]], quotas @ ascending[edges[1:] - 1]
         if all(abs(end - size * mean) <= LENGTH_TOLERANCE * size * mean for end in ends):
-            number = np.empty(n_prompts, dtype=np.int64)
-            number[order] = np.repeat(np.arange(n_bins), np.diff(edges))
+            number = np.empty(len(lengths), dtype=np.int64)
+            number[order] = np.repeat(np.arange(len(widths)), widths)
             return Bins(number, quotas)
     limit = f"within {LENGTH_TOLERANCE:.0%} of the pool's mean of {mean:.1f} tokens"
-    raise InputError(f"no {size} of {n_prompts} prompts found with a mean length {limit} (expected more prompts)")
+    raise InputError(f"no {size} of {len(lengths)} prompts found with a mean length {limit} (expected more prompts)")
 
 
-def _shares(count: int, n_bins: int) -> np.ndarray:
-    """Returns the boundaries of `n_bins` about equal parts of `count`, rounded, from 0 to count: [n_bins + 1]."""
-    return (2 * np.arange(n_bins + 1) * count + n_bins) // (2 * n_bins)
+def _parts(count: int, n_parts: int) -> np.ndarray:
+    """Returns the sizes of about equal parts of `count`, whose boundaries are rounded: [n_parts]."""
+    return np.diff((2 * np.arange(n_parts + 1) * count + n_parts) // (2 * n_parts))
+
+
+def matched_bins(lengths: np.ndarray, size: int, match_length: bool, kinds: Sequence[str] | None) -> Bins:
+    """Returns the bins of a selection: one per kind if `kinds` are given, cut by length if lengths are matched."""
+    bins = one_bin(len(lengths), size) if kinds is None else kind_bins(kinds, size)
+    return length_bins(lengths, size, bins) if match_length else bins
 
 
 def select_prompts(
-    token_ids: Sequence[Sequence[int]], sizes: Sequence[int], strategy: str, match_length: bool = False
+    token_ids: Sequence[Sequence[int]],
+    sizes: Sequence[int],
+    strategy: str,
+    match_length: bool = False,
+    kinds: Sequence[str] | None = None,
+    seed: int = SEED,
 ) -> dict[int, list[int]]:
     """Selects `size` prompts for every size.
 
     A smaller selection is a prefix of a larger one, with two exceptions: max_d, whose greedy selection is then improved
-    by swaps for each size separately, and match_length, whose quotas depend on the size.
+    by swaps for each size separately, and quotas (match_length and kinds), which depend on the size.
 
     Args:
         token_ids: one sequence of token ids per prompt.
         sizes: numbers of prompts, each from 0 to len(token_ids).
         strategy: one of STRATEGIES; the docstring of NAME_order states its guarantee.
         match_length: keep the mean length in tokens within LENGTH_TOLERANCE of the pool's (`length_bins`).
+        kinds: the kind of each prompt; the number of selected ones of each kind is within one prompt of its share of
+            the pool (`kind_bins`). With match_length too, prompts of a kind and a length bin share a quota.
+        seed: of the shuffle of random.
 
     Returns:
         By size, the indices of the selected prompts in the order of selection. Deterministic, except for the time limit
@@ -100,9 +156,9 @@ def select_prompts(
         InputError: the length cannot be matched.
     """
     _check(token_ids, sizes, strategy)
-    pool = Pool(packed(token_ids))
-    if match_length:
-        bins_of = {size: length_bins(pool.token_ids.lengths, size) for size in sizes}
+    pool = Pool(packed(token_ids), seed=seed)
+    if match_length or kinds is not None:
+        bins_of = {size: matched_bins(pool.token_ids.lengths, size, match_length, kinds) for size in sizes}
         return {size: _improved(pool, strategy, _take(pool, strategy, bins), bins) for size, bins in bins_of.items()}
     bins = one_bin(len(pool.token_ids), max(sizes, default=0))
     chosen = _take(pool, strategy, bins)
@@ -135,14 +191,16 @@ def select_max_diversity(
     return _improved(pool, "max_d", _take(pool, "max_d", bins), bins, passes=passes, seconds=seconds)
 
 
-def select_within_tokens(token_ids: Sequence[Sequence[int]], max_tokens: int, strategy: str) -> list[int]:
+def select_within_tokens(
+    token_ids: Sequence[Sequence[int]], max_tokens: int, strategy: str, seed: int = SEED
+) -> list[int]:
     """Selects prompts in the strategy's order until their total number of tokens would exceed `max_tokens`.
 
     The first prompt that does not fit ends the selection, so a smaller cap selects a prefix of a larger cap's prompts
     (except for max_d, whose swaps respect the cap). Otherwise as `select_prompts`.
     """
     _check(token_ids, [], strategy)
-    pool, bins = Pool(packed(token_ids)), one_bin(len(token_ids), len(token_ids))
+    pool, bins = Pool(packed(token_ids), seed=seed), one_bin(len(token_ids), len(token_ids))
     return _improved(pool, strategy, _take(pool, strategy, bins, max_tokens), bins, max_tokens)
 
 
@@ -170,7 +228,7 @@ def select_addition(
     """
     _check(pool, [size], "max_d")
     base, pool = packed(base), packed(pool)
-    bins = length_bins(pool.lengths, size) if match_length else one_bin(len(pool), size)
+    bins = matched_bins(pool.lengths, size, match_length, kinds=None)
     both = TokenIds(np.concatenate([base.flat, pool.flat]), [*base.lengths, *pool.lengths])
     # The base gets its own bin with quota 0.
     number = np.concatenate([np.full(len(base), len(bins.quotas)), bins.number])

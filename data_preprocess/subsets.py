@@ -5,29 +5,40 @@ Each row is read, checked and serialised once, however many files it goes to.
 
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from data_preprocess.files import json_line, json_lines, write_files
-from data_preprocess.ranking import SEED, cut_ranking, nested_subsets
-from data_preprocess.records import read_rankings
-from data_preprocess.selection import SELECTIONS, selection_name
+from data_preprocess.ranking import SEED, cut_ranking
+from data_preprocess.records import KIND, read_rankings
+from data_preprocess.selection import SELECTIONS, Selection
 
 FULL_LEN = 4
 RANDOM = "random"  # the published selection, omitted in the names of folders and records
 # Subsets enlarged by augment.py are named as if these were selections.
-AUGMENT_RANDOM, AUGMENT_DIVERSE = "augment_random", "augment_diverse"
-AUGMENTATIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE, selection_name(AUGMENT_DIVERSE, match_length=True))
+AUGMENT_RANDOM, AUGMENT_OVERLAP, AUGMENT_DIVERSE = "augment_random", "augment_overlap", "augment_diverse"
+AUGMENTATIONS = (
+    AUGMENT_RANDOM,
+    *(Selection(name, matched).name for name in (AUGMENT_OVERLAP, AUGMENT_DIVERSE) for matched in (False, True)),
+)
 ORIGIN, BASE = "origin", "base"  # key in meta of an enlarged subset's rows, and its value for the original rows
-FOLDER = re.compile(r"hh_train_len(\d+)_(\d+)(?:_(\w+))?")
+FOLDER = re.compile(r"(?:^|/)(?:draw(\d+)/)?hh_train_len(\d+)_(\d+)(?:_(\w+))?\Z")
+
+
+class Prompt(NamedTuple):
+    """What a prompt is selected by."""
+
+    turns: list[str]
+    kind: str | None  # None unless kinds are matched
 
 
 class RankingLine(NamedTuple):
     """The parts of a ranking that sample.py needs; kept small, since the rankings of all K are in memory at once."""
 
     line: bytes  # the serialised row
-    turns: list[str]  # of the prompt
+    prompt: Prompt
 
 
 class Subset(NamedTuple):
@@ -36,20 +47,21 @@ class Subset(NamedTuple):
     ranking_len: int
     size: int
     selection: str = RANDOM  # one of SELECTIONS or AUGMENTATIONS
+    draw: int = SEED  # seed of the random subsets that it belongs to
 
     @property
     def name(self) -> str:
-        """Its name among the subsets of all K."""
+        """Its name among the subsets of its draw."""
         return f"len{self.ranking_len}_{self._size_and_selection}"
 
     @property
     def folder(self) -> str:
-        """Its folder's name under data/."""
-        return f"hh_train_{self.name}"
+        """Its folder under data/, as "hh_train_len4_120" or "draw43/hh_train_len4_120"."""
+        return (draw_folder(Path(), self.draw) / f"hh_train_{self.name}").as_posix()
 
     @property
     def key(self) -> str:
-        """Its key in the diversity records.
+        """Its key in the diversity records of its draw.
 
         A sampled or selected subset has the same prompts for all K. The prompts added to an enlarged one can depend on
         K, since a prompt needs K different answers.
@@ -61,22 +73,22 @@ class Subset(NamedTuple):
         return str(self.size) if self.selection == RANDOM else f"{self.size}_{self.selection}"
 
 
-def subset_named(folder: str) -> Subset | None:
-    """Parses a folder's name into its subset; None for any other name."""
-    named = FOLDER.fullmatch(folder)
-    if not named or named[3] not in (None, *(set(SELECTIONS) - {RANDOM}), *AUGMENTATIONS):
+def draw_folder(data: Path, draw: int) -> Path:
+    """Returns the folder of a draw's subsets and records: the data folder itself for the published draw."""
+    return data if draw == SEED else data / f"draw{draw}"
+
+
+def subset_named(folder: str | Path) -> Subset | None:
+    """Parses a folder of a subset, or a path that ends in one, into its subset; None for any other path."""
+    named = FOLDER.search(Path(folder).as_posix())
+    if not named or named[4] not in (None, *(set(SELECTIONS) - {RANDOM}), *AUGMENTATIONS):
         return None
-    return Subset(int(named[1]), int(named[2]), named[3] or RANDOM)
+    return Subset(int(named[2]), int(named[3]), named[4] or RANDOM, int(named[1] or SEED))
 
 
 def rankings_file(data: Path, ranking_len: int) -> Path:
     """Returns the path of all rankings of K responses, under the data folder."""
     return data / "original" / f"hh_train_len{ranking_len}" / "train.json"
-
-
-def subset_file(data: Path, ranking_len: int, size: int, selection: str = RANDOM) -> Path:
-    """Returns the path of M sampled or selected rankings of K responses, under the data folder."""
-    return data / Subset(ranking_len, size, selection).folder / "train.json"
 
 
 def write_split(data: Path) -> dict[Path, int]:
@@ -97,30 +109,26 @@ def split_rankings(rows: Iterable[dict]) -> dict[int, list[dict]]:
     return by_len
 
 
-def read_lines_of(data: Path, ranking_len: int) -> list[RankingLine]:
-    """Reads the data folder's rankings of K responses; InputError as for read_rankings."""
-    rows = read_rankings(rankings_file(data, ranking_len), ranking_len)
-    return [RankingLine(json_line(row).encode(), row["prefix"][0]) for row in rows]
+def read_lines_of(data: Path, ranking_len: int, with_kind: bool = False) -> list[RankingLine]:
+    """Reads the data folder's rankings of K responses; arguments and InputError as for read_rankings."""
+    rows = read_rankings(rankings_file(data, ranking_len), ranking_len, with_kind)
+    return [
+        RankingLine(json_line(row).encode(), Prompt(row["prefix"][0], row["meta"][KIND] if with_kind else None))
+        for row in rows
+    ]
 
 
-def sample_subsets(
-    data: Path, rankings: dict[int, list[RankingLine]], sizes: Sequence[int]
-) -> tuple[dict[Path, list[bytes]], dict[int, list[list[str]]]]:
-    """Samples nested subsets of each K's rankings.
+def by_shared_prompts(rankings: dict[int, list[RankingLine]]) -> Iterator[tuple[list[Prompt], list[int]]]:
+    """Yields (prompts, their K) of rankings by K; consecutive K with equal prompts, as from split.py, come together."""
+    for prompts, ranking_lens in groupby(rankings, key=lambda k: [row.prompt for row in rankings[k]]):
+        yield prompts, list(ranking_lens)
 
-    Args:
-        data: the data folder.
-        rankings: by K.
-        sizes: prompts per subset, each at most the number of rankings.
 
-    Returns:
-        (lines of every subset's file, turns of each prompt of the largest subset in order, by K).
-    """
-    lines, prompts = {}, {}
-    for ranking_len, rows in rankings.items():
-        subsets = nested_subsets(rows, sizes, SEED)
-        lines |= {
-            subset_file(data, ranking_len, size): [row.line for row in subset] for size, subset in subsets.items()
-        }
-        prompts[ranking_len] = [row.turns for row in subsets[max(sizes)]]
-    return lines, prompts
+def subset_lines(
+    data: Path, rankings: dict[int, list[RankingLine]], chosen: dict[Subset, Sequence[int]]
+) -> dict[Path, list[bytes]]:
+    """Returns the lines of each subset's file under the data folder, given the indices of its rankings."""
+    return {
+        data / subset.folder / "train.json": [rankings[subset.ranking_len][index].line for index in indices]
+        for subset, indices in chosen.items()
+    }

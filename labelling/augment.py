@@ -41,7 +41,7 @@ from data_preprocess.preparing.candidates import Candidates, add_responses, choo
 from data_preprocess.preparing.near_duplicates import N_WORDS, without_near_copies
 from data_preprocess.preparing.row_formats import Mapping, read_source
 from data_preprocess.records import read_rankings
-from data_preprocess.selection import selection_name
+from data_preprocess.selection import Selection
 from data_preprocess.subsets import RANDOM, Subset, subset_named
 from labelling.additions import (
     DIVERSE,
@@ -118,7 +118,7 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
     rows = list(read_rankings(data / base.folder, base.ranking_len))
     if len(rows) != base.size:
         raise InputError(f"{data / base.folder}: {len(rows)} rows (expected the {base.size} that its name says)")
-    selection = selection_name(f"augment_{config.by}", config.match_length)
+    selection = Selection(f"augment_{config.by}", config.match_length).name
     output = Subset(base.ranking_len, base.size + config.add, selection)
     file = data / output.folder / "train.json"
     check_no_input(str(file), file, {"pool": [config.pool]})

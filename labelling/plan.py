@@ -33,7 +33,7 @@ from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
-from data_preprocess.selection import STRATEGIES, selection_name
+from data_preprocess.selection import STRATEGIES, Selection
 from eval_hh.analysis.results import load_results
 from eval_hh.analysis.reward_lines import LLAMA_PROBE, Law, Outlook, is_llama, paper_law, recommend, results_law
 from labelling.budget import ChosenPrompts, Prices, Split, choose_prompts, random_diversity, split_budget
@@ -235,7 +235,7 @@ def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: Toke
 
 def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: dict[int, Share]) -> list[str]:
     """Formats a line per K: what is bought, D and predicted reward for random and for selected prompts."""
-    selection = selection_name(config.select, config.match_length)
+    selection = Selection(config.select, config.match_length).name
     lines = [f"K       M {'cost':>10}   {'random: D, reward x 100':<31}   {f'{selection}: D, reward x 100':<31} tokens"]
     for split in splits:
         head = f"{split.ranking_len} {split.size:>7,} {split.cost:>10,}"
@@ -308,7 +308,7 @@ def draw_chart(config: PlanConfig, money: Spending, law: Law, rows: dict[int, Sh
         for k, row in rows.items()
         if (expected := row.chosen.prediction)
     ]
-    selection = selection_name(config.select, config.match_length)
+    selection = Selection(config.select, config.match_length).name
     note = f"Lines: random prompts of this pool. Marks: this plan ({selection}), with 95% intervals.\nFrom {law.name}"
     draw_plan(curves, marks, money.unit, note, config.chart)
 

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import diversity_counts, hh_like, selection_speed, side_by_side, stand_in_models, subset_files
 from benchmarks.side_by_side import in_turns
 from data_preprocess import selection
-from data_preprocess.diversity import diversity_curve, nested_diversity
+from data_preprocess.diversity import diversity_curve
 from data_preprocess.ngrams import new_ngrams, piecewise_bpe, sparse_rows
 from data_preprocess.ngrams.token_ids import encode_prompts
 from data_preprocess.subsets import write_split
@@ -50,7 +50,7 @@ def small():
 def test_a_wrong_count_ends_the_diversity_benchmark(small, field):
     prompts_of = {2: hh_like.prompts(12), 3: hh_like.prompts(12)}
     naive = diversity_counts.naive_diversity(small, prompts_of, [12, 5])
-    ours = nested_diversity(small, prompts_of, [12, 5])
+    ours = diversity_counts.shared_diversity(small, prompts_of, [12, 5])
     diversity_counts.check_counts(naive, ours)
     wrong = replace(ours[3][5], **{field: getattr(ours[3][5], field) * (1 + 2**-50) if field == "score" else 7})
     with pytest.raises(SystemExit, match="error: K 3, 5 prompts: U, T, D are"):

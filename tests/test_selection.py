@@ -20,6 +20,7 @@ from data_preprocess.selection import (
     LENGTH_TOLERANCE,
     SELECTIONS,
     STRATEGIES,
+    Selection,
     length_bins,
     select_addition,
     select_max_diversity,
@@ -340,8 +341,17 @@ def test_tokens_end_the_choice(strategy):
 
 
 def test_names_of_selections_are_told_apart():
-    assert len(SELECTIONS) == len(set(SELECTIONS)) == 14
-    assert {"max_d", "max_d_matched", "random", "low_d_matched"} < set(SELECTIONS)
+    assert len(SELECTIONS) == 7 * 2**3
+    assert {"max_d", "max_d_matched", "random", "low_d_matched", "coverage_half", "random_kind"} < set(SELECTIONS)
+    assert SELECTIONS["low_d_matched_kind_half"] == Selection("low_d", match_length=True, match_kind=True, half=True)
+    assert all(selection.name == name for name, selection in SELECTIONS.items())
+
+
+def test_a_selection_says_its_flags():
+    assert SELECTIONS["random"].flags == []
+    assert SELECTIONS["random_half"].flags == ["--half"]
+    expected = ["--select", "max_d", "--match_length", "--match_kind", "--half"]
+    assert SELECTIONS["max_d_matched_kind_half"].flags == expected
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -29,6 +29,7 @@ class Pool:
 
     token_ids: TokenIds  # of N prompts
     taken: Sequence[int] = ()  # prompts already in the set; used by max_d only
+    seed: int = SEED  # of random's shuffle
 
     @cached_property
     def counts(self) -> "csr_array":
@@ -46,7 +47,7 @@ class Pool:
 def random_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
     """random: the seeded shuffle; sample.py's subsets without --select are its prefixes."""
     count = len(pool.token_ids)
-    order = nested_subsets(list(range(count)), [count], SEED)[count]
+    order = nested_subsets(list(range(count)), [count], pool.seed)[count]
     return (prompt for prompt in order if available[prompt])
 
 
