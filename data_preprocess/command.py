@@ -311,7 +311,7 @@ def check_one_given(settings: Any, one: str, other: str, meaning: str) -> None:
 
 
 def setting(help: str, check: Check | None = None, choices: Sequence[str] | None = None, metavar: str | None = None,
-            positional: bool = False, **default: Any) -> Any:  # fmt: skip
+            positional: bool = False, bare: Any = None, **default: Any) -> Any:  # fmt: skip
     """Declares a dataclass field that is a command-line flag.
 
     Args:
@@ -320,9 +320,10 @@ def setting(help: str, check: Check | None = None, choices: Sequence[str] | None
         choices: the allowed values.
         metavar: its placeholder in the help text.
         positional: whether it is a positional argument.
+        bare: its value where the flag is given without one; None: a value is required.
         **default: `default=` or `default_factory=`, if it has one.
     """
-    argument = {"choices": choices, "metavar": metavar}
+    argument = {"choices": choices, "metavar": metavar, "const": bare}
     return field(metadata={"help": help, "check": check, "positional": positional, "argument": argument}, **default)
 
 
@@ -357,6 +358,8 @@ def _argument(each: Field) -> dict[str, Any]:
         text += f" (default; --no_{each.name} turns it off)" if default else ""
         return {"action": "store_true", "default": default, "help": text}
     more = {name: value for name, value in each.metadata["argument"].items() if value is not None}
+    if "const" in more:
+        more["nargs"] = "?"
     if typing.get_origin(plain) in (list, tuple):
         more["nargs"] = "+"
         plain = typing.get_args(plain)[0]

@@ -1,22 +1,22 @@
-"""The cells of a study (algorithm x K responses x M prompts x seed) and the names of their files.
+"""The cells of a study (algorithm x K responses x M prompts x replicate) and the names of their files.
 
-A grid says what is run; its profile says how.
+A grid says what is run; its profile says how. A replicate is a draw of the nested subsets and a training seed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import groupby
 
 from data_preprocess.command import InputError
-from data_preprocess.selection import MATCHED
-from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
-from eval_hh.analysis.d_at_fixed_size import SELECTIONS
+from data_preprocess.ranking import SEED
+from data_preprocess.selection import MATCHED, SELECTIONS, Selection
+from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_OVERLAP, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
 from eval_hh.cells import Setting
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
-ANSWERING_SEED = 42  # seed of the model that answers added prompts
 # Prompts added for high D are matched in length to random ones, as in the fixed-size experiment.
-ADDITIONS = (AUGMENT_RANDOM, AUGMENTATIONS[-1])
+ADDITIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE + MATCHED, AUGMENT_OVERLAP)
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Grid:
     ranking_lens: tuple[int, ...]  # K
     algorithms: tuple[str, ...] = ("PRO", "SFT")
     fixed_size: int = 0  # M of the subsets selected for low and high D, and by each strategy
+    match_kind: bool = True  # whether the rankings name the kind of each prompt, to be matched at low and high D
     augmented: tuple[int, int] = (0, 0)  # M of the random subset to enlarge, and number of prompts added
     chosen_ranking_lens: tuple[int, ...] = (2, 4)  # K of the cells of these experiments
     model: str = ""  # prefix of experiment names, where grids of several models share a root
@@ -34,9 +35,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class Cell(Setting):
-    """One point of the grid: a setting and a seed."""
+    """One point of the grid: a setting and a replicate, the published draw unless another is given."""
 
     seed: int = field(kw_only=True)
+    draw: int = field(default=SEED, kw_only=True)
     model: str = field(default="", kw_only=True)
 
     @property
@@ -45,7 +47,7 @@ class Cell(Setting):
 
     @property
     def subset(self) -> Subset:
-        return Subset(self.ranking_len, self.num_prompts, self.selection)
+        return Subset(self.ranking_len, self.num_prompts, self.selection, self.draw)
 
     @property
     def data(self) -> str:
@@ -55,7 +57,8 @@ class Cell(Setting):
     @property
     def name(self) -> str:
         """The cell's name within its grid."""
-        return f"{self.algorithm.lower()}_{self.subset.name}_seed{self.seed}"
+        draw = "" if self.draw == SEED else f"_draw{self.draw}"
+        return f"{self.algorithm.lower()}_{self.subset.name}{draw}_seed{self.seed}"
 
     @property
     def is_augmented(self) -> bool:
@@ -73,34 +76,47 @@ class Cell(Setting):
         return f"{self.exp}_{self.stage}.json"
 
 
+def fresh_replicates(count: int) -> list[tuple[int, int]]:
+    """Returns the (draw, seed) of replicates that share neither: 42 and 42, 43 and 43, and so on."""
+    return [(SEED + number, SEED + number) for number in range(count)]
+
+
 def cells_of(
-    grid: Grid, seeds: Sequence[int], fixed_size: bool = False, strategies: bool = False, augment: bool = False
+    grid: Grid,
+    replicates: Sequence[tuple[int, int]],
+    fixed_size: bool = False,
+    strategies: bool = False,
+    augment: bool = False,
 ) -> list[Cell]:
-    """Returns all cells, seed by seed, the most expensive first, so that no long cell is left for the end.
+    """Returns all cells, replicate by replicate, so that a stopped run has whole ones, the most expensive cells first.
 
     Args:
         grid: what is varied.
-        seeds: fine-tuning seeds.
+        replicates: (draw, seed) of each.
         fixed_size: also the subsets of one size selected for low, random and high D.
         strategies: also the subsets of that size selected by each strategy and at random.
         augment: also the enlarged subsets and the one that is enlarged.
+
+    Low D, high D and the strategies choose from a random half of the rankings, another in each draw.
     """
     shapes = [
         (ranking_len, size, RANDOM)
         for ranking_len in sorted(grid.ranking_lens, reverse=True)
         for size in sorted(grid.sizes, reverse=True)
     ]
+    low, high = (Selection(end, True, grid.match_kind, half=True).name for end in ("low_d", "max_d"))
     base, added = grid.augmented
     experiments = (
-        (fixed_size, [(grid.fixed_size, selection) for selection in SELECTIONS]),
-        (strategies, [(grid.fixed_size, selection) for selection in (RANDOM, *STRATEGIES)]),
+        (fixed_size, [(grid.fixed_size, selection) for selection in (low, RANDOM, high)]),
+        (strategies, [(grid.fixed_size, RANDOM)]),
+        (strategies, [(grid.fixed_size, Selection(strategy, half=True).name) for strategy in STRATEGIES]),
         (augment, [(base, RANDOM), *((base + added, selection) for selection in ADDITIONS)]),
     )
     for wanted, subsets in experiments:
         shapes += [(k, *subset) for k in grid.chosen_ranking_lens for subset in subsets if wanted]
     return [
-        Cell(algorithm, ranking_len, size, selection, seed=seed, model=grid.model)
-        for seed in seeds
+        Cell(algorithm, ranking_len, size, selection, seed=seed, draw=draw, model=grid.model)
+        for draw, seed in replicates
         for algorithm in grid.algorithms
         for ranking_len, size, selection in dict.fromkeys(shapes)
     ]
@@ -109,10 +125,10 @@ def cells_of(
 def answering_cell(grid: Grid, cell: Cell) -> Cell:
     """Returns the cell whose model answers the prompts added for an augmented cell.
 
-    It is the SFT cell on the subset that is enlarged, with the same K: one for PRO and SFT and for all fine-tuning
-    seeds, so that they train on the same data.
+    It is the SFT cell on the subset that is enlarged, with the same K and draw, and the draw's number as its seed: one
+    for PRO and SFT and for all seeds of the draw, so that they train on the same data.
     """
-    return Cell("SFT", cell.ranking_len, grid.augmented[0], seed=ANSWERING_SEED, model=grid.model)
+    return Cell("SFT", cell.ranking_len, grid.augmented[0], seed=cell.draw, draw=cell.draw, model=grid.model)
 
 
 def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
@@ -128,17 +144,22 @@ def chosen(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
 
 
 def sample_flags(cells: Sequence[Cell]) -> list[list[str]]:
-    """Returns the flags of the sample.py calls that make these cells' subsets: one call per selection, random first.
+    """Returns the flags of the sample.py calls that make these cells' subsets: one per draw and selection."""
 
-    `max_d_matched` is --select max_d --match_length.
-    """
+    def drawn_by(cell: Cell) -> tuple[int, bool, str]:
+        return cell.draw, cell.selection != RANDOM, cell.selection  # random first
+
     calls = []
-    for selection in sorted({cell.selection for cell in cells}, key=lambda name: (name != RANDOM, name)):
-        group = [cell for cell in cells if cell.selection == selection]
-        lengths = [str(k) for k in sorted({cell.ranking_len for cell in group}, reverse=True)]
-        sizes = [str(size) for size in sorted({cell.num_prompts for cell in group}, reverse=True)]
-        strategy = selection.removesuffix(MATCHED)
-        chosen_by = [] if selection == RANDOM else ["--select", strategy]
-        matched = ["--match_length"] if strategy != selection else []
-        calls.append([*lengths, "--sizes", *sizes, *chosen_by, *matched])
+    for (draw, _, selection), group in groupby(sorted(cells, key=drawn_by), drawn_by):
+        lens, sizes = zip(*((cell.ranking_len, cell.num_prompts) for cell in group), strict=True)
+        lens, sizes = ([str(number) for number in sorted(set(numbers), reverse=True)] for numbers in (lens, sizes))
+        drawn = [] if draw == SEED else ["--draw", str(draw)]
+        calls.append([*lens, "--sizes", *sizes, *SELECTIONS[selection].flags, *drawn])
     return calls
+
+
+def augment_flags(cell: Cell) -> list[str]:
+    """Returns the flags of augment.py that say how an augmented cell's prompts are added."""
+    by = cell.selection.removeprefix("augment_")
+    strategy = by.removesuffix(MATCHED)
+    return ["--by", strategy, *(["--match_length"] if by != strategy else []), "--seed", str(cell.draw)]

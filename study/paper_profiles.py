@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, study_root
 from data_preprocess.files import atomic_write, hold_lock
+from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM, rankings_file
 from eval_hh.run_paths import Names
 from study.commands import Call
-from study.grid import STRATEGIES, Cell, Grid, sample_flags
+from study.grid import Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
 
 USAGE = 2  # exit status of a usage error, which every cell would repeat
@@ -44,7 +45,8 @@ class PaperProfile:
 
 
 def _grid(name: str, *sizes: int) -> Grid:
-    return Grid(sizes, ranking_lens=(2, 3, 4), fixed_size=3000, model=name)
+    # HH-RLHF's rankings name their source but not the kind of each prompt: low and high D are matched by length only.
+    return Grid(sizes, ranking_lens=(2, 3, 4), fixed_size=3000, match_kind=False, model=name)
 
 
 PROFILES = {
@@ -88,12 +90,13 @@ def write_array_job(
 ) -> None:
     """Writes an sbatch script with one task per cell. If it is submitted again, its tasks run what is missing."""
     logs = study_root() / "logs" / "slurm"
-    seeds, sizes = sorted({cell.seed for cell in cells}), profile.grid.sizes
-    selections = {cell.selection for cell in cells} - {RANDOM}
-    varied = ["--fixed_size", str(profile.grid.fixed_size)] if selections else []
-    varied += ["--strategies"] if selections & set(STRATEGIES) else []
+    seeds, draws = (sorted({getattr(cell, name) for cell in cells}) for name in ("seed", "draw"))
+    replicates = ["--seeds", *map(str, seeds)] if draws == [SEED] else ["--replicates", str(draws[-1] - SEED + 1)]
+    selected = {cell.selection for cell in cells} != {RANDOM}
+    # A task runs one cell by its name, so that a flag for more experiments than this one's is no harm.
+    varied = ["--fixed_size", str(profile.grid.fixed_size), "--strategies"] if selected else []
     command = shlex.join([
-        "python", "reproduce.py", "--profile", profile.name, "--seeds", *map(str, seeds), "--sizes", *map(str, sizes),
+        "python", "reproduce.py", "--profile", profile.name, *replicates, "--sizes", *map(str, profile.grid.sizes),
         *varied, "--model", profile.model, *(["--tokenizer", tokenizer] if tokenizer else []),
         *(["--prune"] if prune else []),
     ])  # fmt: skip

@@ -1,47 +1,43 @@
 """Copies a finished study's results, report, figures and first losses to their committed places."""
 
+import json
+import lzma
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import atomic_write
 from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_folder, temporary_folder
+from eval_hh.cells import STUDY_FILE, load_cell, validate_cell
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
 REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # losses of one run per algorithm, for comparison
+# Decimals that are kept of a response's scores, so that a study is a small file; the reward is kept as it is.
+BLEU_DECIMALS, EXTRA_DECIMALS = 2, 4
 
 
 def is_published(name: str) -> bool:
-    """Returns whether a file in a folder of results is one that `publish` copies."""
-    return bool(re.fullmatch(r"report\.md|table1\.tex|[\w.-]+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
+    """Returns whether a file in a folder of results is one that `publish_results` writes, or did before."""
+    return bool(re.fullmatch(r"report\.md|table1\.tex|cells\.jsonl\.xz|[\w.-]+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
 
 
 def publish(name: str, root: Path, cells: Sequence[Cell], command: str, took: str) -> None:
-    """Copies the results of these cells from `root`.
+    """Copies the results of these cells from `root`, with the pictures and the first losses of each algorithm.
 
     Args:
-        name: of the profile and of its results folder.
+        name: of the results folder.
         root: the study's root, with report.md, pics/, eval_hh/results/ and logs/.
         cells: all have a result file.
         command: the command that made them.
         took: how long that took, in words.
     """
-    target = RESULTS / name
-    clear_leftovers(target, is_published)
-    check_only_ours(str(target), target, is_published)
-    fresh = temporary_folder(target)
-    fresh.mkdir(parents=True)
-    for cell in cells:
-        shutil.copy(root / "eval_hh" / "results" / cell.result, fresh)
-    text = (root / "report.md").read_text(encoding="utf-8")
-    made = f"Made by `{command}`, whose tasks took {took}."
-    with atomic_write(fresh / "report.md") as file:
-        file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
-    shutil.copy(root / "table1.tex", fresh)
-    replace_folder(fresh, target)
+    results = [root / "eval_hh" / "results" / cell.result for cell in cells]
+    publish_results(name, root, results, f"Made by `{command}`, whose tasks took {took}.")
     for picture in (root / "pics").glob("*.png"):
         shutil.copy(picture, REPOSITORY / "pics")
     REFERENCE_LOGS.mkdir(exist_ok=True)
@@ -49,4 +45,46 @@ def publish(name: str, root: Path, cells: Sequence[Cell], command: str, took: st
         cell = next(cell for cell in cells if cell.algorithm == algorithm)
         log = root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
         shutil.copy(log, REFERENCE_LOGS / f"{algorithm.lower()}.jsonl")
-    print(f"published: {target}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")
+    print(f"published: {RESULTS / name}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")
+
+
+def publish_results(name: str, folder: Path, results: Sequence[Path], made: str) -> None:
+    """Writes a folder of published results: one file of all cells, the report and the LaTeX table.
+
+    Args:
+        name: of the results folder.
+        folder: with report.md and table1.tex.
+        results: the result files.
+        made: how they were made, in a sentence.
+    """
+    target = RESULTS / name
+    clear_leftovers(target, is_published)
+    check_only_ours(str(target), target, is_published)
+    fresh = temporary_folder(target)
+    fresh.mkdir(parents=True)
+    (fresh / STUDY_FILE).write_bytes(packed(results))
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    with atomic_write(fresh / "report.md") as file:
+        file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
+    shutil.copy(folder / "table1.tex", fresh)
+    replace_folder(fresh, target)
+
+
+def packed(results: Sequence[Path]) -> bytes:
+    """Returns the cells of result files as an .xz file of one line each, rounded; the same bytes for the same cells."""
+    lines = [json.dumps(rounded(load_cell(path)), sort_keys=True, separators=(",", ":")) + "\n" for path in results]
+    return lzma.compress("".join(lines).encode(), preset=lzma.PRESET_EXTREME)
+
+
+def rounded(cell: dict) -> dict:
+    """Returns a valid cell with all scores but the reward rounded, and their means taken of the rounded ones."""
+    files = {}
+    for file, entry in cell["files"].items():
+        bleu = [round(score, BLEU_DECIMALS) for score in entry["bleu"]]
+        extra = {name: [round(score, EXTRA_DECIMALS) for score in row] for name, row in entry.get("extra", {}).items()}
+        means = {name: float(np.mean(scores)) for name, scores in {"bleu": bleu, **extra}.items()}
+        others = {"extra": extra} if extra else {}
+        files[file] = {**entry, "bleu": bleu, **others, "mean": entry["mean"] | means}
+    cell = {**cell, "files": files}
+    validate_cell(cell, cell["exp"])
+    return cell

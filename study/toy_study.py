@@ -2,23 +2,21 @@
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_preprocess.files import atomic_write, read_json, write_json
-from data_preprocess.selection import MATCHED
-from data_preprocess.subsets import AUGMENT_RANDOM, Subset, rankings_file
+from data_preprocess.subsets import Subset, rankings_file
 from data_preprocess.toy_world.world import world_hash, write_world
 from eval_hh.run_paths import BEST_CHECKPOINT, Names
-from labelling.additions import DIVERSE, RANDOM
 from study.commands import Call
-from study.grid import Cell, answering_cell, sample_flags
+from study.grid import Cell, answering_cell, augment_flags, sample_flags
 from study.toy_profile import AUGMENT, ToyProfile
 from study.workers import Workers
 
 # Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
 SECONDS = {
-    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 9, "response": 4, "subset": 5, "samples": 5,
+    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 9, "response": 4, "enlarged": 5, "samples": 5,
     "check": 60,
 }  # fmt: skip
 
@@ -72,11 +70,10 @@ class ToyStudy:
         """
         size, added = self.profile.grid.augmented
         answering = answering_cell(self.profile.grid, cell)
-        matched = ["--match_length"] if cell.selection.endswith(MATCHED) else []
         return self._call(
             "labelling", "augment.py",
-            Subset(cell.ranking_len, size).folder, "--pool", rankings_file(self.root / "data", 4),
-            "--add", added, "--by", RANDOM if cell.selection == AUGMENT_RANDOM else DIVERSE, *matched,
+            Subset(cell.ranking_len, size, draw=cell.draw).folder, "--pool", rankings_file(self.root / "data", 4),
+            "--add", added, *augment_flags(cell),
             "--answer_model", self.best_checkpoint(answering.exp, answering.stage),
             "--reward_model", self.reward_model, "--max_new_tokens", self.profile.max_new_tokens,
             "--tokenizer", self.world / "tokenizer", "--batch_size", self.profile.eval_batch_size, *AUGMENT,
@@ -182,42 +179,83 @@ class ToyStudy:
 
     def run_grid(self, workers: Workers, cells: Sequence[Cell]) -> None:
         """Runs all cells without a result file, and makes what they need if it is missing."""
-        missing = [cell for cell in cells if not self.result(cell).exists()]
-        print(f"{len(cells) - len(missing)} of {len(cells)} cells are done already", file=sys.stderr)
-        augmented = [cell for cell in missing if cell.is_augmented]
-        answering = [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
-        plain = list(dict.fromkeys([*answering, *(cell for cell in missing if not cell.is_augmented)]))
+        plain, enlarged = self.missing(cells)
+        print(
+            f"{sum(self.result(cell).exists() for cell in cells)} of {len(cells)} cells are done already",
+            file=sys.stderr,
+        )
         self.prepare(workers, plain)
-        self.run_cells(workers, "cells", plain)
-        if augmented:
-            workers.run("augmentation", {"augmentation": (self.augment, augmented)})
-        self.run_cells(workers, "cells of enlarged subsets", augmented)
+        for tasks in self.batches(plain, enlarged):
+            if tasks:
+                workers.run("cells", tasks)
 
-    def expected_work(self, cells: Sequence[Cell], check: bool) -> dict[str, float]:
-        """Returns {task: approximate seconds} of the missing work, the weights of the progress bar."""
-        models = {"base": SECONDS["base"] * (not self.base.is_dir())}
-        models["reward_model"] = SECONDS["reward_model"] * (not self.reward_model.is_dir())
-        first = {"data": SECONDS["data"] * (not self.world.is_dir()), "subsets": SECONDS["subsets"], **models}
-        if check:
-            return {**first, "check": SECONDS["check"]}
+    def missing(self, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+        """Returns the cells to run, in order: those of subsets from sample.py, and those of enlarged subsets.
+
+        The first include the cells whose models answer the added prompts, which may not be among `cells`.
+        """
         missing = [cell for cell in cells if not self.result(cell).exists()]
-        augmented = [cell for cell in missing if cell.is_augmented]
-        missing += [cell for cell in self.answering(augmented) if not self.result(cell).exists()]
-        # The stage is the number of responses that training reads: 1 for SFT.
-        work = {f"{cell.exp}_{cell.stage}": SECONDS["cell"] + SECONDS["response"] * cell.stage for cell in missing}
-        enlarging = {"augmentation": SECONDS["subset"] * len(_one_per_subset(augmented))} if augmented else {}
-        return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
+        enlarged = [cell for cell in missing if cell.is_augmented]
+        answering = [cell for cell in self.answering(enlarged) if not self.result(cell).exists()]
+        return list(dict.fromkeys([*answering, *(cell for cell in missing if not cell.is_augmented)])), enlarged
 
-    def run_cells(self, workers: Workers, title: str, cells: Sequence[Cell]) -> None:
-        if cells:
-            workers.run(title, {f"{cell.exp}_{cell.stage}": (self.run_cell, cell) for cell in cells})
+    def batches(self, plain: Sequence[Cell], enlarged: Sequence[Cell]) -> Iterator[dict[str, tuple]]:
+        """Yields the tasks of each batch; a batch needs the ones before it.
+
+        Draw by draw, so that a stopped run has whole replicates. The enlarged subsets of a draw are made after the
+        cells that answer their prompts and beside the draw's other cells, and are learned from in the next batch.
+        """
+        if not enlarged:
+            yield self.cell_tasks(plain)
+            return
+        ready: list[Cell] = []  # cells whose enlarged subset is there
+        for draw, group in _by_draw([*plain, *enlarged]).items():
+            waiting = [cell for cell in group if cell.is_augmented]
+            first = [cell for cell in self.answering(waiting) if cell in group]
+            yield self.cell_tasks([*ready, *first])
+            tasks = {f"augmentation_draw{draw}": (self.augment, waiting)} if waiting else {}
+            yield tasks | self.cell_tasks([cell for cell in group if cell not in [*first, *waiting]])
+            ready = waiting
+        yield self.cell_tasks(ready)
+
+    def cell_tasks(self, cells: Sequence[Cell]) -> dict[str, tuple]:
+        return {_task(cell): (self.run_cell, cell) for cell in cells}
 
     def prepare(self, workers: Workers, cells: Sequence[Cell]) -> None:
         """Makes the world, the subsets, the base model and the reward model."""
         workers.run("world", {"data": (self.make_data,)})
-        workers.run("subsets", {"subsets": (self.sample, cells)})
+        subsets = {f"subsets_draw{draw}": (self.sample, group) for draw, group in _by_draw(cells).items()}
+        workers.run("subsets", subsets)
         models = {"base": (self.train_base,), "reward_model": (self.train_reward_model,)}
         workers.run("base and reward model", models, by_steps=True)
+
+    def expected_work(self, cells: Sequence[Cell], check: bool = False) -> dict[str, float]:
+        """Returns {task: approximate seconds} of the missing work, the weights of the progress bar."""
+        models = {"base": SECONDS["base"] * (not self.base.is_dir())}
+        models["reward_model"] = SECONDS["reward_model"] * (not self.reward_model.is_dir())
+        plain, enlarged = self.missing(cells)
+        subsets = {
+            f"subsets_draw{draw}": SECONDS["subsets"] * len({cell.selection for cell in group})
+            for draw, group in _by_draw(plain).items()
+        }
+        first = {"data": SECONDS["data"] * (not self.world.is_dir()), **subsets, **models}
+        if check:
+            return {**first, "check": SECONDS["check"]}
+        # The stage is the number of responses that training reads: 1 for SFT.
+        work = {_task(cell): SECONDS["cell"] + SECONDS["response"] * cell.stage for cell in (*plain, *enlarged)}
+        enlarging = {
+            f"augmentation_draw{draw}": SECONDS["enlarged"] * len(_one_per_subset(group))
+            for draw, group in _by_draw(enlarged).items()
+        }
+        return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
+
+
+def _task(cell: Cell) -> str:
+    return f"{cell.exp}_{cell.stage}"
+
+
+def _by_draw(cells: Sequence[Cell]) -> dict[int, list[Cell]]:
+    return {draw: [cell for cell in cells if cell.draw == draw] for draw in sorted({cell.draw for cell in cells})}
 
 
 def _one_per_subset(cells: Sequence[Cell]) -> list[Cell]:

@@ -59,16 +59,33 @@ def test_other_sizes_models_and_flags_on_request(capsys, monkeypatch):
 def test_low_and_high_d_are_sampled_by_length(capsys):
     lines = printed(capsys, "--profile", "opt-1.3b", "--dry_run", "--fixed_size", "--seeds", "42")
     for strategy in ("low_d", "max_d"):
-        assert f"(cd data_preprocess && python sample.py 4 2 --sizes 3000 --select {strategy} --match_length)" in lines
+        flags = f"--select {strategy} --match_length --half"
+        assert f"(cd data_preprocess && python sample.py 4 2 --sizes 3000 {flags})" in lines
     assert len(lines) == 4 + 2 * (48 + 8)
 
 
-def test_strategies_are_sampled_freely_in_length(capsys, tmp_path):
+def test_a_replicate_has_its_own_draw_and_seed(capsys, tmp_path):
+    flags = ["--profile", "llama-7b", "--replicates", "2", "--only", "pro_len4_1500_*"]
+    lines = printed(capsys, *flags, "--dry_run")
+    assert lines[:3] == [
+        f"(cd data_preprocess && python {words})"
+        for words in ("split.py", "sample.py 4 --sizes 1500", "sample.py 4 --sizes 1500 --draw 43")
+    ]
+    assert len(lines) == 3 + 2 * 2
+    trained = "llama-7b_pro_len4_1500_draw43_seed43 draw43/hh_train_len4_1500 4 43"
+    assert lines[-2].endswith(f"{trained})") and lines[-1].endswith("llama-7b_pro_len4_1500_draw43_seed43 4)")
+    job = tmp_path / "job.sh"
+    reproduce.main([*flags[:4], "--only", "pro_len4_1500_draw43_*", "--slurm", str(job)])
+    assert "--profile llama-7b --replicates 2 --sizes" in job.read_text()
+    assert "    pro_len4_1500_draw43_seed43\n" in job.read_text()
+
+
+def test_strategies_are_sampled_from_a_half_and_freely_in_length(capsys, tmp_path):
     lines = printed(capsys, "--profile", "opt-1.3b", "--dry_run", "--strategies", "--seeds", "42")
     for strategy in ("coverage", "per_token", "max_d", "facility", "k_center"):
-        assert f"(cd data_preprocess && python sample.py 4 2 --sizes 3000 --select {strategy})" in lines
+        assert f"(cd data_preprocess && python sample.py 4 2 --sizes 3000 --select {strategy} --half)" in lines
     assert len(lines) == 7 + 2 * (48 + 20)
-    flags = ["--profile", "opt-1.3b", "--seeds", "42", "--strategies", "--only", "pro_len4_3000_max_d_*"]
+    flags = ["--profile", "opt-1.3b", "--seeds", "42", "--strategies", "--only", "pro_len4_3000_max_d_half_*"]
     reproduce.main([*flags, "--slurm", str(tmp_path / "job.sh")])
     assert "--fixed_size 3000 --strategies --model" in (tmp_path / "job.sh").read_text()  # a task finds its cell
     with pytest.raises(InputError, match="--augment: not a flag of --profile llama-7b"):
@@ -89,9 +106,9 @@ def test_an_array_job_runs_a_cell_per_task(tmp_path):
     env = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
     said = subprocess.run(["bash", "-c", text], env=env, capture_output=True, text=True, check=True).stdout.split()
     assert said[:4] == [str(REPOSITORY), str(tmp_path), "20001", "reproduce.py"]
-    args = reproduce.parse_args(said[4:])
-    assert (args.profile, args.seeds, args.only) == ("opt-1.3b", [42], ["sft_len2_1500_seed42"])
-    assert args.study.train_flags == ("--max_train_steps", "20")
+    config, profile = reproduce.parse_args(said[4:])
+    assert (config.profile, config.seeds, config.only) == ("opt-1.3b", (42,), ("sft_len2_1500_seed42",))
+    assert profile.train_flags == ("--max_train_steps", "20")
 
 
 class Scripted(PaperProfile):
@@ -144,7 +161,7 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     results = sorted(path.name for path in (root / "eval_hh" / "results").iterdir())
     assert results == [
         f"opt-1.3b_{name}.json"
-        for name in ("pro_len2_16_seed42_2", "sft_len2_8_low_d_matched_seed42_1", "sft_len2_8_max_d_matched_seed42_1",
+        for name in ("pro_len2_16_seed42_2", "sft_len2_8_low_d_matched_half_seed42_1", "sft_len2_8_max_d_matched_half_seed42_1",
                      "sft_len2_8_seed42_1")
     ]  # fmt: skip
     for name in results:

@@ -137,9 +137,9 @@ def test_the_number_of_workers_changes_nothing_and_two_runs_at_once_are_refused(
     text = finish(tmp_path / "one", "--fixed_size")
     added = {name: cell for name, cell in scores(tmp_path / "one").items() if name not in scores(tmp_path / "two")}
     assert sorted(added) == [
-        f"pro_len{k}_12_{selection}_seed42_{k}.json" for k in (2, 4) for selection in ("low_d_matched", "max_d_matched")
+        f"pro_len{k}_12_{end}_d_matched_kind_half_seed42_{k}.json" for k in (2, 4) for end in ("low", "max")
     ]
-    low, high = (added[f"pro_len4_12_{name}_d_matched_seed42_4.json"]["diversity"] for name in ("low", "max"))
+    low, high = (added[f"pro_len4_12_{end}_d_matched_kind_half_seed42_4.json"]["diversity"] for end in ("low", "max"))
     assert low["score"] < high["score"] and abs(low["total"] / high["total"] - 1) < 0.1
     assert "## D varied at one number of prompts" in text
 

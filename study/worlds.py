@@ -1,0 +1,120 @@
+"""Does the answer depend on the embedded world? The equal-budget cells on several worlds, and claim 1 in each."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_preprocess.command import StopRequest
+from data_preprocess.files import atomic_write, hold_lock
+from eval_hh.estimates import budgets
+from study.grid import Cell, Grid, cells_of
+from study.publish import RESULTS, publish_results
+from study.toy_profile import SENSITIVITY_WORLDS, ToyProfile
+from study.toy_study import ToyStudy
+from study.workers import Workers
+
+if TYPE_CHECKING:
+    from eval_hh.reporting.findings import Findings
+
+REPLICATES = 4
+
+
+def equal_budget_cells(grid: Grid, replicates: Sequence[tuple[int, int]]) -> list[Cell]:
+    """Returns the cells of the grid's largest equal budget, on random subsets."""
+    budget = budgets(grid.sizes)[0]
+    return [cell for cell in cells_of(grid, replicates) if budget.get(cell.ranking_len) == cell.num_prompts]
+
+
+def studies(profile: ToyProfile) -> Iterator[tuple[str, ToyStudy]]:
+    """Yields (name, study) of each world; one with the world of the main study shares its root and cells."""
+    for name, world in SENSITIVITY_WORLDS.items():
+        other = replace(profile, world=world)
+        yield name, ToyStudy(other.root(), other)
+
+
+def run_worlds(
+    profile: ToyProfile, cells: Sequence[Cell], workers: int, request: StopRequest, folder: Path
+) -> dict[str, str]:
+    """Runs these cells on each world, writes each world's report and the table of all, and prints the table.
+
+    Args:
+        profile: the study whose world is replaced.
+        cells: run on each world.
+        workers: tasks at a time.
+        request: on a stop request Stopped is raised.
+        folder: for a folder per world with report.md and table1.tex, and for report.md about all.
+
+    Returns:
+        How long each world took, in words.
+    """
+    from eval_hh.analysis.results import load_results
+    from eval_hh.reporting.findings import analyse
+    from eval_hh.reporting.sections import write_report
+
+    found, took = {}, {}
+    for name, study in studies(profile):
+        print(f"world {name}: {study.root}", file=sys.stderr)
+        with hold_lock(study.root), Workers(study.root, workers, request, study.expected_work(cells)) as pool:
+            study.run_grid(pool, cells)
+            took[name] = pool.took()
+        found[name] = analyse(load_results(map(study.result, cells)))
+        write_report(folder / name, found[name])
+    text = "\n".join(world_table(profile, found))
+    with atomic_write(folder / "report.md") as file:
+        file.write(text)
+    print(text)
+    return took
+
+
+def world_table(profile: ToyProfile, found: dict[str, "Findings"]) -> list[str]:
+    """Returns Markdown: the primary effect of claim 1 in each world."""
+    from eval_hh.analysis.rules import decide_row
+    from eval_hh.analysis.verdicts import MORE_RESPONSES
+    from eval_hh.estimates import holm
+    from eval_hh.markup import DIFFERENCE, interval_text, p_text
+    from eval_hh.reporting.markdown_table import markdown
+
+    effects = [one.verdicts[0].primary for one in found.values()]
+    p_values = [effect.p for effect in effects]
+    corrected = holm(p_values) if all(p == p for p in p_values) else p_values
+    rows = [
+        [name, change(profile, name), one.results.first.world, f"{100 * effect.difference:{DIFFERENCE}}"]
+        + [
+            interval_text(effect),
+            p_text(effect.p),
+            p_text(holm_p),
+            str(effect.n_replicates),
+            decide_row(effect, holm_p),
+        ]
+        for (name, one), effect, holm_p in zip(found.items(), effects, corrected, strict=True)
+    ]
+    header = ["world", "what differs", "identity", "difference", "95% interval", "p", "Holm p", "replicates", "verdict"]
+    return [
+        "# Several worlds",
+        "",
+        f"{MORE_RESPONSES}, the mean difference of PRO and SFT in points of 100 x reward. Each row speaks of new draws "
+        "and seeds of its own world, on that world's test prompts; Holm p corrects for the rows.",
+        "",
+        *markdown(header, rows),
+    ]
+
+
+def change(profile: ToyProfile, name: str) -> str:
+    """Returns in words what makes a world differ from the profile's own."""
+    own, other = asdict(profile.world), asdict(SENSITIVITY_WORLDS[name])
+    differing = (f"{field} {own[field]} -> {value}" for field, value in other.items() if value != own[field])
+    return ", ".join(differing) or "nothing: the world of the main study"
+
+
+def publish_worlds(
+    profile: ToyProfile, cells: Sequence[Cell], folder: Path, command: str, took: dict[str, str]
+) -> None:
+    """Publishes each world's cells and report, and the table of all worlds, in the results folder `worlds`."""
+    for name, study in studies(profile):
+        made = f"Made by `{command}`, whose tasks in this world took {took[name]}."
+        publish_results(f"worlds/{name}", folder / name, [study.result(cell) for cell in cells], made)
+    with atomic_write(RESULTS / "worlds" / "report.md") as file:
+        file.write((folder / "report.md").read_text(encoding="utf-8"))
+    print(f"published: {RESULTS / 'worlds'}")
