@@ -1,17 +1,16 @@
-"""The study's statistics on plain arrays: line fits, paired bootstrap, t intervals and Holm's correction.
+"""The study's statistics on plain arrays: contrasts over replicates, line fits, tests of a curve, Holm's correction.
 
-eval_hh/analysis/ applies them to cells and decides from them whether a claim held.
+eval_hh/analysis/ applies them to cells and decides from them whether a claim held; eval_hh/calibrate.py measures how
+often each is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-N_DRAWS = 4000
 LEVEL = 0.05
 ROUNDING = 1e-12  # relative difference that float arithmetic can cause between equal numbers
 CHUNK = 1 << 22  # resampled values held at a time; limits a bootstrap's memory to about 100 MB
@@ -27,6 +26,10 @@ class Line:
     r2: float  # 1 - residual / total sum of squares; 0 if y is constant
     loo_mse: float  # leave-one-out mean squared error; nan with fewer than 3 points
 
+    def aic(self, n: int) -> float:
+        """Returns Akaike's criterion, up to a constant, of a line over n points: n log(mse) + 2 x 3 parameters."""
+        return n * float(np.log(self.mse)) + 6
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -40,16 +43,6 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value with its bootstrap 95% interval and two-sided p-value against zero."""
-
-    value: float
-    low: float
-    high: float
-    p: float
-
-
-@dataclass(frozen=True)
 class Contrast:
     """A mean difference over replicates with its 95% interval from Student's t and two-sided p-value against zero."""
 
@@ -59,6 +52,13 @@ class Contrast:
     p: float
     df: float  # degrees of freedom
     n_replicates: int
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the difference over replicates."""
+        from scipy.special import stdtrit
+
+        return (self.high - self.low) / 2 / float(stdtrit(self.df, 1 - LEVEL / 2)) * self.n_replicates**0.5
 
 
 def contrast(a: np.ndarray, b: np.ndarray) -> Contrast:
@@ -104,52 +104,54 @@ def over_replicates(effects: Sequence[float]) -> Contrast:
     return Contrast(mean, mean - half, mean + half, float(2 * stdtr(df, -abs(mean) / error)), df, n)
 
 
-def replicates_for(effect: float, spread: float, power: float = 0.8, most: int = 1000) -> int | None:
-    """Returns the fewest replicates whose interval lies above zero with probability `power`; None if above `most`.
+def replicates_for(
+    effect: float, spread: float, margin: float = 0.0, power: float = 0.8, most: int = 1000
+) -> int | None:
+    """Returns the fewest replicates that decide with probability `power`; None if above `most`.
 
-    The power of the paired t test is 1 - F(t(1 - 0.05 / 2, R - 1)), F of the noncentral t with R - 1 degrees of freedom
-    and noncentrality effect / spread * sqrt(R) (Cohen, Statistical Power Analysis, 2nd ed., chapter 2).
+    They decide if the interval of the difference excludes zero, or lies within `margin` of zero. The power of the
+    paired t test is 1 - F(t(1 - 0.05 / 2, R - 1)), F of the noncentral t with R - 1 degrees of freedom and
+    noncentrality effect / spread * sqrt(R) (Cohen, Statistical Power Analysis, 2nd ed., chapter 2). For the margin both
+    one-sided tests must reject, whose joint power is at least the sum of theirs minus one.
 
     Args:
-        effect: the true difference, above 0.
+        effect: the true difference.
         spread: standard deviation over replicates of the difference.
+        margin: 0 or above, like `effect` in units of the difference.
+
+    Raises:
+        ValueError: without a margin, an effect of zero.
     """
     from scipy.special import nctdtr, stdtrit
 
-    if not effect > 0:
-        raise ValueError(f"effect {effect} (expected one above 0)")
+    if not effect and not margin:
+        raise ValueError("effect 0 and no margin (expected one of them above 0)")
+    if not spread:
+        return 2
     for n in range(2, most + 1):
-        if not spread or 1 - nctdtr(n - 1, effect / spread * n**0.5, stdtrit(n - 1, 1 - LEVEL / 2)) >= power:
+        t, scale = stdtrit(n - 1, 1 - LEVEL / 2), n**0.5 / spread
+        excludes_zero = 1 - nctdtr(n - 1, abs(effect) * scale, t)
+        sides = (1 - nctdtr(n - 1, (margin - sign * effect) * scale, t) for sign in (1, -1))
+        if max(excludes_zero, sum(sides) - 1 if margin > abs(effect) else 0.0) >= power:
             return n
     return None
 
 
-def fit_lines(x: Sequence[float], y: np.ndarray) -> dict[str, np.ndarray]:
-    """Fits each row of y [draws, n] on x [n] by ordinary least squares; returns Line's fields by name, each [draws].
-
-    Raises ValueError with fewer than two distinct x.
-    """
-    x = np.asarray(x, dtype=float)
+def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
+    """Fits y [n] on x [n] by ordinary least squares. Raises ValueError with fewer than two distinct x."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(np.unique(x)) < 2:
         raise ValueError("a line needs at least two different x")
     centred = x - x.mean()
     spread = (centred**2).sum()
-    means = y.mean(axis=1)
     slope = y @ centred / spread
-    residual = y - means[:, None] - slope[:, None] * centred
-    total = ((y - means[:, None]) ** 2).sum(axis=1)
-    left = (residual**2).sum(axis=1)
+    residual = y - y.mean() - slope * centred
+    left, total = (residual**2).sum(), ((y - y.mean()) ** 2).sum()
     # The leave-one-out residual is residual / (1 - leverage).
     free = 1 - 1 / len(x) - centred**2 / spread
-    loo = ((residual / free) ** 2).mean(axis=1) if (free > 1e-9).all() else np.full(len(y), np.nan)
-    r2 = np.where(total > 0, 1 - left / np.where(total > 0, total, 1), 0.0)
-    return {"slope": slope, "intercept": means - slope * x.mean(), "mse": left / len(x), "r2": r2, "loo_mse": loo}
-
-
-def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
-    """Fits y [n] on x [n] by ordinary least squares. Raises ValueError with fewer than two distinct x."""
-    fitted = fit_lines(x, np.asarray([y], dtype=float))
-    return Line(**{name: float(values[0]) for name, values in fitted.items()})
+    loo = ((residual / free) ** 2).mean() if (free > 1e-9).all() else np.nan
+    r2 = 1 - left / total if total > 0 else 0.0
+    return Line(*map(float, (slope, y.mean() - slope * x.mean(), left / len(x), r2, loo)))
 
 
 def predict_point(x: Sequence[float], y: Sequence[float], at: float) -> Prediction:
@@ -190,44 +192,6 @@ def average_mse(lines: Collection[Line]) -> float:
     return float(np.mean([line.mse for line in lines]))
 
 
-def row_draws(rewards: np.ndarray, n_draws: int = N_DRAWS, seed: int = 0) -> np.ndarray:
-    """Returns bootstrap means [n_draws, cells] of rewards [cells, rows]; each draw takes rows with replacement.
-
-    All cells share the rows of a draw, so differences between columns are paired over test prompts.
-    """
-    n_rows = rewards.shape[1]
-    rng = np.random.default_rng(seed)
-    chunk = max(1, 2_000_000 // n_rows)
-    means = []
-    for start in range(0, n_draws, chunk):
-        size = min(chunk, n_draws - start)
-        rows = rng.integers(0, n_rows, size=(size, n_rows)) + n_rows * np.arange(size)[:, None]
-        counts = np.bincount(rows.ravel(), minlength=size * n_rows).reshape(size, n_rows)
-        means.append(counts @ (rewards.T / n_rows))
-    return np.concatenate(means)
-
-
-def seed_weights(n_seeds: int, n_draws: int = N_DRAWS, seed: int = 0) -> np.ndarray:
-    """Returns bootstrap weights [n_draws, n_seeds], how often a draw takes each seed; each row sums to 1.
-
-    A draw takes n_seeds - 1 of the n_seeds with replacement: with so few seeds, taking n_seeds would make the variance
-    of the mean too small by the factor (n_seeds - 1) / n_seeds; this makes it unbiased. A single seed is always taken:
-    the interval is then over test prompts only.
-    """
-    if n_seeds == 1:
-        return np.ones((n_draws, 1))
-    # Not the stream of row_draws, else the draws of seeds and rows would be correlated.
-    rng = np.random.default_rng([seed, n_seeds])
-    return rng.multinomial(n_seeds - 1, np.full(n_seeds, 1 / n_seeds), size=n_draws) / (n_seeds - 1)
-
-
-def estimate(value: float, draws: np.ndarray) -> Estimate:
-    """Returns percentile interval and two-sided p from bootstrap draws [n_draws]; p is at least 2 / (n_draws + 1)."""
-    low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
-    side = min((draws <= 0).sum(), (draws >= 0).sum())
-    return Estimate(float(value), float(low), float(high), float(min(1.0, 2 * (side + 1) / (len(draws) + 1))))
-
-
 def bootstrap_interval(
     values: Sequence[float], level: float = 0.95, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
@@ -251,38 +215,56 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def bend_p(x: Sequence[float], y: np.ndarray, draws: np.ndarray) -> float:
-    """Returns the p-value of a deviation from a line: y [n] at x [n], with bootstrap draws [n_draws, n] of y.
+def lack_of_fit(x: Sequence[float], y: np.ndarray) -> float:
+    """Returns the p-value of a deviation of the mean of y [R, n] from a line on x [n], n >= 3.
 
-    Compares the residual sum of squares of y with that of the draws' noise about y, which would remain if the true
-    relation were a line.
+    Hotelling's one-sample T-squared test that the n - 2 contrasts between the values of a replicate that vanish on
+    every line on x have mean zero over the R replicates: (R - q) / (q (R - 1)) T2 is distributed as F(q, R - q), with
+    q = n - 2 (Anderson, An Introduction to Multivariate Statistical Analysis, section 5.2). The replicates supply the
+    pure error, with whatever correlation the nested subsets of one draw have. nan with R <= q.
     """
-    design = np.column_stack([np.ones(len(y)), x])
-    residual_maker = np.eye(len(y)) - design @ np.linalg.pinv(design)
-    observed = ((residual_maker @ y) ** 2).sum()
-    noise = (((draws - y) @ residual_maker) ** 2).sum(axis=1)
-    return float(((noise >= observed).sum() + 1) / (len(draws) + 1))
+    from scipy.linalg import null_space
+    from scipy.special import fdtrc
+
+    y = np.asarray(y, dtype=float)
+    values = y @ null_space(np.stack([np.ones(len(x)), np.asarray(x, dtype=float)]))
+    n, q = values.shape
+    if n <= q:
+        return float("nan")
+    mean, centred = values.mean(axis=0), values - values.mean(axis=0)
+    tiny = ROUNDING * max(1.0, float(np.abs(y).max()))
+    if np.abs(centred).max() <= tiny:
+        return float(np.abs(mean).max() <= tiny)
+    t2 = n * (n - 1) * mean @ np.linalg.pinv(centred.T @ centred) @ mean
+    return float(fdtrc(q, n - q, (n - q) / (q * (n - 1)) * t2))
 
 
-def error_interval(value: float, draws: np.ndarray) -> tuple[float, float]:
-    """Returns the 95% interval of a mean squared error, from its value in bootstrap draws [n_draws].
+def cluster_coefficients(design: np.ndarray, y: np.ndarray, clusters: Sequence[int]) -> list[Contrast]:
+    """Returns least-squares coefficients of y [n] on design [n, p], with intervals that allow for clusters [n].
 
-    The noise of a draw raises each draw's error by about the same amount, so the draws are shifted to centre on the
-    value itself. Clipped at zero.
+    The rows of one cluster (a replicate) may depend on each other. Standard errors are the jackknife over the R
+    clusters (CV3 of MacKinnon, Nielsen and Webb, 2023), with Student's t(R - 1).
+
+    Raises ValueError if there are fewer than three clusters, or if without one of them the design loses rank.
     """
-    low, high = np.quantile(draws - draws.mean() + value, [LEVEL / 2, 1 - LEVEL / 2])
-    return max(0.0, float(low)), max(0.0, float(high))
+    from scipy.special import stdtr, stdtrit
 
-
-def coefficient_draws(predictors: Sequence[Sequence[float]], draws: np.ndarray) -> np.ndarray:
-    """Returns least-squares coefficients [n_draws, p] of rows of draws [n_draws, n] on p predictors [n] and a constant.
-
-    Raises ValueError if the predictors are collinear.
-    """
-    design = np.column_stack([*predictors, np.ones(draws.shape[1])])
-    if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise ValueError(f"{len(design)} points do not tell {len(predictors)} predictors apart")
-    return (draws @ np.linalg.pinv(design).T)[:, :-1]
+    design, y, clusters = np.asarray(design, dtype=float), np.asarray(y, dtype=float), np.asarray(clusters)
+    names = np.unique(clusters)
+    n = len(names)
+    if n < 3:
+        raise ValueError(f"{n} replicates (expected three or more)")
+    kept = [np.ones(len(y), dtype=bool), *(clusters != name for name in names)]
+    if any(np.linalg.matrix_rank(design[rows]) < design.shape[1] for rows in kept):
+        raise ValueError(f"{len(y)} rows do not tell {design.shape[1]} predictors apart")
+    value, *without = (np.linalg.lstsq(design[rows], y[rows], rcond=None)[0] for rows in kept)
+    errors = ((n - 1) / n * ((np.stack(without) - value) ** 2).sum(axis=0)) ** 0.5
+    found = []
+    for one, error in zip(value, errors, strict=True):
+        half = float(stdtrit(n - 1, 1 - LEVEL / 2)) * error
+        p = float(2 * stdtr(n - 1, -abs(one) / error)) if error else float(one == 0)
+        found.append(Contrast(float(one), float(one - half), float(one + half), p, n - 1, n))
+    return found
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -296,16 +278,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def holm_corrected(found: Sequence[Any]) -> list[Any]:
-    """Returns the findings, dataclasses with `difference` and `holm_p`, with `holm_p` corrected over all of them."""
-    corrected = holm([one.difference.p for one in found])
-    return [replace(one, holm_p=p) for one, p in zip(found, corrected, strict=True)]
-
-
 def budgets(sizes: Collection[int]) -> list[dict[int, int]]:
-    """Returns the equal budgets {K: M} in a grid of sizes, largest first: {2: N, 3: 2N/3, 4: N/2}.
+    """Returns the equal budgets {K: M} in a grid of sizes, largest first: {2: N, 3: 2N/3, 4: N/2}, up to rounding.
 
-    A budget of 2N labelled responses needs all three sizes in the grid, up to rounding.
+    If no budget has all three in the grid, those of {2: N, 4: N/2} are returned.
     """
     found = []
     for largest in sorted(sizes, reverse=True):
@@ -314,6 +290,6 @@ def budgets(sizes: Collection[int]) -> list[dict[int, int]]:
             near = [size for size in sizes if abs(ranking_len * size - 2 * largest) < ranking_len]
             if near:
                 budget[ranking_len] = min(near, key=lambda size, k=ranking_len: abs(k * size - 2 * largest))
-        if len(set(budget.values())) == 3:
+        if 4 in budget and len(set(budget.values())) == len(budget):
             found.append(budget)
-    return found
+    return [budget for budget in found if 3 in budget] or found

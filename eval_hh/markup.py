@@ -2,7 +2,7 @@
 
 import re
 
-from eval_hh.estimates import Estimate
+from eval_hh.estimates import Contrast
 
 # Inline markup of CommonMark, GitHub and the page's Markdown. "_" counts only at a word boundary, and "://" turns the
 # text around it into a link.
@@ -12,9 +12,24 @@ REWARD = ".2f"
 DIFFERENCE = "+.2f"
 
 
-def difference_texts(one: Estimate) -> tuple[str, str]:
-    """Formats a difference of rewards x 100 and its interval."""
-    return f"{100 * one.value:{DIFFERENCE}}", f"{100 * one.low:{DIFFERENCE}} to {100 * one.high:{DIFFERENCE}}"
+def interval_text(one: Contrast) -> str:
+    """Formats the interval of a difference of rewards x 100; "-" where there is none."""
+    if one.low != one.low:
+        return "-"
+    return f"{100 * one.low:{DIFFERENCE}} to {100 * one.high:{DIFFERENCE}}"
+
+
+def contrast_text(one: Contrast) -> str:
+    """Formats a difference of rewards x 100 with its interval and its number of replicates."""
+    value = f"{100 * one.difference:{DIFFERENCE}} points"
+    if one.n_replicates == 1:
+        return f"{value} (1 replicate: no interval)"
+    return f"{value} (95% interval {interval_text(one)}, {one.n_replicates} replicates)"
+
+
+def p_text(p: float) -> str:
+    """Formats a p-value; "-" where there is none."""
+    return "-" if p != p else f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
 def one_line(value: object) -> str:

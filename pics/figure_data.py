@@ -79,15 +79,17 @@ def result_points(results: Results) -> list[Points]:
 
 def error_note(results: Results) -> str:
     """Returns a note on what the error bars of these results are."""
-    counts = {len(results.seeds(setting)) for setting in results.random}
+    units = [results.units(setting) for setting in results.random]
+    counts = {len(one) for one in units}
     if counts == {1}:
         return (
-            "Bars: 95% interval over test prompts; 1 seed: no spread over seeds.\n"
+            "Bars: 95% interval over test prompts; 1 replicate: nothing is known of draws and seeds.\n"
             "All points share the test prompts, so differences are known better than the bars suggest."
         )
-    if 1 in counts:
-        return "Bars: standard deviation over seeds; where there is one seed, 95% interval over test prompts."
-    return f"Bars: standard deviation over {' or '.join(map(str, sorted(counts)))} seeds."
+    what = "training seeds of one draw of the subsets" if all(one.one_draw for one in units) else "replicates"
+    number = " or ".join(map(str, sorted(counts - {1})))
+    single = "; where there is one replicate, 95% interval over test prompts" * (1 in counts)
+    return f"Bars: standard deviation over {number} {what}{single}."
 
 
 def line_summary(points: list[Points]) -> list[str]:

@@ -1,10 +1,10 @@
 """Draws the study's figures from the paper's published numbers or from result files.
 
     cd pics
-    python figures.py --paper            the paper's Figure 4, its three MSEs and its lines
+    python figures.py --paper            the paper's Figure 4, its MSEs and lines, and what its numbers can carry
     python figures.py --results DIR      the same four panels from our result files (pics/diversity.png)
     python figures.py --budgets DIR      rewards at equal budget (pics/quantitative.png)
-    python figures.py --fixed_size DIR   rewards of equal-size subsets selected for low, random and high D
+    python figures.py --fixed_size DIR   rewards of equal-size subsets selected for low and high D
     python figures.py --intro            ways to spend one annotation budget (pics/intro.png)
 
 Each writes one figure to --output (default: NAME.png in runs/figures/ under STUDY_ROOT). The file name sets the format:
@@ -21,9 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_flags, check_text, run, study_root
 from data_preprocess.outputs import check_output_file
-from eval_hh.analysis.d_at_fixed_size import fixed_size_tests
+from eval_hh.analysis.chosen_prompts import fixed_size_pairs
+from eval_hh.analysis.contrasts import comparisons
+from eval_hh.analysis.paper_numbers import paper_evidence
 from eval_hh.analysis.results import load_results
-from pics.draw_chosen_prompts import draw_fixed_size
+from pics.draw_chosen_prompts import draw_chosen
 from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figure_data import error_note, line_summary, paper_overlay, paper_points, result_facets, result_points
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         draw_intro(output)
     elif args.paper:
         draw_panels(paper_points(), output)
-        print("\n".join(line_summary(paper_points())))
+        print("\n".join([*line_summary(paper_points()), *paper_evidence()]))
     else:
         draw_results(name, folders[name], output, args.profile, args.compare_paper)
     print(f"Written to {output}")
@@ -74,7 +76,7 @@ def draw_results(name: str, folder: Path, output: Path, profile: str | None, com
     elif name == "quantitative":
         draw_budgets(result_facets(results), output, error_note(results))
     else:
-        draw_fixed_size(fixed_size_tests(results), output)
+        draw_chosen(comparisons(results, fixed_size_pairs(results)), "high against low D at one M", output)
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
 

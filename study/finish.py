@@ -62,7 +62,7 @@ def versions(results: "Results") -> dict[str, str]:
 
 def draw_pictures(folder: Path, found: "Findings", compare_paper: bool) -> None:
     """Draws every figure that the results have data for, as PNG and as SVG for wide and narrow windows."""
-    from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
+    from pics.draw_chosen_prompts import draw_chosen
     from pics.draw_intro import draw_intro
     from pics.draw_rewards import draw_budgets, draw_panels
     from pics.figure_data import error_note, paper_overlay, result_facets, result_points
@@ -71,14 +71,16 @@ def draw_pictures(folder: Path, found: "Findings", compare_paper: bool) -> None:
     results = found.results
     note, overlay = error_note(results), paper_overlay(results) if compare_paper else []
     points, facets = result_points(results), result_facets(results)
+    chosen = {
+        "fixed_size": (found.fixed_size, "high against low D at one M"),
+        "strategies": (found.strategies, "prompts chosen by strategies"),
+        "augmentation": (found.augmentations, "subsets enlarged by models"),
+    }
     for ending in (".png", ".svg", f"{NARROW}.svg"):
         draw_panels(points, folder / f"diversity{ending}", note, overlay)
         draw_intro(folder / f"intro{ending}")
         if facets:
             draw_budgets(facets, folder / f"quantitative{ending}", note)
-        if found.varied:
-            draw_fixed_size(found.varied, folder / f"fixed_size{ending}")
-        if found.strategies:
-            draw_chosen(found.strategies, "prompts chosen by strategies", folder / f"strategies{ending}")
-        if found.augmentations:
-            draw_chosen(found.augmentations, "subsets enlarged by models", folder / f"augmentation{ending}")
+        for name, (rows, title) in chosen.items():
+            if rows:
+                draw_chosen(rows, title, folder / f"{name}{ending}")

@@ -1,50 +1,68 @@
-"""Two experiments on prompt selection: strategies at one number of prompts, and subsets enlarged by models.
+"""Three experiments on prompt selection, as pairs of settings to compare at the same K.
 
-Strategies (data_preprocess/ngrams/strategies.py) are compared with the same number of random prompts at the same K, so
-with the same number of labelled responses. An enlarged subset (labelling/augment.py) is compared with its base subset,
-and the prompts added to raise D with the same number added at random.
+Strategies (data_preprocess/ngrams/strategies.py) are compared with as many random prompts. An enlarged subset
+(labelling/augment.py) is compared with its base subset, and additions with random additions. High and low D are subsets
+of one size, selected for D and matched in length and, where the data names the kinds, in kind of prompt.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM
-from eval_hh.analysis.contrasts import Contrast, contrasts
-from eval_hh.analysis.d_at_fixed_size import CONTROL, TREATED
+from data_preprocess.selection import MATCHED
+from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM
+from eval_hh.analysis.contrasts import Pair
 from eval_hh.analysis.results import Results
 from eval_hh.cells import Setting
 
-DIVERSE = tuple(name for name in AUGMENTATIONS if name != AUGMENT_RANDOM)  # additions that raise D
-ELSEWHERE = (RANDOM, CONTROL, TREATED, *AUGMENTATIONS)  # selections that are not strategies or are compared elsewhere
+LOW_D, HIGH_D = "low_d" + MATCHED, "max_d" + MATCHED  # the start of the names of selections matched at least in length
 
 
-def strategy_contrasts(results: Results) -> list[Contrast]:
-    """Returns strategy minus random for each strategy, algorithm, K and M at which both have a common seed."""
-    chosen = [setting for setting in results.settings if setting.selection not in ELSEWHERE]
-    return contrasts(results, [(setting, replace(setting, selection=RANDOM)) for setting in chosen])
+def fixed_size_pairs(results: Results) -> list[Pair]:
+    """Returns the pairs (high D, low D) of one algorithm, K, M and matching."""
+    high = [setting for setting in results.settings if setting.selection.startswith(HIGH_D)]
+    pairs = [(one, replace(one, selection=LOW_D + one.selection.removeprefix(HIGH_D))) for one in high]
+    return [pair for pair in pairs if results.replicates(*pair)]
 
 
-def augmentation_contrasts(results: Results) -> list[Contrast]:
-    """Returns, per algorithm and K, diverse minus random additions, then each addition minus the base subset."""
+def strategy_pairs(results: Results) -> list[Pair]:
+    """Returns the pairs (strategy, random) of one algorithm, K and M."""
+    elsewhere = (RANDOM, *AUGMENTATIONS)
+    matched = (LOW_D, HIGH_D)
+    chosen = [
+        one for one in results.settings if one.selection not in elsewhere and not one.selection.startswith(matched)
+    ]
+    pairs = [(setting, replace(setting, selection=RANDOM)) for setting in chosen]
+    return [pair for pair in pairs if results.replicates(*pair)]
+
+
+def addition_pairs(results: Results, prefix: str = "") -> list[Pair]:
+    """Returns the pairs (additions, random additions) to one base subset; only selections that start with `prefix`."""
     pairs = []
-    for setting in results.settings:
-        if setting.selection in DIVERSE:
-            control = replace(setting, selection=AUGMENT_RANDOM)
-            if _base_sizes(results, setting) == _base_sizes(results, control):
-                pairs.append((setting, control))
-        if setting.selection in AUGMENTATIONS:
-            base = replace(setting, selection=RANDOM)
-            pairs += [(setting, replace(base, num_prompts=size)) for size in _base_sizes(results, setting)]
-    return sorted(contrasts(results, pairs), key=lambda one: (one.algorithm, one.ranking_len, not guides(one)))
+    for one in results.settings:
+        control = replace(one, selection=AUGMENT_RANDOM)
+        if one.selection in AUGMENTATIONS and one != control and one.selection.startswith(prefix):
+            same_base = _base_sizes(results, one) == _base_sizes(results, control)
+            pairs += [(one, control)] * (same_base and bool(results.replicates(one, control)))
+    return pairs
 
 
-def guides(contrast: Contrast) -> bool:
-    """Returns whether this contrast decides the claim that D can guide augmentation: diverse minus random additions."""
-    return contrast.first.selection in DIVERSE and contrast.second.selection == AUGMENT_RANDOM
+def guided_pairs(results: Results) -> list[Pair]:
+    """Returns the pairs of claim 3: the additions that raise D most, minus random ones."""
+    return addition_pairs(results, AUGMENT_DIVERSE)
+
+
+def enlarged_pairs(results: Results) -> list[Pair]:
+    """Returns the pairs (enlarged subset, its base subset)."""
+    pairs = []
+    for one in results.settings:
+        if one.selection in AUGMENTATIONS:
+            base = replace(one, selection=RANDOM)
+            pairs += [(one, replace(base, num_prompts=size)) for size in sorted(_base_sizes(results, one))]
+    return [pair for pair in pairs if results.replicates(*pair)]
 
 
 def _base_sizes(results: Results, setting: Setting) -> set[int]:
-    """Returns M of this subset's base subsets: one, unless its seeds were run on different data."""
-    sizes = {results.cell(setting, seed).base_prompts for seed in results.seeds(setting)}
+    """Returns M of this subset's base subsets: one, unless its replicates were run on different sizes."""
+    sizes = {results.cell(setting, replicate).base_prompts for replicate in results.replicates(setting)}
     return {size for size in sizes if size}

@@ -1,59 +1,111 @@
-"""Compares settings that differ in how their prompts were chosen, on the same test prompts and seeds (Global)."""
+"""Compares settings on the same test prompts and the same replicates, and tests the study's primary effects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from eval_hh.analysis.results import Results
+import numpy as np
+
+from eval_hh.analysis.results import Results, Units
+from eval_hh.analysis.rules import NO_VERDICT, decide, decide_row
 from eval_hh.cells import Setting
-from eval_hh.estimates import Estimate, holm_corrected
+from eval_hh.estimates import Contrast, holm, over_replicates
+
+Pair = tuple[Setting, Setting]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One set of prompts and the reward it led to."""
+class Side:
+    """One of two settings compared."""
 
-    num_prompts: int
-    selection: str
-    diversity: float  # D
-    length: float  # bigrams per prompt, one less than tokens
-    reward: float  # mean over test prompts and seeds, 0 to 1
-    spread: float  # standard deviation over seeds; nan with one
+    setting: Setting
+    reward: float  # mean over test prompts and replicates, 0 to 1
+    spread: float  # standard deviation over replicates; nan with one
+    diversity: float  # D; nan if unknown
+    length: float  # bigrams per prompt, one less than tokens; nan if unknown
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """Two sets of prompts, compared for one algorithm and K."""
+class Comparison:
+    """Two settings compared in a pool; `difference` is the reward of the first minus that of the second."""
 
-    algorithm: str
-    ranking_len: int
-    n_seeds: int
-    first: Choice
-    second: Choice
-    difference: Estimate  # reward of the first minus that of the second
-    holm_p: float  # p of `difference`, Holm-corrected over all contrasts of a table
+    pool: str
+    first: Side
+    second: Side
+    difference: Contrast
+    one_draw: bool  # of one draw of the subsets: replicates differ in their training seed only
+    holm_p: float  # p of `difference`, Holm-corrected over the table's rows
+    verdict: str  # on "the first is better"; see rules.decide_row
 
-
-def choice_of(results: Results, setting: Setting, seeds: Sequence[int]) -> Choice:
-    """Returns D, length and reward of a setting that has D, over these seeds."""
-    rewards = results.rewards(setting, seeds).mean(axis=1)
-    spread = float(rewards.std(ddof=1)) if len(seeds) > 1 else float("nan")
-    known = results.diversity[setting], results.length(setting)
-    return Choice(setting.num_prompts, setting.selection, *known, float(rewards.mean()), spread)
+    @property
+    def algorithm(self) -> str:
+        return self.first.setting.algorithm
 
 
-def contrasts(results: Results, pairs: Sequence[tuple[Setting, Setting]]) -> list[Contrast]:
-    """Returns the difference of each pair (first, second) of one algorithm and K, Holm-corrected over all pairs.
+@dataclass(frozen=True)
+class Effect:
+    """The mean difference over several pairs of settings, on the replicates that all of them have."""
 
-    Pairs without a common seed, or with a setting without D, are left out.
-    """
+    pairs: tuple[Pair, ...]
+    difference: Contrast
+    one_draw: bool
+    n_left_out: int  # replicates that only some of the settings have
+    verdict: str
+
+
+def effect_of(values: Sequence[float]) -> Contrast:
+    """Returns the contrast of one effect per replicate; of a single replicate without interval and p (nan)."""
+    if len(values) == 1:
+        return Contrast(float(values[0]), *[float("nan")] * 3, 0, 1)
+    return over_replicates(values)
+
+
+def primary_effect(results: Results, pairs: Sequence[Pair], pool: str = "Global") -> Effect | None:
+    """Returns the mean of first minus second over the pairs; None without a pair or a replicate common to all."""
+    settings = {setting for pair in pairs for setting in pair}
+    units = results.units(*settings)
+    if not units:
+        return None
+    means = {setting: results.mean_rewards(setting, units, pool) for setting in settings}
+    difference = effect_of(np.mean([means[first] - means[second] for first, second in pairs], axis=0))
+    everywhere = {replicate for setting in settings for replicate in results.replicates(setting)}
+    left_out = len(everywhere) - len(results.replicates(*settings))
+    word = NO_VERDICT if units.one_draw else decide(difference)
+    return Effect(tuple(pairs), difference, units.one_draw, left_out, word)
+
+
+def comparisons(results: Results, pairs: Iterable[Pair], pools: Sequence[str] = ("Global",)) -> list[Comparison]:
+    """Compares each pair in each pool, Holm-corrected over all; pairs without a common replicate are left out."""
     found = []
     for pair in pairs:
-        seeds = results.seeds(*pair)
-        if seeds and all(setting in results.diversity for setting in pair):
-            difference = results.bootstrap("Global").difference(*pair, seeds)
-            choices = [choice_of(results, setting, seeds) for setting in pair]
-            line = (pair[0].algorithm, pair[0].ranking_len)
-            found.append(Contrast(*line, len(seeds), *choices, difference, difference.p))
+        units = results.units(*pair)
+        for pool in pools if units else ():
+            sides = [_side(results, setting, units, pool) for setting in pair]
+            first, second = (results.mean_rewards(setting, units, pool) for setting in pair)
+            difference = effect_of(first - second)
+            found.append(Comparison(pool, *sides, difference, units.one_draw, difference.p, NO_VERDICT))
     return holm_corrected(found)
+
+
+def holm_corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """Returns the rows of one table with Holm-corrected p and their words; rows without p are not counted."""
+    tested = [index for index, one in enumerate(found) if one.difference.p == one.difference.p]
+    corrected = dict(zip(tested, holm([found[index].difference.p for index in tested]), strict=True))
+    rows = []
+    for index, one in enumerate(found):
+        p = corrected.get(index, float("nan"))
+        word = NO_VERDICT if one.one_draw else decide_row(one.difference, p)
+        rows.append(replace(one, holm_p=p, verdict=word))
+    return rows
+
+
+def _side(results: Results, setting: Setting, units: Units, pool: str) -> Side:
+    rewards = results.mean_rewards(setting, units, pool)
+    spread = float(rewards.std(ddof=1)) if len(rewards) > 1 else float("nan")
+    known = float("nan"), float("nan")
+    if setting in results.diversity:
+        records = results.records(setting, units)
+        scores, lengths = zip(*((one["score"], one["total"] / one["samples"]) for one in records), strict=True)
+        known = float(np.mean(scores)), float(np.mean(lengths))
+    return Side(setting, float(rewards.mean()), spread, *known)

@@ -16,11 +16,11 @@ MAX_PAIRS = 300
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of the table: a mean and its spread over seeds or, with one seed, over test prompts."""
+    """One entry of the table: a mean and its spread over replicates or, with one replicate, over test prompts."""
 
     mean: float
     spread: float
-    n_seeds: int
+    n_units: int  # replicates
 
 
 def table(
@@ -28,17 +28,17 @@ def table(
 ) -> dict[tuple[str, Setting], Entry]:
     """Returns the entries of random subsets by (pool, setting); a setting that was not run has none.
 
-    `mean` is over the pool's prompts and the seeds. `spread` is the standard deviation over seeds (n - 1);
-    with one seed it is the half-width of the 95% interval over test prompts, 1.96 sd / sqrt(prompts).
+    `mean` is over the pool's prompts and the replicates. `spread` is the standard deviation over replicates (n - 1);
+    with one replicate it is the half-width of the 95% interval over test prompts, 1.96 sd / sqrt(prompts).
     """
     entries = {}
     for setting in results.random:
-        seeds = results.seeds(setting)
+        units = results.units(setting)
         for pool in pools:
-            rewards = scale * results.rewards(setting, seeds, pool, field)
+            rewards = scale * results.rewards(setting, units, pool, field)
             means = rewards.mean(axis=1)
-            spread = means.std(ddof=1) if len(seeds) > 1 else half_width(rewards[0])
-            entries[pool, setting] = Entry(float(means.mean()), float(spread), len(seeds))
+            spread = means.std(ddof=1) if len(units) > 1 else half_width(rewards[0])
+            entries[pool, setting] = Entry(float(means.mean()), float(spread), len(units))
     return entries
 
 

@@ -1,4 +1,4 @@
-"""The results of a study: its evaluated cells by setting and seed, read once and passed to every analysis."""
+"""The results of a study: its evaluated cells by setting and replicate, read once and passed to every analysis."""
 
 from __future__ import annotations
 
@@ -7,15 +7,40 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 
 from data_preprocess.command import InputError
+from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
-from eval_hh.analysis.pool_bootstrap import PoolBootstrap
 from eval_hh.cells import STUDY_FILE, TEST_FILES, Setting, load_cells, pooled
+
+
+class Replicate(NamedTuple):
+    """One run of a setting: the draw of its subset and the seed of its training."""
+
+    draw: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of analysis that several settings have in common, each with the replicates that it averages.
+
+    A unit is a draw of the subsets with its training seeds. Where all replicates are of one draw, each seed is a unit,
+    and what is said about them is about this draw only.
+    """
+
+    groups: tuple[tuple[Replicate, ...], ...]
+
+    @property
+    def one_draw(self) -> bool:
+        return len({replicate.draw for group in self.groups for replicate in group}) == 1
+
+    def __len__(self) -> int:
+        return len(self.groups)
 
 
 @dataclass(frozen=True)
@@ -23,7 +48,7 @@ class CellResult:
     """One evaluated cell: the fields of a valid result file that tables, tests, figures and pages use."""
 
     setting: Setting
-    seed: int
+    replicate: Replicate
     exp: str
     stage: int
     checkpoint: str
@@ -39,16 +64,18 @@ class CellResult:
     @classmethod
     def of(cls, cell: dict) -> CellResult:
         """Builds it from the content of a valid result file."""
-        same = ("seed", "exp", "stage", "profile", "world", "reward_source", "git", "versions", "diversity", "files")
+        same = ("exp", "stage", "profile", "world", "reward_source", "git", "versions", "diversity", "files")
         return cls(
             setting=Setting(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"]),
+            replicate=Replicate(cell.get("draw", SEED), cell["seed"]),
             checkpoint=cell["evaluation"]["checkpoint"],
             base_prompts=cell.get("base_prompts"),
             **{name: cell[name] for name in same},
         )
 
     def __str__(self) -> str:
-        return f"{self.setting} seed={self.seed} selection={self.setting.selection}"
+        draw, seed = self.replicate
+        return f"{self.setting} draw={draw} seed={seed} selection={self.setting.selection}"
 
     def values(self, pool: str, field: str = "reward") -> np.ndarray:
         """Returns the per-prompt values [test prompts] of a pool (cells.pooled)."""
@@ -61,7 +88,7 @@ class CellResult:
 
 
 class Results:
-    """The evaluated cells of one study. Callers treat the key of a setting's replicates, today the seed, as opaque.
+    """The evaluated cells of one study.
 
     Args:
         cells: in the order in which they are to be listed.
@@ -70,9 +97,9 @@ class Results:
     Attributes:
         settings: all settings, sorted.
         random: those of randomly chosen subsets, which the paper's table and claims are about.
-        diversity: D by setting; without settings whose D is missing, differs between seeds, or was counted with another
-            tokenizer than most.
-        warnings: the given ones, and one for each setting without a usable D.
+        diversity: D by setting, the mean over its draws; without settings whose D is missing, differs between cells of
+            one draw, or was counted with another tokenizer than most.
+        warnings: the given ones, one for each setting without a usable D, and one for several code versions.
 
     Raises:
         InputError: the cells come from several worlds, or a cell occurs twice.
@@ -83,15 +110,19 @@ class Results:
         worlds = sorted({str(cell.world) for cell in self.cells})
         if len(worlds) > 1:
             raise InputError(f"the result files come from {len(worlds)} different worlds: {', '.join(worlds)}")
-        self._cells: dict[Setting, dict[int, CellResult]] = {}
+        self._cells: dict[Setting, dict[Replicate, CellResult]] = {}
         for cell in self.cells:
-            if self._cells.setdefault(cell.setting, {}).setdefault(cell.seed, cell) is not cell:
+            if self._cells.setdefault(cell.setting, {}).setdefault(cell.replicate, cell) is not cell:
                 raise InputError(f"duplicate cell: {cell}")
         self.settings = sorted(self._cells)
         self.random = [setting for setting in self.settings if setting.selection == RANDOM]
         self.diversity: dict[Setting, float] = {}
+        self._means: dict[tuple[Setting, Replicate, str], float] = {}
+        self._n_prompts: dict[str, int] = {}
         self.warnings = [*warnings, *self._find_diversity()]
-        self._bootstraps: dict[str, PoolBootstrap] = {}
+        versions = sorted({cell.git or "unknown" for cell in self.cells})
+        if len(versions) > 1:
+            self.warnings.append(f"the cells were made by {len(versions)} code versions: {', '.join(versions)}")
 
     def _find_diversity(self) -> list[str]:
         """Fills `diversity`; returns a warning for each setting that is left out."""
@@ -99,16 +130,18 @@ class Results:
         commonest = tokenizers.most_common(1)[0][0] if tokenizers else None
         warnings = []
         for setting in self.settings:
-            records = [cell.diversity for cell in self._cells[setting].values()]
+            cells = self._cells[setting].values()
+            records = [cell.diversity for cell in cells]
             if None in records:
                 why = "no D recorded"
             elif {record["tokenizer"] for record in records} != {commonest}:
                 why = f"D computed with a tokenizer other than {commonest}"
-            elif len({record["score"] for record in records}) > 1:
-                why = "D differs between seeds"
             else:
-                self.diversity[setting] = records[0]["score"]
-                continue
+                scores = {(cell.replicate.draw, cell.diversity["score"]) for cell in cells}
+                if len(scores) == len({draw for draw, _ in scores}):
+                    self.diversity[setting] = float(np.mean([score for _, score in sorted(scores)]))
+                    continue
+                why = "D differs between seeds of one draw"
             chosen = "" if setting.selection == RANDOM else f" ({setting.selection})"
             warnings.append(f"{setting}{chosen}: {why}; excluded from fits on D")
         return warnings
@@ -121,15 +154,7 @@ class Results:
     @property
     def tokenizer(self) -> str:
         """The tokenizer that D was counted with; requires a setting with D."""
-        return self._record(next(iter(self.diversity)))["tokenizer"]
-
-    def length(self, setting: Setting) -> float:
-        """Returns the bigrams per prompt, one less than tokens, of a setting with D."""
-        record = self._record(setting)
-        return record["total"] / record["samples"]
-
-    def _record(self, setting: Setting) -> dict[str, Any]:
-        return next(iter(self._cells[setting].values())).diversity
+        return next(iter(self._cells[next(iter(self.diversity))].values())).diversity["tokenizer"]
 
     def values_of(self, field: str) -> list:
         """Returns the distinct values of a field of Setting among the random subsets, sorted."""
@@ -144,26 +169,54 @@ class Results:
             line += [setting] * (setting in self.diversity)
         return found
 
-    def cell(self, setting: Setting, seed: int) -> CellResult:
-        return self._cells[setting][seed]
+    @cached_property
+    def all_replicates(self) -> list[Replicate]:
+        """The replicates of the random subsets, sorted."""
+        return sorted({replicate for setting in self.random for replicate in self._cells[setting]})
 
-    def seeds(self, *settings: Setting) -> list[int]:
-        """Returns the seeds that all these settings were run with, sorted; empty if one of them was not run."""
+    def has(self, setting: Setting, replicate: Replicate) -> bool:
+        return replicate in self._cells.get(setting, ())
+
+    def cell(self, setting: Setting, replicate: Replicate) -> CellResult:
+        return self._cells[setting][replicate]
+
+    def replicates(self, *settings: Setting) -> list[Replicate]:
+        """Returns the replicates that all these settings have, sorted; empty if one of them was not run."""
         sets = [set(self._cells.get(setting, ())) for setting in settings]
         return sorted(set.intersection(*sets)) if sets else []
 
-    def rewards(
-        self, setting: Setting, seeds: Sequence[int], pool: str = "Global", field: str = "reward"
-    ) -> np.ndarray:
-        """Returns per-prompt values [seeds, test prompts] of a pool."""
-        return np.stack([self.cell(setting, seed).values(pool, field) for seed in seeds])
+    def units(self, *settings: Setting) -> Units:
+        """Returns the units of analysis that all these settings have in common."""
+        replicates = self.replicates(*settings)
+        draws = sorted({replicate.draw for replicate in replicates})
+        if len(draws) <= 1:
+            return Units(tuple((replicate,) for replicate in replicates))
+        return Units(tuple(tuple(one for one in replicates if one.draw == draw) for draw in draws))
 
-    def bootstrap(self, pool: str) -> PoolBootstrap:
-        """Returns the joint bootstrap of all cells over the pool's test prompts and the seeds, drawn once."""
-        if pool not in self._bootstraps:
-            rewards = {(cell.setting, cell.seed): cell.values(pool) for cell in self.cells}
-            self._bootstraps[pool] = PoolBootstrap(rewards, pool)
-        return self._bootstraps[pool]
+    def rewards(self, setting: Setting, units: Units, pool: str = "Global", field: str = "reward") -> np.ndarray:
+        """Returns per-prompt values [units, test prompts] of a pool, the mean over the seeds of each unit."""
+        values = [[self.cell(setting, one).values(pool, field) for one in group] for group in units.groups]
+        return np.stack([np.mean(group, axis=0) for group in values])
+
+    def mean_rewards(self, setting: Setting, units: Units, pool: str = "Global") -> np.ndarray:
+        """Returns the mean reward over a pool's test prompts of each unit [units].
+
+        Raises InputError if cells were scored on different numbers of test prompts.
+        """
+        return np.array([sum(self._mean(setting, one, pool) for one in group) / len(group) for group in units.groups])
+
+    def _mean(self, setting: Setting, replicate: Replicate, pool: str) -> float:
+        key = setting, replicate, pool
+        if key not in self._means:
+            values = self.cell(setting, replicate).values(pool)
+            if len(values) != self._n_prompts.setdefault(pool, len(values)):
+                raise InputError(f"{pool}: the cells were not scored on the same test rows")
+            self._means[key] = float(values.mean())
+        return self._means[key]
+
+    def records(self, setting: Setting, units: Units) -> list[dict[str, Any]]:
+        """Returns the diversity record of each unit; requires a setting with D."""
+        return [self.cell(setting, group[0]).diversity for group in units.groups]
 
 
 def load_results(source: str | Path | Iterable[str | Path], profile: str | None = None) -> Results:
@@ -198,7 +251,7 @@ def load_results(source: str | Path | Iterable[str | Path], profile: str | None 
     found = _keep(found, "test rows", _row_summary, warnings)
     cells: dict[tuple, tuple[str, CellResult]] = {}
     for path, cell in ((path, CellResult.of(cell)) for path, cell in found):
-        first = cells.setdefault((cell.setting.selection, cell.setting, cell.seed), (path, cell))[0]
+        first = cells.setdefault((cell.setting.selection, cell.setting, cell.replicate), (path, cell))[0]
         if first != path:
             warnings.append(f"left out {path}: the same cell as {first} ({cell})")
     return Results([cells[key][1] for key in sorted(cells)], warnings)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_preprocess.command import InputError
+from eval_hh.analysis.lines_on_d import MIN_SIZES
 from eval_hh.analysis.paper_numbers import paper_results
 from eval_hh.analysis.results import Results
-from eval_hh.analysis.rules import HELD, MIN_SIZES, decide_sign
 from eval_hh.estimates import Prediction, predict_point, prediction_difference
 
 # LLaMA's token ids, without BOS, of a text formatted like a prompt; they identify its tokenizer.
@@ -69,8 +69,8 @@ class Recommendation:
 def recommend(predictions: dict[int, Prediction]) -> Recommendation:
     """Returns the K with the highest prediction, and those that do not differ from it.
 
-    Two values of K differ if the 95% interval of the difference of their predictions is above zero (rules.decide_sign);
-    the errors of the lines are assumed to be independent.
+    Two values of K differ if the 95% interval of the difference of their predictions is above zero; the
+    errors of the lines are assumed to be independent.
     """
     best = max(predictions, key=lambda ranking_len: predictions[ranking_len].value)
     differences = {
@@ -78,7 +78,7 @@ def recommend(predictions: dict[int, Prediction]) -> Recommendation:
         for ranking_len, other in predictions.items()
         if ranking_len != best
     }
-    return Recommendation(best, {k: one for k, one in differences.items() if decide_sign(one.low, one.high) != HELD})
+    return Recommendation(best, {k: one for k, one in differences.items() if one.low <= 0})
 
 
 def paper_law(algorithm: str) -> Law:
@@ -89,7 +89,7 @@ def paper_law(algorithm: str) -> Law:
 
 
 def results_law(results: Results, algorithm: str | None, source: str) -> tuple[Law, list[str]]:
-    """Returns the lines of one algorithm's randomly chosen cells; points are means over the seeds common to a line.
+    """Returns the lines of one algorithm's randomly chosen cells; points are means over a line's common replicates.
 
     Args:
         results: the cells.
@@ -113,13 +113,13 @@ def results_law(results: Results, algorithm: str | None, source: str) -> tuple[L
     for (name, ranking_len), settings in lines.items():
         if name != algorithm:
             continue
-        seeds = results.seeds(*settings)
+        units = results.units(*settings)
         scores = [results.diversity[setting] for setting in settings]
-        if len(set(scores)) < MIN_SIZES or not seeds:
-            found = f"{len(set(scores))} different D and {len(seeds)} seeds common to them"
-            warnings.append(f"{algorithm} K={ranking_len}: {found} (expected {MIN_SIZES} or more, and a seed)")
+        if len(set(scores)) < MIN_SIZES or not units:
+            found = f"{len(set(scores))} different D and {len(units)} replicates common to them"
+            warnings.append(f"{algorithm} K={ranking_len}: {found} (expected {MIN_SIZES} or more, and a replicate)")
             continue
-        rewards = [float(results.rewards(setting, seeds).mean(axis=1).mean()) for setting in settings]
+        rewards = [float(results.mean_rewards(setting, units).mean()) for setting in settings]
         points[ranking_len] = (scores, rewards)
     if not points:
         raise InputError("; ".join([f"{source}: too few points for a line", *warnings]))

@@ -1,65 +1,76 @@
 """The rules that decide from intervals whether a claim of the paper held.
 
-The rules in words (eval_hh/README.md repeats them):
-- Fewer than three seeds give no verdict.
-- "More responses and fewer prompts win at equal budget" held for a pair of cells if the 95% interval of the difference
-  (more responses minus more prompts) is above zero, did not hold if it is below zero, both only if p < 0.05 after
-  Holm's correction over all pairs, and is undecided otherwise.
-- "Reward is linear in D" did not hold for a number of responses K if the 95% interval of the slope is below zero, or if
-  the line explains less than 80% of the variance between sizes and the points deviate from it by more than prompts and
-  seeds account for (p < 0.05). Otherwise it is undecided, however well the line fits: in random subsets D rises with M,
-  and a line on log M fits as well.
-- "D can guide data augmentation" and "D predicts reward beyond the number of prompts" are undecided: their sets of
-  prompts are drawn once, and not matched by kind of prompt (eval_hh/analysis/verdicts.py).
-- A claim held, or did not hold, in a run if it did so in every case tested, and is undecided otherwise.
+Stated before any study was run with them; eval_hh/calibrate.py measures how often each word is false, and
+eval_hh/README.md explains them. In words:
+- Fewer than three replicates, or one draw of the subsets, give no verdict.
+- A difference held if its 95% interval lies above zero. It did not hold if the interval lies below zero, or within two
+  points (of 100 x reward) of zero. Otherwise it is undecided.
+- A secondary row has a word only if p < 0.05 after Holm's correction over its table, by the sign of the difference.
+- "Reward is linear in D" did not hold if reward falls as D rises or changes by less than two points, or if the points
+  deviate from the line (p < 0.05). It held if reward rises, the points do not deviate, and every rival curve with the
+  same rise (RIVALS in lines_on_d.py) is excluded by its 95% interval. Otherwise it is undecided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-from eval_hh.estimates import LEVEL, Estimate
+from eval_hh.estimates import LEVEL, Contrast, replicates_for
 
 HELD, DID_NOT_HOLD, UNDECIDED = "held", "did not hold", "undecided"
 NO_VERDICT = "no verdict"
-MIN_R2 = 0.8
-MIN_SIZES = 3
-MIN_SEEDS = 3
+MIN_REPLICATES = 3
+MARGIN = 0.02  # reward, 0 to 1: a difference within it is too small to matter
 
 
-def decide_sign(low: float, high: float) -> str:
-    """Returns the verdict on an effect that should be above zero, from its interval (see the module's rules)."""
-    if low > 0:
-        return HELD
-    return DID_NOT_HOLD if high < 0 else UNDECIDED
-
-
-def decide_pair(difference: Estimate, holm_p: float, n_seeds: int) -> str:
-    """Returns the verdict on one of several differences, from its interval and corrected p (see the module's rules)."""
-    if n_seeds < MIN_SEEDS:
+def decide(difference: Contrast) -> str:
+    """Returns the word on an effect that should be above zero (see the module's rules)."""
+    if difference.n_replicates < MIN_REPLICATES:
         return NO_VERDICT
-    return decide_sign(difference.low, difference.high) if holm_p < LEVEL else UNDECIDED
+    if difference.low > 0:
+        return HELD
+    within = -MARGIN < difference.low and difference.high < MARGIN
+    return DID_NOT_HOLD if difference.high < 0 or within else UNDECIDED
 
 
-def decide_line(n_sizes: int, n_seeds: int, slope: Estimate, r2: float, bend: float) -> tuple[str, str]:
-    """Returns the verdict on one line of reward on D, and the reason in words (see the module's rules)."""
-    if n_seeds < MIN_SEEDS:
-        return NO_VERDICT, f"the line explains {r2:.0%}"
-    if n_sizes < MIN_SIZES:
-        return UNDECIDED, f"{n_sizes} sizes, a line needs {MIN_SIZES}"
+def decide_row(difference: Contrast, holm_p: float) -> str:
+    """Returns the word on one of several differences, from its corrected p (see the module's rules)."""
+    if difference.n_replicates < MIN_REPLICATES:
+        return NO_VERDICT
+    if not holm_p < LEVEL:
+        return UNDECIDED
+    return HELD if difference.difference > 0 else DID_NOT_HOLD
+
+
+def decide_line(slope: Contrast, rise: float, deviation: float, rivals: dict[str, Contrast]) -> tuple[str, str]:
+    """Returns the word on one line of reward on D, and the reason.
+
+    Args:
+        slope: reward per unit of D.
+        rise: range of D between the smallest and the largest size.
+        deviation: p of lack of fit; nan if there are too few replicates to test it.
+        rivals: for each curve, the line's excess over it (lines_on_d.excess); empty with fewer than three sizes.
+    """
+    if slope.n_replicates < MIN_REPLICATES:
+        return NO_VERDICT, ""
     if slope.high < 0:
         return DID_NOT_HOLD, "reward falls as D rises"
-    if r2 < MIN_R2 and bend < LEVEL:
-        return DID_NOT_HOLD, "the points leave the line by more than prompts and seeds account for"
+    if -MARGIN < slope.low * rise and slope.high * rise < MARGIN:
+        return DID_NOT_HOLD, f"reward changes by less than {100 * MARGIN:.0f} points over the range of D"
+    if deviation < LEVEL:
+        return DID_NOT_HOLD, "the points deviate from the line by more than replicates account for"
     if slope.low <= 0:
         return UNDECIDED, "the slope's interval includes zero"
-    if r2 < MIN_R2:
-        return UNDECIDED, f"reward rises with D, but the line explains less than {MIN_R2:.0%}"
-    return UNDECIDED, f"reward rises with D and the line explains {r2:.0%}, but D rises with M"
+    if not rivals or deviation != deviation:
+        return UNDECIDED, "too few sizes or replicates to tell a line from a curve"
+    left = [name for name, excess in rivals.items() if not excess.low > 0]
+    if left:
+        return UNDECIDED, f"reward rises with D, but these curves fit as well: {', '.join(left)}"
+    return HELD, "reward rises, the points do not deviate from the line, and every rival curve is excluded"
 
 
-def combine(verdicts: Collection[str]) -> str:
-    """Returns the verdict on a claim: that of its cases if they agree, else undecided; none if a case has none."""
-    if not verdicts or NO_VERDICT in verdicts:
-        return NO_VERDICT
-    return next(iter(verdicts)) if len(set(verdicts)) == 1 else UNDECIDED
+def needed(difference: Contrast) -> str:
+    """Returns how many replicates would decide an undecided difference, at the spread and effect observed."""
+    number = replicates_for(difference.difference, difference.spread, MARGIN)
+    if number is None:
+        return "more than 1000 replicates would be needed to decide it"
+    number = max(number, difference.n_replicates + 1)
+    return f"about {number} replicates would decide it (80% power, if the true difference is the one observed)"

@@ -1,25 +1,30 @@
-"""The verdict of a study on each of the paper's claims, and on one that the paper leaves open."""
+"""The verdict of a study on each of the paper's claims, and on one that the paper leaves open.
+
+Each rests on one primary effect, named here and averaged over algorithms, and over K where there are several. The words
+are those of rules.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval_hh.analysis.chosen_prompts import guides
-from eval_hh.analysis.contrasts import Contrast
-from eval_hh.analysis.d_at_fixed_size import FixedSizeTest
-from eval_hh.analysis.equal_budget import PAIRS, Comparison
-from eval_hh.analysis.lines_on_d import LineTest
-from eval_hh.analysis.rules import MIN_SEEDS, NO_VERDICT, UNDECIDED, combine
-from eval_hh.estimates import Estimate
-from eval_hh.markup import DIFFERENCE, difference_texts
+import numpy as np
+
+from eval_hh.analysis.chosen_prompts import fixed_size_pairs, guided_pairs
+from eval_hh.analysis.contrasts import Effect, Pair, effect_of, primary_effect
+from eval_hh.analysis.equal_budget import RANKING_LENS, budget_pairs
+from eval_hh.analysis.lines_on_d import LineTest, mean_line_test, slope_weights
+from eval_hh.analysis.results import Results
+from eval_hh.analysis.rules import MIN_REPLICATES, UNDECIDED, needed
+from eval_hh.estimates import Contrast
+from eval_hh.markup import contrast_text, p_text
 
 NOT_TESTED = "not tested in this run"
-WHY_3 = "by design: each addition was drawn once, and fresh draws differ by as much as these differences"
-WHY_4 = (
-    "by design: the subsets with low and high D were drawn once and are matched in length, not in kind of prompt "
-    "(harmful or helpful), so that a difference may have other causes than D"
-)
+MORE_RESPONSES = "More responses and fewer prompts win at equal budget (K=4 against K=2, Global)"
+LINEAR = "Reward after fine-tuning is linear in prompt diversity D (Global)"
+GUIDES = "D can guide data augmentation (additions that raise D against random ones, Global)"
+BEYOND_SIZE = "Not in the paper: at one number of prompts, higher D gives higher reward (Global)"
 
 
 @dataclass(frozen=True)
@@ -28,78 +33,98 @@ class Verdict:
 
     claim: str
     verdict: str
+    primary: Contrast | None  # the primary effect; of claim 2, the slope of mean reward on D
     details: tuple[str, ...]
 
 
-def verdicts(
-    compared: Sequence[Comparison],
-    tested: Sequence[LineTest],
-    varied: Sequence[FixedSizeTest] = (),
-    augmented: Sequence[Contrast] = (),
-) -> list[Verdict]:
+@dataclass(frozen=True)
+class Prediction:
+    """High minus low D at one M as the lines through random subsets predict it, on the same replicates."""
+
+    predicted: Contrast
+    observed_minus_predicted: Contrast
+
+
+def verdicts(results: Results) -> list[Verdict]:
     """Returns the verdicts on the paper's three claims, then on ours, for the Global pool."""
-    guided = [one for one in augmented if guides(one)]
-    main = [one for one in compared if one.pool == "Global" and _ranking_lens(one) == PAIRS[0]]
+    claim1 = primary_effect(results, budget_pairs(results, RANKING_LENS[:1]))
+    claim3 = primary_effect(results, guided_pairs(results))
+    pairs = fixed_size_pairs(results)
+    claim4 = primary_effect(results, pairs)
+    prediction = predict_from_lines(results, pairs) if claim4 else None
     return [
-        Verdict(
-            "More responses and fewer prompts win at equal budget (K=4 against K=2, Global)",
-            combine([one.verdict for one in main]),
-            tuple(map(_budget_line, main)) or ("no equal-budget pair is complete",),
-        ),
-        Verdict(
-            "Reward after fine-tuning is linear in prompt diversity D, one line per K (Global)",
-            combine([one.verdict for one in tested]),
-            tuple(f"{one.algorithm}, K={one.ranking_len}: {one.verdict} ({one.reason})" for one in tested)
-            or ("no cell has D",),
-        ),
-        Verdict(
-            "D can guide data augmentation",
-            _open(guided),
-            (WHY_3, *map(_augmentation_line, guided))
-            if guided
-            else ("it needs enlarged subsets (reproduce.py --augment)",),
-        ),
-        Verdict(
-            "Not in the paper: D predicts reward beyond the number of prompts (Global)",
-            _open(varied),
-            (WHY_4, *map(_fixed_size_line, varied))
-            if varied
-            else ("it needs subsets selected for low and high D (reproduce.py --fixed_size)",),
-        ),
+        _on_effect(MORE_RESPONSES, claim1, "no equal-budget pair of K=4 and K=2 is complete"),
+        _on_line(LINEAR, mean_line_test(results)),
+        _on_effect(GUIDES, claim3, "it needs enlarged subsets (reproduce.py --augment)"),
+        _on_effect(BEYOND_SIZE, claim4, "it needs subsets of low and high D (reproduce.py --fixed_size)", prediction),
     ]
 
 
-def _open(cases: Sequence[Contrast] | Sequence[FixedSizeTest]) -> str:
-    """Returns the verdict on a claim that the present design cannot decide, since its subsets are drawn once."""
-    if not cases:
-        return NOT_TESTED
-    return UNDECIDED if min(one.n_seeds for one in cases) >= MIN_SEEDS else NO_VERDICT
+def predict_from_lines(results: Results, pairs: Sequence[Pair]) -> Prediction | None:
+    """Returns what the lines on D predict for the mean difference of these pairs, and how far it is from the observed.
+
+    The prediction of a replicate is its own slope, of the pair's algorithm and K, times its own difference in D. None
+    if a line has fewer than two sizes, or without a replicate common to lines and pairs.
+    """
+    lines = {(first.algorithm, first.ranking_len): [] for first, _ in pairs}
+    for key in lines:
+        lines[key] = results.lines.get(key, [])
+    settings = [*(one for pair in pairs for one in pair), *(one for line in lines.values() for one in line)]
+    units = results.units(*settings)
+    if not units or not all(one in results.diversity for one in settings):
+        return None
+    observed, predicted = [], []
+    for first, second in pairs:
+        line = lines[first.algorithm, first.ranking_len]
+        scores = [results.diversity[one] for one in line]
+        if len(set(scores)) < 2:
+            return None
+        slopes = np.transpose([results.mean_rewards(one, units) for one in line]) @ slope_weights(scores)
+        high, low = (np.array([one["score"] for one in results.records(side, units)]) for side in (first, second))
+        predicted.append(slopes * (high - low))
+        observed.append(results.mean_rewards(first, units) - results.mean_rewards(second, units))
+    predicted, observed = np.mean(predicted, axis=0), np.mean(observed, axis=0)
+    return Prediction(effect_of(predicted), effect_of(observed - predicted))
 
 
-def _ranking_lens(one: Comparison) -> tuple[int, int]:
-    return one.more_responses.ranking_len, one.more_prompts.ranking_len
+def _on_effect(claim: str, effect: Effect | None, missing: str, prediction: Prediction | None = None) -> Verdict:
+    if effect is None:
+        return Verdict(claim, NOT_TESTED, None, (missing,))
+    difference = effect.difference
+    details = [f"Primary effect, the mean of {len(effect.pairs)} differences: {contrast_text(difference)}."]
+    details += _reservations(difference.n_replicates, effect.one_draw, effect.n_left_out)
+    if effect.verdict == UNDECIDED:
+        details.append(f"Undecided: {needed(difference)}.")
+    if prediction:
+        excess = prediction.observed_minus_predicted
+        details.append(f"The lines on D through random subsets predict {contrast_text(prediction.predicted)}.")
+        details.append(f"Observed minus predicted: {contrast_text(excess)}.")
+    return Verdict(claim, effect.verdict, difference, tuple(details))
 
 
-def _budget_line(one: Comparison) -> str:
-    cells = " against ".join(f"K={of.ranking_len} M={of.num_prompts}" for of in (one.more_responses, one.more_prompts))
-    return f"{one.algorithm}, {cells}: {one.verdict} (difference {_points(one.difference)}, Holm p {one.holm_p:.2g})"
+def _on_line(claim: str, test: LineTest | None) -> Verdict:
+    if test is None or not test.fits:
+        return Verdict(claim, NOT_TESTED, None, ("it needs two sizes with D that all algorithms and K have",))
+    word, reason = test.judge()
+    slope = test.fits["D"].slope
+    details = [f"Slope of the mean over algorithms and K: {contrast_text(slope)} per unit of D."]
+    if reason:
+        details.append(f"{reason[0].upper()}{reason[1:]}.")
+    deviations = ", ".join(f"from the line on {name} {p_text(fit.deviation)}" for name, fit in test.fits.items())
+    details.append(f"Deviation of the {len(test.scores)} sizes (p): {deviations}.")
+    for name, one in test.rivals.items():
+        details.append(f"Excess of the line over the curve '{name}', zero if that curve is true: {contrast_text(one)}.")
+    details += _reservations(slope.n_replicates, test.one_draw, 0)
+    return Verdict(claim, word, slope, tuple(details))
 
 
-def _fixed_size_line(one: FixedSizeTest) -> str:
-    low, _, high = one.choices
-    where = f"{one.algorithm}, K={one.ranking_len} M={one.num_prompts}, D {low.diversity:.2f} to {high.diversity:.2f}"
-    found = f"difference {_points(one.difference)}, predicted by the line on D {100 * one.expected:{DIFFERENCE}}"
-    found += " (extrapolated)" * one.extrapolated
-    return f"{where}: {found}, Holm p {one.holm_p:.2g}"
-
-
-def _augmentation_line(one: Contrast) -> str:
-    raised = f"D {one.second.diversity:.2f} to {one.first.diversity:.2f}"
-    where = f"{one.algorithm}, K={one.ranking_len} M={one.first.num_prompts} ({one.first.selection}), {raised}"
-    return f"{where}: difference {_points(one.difference)}, Holm p {one.holm_p:.2g}"
-
-
-def _points(difference: Estimate) -> str:
-    """Formats a difference of rewards x 100 with its interval."""
-    value, interval = difference_texts(difference)
-    return f"{value}, 95% interval {interval}"
+def _reservations(n_replicates: int, one_draw: bool, n_left_out: int) -> list[str]:
+    """Returns what limits the verdict: one draw, too few replicates, or replicates that some cells lack."""
+    lines = []
+    if one_draw and n_replicates > 1:
+        lines.append("About this draw only: the subsets were drawn once, so there is no verdict.")
+    elif n_replicates < MIN_REPLICATES:
+        lines.append(f"{n_replicates} of the {MIN_REPLICATES} replicates that a verdict needs.")
+    if n_left_out:
+        lines.append(f"{n_left_out} replicates are left out because some of the cells lack them.")
+    return lines

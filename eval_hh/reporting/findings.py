@@ -7,14 +7,15 @@ from typing import Any
 
 from data_preprocess.command import InputError
 from data_preprocess.files import without_nan
-from eval_hh.analysis.chosen_prompts import augmentation_contrasts, strategy_contrasts
-from eval_hh.analysis.contrasts import Contrast
-from eval_hh.analysis.d_at_fixed_size import FixedSizeTest, fixed_size_tests
-from eval_hh.analysis.equal_budget import Comparison, comparisons
+from eval_hh.analysis.chosen_prompts import addition_pairs, enlarged_pairs, fixed_size_pairs, strategy_pairs
+from eval_hh.analysis.contrasts import Comparison, comparisons
+from eval_hh.analysis.equal_budget import budget_pairs
+from eval_hh.analysis.joint_fit import JointFit, joint_fits
 from eval_hh.analysis.lines_on_d import LineTest, line_tests
 from eval_hh.analysis.paper_numbers import paper_table
 from eval_hh.analysis.results import Results
 from eval_hh.analysis.verdicts import Verdict, verdicts
+from eval_hh.cells import POOLS
 from eval_hh.reporting.table1 import Table1, table1
 
 
@@ -24,12 +25,13 @@ class Findings:
 
     results: Results
     table: Table1
-    compared: list[Comparison]
-    tested: list[LineTest]
-    varied: list[FixedSizeTest]
-    strategies: list[Contrast]
-    augmentations: list[Contrast]
-    claims: list[Verdict]
+    equal_budget: list[Comparison]
+    lines: list[LineTest]
+    joint: list[JointFit]
+    fixed_size: list[Comparison]
+    strategies: list[Comparison]
+    augmentations: list[Comparison]
+    verdicts: list[Verdict]
     warnings: list[str]  # on files left out, and on what cannot be compared
 
 
@@ -42,27 +44,38 @@ def analyse(results: Results, compare_paper: bool = False) -> Findings:
     paper = paper_table(profile) if compare_paper else {}
     if compare_paper and not paper:
         warnings = [*warnings, f"the paper has no values for profile {profile}"]
-    compared, tested, varied = comparisons(results), line_tests(results), fixed_size_tests(results)
-    augmented = augmentation_contrasts(results)
-    claims = verdicts(compared, tested, varied, augmented)
-    table = table1(results, paper)
-    return Findings(results, table, compared, tested, varied, strategy_contrasts(results), augmented, claims, warnings)
+    additions = [*addition_pairs(results), *enlarged_pairs(results)]
+    additions.sort(key=lambda pair: (pair[0].algorithm, pair[0].ranking_len))
+    return Findings(
+        results,
+        table1(results, paper),
+        comparisons(results, budget_pairs(results), tuple(POOLS)),
+        line_tests(results),
+        joint_fits(results),
+        comparisons(results, fixed_size_pairs(results), tuple(POOLS)),
+        comparisons(results, strategy_pairs(results)),
+        comparisons(results, additions),
+        verdicts(results),
+        warnings,
+    )
 
 
 def as_json(found: Findings) -> dict[str, Any]:
     """Returns the findings as JSON values, rewards from 0 to 1, nan as null.
 
     Returns:
-        verdicts: [{claim, verdict, details}]; contrasts: by question, each with its difference, interval, p and Holm p;
-        lines: per algorithm and K the fits on D, M and log M; warnings.
+        verdicts: [{claim, verdict, primary, details}]; contrasts: by question, each with its difference, interval, p
+        and Holm p; lines: per algorithm and K the fits on D, M and log M; joint: coefficients of measures of
+        diversity; warnings.
     """
     contrasts = {
-        "equal_budget": found.compared, "d_at_fixed_size": found.varied, "strategies": found.strategies,
+        "equal_budget": found.equal_budget, "d_at_fixed_size": found.fixed_size, "strategies": found.strategies,
         "augmentation": found.augmentations,
     }  # fmt: skip
     return {
-        "verdicts": [asdict(one) for one in found.claims],
+        "verdicts": [without_nan(asdict(one)) for one in found.verdicts],
         "contrasts": {name: [without_nan(asdict(one)) for one in rows] for name, rows in contrasts.items()},
-        "lines": [without_nan(asdict(one)) for one in found.tested],
+        "lines": [without_nan(asdict(one)) for one in found.lines],
+        "joint": [without_nan(asdict(one)) for one in found.joint],
         "warnings": list(found.warnings),
     }

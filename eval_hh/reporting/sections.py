@@ -8,24 +8,19 @@ from pathlib import Path
 
 from data_preprocess.files import atomic_write
 from data_preprocess.subsets import RANDOM
-from eval_hh.analysis.equal_budget import Comparison
+from eval_hh.analysis.joint_fit import JointFit
 from eval_hh.analysis.lines_on_d import PREDICTORS, LineTest
 from eval_hh.analysis.means import ordering_accuracy, table
 from eval_hh.analysis.paper_numbers import PAPER_MODELS
 from eval_hh.analysis.results import Results
-from eval_hh.analysis.rules import MIN_SEEDS
+from eval_hh.analysis.rules import MIN_REPLICATES
 from eval_hh.analysis.verdicts import Verdict
 from eval_hh.cells import TEST_FILES, Setting
-from eval_hh.estimates import N_DRAWS, average_mse
-from eval_hh.markup import REWARD, difference_texts, markdown_text
+from eval_hh.estimates import Contrast, average_mse, holm
+from eval_hh.markup import REWARD, interval_text, markdown_text, p_text
 from eval_hh.reporting.findings import Findings
 from eval_hh.reporting.markdown_table import markdown
-from eval_hh.reporting.sections_chosen_prompts import (
-    augmentation_lines,
-    fixed_size_lines,
-    strategy_lines,
-    with_interval,
-)
+from eval_hh.reporting.sections_contrasts import AUGMENTATION, EQUAL_BUDGET, FIXED_SIZE, STRATEGIES, contrast_section
 from eval_hh.reporting.table1 import latex, markdown_lines
 
 NAMED = 6  # number of missing cells that are named; further ones are counted
@@ -34,16 +29,18 @@ REPRODUCED = ("toy", *PAPER_MODELS)  # profiles of reproduce.py
 
 def _head(results: Results, warnings: Sequence[str]) -> list[str]:
     algorithms, lengths, sizes = map(results.values_of, ("algorithm", "ranking_len", "num_prompts"))
-    seeds, first = _seeds(results), results.first
-    expected = [(Setting(*shape), seed) for *shape, seed in product(algorithms, lengths, sizes, seeds)]
-    missing = [f"{setting} seed={seed}" for setting, seed in expected if seed not in results.seeds(setting)]
+    first, replicates = results.first, results.all_replicates
+    expected = [(Setting(*shape), one) for *shape, one in product(algorithms, lengths, sizes, replicates)]
+    missing = [
+        f"{setting} draw={one.draw} seed={one.seed}" for setting, one in expected if not results.has(setting, one)
+    ]
     counts = ", ".join(f"{file} {first.files[file]['n']}" for file in TEST_FILES)
     lines = [
         f"# Results: profile {markdown_text(first.profile or 'none')}",
         "",
-        *_no_verdict(first.profile, seeds),
+        *_no_verdict(results),
         f"- {len(expected) - len(missing)} of {len(expected)} cells present: {' and '.join(algorithms)}, "
-        f"K = {_listed(lengths)} responses per prompt, M = {_listed(sizes)} prompts, {_seed_text(seeds)}.",
+        f"K = {_listed(lengths)} responses per prompt, M = {_listed(sizes)} prompts, {replicate_text(results)}.",
         *([f"- Missing: {_missing_text(missing)}."] if missing else []),
         f"- Reward: {markdown_text(first.reward_source)}, 0 to 1, shown times 100. "
         f"World: {markdown_text(first.world or 'real data')}.",
@@ -57,36 +54,39 @@ def _head(results: Results, warnings: Sequence[str]) -> list[str]:
     return [*lines, ""]
 
 
-def _no_verdict(profile: str | None, seeds: list[int]) -> list[str]:
-    """Returns a note that the seeds are too few for a verdict, with a command that gives one; empty if they suffice."""
-    if len(seeds) >= MIN_SEEDS:
+def _no_verdict(results: Results) -> list[str]:
+    """Returns a note that the draws are too few for a verdict, with a command that gives one; empty if they suffice."""
+    draws = len({one.draw for one in results.all_replicates})
+    if draws >= MIN_REPLICATES:
         return []
-    wanted = [*seeds, *(max(seeds) + number for number in range(1, MIN_SEEDS + 1 - len(seeds)))]
-    if profile in REPRODUCED:
-        command = f"`python reproduce.py --profile {profile} --seeds {' '.join(map(str, wanted))}` gives one."
+    if results.first.profile in REPRODUCED:
+        command = f"`python reproduce.py --profile {results.first.profile} --replicates {MIN_REPLICATES}` gives one."
     else:
-        command = f"Train and evaluate every cell with {MIN_SEEDS} seeds (`--seed` of training/main.py), then run "
+        command = (
+            f"Sample subsets of {MIN_REPLICATES} draws (`--draw` of data_preprocess/sample.py), train and evaluate "
+        )
+        command += "every cell on each with a seed of its own (`--seed` of training/main.py), then run "
         command += "`python eval_hh/report.py` again."
-    found = "1 seed is" if len(seeds) == 1 else f"{len(seeds)} seeds are"
-    return [f"This report gives no verdict: {found} too few, {MIN_SEEDS} are needed. {command}", ""]
+    found = "1 draw of the subsets is" if draws == 1 else f"{draws} draws of the subsets are"
+    return [f"This report gives no verdict: {found} too few, {MIN_REPLICATES} are needed. {command}", ""]
 
 
 def _missing_text(missing: list[str]) -> str:
     return ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" if len(missing) > NAMED else "")
 
 
-def _seeds(results: Results) -> list[int]:
-    return sorted({seed for setting in results.random for seed in results.seeds(setting)})
-
-
 def _listed(values: list) -> str:
     return ", ".join(map(str, values))
 
 
-def _seed_text(seeds: list[int]) -> str:
-    if len(seeds) == 1:
-        return f"1 seed ({seeds[0]}): no spread over seeds, every interval is over test prompts only"
-    return f"{len(seeds)} seeds ({_listed(seeds)})"
+def replicate_text(results: Results) -> str:
+    """Returns the replicates of a study in words."""
+    draws, seeds = (sorted(set(values)) for values in zip(*results.all_replicates, strict=True))
+    if len(draws) > 1:
+        return f"{len(draws)} replicates (a fresh draw of the subsets and a fresh training seed each)"
+    if len(seeds) > 1:
+        return f"{len(seeds)} seeds ({_listed(seeds)}) of one draw of the subsets"
+    return f"1 replicate (seed {seeds[0]}): nothing is known of how draws and seeds differ"
 
 
 def _other_scores(results: Results) -> list[str]:
@@ -113,66 +113,64 @@ def _other_scores(results: Results) -> list[str]:
     return lines + markdown(["", "K", "M", "reward", *map(markdown_text, names), "BLEU"], rows)
 
 
-def _comparison_lines(compared: list[Comparison]) -> list[str]:
-    lines = [
-        "## Equal budget: more responses or more prompts",
-        "",
-        "Difference in 100 x mean reward, more responses minus more prompts, on the same test prompts. "
-        f"Intervals and p: paired bootstrap over test prompts and seeds, {N_DRAWS} draws; Holm p corrects "
-        "for all rows of this table. The subsets were drawn once: the intervals do not cover other draws.",
-        "",
-    ]
-    if not compared:
-        return [*lines, "No equal-budget pair is complete.", ""]
-    rows = [
-        [
-            one.verdict,  # first, so that a phone shows it
-            f"{one.algorithm} {one.pool}",
-            *(f"K={setting.ranking_len} M={setting.num_prompts}" for setting in (one.more_responses, one.more_prompts)),
-            *difference_texts(one.difference),
-            f"{one.difference.p:.4f}",
-            f"{one.holm_p:.4f}",
-            str(one.n_seeds),
-        ]
-        for one in compared
-    ]
-    header = ["more responses won", "setting", "more responses", "more prompts", "difference", "95% interval", "p"]
-    return [*lines, *markdown([*header, "Holm p", "seeds"], rows)]
-
-
 def _line_lines(tested: list[LineTest]) -> list[str]:
+    fitted = [(one, name, fit) for one in tested for name, fit in one.fits.items()]
+    known = [fit.deviation for _, _, fit in fitted if fit.deviation == fit.deviation]
+    corrected = iter(holm(known))
     rows = [
-        [one.algorithm, str(one.ranking_len), name, str(one.n_sizes), with_interval(fit.slope, ".3g")]
-        + [with_interval(fit.intercept, ".4f"), f"{fit.line.r2:.3f}"]
-        + [_error(fit.line.mse, fit.mse), _error(fit.line.loo_mse, fit.loo_mse)]
-        for one in tested
-        for name, fit in one.fits.items()
+        [one.name, name, str(len(one.scores)), _coefficient(fit.slope), f"{fit.line.intercept:.4f}"]
+        + [f"{fit.line.r2:.3f}", f"{fit.line.mse:.2g}", f"{fit.line.loo_mse:.2g}", p_text(fit.deviation)]
+        + [p_text(next(corrected) if fit.deviation == fit.deviation else fit.deviation)]
+        for one, name, fit in fitted
     ]
     lines = [
         "## Reward against prompt diversity",
         "",
-        "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K, with bootstrap 95% "
-        "intervals. MSE is in the sample; LOO MSE is the leave-one-out error, which depends most on the smallest "
-        "size, whose D lies far from the others. The random subsets are nested, so that D rises with M: where a line "
-        "on log M fits about as well, a line on D is no evidence for D.",
+        "Least-squares lines of Global mean reward (0 to 1) on D, on M and on log M, one per K, with Student's 95% "
+        "intervals over replicates. MSE is in the sample; LOO MSE is the leave-one-out error, which depends most on "
+        "the smallest size. p is that of a deviation of the sizes from the line, against the replicates as pure error; "
+        "Holm p corrects for the rows of this table. The random subsets are nested, so that D rises with M: where the "
+        "points deviate from a line on log M no more than from one on D, a line on D is no evidence for D.",
         "",
     ]
-    for algorithm in sorted({one.algorithm for one in tested}):
-        with_lines = [one.fits for one in tested if one.algorithm == algorithm and one.fits]
+    for algorithm in sorted({one.name.split()[0] for one in tested}):
+        with_lines = [one.fits for one in tested if one.name.split()[0] == algorithm and one.fits]
         if with_lines:
             means = ", ".join(f"{name} {average_mse([of[name].line for of in with_lines]):.2g}" for name in PREDICTORS)
             lines += [f"{algorithm}, MSE averaged over the lines: {means}.", ""]
-    header = ["", "K", "on", "sizes", "slope", "intercept", "R2", "MSE", "LOO MSE"]
+    header = ["", "on", "sizes", "slope", "intercept", "R2", "MSE", "LOO MSE", "p", "Holm p"]
     return lines + (markdown(header, rows) if rows else ["No line can be fitted.", ""])
 
 
-def _error(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.2g} ({interval[0]:.2g} to {interval[1]:.2g})"
+def _coefficient(one: Contrast) -> str:
+    value = f"{one.difference:.3g}"
+    return value if one.low != one.low else f"{value} ({one.low:.3g} to {one.high:.3g})"
 
 
-def _verdict_lines(claims: list[Verdict], profile: str | None, seeds: list[int]) -> list[str]:
-    lines = ["## What this run says about the paper's claims", "", f"From {_seed_text(seeds)}.", ""]
-    lines += _no_verdict(profile, seeds)
+def _joint_lines(found: Sequence[JointFit]) -> list[str]:
+    """Returns the section on measures of diversity beside log M and K; empty without several draws."""
+    if not found:
+        return []
+    rows = [
+        [one.algorithm, one.measure, f"{100 * one.coefficient.difference:+.2f}", interval_text(one.coefficient)]
+        + [p_text(one.coefficient.p), p_text(one.holm_p), str(one.n_cells), str(one.coefficient.n_replicates)]
+        for one in found
+    ]
+    return [
+        "## Measures of diversity beyond the number of prompts",
+        "",
+        "Each row regresses 100 x Global mean reward on one measure, log M and a level for each K, over random subsets "
+        "and subsets selected for low and high D, each replicate with its own values. The coefficient is in points per "
+        "standard deviation of the measure, with a jackknife 95% interval over replicates; Holm p corrects for the "
+        "rows. The responses are those that a run trains on: all K for PRO, the best one for SFT.",
+        "",
+        *markdown(["", "measure", "coefficient", "95% interval", "p", "Holm p", "cells", "replicates"], rows),
+    ]
+
+
+def _verdict_lines(claims: list[Verdict], results: Results) -> list[str]:
+    lines = ["## What this run says about the paper's claims", "", f"From {replicate_text(results)}.", ""]
+    lines += _no_verdict(results)
     for number, claim in enumerate(claims, 1):
         lines.append(f"{number}. {claim.claim}: **{claim.verdict}**.")
         lines += [f"   - {markdown_text(detail)}" for detail in claim.details]
@@ -183,9 +181,13 @@ def make_report(found: Findings) -> str:
     """Returns the whole report as Markdown."""
     results = found.results
     lines = _head(results, found.warnings) + markdown_lines(found.table) + _other_scores(results)
-    lines += _comparison_lines(found.compared) + _line_lines(found.tested) + fixed_size_lines(found.varied)
-    lines += strategy_lines(found.strategies) + augmentation_lines(found.augmentations)
-    return "\n".join([*lines, *_verdict_lines(found.claims, results.first.profile, _seeds(results))])
+    lines += contrast_section(EQUAL_BUDGET, found.equal_budget) or [
+        "## " + EQUAL_BUDGET[0], "", "No equal-budget pair is complete.", ""
+    ]  # fmt: skip
+    lines += _line_lines(found.lines) + _joint_lines(found.joint)
+    lines += contrast_section(FIXED_SIZE, found.fixed_size) + contrast_section(STRATEGIES, found.strategies)
+    lines += contrast_section(AUGMENTATION, found.augmentations)
+    return "\n".join([*lines, *_verdict_lines(found.verdicts, results)])
 
 
 def write_report(folder: Path, found: Findings) -> str:

@@ -32,12 +32,16 @@ class Table1:
 
     sizes: tuple[int, ...]
     rows: tuple[Row, ...]
-    n_seeds: int  # largest number of seeds of an entry
+    n_units: int  # largest number of replicates of an entry
+    one_draw: bool  # replicates differ in their training seed only
     budgets: tuple[dict[int, int], ...]  # {K: M} of the equal budgets
 
     @property
     def spread(self) -> str:
-        return "the standard deviation over seeds" if self.n_seeds > 1 else "the 95% interval over test prompts"
+        if self.n_units == 1:
+            return "the 95% interval over test prompts, 1 replicate"
+        what = "training seeds of one draw of the subsets" if self.one_draw else "replicates (new draws and seeds)"
+        return f"the standard deviation over {self.n_units} {what}"
 
 
 def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
@@ -53,7 +57,9 @@ def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
                 shared = tuple(_budget_of(equal, ranking_len, size) for size in sizes)
                 values = tuple(map(entries.get, keys)), shared, tuple(map(paper.get, keys))
                 rows.append(Row(f"{algorithm} {pool}", ranking_len, *values))
-    return Table1(tuple(sizes), tuple(rows), max(len(results.seeds(one)) for one in results.random), tuple(equal))
+    units = [results.units(one) for one in results.random]
+    one_draw = all(one.one_draw for one in units)
+    return Table1(tuple(sizes), tuple(rows), max(map(len, units)), one_draw, tuple(equal))
 
 
 def _budget_of(equal: list[dict[int, int]], ranking_len: int, size: int) -> int | None:
@@ -63,9 +69,9 @@ def _budget_of(equal: list[dict[int, int]], ranking_len: int, size: int) -> int 
 def markdown_lines(found: Table1) -> list[str]:
     """Returns the table with its heading and notes, as lines of Markdown."""
     rows = [[row.setting, str(row.ranking_len), *_texts(found, row, "±", MARKS)] for row in found.rows]
-    notes = [f"100 x mean reward ± {found.spread}, {_seeds(found.n_seeds)}; - is a missing cell."]
-    if found.n_seeds > 1 and any(entry and entry.n_seeds == 1 for row in found.rows for entry in row.entries):
-        notes.append("An entry with one seed has ± the 95% interval over test prompts instead, and says so.")
+    notes = [f"100 x mean reward ± {found.spread}; - is a missing cell."]
+    if found.n_units > 1 and any(entry and entry.n_units == 1 for row in found.rows for entry in row.entries):
+        notes.append("An entry with one replicate has ± the 95% interval over test prompts instead, and says so.")
     for mark, budget in zip(MARKS, found.budgets, strict=False):
         notes.append(f"Entries marked {mark} {_budget(budget)}.")
     header = ["setting", "K", *(f"M={size}" for size in found.sizes)]
@@ -74,7 +80,7 @@ def markdown_lines(found: Table1) -> list[str]:
 
 def latex(found: Table1) -> str:
     """Returns the table as a LaTeX table environment; the document must load booktabs."""
-    notes = [rf"$100 \times$ mean reward $\pm$ {found.spread}, {_seeds(found.n_seeds)}".replace("%", r"\%")]
+    notes = [rf"$100 \times$ mean reward $\pm$ {found.spread}".replace("%", r"\%")]
     for mark, budget in zip(LATEX_MARKS, found.budgets, strict=False):
         notes.append(f"entries marked {mark} {_budget(budget)}")
     lines = [
@@ -97,20 +103,16 @@ def latex(found: Table1) -> str:
 
 
 def _texts(found: Table1, row: Row, plus_minus: str, marks: str | tuple[str, ...]) -> list[str]:
-    """Formats a row's entries: mean, spread, seeds if fewer than `found.n_seeds`, mark, the paper's value."""
+    """Formats a row's entries: mean, spread, replicates if fewer than `found.n_units`, mark, the paper's value."""
     texts = []
     for entry, budget, paper in zip(row.entries, row.budgets, row.paper, strict=True):
         text = "-" if entry is None else f"{entry.mean:{REWARD}} {plus_minus} {entry.spread:{REWARD}}"
-        if entry and entry.n_seeds < found.n_seeds:
-            text += f" ({entry.n_seeds} of {found.n_seeds} seeds)"
+        if entry and entry.n_units < found.n_units:
+            text += f" ({entry.n_units} of {found.n_units} replicates)"
         if budget is not None and budget < len(marks):
             text += marks[budget]
         texts.append(text if paper is None else f"{text} (paper {paper:{REWARD}})")
     return texts
-
-
-def _seeds(number: int) -> str:
-    return f"{number} seeds" if number > 1 else "1 seed"
 
 
 def _budget(budget: dict[int, int]) -> str:

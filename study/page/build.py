@@ -22,8 +22,8 @@ FIGURES = {
     ),
     "fixed_size": (
         "D varied at one number of prompts",
-        "Mean rewards of cells trained on prompts chosen for a low, a random and a high diversity D, a panel for each "
-        "algorithm. The section on D at one number of prompts has the numbers.",
+        "Mean rewards of cells trained on prompts chosen for a low and a high diversity D, a panel for each algorithm. "
+        "The section on D at one number of prompts has the numbers.",
     ),
     "strategies": (
         "Prompts chosen by strategies",

@@ -54,7 +54,7 @@ def shown_cells(results: Results) -> dict[str, list[CellResult]]:
     """Returns the cells whose answers are shown, one for each algorithm and K.
 
     They are the cells of the largest equal budget that the algorithm's grid covers in full, else of the largest size of
-    each K; with random subsets, and the lowest seed.
+    each K; with random subsets, and the first replicate.
     """
     shown = {}
     for algorithm in results.values_of("algorithm"):
@@ -63,7 +63,7 @@ def shown_cells(results: Results) -> dict[str, list[CellResult]]:
         largest = {k: max(m for other, m in shapes if other == k) for k, _ in shapes}
         shape = complete[0] if complete else largest
         settings = [Setting(algorithm, *one) for one in sorted(shape.items())]
-        shown[algorithm] = [results.cell(setting, min(results.seeds(setting))) for setting in settings]
+        shown[algorithm] = [results.cell(setting, results.replicates(setting)[0]) for setting in settings]
     return shown
 
 
@@ -107,7 +107,7 @@ def rule(shown: dict[str, list[CellResult]], per_file: int = PER_FILE) -> str:
     for algorithm, runs in shown.items():
         pairs.setdefault(f"that of {label(runs[-1])} minus that of {label(runs[0])}", []).append(algorithm)
     differences = "; ".join(f"{pair}, for {' and '.join(algorithms)}" for pair, algorithms in pairs.items())
-    seeds = sorted({run.seed for runs in shown.values() for run in runs})
+    seeds = sorted({run.replicate.seed for runs in shown.values() for run in runs})
     return (
         f"The prompts of each test file were sorted by a difference in reward ({differences}"
         f"{'; the mean of them' if len(shown) > 1 else ''}) and cut into {per_file} equal parts; the prompt in the "

@@ -54,7 +54,7 @@ def _curve(cell: CellResult, losses: Pairs, rewards: Pairs) -> TrainingCurve:
         algorithm=cell.setting.algorithm,
         ranking_len=cell.setting.ranking_len,
         num_prompts=cell.setting.num_prompts,
-        seed=cell.seed,
+        seed=cell.replicate.seed,
         selection=cell.setting.selection,
         steps=steps.astype(int),
         sft_loss=values,

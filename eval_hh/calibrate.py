@@ -1,0 +1,263 @@
+"""Measures how often the study's intervals and verdicts are wrong, on simulated studies whose truth is known.
+
+    cd eval_hh; python calibrate.py [--results DIR] [--replicates R ...] [--draw_sd S ...] [--simulations N]
+
+Each simulated study goes through the code that analyses real cells, from rewards to words. Its errors are drawn from
+the normal distribution and, as a second case, from the residuals of the replicates in --results, which also give D at
+each size. Prints Markdown tables of coverage and of each word's rate, and whether the standard is met; exit status 1 if
+it is not. The claims are those of analysis/verdicts.py: 1 equal budget, 2 linear in D, 3 augmentation, 4 D at one size.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data_preprocess.command import (
+    REPOSITORY,
+    InputError,
+    check_settings,
+    count,
+    parse_settings,
+    run,
+    setting,
+    within,
+)
+
+if TYPE_CHECKING:
+    from eval_hh.analysis.simulated import Design, Truth
+
+EFFECT_CLAIMS = {"1": 0, "3": 2, "4": 3}  # index among analysis.verdicts.verdicts
+# The standard: coverage of the nominal 95%, false words of claims 1, 3 and 4 at no effect, power for 5 points, and of
+# claim 2 the share of "held" when another curve is true and when the line is.
+COVERAGE, FALSE_WORDS, POWER, FALSE_LINE, TRUE_LINE = (0.93, 0.97), 0.05, 0.80, 0.10, 0.80
+POWER_EFFECT, POWER_SD, POWER_R = 0.05, 0.043, 8  # 5 points, where a difference has at most this spread, at this R
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What to simulate; standard deviations and effects in points of 100 x reward."""
+
+    results: Path | None = setting("results with D and residuals (default: eval_hh/results/toy)", default=None)
+    sizes: tuple[int, ...] | None = setting("numbers of prompts (default: those of --results)", count(), default=None)
+    diversity: tuple[float, ...] | None = setting(
+        "D of each size (default: that of --results)", within(above=0), default=None
+    )
+    replicates: tuple[int, ...] = setting("numbers of replicates", count(at_least=2), default=(3, 5, 8, 20))
+    draw_sd: tuple[float, ...] = setting(
+        "spreads of a cell over draws of its subset", within(at_least=0), default=(0.0, 2.0, 4.0)
+    )
+    seed_sd: float = setting("spread of a cell over training seeds", within(above=0), default=2.2)
+    rise: float = setting("rise of reward from the smallest to the largest size", within(above=0), default=15.0)
+    simulations: int = setting("simulated studies per case", count(), default=1000)
+    seed: int = setting("of the simulation", default=0)
+    workers: int = setting("processes", count(), default=2)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if (self.sizes is None) != (self.diversity is None) or (self.sizes and len(self.sizes) != len(self.diversity)):
+            raise InputError("--sizes and --diversity (expected both, with one D for each size)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One truth, design and number of replicates."""
+
+    errors: str  # "normal" or "residuals"
+    design: "Design"
+    n_replicates: int
+    truth: "Truth"
+
+    @property
+    def row(self) -> tuple[str, float]:
+        """Errors and spread of draws, which make a row of the tables; numbers of replicates are columns."""
+        return self.errors, round(100 * self.design.draw_sd, 6)
+
+
+@dataclass
+class Tally:
+    """What was counted over the simulated studies of a case."""
+
+    n: int = 0
+    covered: Counter = field(default_factory=Counter)  # by claim: intervals that contain the truth
+    words: Counter = field(default_factory=Counter)  # by (claim, word)
+    false: Counter = field(default_factory=Counter)  # by claim: "held", or "did not hold" by sign
+    variance: Counter = field(default_factory=Counter)  # by claim: sum of the primary effect's variance over replicates
+
+    def rate(self, claim: str, word: str) -> float:
+        return self.words[claim, word] / self.n
+
+    def spread(self, claim: str) -> float:
+        """The standard deviation of the primary effect over replicates."""
+        return (self.variance[claim] / self.n) ** 0.5
+
+
+def simulate(case: Case, simulations: int, seed: tuple[int, int]) -> Tally:
+    """Analyses simulated studies of a case and counts the words."""
+    import numpy as np
+
+    from eval_hh.analysis.rules import HELD
+    from eval_hh.analysis.verdicts import verdicts
+
+    rng, tally = np.random.default_rng(seed), Tally()
+    for _ in range(simulations):
+        found = verdicts(case.design.study(case.truth, rng, case.n_replicates))
+        tally.n += 1
+        tally.words["2", found[1].verdict] += 1
+        for claim, index in EFFECT_CLAIMS.items():
+            one, word = found[index].primary, found[index].verdict
+            tally.words[claim, word] += 1
+            tally.covered[claim] += one.low <= case.truth.effect <= one.high
+            tally.false[claim] += word == HELD or one.high < 0
+            tally.variance[claim] += one.spread**2
+    return tally
+
+
+def cases(config: Calibration) -> Iterator[Case]:
+    """Yields every case: errors x spread of draws x replicates x truth."""
+    from eval_hh.analysis.results import load_results
+    from eval_hh.analysis.simulated import LINEAR, Design, Truth, standardised_residuals
+
+    results = load_results(config.results or REPOSITORY / "eval_hh" / "results" / "toy")
+    sizes, scores = config.sizes, config.diversity
+    if sizes is None:
+        line = max(results.lines.values(), key=len)
+        sizes, scores = zip(*((one.num_prompts, results.diversity[one]) for one in line), strict=True)
+    residuals = standardised_residuals(results)
+    if not residuals:
+        raise InputError("--results: no setting with three replicates (expected residuals to draw from)")
+    curves = (LINEAR, "log M", "saturation", "step")
+    truths = [
+        Truth(effect, curve, config.rise / 100) for effect, curve in zip((0, 0.03, 0.05, 0.08), curves, strict=True)
+    ]
+    for errors, sd, n in product(("normal", "residuals"), config.draw_sd, config.replicates):
+        design = Design(sizes, scores, config.seed_sd / 100, sd / 100, residuals if errors == "residuals" else ())
+        yield from (Case(errors, design, n, truth) for truth in truths)
+
+
+class Tables:
+    """The tallies of all cases, as Markdown tables and as checks of the standard."""
+
+    def __init__(self, tallies: Sequence[tuple[Case, Tally]]):
+        self.tallies = tallies
+        self.counts = sorted({case.n_replicates for case, _ in tallies})
+        self.rows = list(dict.fromkeys(case.row for case, _ in tallies))
+        self.failures: list[str] = []
+
+    def of(self, row: tuple[str, float], n: int, **truth: object) -> list[Tally]:
+        """Returns the tallies of a row and a number of replicates whose truth has these values."""
+        return [
+            tally
+            for case, tally in self.tallies
+            if (case.row, case.n_replicates) == (row, n)
+            and all(getattr(case.truth, name) == value for name, value in truth.items())
+        ]
+
+    def check(
+        self, what: str, row: tuple[str, float], n: int, rate: float, low: float, high: float, trials: int
+    ) -> None:
+        """Notes a failure if a rate lies outside its bounds by more than two standard errors of the simulation."""
+        slack = 2 * (max(rate * (1 - rate), 0.01) / trials) ** 0.5
+        if not low - slack <= rate <= high + slack:
+            self.failures.append(f"{what}: {rate:.1%} with {row[0]} errors, draw sd {row[1]:g}, R = {n}")
+
+    def table(self, title: str, cells: Sequence[Sequence[str]]) -> list[str]:
+        from eval_hh.reporting.markdown_table import markdown
+
+        header = ["errors", "draw sd", *(f"R = {n}" for n in self.counts)]
+        rows = [[row[0], f"{row[1]:g}", *texts] for row, texts in zip(self.rows, cells, strict=True)]
+        return [f"## {title}", "", *markdown(header, rows)]
+
+    def coverage(self) -> list[str]:
+        return self.table("Coverage of the nominal 95% intervals (claims 1, 3 and 4)", [
+            [self._covered(row, n) for n in self.counts] for row in self.rows
+        ])  # fmt: skip
+
+    def _covered(self, row: tuple[str, float], n: int) -> str:
+        found = self.of(row, n)
+        trials = sum(one.n for one in found) * len(EFFECT_CLAIMS)
+        rate = sum(sum(one.covered.values()) for one in found) / trials
+        self.check("coverage", row, n, rate, *COVERAGE, trials)
+        return f"{rate:.1%}"
+
+    def false_words(self) -> list[str]:
+        return self.table('False words at no effect ("held", or "did not hold" by sign; claims 1, 3 and 4)', [
+            [self._false(row, n) for n in self.counts] for row in self.rows
+        ])  # fmt: skip
+
+    def _false(self, row: tuple[str, float], n: int) -> str:
+        (found,) = self.of(row, n, effect=0)
+        rates = [found.false[claim] / found.n for claim in EFFECT_CLAIMS]
+        for claim, rate in zip(EFFECT_CLAIMS, rates, strict=True):
+            self.check(f"false words of claim {claim}", row, n, rate, 0, FALSE_WORDS, found.n)
+        return " / ".join(f"{rate:.1%}" for rate in rates)
+
+    def held(self, effect: float) -> list[str]:
+        title = f'"Held" of claim 1 for {100 * effect:g} points, and the spread of the difference over replicates'
+        return self.table(title, [[self._held(row, n, effect) for n in self.counts] for row in self.rows])
+
+    def _held(self, row: tuple[str, float], n: int, effect: float) -> str:
+        (found,) = self.of(row, n, effect=effect)
+        rate, spread = found.rate("1", "held"), found.spread("1")
+        if effect == POWER_EFFECT and n == POWER_R and spread <= POWER_SD:
+            self.check("claim 1 held for 5 points", row, n, rate, POWER, 1, found.n)
+        return f"{rate:.0%} (sd {100 * spread:.1f})"
+
+    def lines(self) -> list[str]:
+        from eval_hh.analysis.simulated import LINEAR
+
+        curves = list(dict.fromkeys(case.truth.curve for case, _ in self.tallies))
+        title = f'"Held" of claim 2 when the truth is: {", ".join(curves)} ("did not hold" when it is {LINEAR})'
+        cells = []
+        for row in self.rows:
+            texts = []
+            for n in self.counts:
+                found = {curve: self.of(row, n, curve=curve)[0] for curve in curves}
+                for curve in curves[1:]:
+                    self.check(f"claim 2 held though {curve}", row, n, found[curve].rate("2", "held"), 0, FALSE_LINE,
+                               found[curve].n)  # fmt: skip
+                wrong = found[LINEAR].rate("2", "did not hold")
+                texts.append(" / ".join(f"{one.rate('2', 'held'):.0%}" for one in found.values()) + f" ({wrong:.0%})")
+            cells.append(texts)
+        return self.table(title, cells)
+
+    def deciding(self) -> str:
+        """Returns from how many replicates on the design can decide claim 2, in every row."""
+        from eval_hh.analysis.simulated import LINEAR
+
+        enough = [
+            n for n in self.counts
+            if all(self.of(row, n, curve=LINEAR)[0].rate("2", "held") >= TRUE_LINE for row in self.rows)
+        ]  # fmt: skip
+        sizes, scores = self.tallies[0][0].design.sizes, self.tallies[0][0].design.scores
+        design = "M = " + ", ".join(f"{m} (D {d:.2f})" for m, d in zip(sizes, scores, strict=True))
+        if enough:
+            return f"Claim 2 can be decided at {design} with {enough[0]} replicates or more."
+        return f"This design cannot decide claim 2: {design}, up to {self.counts[-1]} replicates."
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse_settings(Calibration, argv, __doc__)
+    from tqdm import tqdm
+
+    todo = list(cases(config))
+    with ProcessPoolExecutor(config.workers) as pool:
+        jobs = [pool.submit(simulate, case, config.simulations, (config.seed, n)) for n, case in enumerate(todo)]
+        tables = Tables([(case, job.result()) for case, job in zip(todo, tqdm(jobs, "cases"), strict=True)])
+    lines = [*tables.coverage(), *tables.false_words()]
+    for effect in sorted({case.truth.effect for case in todo} - {0}):
+        lines += tables.held(effect)
+    print("\n".join([*lines, *tables.lines(), tables.deciding()]))
+    if tables.failures:
+        raise OSError("; ".join(["the standard is not met", *tables.failures]))
+    print("Every bound of the standard is met (within two standard errors of the simulation).")
+
+
+if __name__ == "__main__":
+    run(main)
