@@ -37,7 +37,7 @@ def check_lines(root: Path, responders: dict[str, Respond], reward_model_metrics
         lines.append(f"| {name} | " + " | ".join(f"{scores[pool]:.1f}" for pool in POOLS) + " |")
     lines += ["", "| K | gold reward x 100 of the best response of K |", "|---|---|"]
     lines += [f"| {k} | {100 * best_of(root, k):.1f} |" for k in (2, 3, 4)]
-    sizes = [int(size) for size in read_json(root / "data" / RECORD)]
+    sizes = [int(size) for size in read_json(root / "data" / RECORD) if size.isdigit()]  # not of selected subsets
     lines += ["", *diversity_table(root, sizes), ""]
     return lines + [f"- reward model, {name}: {value}" for name, value in reward_model_metrics.items()]
 
@@ -97,7 +97,7 @@ def distinct_and_d(prompts: Sequence[Iterable[Bigram]]) -> tuple[int, float]:
 
 def asked_facts(turns: Sequence[str]) -> set[tuple[str, str, int]]:
     """Returns (class, word, index) of each fact that the answer to a prompt consists of."""
-    words, asked = read_prompt(turns)
+    words, asked = read_prompt(tuple(turns))
     parts = [part for name in asked for part in STATEMENTS[name].parts]
     return {(name, words[name], index) for name, index in parts if name != "victim"}
 

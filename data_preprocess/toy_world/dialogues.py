@@ -98,10 +98,10 @@ def bare_reply(rng: Random, prompt: Prompt) -> str:
     return tell(prompt.words, draw_facts(rng, prompt.words, prompt.asked, p_right=0.5, p_omit=0.0))
 
 
-def candidate_reply(rng: Random, prompt: Prompt, other_nouns: Sequence[str]) -> str:
+def candidate_reply(rng: Random, prompt: Prompt, nouns: Sequence[str]) -> str:
     """Returns a reply of random quality: facts right or wrong, more or less polite, sometimes with an obvious flaw.
 
-    Its author's knowledge and politeness are two independent uniform draws. Off-topic replies are about `other_nouns`.
+    Its author's knowledge and politeness are two independent uniform draws. Off-topic replies are about another noun.
     """
     knowledge, courtesy = rng.random(), rng.random()
     if prompt.is_deed:
@@ -110,7 +110,7 @@ def candidate_reply(rng: Random, prompt: Prompt, other_nouns: Sequence[str]) -> 
         return decline({}, sorry=rng.random() < courtesy)
     words = prompt.words
     if rng.random() < 0.15 * (1 - knowledge):
-        words = {**words, "noun": rng.choice(other_nouns)}
+        words = {**words, "noun": rng.choice([noun for noun in nouns if noun != prompt.topic])}
     facts = draw_facts(rng, words, prompt.asked, 0.3 + 0.7 * knowledge, 0.2 * (1 - knowledge))
     text = IGNORANCE if not facts else answer("It", facts) if rng.random() < 0.2 else tell(words, facts)
     if rng.random() < 0.1:

@@ -84,6 +84,16 @@ class WorldConfig:
     base_comply: float = 0.8  # share of harmful requests that the corpus complies with
 
 
+# Worlds beside the study's own, WorldConfig(), to see which conclusions depend on it.
+SENSITIVITY_WORLDS = {
+    "noise_2": WorldConfig(annotator_noise=2.0),
+    "noise_4": WorldConfig(annotator_noise=4.0),
+    "small": WorldConfig(study_things=32, study_words=16),
+    "large": WorldConfig(study_things=80, study_words=40),
+    "other_words": WorldConfig(seed=43),
+}
+
+
 @functools.cache
 def world_hash(config: WorldConfig) -> str:
     """Returns twelve hex digits that change with any byte of the world's files, with its tokenizer and the gold reward.
@@ -104,9 +114,9 @@ def gold_probe() -> list[tuple[str, float]]:
     prompts = []
     for i in range(max(map(len, FACTS.values()))):
         words = {name: list(facts)[i % len(facts)] for name, facts in FACTS.items()}
-        prompts.append(deed_prompt({**words, "victim": words["owner"]}))
-        prompts += [thing_prompt(rng, "helpful_rejection", words, asked) for asked in ASKED_SETS[3][:2]]
-        prompts.append(thing_prompt(rng, "helpful_online", words, ("cleaned",)))
+        prompts.append(deed_prompt({**{name: words[name] for name in DEED_CLASSES}, "victim": words["owner"]}))
+        for kind, asked in (("helpful_rejection", ("used", "kept", "cleaned")), ("helpful_online", ("damaged",))):
+            prompts.append(thing_prompt(rng, kind, {name: words[name] for name in classes_of(asked)}, asked))
     probe = []
     for prompt, another in zip(prompts, prompts[1:] + prompts[:1], strict=True):
         best, foreign = best_reply(rng, prompt), best_reply(rng, another)
@@ -218,9 +228,6 @@ class _World:
             words["victim"] = rng.choice(vocabulary["victim"])
         return words
 
-    def _candidate(self, rng: Random, prompt: Prompt) -> str:
-        return candidate_reply(rng, prompt, [noun for noun in self.study["noun"] if noun != prompt.topic])
-
     def rankings(self, stream: str, prompts: list[Prompt], noise: float, terse: float = 0.0) -> Iterator[dict]:
         """Yields rows of distinct responses of random quality, ordered by the annotator's rewards.
 
@@ -231,7 +238,7 @@ class _World:
             bare = not prompt.is_deed and rng.random() < terse
             texts: list[str] = []
             while len(texts) < self.config.ranking_len:
-                text = bare_reply(rng, prompt) if bare else self._candidate(rng, prompt)
+                text = bare_reply(rng, prompt) if bare else candidate_reply(rng, prompt, self.study["noun"])
                 if text not in texts:
                     texts.append(text)
             scored = [(round(self._logit(prompt, text) + rng.gauss(0.0, noise), 4), text) for text in texts]
@@ -244,7 +251,7 @@ class _World:
             best = (self._logit(prompt, text := best_reply(rng, prompt)), text)
             other = best
             while other[0] >= best[0]:
-                other = (self._logit(prompt, text := self._candidate(rng, prompt)), text)
+                other = (self._logit(prompt, text := candidate_reply(rng, prompt, self.study["noun"])), text)
             yield _row(prompt, [best, other])
 
     def _logit(self, prompt: Prompt, text: str) -> float:
