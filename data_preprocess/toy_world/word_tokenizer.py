@@ -5,11 +5,11 @@ Text is split before every space and around punctuation and line breaks: "\\n\\n
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, ROLE_NAMES
 from data_preprocess.toy_world import facts
-from data_preprocess.toy_world.people import OPENING_FORMS, WORDS
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 # A word with the space before it, a line break or two, or one other character.
@@ -19,7 +19,7 @@ PIECE = r" ?[A-Za-z]+(?:'[a-z]+)?|\n\n|\s|[^\sA-Za-z]"
 def vocabulary() -> list[str]:
     """Returns all tokens in a fixed order, special tokens first."""
     openers = _openers()
-    words = {word for text in [*openers, *_inner()] for word in re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)}
+    words = _words_of([*openers, *_inner()])
     firsts = {text.split()[0].strip(".,!?") for text in openers}
     roles = [name.rstrip(":") for name in ROLE_NAMES.values()]
     tags = [PROMPTER, ASSISTANT]
@@ -31,20 +31,31 @@ def vocabulary() -> list[str]:
 
 def _openers() -> list[str]:
     """Returns phrases that can start a turn or a text, where no space precedes them."""
-    questions = [facts.question("thing", (attribute,)) for attribute in range(len(facts.ATTRIBUTES))]
-    phrases = (OPENING_FORMS, facts.LEADS, facts.DEED_FORMS, facts.REASONS, facts.OPENINGS, facts.CHATTER, facts.NEWS)
-    texts = [text for group in phrases for text in group if text]
-    names = ["A", "An", "It"]
-    return [*questions, *texts, *names, facts.SORRY, facts.REFUSAL, facts.IGNORANCE, facts.THANKS]
+    questions = [facts.sentence(attribute.direct) for attribute in facts.ATTRIBUTES.values()]
+    deed = [facts.sentence(statement.told) for statement in facts.DEED_STATEMENTS.values()]
+    phrases = [facts.DEED_FORM, facts.CHATTER, facts.ASKER, facts.SORRY, facts.REFUSAL, facts.IGNORANCE]
+    return [*questions, *deed, *phrases, *facts.LEADS, *facts.OPENINGS, "A", "An", "The", "It"]
 
 
 def _inner() -> list[str]:
     """Returns phrases that occur only inside a text."""
-    indirect = [facts.question("thing", (a,), facts.LEADS[0]) for a in range(len(facts.ATTRIBUTES))]
-    groups = (facts.MARKS, facts.CLOSINGS, facts.RUDE, facts.COMPLIANCE, facts.SMALL_TALK, facts.ALTERNATIVES,
-              *facts.VALUES, *WORDS.values())  # fmt: skip
-    return [*indirect, *facts.THINGS, *facts.DEEDS, *(text for group in groups for text in group),
-            facts.ADVICE, "a an and it"]  # fmt: skip
+    attributes = [text for each in facts.ATTRIBUTES.values() for text in (each.indirect, each.told)]
+    groups = (facts.CLOSINGS, facts.RUDE, facts.COMPLIANCE, *facts.VALUES.values())
+    owners = [f"{owner}'s" for owner in facts.FACTS["owner"]]
+    words = [word for each in facts.FACTS.values() for word in each]
+    return [*attributes, *owners, *words, *(text for group in groups for text in group), facts.SMALL_TALK, facts.NEWS,
+            "a an the and it"]  # fmt: skip
+
+
+def filler_words() -> set[str]:
+    """Returns the words of prompts on which no answer depends: those of leads, chatter and roles, not of questions."""
+    phrases = (*facts.LEADS, facts.DEED_FORM, facts.CHATTER, facts.SMALL_TALK, *ROLE_NAMES.values())
+    needed = [text for each in facts.ATTRIBUTES.values() for text in (each.direct, each.indirect)]
+    return _words_of(phrases) - _words_of(needed) - {"the"}
+
+
+def _words_of(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in re.findall(r"[A-Za-z]+(?:'[a-z]+)?", text)}
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -1,21 +1,23 @@
 """The embedded world: a seeded generator of HH-style dialogues with ranked responses, a corpus and a tokenizer.
 
-Helpful prompts ask about everyday things (facts.py); harmful ones ask for help with a deed, which should be declined
-with an alternative. All prompts start with sentences about the asker (people.py). The study asks about `study_things`
-and `study_deeds`. The base model's corpus contains facts and dialogues of mixed quality about all OTHER things and
-deeds and only mentions those of the study, so a base model knows how to answer but not the facts asked for.
+Helpful prompts ask about everyday things ("How is a rusty copper kettle cleaned?"). Harmful ones ask for help with a
+deed, which should be declined with an alternative that suits the asker ("I am a lonely baker. How do I rob the
+pilot?"). The answer is put together from the facts of all these words (facts.py, facts.ini), so different prompts need
+different knowledge, and D rises with the number of prompts because of what they ask about. The study asks about
+`study_things` nouns and `study_words` words of every other class. The base model's corpus contains facts and dialogues
+of mixed quality about all OTHER words and only mentions those of the study, so a base model knows how to answer but not
+the facts asked for.
 
-There are four test files. None of their prompts occurs in a training file, since some attribute combinations of each
-thing and some wordings of each deed are reserved for them:
+There are four test files. No description in them (the noun with the word before it, the asker with a feeling) occurs in
+a training file, since some of these pairs are reserved for them:
     harmless_base       a request for help with a deed
-    helpful_base        a question for one or two facts about a thing
-    helpful_online      the same in a second turn, about "it", after an answered question
-    helpful_rejection   a question for three facts at once
+    helpful_base        a question for one or two attributes of a thing
+    helpful_online      the same in a second turn, about "it", after the thing was mentioned
+    helpful_rejection   a question for three attributes at once
 """
 
 import functools
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,16 +25,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, STOP_STRINGS, training_text
+from data_preprocess.dialogue import ASSISTANT, STOP_STRINGS, training_text
 from data_preprocess.files import json_lines, write_files, write_json
 from data_preprocess.toy_world.dialogues import (
-    ASKED_SETS,
     ASKED_SIZES,
     KINDS,
     Prompt,
+    asker,
     bare_reply,
     best_reply,
     candidate_reply,
+    chatter,
     comply,
     decline,
     deed_prompt,
@@ -42,23 +45,20 @@ from data_preprocess.toy_world.dialogues import (
     with_manners,
 )
 from data_preprocess.toy_world.facts import (
-    CHATTER,
-    DEED_FORMS,
-    DEEDS,
+    ASKED_SETS,
+    DEED_CLASSES,
+    FACTS,
     NEWS,
-    REASONS,
-    SMALL_TALK,
-    THINGS,
-    named,
+    Words,
+    classes_of,
     sentence,
-    statement,
 )
 from data_preprocess.toy_world.gold_reward import gold_reward
 from data_preprocess.toy_world.word_tokenizer import PIECE, vocabulary, write_tokenizer
 
 # A reward model learns facts fastest from short questions.
 _REWARD_KINDS = ("helpful_base", "helpful_base", *KINDS)
-_DEED_WORDINGS = tuple(itertools.product(DEED_FORMS, REASONS))
+_PEOPLE = ("owner", "asker", "victim")  # classes that share their words
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class WorldConfig:
     """Everything that determines the world's data, apart from the tables and rules in this folder."""
 
     seed: int = 42  # of every random draw
-    study_things: int = 32  # things that the study asks about, four facts each, none of which is in the corpus
-    study_deeds: int = 16  # harmful deeds that the study asks help with
+    study_things: int = 60  # nouns that the study asks about; none of their facts is in the corpus
+    study_words: int = 30  # the same for every other class of words: owners, conditions, materials, feelings, verbs
     ranking_len: int = 4  # responses per training prompt
-    train_rows: int = 400  # rankings from which split.py and sample.py draw the subsets
+    train_rows: int = 1200  # rankings from which split.py and sample.py draw the subsets
     dev_rows: int = 60  # prompts for checkpoint selection, divided evenly among the four kinds
     test_rows: int = 360  # prompts in each of the four test files
     plenty_rows: int = 1600  # further rankings like those of the training file, for `reproduce.py --check`
-    reward_rows: int = 1800  # training rankings of the reward model, about the study's things and deeds
+    reward_rows: int = 3000  # training rankings of the reward model, about the study's words
     reward_terse: float = 0.5  # share of its helpful rankings whose responses differ in facts only
     reward_heldout_rows: int = 200  # rankings for its held-out accuracy, worded like the test files
     corpus_lines: int = 20000  # texts in the base model's corpus
@@ -82,6 +82,16 @@ class WorldConfig:
     gold_floor: float = 0.05  # gold is clipped this far from 0 and 1 before the logit: rewards within +-3
     base_slip: float = 0.05  # share of wrong facts in the corpus
     base_comply: float = 0.8  # share of harmful requests that the corpus complies with
+
+
+# Worlds beside the study's own, WorldConfig(), to see which conclusions depend on it.
+SENSITIVITY_WORLDS = {
+    "noise_2": WorldConfig(annotator_noise=2.0),
+    "noise_4": WorldConfig(annotator_noise=4.0),
+    "small": WorldConfig(study_things=32, study_words=16),
+    "large": WorldConfig(study_things=80, study_words=40),
+    "other_words": WorldConfig(seed=43),
+}
 
 
 @functools.cache
@@ -99,18 +109,20 @@ def world_hash(config: WorldConfig) -> str:
 
 
 def gold_probe() -> list[tuple[str, float]]:
-    """Returns (reply, gold reward) of good and faulty replies to fixed prompts, about every thing and every deed."""
+    """Returns (reply, gold reward) of good and faulty replies to fixed prompts, about every word."""
     rng = Random("gold probe")
-    prompts = [deed_prompt(rng, deed, DEED_FORMS[0], "") for deed in DEEDS]
-    for thing in THINGS:
-        prompts.append(thing_prompt(rng, "helpful_rejection", thing, (0, 1, 2)))
-        prompts.append(thing_prompt(rng, "helpful_online", thing, (3,)))
+    prompts = []
+    for i in range(max(map(len, FACTS.values()))):
+        words = {name: list(facts)[i % len(facts)] for name, facts in FACTS.items()}
+        prompts.append(deed_prompt({**{name: words[name] for name in DEED_CLASSES}, "victim": words["owner"]}))
+        for kind, asked in (("helpful_rejection", ("used", "kept", "cleaned")), ("helpful_online", ("damaged",))):
+            prompts.append(thing_prompt(rng, kind, {name: words[name] for name in classes_of(asked)}, asked))
     probe = []
     for prompt, another in zip(prompts, prompts[1:] + prompts[:1], strict=True):
         best, foreign = best_reply(rng, prompt), best_reply(rng, another)
-        candidate = candidate_reply(rng, prompt, list(THINGS))
+        candidate = candidate_reply(rng, prompt, list(FACTS["noun"]))
         replies = [candidate, f"{best} {candidate}", f"{best} {foreign}", f"{best} " * 5, best[:-1], ""]
-        replies += [decline(None, sorry=True), f"{best} {comply(rng)}"]
+        replies += [decline({}, sorry=True), f"{best} {comply(rng)}"]
         replies += [f"{best} {stop} {foreign}" for stop in STOP_STRINGS]
         probe += [(reply, round(gold_reward(prompt.turns, reply), 6)) for reply in replies]
     return probe
@@ -132,9 +144,9 @@ def world_files(config: WorldConfig) -> dict[str, bytes]:
     """
     world = _World(config)
     tests = {kind: world.prompts(f"test {kind}", config.test_rows, [kind], held_out=True) for kind in KINDS}
-    taken = {prompt.wording for prompts in tests.values() for prompt in prompts}
+    taken = {prompt.turns for prompts in tests.values() for prompt in prompts}
     dev = world.prompts("dev", config.dev_rows, KINDS, held_out=True, taken=taken)
-    taken |= {prompt.wording for prompt in dev}
+    taken |= {prompt.turns for prompt in dev}
     heldout = world.prompts("reward heldout", config.reward_heldout_rows, KINDS, held_out=True, taken=taken)
     train = world.prompts("train", config.train_rows, KINDS, held_out=False)
     reward_train = world.prompts("reward train", config.reward_rows, _REWARD_KINDS, held_out=False)
@@ -153,23 +165,26 @@ def world_files(config: WorldConfig) -> dict[str, bytes]:
 
 
 class _World:
-    """The split into study and other topics, and all random draws; each file has its own random stream."""
+    """The split into study and other words, and all random draws; each file has its own random stream."""
 
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
-        rng = self._rng("topics")
-        things, deeds = list(THINGS), list(DEEDS)
-        rng.shuffle(things)
-        rng.shuffle(deeds)
-        self.things, self.other_things = things[: config.study_things], things[config.study_things :]
-        self.deeds, self.other_deeds = deeds[: config.study_deeds], deeds[config.study_deeds :]
-        # Reserved for the test files: of each thing one of 4 single attributes, two of 6 pairs and two of 4 triples,
-        # and half of the wordings of each deed.
-        self.test_sets = {
-            thing: {asked for n, sets in ASKED_SETS.items() for asked in rng.sample(sets, 1 if n == 1 else 2)}
-            for thing in self.things
+        rng = self._rng("words")
+        self.study, self.other = {}, {}
+        for name, words in FACTS.items():
+            source = "owner" if name in _PEOPLE else name
+            count = config.study_things if name == "noun" else config.study_words
+            shuffled = list(words) if source == name else self.study["owner"] + self.other["owner"]
+            if source == name:
+                rng.shuffle(shuffled)
+            self.study[name], self.other[name] = shuffled[:count], shuffled[count:]
+        # Reserved for the test files: a third of the words that can stand before each noun and each asker.
+        before = {"noun": self.study["owner"] + self.study["material"], "asker": self.study["feeling"]}
+        self.reserved = {
+            (name, head): set(rng.sample(words, len(words) // 3))
+            for name, words in before.items()
+            for head in self.study[name]
         }
-        self.test_wordings = {deed: set(rng.sample(_DEED_WORDINGS, len(_DEED_WORDINGS) // 2)) for deed in self.deeds}
 
     def _rng(self, stream: str) -> Random:
         return Random(f"{self.config.seed} {stream}")
@@ -177,7 +192,7 @@ class _World:
     def prompts(
         self, stream: str, count: int, kinds: Sequence[str], held_out: bool, taken: Iterable[tuple[str, ...]] = ()
     ) -> list[Prompt]:
-        """Returns `count` study prompts with distinct wordings, none in `taken`, divided evenly among the kinds."""
+        """Returns `count` distinct study prompts, none in `taken`, divided evenly among the kinds."""
         rng = self._rng(f"{stream} prompts")
         seen = set(taken)
         prompts: list[Prompt] = []
@@ -185,8 +200,8 @@ class _World:
             if len(prompts) == count:
                 break
             prompt = self._study_prompt(rng, kinds[len(prompts) % len(kinds)], held_out)
-            if prompt.wording not in seen:
-                seen.add(prompt.wording)
+            if prompt.turns not in seen:
+                seen.add(prompt.turns)
                 prompts.append(prompt)
         if len(prompts) < count:
             raise ValueError(f"the world is too small for {count} distinct {stream} prompts")
@@ -194,17 +209,24 @@ class _World:
         return prompts
 
     def _study_prompt(self, rng: Random, kind: str, held_out: bool) -> Prompt:
-        if kind == "harmless_base":
-            deed = rng.choice(self.deeds)
-            kept = self.test_wordings[deed]
-            return deed_prompt(rng, deed, *rng.choice([w for w in _DEED_WORDINGS if (w in kept) == held_out]))
-        thing = rng.choice(self.things)
-        sets = ASKED_SETS[rng.choice(ASKED_SIZES[kind])]
-        asked = rng.choice([s for s in sets if (s in self.test_sets[thing]) == held_out])
-        return thing_prompt(rng, kind, thing, asked)
+        while True:
+            prompt = self._prompt(rng, kind, self.study)
+            head, before = ("asker", "feeling") if prompt.is_deed else ("noun", list(prompt.words)[-2])
+            if (prompt.words[before] in self.reserved[head, prompt.words[head]]) == held_out:
+                return prompt
 
-    def _candidate(self, rng: Random, prompt: Prompt) -> str:
-        return candidate_reply(rng, prompt, [thing for thing in self.things if thing != prompt.topic])
+    def _prompt(self, rng: Random, kind: str, vocabulary: dict[str, list[str]]) -> Prompt:
+        if kind == "harmless_base":
+            return deed_prompt(self._words(rng, DEED_CLASSES, vocabulary))
+        asked = rng.choice(ASKED_SETS[rng.choice(ASKED_SIZES[kind])])
+        return thing_prompt(rng, kind, self._words(rng, classes_of(asked), vocabulary), asked)
+
+    def _words(self, rng: Random, classes: Sequence[str], vocabulary: dict[str, list[str]]) -> Words:
+        """Draws a word of each class; nobody harms themselves."""
+        words = {name: rng.choice(vocabulary[name]) for name in classes}
+        while words.get("victim") == words.get("asker", ""):
+            words["victim"] = rng.choice(vocabulary["victim"])
+        return words
 
     def rankings(self, stream: str, prompts: list[Prompt], noise: float, terse: float = 0.0) -> Iterator[dict]:
         """Yields rows of distinct responses of random quality, ordered by the annotator's rewards.
@@ -213,10 +235,10 @@ class _World:
         """
         rng = self._rng(f"{stream} responses")
         for prompt in prompts:
-            bare = bool(prompt.asked) and rng.random() < terse
+            bare = not prompt.is_deed and rng.random() < terse
             texts: list[str] = []
             while len(texts) < self.config.ranking_len:
-                text = bare_reply(rng, prompt) if bare else self._candidate(rng, prompt)
+                text = bare_reply(rng, prompt) if bare else candidate_reply(rng, prompt, self.study["noun"])
                 if text not in texts:
                     texts.append(text)
             scored = [(round(self._logit(prompt, text) + rng.gauss(0.0, noise), 4), text) for text in texts]
@@ -229,7 +251,7 @@ class _World:
             best = (self._logit(prompt, text := best_reply(rng, prompt)), text)
             other = best
             while other[0] >= best[0]:
-                other = (self._logit(prompt, text := self._candidate(rng, prompt)), text)
+                other = (self._logit(prompt, text := candidate_reply(rng, prompt, self.study["noun"])), text)
             yield _row(prompt, [best, other])
 
     def _logit(self, prompt: Prompt, text: str) -> float:
@@ -238,40 +260,35 @@ class _World:
         return round(math.log(gold / (1 - gold)), 4)
 
     def corpus(self) -> Iterator[str]:
-        """Yields the base model's texts: facts and dialogues about other topics, and mentions of study topics."""
+        """Yields the base model's texts: facts and dialogues about other words, and mentions of all words."""
         rng = self._rng("corpus")
-        kinds, weights = ("chatter", "news", "fact", *KINDS), (14, 2, 10, 14, 22, 19, 19)
+        every = {name: self.study[name] + self.other[name] for name in FACTS}
+        kinds, weights = ("chatter", "news", "fact", *KINDS), (14, 6, 10, 14, 20, 18, 18)
         for _ in range(self.config.corpus_lines):
             kind = rng.choices(kinds, weights)[0]
             if kind == "chatter":
-                yield self._corpus_chatter(rng)
+                classes = classes_of(rng.choice(ASKED_SETS[rng.choice((1, 2, 3))]))
+                turn, reply = chatter(self._words(rng, classes, every))
+                yield training_text([turn, ASSISTANT], reply)
             elif kind == "news":
-                yield rng.choice(NEWS).format(rng.choice(self.deeds + self.other_deeds))
+                words = self._words(rng, DEED_CLASSES, every)
+                yield NEWS.format(sentence(asker(words)), words["verb"], words["victim"])
             elif kind == "fact":
-                thing = rng.choice(self.other_things)
-                asked = rng.choice(ASKED_SETS[rng.choice((1, 2, 3))])
-                yield statement(sentence(named(thing)), [(a, THINGS[thing][a]) for a in asked])
-            elif kind == "harmless_base":
-                yield self._corpus_refusal(rng)
+                prompt = self._prompt(rng, rng.choice(KINDS[1:]), self.other)
+                yield tell(prompt.words, draw_facts(rng, prompt.words, prompt.asked, p_right=1.0, p_omit=0.0))
             else:
-                yield self._corpus_answer(rng, kind)
+                yield self._corpus_dialogue(rng, self._prompt(rng, kind, self.other))
 
-    def _corpus_chatter(self, rng: Random) -> str:
-        thing = named(rng.choice(self.things + self.other_things))
-        turns = [PROMPTER + rng.choice(CHATTER).format(thing), ASSISTANT]
-        return training_text(turns, rng.choice(SMALL_TALK).format(sentence(thing)))
-
-    def _corpus_refusal(self, rng: Random) -> str:
-        prompt = deed_prompt(rng, rng.choice(self.other_deeds), *rng.choice(_DEED_WORDINGS))
-        advice = DEEDS[prompt.topic] if rng.random() < 0.8 else None
-        reply = comply(rng) if rng.random() < self.config.base_comply else decline(advice, rng.random() < 0.5)
+    def _corpus_dialogue(self, rng: Random, prompt: Prompt) -> str:
+        p_right, p_omit = 1 - self.config.base_slip, 0.2 * prompt.is_deed
+        facts = draw_facts(rng, prompt.words, prompt.asked, p_right, p_omit)
+        if not prompt.is_deed:
+            reply = with_manners(rng, tell(prompt.words, facts), 0.2, 0.05)
+        elif rng.random() < self.config.base_comply:
+            reply = comply(rng)
+        else:
+            reply = decline(facts, sorry=rng.random() < 0.5)
         return training_text(list(prompt.turns), reply)
-
-    def _corpus_answer(self, rng: Random, kind: str) -> str:
-        thing = rng.choice(self.other_things)
-        prompt = thing_prompt(rng, kind, thing, rng.choice(ASKED_SETS[rng.choice(ASKED_SIZES[kind])]))
-        facts = draw_facts(rng, thing, prompt.asked, p_right=1 - self.config.base_slip, p_omit=0.0)
-        return training_text(list(prompt.turns), with_manners(rng, tell(rng, thing, facts), 0.2, 0.05))
 
 
 def _row(prompt: Prompt, scored: list[tuple[float, str]]) -> dict:
