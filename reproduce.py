@@ -22,7 +22,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -129,13 +129,14 @@ class StudyConfig:
                 raise InputError(f"--{flag} {' '.join(map(str, values))}: expected each once")
         if self.replicates and self.seeds:
             raise InputError("--replicates and --seeds: give one of them (fresh draws and seeds, or seeds of draw 42)")
+        given = {each.name for each in fields(self) if getattr(self, each.name) != each.default}
         for flag in OF_PAPER if self.profile == "toy" else OF_TOY:
-            if getattr(self, flag):
+            if flag in given:
                 raise InputError(f"--{flag}: not a flag of --profile {self.profile}")
         if self.publish and (self.only or self.sizes):
             raise InputError("--publish: expected the whole grid (without --only and --sizes)")
         for flag in NOT_WITH_WORLDS if self.worlds else ():
-            if getattr(self, flag) not in (None, False, ()):
+            if flag in given:
                 raise InputError(f"--worlds and --{flag}: give one of them (--worlds runs the equal-budget cells only)")
 
     @property

@@ -46,10 +46,3 @@ TOY = ToyProfile(
     max_new_tokens=48,
     eval_batch_size=100,
 )  # fmt: skip
-
-# Worlds on which the equal-budget cells are run too (`reproduce.py --worlds`), beside the study's own.
-SENSITIVITY_WORLDS = {
-    "main": TOY.world,
-    "noise_2": WorldConfig(annotator_noise=2.0),
-    "noise_4": WorldConfig(annotator_noise=4.0),
-}

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from data_preprocess.command import StopRequest
 from data_preprocess.files import atomic_write, hold_lock
+from data_preprocess.toy_world.world import SENSITIVITY_WORLDS
 from eval_hh.estimates import budgets
 from study.grid import Cell, Grid, cells_of
 from study.publish import RESULTS, publish_results
-from study.toy_profile import SENSITIVITY_WORLDS, ToyProfile
+from study.toy_profile import ToyProfile
 from study.toy_study import ToyStudy
 from study.workers import Workers
 
@@ -28,10 +29,10 @@ def equal_budget_cells(grid: Grid, replicates: Sequence[tuple[int, int]]) -> lis
 
 
 def studies(profile: ToyProfile) -> Iterator[tuple[str, ToyStudy]]:
-    """Yields (name, study) of each world; one with the world of the main study shares its root and cells."""
-    for name, world in SENSITIVITY_WORLDS.items():
-        other = replace(profile, world=world)
-        yield name, ToyStudy(other.root(), other)
+    """Yields (name, study) of each world; the first is the profile's own, with the root and cells of the main study."""
+    for name, world in {"own": profile.world, **SENSITIVITY_WORLDS}.items():
+        study = replace(profile, world=world)
+        yield name, ToyStudy(study.root(), study)
 
 
 def run_worlds(
@@ -79,17 +80,11 @@ def world_table(profile: ToyProfile, found: dict[str, "Findings"]) -> list[str]:
     effects = [one.verdicts[0].primary for one in found.values()]
     p_values = [effect.p for effect in effects]
     corrected = holm(p_values) if all(p == p for p in p_values) else p_values
-    rows = [
-        [name, change(profile, name), one.results.first.world, f"{100 * effect.difference:{DIFFERENCE}}"]
-        + [
-            interval_text(effect),
-            p_text(effect.p),
-            p_text(holm_p),
-            str(effect.n_replicates),
-            decide_row(effect, holm_p),
-        ]
-        for (name, one), effect, holm_p in zip(found.items(), effects, corrected, strict=True)
-    ]
+    rows = []
+    for (name, study), one, effect, holm_p in zip(studies(profile), found.values(), effects, corrected, strict=True):
+        row = [name, change(profile, study), one.results.first.world, f"{100 * effect.difference:{DIFFERENCE}}"]
+        row += [interval_text(effect), p_text(effect.p), p_text(holm_p), str(effect.n_replicates)]
+        rows.append([*row, decide_row(effect, holm_p)])
     header = ["world", "what differs", "identity", "difference", "95% interval", "p", "Holm p", "replicates", "verdict"]
     return [
         "# Several worlds",
@@ -101,11 +96,11 @@ def world_table(profile: ToyProfile, found: dict[str, "Findings"]) -> list[str]:
     ]
 
 
-def change(profile: ToyProfile, name: str) -> str:
-    """Returns in words what makes a world differ from the profile's own."""
-    own, other = asdict(profile.world), asdict(SENSITIVITY_WORLDS[name])
+def change(profile: ToyProfile, study: ToyStudy) -> str:
+    """Returns in words how a study's world differs from the profile's own."""
+    own, other = asdict(profile.world), asdict(study.profile.world)
     differing = (f"{field} {own[field]} -> {value}" for field, value in other.items() if value != own[field])
-    return ", ".join(differing) or "nothing: the world of the main study"
+    return ", ".join(differing) or "the main study's world"
 
 
 def publish_worlds(

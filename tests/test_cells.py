@@ -262,7 +262,7 @@ def test_a_study_file_reads_as_its_result_files_do(tmp_path):
         assert together.cells == apart.cells and len(apart.cells) == 2
         assert together.warnings == [
             f"left out {study}:3: algorithm: expected PRO or SFT, found 'DPO'",
-            f"left out {study}:4: the same cell as {study}:1 (PRO K=2 M=100 seed=42 selection=random)",
+            f"left out {study}:4: the same cell as {study}:1 (PRO K=2 M=100 draw=42 seed=42 selection=random)",
         ]
     study.write_bytes(study.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"cells.jsonl.xz:\d+: damaged or truncated xz file"):

@@ -161,9 +161,12 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     results = sorted(path.name for path in (root / "eval_hh" / "results").iterdir())
     assert results == [
         f"opt-1.3b_{name}.json"
-        for name in ("pro_len2_16_seed42_2", "sft_len2_8_low_d_matched_half_seed42_1", "sft_len2_8_max_d_matched_half_seed42_1",
-                     "sft_len2_8_seed42_1")
-    ]  # fmt: skip
+        for name in (
+            "pro_len2_16_seed42_2",
+            *(f"sft_len2_8_{end}_d_matched_half_seed42_1" for end in ("low", "max")),
+            "sft_len2_8_seed42_1",
+        )
+    ]
     for name in results:
         cell = load_cell(root / "eval_hh" / "results" / name)
         assert cell["profile"] == "opt-1.3b" and cell["diversity"]["samples"] == cell["num_prompts"]

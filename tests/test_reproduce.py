@@ -14,7 +14,7 @@ import pytest
 
 import reproduce
 from data_preprocess.records import read_rows
-from data_preprocess.toy_world.world import WorldConfig
+from data_preprocess.toy_world.world import SENSITIVITY_WORLDS, WorldConfig
 from study.toy_profile import TOY
 
 SCRIPT = Path(__file__).with_name("tiny_study.py")
@@ -185,6 +185,12 @@ def test_strategies_and_enlarged_subsets_end_alike_when_killed(tmp_path):
         (["--workers", "0"], "--workers 0"),
         (["--seeds", "42", "42"], "--seeds 42 42"),
         (["--sizes", "8", "8"], "--sizes 8 8"),
+        (["--seeds", "42", "--replicates", "2"], "--replicates and --seeds: give one of them"),
+        (["--replicates", "0"], "--replicates 0: expected a number of at least 1"),
+        (["--worlds", "--augment"], "--worlds and --augment: give one of them"),
+        (["--worlds", "--fixed_size"], "--worlds and --fixed_size: give one of them"),
+        (["--profile", "llama-7b", "--worlds"], "--worlds: not a flag of --profile llama-7b"),
+        (["--sizes", "5000"], "--sizes 5000: expected a number of at most 1,200"),
         (["--slurm", "job.sh"], "--slurm: not a flag of --profile toy"),
         (["--publish", "--only", "pro_*"], "--publish: expected the whole grid"),
         (["--profile", "opt-1.3b", "--check"], "--check: not a flag of --profile opt-1.3b"),
@@ -206,9 +212,22 @@ def test_a_dry_run_prints_the_commands_of_the_chosen_cells(capsys, tmp_path):
 
 
 def test_a_dry_run_makes_an_enlarged_subset_of_the_cell_that_answers(capsys):
-    reproduce.main(["--profile", "toy", "--dry_run", "--augment", "--only", "*_len4_120_augment_*"])
+    flags = ["--replicates", "2", "--augment", "--only", "*_len4_120_augment_*_draw43_*"]
+    reproduce.main(["--profile", "toy", "--dry_run", *flags])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 + 2 + 4 * 4 and "--index sft_len4_48_seed42" in lines[0]
-    assert ["augment.py hh_train_len4_48" in line for line in lines] == [False] * 4 + [True] * 2 + [False] * 16
-    assert all("index_sft_len4_48_seed42/stage_1/best_checkpoint" in line and "--add 72" in line for line in lines[4:6])
-    assert "--by random" in lines[4] and "--by diverse --match_length" in lines[5]
+    assert len(lines) == 4 + 3 + 4 * 6 and "--index sft_len4_48_draw43_seed43" in lines[0]
+    enlarging = [f"augment.py draw43/hh_train_len4_48 --pool {TOY.root()}/data/original" in line for line in lines]
+    assert enlarging == [False] * 4 + [True] * 3 + [False] * 24
+    tuned = "index_sft_len4_48_draw43_seed43/stage_1/best_checkpoint"
+    assert all(tuned in line and "--add 72" in line and "--seed 43" in line for line in lines[4:7])
+    assert "--by random" in lines[4] and "--by diverse --match_length" in lines[5] and "--by overlap" in lines[6]
+
+
+def test_the_worlds_differ_in_their_folder_and_share_their_cells(capsys):
+    reproduce.main(["--profile", "toy", "--dry_run", "--worlds", "--replicates", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    roots = list(dict.fromkeys(re.findall(r"STUDY_ROOT=(\S+)", "\n".join(lines))))
+    assert roots[0] == str(TOY.root()) and len(roots) == 1 + len(SENSITIVITY_WORLDS) >= 5
+    assert len(lines) == len(roots) * 4 * 6
+    per_world = [[line.replace(root, "") for line in lines if f"={root} " in line] for root in roots]
+    assert all(one == per_world[0] for one in per_world)
