@@ -40,6 +40,8 @@ TOKENIZER_HELP = f"folder or name of a tokenizer (default: $LLaMA_path, else {DE
 RECORD = "record_hh_train.json"  # in data/: D of every subset, by size and then n, in the published format
 # The published format has no field for the tokenizer, so a separate file holds it, by size.
 RECORD_TOKENIZERS = "record_hh_train_tokenizers.json"
+# Nor for the responses, which differ between the K of a size: their diversity by subset, as "len4_1500".
+RECORD_RESPONSES = "record_hh_train_responses.json"
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,47 @@
-"""The diversity records beside the subsets: D of each subset under its key, and the tokenizer used."""
+"""The diversity records beside the subsets: D of each subset's prompts and responses, and the tokenizer used."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from data_preprocess.command import InputError
-from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, Diversity, under_root
+from data_preprocess.diversity import RECORD, RECORD_RESPONSES, RECORD_TOKENIZERS, Diversity, under_root
 from data_preprocess.files import read_json
 from data_preprocess.ngrams.strategies import NGRAM
+from data_preprocess.response_diversity import ResponseDiversity
+from data_preprocess.subsets import Subset
 
 
 class DiversityRecord:
-    """Both record files of a data folder, to be extended and written together with the subsets."""
+    """The record files of a draw's folder, to be extended and written together with the subsets."""
 
-    def __init__(self, data: Path):
+    def __init__(self, folder: Path):
         """Raises InputError, naming file and entry, if a record holds anything else."""
-        self.paths = [data / RECORD, data / RECORD_TOKENIZERS]
-        self.scores, self.tokenizers = _read(self.paths[0], dict, "an object"), _read(self.paths[1], str, "a name")
+        self.folder = folder
+        self.scores = _read(folder / RECORD, dict, "an object")
+        self.tokenizers = _read(folder / RECORD_TOKENIZERS, str, "a name")
+        self.responses = _read(folder / RECORD_RESPONSES, dict, "an object")
 
-    def add(self, key: str, diversity: Diversity, tokenizer: str) -> None:
-        """Adds a subset's D; `tokenizer` is a folder or a hub name."""
-        self.scores[key] = {str(NGRAM): _entry(diversity)}
-        self.tokenizers[key] = under_root(tokenizer)
+    def add(
+        self, subset: Subset, diversity: Diversity, tokenizer: str, responses: ResponseDiversity | None = None
+    ) -> None:
+        """Adds the diversity of a subset's prompts and, if measured, of its responses.
+
+        `tokenizer` is a folder or a hub name. An entry of earlier responses goes.
+        """
+        self.scores[subset.key] = {str(NGRAM): _entry(diversity)}
+        self.tokenizers[subset.key] = under_root(tokenizer)
+        self.responses.pop(subset.name, None)
+        if responses:
+            measured = {field: asdict(value) for field, value in responses._asdict().items()}
+            self.responses[subset.name] = {**measured, "tokenizer": under_root(tokenizer)}
 
     def texts(self) -> dict[Path, list[str]]:
-        """Returns the new contents of both files, for write_files."""
-        contents = (self.scores, self.tokenizers)
-        return {
-            path: [json.dumps(content, indent=4) + "\n"] for path, content in zip(self.paths, contents, strict=True)
-        }
+        """Returns the new contents of the files, for write_files; that of the responses only if it has a use."""
+        contents = {RECORD: self.scores, RECORD_TOKENIZERS: self.tokenizers}
+        if self.responses or (self.folder / RECORD_RESPONSES).exists():
+            contents[RECORD_RESPONSES] = self.responses
+        return {self.folder / name: [json.dumps(content, indent=4) + "\n"] for name, content in contents.items()}
 
 
 def _read(path: Path, kind: type, expected: str) -> dict:

@@ -58,13 +58,13 @@ def read_rankings(path: str | Path, ranking_len: int, with_kind: bool = False) -
 
     `with_kind` also demands the kind of each prompt, a text in meta.
     """
+    path = data_file(path)
     for number, row in numbered_rows(path):
-        where = f"{data_file(path)}:{number}"
         if len(row["suffix"]) != ranking_len:
-            raise InputError(f"{where}: {len(row['suffix'])} responses (expected {ranking_len})")
+            raise InputError(f"{path}:{number}: {len(row['suffix'])} responses (expected {ranking_len})")
         if with_kind and not (isinstance(row["meta"].get(KIND), str) and row["meta"][KIND]):
             found = f"is {row['meta'][KIND]!r:.40}" if KIND in row["meta"] else "is missing"
-            raise InputError(f"{where}: meta.{KIND} {found} (expected a text, the kind of the prompt)")
+            raise InputError(f"{path}:{number}: meta.{KIND} {found} (expected a text, the kind of the prompt)")
         yield row
 
 

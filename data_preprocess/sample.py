@@ -11,7 +11,6 @@ of a draw other than the published one, 42, lie in data/drawN/. All files are wr
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +34,17 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.ranking import SEED, nested_subsets
+from data_preprocess.response_diversity import (
+    Encode,
+    ResponseDiversity,
+    encoder_of_responses,
+    response_diversity,
+)
 from data_preprocess.selection import STRATEGIES, Selection, select_prompts, select_within_tokens
 from data_preprocess.subsets import (
     RANDOM,
     Prompt,
+    RankingLine,
     Subset,
     by_shared_prompts,
     draw_folder,
@@ -71,6 +77,7 @@ class SampleConfig:
     match_length: bool = setting("keep the mean length in tokens within 5% of that of all prompts", default=False)
     match_kind: bool = setting("keep each kind's share of all prompts (meta.kind of the rankings)", default=False)
     half: bool = setting("select from a random half of the rankings, the first of the draw's shuffle", default=False)
+    responses: bool = setting("also record the diversity of the responses", default=True)
     draw: int = setting("seed of the shuffle; 42 is the published one", check_seed, default=SEED)
     max_tokens: int | None = setting(
         "instead of --sizes: select one subset of at most N prompt tokens",
@@ -110,13 +117,16 @@ def main(argv: list[str] | None = None) -> None:
 
     tokenizer_name = config.tokenizer or default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)
+    encode = encoder_of_responses(tokenizer)
     chosen, diversity = {}, {}
     for prompts, ranking_lens in by_shared_prompts(rankings):
         selected, curve = select(prompts, tokenizer, config)
-        for ranking_len, size in product(ranking_lens, selected):
-            subset = config.subset(ranking_len, size)
-            chosen[subset], diversity[subset] = selected[size], curve[size]
-            record.add(subset.key, curve[size], tokenizer_name)
+        for ranking_len in ranking_lens:
+            answers = answers_of(rankings[ranking_len], selected, encode) if config.responses else {}
+            for size, indices in selected.items():
+                subset = config.subset(ranking_len, size)
+                chosen[subset], diversity[subset] = indices, curve[size]
+                record.add(subset, curve[size], tokenizer_name, answers.get(size))
     files = subset_lines(data, rankings, chosen)
     write_files({**files, **record.texts()})
     for file, subset in zip(files, chosen, strict=True):
@@ -161,14 +171,31 @@ def choose(token_ids: TokenIds, kinds: Sequence[str] | None, config: SampleConfi
 
 
 def curve_of(token_ids: TokenIds, chosen: dict[int, Sequence[int]]) -> dict[int, Diversity]:
-    """Returns the diversity of each selection, by size: in one pass if smaller ones are the start of larger ones."""
+    """Returns the diversity of each selection of prompts, by size."""
+    return {
+        size: diversity
+        for places, sizes in passes(chosen)
+        for size, diversity in diversity_curve([token_ids[place] for place in places], sizes, NGRAM).items()
+    }
+
+
+def answers_of(
+    rankings: Sequence[RankingLine], chosen: dict[int, Sequence[int]], encode: Encode
+) -> dict[int, ResponseDiversity]:
+    """Returns the diversity of the responses to each selection of prompts, by size."""
+    found = {}
+    for places, sizes in passes(chosen):
+        responses = [rankings[place].responses for place in places]
+        found |= zip(sizes, response_diversity(encode, responses, sizes), strict=True)
+    return found
+
+
+def passes(chosen: dict[int, Sequence[int]]) -> list[tuple[Sequence[int], list[int]]]:
+    """Returns selections, by size, as (places, sizes to count): one for all if smaller ones start the largest."""
     largest = chosen[max(chosen)]
     if all(places == largest[:size] for size, places in chosen.items()):
-        return diversity_curve([token_ids[place] for place in largest], list(chosen), NGRAM)
-    return {
-        size: diversity_curve([token_ids[place] for place in places], [size], NGRAM)[size]
-        for size, places in chosen.items()
-    }
+        return [(largest, list(chosen))]
+    return [(places, [size]) for size, places in chosen.items()]
 
 
 def check_sizes(config: SampleConfig, n_rows: int, ranking_len: int) -> None:

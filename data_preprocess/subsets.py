@@ -13,6 +13,7 @@ from typing import NamedTuple
 from data_preprocess.files import json_line, json_lines, write_files
 from data_preprocess.ranking import SEED, cut_ranking
 from data_preprocess.records import KIND, read_rankings
+from data_preprocess.response_diversity import Responses, responses_of
 from data_preprocess.selection import SELECTIONS, Selection
 
 FULL_LEN = 4
@@ -39,6 +40,7 @@ class RankingLine(NamedTuple):
 
     line: bytes  # the serialised row
     prompt: Prompt
+    responses: Responses
 
 
 class Subset(NamedTuple):
@@ -113,7 +115,11 @@ def read_lines_of(data: Path, ranking_len: int, with_kind: bool = False) -> list
     """Reads the data folder's rankings of K responses; arguments and InputError as for read_rankings."""
     rows = read_rankings(rankings_file(data, ranking_len), ranking_len, with_kind)
     return [
-        RankingLine(json_line(row).encode(), Prompt(row["prefix"][0], row["meta"][KIND] if with_kind else None))
+        RankingLine(
+            json_line(row).encode(),
+            Prompt(row["prefix"][0], row["meta"][KIND] if with_kind else None),
+            responses_of(row),
+        )
         for row in rows
     ]
 
