@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from data_preprocess.command import InputError
 from data_preprocess.selection import MATCHED
 from data_preprocess.subsets import AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
-from eval_hh.analysis.d_at_fixed_size import SELECTIONS
+from eval_hh.analysis.chosen_prompts import HIGH_D, LOW_D
 from eval_hh.cells import Setting
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
@@ -92,7 +92,7 @@ def cells_of(
     ]
     base, added = grid.augmented
     experiments = (
-        (fixed_size, [(grid.fixed_size, selection) for selection in SELECTIONS]),
+        (fixed_size, [(grid.fixed_size, selection) for selection in (LOW_D, RANDOM, HIGH_D)]),
         (strategies, [(grid.fixed_size, selection) for selection in (RANDOM, *STRATEGIES)]),
         (augment, [(base, RANDOM), *((base + added, selection) for selection in ADDITIONS)]),
     )
