@@ -36,6 +36,7 @@ def make_cell(
     reward: float,
     noise: float = 0.02,
     rows=None,
+    draw: int = 42,
 ) -> dict:
     """A cell with mean Global reward `reward`: a spread over prompts that all share, and noise of its own."""
     rows = rows or ROWS
@@ -74,13 +75,16 @@ def make_cell(
         "launch": None,
         "data_sha256": None,
         "files": files,
-    }
+    } | ({"draw": draw} if draw != 42 else {})
 
 
-def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), **options) -> list[dict]:
-    """A complete grid; `reward(algorithm, ranking_len, num_prompts, seed)` is a cell's mean Global reward."""
+def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), draws=False, **options) -> list[dict]:
+    """A complete grid; `reward(algorithm, ranking_len, num_prompts, seed)` is a cell's mean Global reward.
+
+    With `draws`, each seed has a draw of its own, of the same number: a replicate.
+    """
     return [
-        make_cell(algorithm, k, size, seed, reward(algorithm, k, size, seed), **options)
+        make_cell(algorithm, k, size, seed, reward(algorithm, k, size, seed), draw=seed if draws else 42, **options)
         for algorithm in algorithms
         for k in (2, 3, 4)
         for size in sizes

@@ -98,3 +98,12 @@ def test_replicates_for_agrees_with_simulation_and_grows_with_the_spread():
     assert replicates_for(0.001, 1.0) is None
     with pytest.raises(ValueError, match="above 0"):
         replicates_for(0.0, 1.0)
+
+
+def test_replicates_for_a_margin_agree_with_simulation():
+    n = replicates_for(0.0, 0.03, margin=0.02)
+    rng = np.random.default_rng(4)
+    found = [over_replicates(rng.normal(0, 0.03, n)) for _ in range(4000)]
+    assert 0.79 <= np.mean([one.low > -0.02 and one.high < 0.02 for one in found]) <= 0.86
+    assert replicates_for(0.05, 0.043, margin=0.02) == 8  # an effect beyond the margin is decided by its sign
+    assert replicates_for(-0.05, 0.043) == 8

@@ -1,4 +1,4 @@
-"""Estimates and rules: fits against the paper's numbers, bootstrap against theory, Holm by hand, the rules."""
+"""Estimates on plain arrays: fits against the paper's numbers, bootstrap against theory, Holm by hand."""
 
 import itertools
 import math
@@ -8,41 +8,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from eval_hh.analysis.rules import (
-    DID_NOT_HOLD,
-    HELD,
-    NO_VERDICT,
-    UNDECIDED,
-    combine,
-    decide_line,
-    decide_pair,
-    decide_sign,
-)
 from eval_hh.estimates import (
-    Estimate,
     Prediction,
     average_mse,
-    bend_p,
     bootstrap_interval,
     budgets,
-    coefficient_draws,
-    error_interval,
-    estimate,
     fit_line,
-    fit_lines,
     holm,
     predict_point,
     prediction_difference,
-    row_draws,
-    seed_weights,
 )
-
-
-def paired_bootstrap(first, second, n_draws=4000, seed=0) -> Estimate:
-    """Mean of first - second, both [seeds, rows] on the same seeds and rows; seeds and rows are redrawn."""
-    draws = row_draws(first - second, n_draws, seed) * seed_weights(len(first), n_draws, seed)
-    return estimate((first - second).mean(), draws.sum(axis=1))
-
 
 # The paper's Figure 4, written out here so that a slip in pics/paper_results.json cannot hide.
 SIZES = [1500, 2000, 3000, 6000, 12000, 16000, 24000, 36000]
@@ -113,94 +88,6 @@ def test_lines_at_the_edges():
         fit_line([1, 1], [0, 1])
 
 
-def test_row_draws_have_the_variance_of_a_mean_and_keep_cells_paired():
-    rewards = np.random.default_rng(1).uniform(size=(2, 300))
-    stacked = np.vstack([rewards, rewards[0] + 0.25])
-    draws = row_draws(stacked, n_draws=4000)
-    np.testing.assert_allclose(draws.mean(axis=0), stacked.mean(axis=1), atol=0.002)
-    # The variance of a bootstrap mean is exactly the population variance of the rows over their number.
-    np.testing.assert_allclose(draws.var(axis=0), stacked.var(axis=1) / 300, rtol=0.08)
-    np.testing.assert_allclose(draws[:, 2] - draws[:, 0], 0.25)  # same rows in every cell of a draw
-
-
-def test_row_draws_do_not_depend_on_how_they_are_cut_into_chunks():
-    rewards = np.random.default_rng(1).uniform(size=(1, 1100))  # 4000 draws of 1100 rows are three chunks
-    counts = []
-    rng = np.random.default_rng(5)
-    for _ in range(3):
-        counts.append(np.bincount(rng.integers(0, 1100, 1100), minlength=1100))
-    slow = [float((count * rewards[0]).sum() / 1100) for count in counts]
-    np.testing.assert_allclose(row_draws(rewards, n_draws=4000, seed=5)[:3, 0], slow)
-
-
-@pytest.mark.parametrize("n_seeds", [2, 3, 5])
-def test_seed_weights_give_the_unbiased_variance_of_a_mean_over_seeds(n_seeds):
-    values = np.random.default_rng(n_seeds).normal(size=n_seeds)
-    weights = seed_weights(n_seeds, n_draws=40000)
-    np.testing.assert_allclose(weights.sum(axis=1), 1)
-    assert (weights @ values).var() == pytest.approx(values.var(ddof=1) / n_seeds, rel=0.05)
-
-
-def test_one_seed_is_always_taken_whole():
-    np.testing.assert_array_equal(seed_weights(1, 7), np.ones((7, 1)))
-
-
-def test_paired_bootstrap_agrees_with_the_t_test_for_one_seed():
-    rng = np.random.default_rng(2)
-    shared = rng.uniform(0.2, 0.8, 400)
-    first = shared + rng.normal(0.006, 0.05, 400)
-    found = paired_bootstrap(first[None], shared[None], n_draws=20000)
-    test = scipy.stats.ttest_rel(first, shared)
-    low, high = test.confidence_interval()
-    assert found.value == pytest.approx((first - shared).mean())
-    np.testing.assert_allclose([found.low, found.high], [low, high], atol=0.0004)
-    assert found.p == pytest.approx(test.pvalue, rel=0.3)
-    # Unpaired, the same difference would be lost in the spread between prompts.
-    assert scipy.stats.ttest_ind(first, shared).pvalue > 0.3
-
-
-def test_paired_bootstrap_counts_the_spread_over_seeds():
-    rows = np.random.default_rng(3).normal(0, 0.001, (3, 2000))
-    first = rows + np.array([[-0.03], [0.0], [0.06]])
-    found = paired_bootstrap(first, rows)
-    assert found.value == pytest.approx(0.01)
-    assert found.low == pytest.approx(-0.03) and found.high == pytest.approx(0.06)
-    one = paired_bootstrap(first[2:], rows[2:])
-    assert one.low == pytest.approx(0.06)
-
-
-def test_paired_bootstrap_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(4)
-    covered = 0
-    for trial in range(300):
-        noise = rng.exponential(0.1, (1, 150)) - 0.1
-        found = paired_bootstrap(0.02 + noise, np.zeros((1, 150)), n_draws=400, seed=trial)
-        covered += found.low <= 0.02 <= found.high
-    assert 0.90 <= covered / 300 <= 0.98
-
-
-def test_paired_bootstrap_covers_the_truth_with_three_seeds_too():
-    rng = np.random.default_rng(6)
-    covered = 0
-    for trial in range(200):
-        noise = rng.normal(0, 0.01, (3, 1)) + rng.normal(0, 0.1, (1, 300)) + rng.normal(0, 0.1, (3, 300))
-        found = paired_bootstrap(0.02 + noise, np.zeros((3, 300)), n_draws=400, seed=trial)
-        covered += found.low <= 0.02 <= found.high
-    assert 0.91 <= covered / 200 <= 0.99
-
-
-def test_identical_cells_differ_by_nothing_with_p_one():
-    same = np.random.default_rng(0).uniform(size=(2, 50))
-    assert paired_bootstrap(same, same) == Estimate(0.0, 0.0, 0.0, 1.0)
-
-
-def test_estimate_by_hand():
-    draws = np.arange(-2, 98) / 10  # -0.2 ... 9.7: two below zero and zero itself are on the far side
-    found = estimate(4.75, draws)
-    assert found.p == pytest.approx(2 * (3 + 1) / 101)
-    assert (found.low, found.high) == (pytest.approx(-0.2 + 9.9 * 0.025), pytest.approx(-0.2 + 9.9 * 0.975))
-
-
 def test_holm_by_hand():
     # Sorted 0.01 x 4, 0.02 x 3, 0.03 x 2 (= 0.06, as the one before), 0.9 x 1.
     assert holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
@@ -208,100 +95,13 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-def test_lines_of_many_draws_are_least_squares_lines():
-    draws = np.random.default_rng(0).normal(size=(5, 8))
-    fitted = fit_lines(D, draws)
-    expected = np.array([np.polyfit(D, row, 1) for row in draws])
-    np.testing.assert_allclose(np.column_stack([fitted["slope"], fitted["intercept"]]), expected)
-    for name, values in fitted.items():
-        np.testing.assert_allclose(values, [getattr(fit_line(D, row), name) for row in draws])
-
-
-def test_coefficients_on_two_predictors_against_numpy():
-    rng = np.random.default_rng(3)
-    first, second, draws = rng.normal(size=6), rng.normal(size=6), rng.normal(size=(4, 6))
-    design = np.column_stack([first, second, np.ones(6)])
-    expected = [np.linalg.lstsq(design, row, rcond=None)[0][:2] for row in draws]
-    np.testing.assert_allclose(coefficient_draws([first, second], draws), expected)
-    with pytest.raises(ValueError, match="do not tell 2 predictors apart"):
-        coefficient_draws([first, 2 * first + 1], draws)
-
-
-def test_the_interval_of_an_error_lies_about_it_and_not_below_zero():
-    draws = np.arange(101) / 100 + 3  # the noise of the draws raised the error by 3 and more
-    assert error_interval(0.5, draws) == (pytest.approx(0.025), pytest.approx(0.975))
-    assert error_interval(0.1, draws)[0] == 0.0
-
-
-def test_bend_p_tells_a_bend_from_noise():
-    noise = np.random.default_rng(0).normal(0, 0.01, (2000, 5))
-    x = np.arange(5.0)
-    straight = 0.3 + 0.1 * x
-    bent = straight + np.array([0, 0.05, 0.1, 0.05, 0])
-    assert bend_p(x, bent, bent + noise) < 0.001
-    assert bend_p(x, straight, straight + noise) == 1.0
-    # With truly straight points and the draws' own noise the p is uniform: under 0.05 about once in 20.
-    rng = np.random.default_rng(1)
-    small = [bend_p(x, y, y + noise) < 0.05 for y in straight + rng.normal(0, 0.01, (400, 5))]
-    assert 0.02 < np.mean(small) < 0.09
-
-
 def test_budgets_of_the_papers_sizes():
     assert budgets(SIZES) == [{2: 24000, 3: 16000, 4: 12000}, {2: 3000, 3: 2000, 4: 1500}]
 
 
-def test_budgets_allow_rounding_and_need_all_three_sizes():
+def test_budgets_allow_rounding_and_prefer_all_three_sizes():
     assert budgets([100, 67, 50, 25]) == [{2: 100, 3: 67, 4: 50}]
-    assert budgets([100, 60, 50]) == [] and budgets([]) == []
-
-
-def test_equal_budget_rule():
-    assert decide_sign(0.001, 0.02) == HELD
-    assert decide_sign(-0.02, -0.001) == DID_NOT_HOLD
-    assert decide_sign(-0.001, 0.02) == UNDECIDED
-    assert decide_sign(0.0, 0.02) == UNDECIDED and decide_sign(0.0, 0.0) == UNDECIDED
-
-
-def test_a_pair_needs_three_seeds_and_its_corrected_p():
-    above, below, about = Estimate(0.02, 0.01, 0.03, 0.001), Estimate(-0.02, -0.03, -0.01, 0.001), FLAT
-    assert [decide_pair(one, 0.049, 3) for one in (above, below, about)] == [HELD, DID_NOT_HOLD, UNDECIDED]
-    assert [decide_pair(one, 0.05, 3) for one in (above, below, about)] == [UNDECIDED] * 3
-    assert [decide_pair(one, 0.001, 2) for one in (above, below, about)] == [NO_VERDICT] * 3
-
-
-RISING = Estimate(0.01, 0.005, 0.015, 0.001)
-FALLING = Estimate(-0.01, -0.015, -0.005, 0.001)
-FLAT = Estimate(0.001, -0.005, 0.007, 0.8)
-
-
-@pytest.mark.parametrize(
-    ("n_sizes", "n_seeds", "slope", "r2", "bend", "verdict", "reason"),
-    [
-        (4, 3, RISING, 0.95, 0.5, UNDECIDED, "explains 95%"),
-        (4, 2, RISING, 0.8, 0.5, NO_VERDICT, "explains 80%"),
-        (4, 3, RISING, 0.95, 0.001, UNDECIDED, "a slight bend that explains little"),
-        (4, 3, FALLING, 0.95, 0.5, DID_NOT_HOLD, "falls"),
-        (4, 3, RISING, 0.5, 0.001, DID_NOT_HOLD, "leave the line"),
-        (4, 3, FLAT, 0.1, 0.001, DID_NOT_HOLD, "leave the line"),
-        (4, 2, RISING, 0.5, 0.001, NO_VERDICT, "explains 50%"),
-        (4, 1, FALLING, 0.95, 0.5, NO_VERDICT, "explains 95%"),
-        (4, 3, RISING, 0.5, 0.5, UNDECIDED, "less than 80%"),
-        (4, 3, FLAT, 0.9, 0.5, UNDECIDED, "includes zero"),
-        (2, 3, RISING, 1.0, 1.0, UNDECIDED, "2 sizes"),
-    ],
-)
-def test_line_rule(n_sizes, n_seeds, slope, r2, bend, verdict, reason):
-    found, why = decide_line(n_sizes, n_seeds, slope, r2, bend)
-    assert found == verdict
-    assert reason in why or "slight bend" in reason
-
-
-def test_a_claim_needs_every_case():
-    assert combine([HELD, HELD]) == HELD
-    assert combine([HELD, UNDECIDED]) == UNDECIDED
-    assert combine([DID_NOT_HOLD, DID_NOT_HOLD]) == DID_NOT_HOLD
-    assert combine([HELD, DID_NOT_HOLD]) == UNDECIDED == combine([UNDECIDED, DID_NOT_HOLD])
-    assert combine([HELD, NO_VERDICT]) == NO_VERDICT == combine([])
+    assert budgets([100, 60, 50]) == [{2: 100, 4: 50}] and budgets([100, 60]) == [] == budgets([])
 
 
 def test_bootstrap_of_equal_values_is_that_value():
@@ -374,3 +174,11 @@ def test_the_difference_of_two_predictions_is_welchs_interval():
     assert (found.df, found.low, found.high) == pytest.approx((welch.df, interval.low, interval.high))
     exact = replace(one, error=0.0)
     assert prediction_difference(exact, exact).low == 0
+
+
+def test_aic_of_a_line_by_its_likelihood():
+    """Twice the parameters (slope, intercept, variance) minus twice the log-likelihood, up to a constant."""
+    line, n = fit_line(D, PRO[2]), len(D)
+    residual = np.array(PRO[2]) - line.slope * np.array(D) - line.intercept
+    likelihood = scipy.stats.norm(0, residual.std()).logpdf(residual).sum()
+    assert line.aic(n) == pytest.approx(6 - 2 * likelihood - n * (1 + math.log(2 * math.pi)))

@@ -9,11 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from data_preprocess.command import InputError
-from eval_hh.analysis.chosen_prompts import strategy_contrasts
-from eval_hh.analysis.d_at_fixed_size import fixed_size_tests
+from eval_hh.analysis.chosen_prompts import fixed_size_pairs, strategy_pairs
+from eval_hh.analysis.contrasts import comparisons
+from eval_hh.analysis.paper_numbers import paper_evidence
 from eval_hh.cells import write_cell
 from pics import figures
-from pics.draw_chosen_prompts import draw_chosen, draw_fixed_size
+from pics.draw_chosen_prompts import draw_chosen
 from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figure_data import (
@@ -55,6 +56,7 @@ def test_the_papers_figure_prints_its_three_errors_and_its_lines(tmp_path, capsy
         "    K=2: reward = 0.00465 D + 0.4348, R2 0.956",
         "    K=3: reward = 0.00452 D + 0.4524, R2 0.932",
         "    K=4: reward = 0.00536 D + 0.4497, R2 0.976",
+        *paper_evidence(),
         f"Written to {tmp_path / 'paper.png'}",
     ]
     assert matplotlib.image.imread(tmp_path / "paper.png").shape[:2] == (1170, 1500)
@@ -100,9 +102,13 @@ def test_points_of_cells_are_the_tables_entries():
     np.testing.assert_allclose(one.diversity, [diversity(size) for size in one.sizes])
     np.testing.assert_allclose(one.reward, [0.4 + 0.01 * diversity(size) for size in one.sizes])
     np.testing.assert_allclose(one.error, 0.02 / 2**0.5)  # two seeds 0.02 apart
-    assert error_note(results_of(cells)) == "Bars: standard deviation over 2 seeds."
-    assert "1 seed: no spread over seeds" in error_note(results_of(cells[::2]))
-    assert "where there is one seed" in error_note(results_of(cells[1:]))
+    assert error_note(results_of(cells)) == (
+        "Bars: standard deviation over 2 training seeds of one draw of the subsets."
+    )
+    assert "1 replicate: nothing is known of draws and seeds" in error_note(results_of(cells[::2]))
+    assert "where there is one replicate" in error_note(results_of(cells[1:]))
+    drawn_anew = results_of(make_grid(rising, seeds=(42, 44), draws=True))
+    assert error_note(drawn_anew) == "Bars: standard deviation over 2 replicates."
     assert line_summary(points)[5] == "    K=2: reward = 0.01 D + 0.3700, R2 1.000"
 
 
@@ -146,7 +152,7 @@ def test_the_equal_budget_chart_holds_the_marked_cells_only(tmp_path, drawn):
         "Global",
     ]
     with pytest.raises(InputError, match="no equal budget"):
-        draw_budgets(result_facets(results_of(make_grid(rising, sizes=(1500, 3000)))), tmp_path / "b.png")
+        draw_budgets(result_facets(results_of(make_grid(rising, sizes=(1500, 6000)))), tmp_path / "b.png")
     assert not (tmp_path / "b.png").exists()
 
 
@@ -167,8 +173,8 @@ def draw_all(folder, ending) -> None:
     results = results_of(with_chosen_prompts())
     draw_panels(result_points(results), folder / f"diversity{ending}", "a note")
     draw_budgets(result_facets(results), folder / f"quantitative{ending}")
-    draw_fixed_size(fixed_size_tests(results), folder / f"fixed_size{ending}")
-    draw_chosen(strategy_contrasts(results), "a title", folder / f"strategies{ending}")
+    for name, pairs in (("fixed_size", fixed_size_pairs(results)), ("strategies", strategy_pairs(results))):
+        draw_chosen(comparisons(results, pairs), "a title", folder / f"{name}{ending}")
 
 
 @pytest.mark.parametrize("ending", [".svg", "_narrow.svg"])
@@ -197,7 +203,7 @@ def test_names_of_near_subsets_stand_apart_and_below_the_title(tmp_path, drawn, 
         title = axes.title if axes.title.get_text() else axes._left_title
         assert max(text.get_window_extent().y1 for text in names) <= title.get_window_extent().y0 + 1
         named += len(names)
-    assert named == 2 * 4 + 2 * 3 + 2 * 3  # two panels each: M on D, low and high, strategies
+    assert named == 2 * 4 + 2 * 2 + 2 * 3  # two panels each: M on D, low and high, strategies
 
 
 def test_places_are_spread_out_as_little_as_needed():
@@ -252,8 +258,19 @@ def test_names_are_drawn_as_they_are_and_any_number_of_responses_has_a_mark(tmp_
     kept = keep_figures(monkeypatch)
     cells = [make_cell("PRO", k, 1500, 42, 0.5) for k in (5, 9)]
     cells += [{**cell, "selection": r"$\foo$ & $x^2"} for cell in cells]
-    draw_chosen(strategy_contrasts(results_of(cells)), "a title", tmp_path / "a.png")
+    results = results_of(cells)
+    draw_chosen(comparisons(results, strategy_pairs(results)), "a title", tmp_path / "a.png")
     texts = {text.get_text() for text in kept[0].axes[0].texts}
     assert texts == {"random", r"$\foo$ & $x^2"}
     draw_panels(result_points(results_of(cells[:2])), tmp_path / "b.png", r"$\bar$")
     assert (tmp_path / "a.png").stat().st_size > 5000 and (tmp_path / "b.png").stat().st_size > 5000
+
+
+def test_what_the_papers_numbers_can_carry():
+    """By hand from the published points: AIC n log(mse) apart, and the two equal budgets of each algorithm."""
+    told = paper_evidence()
+    favoured = {line.strip().split(":")[0]: line.rsplit(", ", 1)[1] for line in told[1:7]}
+    assert favoured.pop("PRO K=2") == "for D" and set(favoured.values()) == {"undecided"}
+    pro = ((0.5530 - 0.5378) + (0.5228 - 0.5013)) / 2  # K=4 M=12000 - K=2 M=24000, K=4 M=1500 - K=2 M=3000
+    assert told[8].startswith(f"    PRO: {100 * pro:+.2f} (")
+    assert "no number is printed" in told[-1]

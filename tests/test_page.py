@@ -155,7 +155,7 @@ def test_only_svgs_as_pics_draws_them_come_in(tmp_path, text):
 def test_the_terms_are_explained_and_the_foot_says_how_the_page_was_made(page, cells):
     html = page.read_text()
     terms = re.findall(r"<dt>(\w+)</dt><dd>(.+?)</dd>", html, re.DOTALL)
-    assert [name for name, _ in terms] == ["K", "M", "D", "PRO", "SFT", "Holm"]
+    assert [name for name, _ in terms] == ["K", "M", "D", "PRO", "SFT", "Replicate", "Holm"]
     assert all(len(said) > 30 for _, said in terms)
     foot = html.partition("<footer>")[2].partition("</footer>")[0]
     assert "<code>python test.py --name &#39;&lt;b&gt;&#39;</code>, which took 3 minutes with 2 workers" in foot
@@ -169,14 +169,14 @@ def test_tables_begin_with_the_verdict_and_scroll_by_themselves(page):
     with_verdicts = [table for table in tables if 'class="verdict' in table]
     assert with_verdicts
     for row in re.findall(r"<tr>(.+?)</tr>", "".join(with_verdicts), re.DOTALL):
-        assert row.strip().startswith(("<th>more responses won", '<td><span class="verdict'))
+        assert row.strip().startswith(("<th>first is better", '<td><span class="verdict'))
     assert page.read_text().count('<div class="scroll" role="region" tabindex="0"') == len(tables)
 
 
 def test_the_page_says_what_the_report_says(page, cells):
     text, html, report = read(page).text, page.read_text(), make_report(cells, [])
-    assert "PRO, K=4 M=1500 against K=2 M=3000: no verdict (difference" in text
-    assert '<span class="verdict open">no verdict</span>' in html and "2 seeds are too few" in text
+    assert "Primary effect, the mean of 2 differences: " in text
+    assert '<span class="verdict open">no verdict</span>' in html and "1 draw of the subsets is too few" in text
     assert '<td class="equal">54.50 ± 0.71*</td>' in html  # 0.3 + 0.01 * 12 + 0.03 * 4, and 0.01 more
     for section in re.findall(r"^## (.+)$", report, re.MULTILINE):
         assert section in text

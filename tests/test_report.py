@@ -15,10 +15,12 @@ from eval_hh import report
 from eval_hh.analysis.means import ordering_accuracy, table
 from eval_hh.analysis.paper_numbers import paper_results, paper_table
 from eval_hh.cells import TEST_FILES, Setting, file_scores, write_cell
+from eval_hh.markup import markdown_text
 from eval_hh.reporting.findings import analyse
 from eval_hh.reporting.table1 import latex
 from tests.made_up import diversity, make_cell, make_grid, make_report, results_of
 
+COMMITTED = sorted(path.parent for path in (Path(report.__file__).parent / "results").glob("*/report.md"))
 # Two seeds of one cell: harmless 1 row, helpful 1 + 1 + 2 rows.
 HAND = {
     42: {
@@ -66,14 +68,14 @@ def test_entries_with_one_seed_have_the_interval_over_test_prompts():
     assert entries["Global", setting].mean == pytest.approx(100 * 2.8 / 5)
     spread = statistics.stdev([20, 40, 60, 80])
     assert entries["Helpful", setting].spread == pytest.approx(1.96 * spread / math.sqrt(4))
-    assert entries["Harmless", setting].spread == 0.0 and entries["Global", setting].n_seeds == 1
+    assert entries["Harmless", setting].spread == 0.0 and entries["Global", setting].n_units == 1
 
 
 def test_entries_with_more_seeds_have_the_deviation_over_seeds():
     entry = table(results_of([hand_cell(42), hand_cell(43)]))["Global", Setting("PRO", 2, 1500)]
     assert entry.mean == pytest.approx((56 + 44) / 2)
     assert entry.spread == pytest.approx(statistics.stdev([56, 44]))
-    assert entry.n_seeds == 2
+    assert entry.n_units == 2
     bleu = table(results_of([hand_cell(42), hand_cell(43)]), "bleu", scale=1.0)["Global", Setting("PRO", 2, 1500)]
     assert (bleu.mean, bleu.spread) == (7.0, 0.0)
 
@@ -96,7 +98,7 @@ def test_the_table_marks_equal_budgets_and_shows_what_is_missing():
     ]
     text = make_report(cells, ["left out x.json: broken"])
     assert "- 23 of 24 cells present" in text and "- Warning: left out x.json: broken" in text
-    assert "1 seed (42): no spread over seeds" in text
+    assert "1 replicate (seed 42): nothing is known of how draws and seeds differ" in text
     shown = section(text, "Table 1")
     assert "marked * cost the same 6000 labelled responses: K=2 M=3000, K=3 M=2000, K=4 M=1500" in shown
     assert row_of(shown, "PRO Global", "4")[2].startswith("54.00 ± ")  # 0.3 + 0.01 * 12 + 0.03 * 4
@@ -108,51 +110,59 @@ def test_the_table_marks_equal_budgets_and_shows_what_is_missing():
     }
     assert marked == {("2", 4), ("3", 3), ("4", 2)}
     assert row_of(shown, "SFT Global", "4")[2] == "-*"
-    assert "K=4 M=1500" not in [
-        part for line in section(text, "Equal budget").splitlines() if "SFT" in line for part in line.split(" | ")
-    ]
+    rows = [line for line in section(text, "Equal budget").splitlines() if "SFT" in line]
+    assert rows and not any("K=4 M=1500" in line for line in rows)
 
 
 def test_seeds_that_are_missing_are_told():
     cells = make_grid(rising, seeds=(42, 43, 44))
     text = make_report(cells[1:], [])  # without PRO K=2 M=1500 seed 42
-    assert "- 71 of 72 cells present" in text and "3 seeds (42, 43, 44)" in text
+    assert "- 71 of 72 cells present" in text and "3 seeds (42, 43, 44) of one draw" in text
     entry = row_of(section(text, "Table 1"), "PRO Global", "2")[2]
-    assert entry.endswith("(2 of 3 seeds)")
-    assert "± the standard deviation over seeds" in text and "no spread over seeds" not in text
+    assert entry.endswith("(2 of 3 replicates)")
+    assert "± the standard deviation over 3 training seeds of one draw of the subsets" in text
+    assert "About this draw of the subsets only" in section(text, "Equal budget")
+    text = make_report(make_grid(rising, seeds=(42, 43, 44), draws=True)[1:], [])
+    assert "3 replicates (a fresh draw of the subsets and a fresh training seed each)" in text
+    assert "- Missing: PRO K=2 M=1500 draw=42 seed=42." in text
+    assert "Population: new draws of the subsets and new training seeds" in section(text, "Equal budget")
 
 
 def test_comparisons_and_verdicts_are_in_the_text():
-    text = make_report(make_grid(rising, seeds=(42, 43, 44)), [])
+    text = make_report(make_grid(rising, seeds=(42, 43, 44), draws=True), [])
     assert "no verdict" not in text
     difference = 100 * (0.06 + 0.01 * (diversity(1500) - diversity(3000)))
     row = row_of(section(text, "Equal budget"), "held", "PRO Global", "K=4 M=1500", "K=2 M=3000")
-    assert row[4] == f"{difference:+.2f}"
+    assert row[7:9] == [f"{difference:+.2f}", f"{difference:+.2f} to {difference:+.2f}"]  # replicates are alike here
     said = section(text, "What this run says")
     assert "1. More responses and fewer prompts win at equal budget (K=4 against K=2, Global): **held**." in said
-    assert "2. Reward after fine-tuning is linear in" in said and "one line per K (Global): **undecided**." in said
-    assert "3. D can guide data augmentation: **not tested in this run**." in said
+    assert "2. Reward after fine-tuning is linear in prompt diversity D (Global): **undecided**." in said
+    assert "But" not in said and "fit as well: log M" in said  # D of the made-up cells is linear in log M
+    assert re.search(r"3\. D can guide data augmentation .*: \*\*not tested in this run\*\*\.", said)
 
 
 @pytest.mark.parametrize(
     ("seeds", "profile", "command"),
     [
-        ((42,), "toy", "`python reproduce.py --profile toy --seeds 42 43 44` gives one"),
-        ((7, 9), "opt-1.3b", "`python reproduce.py --profile opt-1.3b --seeds 7 9 10` gives one"),
-        ((42,), "mine", "`--seed` of training/main.py"),
+        (
+            (42,),
+            "toy",
+            "1 draw of the subsets is too few, 3 are needed. `python reproduce.py --profile toy --replicates 3`",
+        ),
+        ((7, 9), "opt-1.3b", "`python reproduce.py --profile opt-1.3b --replicates 3` gives one"),
+        ((42, 43, 44), "mine", "`--draw` of data_preprocess/sample.py"),
         ((42,), None, "`--seed` of training/main.py"),
     ],
 )
-def test_fewer_than_three_seeds_give_no_verdict_and_the_first_lines_say_so(seeds, profile, command):
+def test_fewer_than_three_draws_give_no_verdict_and_the_first_lines_say_so(seeds, profile, command):
     cells = make_grid(rising, seeds=seeds)
     for one in cells:
         one["profile"] = profile
     text = make_report(cells, [])
     said = text.splitlines()[2]
     assert said.startswith("This report gives no verdict: ") and command in said
-    assert not re.search(r"\b(held|did not hold|undecided)\b", text)
-    if len(seeds) == 1:
-        assert "From 1 seed (42): no spread over seeds, every interval is over test prompts only." in text
+    assert not re.search(r"\*\*(held|did not hold|undecided)\*\*", text)
+    assert not re.search(r"^\| (held|did not hold|undecided) ", text, re.MULTILINE)
 
 
 def test_other_rewards_and_bleu_stand_beside_the_reward():
@@ -167,7 +177,7 @@ def test_cells_without_d_leave_the_lines_and_are_named():
         cell["diversity"] = None
     text = make_report(cells, [])
     assert "PRO K=2 M=1500: no D recorded" in text and "No line can be fitted." in text
-    assert "one line per K (Global): **no verdict**" in text
+    assert "linear in prompt diversity D (Global): **not tested in this run**" in text
 
 
 def test_the_papers_value_stands_beside_ours_where_there_is_one():
@@ -231,8 +241,8 @@ def test_two_worlds_are_refused():
         make_report(cells, [])
 
 
-def test_the_committed_report_is_what_report_py_makes_of_the_committed_results(tmp_path, capsys):
-    folder = Path(report.__file__).parent / "results" / "toy"
+@pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
+def test_a_committed_report_is_what_report_py_makes_of_the_committed_results(folder, tmp_path, capsys):
     report.main(["--results", str(folder), "--output", str(tmp_path)])
     made, committed = (tmp_path / "report.md").read_text(), (folder / "report.md").read_text()
     assert committed.partition("\n\n## How it was made\n")[0] == made.rstrip("\n")
@@ -247,17 +257,20 @@ HOSTILE = (
 
 def test_json_has_what_the_report_says_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("STUDY_ROOT", str(tmp_path / "root"))
-    committed = Path(report.__file__).parent / "results" / "toy"
+    committed = COMMITTED[0]
     report.main(["--results", str(committed), "--json"])
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # strict JSON has no NaN
     text = (committed / "report.md").read_text(encoding="utf-8")
-    assert [one["verdict"] for one in found["verdicts"]] == ["undecided"] * 4
     for one in found["verdicts"]:
-        assert f"{one['claim']}: **{one['verdict']}**" in text and all(detail in text for detail in one["details"])
+        assert f"{one['claim']}: **{one['verdict']}**" in text
+        assert all(markdown_text(detail) in text for detail in one["details"])
     budget = [one for one in found["contrasts"]["equal_budget"] if one["pool"] == "Global"]
-    assert {(one["more_responses"]["ranking_len"], one["more_prompts"]["num_prompts"]) for one in budget} >= {(4, 240)}
-    line = next(one for one in found["lines"] if (one["algorithm"], one["ranking_len"]) == ("PRO", 2))
-    assert {f"{fit['line']['r2']:.0%}" for name, fit in line["fits"].items() if name == "D"} == {"85%"}
+    settings = [(one["first"]["setting"], one["second"]["setting"]) for one in budget]
+    assert {(first["ranking_len"], second["num_prompts"]) for first, second in settings} >= {(4, 240)}
+    for one in budget:
+        assert f"{100 * one['difference']['difference']:+.2f}" in text
+    line = next(one for one in found["lines"] if one["name"] == "PRO K=2")
+    assert f"| {line['fits']['D']['line']['r2']:.3f} |" in text
     assert not (tmp_path / "root").exists()
 
 
@@ -266,7 +279,7 @@ def test_what_others_wrote_is_text_in_the_report(name):
     """Rendered to HTML, the report has the same tags as with a plain name, and shows the name as it is."""
 
     def rendered(name: str) -> str:
-        cells = make_grid(rising, seeds=(42, 43, 44))
+        cells = make_grid(rising, seeds=(42, 43, 44), draws=True)
         cells += [{**cell, "selection": name} for cell in cells if cell["num_prompts"] == 1500]
         cells += [{**cell, "selection": "low_d_matched"} for cell in cells[:1]]
         for cell in cells:
@@ -282,5 +295,5 @@ def test_what_others_wrote_is_text_in_the_report(name):
     shown = " ".join(name.split())
     words = html.unescape(re.sub(r"<[^>]*>", "", page))
     assert f"Results: profile {shown}" in words and f"left out {shown}.json: broken" in words
-    assert f"{shown} M=1500" in words and f"{shown} orders them the same way" in words
+    assert f"{shown} K=2 M=1500" in words and f"{shown} orders them the same way" in words
     assert f"Reward: {shown}, 0 to 1" in words and f"World: {shown}." in words

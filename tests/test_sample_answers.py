@@ -55,7 +55,7 @@ def test_the_largest_complete_budget_is_shown_and_the_lowest_seed():
     cells = make_grid(reward, sizes=(500, 1500, 2000, 3000, 6000), seeds=(43, 42))
     chosen = {**make_cell("PRO", 4, 9000, 42, 0.5), "selection": "max_d_matched"}
     shown = shown_cells(results_of([*cells, chosen]))
-    assert [(cell.setting, cell.seed) for cell in shown["PRO"]] == [
+    assert [(cell.setting, cell.replicate.seed) for cell in shown["PRO"]] == [
         (Setting("PRO", *shape), 42) for shape in ((2, 3000), (3, 2000), (4, 1500))
     ]
     shape = ("SFT", 3, 2000)
@@ -98,7 +98,7 @@ def test_texts_that_are_lost_or_of_another_run_are_told(tmp_path):
     write_texts(tmp_path, other, answer(other))
     samples, warnings = gather_samples(tmp_path, results_of(cells))
     assert len(warnings) == 8 and "K=3 M=2000" in warnings[0] and "do not match the result file" in warnings[0]
-    assert "no texts of PRO K=4 M=1500 seed=42" in warnings[1] and "no such file" in warnings[1]
+    assert "no texts of PRO K=4 M=1500 draw=42 seed=42" in warnings[1] and "no such file" in warnings[1]
     texts = [[one.text is not None for one in sample.tuned["PRO"]] for sample in samples.items]
     assert texts == [[True, False, False]] * 12
     assert all(one.score is not None for sample in samples.items for one in sample.tuned["PRO"])

@@ -29,7 +29,7 @@ def test_latex_has_the_entries_of_markdown():
         plain = [cell.replace(r"$\pm$", "±").replace("$^{*}$", "*") for cell in ours]
         assert plain[1:] == theirs[1:] and plain[0] in ("", theirs[0])
     assert [row[0] for row in rows if row[0]] == ["Setting", *(f"{a} {p}" for a in ("PRO", "SFT") for p in POOLS)]
-    assert "$^{*} (paper 52.28)" in text.replace("$^{*}$", "$^{*}") and "(1 of 2 seeds)" in text
+    assert "$^{*} (paper 52.28)" in text.replace("$^{*}$", "$^{*}") and "(1 of 2 replicates)" in text
     assert "entries marked $^{*}$ cost the same 6000 labelled responses" in text
 
 
@@ -40,5 +40,5 @@ def test_latex_is_balanced_and_its_special_signs_are_escaped():
         ("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table"),
     ]  # fmt: skip
     without_comment = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    assert "%" not in without_comment.replace(r"\%", "") and "95\\% interval" in text  # one seed
+    assert "%" not in without_comment.replace(r"\%", "") and "95\\% interval" in text  # one replicate
     assert not re.search(r"[^\x00-\x7f]", text)

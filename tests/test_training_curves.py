@@ -96,9 +96,12 @@ def test_lost_and_broken_logs_are_told_and_the_rest_is_kept(tmp_path):
     scores.write_text('{"last": 0.5}')
     curves, warnings = load_curves(tmp_path, results_of(cells))
     assert [(len(curve.steps), len(curve.dev_steps)) for curve in curves] == [(1, 4), (40, 0)]
-    assert "training log of PRO K=2 M=100 seed=42" in warnings[0] and "metrics.jsonl:2: not valid JSON" in warnings[0]
+    assert (
+        "training log of PRO K=2 M=100 draw=42 seed=42" in warnings[0]
+        and "metrics.jsonl:2: not valid JSON" in warnings[0]
+    )
     assert "expected {step: mean dev reward}, found 'last': 0.5" in warnings[1]
-    assert warnings[2].startswith("no training log of 1 of 3 cells, the first being PRO K=4 M=100 seed=42")
+    assert warnings[2].startswith("no training log of 1 of 3 cells, the first being PRO K=4 M=100 draw=42 seed=42")
     assert warnings[3].startswith("no dev rewards of 1 of 3 cells") and len(warnings) == 4
     log.write_text('{"step": 1, "loss": 3.0}\n')
     assert "metrics.jsonl:1: expected a step and its sft_loss" in load_curves(tmp_path, results_of(cells))[1][0]
