@@ -18,7 +18,7 @@ from benchmarks.side_by_side import Comparison, Row, Settings, benchmark, same, 
 from data_preprocess.command import InputError, run
 
 LEARNING_RATE = 1e-6
-OURS = 2  # our rankings per pass, see pro_choices.py
+OURS = 2  # our rankings per pass
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from benchmarks.side_by_side import (
 from data_preprocess.command import run
 
 TARGETS = {2: 3.0, 3: 4.5, 4: 6.0}
-OURS = 2  # our rankings per pass: the fastest here, see pro_choices.py
+OURS = 2  # our rankings per pass: the fastest here
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,12 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 BENCHMARKS = {
     "pro_step": "PRO step",
-    "pro_choices": "What the PRO step was weighed against",
     "preference_trainer": "PRO against TRL's DPOTrainer",
     "diversity_counts": "Diversity",
     "selection_speed": "Selection",
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
-    "start_up": "Start-up",
     "subset_files": "split.py and sample.py",
-    "report_speed": "Report and figures",
     "scaling": "Two processes",
     "study_cost": "Cost of the paper's grids",
 }
