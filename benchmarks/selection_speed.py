@@ -1,6 +1,6 @@
 """Selection: greedy selection both ways on a small pool, then every strategy selecting 5,000 of 50,000 prompts.
 
-Run: python benchmarks/selection_speed.py [--quick] [--small N] [--prompts N] [--json FILE]
+Run: python benchmarks/run.py selection_speed [--quick] [--small N] [--prompts N] [--json FILE]
 Naive: each step recounts what every candidate would add, from precomputed sets of bigrams. Ours: what sample.py
 --select calls. Both start from token ids and must select the same prompts in the same order. At the large size each
 strategy runs in a separate process, and its seconds include its index or vectors.
@@ -11,13 +11,9 @@ import time
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like, stand_in_models
-from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_fresh_process, in_turns, sized
-from data_preprocess.command import run
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, in_fresh_process, in_turns, sized
 from data_preprocess.diversity import prompt_diversity
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.selection import STRATEGIES, select_max_diversity, select_prompts
@@ -120,11 +116,3 @@ def measure(sizes: Sizes) -> list[Row]:
     rows = compare([ids.tolist() for ids in token_ids[: sizes.small]], max(1, sizes.small // SHARE))
     lengths = token_ids.lengths[: sizes.prompts]
     return rows + all_strategies(TokenIds(token_ids.flat[: lengths.sum()], lengths), sizes.threads)
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)
