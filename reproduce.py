@@ -33,7 +33,6 @@ from data_preprocess.command import (
     check_flags,
     check_seed,
     check_settings,
-    check_text,
     count,
     parse_settings,
     run,
@@ -80,9 +79,7 @@ class StudyConfig:
         metavar="SEED",
         default=None,
     )
-    sizes: tuple[int, ...] | None = setting(
-        "numbers of prompts M (default: the profile's)", count(), metavar="M", default=None
-    )
+    sizes: tuple[int, ...] | None = setting("numbers of prompts M (default: the profile's)", metavar="M", default=None)
     fixed_size: int | None = setting(
         "also run equal-size subsets selected for low, random and high D (default M: the profile's)",
         count(at_least=0),
@@ -91,9 +88,7 @@ class StudyConfig:
         default=None,
     )
     strategies: bool = setting("also run subsets of the --fixed_size M selected by strategies", default=False)
-    only: tuple[str, ...] = setting(
-        "run only the cells of these names: 'pro_len4_*'", check_text, metavar="NAME", default=()
-    )
+    only: tuple[str, ...] = setting("run only the cells of these names: 'pro_len4_*'", metavar="NAME", default=())
     dry_run: bool = setting("print the commands and run nothing", default=False)
     workers: int = setting("toy: cells run at a time", count(at_most=1024), default=os.cpu_count())
     check: bool = setting("toy: check the world itself, without a study", default=False)
@@ -104,12 +99,10 @@ class StudyConfig:
     publish: bool = setting("toy: copy results and figures to their committed places", default=False)
     model: str | None = setting(
         "opt-1.3b, llama-7b: folder or hub name of the pre-trained model (default: the paper's)",
-        check_text,
         default=None,
     )
     tokenizer: str | None = setting(
         "opt-1.3b, llama-7b: tokenizer of the diversity D (default: $LLaMA_path, else LLaMA's)",
-        check_text,
         default=None,
     )
     slurm: Path | None = setting(

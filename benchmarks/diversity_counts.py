@@ -1,6 +1,6 @@
 """Diversity of the paper's 8 nested sizes for K = 2, 3, 4, and its cost for up to a million prompts.
 
-Run: python benchmarks/diversity_counts.py [--quick] [--prompts N] [--curve N ...] [--threads N] [--json FILE]
+Run: python benchmarks/run.py diversity_counts [--quick] [--prompts N] [--curve N ...] [--threads N] [--json FILE]
 Naive: as in the published scripts, every subset of every K is tokenised prompt by prompt and its n-grams are put into a
 set of its own. Ours: what sample.py calls. Both start from the prompts' turns.
 """
@@ -10,13 +10,9 @@ import time
 from dataclasses import dataclass
 from itertools import groupby
 from math import sqrt
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like, stand_in_models
-from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_fresh_process, in_turns, sized
-from data_preprocess.command import run
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, in_fresh_process, in_turns, sized
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import Diversity, diversity_curve
 from data_preprocess.ngrams.token_ids import encode_prompts
@@ -130,11 +126,3 @@ def measure(sizes: Sizes) -> list[Row]:
     for count in sizes.curve:
         rows += curve_point(count, sizes.threads)
     return rows
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,6 +1,6 @@
 """Generation: eval_hh.inference.decoding against batches in file order, padded to the longest prompt, never stopped.
 
-    python generation_speed.py [--quick] [--prompts N] [--layers N] [--width N]
+    python benchmarks/run.py generation_speed [--quick] [--prompts N] [--layers N] [--width N]
 
 Both ways decode the same prompts greedily with the same model (OPT-125M's shape, random weights), in batches of the
 same size and with the same reply lengths (see padded_decoding.py), and must return the same texts. Two replies may
@@ -10,13 +10,9 @@ differ only at a near tie, where two tokens are equally likely to float error; t
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like
-from benchmarks.side_by_side import Comparison, Row, Settings, benchmark, in_turns, sized
-from data_preprocess.command import run
+from benchmarks.side_by_side import Comparison, Row, Settings, in_turns, sized
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,3 @@ def measure(sizes: Sizes) -> list[Row]:
     note = f"{count / naive:.3g} and {count / ours:.3g} prompts per second; {ties} of {count} texts part at a near tie"
     each = 1000 / count
     return [Comparison(what, naive * each, ours * each, "s per 1000", 3.0, f"{note}; {hh_like.source()}")]
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)

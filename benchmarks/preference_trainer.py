@@ -1,24 +1,20 @@
 """PRO at K = 2 against TRL's DPOTrainer (reference log-probabilities precomputed) on the same pairs.
 
-Run: python benchmarks/preference_trainer.py [--quick]
+Run: python benchmarks/run.py preference_trainer [--quick]
 OPT-125M's shape on the CPU in float32; a step is forward, loss, backward, clipping and AdamW on both sides. Only pairs
 that fit 384 + 128 tokens are used, so that both compute the same tokens, and both must give the same log-probabilities.
 TRL is an extra requirement: sh install.sh requirements.txt benchmarks/requirements.txt
 """
 
 import importlib.util
-import sys
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.side_by_side import Comparison, Row, Settings, benchmark, same, sized, timed
-from data_preprocess.command import InputError, run
+from benchmarks.side_by_side import Comparison, Row, Settings, same, sized, timed
+from data_preprocess.command import InputError
 
 LEARNING_RATE = 1e-6
-OURS = 2  # our rankings per pass, see pro_choices.py
+OURS = 2  # our rankings per pass
 
 
 @dataclass(frozen=True)
@@ -106,11 +102,3 @@ def measure(sizes: Sizes) -> list[Row]:
     what = f"{len(pairs)} pairs, {sizes.batch_size} a step: TRL's DPOTrainer (as naive), PRO at K = 2 (ours)"
     speeds = f"{len(pairs) / theirs:.2f} and {len(pairs) / ours:.2f} pairs a second"
     return [Comparison(what, theirs, ours, "s", 2.0, f"{speeds}; log-probabilities differ by {off:.0e}")]
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)

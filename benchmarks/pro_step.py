@@ -1,32 +1,26 @@
 """PRO step with OPT-125M's shape: shared prompts, packed, against K separate padded passes with all logits.
 
-Run: python benchmarks/pro_step.py [--quick]
+Run: python benchmarks/run.py pro_step [--quick]
 Times forward, loss and backward on the CPU in float32; the losses of both ways must agree to 1e-4. Also measures peak
 memory, and our step's share of the machine's own matrix-multiply rate.
 """
 
-import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.side_by_side import (
     Comparison,
     Measure,
     Row,
     Settings,
-    benchmark,
     in_fresh_process,
     in_turns,
     same,
     sized,
 )
-from data_preprocess.command import run
 
 TARGETS = {2: 3.0, 3: 4.5, 4: 6.0}
-OURS = 2  # our rankings per pass: the fastest here, see pro_choices.py
+OURS = 2  # our rankings per pass: the fastest here
 
 
 @dataclass(frozen=True)
@@ -79,11 +73,3 @@ def measure(sizes: Sizes) -> list[Row]:
         for way, batch_size in (("separate_passes", 4), ("packed", OURS))
     ]
     return [*rows, Comparison(f"peak memory of a step, K = {top}, whole process", *peaks, "MiB", 2.0)]
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,6 +1,6 @@
 """Reward scoring: RewardModel.score against dialogues in file order, in batches of 12 padded to the longest.
 
-    python reward_scoring.py [--quick] [--dialogues N] [--layers N] [--width N] [--rounds N]
+    python benchmarks/run.py reward_scoring [--quick] [--dialogues N] [--layers N] [--width N] [--rounds N]
 
 Both ways score the same dialogues, HH-RLHF prompts with a reply, with the same GPT-NeoX (pythia-160m's shape, random
 weights, OpenAssistant's head). Scores must agree to 1e-5, also ours for batches of 1, 12 and 64.
@@ -9,13 +9,9 @@ weights, OpenAssistant's head). Scores must agree to 1e-5, also ours for batches
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import hh_like
-from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_turns, sized
-from data_preprocess.command import run
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, in_turns, sized
 
 NAIVE_BATCH = 12
 BATCH_SIZES = (1, 12, 64)  # must give the same scores
@@ -75,11 +71,3 @@ def measure(sizes: Sizes) -> list[Row]:
         Comparison(what, naive * each, ours * each, "s per 1000", 2.0, note),
         Measure(f"largest difference of scores, batches of {batches}", worst, "", f"at most {TOLERANCE:g}"),
     ]
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)

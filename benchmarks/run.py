@@ -2,6 +2,7 @@
 
     python benchmarks/run.py --quick    reduced sizes, ten minutes on two cores
     python benchmarks/run.py --full     full sizes, most of an hour; writes benchmarks/RESULTS.md
+    python benchmarks/run.py NAME [--quick] [flags of this benchmark]    one of them; NAME --help lists its flags
 
 `--only NAME ...` runs some of them. A benchmark that cannot run (e.g. because TRL is not installed) is reported with
 its reason and the others continue; the exit status is 1 if any failed. A full run can be resumed: finished benchmarks
@@ -18,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import ABOVE_ZERO, CORES, Comparison, Measure, Row
+from benchmarks.side_by_side import ABOVE_ZERO, CORES, Comparison, Measure, Row, benchmark
 from data_preprocess.command import check_flags, run, study_root
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.provenance import git_hash, machine, versions
@@ -27,15 +28,12 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 BENCHMARKS = {
     "pro_step": "PRO step",
-    "pro_choices": "What the PRO step was weighed against",
     "preference_trainer": "PRO against TRL's DPOTrainer",
     "diversity_counts": "Diversity",
     "selection_speed": "Selection",
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
-    "start_up": "Start-up",
     "subset_files": "split.py and sample.py",
-    "report_speed": "Report and figures",
     "scaling": "Two processes",
     "study_cost": "Cost of the paper's grids",
 }
@@ -66,7 +64,7 @@ def run_one(name: str, quick: bool, threads: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         flags = ["--threads", str(threads), "--json", str(rows), *(["--quick"] if quick else [])]
-        done = subprocess.run([sys.executable, HERE / f"{name}.py", *flags], stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([sys.executable, __file__, name, *flags], stderr=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - began
         if not done.returncode:
             return Result(read_json(rows), seconds, commit)
@@ -78,7 +76,7 @@ def table(results: dict[str, Result]) -> list[str]:
     """Returns the lines of the Markdown results, one section per benchmark."""
     lines = []
     for name, result in results.items():
-        made = f"`python benchmarks/{name}.py`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
+        made = f"`python benchmarks/run.py {name}`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
         lines += ["", f"## {BENCHMARKS[name]}", "", made, ""]
         if result.failure:
             lines.append(f"Did not run: {result.failure}")
@@ -131,6 +129,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in BENCHMARKS:
+        benchmark(argv[0], argv[1:])
+        return
     args = parse_args(argv)
     began, failures = time.perf_counter(), 0
     for name in args.only:

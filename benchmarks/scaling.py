@@ -1,6 +1,6 @@
 """The same training step on one process and on two, one thread each: DDP and DeepSpeed ZeRO-2, through the launcher.
 
-Run: python benchmarks/scaling.py [--quick]
+Run: python benchmarks/run.py scaling [--quick]
 Runs training/launch.sh on HH-like rankings in a temporary STUDY_ROOT and reads the seconds of each step from the run's
 metrics. Two processes share the same global batch: efficiency = seconds of one / (2 x seconds of two). The losses of
 all runs must agree.
@@ -14,10 +14,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.side_by_side import Measure, Row, Settings, benchmark, same, sized
-from data_preprocess.command import REPOSITORY, run
+from benchmarks.side_by_side import Measure, Row, Settings, same, sized
+from data_preprocess.command import REPOSITORY
 from data_preprocess.files import read_jsonl, write_jsonl
 
 DATA = "hh_train_len4"
@@ -77,11 +75,3 @@ def measure(sizes: Sizes) -> list[Row]:
             efficiency = seconds[0] / (2 * seconds[1])
             rows.append(Measure(f"scaling efficiency of two processes, {name}", efficiency, "", note=note))
     return rows
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)

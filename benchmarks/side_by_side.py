@@ -3,6 +3,7 @@
 A ratio is naive / ours, so higher is better; seconds and bytes hold for this machine only.
 """
 
+import importlib
 import multiprocessing
 import os
 import statistics
@@ -76,16 +77,18 @@ class Settings:
         check_settings(self)
 
 
-def benchmark(
-    measure: Callable[[Any], Sequence[Row]], argv: list[str] | None, description: str, kind: type[Settings] = Settings
-) -> None:
-    """The main of a benchmark: parses its flags, measures, prints the rows and writes them to the file of --json."""
-    settings = parse_settings(kind, argv, description)
-    use_threads(settings.threads)
-    rows = measure(settings)
+def benchmark(name: str, argv: list[str]) -> None:
+    """Runs one benchmark: parses its flags, measures, prints the rows and writes them to the file of --json.
+
+    Its module benchmarks/NAME.py has `Sizes`, the dataclass of its flags, and `measure`, which returns its rows.
+    """
+    module = importlib.import_module(f"benchmarks.{name}")
+    sizes = parse_settings(module.Sizes, argv, module.__doc__)
+    use_threads(sizes.threads)
+    rows = module.measure(sizes)
     print("\n".join(map(line, rows)))
-    if settings.json:
-        write_json(settings.json, [{"kind": type(row).__name__, **asdict(row)} for row in rows], indent=1)
+    if sizes.json:
+        write_json(sizes.json, [{"kind": type(row).__name__, **asdict(row)} for row in rows], indent=1)
 
 
 def use_threads(number: int) -> None:

@@ -1,19 +1,15 @@
 """Cost of the paper's grids: tokens and operations per step, and GPU hours at a given utilisation.
 
-Run: python benchmarks/study_cost.py [--peak TFLOPS] [--utilisation SHARE] [--tokenizer PATH_OR_NAME]
+Run: python benchmarks/run.py study_cost [--peak TFLOPS] [--utilisation SHARE] [--tokenizer PATH_OR_NAME]
 These are counts, not timings: lengths are those of HH-RLHF's prompts and replies, truncated as in training. Hours cover
 training only; "separate" means K separate passes without padding, so the difference is what the shared prompt saves.
 """
 
 import statistics
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.side_by_side import Measure, Row, Settings, benchmark, sized
-from data_preprocess.command import run, setting, within
+from benchmarks.side_by_side import Measure, Row, Settings, sized
+from data_preprocess.command import setting, within
 
 STEPS, GLOBAL_BATCH, SEEDS, ALGORITHMS, RANKING_LENS = 4000, 112, 3, ("PRO", "SFT"), (2, 3, 4)
 GRIDS = {"OPT-1.3B": 8, "LLaMA-7B": 6}  # number of sizes M in the paper
@@ -21,7 +17,7 @@ SAMPLE = 4000  # number of rankings whose lengths are averaged
 
 
 @dataclass(frozen=True)
-class Costs(Settings):
+class Sizes(Settings):
     peak: float = sized("peak TFLOPS of a GPU, by default an A100's in bf16", 312.0)
     utilisation: float = setting("share of the peak that training reaches", within(above=0, at_most=1), default=0.4)
     tokenizer: str | None = setting("folder or hub name of a tokenizer (default: OPT's, or its stand-in)", default=None)
@@ -49,10 +45,10 @@ def step_means(shape, sample: list[tuple[int, list[int]]], ranking_len: int) -> 
     return tokens, shared, statistics.fmean(separate_flops(shape, *ranking) for ranking in cut)
 
 
-def measure(costs: Costs) -> list[Row]:
+def measure(sizes: Sizes) -> list[Row]:
     from benchmarks.flops import LLAMA_7B, OPT_1B3
 
-    sample, rate = lengths(costs.tokenizer), costs.peak * 1e12 * costs.utilisation
+    sample, rate = lengths(sizes.tokenizer), sizes.peak * 1e12 * sizes.utilisation
     rows: list[Row] = []
     for name, shape in (("OPT-1.3B", OPT_1B3), ("LLaMA-7B", LLAMA_7B)):
         hours = {"shared": 0.0, "separate": 0.0}
@@ -65,14 +61,6 @@ def measure(costs: Costs) -> list[Row]:
             for way, flops in (("shared", shared), ("separate", separate)):
                 hours[way] += cells * STEPS * GLOBAL_BATCH * flops / rate / 3600
         n_cells = GRIDS[name] * SEEDS * len(ALGORITHMS) * len(RANKING_LENS)
-        what = f"{name}, {n_cells} cells of {STEPS} steps at {costs.utilisation:.0%} of {costs.peak:g} TFLOPS"
+        what = f"{name}, {n_cells} cells of {STEPS} steps at {sizes.utilisation:.0%} of {sizes.peak:g} TFLOPS"
         rows.append(Measure(what, hours["shared"], "GPU hours", note=f"{hours['separate']:.0f} in separate passes"))
     return rows
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Costs)
-
-
-if __name__ == "__main__":
-    run(main)

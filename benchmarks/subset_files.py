@@ -1,6 +1,6 @@
 """split.py and sample.py on 40,000 rankings of 4: the files of 3 and 2 responses, then 8 nested subsets of each K.
 
-Run: python benchmarks/subset_files.py [--quick] [--rows N] [--json FILE]
+Run: python benchmarks/run.py subset_files [--quick] [--rows N] [--json FILE]
 Naive: as in the published scripts, rows are parsed and dumped line by line with json for every file that they go to.
 Ours: what split.py and sample.py call, without sample.py's tokenising. Both write the same bytes.
 """
@@ -17,11 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks import hh_like
-from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_turns, sized
-from data_preprocess.command import run
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, in_turns, sized
 from data_preprocess.files import write_files, write_jsonl
 from data_preprocess.ranking import SEED, nested_subsets
 from data_preprocess.subsets import Subset, rankings_file, read_lines_of, subset_lines, write_split
@@ -139,11 +136,3 @@ def measure(settings: Sizes) -> list[Row]:
         for root in (naive, ours):
             write_rankings(root, settings.rows)
         return compare(naive, ours, settings.rows, sizes)
-
-
-def main(argv: list[str] | None = None) -> None:
-    benchmark(measure, argv, __doc__, Sizes)
-
-
-if __name__ == "__main__":
-    run(main)

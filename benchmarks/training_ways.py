@@ -1,13 +1,12 @@
-"""A PRO step in several ways, on the same encoded rankings: the published one, ours, and alternatives.
+"""A PRO step in two ways, on the same encoded rankings: the published one and ours.
 
 Each way runs forward, loss and backward over all rankings and returns the step's loss; gradients accumulate in the
 model. The optimiser's update is the same for all and left out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 
 from benchmarks import hh_like
 from benchmarks.stand_in_models import tokenizer
@@ -61,57 +60,14 @@ def _padded_texts(rankings: Sequence[EncodedRanking]) -> tuple[torch.Tensor, tor
     return ids, mask, labels
 
 
-def packed(
-    model: torch.nn.Module,
-    rankings: Sequence[EncodedRanking],
-    batch_size: int,
-    logps: Callable = response_logps,
-) -> float:
+def packed(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:
     """Our way, as in training/trainer.py; `batch_size` must divide the number of rankings."""
     parts = balanced(range(len(rankings)), [len(ranking) for ranking in rankings], len(rankings) // batch_size)
     total = 0.0
     for part in parts:
         batch = collate([rankings[row] for row in part])
-        sums, counts = logps(model, batch)
+        sums, counts = response_logps(model, batch)
         loss = pro_loss(sums, counts, batch["rewards"]).total * (len(part) / len(rankings))
         loss.backward()
         total += loss.item()
     return total
-
-
-def padded_shared(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:
-    """Shared prompts, but one ranking per row, sorted by length and padded, with one mask over the whole row."""
-    total = 0.0
-    order = sorted(rankings, key=len, reverse=True)
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        total += _padded_shared_batch(model, batch, len(batch) / len(rankings))
-    return total
-
-
-def _padded_shared_batch(model: torch.nn.Module, batch: Sequence[EncodedRanking], weight: float) -> float:
-    rows, length = [collate([ranking]) for ranking in batch], max(map(len, batch))
-
-    def pad(name: str) -> torch.Tensor:
-        return torch.cat([F.pad(row[name], (0, length - row[name].shape[1])) for row in rows])
-
-    masks = torch.eye(length, dtype=torch.bool).repeat(len(rows), 1, 1)  # padding sees itself
-    for mask, row in zip(masks, rows, strict=True):
-        lengths = row["lengths"][0]
-        segment = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        sees = ((segment.unsqueeze(1) == segment) | (segment == 0)).tril()
-        mask[: len(segment), : len(segment)] = sees
-    hidden = model.base_model(
-        input_ids=pad("input_ids"), position_ids=pad("position_ids"), attention_mask=masks.unsqueeze(1), use_cache=False
-    )[0]
-    sums, counts = [], []
-    for states, row in zip(hidden, rows, strict=True):
-        logits = model.get_output_embeddings()(states[row["source_index"]])
-        logps = -F.cross_entropy(logits.float(), row["target_ids"], reduction="none")
-        zeros = logps.new_zeros(row["rewards"].shape[1])
-        sums.append(zeros.index_add(0, row["response_index"], logps))
-        counts.append(zeros.index_add(0, row["response_index"], torch.ones_like(logps)))
-    rewards = torch.cat([row["rewards"] for row in rows])
-    loss = pro_loss(torch.stack(sums), torch.stack(counts), rewards).total * weight
-    loss.backward()
-    return loss.item()

@@ -280,6 +280,9 @@ def count(at_least: int = 1, at_most: int = MAX_COUNT) -> Check:
     return within(at_least=at_least, at_most=at_most)
 
 
+CHECKS: dict[type, Check] = {str: check_text, int: count()}  # of a `setting` without one
+
+
 def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
     """Raises InputError for the first flag with a value, or list element, that its check rejects.
 
@@ -316,7 +319,8 @@ def setting(help: str, check: Check | None = None, choices: Sequence[str] | None
 
     Args:
         help: its help text.
-        check: the check of its value, or of each element of a list.
+        check: the check of its value, or of each element of a list; by default a text must not be blank, and a whole
+            number is a `count`.
         choices: the allowed values.
         metavar: its placeholder in the help text.
         positional: whether it is a positional argument.
@@ -328,9 +332,11 @@ def setting(help: str, check: Check | None = None, choices: Sequence[str] | None
 
 
 def check_settings(settings: Any) -> None:
-    """Runs check_flags on a dataclass of `setting` fields."""
-    checks = {each.name: each.metadata["check"] for each in fields(settings) if each.metadata["check"]}
-    check_flags(vars(settings), checks)
+    """Raises InputError for the first `setting` field whose check rejects its value; its default always passes."""
+    for each in fields(settings):
+        value, check = getattr(settings, each.name), each.metadata["check"] or CHECKS.get(_type_of_one(each))
+        if check and value != each.default:
+            check_flags({each.name: value}, {each.name: check})
 
 
 def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
@@ -362,13 +368,18 @@ def _argument(each: Field) -> dict[str, Any]:
         more["nargs"] = "?"
     if typing.get_origin(plain) in (list, tuple):
         more["nargs"] = "+"
-        plain = typing.get_args(plain)[0]
     if default is not MISSING:
         more["default"] = default
         text += f" (default: {default})" if default not in (None, "", ()) else ""
     elif not each.metadata["positional"]:
         more["required"] = True
-    return {"type": plain, "help": text, **more}
+    return {"type": _type_of_one(each), "help": text, **more}
+
+
+def _type_of_one(each: Field) -> Any:
+    """Returns the type of a field's value or, for a list or tuple, of its elements."""
+    plain = _without_none(each.type)
+    return typing.get_args(plain)[0] if typing.get_origin(plain) in (list, tuple) else plain
 
 
 def _without_none(plain: Any) -> Any:

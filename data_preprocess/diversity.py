@@ -16,16 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import (
-    InputError,
-    check_settings,
-    check_text,
-    count,
-    parse_settings,
-    run,
-    setting,
-    study_root,
-)
+from data_preprocess.command import InputError, check_settings, count, parse_settings, run, setting, study_root
 from data_preprocess.files import without_nan, write_json
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.new_ngrams import new_ngrams
@@ -99,14 +90,14 @@ def _diversity(unique: int, total: int, samples: int) -> Diversity:
 class DiversityConfig:
     """Which prompts to measure, and how."""
 
-    source: str = setting("JSONL file, folder, or name of a data set on the hub", check_text, positional=True)
+    source: str = setting("JSONL file, folder, or name of a data set on the hub", positional=True)
     column: str | None = setting(
-        "field of the prompt: text, tagged turns, or messages with role and content", check_text, default=None
+        "field of the prompt: text, tagged turns, or messages with role and content", default=None
     )
-    split: str = setting("split of a data set", check_text, default="train")
-    tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
+    split: str = setting("split of a data set", default="train")
+    tokenizer: str | None = setting(TOKENIZER_HELP, default=None)
     n: tuple[int, ...] = setting("tokens per n-gram", count(at_most=1000), default=(1, 2, 3, 4))
-    sizes: tuple[int, ...] | None = setting("measure the first M prompts (default: all)", count(), default=None)
+    sizes: tuple[int, ...] | None = setting("measure the first M prompts (default: all)", default=None)
     compare: bool = setting("add distinct-n, compression ratio, self-BLEU, Vendi score, Jaccard", default=False)
     json: str | None = setting("also write the tables to FILE", metavar="FILE", default=None)
 

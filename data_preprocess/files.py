@@ -91,9 +91,8 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     An OSError without a file name (a full disk) gets the target's.
     """
     path = Path(path)
-    with _temporary_file(path, mode) as file:
+    with _renamed_at_the_end([path]), _temporary_file(path, mode) as file:
         yield file
-    _rename([path])
 
 
 def write_files(outputs: dict[Path, Iterable[str | bytes]]) -> None:
@@ -106,15 +105,8 @@ def write_files(outputs: dict[Path, Iterable[str | bytes]]) -> None:
         with _temporary_file(path, "wb") as file:
             file.writelines(piece if isinstance(piece, bytes) else piece.encode("utf-8") for piece in outputs[path])
 
-    try:
-        with ThreadPoolExecutor(WRITERS) as threads:
-            list(threads.map(write, outputs))
-    except BaseException:
-        for path in outputs:
-            with suppress(OSError):  # its parent may not be a folder
-                _temporary(path).unlink(missing_ok=True)
-        raise
-    _rename(list(outputs))
+    with _renamed_at_the_end(list(outputs)), ThreadPoolExecutor(WRITERS) as threads:
+        list(threads.map(write, outputs))
 
 
 def _temporary(path: Path) -> Path:
@@ -159,37 +151,43 @@ def sync(path: str | Path) -> None:
 
 @contextmanager
 def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
-    """Opens the temporary file of `path`: fully on disk if the block succeeds, else removed."""
+    """Opens the temporary file of `path`, which is fully on disk if the block succeeds."""
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    temporary = _temporary(path)
-    try:
+    with _error_names(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
-        with open(temporary, mode, BLOCK, **text) as file:
+        with open(_temporary(path), mode, BLOCK, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except BaseException as error:
-        with suppress(OSError):  # if its parent is a file, there is nothing to remove
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def _renamed_at_the_end(paths: list[Path]) -> Iterator[None]:
+    """Gives temporary files their final names, durably, if the block succeeds; on failure removes those without one."""
+    try:
+        yield
+        for path in paths:
+            with _error_names(path):
+                os.replace(_temporary(path), path)
+    except BaseException:
+        for path in paths:
+            with suppress(OSError):  # if its parent is a file, there is nothing to remove
+                _temporary(path).unlink(missing_ok=True)
         raise
-
-
-def _rename(paths: list[Path]) -> None:
-    """Renames complete temporary files to their final names, durably; on failure removes those not yet renamed."""
-    for index, path in enumerate(paths):
-        try:
-            os.replace(_temporary(path), path)
-        except BaseException as error:
-            for rest in paths[index:]:
-                _temporary(rest).unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise OSError(error.errno, error.strerror, str(path)) from error
-            raise
     for folder in dict.fromkeys(path.parent for path in paths):
         sync(folder)
+
+
+@contextmanager
+def _error_names(path: Path) -> Iterator[None]:
+    """Makes an OSError name the file that is written, if it names none or the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename in (None, str(_temporary(path))):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager

@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import (
-    InputError,
-    check_text,
-    count,
-    environment_count,
-    parse_settings,
-    run,
-    setting,
-)
+from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
 from eval_hh.run_paths import PRECISIONS, Evaluation
 
@@ -34,10 +26,10 @@ if TYPE_CHECKING:
 class Generation(Evaluation):
     """How responses are generated."""
 
-    model_path: str | None = setting("folder or hub name to test instead of the run's checkpoint", check_text,
+    model_path: str | None = setting("folder or hub name to test instead of the run's checkpoint",
                                      default=None)  # fmt: skip
-    max_new_tokens: int = setting("maximum tokens decoded per prompt", count(), default=128)
-    batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)", count(),
+    max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
+    batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
     mixed_precision: str = setting("precision of the weights on a GPU", choices=PRECISIONS, default="bf16")
 

@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import (
-    InputError,
-    check_text,
-    count,
-    environment_count,
-    parse_settings,
-    run,
-    setting,
-)
+from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
 from eval_hh.run_paths import PRECISIONS, Evaluation, Names, check_made_of, read_results
 
@@ -42,10 +34,9 @@ class Rewarding(Evaluation):
 
     reward_model: str = setting(
         "folder or hub name ($TEST_REWARD_MODEL)",
-        check_text,
         default_factory=lambda: os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL,
     )
-    batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)", count(),
+    batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
     mixed_precision: str = setting("precision of the weights on a GPU; half precision blurs scores", choices=PRECISIONS,
                                    default="no")  # fmt: skip

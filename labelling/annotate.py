@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import check_text, count, parse_settings, run, setting, study_root
+from data_preprocess.command import parse_settings, run, setting, study_root
 from data_preprocess.preparing.candidates import Candidates, add_responses
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.preparing.prepared_data import Labels, prepare
@@ -25,11 +25,9 @@ from labelling.sampling import Sampling, check_models, only_first_process_prints
 class AnnotateConfig(DataConfig, Sampling):
     """Preparation of data labelled by models."""
 
-    reward_model: str = setting("scores every training response, as raw logits", check_text, metavar="MODEL")
-    candidates: tuple[str, ...] = setting(
-        "causal LMs that sample additional responses", check_text, metavar="MODEL", default=()
-    )
-    num_per_model: int = setting("responses per prompt sampled by each of --candidates", count(), default=1)
+    reward_model: str = setting("scores every training response, as raw logits", metavar="MODEL")
+    candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
+    num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
 
     @property
     def n_sampled(self) -> int:

@@ -19,12 +19,12 @@ from data_preprocess.command import (
     InputError,
     check_one_given,
     check_settings,
-    check_text,
     count,
     parse_settings,
     run,
     setting,
     study_root,
+    within,
 )
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, under_root
@@ -54,12 +54,12 @@ class PlanConfig:
     """One plan: a pool, a budget, the fitted lines for prediction, and the selection of prompts."""
 
     source: str = setting(
-        "the pool: JSONL, Parquet, a folder, or a data set on the hub; one prompt per row", check_text, positional=True
+        "the pool: JSONL, Parquet, a folder, or a data set on the hub; one prompt per row", positional=True
     )
-    column: str | None = setting("field of the prompt, if it has none of the usual names", check_text, default=None)
-    split: str = setting("split of a data set", check_text, default="train")
+    column: str | None = setting("field of the prompt, if it has none of the usual names", default=None)
+    split: str = setting("split of a data set", default="train")
     drop_duplicates: bool = setting("drop prompts that repeat another one", default=False)
-    responses: int | None = setting("budget in labelled responses", metavar="N", default=None)
+    responses: int | None = setting("budget in labelled responses", within(), metavar="N", default=None)
     budget: str | None = setting("budget in money; needs at least one of the costs", metavar="X", default=None)
     prompt_cost: str | None = setting("cost per prompt written", metavar="X", default=None)
     response_cost: str | None = setting("cost per response written", metavar="X", default=None)
@@ -68,17 +68,13 @@ class PlanConfig:
         "comparisons per prompt (default: every pair, K (K - 1) / 2)", count(at_most=10**6), metavar="N", default=None
     )
     law: str | None = setting("use the lines fitted on the paper's results", choices=tuple(PAPER_LAWS), default=None)
-    results: str | None = setting(
-        "use lines fitted on the result files in DIR", check_text, metavar="DIR", default=None
-    )
+    results: str | None = setting("use lines fitted on the result files in DIR", metavar="DIR", default=None)
     algorithm: str | None = setting("algorithm of --results, if it has both", choices=("PRO", "SFT"), default=None)
-    profile: str | None = setting("profile of --results (default: the most frequent)", check_text, default=None)
+    profile: str | None = setting("profile of --results (default: the most frequent)", default=None)
     select: str = setting("how prompts are selected", choices=STRATEGIES, default="max_d")
     match_length: bool = setting("keep the mean length in tokens within 5% of the pool's", default=False)
     extrapolate: bool = setting("predict outside the fitted range of D too, marked by *", default=False)
-    tokenizer: str | None = setting(
-        f"{TOKENIZER_HELP}; with --results: the tokenizer used for their D", check_text, default=None
-    )
+    tokenizer: str | None = setting(f"{TOKENIZER_HELP}; with --results: the tokenizer used for their D", default=None)
     trust_tokenizer: bool = setting("assert that --tokenizer is the lines' tokenizer under another name", default=False)
     ranking_len: int | None = setting(
         "use the split of this K instead of the recommended one", count(at_most=1000), metavar="K", default=None

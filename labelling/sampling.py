@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 
-from data_preprocess.command import check_seed, check_settings, count, setting, within
+from data_preprocess.command import check_seed, check_settings, setting, within
 from data_preprocess.hub import source_options
 from data_preprocess.ranking import SEED
 from eval_hh.inference.resumable_jobs import is_main_process
@@ -17,8 +17,8 @@ class Sampling:
 
     temperature: float = setting("sampling temperature", within(above=0), default=1.0)
     top_p: float = setting("nucleus sampling: cumulative probability", within(above=0, at_most=1), default=0.95)
-    max_new_tokens: int = setting("maximum tokens per sampled response", count(), default=128)
-    batch_size: int = setting("responses per batch and process", count(), default=16)
+    max_new_tokens: int = setting("maximum tokens per sampled response", default=128)
+    batch_size: int = setting("responses per batch and process", default=16)
     mixed_precision: str = setting(
         "precision of the sampling models on a GPU; rewards are always float32",
         choices=("bf16", "fp16", "no"),

@@ -110,7 +110,7 @@ def test_all_ways_of_a_step_have_one_loss_and_gradient(tiny_causal_lm_dir, ranki
     collator = RankingCollator(load_tokenizer(folder), ranking_len)
     rankings = [collator.encode(record) for record in hh_like.rankings(4, ranking_len)]
     results = []
-    for way in (training_ways.separate_passes, training_ways.packed, training_ways.padded_shared):
+    for way in (training_ways.separate_passes, training_ways.packed):
         for batch_size in (1, 2, 4):
             model = load_causal_lm(folder)
             loss = way(model, rankings, batch_size)
@@ -120,19 +120,19 @@ def test_all_ways_of_a_step_have_one_loss_and_gradient(tiny_causal_lm_dir, ranki
         torch.testing.assert_close(gradient, results[0][1], rtol=2e-3, atol=2e-3 * float(gradient.abs().max()))
 
 
-def output(script, *flags):
-    done = subprocess.run([sys.executable, BENCHMARKS / script, *flags], capture_output=True, text=True)
+def output(name, *flags):
+    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", name, *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_cost_of_the_grids():
-    rows = output("study_cost.py", "--peak", "100", "--utilisation", "0.5").splitlines()
+    rows = output("study_cost", "--peak", "100", "--utilisation", "0.5").splitlines()
     assert [row.split(":")[0] for row in rows if "cells" in row] == [
         "OPT-1.3B, 144 cells of 4000 steps at 50% of 100 TFLOPS",
         "LLaMA-7B, 108 cells of 4000 steps at 50% of 100 TFLOPS",
     ]
-    half = output("study_cost.py", "--peak", "200", "--utilisation", "0.5").splitlines()
+    half = output("study_cost", "--peak", "200", "--utilisation", "0.5").splitlines()
     hours = [[float(row.split(": ")[1].split()[0]) for row in lines if "cells" in row] for lines in (rows, half)]
     assert hours[0] == pytest.approx([2 * value for value in hours[1]], rel=1e-3)
 
@@ -141,32 +141,23 @@ TINY = ("--layers", "1", "--rounds", "1", "--threads", "1")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)  # torch.compile takes minutes on a busy core
 @pytest.mark.parametrize(
-    ("script", "flags", "expected"),
+    ("name", "flags", "expected"),
     [
-        ("pro_step.py", (*TINY, "--rankings", "2", "--ranking_len", "2"), {"naive in batches": 1, "peak memory": 1}),
-        ("pro_choices.py", (*TINY, "--rankings", "4"), {"PRO step, K = 4: ": 7}),
-        ("scaling.py", ("--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2"), {"DDP": 1, "ZeRO-2": 1}),
-        ("start_up.py", ("--quick",), {"--help of the slowest": 1, "of its time outside steps": 2}),
+        ("pro_step", (*TINY, "--rankings", "2", "--ranking_len", "2"), {"naive in batches": 1, "peak memory": 1}),
+        ("scaling", ("--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2"), {"DDP": 1, "ZeRO-2": 1}),
     ],
 )
-def test_training_benchmarks_on_tiny_sizes(script, flags, expected):
-    printed = output(script, *flags)
+def test_training_benchmarks_on_tiny_sizes(name, flags, expected):
+    printed = output(name, *flags)
     assert {words: printed.count(words) for words in expected} == expected
 
 
 @pytest.mark.slow
 def test_against_trl():
     pytest.importorskip("trl")
-    printed = output("preference_trainer.py", "--layers", "1", "--pairs", "8")
+    printed = output("preference_trainer", "--layers", "1", "--pairs", "8")
     assert "TRL's DPOTrainer" in printed and "log-probabilities differ by" in printed
-
-
-@pytest.mark.slow
-def test_report_and_figures_of_both_grids():
-    printed = output("report_speed.py", "--quick")
-    assert printed.count("report and figures from 252 result files of 853 rows") == 2
 
 
 def test_run_py_names_what_fails_and_goes_on(monkeypatch, capfd):
@@ -175,7 +166,7 @@ def test_run_py_names_what_fails_and_goes_on(monkeypatch, capfd):
         run.main(["--quick", "--only", "not_there", "study_cost"])
     printed = capfd.readouterr().out
     assert ended.value.code == 1
-    assert "did not run: " in printed and "not_there.py" in printed and "GPU hours" in printed
+    assert "did not run: " in printed and "not_there" in printed and "GPU hours" in printed
 
 
 def test_table_of_results():
@@ -187,7 +178,7 @@ def test_table_of_results():
     lines = run.table({"pro_step": run.Result(rows, 12.0, "0123456789ab"), "scaling": failed})
     assert "| a | 6 s | 1.5 s | **4.00x** | 3x | n |" in lines
     assert "| b | | 0.81  | | at least 0.7 |  |" in lines and "Did not run: trl is not installed" in lines
-    assert "`python benchmarks/pro_step.py`: 12 s, at commit 012345678" in lines
+    assert "`python benchmarks/run.py pro_step`: 12 s, at commit 012345678" in lines
 
 
 def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, capfd):
@@ -200,10 +191,10 @@ def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, c
     monkeypatch.setattr(run, "run_one", one)
     monkeypatch.setattr(run, "RESULTS", tmp_path / "RESULTS.md")
     run.main(["--full", "--only", "scaling"])
-    run.main(["--full", "--only", "scaling", "start_up"])
-    assert made == ["scaling", "start_up"] and "kept from an earlier run" in capfd.readouterr().out
+    run.main(["--full", "--only", "scaling", "study_cost"])
+    assert made == ["scaling", "study_cost"] and "kept from an earlier run" in capfd.readouterr().out
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "| scaling | | 1 s |" in text and "| start_up | | 2 s |" in text
+    assert "| scaling | | 1 s |" in text and "| study_cost | | 2 s |" in text
     run.main(["--full", "--only", "scaling", "--anew"])
     assert "| scaling | | 3 s |" in (tmp_path / "RESULTS.md").read_text()
 

@@ -21,8 +21,8 @@ from data_preprocess.subsets import write_split
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-def run(script, *flags):
-    done = subprocess.run([sys.executable, BENCHMARKS / script, *flags], capture_output=True, text=True)
+def run(name, *flags):
+    done = subprocess.run([sys.executable, BENCHMARKS / "run.py", name, *flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -30,7 +30,7 @@ def run(script, *flags):
 def test_diversity_on_tiny_sizes(tmp_path):
     rows = tmp_path / "rows.json"
     flags = ["--prompts", "48", "--curve", "30", "60", "--threads", "1", "--json", rows]
-    lines = run("diversity_counts.py", *flags).splitlines()
+    lines = run("diversity_counts", *flags).splitlines()
     assert lines[0].startswith("diversity of 8 nested sizes up to 48 for K = 2, 3, 4") and "target 20x" in lines[0]
     assert lines[1].startswith("counting alone, of the same: naive ") and "target 40x" in lines[1]
     assert lines[2] == "subsets whose U, T and D both ways agree on: 24 of them, target all"
@@ -99,27 +99,12 @@ def test_the_stand_in_tokenizer_is_of_llamas_kind(monkeypatch, tmp_path):
 
 def test_selection_on_tiny_sizes(tmp_path):
     rows = tmp_path / "rows.json"
-    flags = ["--small", "40", "--prompts", "60", "--threads", "1", "--json", rows]
-    lines = run("selection_speed.py", *flags).splitlines()
-    greedy = ("coverage", "per_token", "max_d", "low_d")
-    assert [line.split(":")[0] for line in lines[:4]] == [f"{name}, greedy" for name in greedy]
-    assert all("4 of 40 prompts" in line and "the same prompts in the same order" in line for line in lines[:4])
+    lines = run("selection_speed", "--prompts", "60", "--threads", "1", "--json", rows).splitlines()
     names = [*selection.STRATEGIES, "max_d matched in length"]
-    for name, seconds, memory in zip(names, lines[4::2], lines[5::2], strict=True):
+    for name, seconds, memory in zip(names, lines[::2], lines[1::2], strict=True):
         assert seconds.startswith(f"{name}: 6 of 60 prompts: ") and "target under 60  (D " in seconds
         assert memory.startswith(f"{name}: 6 of 60 prompts, peak memory: ") and memory.endswith("under 2048")
-    assert [row["kind"] for row in json.loads(rows.read_text())] == ["Comparison"] * 4 + ["Measure"] * 16
-
-
-def test_another_choice_ends_the_selection_benchmark():
-    pool = [[1, 2, 3], [1, 2, 3, 4, 5], [1, 2], [6, 7]]
-    expected = {"coverage": [1, 3], "per_token": [0, 3], "max_d": [0, 3], "low_d": [0, 1]}
-    for strategy, chosen in expected.items():
-        assert selection_speed.greedy_naively(pool, 2, strategy) == chosen  # for low_d 1 and 2 tie at 2/3
-        assert selection_speed.greedy(pool, 2, strategy) == chosen
-        selection_speed.check_choice(strategy, chosen, chosen)
-        with pytest.raises(SystemExit, match=f"error: {strategy}: prompt 2 is chosen at step 2 .expected 3"):
-            selection_speed.check_choice(strategy, [0, 3], [0, 2])
+    assert [row["kind"] for row in json.loads(rows.read_text())] == ["Measure"] * 16
 
 
 def test_what_is_measured_of_a_selection():
@@ -132,7 +117,7 @@ def test_what_is_measured_of_a_selection():
 
 def test_subset_files_on_tiny_sizes(tmp_path):
     rows = tmp_path / "rows.json"
-    lines = run("subset_files.py", "--rows", "32", "--json", rows).splitlines()
+    lines = run("subset_files", "--rows", "32", "--json", rows).splitlines()
     assert lines[0].startswith("split.py and sample.py without tokenizing, 32 rows of 4 responses") and "3x" in lines[0]
     assert lines[1].startswith("split.py alone: naive ")
     assert lines[2].startswith("sample.py alone, 8 sizes for K = 4, 3, 2: naive ")

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks import generation_speed, hh_like, padded_decoding, reward_scoring, side_by_side, stand_in_models
+from benchmarks import hh_like, padded_decoding, reward_scoring, side_by_side, stand_in_models
 from benchmarks.padded_decoding import Ends, is_near_tie
+from benchmarks.side_by_side import benchmark
 from eval_hh.inference.decoding import Decoder
 from eval_hh.reward_model import RewardModel
 
@@ -28,13 +29,13 @@ def _without_shared(monkeypatch, tmp_path):
         made.cache_clear()
 
 
-def rows_of(benchmark, flags, tmp_path):
-    benchmark.main([*flags, "--json", str(tmp_path / "rows.json")])
+def rows_of(name, flags, tmp_path):
+    benchmark(name, [*flags, "--json", str(tmp_path / "rows.json")])
     return json.loads((tmp_path / "rows.json").read_text())
 
 
 def test_generation_gives_a_ratio(tmp_path):
-    (speed,) = rows_of(generation_speed, GENERATION, tmp_path)
+    (speed,) = rows_of("generation_speed", GENERATION, tmp_path)
     assert speed["kind"] == "Comparison" and speed["target"] == 3.0 and min(speed["naive"], speed["ours"]) > 0
     assert "7 replies" in speed["what"] and "0 of 7 texts part" in speed["note"] and "made-up words" in speed["note"]
 
@@ -48,7 +49,7 @@ def test_generation_stops_where_one_text_differs(monkeypatch):
 
     monkeypatch.setattr(Decoder, "decode", wrong)
     with pytest.raises(SystemExit, match="error: prompt 0: the two ways give different texts"):
-        generation_speed.main(GENERATION)
+        benchmark("generation_speed", GENERATION)
 
 
 def test_both_ways_end_at_the_drawn_lengths():
@@ -76,7 +77,7 @@ def test_a_near_tie_is_one_of_the_models_logits():
 
 
 def test_scoring_gives_a_ratio_and_the_largest_difference(tmp_path):
-    speed, worst = rows_of(reward_scoring, SCORING, tmp_path)
+    speed, worst = rows_of("reward_scoring", SCORING, tmp_path)
     assert speed["kind"] == "Comparison" and speed["target"] == 2.0 and min(speed["naive"], speed["ours"]) > 0
     assert "14 dialogues" in speed["what"] and "made-up words" in speed["note"]
     assert worst["kind"] == "Measure" and 0 <= worst["value"] <= 1e-5
@@ -91,7 +92,7 @@ def test_scoring_stops_where_a_score_differs_at_one_batch_size(size, monkeypatch
 
     monkeypatch.setattr(RewardModel, "score", wrong)
     with pytest.raises(SystemExit, match=f"error: batches of {size}: scores differ by 2"):
-        reward_scoring.main(SCORING)
+        benchmark("reward_scoring", SCORING)
 
 
 def test_the_naive_scores_are_those_of_each_dialogue_alone():

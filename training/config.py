@@ -11,7 +11,6 @@ from data_preprocess.command import (
     check_name,
     check_seed,
     check_settings,
-    check_text,
     count,
     setting,
     study_root,
@@ -33,9 +32,9 @@ class TrainConfig:
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
     index: str = setting("name of the experiment; an existing one is resumed, and may be extended", check_name)
-    model_name_or_path: str = setting("folder or hub name of the causal LM to start from", check_text)
-    train_file_path: str = setting("folder with train.json, or a file of rankings", check_text)
-    training_stage_num: int = setting("ranking_len K: PRO on the first K responses; 1 is SFT on the best", count())
+    model_name_or_path: str = setting("folder or hub name of the causal LM to start from")
+    train_file_path: str = setting("folder with train.json, or a file of rankings")
+    training_stage_num: int = setting("ranking_len K: PRO on the first K responses; 1 is SFT on the best")
     do_train: bool = setting("run training (required)", default=False)
     do_validation: bool = setting("generate and score dev responses at every checkpoint", default=False)
     seed: int = setting("seed of the prompt order and of dropout", check_seed, default=42)
@@ -43,31 +42,31 @@ class TrainConfig:
     learning_rate: float = setting("constant learning rate of AdamW", within(above=0, at_most=MAX_RATE), default=2e-5)
     global_batch_size: int = setting("prompts per optimiser step over all processes", count(at_most=10**6), default=112)
     per_device_train_batch_size: int = setting(
-        "maximum prompts per forward pass; lowered to a divisor of a process's share of a step", count(), default=14
+        "maximum prompts per forward pass; lowered to a divisor of a process's share of a step", default=14
     )
-    gradient_accumulation_steps: int | None = setting("passes per step; derived if not given", count(), default=None)
-    per_device_eval_batch_size: int = setting("dev prompts per batch", count(), default=16)
-    block_size: int = setting("maximum tokens of prompt and one response, truncated on the right", count(), default=512)
-    max_prompt: int = setting("maximum tokens of the prompt with BOS, truncated on the left", count(), default=384)
+    gradient_accumulation_steps: int | None = setting("passes per step; derived if not given", default=None)
+    per_device_eval_batch_size: int = setting("dev prompts per batch", default=16)
+    block_size: int = setting("maximum tokens of prompt and one response, truncated on the right", default=512)
+    max_prompt: int = setting("maximum tokens of the prompt with BOS, truncated on the left", default=384)
     append_eos: bool = setting("make EOS a target after every response that was not truncated", default=True)
-    max_new_tokens: int = setting("maximum tokens generated per dev prompt", count(), default=128)
+    max_new_tokens: int = setting("maximum tokens generated per dev prompt", default=128)
     max_grad_norm: float = setting("maximum gradient norm, for clipping", within(**POSITIVE), default=1.0)
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
     stop_criterion: str = setting("what ends training: steps or epoch", default="steps")
-    max_train_steps: int = setting("optimiser steps with --stop_criterion steps", count(), default=4000)
-    num_train_epochs: int = setting("epochs with --stop_criterion epoch", count(), default=1)
-    checkpointing_step: int = setting("optimiser steps between checkpoints", count(), default=500)
+    max_train_steps: int = setting("optimiser steps with --stop_criterion steps", default=4000)
+    num_train_epochs: int = setting("epochs with --stop_criterion epoch", default=1)
+    checkpointing_step: int = setting("optimiser steps between checkpoints", default=500)
     state_minutes: float = setting(
         "save a full state between checkpoints too, after this many minutes", within(**POSITIVE), default=20.0
     )
-    keep_states: int = setting("number of newest full states to keep", count(), default=2)
-    dev_reward_model: str = setting("selects the best checkpoint", check_text, default=DEV_REWARD_MODEL)
-    validation_file_path: str = setting("the dev file's folder", check_text, default_factory=_under_root("data/hh_dev"))
+    keep_states: int = setting("number of newest full states to keep", default=2)
+    dev_reward_model: str = setting("selects the best checkpoint", default=DEV_REWARD_MODEL)
+    validation_file_path: str = setting("the dev file's folder", default_factory=_under_root("data/hh_dev"))
     validation_file_name: str = setting("name of the dev file", check_name, default="sampled_dev.json")
-    output_dir: str = setting("folder of all runs", check_text, default_factory=_under_root("checkpoints"))
-    log_path: str = setting("folder of all logs", check_text, default_factory=_under_root("logs"))
+    output_dir: str = setting("folder of all runs", default_factory=_under_root("checkpoints"))
+    log_path: str = setting("folder of all logs", default_factory=_under_root("logs"))
     preflight: int | None = setting(
-        "only check settings and data for this number of processes", metavar="NUM_PROCESSES", default=None
+        "only check settings and data for this number of processes", within(), metavar="NUM_PROCESSES", default=None
     )
 
     def __post_init__(self) -> None:

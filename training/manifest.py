@@ -8,12 +8,13 @@ since the processes share its files; syncing to disk takes far longer. The check
 disk into the page cache, from which it is then loaded.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
 import xxhash
 
-from data_preprocess.files import BLOCK, sync, write_json
+from data_preprocess.files import sync, write_json
 
 MANIFEST = "manifest.json"
 CHECKSUM = "xxh3_128"
@@ -41,11 +42,8 @@ def write_manifest(folder: Path, entries: list[Entry]) -> None:
 
 def checksum(path: Path) -> str:
     """Returns the xxh3_128 of a file's bytes, in hex."""
-    digest = xxhash.xxh3_128()
     with open(path, "rb") as file:
-        while block := file.read(16 * BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def damage(folder: Path, share: int = 0, n_shares: int = 1) -> str | None:

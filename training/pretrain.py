@@ -22,7 +22,6 @@ from data_preprocess.command import (
     RunError,
     check_seed,
     check_settings,
-    check_text,
     count,
     parse_settings,
     run,
@@ -41,15 +40,15 @@ MAX_VOCABULARY = 10**7  # larger token ids mean a damaged tokenizer
 class PretrainConfig:
     """Settings of one base model."""
 
-    corpus: str = setting('JSONL file of {"text": ...}, or a folder of such files', check_text)
-    tokenizer: str = setting("folder of the tokenizer, which needs an EOS token", check_text)
-    output_dir: str = setting("output folder of the model", check_text)
+    corpus: str = setting('JSONL file of {"text": ...}, or a folder of such files')
+    tokenizer: str = setting("folder of the tokenizer, which needs an EOS token")
+    output_dir: str = setting("output folder of the model")
     hidden_size: int = setting("hidden size", count(at_most=2**14), default=128)
     num_layers: int = setting("number of layers", count(at_most=1000), default=2)
     num_heads: int = setting("attention heads per layer; must divide --hidden_size", count(at_most=2**14), default=4)
     max_positions: int = setting("maximum tokens of a text", count(2, 2**20), default=256)
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1000)
-    batch_size: int = setting("texts per step", count(), default=32)
+    batch_size: int = setting("texts per step", default=32)
     learning_rate: float = setting(
         "peak learning rate: warm-up over the first tenth of the steps, then linear decay to 0",
         within(above=0, at_most=MAX_RATE),

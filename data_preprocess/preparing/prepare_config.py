@@ -9,9 +9,9 @@ from data_preprocess.command import (
     check_one_given,
     check_seed,
     check_settings,
-    check_text,
     count,
     setting,
+    within,
 )
 from data_preprocess.preparing.row_formats import Mapping
 from data_preprocess.ranking import SEED
@@ -23,31 +23,22 @@ DEV_ROWS = 280
 class DataConfig:
     """Which data to read, and how to split it into train, dev and test files."""
 
-    raw: str | None = setting(
-        "folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)", check_text, metavar="DIR", default=None
-    )
+    raw: str | None = setting("folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)", metavar="DIR", default=None)
     source: str | None = setting(
-        "any other data: JSONL, JSON array, Parquet, folder, or name on the hub",
-        check_text,
-        metavar="DATA",
-        default=None,
+        "any other data: JSONL, JSON array, Parquet, folder, or name on the hub", metavar="DATA", default=None
     )
-    split: str = setting("split of --source to read, if it has several", check_text, default="train")
+    split: str = setting("split of --source to read, if it has several", default="train")
     published_parsing: bool = setting("drop paragraphs without a role tag, as in the published data", default=False)
     prompt_from: tuple[str, ...] | None = setting(
         "field of the prompt (default: prompt, instruction or question), or several fields to join",
-        check_text,
         metavar="FIELD",
         default=None,
     )
     responses_from: tuple[str, ...] | None = setting(
-        "field of the list of responses, or one field per response", check_text, metavar="FIELD", default=None
+        "field of the list of responses, or one field per response", metavar="FIELD", default=None
     )
     id_from: str | None = setting(
-        "field of the prompt's id (default: id or prompt_id, else a hash of its words)",
-        check_text,
-        metavar="FIELD",
-        default=None,
+        "field of the prompt's id (default: id or prompt_id, else a hash of its words)", metavar="FIELD", default=None
     )
     ignore: tuple[str, ...] = setting("fields with text to ignore", metavar="FIELD", default=())
     drop_unrated: bool = setting("drop responses without a reward (N/A, null)", default=False)
@@ -58,21 +49,20 @@ class DataConfig:
         metavar="K",
         default=None,
     )
-    max_rows: int | None = setting("keep the first N rows of each test file", count(), metavar="N", default=None)
-    train_rows: int | None = setting("keep a random sample of N training prompts", count(), metavar="N", default=None)
+    max_rows: int | None = setting("keep the first N rows of each test file", metavar="N", default=None)
+    train_rows: int | None = setting("keep a random sample of N training prompts", metavar="N", default=None)
     dev_from: str = setting(
         "split of --raw from which dev rows are drawn (test: as published, a leak)",
         choices=("train", "test"),
         default="train",
     )
     dev_rows: int | None = setting(
-        f"number of dev rows (default: {DEV_ROWS}; of --source at most a tenth)", metavar="N", default=None
+        f"number of dev rows (default: {DEV_ROWS}; of --source at most a tenth)", within(), metavar="N", default=None
     )
     decontaminate: bool = setting("drop near-duplicates of dev or test prompts from train", default=False)
     seed: int = setting("random seed", check_seed, default=SEED)
     tokenizer: str | None = setting(
         "for token counts in the data card (default: $LLaMA_path, else that of a model used, else words are counted)",
-        check_text,
         metavar="PATH_OR_NAME",
         default=None,
     )
@@ -117,11 +107,11 @@ class PrepareConfig(DataConfig):
     """Preparation of data whose rewards are given, in the data or by labellers."""
 
     rewards_from: tuple[str, ...] | None = setting(
-        "field of scores, ranks or votes, or one field per response", check_text, metavar="FIELD", default=None
+        "field of scores, ranks or votes, or one field per response", metavar="FIELD", default=None
     )
     ranks: bool = setting("the numbers of --rewards_from are ranks: the lowest is the best", default=False)
     join: tuple[str, ...] | None = setting(
-        "files of answers and judgements for the prompts of --source, by id", check_text, metavar="FILE", default=None
+        "files of answers and judgements for the prompts of --source, by id", metavar="FILE", default=None
     )
     export: str | None = setting(
         "only export --source: as TRL preference pairs, or its prompts with ids",

@@ -113,7 +113,7 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
         rewards = _mapped_rewards(fields, len(responses), mapping)
     system = _system(fields, dialogue, mapping)
     if system:
-        left_out.reasons[f"{LOST_SYSTEM} (kept in meta.system)"] += 1
+        left_out.reasons[LOST_SYSTEM] += 1
         meta = {"system": system, **meta}
     if dialogue.reply is not None:
         left_out.reasons[LOST_REPLY] += 1
@@ -130,51 +130,29 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
 
 
 def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
-    """Yields the prompts of a source as rendered texts, each with its responses: none if a row is not a ranking.
+    """Yields the prompts of a source as rendered texts, each with its responses.
 
     Rendering makes numbers from different sources comparable.
 
     Args:
-        source: a JSONL file (.gz too), a folder with train.json, a data set saved on disk, a folder that `datasets` can
-            read, or a data set's name on the hub.
-        column: the field of the prompt, in any format of read_dialogue (default: a usual name, else "prefix", a
-            ranking).
+        source: any source supported by source_rows.
+        column: the field of the prompt, if it has none of the usual names.
         split: which split of a data set.
-        left_out: counts what is not read, including system messages and final replies.
+        left_out: counts what is not read.
 
     Raises:
         InputError: one line that names the row at fault, or what to pass if the hub is unreachable.
     """
-    empty = True
+    mapping, empty = Mapping(prompt=(column,) if column else None), True
     for where, row in source_rows(source, split):
-        fields = Fields(row, where)
-        name = column or fields.first((*PROMPT_FIELDS, *CONVERSATION_FIELDS, "prefix"))
-        if name not in row:
+        if not any(name in row for name in mapping.prompt or (*PROMPT_FIELDS, *CONVERSATION_FIELDS, "prefix")):
             wanted = f"--column {column}" if column else "a prompt or prefix field, or --column"
             raise InputError(f"{where}: fields are {', '.join(row) or 'none'} (expected {wanted})")
-        if column is None and name == "prefix":
-            check_row(row, where, training=False)
-            yield render_prompt(row["prefix"][0]), row["suffix"]
-        else:
-            yield _rendered(fields, name, left_out), []
+        candidates = read_row(row, where, source, mapping, left_out)
+        yield render_prompt(candidates.prefix), candidates.responses
         empty = False
     if empty:
         raise InputError(f"{source}: no prompts (the file or data set is empty)")
-
-
-def _rendered(fields: Fields, name: str, left_out: LeftOut) -> str:
-    """Returns the text of the prompt in a field and in the fields that belong to it."""
-    mapping = Mapping(prompt=(name,))
-    dialogue = _prompt(fields, mapping)
-    if _system(fields, dialogue, mapping):
-        left_out.reasons[LOST_SYSTEM] += 1
-    if dialogue.reply is not None:
-        left_out.reasons[LOST_REPLY] += 1
-    text = render_prompt(dialogue.prompt)
-    _check_context(fields, list(_unread(fields, dialogue, [], mapping)), mapping)
-    value = fields.row[name]
-    is_rendered = isinstance(value, str) and value.startswith("\n\nHuman:") and "history" not in fields.read
-    return value if is_rendered else text
 
 
 def lookup(row: dict, path: str, where: str) -> Any:
@@ -197,7 +175,7 @@ def _reader(fields: Fields, mapping: Mapping) -> Callable[[Fields, Mapping], Rea
     row = fields.row
     if mapping.responses:
         return _mapped
-    if "prefix" in row and "suffix" in row:
+    if "prefix" in row and "suffix" in row and not mapping.prompt:
         return _ranking
     if "chosen" in row and "rejected" in row:
         return _pair

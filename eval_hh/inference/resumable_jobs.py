@@ -322,12 +322,11 @@ def _most(number: int) -> int:
 
 
 def _stop_if_asked(request: StopRequest, state: "PartialState", message: Callable[[], str]) -> None:
-    """Stops every process if any received a signal; the main process raises Stopped with the message."""
-    number = _most(request.number or 0)
-    if number and state.is_main_process:
-        raise Stopped(number, message())
-    if number:
-        raise SystemExit(128 + number)
+    """Raises Stopped with the message in every process if any received a signal."""
+    from eval_hh.inference.together import end_all
+
+    if number := _most(request.number or 0):
+        end_all(state, Stopped(number, message()))
 
 
 def finish(job: Job, parts: Parts, rows: list[dict]) -> None:

@@ -4,16 +4,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from data_preprocess.command import (
-    MAX_RATE,
-    InputError,
-    check_seed,
-    check_settings,
-    check_text,
-    count,
-    setting,
-    within,
-)
+from data_preprocess.command import MAX_RATE, InputError, check_seed, check_settings, count, setting, within
 from data_preprocess.records import FLOAT32_MAX
 
 # Settings that affect the model only by rounding, and may change on resuming.
@@ -29,11 +20,9 @@ SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
 class RewardConfig:
     """Settings of one reward model."""
 
-    train_file: str = setting("rankings, best response first", check_text)
-    heldout_file: list[str] = setting(
-        "one or more files of rankings, in any order, to measure the accuracy on", check_text
-    )
-    output_dir: str = setting("output folder of the model", check_text)
+    train_file: str = setting("rankings, best response first")
+    heldout_file: list[str] = setting("one or more files of rankings, in any order, to measure the accuracy on")
+    output_dir: str = setting("output folder of the model")
     tokenizer: str = setting("folder of a tokenizer; trains a GPT-NeoX from scratch", default="")
     model_name_or_path: str = setting(
         "folder or hub name of a causal LM, which gets a one-label head, or of a one-label classifier", default=""
@@ -44,11 +33,11 @@ class RewardConfig:
         "from scratch: attention heads per layer; must divide --hidden_size", count(at_most=2**14), default=4
     )
     max_steps: int = setting("optimiser steps", count(at_most=10**6), default=1200)
-    batch_size: int = setting("rankings per optimiser step over all processes", count(), default=8)
+    batch_size: int = setting("rankings per optimiser step over all processes", default=8)
     per_device_train_batch_size: int | None = setting(
-        "maximum rankings per forward pass of a process (default: its whole share of a step)", count(), default=None
+        "maximum rankings per forward pass of a process (default: its whole share of a step)", default=None
     )
-    per_device_eval_batch_size: int = setting("texts per scoring batch", count(), default=64)
+    per_device_eval_batch_size: int = setting("texts per scoring batch", default=64)
     eval_steps: int = setting(
         "measure and save a state every this many steps, keep the most accurate model; 0: only after the last step",
         count(at_least=0),
@@ -57,7 +46,7 @@ class RewardConfig:
     state_minutes: float = setting(
         "save a state, to resume from, after this many minutes without one", within(above=0), default=20.0
     )
-    keep_states: int = setting("number of newest states to keep, in addition to the best", count(), default=2)
+    keep_states: int = setting("number of newest states to keep, in addition to the best", default=2)
     report_to: str = setting("tracker known to transformers.Trainer: tensorboard, wandb, ...", default="none")
     mixed_precision: str = setting("no or bf16 (default: the launcher's, else no)", default="")
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)

@@ -6,6 +6,7 @@ step add up to the step's mean, even if their numbers of pairs and tokens differ
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 
 def bradley_terry_loss(
@@ -56,12 +57,13 @@ def count_pairs(rewards: list[float]) -> int:
 
 def pair_accuracy(scores: list[list[float]], rewards: list[list[float]]) -> dict:
     """Returns metrics.json's entries: the share of pairs of unequal reward that the scores order right; ties do not."""
-    right = total = 0
-    for row_scores, row_rewards in zip(scores, rewards, strict=True):
-        for i, better in enumerate(row_rewards):
-            for j, worse in enumerate(row_rewards):
-                total += better > worse
-                right += better > worse and row_scores[i] > row_scores[j]
+    right = sum(
+        better > worse and row_scores[i] > row_scores[j]
+        for row_scores, row_rewards in zip(scores, rewards, strict=True)
+        for i, better in enumerate(row_rewards)
+        for j, worse in enumerate(row_rewards)
+    )
+    total = sum(map(count_pairs, rewards))
     return {"pair_accuracy": right / total, "pairs": total, "rankings": len(scores)}
 
 
@@ -71,18 +73,11 @@ def first_rows(ranking_lens: list[int]) -> list[int]:
 
 
 def as_rows(logits: torch.Tensor, rewards: list[list[float]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns (scores, rewards), both [B, K] for the longest ranking; shorter ones repeat their last score.
+    """Returns (scores, rewards), both [B, K] for the longest ranking.
 
-    A repeated response would count twice against the others, so it gets the reward NaN, which is neither more nor less
-    than any reward.
+    The responses that a shorter one lacks have the reward NaN, which is neither more nor less than any reward.
     """
-    ranking_len = max(map(len, rewards))
-    index, values, start = [], [], 0
-    for row in rewards:
-        extra = ranking_len - len(row)
-        index += [*range(start, start + len(row)), *[start + len(row) - 1] * extra]
-        values.append(row + [float("nan")] * extra)
-        start += len(row)
-    scores = logits[torch.tensor(index, device=logits.device)].view(len(rewards), ranking_len)
+    scores = pad_sequence(logits.split(list(map(len, rewards))), batch_first=True)
     # float64, as in JSON: in float32, nearly equal rewards would become ties.
-    return scores, torch.tensor(values, device=logits.device, dtype=torch.float64)
+    rows = [torch.tensor(row, device=logits.device, dtype=torch.float64) for row in rewards]
+    return scores, pad_sequence(rows, batch_first=True, padding_value=float("nan"))
