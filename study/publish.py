@@ -73,7 +73,7 @@ def publish_results(name: str, folder: Path, results: Sequence[Path], made: str)
 def packed(results: Sequence[Path]) -> bytes:
     """Returns the cells of result files as an .xz file of one line each, rounded; the same bytes for the same cells."""
     lines = [json.dumps(rounded(load_cell(path)), sort_keys=True, separators=(",", ":")) + "\n" for path in results]
-    return lzma.compress("".join(lines).encode(), preset=lzma.PRESET_EXTREME)
+    return lzma.compress("".join(lines).encode(), preset=6 | lzma.PRESET_EXTREME)
 
 
 def rounded(cell: dict) -> dict:
