@@ -81,7 +81,7 @@ def test_the_published_commands_are_documented(shared):
 def test_the_results_quoted_are_those_of_the_report():
     """Rows of the table word for word, and every signed or corrected number of the text."""
     quoted = section("README.md", "Main results")
-    report = text_of("eval_hh/results/toy/report.md")
+    report = text_of("eval_hh/results/toy_one_draw/report.md")
     rows = [line for line in quoted.splitlines() if line.startswith(("| PRO", "| SFT"))]
     assert len(rows) == 6 and not [row for row in rows if f"\n{row}\n" not in report]
     quoted += section("study/README.md", "Experiments with selected prompts")

@@ -44,8 +44,13 @@ def finish(root, *flags):
 
 def scores(root):
     """What the result files say of the cells; paths and machine aside."""
+    (study,) = root.glob("runs/toy-*")
+    return scores_in(study)
+
+
+def scores_in(study):
     found = {}
-    for path in sorted(root.glob("runs/toy-*/eval_hh/results/*.json")):
+    for path in sorted(study.glob("eval_hh/results/*.json")):
         cell = json.loads(path.read_text())
         found[path.name] = {part: cell[part] for part in ("files", "diversity", "num_prompts", "seed", "world")}
     return found
@@ -145,23 +150,31 @@ def test_the_number_of_workers_changes_nothing_and_two_runs_at_once_are_refused(
 
 
 @pytest.mark.slow
-def test_strategies_and_enlarged_subsets_end_alike_when_killed(tmp_path):
+@pytest.mark.timeout(900)
+def test_replicates_with_strategies_and_enlarged_subsets_end_alike_when_killed(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    flags = ("--strategies", "--augment", "--only", "pro_len?_8_*", "pro_len2_12_*")
+    patterns = ("8_*", "12_seed*", "12_draw*", "12_max_d_*", "12_augment_*")
+    flags = ("--replicates", "2", "--strategies", "--augment", "--only", *(f"pro_len2_{one}" for one in patterns))
     text = finish(whole, *flags)
     assert "## Prompts chosen by a strategy, at equal budget" in text and "## Subsets enlarged by models" in text
     expected = scores(whole)
-    # The subset that is enlarged, in all of its K, the random one of 12, five strategies, two additions, and of SFT the
-    # cell whose model answers.
-    assert len(expected) == 3 + 1 + 5 + 2 + 1
+    # Of each draw: the subset that is enlarged, the random one of 12, a strategy, three additions, and of SFT the cell
+    # whose model answers.
+    assert len(expected) == 2 * (1 + 1 + 1 + 3 + 1)
     (root,) = whole.glob("runs/toy-*")
     assert {path.name for path in (root / "pics").glob("*.png")} >= {"strategies.png", "augmentation.png"}
-    for name in ("augment_random", "augment_diverse_matched"):
-        rows = read_rows(root / "data" / f"hh_train_len2_12_{name}")
-        assert [row["meta"]["origin"] for row in rows] == ["base"] * 8 + ["pool"] * 4
-        base = read_rows(root / "data" / "hh_train_len2_8")
-        assert [row["suffix"] for row in rows[:8]] == [row["suffix"] for row in base]
-        assert not {row["prefix"][0][0] for row in rows[8:]} & {row["prefix"][0][0] for row in base}
+    drawn = {}
+    for folder, draw in (("", 42), ("draw43/", 43)):
+        base = read_rows(root / "data" / f"{folder}hh_train_len2_8")
+        asked = drawn[draw] = {row["prefix"][0][0] for row in base}
+        for name in ("augment_random", "augment_diverse_matched", "augment_overlap"):
+            rows = read_rows(root / "data" / f"{folder}hh_train_len2_12_{name}")
+            assert [row["meta"]["origin"] for row in rows] == ["base"] * 8 + ["pool"] * 4
+            assert [row["suffix"] for row in rows[:8]] == [row["suffix"] for row in base]
+            assert not {row["prefix"][0][0] for row in rows[8:]} & asked
+            tuned = root / "checkpoints" / f"index_sft_len2_8{'_draw43' * (draw > 42)}_seed{draw}"
+            assert {row["meta"]["response_from"][0] for row in rows[8:]} == {f"{tuned}/stage_1/best_checkpoint"}
+    assert drawn[42] != drawn[43]
 
     for pattern, count in (
         ("eval_hh/results/sft_len2_8_seed42_1.json", 1),  # before anything is answered
@@ -177,6 +190,29 @@ def test_strategies_and_enlarged_subsets_end_alike_when_killed(tmp_path):
         time.sleep(1.5)
     finish(killed, *flags)
     assert scores(killed) == expected
+
+
+@pytest.mark.slow
+def test_several_worlds_are_run_alike_and_compared(tmp_path):
+    """Two worlds of two replicates: each has its own root, and the table the difference of the means in its files."""
+    text = finish(tmp_path, "--worlds", "--replicates", "2")
+    roots = {one["world"]: path for path in tmp_path.glob("runs/toy-*") for one in scores_in(path).values()}
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row[0].strip() for row in rows] == ["own", "noise"] and len(roots) == 2
+    assert "annotator_noise 0.5 -> 2.0" in rows[1][1]
+    for row in rows:
+        cells = scores_in(roots[row[2].strip()])
+        assert len(cells) == 2 * 3
+        gold = {
+            name: [value for file in cell["files"].values() for value in file["reward"]] for name, cell in cells.items()
+        }
+        means = {name: sum(values) / len(values) for name, values in gold.items()}
+        each = [
+            means[f"pro_len4_12_{end}_4.json"] - means[f"pro_len2_24_{end}_2.json"]
+            for end in ("seed42", "draw43_seed43")
+        ]
+        assert row[3].strip() == f"{100 * sum(each) / 2:+.2f}" and row[-2].strip() == "2"
+    assert (tmp_path / "runs" / "worlds" / "noise" / "report.md").is_file()
 
 
 @pytest.mark.parametrize(

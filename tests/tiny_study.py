@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reproduce
 from data_preprocess.toy_world.world import WorldConfig
+from study import worlds
 from study.grid import Grid
 from study.toy_profile import TOY
 
@@ -26,6 +27,7 @@ PROFILE = replace(
 
 def main(argv: list[str] | None = None) -> None:
     reproduce.PROFILES["toy"] = PROFILE
+    worlds.SENSITIVITY_WORLDS = {"noise": replace(WORLD, annotator_noise=2.0)}
     reproduce.main(["--profile", "toy", *(sys.argv[1:] if argv is None else argv)])
 
 
