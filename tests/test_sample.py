@@ -15,7 +15,13 @@ import pytest
 from data_preprocess import sample, split
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, encode_prompts, prompt_diversity
+from data_preprocess.diversity import (
+    RECORD,
+    RECORD_RESPONSES,
+    RECORD_TOKENIZERS,
+    encode_prompts,
+    prompt_diversity,
+)
 from data_preprocess.files import write_json
 from data_preprocess.records import read_rows
 from data_preprocess.sample import SIZES, main
@@ -40,7 +46,7 @@ def tokenizer_dir(tmp_path_factory, byte_tokenizer):
     return str(folder)
 
 
-RECORDS = [RECORD, RECORD_TOKENIZERS]
+RECORDS = [RECORD, RECORD_RESPONSES, RECORD_TOKENIZERS]
 
 
 def made(root):
@@ -191,7 +197,8 @@ def test_a_selection_has_files_and_record_keys_of_its_own(tmp_path, tokenizer_di
     assert made(tmp_path) == sorted([*before, *folders])
     for name, content in before.items():
         assert name in RECORDS or (tmp_path / "data" / name).read_bytes() == content
-    record, tokenizers = (json.loads((tmp_path / "data" / name).read_text()) for name in RECORDS)
+    record, answers, tokenizers = (json.loads((tmp_path / "data" / name).read_text()) for name in RECORDS)
+    assert list(answers) == [f"len{k}_{m}{name}" for name in ("", "_max_d") for k in (4, 3, 2) for m in (3, 2)]
     assert list(record) == list(tokenizers) == ["3", "2", "3_max_d", "2_max_d"]
     assert {key: record[key] for key in ("3", "2")} == json.loads(before[RECORD])
     rows = read_rows(tmp_path / "data" / "original" / "hh_train_len4")
