@@ -12,7 +12,7 @@ import numpy as np
 
 from data_preprocess.command import InputError
 from data_preprocess.ngrams.coverage import swap_for_diversity
-from data_preprocess.ngrams.strategies import ORDERS, STRATEGIES, Pool
+from data_preprocess.ngrams.strategies import ORDERS, STRATEGIES, Order, Pool
 from data_preprocess.ngrams.token_ids import TokenIds, packed
 from data_preprocess.ranking import SEED
 
@@ -155,13 +155,14 @@ def select_prompts(
         ValueError: an unknown strategy or an impossible size.
         InputError: the length cannot be matched.
     """
-    _check(token_ids, sizes, strategy)
+    _check(token_ids, sizes)
+    order = _order(strategy)
     pool = Pool(packed(token_ids), seed=seed)
     if match_length or kinds is not None:
         bins_of = {size: matched_bins(pool.token_ids.lengths, size, match_length, kinds) for size in sizes}
-        return {size: _improved(pool, strategy, _take(pool, strategy, bins), bins) for size, bins in bins_of.items()}
+        return {size: _improved(pool, strategy, _take(pool, order, bins), bins) for size, bins in bins_of.items()}
     bins = one_bin(len(pool.token_ids), max(sizes, default=0))
-    chosen = _take(pool, strategy, bins)
+    chosen = _take(pool, order, bins)
     return {size: _improved(pool, strategy, chosen[:size], bins) for size in sizes}
 
 
@@ -186,9 +187,9 @@ def select_max_diversity(
     Raises:
         ValueError: an impossible size.
     """
-    _check(token_ids, [size], "max_d")
+    _check(token_ids, [size])
     pool, bins = Pool(packed(token_ids)), one_bin(len(token_ids), size)
-    return _improved(pool, "max_d", _take(pool, "max_d", bins), bins, passes=passes, seconds=seconds)
+    return _improved(pool, "max_d", _take(pool, ORDERS["max_d"], bins), bins, passes=passes, seconds=seconds)
 
 
 def select_within_tokens(
@@ -199,18 +200,23 @@ def select_within_tokens(
     The first prompt that does not fit ends the selection, so a smaller cap selects a prefix of a larger cap's prompts
     (except for max_d, whose swaps respect the cap). Otherwise as `select_prompts`.
     """
-    _check(token_ids, [], strategy)
+    order = _order(strategy)
     pool, bins = Pool(packed(token_ids), seed=seed), one_bin(len(token_ids), len(token_ids))
-    return _improved(pool, strategy, _take(pool, strategy, bins, max_tokens), bins, max_tokens)
+    return _improved(pool, strategy, _take(pool, order, bins, max_tokens), bins, max_tokens)
 
 
 def select_addition(
-    base: Sequence[Sequence[int]], pool: Sequence[Sequence[int]], size: int, match_length: bool = False
+    base: Sequence[Sequence[int]],
+    pool: Sequence[Sequence[int]],
+    size: int,
+    match_length: bool = False,
+    order: Order = ORDERS["max_d"],
 ) -> list[int]:
-    """Selects prompts of a pool that raise the D = sqrt(M) U / T of a base set the most when added to it, greedily.
+    """Selects prompts of a pool to add to a base set, greedily: each step sees those of base and selected so far.
 
-    Each step takes the prompt that gives the highest D of base and selected prompts together; ties go to the first.
-    There is no guarantee, since D is neither monotone nor submodular, and there are no swaps.
+    By default each step takes the prompt that gives the highest D = sqrt(M) U / T of base and selected prompts
+    together, and with `overlap_order` the one that shares the fewest of its bigrams with them. Ties go to the first
+    prompt. There is no guarantee (D is neither monotone nor submodular), and there are no swaps.
 
     Args:
         base: one sequence of token ids per prompt of the base set.
@@ -218,6 +224,7 @@ def select_addition(
         size: prompts to select, 0 to len(pool).
         match_length: keep the selected prompts' mean length in tokens within LENGTH_TOLERANCE of the pool's, which is
             the expected mean of random ones (`length_bins`).
+        order: a greedy order that starts from the base set (`Pool.taken`).
 
     Returns:
         Indices into `pool` in the order of selection.
@@ -226,31 +233,35 @@ def select_addition(
         ValueError: an impossible size.
         InputError: the length cannot be matched.
     """
-    _check(pool, [size], "max_d")
+    _check(pool, [size])
     base, pool = packed(base), packed(pool)
     bins = matched_bins(pool.lengths, size, match_length, kinds=None)
     both = TokenIds(np.concatenate([base.flat, pool.flat]), [*base.lengths, *pool.lengths])
     # The base gets its own bin with quota 0.
     number = np.concatenate([np.full(len(base), len(bins.quotas)), bins.number])
     bins = Bins(number, np.append(bins.quotas, 0))
-    return [index - len(base) for index in _take(Pool(both, range(len(base))), "max_d", bins)]
+    return [index - len(base) for index in _take(Pool(both, range(len(base))), order, bins)]
 
 
-def _check(token_ids: Sequence[Sequence[int]], sizes: Sequence[int], strategy: str) -> None:
-    if strategy not in ORDERS:
-        raise ValueError(f"strategy {strategy!r} (expected one of {', '.join(STRATEGIES)})")
+def _check(token_ids: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
     for size in sizes:
         if not 0 <= size <= len(token_ids):
             raise ValueError(f"size {size} (expected 0 to {len(token_ids)}, the number of prompts)")
 
 
-def _take(pool: Pool, strategy: str, bins: Bins, max_tokens: float = np.inf) -> list[int]:
-    """Returns the first prompts of a strategy's order that fit the bins' quotas and the token limit."""
+def _order(strategy: str) -> Order:
+    if strategy not in ORDERS:
+        raise ValueError(f"strategy {strategy!r} (expected one of {', '.join(STRATEGIES)})")
+    return ORDERS[strategy]
+
+
+def _take(pool: Pool, order: Order, bins: Bins, max_tokens: float = np.inf) -> list[int]:
+    """Returns the first prompts of an order that fit the bins' quotas and the token limit."""
     room, available = bins.quotas.copy(), bins.quotas[bins.number] > 0
     chosen, n_tokens = [], 0
     if not available.any():
         return chosen
-    for prompt in ORDERS[strategy](pool, available):
+    for prompt in order(pool, available):
         n_tokens += int(pool.token_ids.lengths[prompt])
         if n_tokens > max_tokens:
             break

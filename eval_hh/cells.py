@@ -1,8 +1,8 @@
 """The result file of one cell: what one trained model scored on the four test files.
 
-A cell is one (algorithm, ranking_len K, num_prompts M, seed, selection) of the study's grid. Its file holds the reward
-and BLEU of every test prompt and the configuration that produced them, so that every table, figure and test is a pure
-function of these files. An invalid or mismatched file is reported, never averaged in.
+A cell is one (algorithm, ranking_len K, num_prompts M, selection, draw, seed) of the study's grid. Its file holds the
+reward and BLEU of every test prompt and the configuration that produced them, so that every table, figure and test is a
+pure function of these files. An invalid or mismatched file is reported, never averaged in.
 """
 
 from __future__ import annotations
@@ -65,14 +65,17 @@ CELL_FIELDS: Fields = {
     "files": (dict,),
 }
 MAX_COUNT = 2**53  # up to here floats represent every integer
-OPTIONAL: Fields = {"base_prompts": (int,)}  # M of an enlarged subset's base subset
+OPTIONAL: Fields = {
+    "base_prompts": (int,),  # M of an enlarged subset's base subset
+    "draw": (int,),  # seed of the draw of its subset; absent: the published one, or data of one's own
+}
 # The settings of generation.py and of rewarding.py.
 EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
 GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
 REWARDING_FIELDS: Fields = {"reward_model": (str,), "mixed_precision": (str,)}
-DIVERSITY_FIELDS: Fields = {
-    "score": (int, float), "unique": (int,), "total": (int,), "samples": (int,), "tokenizer": (str,)
-}  # fmt: skip
+RESPONSES = "responses"  # in a cell's diversity: that of the responses that the run trains on
+COUNT_FIELDS: Fields = {"score": (int, float), "unique": (int,), "total": (int,), "samples": (int,)}
+DIVERSITY_FIELDS: Fields = {**COUNT_FIELDS, "tokenizer": (str,)}
 FILE_FIELDS: Fields = {
     "row_id": (list,), "reward": (list,), "bleu": (list,), "n": (int,), "mean": (dict,), "interval": (list,)
 }  # fmt: skip
@@ -144,8 +147,10 @@ def validate_cell(cell: object, name: str) -> None:
             raise InputError(f"{name}: {field}: expected a positive number, found {cell[field]}")
     if cell["config"].get("seed", cell["seed"]) != cell["seed"] or not cell["config"]:
         raise InputError(f"{name}: config: expected the run's settings, with seed {cell['seed']}")
+    if cell.get("draw", 0) < 0:
+        raise InputError(f"{name}: draw: expected a seed, 0 or more, found {cell['draw']}")
     if cell["diversity"] is not None:
-        check_diversity(cell["diversity"], cell["num_prompts"], name)
+        check_diversity(cell["diversity"], cell["num_prompts"], cell["stage"], name)
     check_fields(cell["evaluation"], EVALUATION_FIELDS, name, "evaluation.")
     check_fields(cell["evaluation"]["generation"], GENERATION_FIELDS, name, "evaluation.generation.")
     check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
@@ -180,18 +185,30 @@ def check_type(value: object, types: tuple[type, ...], where: str) -> None:
         raise InputError(f"{where}: expected {wanted} up to 2**53, found {value!r:.20}")
 
 
-def check_diversity(diversity: dict, num_prompts: int, name: str) -> None:
-    """Raises InputError "name: diversity.field: ..." unless this is a possible diversity of `num_prompts` prompts."""
-    check_fields(diversity, DIVERSITY_FIELDS, name, "diversity.")
-    largest = math.sqrt(num_prompts) * (1 + 1e-9)  # D = sqrt(M) U / T, and U is at most T
-    if not 0 <= diversity["score"] <= largest:
-        found = f"found {diversity['score']} ({largest:.2f} is the square root of {num_prompts} prompts)"
-        raise InputError(f"{name}: diversity.score: expected a finite number, 0 to {largest:.2f}, {found}")
-    if not 0 <= diversity["unique"] <= diversity["total"]:
-        found = f"expected 0 to total, {diversity['total']}, found {diversity['unique']}"
-        raise InputError(f"{name}: diversity.unique: {found}")
-    if diversity["samples"] != num_prompts:
-        raise InputError(f"{name}: diversity.samples: {diversity['samples']} prompts, but num_prompts is {num_prompts}")
+def check_diversity(diversity: dict, num_prompts: int, stage: int, name: str) -> None:
+    """Raises InputError "name: diversity.field: ..." unless this is a possible diversity of `num_prompts` prompts.
+
+    The optional "responses" are those that the run trains on: `stage` per prompt, the best one for SFT.
+    """
+    prompts = {field: value for field, value in diversity.items() if field != RESPONSES}
+    check_fields(prompts, DIVERSITY_FIELDS, name, "diversity.")
+    _check_counts(prompts, num_prompts, "prompts", f"{name}: diversity.")
+    if RESPONSES in diversity:
+        where = f"diversity.{RESPONSES}"
+        check_type(diversity[RESPONSES], (dict,), f"{name}: {where}")
+        check_fields(diversity[RESPONSES], COUNT_FIELDS, name, f"{where}.")
+        _check_counts(diversity[RESPONSES], num_prompts * stage, "responses", f"{name}: {where}.")
+
+
+def _check_counts(counts: dict, samples: int, what: str, where: str) -> None:
+    largest = math.sqrt(samples) * (1 + 1e-9)  # D = sqrt(M) U / T, and U is at most T
+    if not 0 <= counts["score"] <= largest:
+        found = f"found {counts['score']} ({largest:.2f} is the square root of {samples} {what})"
+        raise InputError(f"{where}score: expected a finite number, 0 to {largest:.2f}, {found}")
+    if not 0 <= counts["unique"] <= counts["total"]:
+        raise InputError(f"{where}unique: expected 0 to total, {counts['total']}, found {counts['unique']}")
+    if counts["samples"] != samples:
+        raise InputError(f"{where}samples: {counts['samples']} {what} (expected {samples})")
 
 
 def _check_file(entry: dict, name: str, prefix: str) -> None:

@@ -19,14 +19,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_name, parse_settings, run, setting, study_root
-from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS
+from data_preprocess.diversity import RECORD, RECORD_RESPONSES, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
 from data_preprocess.records import read_rows
-from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset, subset_named
+from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset, draw_folder, subset_named
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
     POOLS,
+    RESPONSES,
     SCHEMA,
     TEST_FILES,
     check_diversity,
@@ -113,7 +114,7 @@ def describe_run(names: Names, profile: str | None) -> dict:
     fields_of(made["config"], CONFIG_FIELDS, f"{record}: config")
     data = Path(made["config"]["train_file_path"])
     data = data.parent if data.name == "train.json" else data
-    subset = subset_named(data.name)
+    subset = subset_named(data)
     ranking_len, num_prompts = (subset.ranking_len, subset.size) if subset else shape_of_rows(data)
     world = study_root() / "data" / "toy" / "world.json"
     is_enlarged = subset is not None and subset.selection in AUGMENTATIONS
@@ -126,8 +127,8 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "num_prompts": num_prompts,
         "seed": made["config"]["seed"],
         "exp": names.index,
-        "data": data.name,
-        "diversity": recorded_diversity(subset) if subset else None,
+        "data": subset.folder if subset else data.name,
+        "diversity": recorded_diversity(subset, names.stage) if subset else None,
         "selection": subset.selection if subset else RANDOM,
         "reward_source": GOLD if world.is_file() else None,
         "world": fields_of(read_json(world), {"hash": (str,)}, str(world))["hash"] if world.is_file() else None,
@@ -136,6 +137,7 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "versions": made["versions"],
         "launch": made.get("launch"),
         "data_sha256": made.get("data_sha256"),
+        **({"draw": subset.draw} if subset else {}),
         **({"base_prompts": base_prompts(data)} if is_enlarged else {}),
     }
 
@@ -230,20 +232,46 @@ def base_prompts(data: Path) -> int:
     return sum(row["meta"].get(ORIGIN) == BASE for row in read_rows(data))
 
 
-def recorded_diversity(subset: Subset) -> dict | None:
-    """Returns the diversity that sample.py recorded for a subset, or None."""
-    record, tokenizers = (study_root() / "data" / name for name in (RECORD, RECORD_TOKENIZERS))
-    entries = fields_of(read_json(record), {}, str(record)) if record.is_file() else {}
+def recorded_diversity(subset: Subset, stage: int) -> dict | None:
+    """Returns the diversity that sample.py recorded for a subset, or None.
+
+    "responses" are those of `stage` per prompt that the run trains on, left out if their diversity was not recorded.
+    """
+    folder = draw_folder(study_root() / "data", subset.draw)
+    record, tokenizers = (folder / name for name in (RECORD, RECORD_TOKENIZERS))
+    entries = recorded(record)
     if subset.key not in entries:
         return None
     where = f"{record}: entry {subset.key}"
     bigrams = fields_of(entries[subset.key], {"2": (dict,)}, where)["2"]
     fields_of(bigrams, {name: (int, float) for name in RECORDED.values()}, f"{where}: 2")
-    named = fields_of(read_json(tokenizers), {}, str(tokenizers)) if tokenizers.is_file() else {}
     diversity = {field: bigrams[name] for field, name in RECORDED.items()}
-    diversity["tokenizer"] = named.get(subset.key, "not recorded")
-    check_diversity(diversity, subset.size, where)
+    diversity["tokenizer"] = recorded(tokenizers).get(subset.key, "not recorded")
+    check_diversity(diversity, subset.size, stage, where)
+    responses = recorded_responses(folder / RECORD_RESPONSES, subset, stage, diversity["tokenizer"])
+    if responses:
+        diversity[RESPONSES] = responses
+        check_diversity(diversity, subset.size, stage, f"{folder / RECORD_RESPONSES}: entry {subset.name}")
     return diversity
+
+
+def recorded_responses(record: Path, subset: Subset, stage: int, tokenizer: str) -> dict | None:
+    """Returns the recorded diversity of the responses that a run trains on: all K for PRO, the best for SFT.
+
+    None if it was not recorded, was counted with another tokenizer, or if the run trains on some of the K.
+    """
+    entry = recorded(record).get(subset.name)
+    trained_on = {subset.ranking_len: "all", 1: "best"}.get(stage)
+    if entry is None or trained_on is None:
+        return None
+    where = f"{record}: entry {subset.name}"
+    fields_of(entry, {trained_on: (dict,), "tokenizer": (str,)}, where)
+    return entry[trained_on] if entry["tokenizer"] == tokenizer else None
+
+
+def recorded(path: Path) -> dict:
+    """Returns a record's entries; none if the file is missing."""
+    return fields_of(read_json(path), {}, str(path)) if path.is_file() else {}
 
 
 def score_rows(rows: list[dict], path: Path, reward_source: str) -> dict:

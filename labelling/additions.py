@@ -1,6 +1,7 @@
 """Selects the prompts of a pool to add to a labelled subset, and builds the rows of the enlarged subset.
 
-"Our reading" of the paper's augmentation (adding prompts to raise D); generator, thresholds and labels are unpublished.
+"Our reading" of the paper's augmentation: adding prompts that raise D, or those with the least n-gram overlap with the
+data at hand; generator, thresholds and labels are unpublished.
 """
 
 import random
@@ -8,12 +9,14 @@ from collections.abc import Callable, Sequence
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import PROMPTER, split_turn
+from data_preprocess.ngrams.strategies import max_d_order, overlap_order
 from data_preprocess.preparing.candidates import Candidates, training_row
 from data_preprocess.selection import select_addition
 from data_preprocess.subsets import BASE, ORIGIN, RANDOM
 
 GIVEN, WRITTEN = "pool", "written"  # origin of an added row
-DIVERSE = "diverse"  # one of the two selections of what is added; the other is RANDOM
+DIVERSE, OVERLAP = "diverse", "overlap"  # selections of what is added; the third is RANDOM
+ORDERS = {DIVERSE: max_d_order, OVERLAP: overlap_order}
 
 
 def check_prompts(pool: Sequence[Candidates]) -> None:
@@ -41,8 +44,9 @@ def addition(
         pool: token ids of each prompt of the pool.
         refused: indices into the pool that must not be selected.
         size: number of prompts, at most those that are not refused.
-        by: DIVERSE, those that raise D the most (`select_addition`), or RANDOM, the first of a shuffle.
-        match_length: for DIVERSE, keep the mean length of the selected prompts within 5% of the pool's.
+        by: DIVERSE, those that raise D the most, OVERLAP, those that share the fewest bigrams with the subset and
+            with each other (both by `select_addition`), or RANDOM, the first of a shuffle.
+        match_length: except for RANDOM, keep the mean length of the selected prompts within 5% of the pool's.
         seed: of the shuffle. A refused prompt is replaced by the next one and does not move the others.
     """
     if by == RANDOM:
@@ -50,7 +54,8 @@ def addition(
         random.Random(seed).shuffle(order)
         return [index for index in order if index not in refused][:size]
     free = [index for index in range(len(pool)) if index not in refused]
-    return [free[index] for index in select_addition(base, [pool[index] for index in free], size, match_length)]
+    chosen = select_addition(base, [pool[index] for index in free], size, match_length, ORDERS[by])
+    return [free[index] for index in chosen]
 
 
 def answered_addition(

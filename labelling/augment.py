@@ -1,14 +1,16 @@
-"""Enlarges a labelled subset by prompts selected to raise its diversity D, answered and ranked by models.
+"""Enlarges a labelled subset by prompts unlike those that it holds, answered and ranked by models.
 
 Run: cd labelling; python augment.py SUBSET --pool DATA | --write_prompts N --generator MODEL
-         --add A [--by diverse|random] [--match_length] --answer_model MODEL --reward_model MODEL
-SUBSET is the folder of a random subset under data/, such as hh_train_len4_1500. Pool prompts that are near-duplicates
-of the subset's or of each other are dropped. Of the rest, those that raise D of the enlarged subset the most are added,
-or random ones as a control (--by random). --answer_model answers them, and --reward_model ranks K different answers of
-each. Writes data/hh_train_lenK_(M+A)_augment_diverse/train.json (_augment_diverse_matched with --match_length,
-_augment_random), with each row's origin in meta, and D into the records, all or nothing, under STUDY_ROOT. Also runs
-under training/launch.py, and resumes a killed run. "Our reading": the paper's generator and thresholds are not
-published.
+         --add A [--by diverse|overlap|random] [--match_length] --answer_model MODEL --reward_model MODEL
+SUBSET is the folder of a random subset under data/, such as hh_train_len4_1500 or draw43/hh_train_len4_1500. Pool
+prompts that are near-duplicates of the subset's or of each other are dropped. Of the rest, one by one, --by diverse
+adds the prompt that raises D of the enlarged subset the most, --by overlap the prompt with the smallest share of its
+distinct bigrams in the subset and the prompts added before it, and --by random, a control, a random one.
+--answer_model answers them, and --reward_model ranks K different answers of each. Writes
+hh_train_lenK_(M+A)_augment_diverse/train.json (_augment_overlap, _augment_random; with --match_length
+_augment_diverse_matched) beside the subset, with each row's origin in meta, and D into that folder's records, all or
+nothing, under STUDY_ROOT. Also runs under training/launch.py, and resumes a killed run. "Our reading": the paper's
+generator and thresholds are not published.
 """
 
 import itertools
@@ -41,11 +43,13 @@ from data_preprocess.preparing.candidates import Candidates, add_responses, choo
 from data_preprocess.preparing.near_duplicates import N_WORDS, without_near_copies
 from data_preprocess.preparing.row_formats import Mapping, read_source
 from data_preprocess.records import read_rankings
+from data_preprocess.response_diversity import encoder_of_responses, response_diversity, responses_of
 from data_preprocess.selection import Selection
-from data_preprocess.subsets import RANDOM, Subset, subset_named
+from data_preprocess.subsets import RANDOM, Subset, draw_folder, subset_named
 from labelling.additions import (
     DIVERSE,
     GIVEN,
+    OVERLAP,
     WRITTEN,
     addition,
     answered_addition,
@@ -79,7 +83,11 @@ class AugmentConfig(Sampling):
         "causal LM that writes prompts, given examples of the subset", check_text, metavar="MODEL", default=None
     )
     add: int = setting("prompts to add", count(), metavar="A")
-    by: str = setting("add prompts that raise D the most, or random ones", choices=(DIVERSE, RANDOM), default=DIVERSE)
+    by: str = setting(
+        "add prompts that raise D the most, that overlap least with the data at hand, or random ones",
+        choices=(DIVERSE, OVERLAP, RANDOM),
+        default=DIVERSE,
+    )
     match_length: bool = setting("keep the mean length in tokens within 5% of the pool's", default=False)
     max_jaccard: float = setting(
         f"drop prompts whose word {N_WORDS}-grams have a higher Jaccard similarity than this",
@@ -103,7 +111,9 @@ class AugmentConfig(Sampling):
         if (self.write_prompts is None) != (self.generator is None):
             raise InputError("--write_prompts and --generator: give both, or neither")
         if self.match_length and self.by == RANDOM:
-            raise InputError("--match_length applies to --by diverse: random prompts have the pool's mean length")
+            raise InputError(
+                "--match_length applies to --by diverse and overlap: random prompts have the pool's mean length"
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -119,11 +129,11 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
     if len(rows) != base.size:
         raise InputError(f"{data / base.folder}: {len(rows)} rows (expected the {base.size} that its name says)")
     selection = Selection(f"augment_{config.by}", config.match_length).name
-    output = Subset(base.ranking_len, base.size + config.add, selection)
+    output = base._replace(size=base.size + config.add, selection=selection)
     file = data / output.folder / "train.json"
     check_no_input(str(file), file, {"pool": [config.pool]})
     check_models([config.generator, config.answer_model, config.reward_model])
-    record = DiversityRecord(data)
+    record = DiversityRecord(draw_folder(data, base.draw))
     from labelling.model_labels import scored
 
     tokenizer_name = config.tokenizer or default_tokenizer()
@@ -137,7 +147,8 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
     origin = GIVEN if config.pool else WRITTEN
     result = enlarged(rows, ranked, origin)
     curve = diversity_curve(encoded(tokenizer, [row["prefix"][0] for row in result]), [base.size, output.size], NGRAM)
-    record.add(output.key, curve[output.size], tokenizer_name)
+    (responses,) = response_diversity(encoder_of_responses(tokenizer), map(responses_of, result), [output.size])
+    record.add(output, curve[output.size], tokenizer_name, responses)
     if is_first:
         write_files({file: json_lines(result), **record.texts()})
         lengths = encoded(tokenizer, [one.prefix for one in added]).lengths.mean(), pool_ids.lengths.mean()
@@ -149,7 +160,7 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
 def base_subset(folder: str) -> Subset:
     """Returns the random subset named by a folder; InputError for any other name."""
     subset = subset_named(folder)
-    if subset is None or subset.selection != RANDOM:
+    if subset is None or subset.selection != RANDOM or subset.folder != folder:
         raise InputError(f"{folder}: expected the folder of a random subset under data/, as hh_train_len4_1500")
     return subset
 

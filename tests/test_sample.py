@@ -15,11 +15,18 @@ import pytest
 from data_preprocess import sample, split
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.diversity import RECORD, RECORD_TOKENIZERS, encode_prompts, prompt_diversity
+from data_preprocess.diversity import (
+    RECORD,
+    RECORD_RESPONSES,
+    RECORD_TOKENIZERS,
+    encode_prompts,
+    prompt_diversity,
+)
 from data_preprocess.files import write_json
 from data_preprocess.records import read_rows
 from data_preprocess.sample import SIZES, main
-from data_preprocess.selection import select_max_diversity
+from data_preprocess.selection import SELECTIONS, select_max_diversity
+from data_preprocess.subsets import AUGMENTATIONS, Subset, subset_named
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURE = Path(__file__).parent / "fixtures" / "len4.json"
@@ -40,7 +47,7 @@ def tokenizer_dir(tmp_path_factory, byte_tokenizer):
     return str(folder)
 
 
-RECORDS = [RECORD, RECORD_TOKENIZERS]
+RECORDS = [RECORD, RECORD_RESPONSES, RECORD_TOKENIZERS]
 
 
 def made(root):
@@ -147,6 +154,10 @@ def test_golden_subsets_and_record(tmp_path, shared):
         (["4", "5", "--sizes", "1"], "hh_train_len5/train.json: no such file"),
         (["4", "--max_tokens", "9", "--sizes", "2"], "--max_tokens and --sizes .expected one of them"),
         (["4", "--max_tokens", "9", "--match_length"], "--max_tokens and --match_length .expected one of them"),
+        (["4", "--max_tokens", "9", "--match_kind"], "--max_tokens and --match_kind .expected one of them"),
+        (["4", "--sizes", "3", "--half"], r"--sizes: 3 rows .* only 2 available in a half of them \(expected 1 to 2\)"),
+        (["4", "--sizes", "2", "--draw", "-1"], "--draw -1: expected a whole number from 0 to"),
+        (["4", "--sizes", "2", "--match_kind"], "hh_train_len4/train.json:1: meta.kind is missing"),
         (["4", "--max_tokens", "0"], "--max_tokens 0: expected a number of at least 1"),
         (["4", "--sizes", "2", "--tokenizer", "/no/such/tokenizer"], "/no/such/tokenizer: no such folder"),
         (["4", "--sizes", "2", "--tokenizer", "nobody/nothing"], "nobody/nothing: .*pass the path of a local"),
@@ -191,7 +202,8 @@ def test_a_selection_has_files_and_record_keys_of_its_own(tmp_path, tokenizer_di
     assert made(tmp_path) == sorted([*before, *folders])
     for name, content in before.items():
         assert name in RECORDS or (tmp_path / "data" / name).read_bytes() == content
-    record, tokenizers = (json.loads((tmp_path / "data" / name).read_text()) for name in RECORDS)
+    record, answers, tokenizers = (json.loads((tmp_path / "data" / name).read_text()) for name in RECORDS)
+    assert list(answers) == [f"len{k}_{m}{name}" for name in ("", "_max_d") for k in (4, 3, 2) for m in (3, 2)]
     assert list(record) == list(tokenizers) == ["3", "2", "3_max_d", "2_max_d"]
     assert {key: record[key] for key in ("3", "2")} == json.loads(before[RECORD])
     rows = read_rows(tmp_path / "data" / "original" / "hh_train_len4")
@@ -235,6 +247,166 @@ def test_matched_lengths_are_part_of_the_name(tmp_path, tokenizer_dir):
     assert list(record) == ["4_low_d_matched", "4_random_matched"]
     with pytest.raises(InputError, match="no 1 of 4 prompts found with a mean length within 5%"):
         main(["4", "--sizes", "1", "--tokenizer", tokenizer_dir, "--match_length"])
+
+
+KINDS = ("harmless", "online", "base")
+
+
+def install_kinds(root, count=30):
+    """Rankings of 4 whose prompts have kinds and lengths of their own."""
+    rng = random.Random(5)
+    rows = []
+    for index in range(count):
+        words = " ".join(rng.choice("amber resin whale tap plum rice clock kite".split()) for _ in range(3 + index % 7))
+        turns = [f"<|prompter|>What of {words}?", "<|assistant|>"]
+        suffix = [f"{letter} {word} {index % 3}." for letter, word in zip("ABCD", words.split() * 2, strict=False)]
+        meta = {"id": index, "kind": KINDS[min(index % 5, 2)]}
+        rows.append({"prefix": [turns] * 4, "suffix": suffix, "reward": [3.0, 2.0, 1.0, 0.0], "meta": meta})
+    source = root / "source.json"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    install(root, source)
+    return rows
+
+
+def test_a_draw_has_a_folder_of_its_own(tmp_path, tokenizer_dir):
+    rows = install_kinds(tmp_path)
+    sizes = ["--sizes", "12", "5", "--tokenizer", tokenizer_dir]
+    main(["4", "2", *sizes])
+    before = {name: (tmp_path / "data" / name).read_bytes() for name in made(tmp_path)}
+    main(["4", "2", *sizes, "--draw", "42"])
+    assert {name: (tmp_path / "data" / name).read_bytes() for name in made(tmp_path)} == before
+    main(["4", "2", *sizes, "--draw", "43"])
+    expected = [f"draw43/hh_train_len{k}_{m}/train.json" for k in (2, 4) for m in (12, 5)]
+    assert made(tmp_path) == sorted([*before, *expected, *(f"draw43/{name}" for name in RECORDS)])
+    assert all((tmp_path / "data" / name).read_bytes() == content for name, content in before.items())
+    order = [row["meta"]["id"] for row in rows]
+    random.Random(43).shuffle(order)
+    for k, size in ((4, 12), (4, 5), (2, 12), (2, 5)):
+        drawn = [row["meta"]["id"] for row in read_rows(tmp_path / "data" / "draw43" / f"hh_train_len{k}_{size}")]
+        assert drawn == order[:size] != selected(tmp_path, k, size)
+    record, other = (json.loads((tmp_path / "data" / name / RECORD).read_text()) for name in ("", "draw43"))
+    assert list(record) == list(other) == ["12", "5"] and record != other
+
+
+@pytest.mark.parametrize("strategy", ["random", "facility", "k_center", "max_d", "coverage"])
+def test_a_half_is_chosen_from_as_if_it_were_all(tmp_path, tokenizer_dir, monkeypatch, strategy):
+    rows = install_kinds(tmp_path, 31)
+    flags = ["4", "--sizes", "6", "--tokenizer", tokenizer_dir, "--select", strategy, "--draw", "44"]
+    main([*flags, "--half"])
+    folder = f"hh_train_len4_6_{strategy}_half"
+    found = read_rows(tmp_path / "data" / "draw44" / folder)
+    order = list(range(31))
+    random.Random(44).shuffle(order)
+    alone = tmp_path / "alone"
+    half = [json.dumps(rows[index]) + "\n" for index in sorted(order[:15])]
+    (tmp_path / "half.json").write_text("".join(half))
+    monkeypatch.setenv("STUDY_ROOT", str(alone))
+    install(alone, tmp_path / "half.json")
+    main(flags)
+    name = "hh_train_len4_6" if strategy == "random" else f"hh_train_len4_6_{strategy}"
+    assert read_rows(alone / "data" / "draw44" / name) == found
+    assert list(json.loads((tmp_path / "data" / "draw44" / RECORD).read_text())) == [f"6_{strategy}_half"]
+
+
+def test_halves_of_different_draws_differ_and_hold_the_random_subset_of_their_draw(tmp_path, tokenizer_dir):
+    install_kinds(tmp_path)
+    halves = []
+    for draw in ("42", "43"):
+        main(["4", "--sizes", "15", "--tokenizer", tokenizer_dir, "--draw", draw, "--half"])
+        main(["4", "--sizes", "10", "--tokenizer", tokenizer_dir, "--draw", draw])
+        folder = "" if draw == "42" else "draw43/"
+        half, at_random = (
+            {row["meta"]["id"] for row in read_rows(tmp_path / "data" / f"{folder}hh_train_len4_{name}")}
+            for name in ("15_random_half", "10")
+        )
+        assert at_random < half and len(half) == 15
+        halves.append(half)
+    assert halves[0] != halves[1]
+
+
+def test_kinds_keep_their_share_in_every_k(tmp_path, tokenizer_dir):
+    """Of 30 prompts 6, 6 and 18: of ten 2, 2 and 6."""
+    install_kinds(tmp_path)
+    flags = ["4", "2", "--sizes", "10", "--tokenizer", tokenizer_dir, "--select", "low_d"]
+    for more, name in ((["--match_kind"], "low_d_kind"), (["--match_kind", "--match_length"], "low_d_matched_kind")):
+        main([*flags, *more])
+        kinds = [row["meta"]["kind"] for row in read_rows(tmp_path / "data" / f"hh_train_len4_10_{name}")]
+        assert {kind: kinds.count(kind) for kind in KINDS} == {"harmless": 2, "online": 2, "base": 6}
+        assert selected(tmp_path, 4, f"10_{name}") == selected(tmp_path, 2, f"10_{name}")
+    main(["4", "--sizes", "5", "--tokenizer", tokenizer_dir, "--match_kind", "--half", "--draw", "9"])
+    assert (tmp_path / "data" / "draw9" / "hh_train_len4_5_random_kind_half" / "train.json").is_file()
+
+
+@pytest.mark.parametrize("kind, said", [(None, "is missing"), ("", "is ''"), (3, "is 3")])
+def test_a_row_without_a_kind_is_named(tmp_path, tokenizer_dir, kind, said):
+    install_kinds(tmp_path)
+    path = tmp_path / "data" / "original" / "hh_train_len4" / "train.json"
+    lines = path.read_text().splitlines(keepends=True)
+    row = json.loads(lines[6])
+    row["meta"] = {} if kind is None else {"kind": kind}
+    path.write_text("".join([*lines[:6], json.dumps(row) + "\n", *lines[7:]]))
+    message = rf"hh_train_len4/train.json:7: meta.kind {said} \(expected a text, the kind of the prompt\)"
+    with pytest.raises(InputError, match=message):
+        main(["4", "--sizes", "5", "--tokenizer", tokenizer_dir, "--match_kind"])
+    assert made(tmp_path) == []
+    main(["4", "--sizes", "5", "--tokenizer", tokenizer_dir])  # no kind is asked for
+
+
+def d_of_texts(tokenizer, texts):
+    """The paper's formula for texts with BOS, by a loop: score, U, T and their number."""
+    found = []
+    for text in texts:
+        ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+        found += zip(ids, ids[1:], strict=False)
+    unique = len(set(found))
+    return {"score": len(texts) ** 0.5 * unique / len(found), "unique": unique, "total": len(found),
+            "samples": len(texts)}  # fmt: skip
+
+
+@pytest.mark.parametrize("select", [[], ["--select", "max_d"]])
+def test_the_diversity_of_the_responses_by_hand(tmp_path, tokenizer_dir, byte_tokenizer, select):
+    install_kinds(tmp_path)
+    path = tmp_path / "data" / "original" / "hh_train_len4" / "train.json"
+    text = path.read_text().replace('"meta"', '"sft_index": 2, "meta"')  # SFT trains on the third of all 4
+    path.write_text(text)
+    main(["4", "3", "2", "--sizes", "12", "5", "--tokenizer", tokenizer_dir, *select])
+    record = json.loads((tmp_path / "data" / RECORD_RESPONSES).read_text())
+    name = "_max_d" if select else ""
+    assert list(record) == [f"len{k}_{m}{name}" for k in (4, 3, 2) for m in (12, 5)]
+    for key, entry in record.items():
+        rows = read_rows(tmp_path / "data" / f"hh_train_{key}")
+        best = [row["suffix"][row.get("sft_index", 0)] for row in rows]
+        expected = d_of_texts(byte_tokenizer, [text for row in rows for text in row["suffix"]])
+        assert entry["all"] == expected | {"score": pytest.approx(expected["score"])}
+        expected = d_of_texts(byte_tokenizer, best)
+        assert entry["best"] == expected | {"score": pytest.approx(expected["score"])}
+        assert entry["tokenizer"] == tokenizer_dir
+
+
+def test_without_responses_their_earlier_entries_go(tmp_path, tokenizer_dir):
+    install_kinds(tmp_path)
+    flags = ["4", "--tokenizer", tokenizer_dir]
+    main([*flags, "--sizes", "5", "--no_responses"])
+    assert made(tmp_path) == ["hh_train_len4_5/train.json", RECORD, RECORD_TOKENIZERS]
+    main([*flags, "--sizes", "5", "7"])
+    main([*flags, "--sizes", "5", "--no_responses"])
+    assert list(json.loads((tmp_path / "data" / RECORD_RESPONSES).read_text())) == ["len4_7"]
+
+
+@pytest.mark.parametrize("draw", [42, 0, 43])
+@pytest.mark.parametrize("selection", [*SELECTIONS, *AUGMENTATIONS])
+def test_a_folder_names_its_subset(tmp_path, selection, draw):
+    subset = Subset(4, 120, selection, draw)
+    name = "hh_train_len4_120" + ("" if selection == "random" else f"_{selection}")
+    assert subset.folder == (name if draw == 42 else f"draw{draw}/{name}")
+    assert subset_named(subset.folder) == subset_named(tmp_path / "data" / subset.folder) == subset
+    assert "draw" not in subset.key + subset.name
+
+
+@pytest.mark.parametrize("name", ["hh_train_len4_120_mine", "my_hh_train_len4_120", "hh_train_len4_120/more",
+                                  "hh_train_len4_120_random", "hh_train_len4_120_max_d_half_kind"])  # fmt: skip
+def test_other_folders_name_none(name):
+    assert subset_named(name) is None is subset_named(f"draw43/{name}")
 
 
 def test_a_cap_of_tokens_instead_of_sizes(tmp_path, tokenizer_dir, byte_tokenizer, capsys):

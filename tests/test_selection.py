@@ -14,6 +14,7 @@ from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import prompt_diversity
 from data_preprocess.ngrams import sparse_rows
 from data_preprocess.ngrams.sparse_rows import nearest_neighbours, ngram_counts, tfidf_vectors
+from data_preprocess.ngrams.strategies import overlap_order
 from data_preprocess.ngrams.token_ids import encode_prompts, packed
 from data_preprocess.preparing.raw_hh import SOURCES, read_split
 from data_preprocess.selection import (
@@ -21,6 +22,7 @@ from data_preprocess.selection import (
     SELECTIONS,
     STRATEGIES,
     Selection,
+    kind_bins,
     length_bins,
     select_addition,
     select_max_diversity,
@@ -91,10 +93,16 @@ def test_greedy_equals_a_loop_that_recounts(strategy, seed):
         assert select_prompts(pool, [30], strategy) == {30: expected}
 
 
-def test_random_is_the_shuffle_of_sample_py():
-    order = list(range(50))
-    random.Random(42).shuffle(order)
-    assert select_prompts(random_pool(0, 50), [7, 20], "random") == {7: order[:7], 20: order[:20]}
+@pytest.mark.parametrize("seed", [42, 43])
+def test_random_is_the_shuffle_of_sample_py(seed):
+    order, pool = list(range(50)), random_pool(0, 50)
+    random.Random(seed).shuffle(order)
+    expected = {7: order[:7], 20: order[:20]}
+    assert select_prompts(pool, [7, 20], "random", seed=seed) == expected
+    if seed == 42:
+        assert select_prompts(pool, [7, 20], "random") == expected
+    room = sum(len(pool[index]) for index in order[:20])
+    assert select_within_tokens(pool, room, "random", seed)[:20] == order[:20]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -246,6 +254,82 @@ def test_lengths_that_cannot_be_matched_are_refused():
     assert length_bins(lengths, 0).quotas.sum() == 0
 
 
+def slow_quotas(kinds, size):
+    """Largest remainders of exact shares, by kind; of equal remainders the first kind in alphabetical order."""
+    shares = {kind: Fraction(size * kinds.count(kind), len(kinds)) for kind in sorted(set(kinds))}
+    quotas = {kind: math.floor(share) for kind, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda kind: quotas[kind] - shares[kind])
+    for kind in by_remainder[: size - sum(quotas.values())]:
+        quotas[kind] += 1
+    return quotas
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_quotas_of_kinds_are_largest_remainders(seed):
+    rng = random.Random(seed)
+    kinds = rng.choices("zabyx", weights=(1, 5, 9, 2, 40), k=rng.randint(1, 60))
+    for size in range(len(kinds) + 1):
+        bins = kind_bins(kinds, size)
+        quotas = dict(zip(sorted(set(kinds)), bins.quotas.tolist(), strict=True))
+        assert quotas == slow_quotas(kinds, size)
+        assert sum(quotas.values()) == size
+        assert all(abs(quotas[kind] - size * kinds.count(kind) / len(kinds)) < 1 for kind in quotas)
+        assert all(quota <= kinds.count(kind) for kind, quota in quotas.items())
+        assert [sorted(set(kinds))[number] for number in bins.number] == kinds
+
+
+def pool_of_kinds(seed):
+    """300 prompts of three kinds whose lengths and words differ, and the kind of each; no kind's share is round."""
+    rng, pool = random.Random(seed), topical_pool(seed)
+    kinds = [("long" if len(ids) > 35 else "short") if rng.random() < 0.8 else "rare" for ids in pool]
+    return pool, kinds
+
+
+@pytest.mark.parametrize("match_length", [False, True])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_kind_keeps_its_share(strategy, match_length):
+    pool, kinds = pool_of_kinds(11)
+    lengths = np.array([len(ids) for ids in pool])
+    shares = Counter(kinds)
+    for size, chosen in select_prompts(pool, [20, 47, 150, 300], strategy, match_length, kinds).items():
+        assert len(chosen) == len(set(chosen)) == size
+        assert Counter(kinds[index] for index in chosen) == slow_quotas(kinds, size)
+        if match_length:
+            assert abs(lengths[chosen].mean() / lengths.mean() - 1) <= LENGTH_TOLERANCE
+    free = select_prompts(pool, [47], strategy)[47]
+    deviation = max(abs(sum(kinds[index] == kind for index in free) - 47 * shares[kind] / 300) for kind in shares)
+    assert deviation > 1 or strategy not in ("max_d", "low_d", "coverage")  # without quotas these would not keep it
+
+
+def test_d_is_still_low_and_high_within_kinds_and_lengths():
+    pool, kinds = pool_of_kinds(12)
+    found = {
+        strategy: d_of(pool, select_prompts(pool, [60], strategy, True, kinds)[60])
+        for strategy in ("low_d", "random", "max_d")
+    }
+    assert found["low_d"] < 0.97 * found["random"] < found["random"] < 0.97 * found["max_d"]
+
+
+def test_bins_of_kinds_and_lengths_are_cut_within_kinds():
+    pool, kinds = pool_of_kinds(13)
+    lengths = np.array([len(ids) for ids in pool])
+    outer = kind_bins(kinds, 60)
+    bins = length_bins(lengths, 60, outer)
+    kinds_of_bin = [set(outer.number[bins.number == number]) for number in range(len(bins.quotas))]
+    assert all(len(of_one) == 1 for of_one in kinds_of_bin) and len(bins.quotas) > 3
+    for kind, quota in enumerate(outer.quotas):
+        assert sum(bins.quotas[number] for number, (of,) in enumerate(kinds_of_bin) if of == kind) == quota
+    chosen = select_prompts(pool, [60], "max_d", True, kinds)[60]  # its swaps stay within a bin
+    assert np.bincount(bins.number[chosen], minlength=len(bins.quotas)).tolist() == bins.quotas.tolist()
+
+
+def test_kinds_and_lengths_that_contradict_each_other_are_refused():
+    with pytest.raises(
+        InputError, match="no 1 of 4 prompts found with a mean length within 5% of the pool's mean of 7.5"
+    ):
+        select_prompts([[1] * 5, [2] * 5, [3] * 5, [4] * 15], [1], "random", True, ["a", "a", "a", "b"])
+
+
 def prompts_of_hh(shared, count):
     folder = str(shared / "data" / "hh_rlhf")
     pairs = [pair for name in SOURCES for pair in read_split(folder, name, "test", False).pairs]
@@ -369,6 +453,26 @@ def test_an_addition_raises_the_d_of_base_and_chosen_ones_the_most(seed):
         select_addition(base, pool, 26)
 
 
+def slow_overlap(pool, taken, candidate):
+    """The share of a prompt's distinct bigrams that occur in the others, counted anew; 1 without bigrams."""
+    held = {bigram for prompt in taken for bigram in bigrams(prompt)}
+    own = set(bigrams(pool[candidate]))
+    return Fraction(len(own & held), len(own)) if own else Fraction(1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_an_addition_overlaps_the_least_with_base_and_chosen_ones(seed):
+    """Ties, repeated bigrams and prompts without any among them: of equal ones the first is taken."""
+    base, pool = random_pool(seed, count=8), random_pool(100 + seed, count=25) + [[], [4], [5, 5, 5, 5]]
+    chosen = []
+    for _ in range(len(pool)):
+        candidates = [index for index in range(len(pool)) if index not in chosen]
+        taken = base + [pool[index] for index in chosen]
+        chosen.append(min(candidates, key=lambda index: slow_overlap(pool, taken, index)))
+    assert select_addition(base, pool, len(pool), order=overlap_order) == chosen
+    assert select_addition(base, pool, 5, order=overlap_order) == chosen[:5] != select_addition(base, pool, 5)
+
+
 def exact_share(prompts):
     """U / T of prompts, counted anew; the factor sqrt(M) is the same for all that could come next."""
     found = [bigram for prompt in prompts for bigram in bigrams(prompt)]
@@ -380,6 +484,8 @@ def test_an_addition_is_as_long_as_the_pool_on_average():
     base, rest = pool[:50], pool[50:]
     mean = np.mean([len(prompt) for prompt in rest])
     matched, free = select_addition(base, rest, 60, match_length=True), select_addition(base, rest, 60)
+    apart = select_addition(base, rest, 60, match_length=True, order=overlap_order)
+    assert abs(np.mean([len(rest[index]) for index in apart]) - mean) <= LENGTH_TOLERANCE * mean
     assert abs(np.mean([len(rest[index]) for index in matched]) - mean) <= LENGTH_TOLERANCE * mean
     assert abs(np.mean([len(rest[index]) for index in free]) - mean) > LENGTH_TOLERANCE * mean
     random_ones = random.Random(0).sample(range(len(rest)), 60)

@@ -27,7 +27,8 @@ class Coverage:
         self._ngrams, self._starts = counts.indices, counts.indptr  # by prompt
         self._holders, self._holder_starts = index.indices, index.indptr  # by n-gram
         self._covered = np.zeros(counts.shape[1], dtype=np.int32)  # by n-gram: number of holders in the set
-        self.gain = np.diff(counts.indptr).astype(np.int64)  # [N], distinct n-grams missing in the set
+        self.distinct = np.diff(counts.indptr).astype(np.int64)  # [N], distinct n-grams of each prompt
+        self.gain = self.distinct.copy()  # [N], those of them that are missing in the set
         self.lengths = counts.sum(axis=1, dtype=np.int64)  # [N], total n-grams of each prompt
         self.unique = 0  # U of the set
         self.total = 0  # T of the set
@@ -74,6 +75,8 @@ SCORES: dict[str, Callable[[Coverage], np.ndarray]] = {  # the highest score is 
     "per_token": lambda coverage: coverage.gain / np.maximum(coverage.lengths, 1),
     "max_d": lambda coverage: coverage.distinct_share(),
     "low_d": lambda coverage: -coverage.distinct_share(),
+    # The least overlap: the highest share of new ones among a prompt's distinct n-grams, 0 for a prompt without any.
+    "overlap": lambda coverage: coverage.gain / np.maximum(coverage.distinct, 1),
 }
 
 

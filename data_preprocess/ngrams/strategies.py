@@ -28,7 +28,7 @@ class Pool:
     """N prompts and the features that strategies use, computed lazily and once."""
 
     token_ids: TokenIds  # of N prompts
-    taken: Sequence[int] = ()  # prompts already in the set; used by max_d only
+    taken: Sequence[int] = ()  # prompts already in the set; used by max_d and overlap_order
     seed: int = SEED  # of random's shuffle
 
     @cached_property
@@ -81,6 +81,15 @@ def max_d_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
 def low_d_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
     """low_d: at each step the prompt that gives the lowest D, a control for experiments. No guarantee, as for max_d."""
     return greedy_order(pool.counts, "low_d", available)
+
+
+def overlap_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
+    """Not a strategy of sample.py but one of augment.py: at each step the prompt with the least overlap.
+
+    A prompt's overlap is the share of its distinct bigrams that occur in the prompts taken or selected so far; that of
+    a prompt without bigrams is 1. No guarantee.
+    """
+    return greedy_order(pool.counts, "overlap", available, pool.taken)
 
 
 def facility_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
@@ -136,7 +145,8 @@ def k_center_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
         np.minimum(distance, np.maximum(to_farthest, 0), out=distance)
 
 
-ORDERS: dict[str, Callable[[Pool, np.ndarray], Iterator[int]]] = {
+Order = Callable[[Pool, np.ndarray], Iterator[int]]
+ORDERS: dict[str, Order] = {
     "random": random_order,
     "coverage": coverage_order,
     "per_token": per_token_order,
