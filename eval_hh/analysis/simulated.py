@@ -6,7 +6,7 @@ training seed. Everything after that is the code that analyses real cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,10 @@ from data_preprocess.ranking import SEED
 from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_RANDOM
 from eval_hh.analysis.chosen_prompts import HIGH_D, LOW_D
 from eval_hh.analysis.equal_budget import RANKING_LENS
-from eval_hh.analysis.lines_on_d import rival_curves
+from eval_hh.analysis.lines_on_d import excess, rival_curves
 from eval_hh.analysis.results import Replicate, Results
 from eval_hh.cells import Setting
-from eval_hh.estimates import budgets
+from eval_hh.estimates import budgets, replicates_for
 
 ALGORITHMS, ALL_K, CHOSEN_K = ("PRO", "SFT"), (2, 3, 4), (2, 4)
 LINEAR = "linear in D"
@@ -84,6 +84,28 @@ class Design:
         paths = np.cumsum(self._unit(rng, shape) * steps, axis=2) / np.sqrt(self.sizes)
         draw = SHARED**0.5 * paths[:, 0, at] + (1 - SHARED) ** 0.5 * paths[:, own, at]
         return self.draw_sd * draw + self.seed_sd * self._unit(rng, (n_replicates, len(self.settings)))
+
+    def replicates_to_tell(self, slope: float) -> int | None:
+        """Returns the fewest replicates that tell a line of this slope on D from every rival curve; None above 1000.
+
+        With 80% power for each curve (estimates.replicates_for), from the spread of the line's excess over it, where
+        rewards are averaged over the algorithms and K of the grid.
+        """
+        sizes, n = np.array(self.sizes, dtype=float), len(ALGORITHMS) * len(ALL_K)
+        nested = np.sqrt(np.minimum.outer(sizes, sizes) / np.maximum.outer(sizes, sizes))
+        covariance = self.draw_sd**2 * (SHARED + (1 - SHARED) / n) * nested + self.seed_sd**2 / n * np.eye(len(sizes))
+        weights = [excess(self.scores, curve) for curve in rival_curves(self.scores, self.sizes).values()]
+        if not all(one.any() for one in weights):
+            return None
+        needed = [replicates_for(slope, float(one @ covariance @ one) ** 0.5) for one in weights]
+        return None if None in needed else max(needed)
+
+    def with_larger_size(self, factor: int) -> Design:
+        """Returns the design with one more size, `factor` times the largest, and D there by a power law of M."""
+        power, constant = np.polyfit(np.log(self.sizes), np.log(self.scores), 1)
+        size = factor * max(self.sizes)
+        score = float(np.exp(power * np.log(size) + constant))
+        return replace(self, sizes=(*self.sizes, size), scores=(*self.scores, score))
 
     def _unit(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Returns errors of mean 0 and variance 1."""
