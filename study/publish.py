@@ -22,8 +22,8 @@ BLEU_DECIMALS, EXTRA_DECIMALS = 2, 4
 
 
 def is_published(name: str) -> bool:
-    """Returns whether a file in a folder of results is one that `publish_results` writes, or did before."""
-    return bool(re.fullmatch(r"report\.md|table1\.tex|cells\.jsonl\.xz|[\w.-]+_\d+\.json|\.[\w.]+\.\d+\.tmp", name))
+    """Returns whether a file in a folder of results is one that `publish_results` writes."""
+    return bool(re.fullmatch(r"report\.md|table1\.tex|cells\.jsonl\.xz|\.[\w.]+\.\d+\.tmp", name))
 
 
 def publish(name: str, root: Path, cells: Sequence[Cell], command: str, took: str) -> None:

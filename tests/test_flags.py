@@ -83,6 +83,7 @@ class Wider(Settings):
     sizes: tuple[int, ...] | None = setting("numbers", count(), default=None)
     way: str = setting("how", choices=("a", "b"), default="a")
     other: str | None = setting("instead of --place", default=None)
+    part: int | None = setting("how much, or all of it", count(at_least=0), bare=0, default=None)
 
 
 def test_settings_may_be_positional_several_or_a_choice(capsys):
@@ -90,6 +91,8 @@ def test_settings_may_be_positional_several_or_a_choice(capsys):
     made = parse_settings(Wider, ["here", "--sizes", "3", "4", "--way", "b", *flags], "")
     assert (made.place, made.sizes, made.way) == (Path("here"), (3, 4), "b")
     assert parse_settings(Wider, ["here", *flags], "").sizes is None
+    given = [parse_settings(Wider, ["here", *flags, *part], "").part for part in ([], ["--part"], ["--part", "7"])]
+    assert given == [None, 0, 7]
     with pytest.raises(InputError, match="--sizes 0"):
         parse_settings(Wider, ["here", *flags, "--sizes", "3", "0"], "")
     with pytest.raises(SystemExit):

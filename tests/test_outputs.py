@@ -232,7 +232,7 @@ def test_publishing_keeps_what_it_did_not_publish(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "RESULTS", results)
     monkeypatch.setattr(publish, "REFERENCE_LOGS", tmp_path / "logs")
     monkeypatch.setattr(publish, "REPOSITORY", repository)
-    for file in (root / "report.md", root / "table1.tex", results / "toy" / "pro_len4_8_seed1_4.json"):
+    for file in (root / "report.md", root / "table1.tex", results / "toy" / "cells.jsonl.xz"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("text")
     (results / "toy" / "notes.txt").write_text("precious")
