@@ -6,7 +6,7 @@ from data_preprocess.command import InputError
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.selection import select_addition
 from data_preprocess.subsets import RANDOM
-from labelling.additions import DIVERSE, addition, answered_addition, check_prompts, enlarged
+from labelling.additions import DIVERSE, ORDERS, OVERLAP, addition, answered_addition, check_prompts, enlarged
 
 BASE = [[1, 2, 3], [1, 2, 4]]
 POOL = [[1, 2, 3, 4], [7, 8, 9], [1, 2], [5, 6, 5, 6], [9, 8, 7, 6], [3, 3, 3], [4, 1, 2]]
@@ -31,7 +31,7 @@ def run(by, size, unanswerable):
     return [int(one.meta["id"]) for one in added], refused, asked
 
 
-@pytest.mark.parametrize("by", [DIVERSE, RANDOM])
+@pytest.mark.parametrize("by", [DIVERSE, OVERLAP, RANDOM])
 def test_what_cannot_be_answered_is_as_if_it_had_not_been_there(by):
     full, refused, asked = run(by, 4, ())
     assert refused == 0 and asked == [full]
@@ -45,7 +45,7 @@ def test_what_cannot_be_answered_is_as_if_it_had_not_been_there(by):
         assert order[:4] == full and chosen == [index for index in order if index not in bad][:4]
     else:
         free = [index for index in range(len(POOL)) if index not in bad]
-        assert chosen == [free[i] for i in select_addition(BASE, [POOL[i] for i in free], 4)]
+        assert chosen == [free[i] for i in select_addition(BASE, [POOL[i] for i in free], 4, order=ORDERS[by])]
 
 
 def test_too_few_answers_are_one_line():

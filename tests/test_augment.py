@@ -5,12 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
+from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import load_records, read_rows
 from data_preprocess.subsets import AUGMENTATIONS, Subset, subset_named
 from labelling.augment import main
@@ -63,7 +65,6 @@ def d_of(tokenizer, prompts):
 
 
 def test_the_enlarged_subset_by_hand(flags, tmp_path, tiny_reward_dir, capsys):
-    from data_preprocess.hub import load_tokenizer
     from eval_hh.reward_model import load_reward_model
 
     main(flags)
@@ -95,6 +96,45 @@ def test_the_enlarged_subset_by_hand(flags, tmp_path, tiny_reward_dir, capsys):
     main(flags)  # once more: nothing is sampled or scored again, and the result is the same
     assert (folder / "train.json").read_bytes() == before
     assert files == {path: path.stat().st_mtime_ns for path in files} and len(files) == 2
+
+
+def test_the_least_overlap_by_hand(flags, tmp_path, byte_tokenizer):
+    main([*flags, "--by", "overlap"])
+    base, added = (
+        [row["prefix"][0] for row in read_rows(tmp_path / "data" / "hh_train_len2_7_augment_overlap")][part]
+        for part in (slice(4), slice(4, None))
+    )
+    held = set(bigrams(byte_tokenizer, map(render_prompt, base)))
+    free = [prompt(text) for text in POOL]
+    for turns in added:
+        own = {str(one): set(bigrams(byte_tokenizer, [render_prompt(one)])) for one in free}
+        expected = min(free, key=lambda one: Fraction(len(own[str(one)] & held), len(own[str(one)])))
+        assert turns == expected
+        held |= own[str(turns)]
+        free.remove(turns)
+    main([*flags, "--by", "overlap", "--match_length"])
+    assert (tmp_path / "data" / "hh_train_len2_7_augment_overlap_matched" / "train.json").is_file()
+
+
+def test_a_subset_of_another_draw_is_enlarged_where_it_lies(flags, tmp_path):
+    draw = tmp_path / "data" / "draw43"
+    base = [ranking(f"Who has {thing}?") for thing in THINGS[:4]]
+    write(draw / "hh_train_len2_4" / "train.json", base)
+    main(["draw43/hh_train_len2_4", *flags[1:]])
+    rows = read_rows(draw / "hh_train_len2_7_augment_diverse")
+    assert [row["prefix"] for row in rows[:4]] == [row["prefix"] for row in base] and len(rows) == 7
+    record, answers = (json.loads((draw / f"record_hh_train{name}.json").read_text()) for name in ("", "_responses"))
+    assert list(record) == list(answers) == ["len2_7_augment_diverse"]
+    texts = [text for row in rows for text in row["suffix"]]
+    assert (answers["len2_7_augment_diverse"]["all"]["samples"], len(texts)) == (14, 14)
+    found = bigrams(load_tokenizer(flags[-1]), texts)
+    measured = answers["len2_7_augment_diverse"]["all"]
+    assert (measured["unique"], measured["total"]) == (len(set(found)), len(found))
+    assert not list((tmp_path / "data").glob("*augment*")) and not list((tmp_path / "data").glob("record*"))
+    main(flags)  # draw 42's has answers of its own, which do not mix with those of draw 43
+    work = tmp_path / "data" / "original" / "augmentation"
+    folders = [path.relative_to(work).as_posix() for path in work.rglob("*augment_diverse")]
+    assert sorted(folders) == ["draw43/hh_train_len2_7_augment_diverse", "hh_train_len2_7_augment_diverse"]
 
 
 def test_the_control_draws_from_the_same_pool(flags, tmp_path):
@@ -131,7 +171,7 @@ def test_prompts_that_a_model_writes(flags, tmp_path, tiny_causal_lm_dir, capsys
         (["--max_jaccard", "nan"], "--max_jaccard nan"),
         (["--num_per_prompt", "1"], "--num_per_prompt: 1"),
         (["--temperature", "0"], "--temperature 0"),
-        (["--by", "random", "--match_length"], "--match_length applies to --by diverse"),
+        (["--by", "random", "--match_length"], "--match_length applies to --by diverse and overlap"),
         (["--answer_model", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
         (["--pool", "/nowhere/at/all"], "/nowhere/at/all: no such file"),
     ],
@@ -143,7 +183,13 @@ def test_bad_flags_are_one_line_and_nothing_is_written(flags, change, message, t
     assert not list((tmp_path / "data").glob("*augment*")) and not list((tmp_path / "data").glob("record*"))
 
 
-@pytest.mark.parametrize("folder", ["hh_train_len2_4_max_d", "hh_train_len2_4_augment_random", "mine"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "hh_train_len2_4_max_d", "hh_train_len2_4_augment_random", "mine", "../data/hh_train_len2_4",
+        "draw42/hh_train_len2_4", "hh_train_len2_4/",
+    ],
+)  # fmt: skip
 def test_the_base_is_a_random_subset(flags, folder):
     with pytest.raises(InputError, match=f"{folder}: expected the folder of a random subset"):
         main([folder, *flags[1:]])

@@ -25,6 +25,8 @@ REWARDS = {
     "helpful_rejection": [0.3, 0.4, 0.5],
 }
 
+RESPONSES = {"score": 4.0, "unique": 226, "total": 800, "samples": 200}  # of 100 prompts with two each
+
 
 def make_cell(**changes) -> dict:
     cell = {
@@ -64,6 +66,16 @@ def test_a_written_cell_is_read_back_unchanged(tmp_path):
     assert cell["files"]["helpful_base"]["mean"] == {"reward": pytest.approx(0.15), "bleu": 10.0}
     # Two rows, 0.1 and 0.2: a draw of two is either one twice with chance 1/4 each, so the interval is the whole range.
     assert cell["files"]["helpful_base"]["interval"] == [0.1, 0.2]
+
+
+def test_a_cell_may_say_its_draw_and_the_diversity_of_its_responses(tmp_path):
+    cell = make_cell(draw=0)
+    cell["diversity"]["responses"] = RESPONSES
+    write_cell(tmp_path / "a.json", cell)
+    assert load_cell(tmp_path / "a.json") == cell
+    best = {**cell, "algorithm": "SFT", "stage": 1}  # trains on one per prompt
+    with pytest.raises(InputError, match="diversity.responses.samples: 200 responses .expected 100"):
+        write_cell(tmp_path / "b.json", best)
 
 
 def test_pools_are_means_over_samples_not_over_files():
@@ -112,6 +124,17 @@ def set_at(cell: dict, path: str, value: object) -> None:
         ("diversity.score", 11.0, "diversity.score: expected a finite"),  # 10 is the most for 100 prompts
         ("diversity.unique", KeyError, "diversity.unique: missing"),
         ("diversity.unique", 101, "diversity.unique: expected 0 to total"),
+        ("draw", "43", "draw: expected int"),
+        ("draw", -1, "draw: expected a seed, 0 or more, found -1"),
+        ("diversity.responses", None, "diversity.responses: expected dict"),
+        ("diversity.responses", {**RESPONSES, "tokenizer": "toy"}, "diversity.responses.tokenizer: not a field"),
+        (
+            "diversity.responses",
+            {**RESPONSES, "samples": 100},
+            "diversity.responses.samples: 100 responses .expected 200",
+        ),
+        ("diversity.responses", {**RESPONSES, "score": 14.2}, "diversity.responses.score: expected a finite"),
+        ("diversity.responses", {**RESPONSES, "unique": 801}, "diversity.responses.unique: expected 0 to total, 800"),
         ("config", {}, "config: expected the run's settings"),
         ("config", {"seed": 7}, "config: expected the run's settings, with seed 42"),
         ("num_prompts", 10**400, "num_prompts: expected int up to 2"),

@@ -88,6 +88,18 @@ def test_paper_settings(shell, sandbox, script, positional, stage, learning_rate
     assert main["--dev_reward_model"] == str(sandbox / "my rm")
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_subset_of_another_draw_is_named_with_its_folder(shell, sandbox):
+    (sandbox / "data" / "draw43").mkdir()
+    (sandbox / "data" / "hh_train_len4_3").rename(sandbox / "data" / "draw43" / "hh_train_len4_3")
+    model = str(sandbox / MODEL)
+    result = launch(shell, sandbox, "train_hh_pro_1b3.sh", model, "exp", "draw43/hh_train_len4_3", "4", "43")
+    assert result.returncode == 0, result.stderr
+    _, main = recorded(sandbox)
+    assert main["--train_file_path"] == str(sandbox / "data" / "draw43" / "hh_train_len4_3")
+    assert main["--index"] == "exp"
+
+
 def test_the_paper_s_reward_model_is_main_py_s_default(sandbox):
     """Without $DEV_REWARD_MODEL no flag is passed; the default is a hub name, which is out of reach in tests."""
     result = launch("sh", sandbox, "train_hh_pro_1b3.sh", str(sandbox / MODEL), "e", "hh_train_len4_3", "4", "42",

@@ -9,6 +9,8 @@ from eval_study import TEST_FILES, build_study, read_lines, result_paths, write_
 from data_preprocess.command import InputError
 from eval_hh import scoring
 from eval_hh.cells import load_cell, pooled
+from eval_hh.run_paths import Names
+from training import main as training
 
 NAMES = ["--index", "trial", "--stage", "2"]
 # scores x 100 whose means are easy to see: 10, 20, 30 and 60 over 5 rows each
@@ -153,6 +155,7 @@ def test_shape_of_a_training_set_without_a_published_name(study):
     scoring.main(NAMES)
     cell = cell_of(study)
     assert (cell["data"], cell["ranking_len"], cell["num_prompts"]) == ("my_rankings", 4, 6)
+    assert "draw" not in cell
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,85 @@ def test_the_folder_tells_the_selection(study, folder, expected):
     diversity = cell["diversity"] or {"score": None, "tokenizer": None}
     assert (cell["ranking_len"], cell["num_prompts"], cell["selection"], diversity["score"]) == expected
     assert (cell["data"], diversity["tokenizer"]) == (folder, {7.5: "matched", 6.5: "plain"}.get(expected[3]))
+
+
+def recorded_responses(folder, name, tokenizer="mine"):
+    """Writes records of `name`, of K = 3 and M = 5: 15 responses and 5 best ones."""
+    entry = {"#filtered_ngrams": 30, "#all_ngrams": 60, "#samples": 5, "diversity": 1.1}
+    counts = {"all": {"unique": 9, "total": 18, "samples": 15, "score": 1.9},
+              "best": {"unique": 7, "total": 8, "samples": 5, "score": 2.0}}  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    (folder / "record_hh_train.json").write_text(json.dumps({"5": {"2": entry}}))
+    (folder / "record_hh_train_tokenizers.json").write_text(json.dumps({"5": "mine"}))
+    (folder / "record_hh_train_responses.json").write_text(json.dumps({name: {**counts, "tokenizer": tokenizer}}))
+    return counts
+
+
+def move_run(study, stage):
+    for name in TEST_FILES:
+        evaluate(study, name, rows_with(study, name, "Yes."), f"trial_{stage}_best_checkpoint")
+    (study / "checkpoints/index_trial/stage_2").rename(study / f"checkpoints/index_trial/stage_{stage}")
+    run = study / f"checkpoints/index_trial/stage_{stage}/run.json"
+    made = json.loads(run.read_text())
+    made["config"]["train_file_path"] = str(study / "data" / "draw43" / "hh_train_len3_5")
+    run.write_text(json.dumps(made))
+    scoring.main(["--index", "trial", "--stage", str(stage)])
+    return load_cell(study / "eval_hh" / "results" / f"trial_{stage}.json")
+
+
+@pytest.mark.parametrize("stage, kind", [(3, "all"), (1, "best")])
+def test_a_cell_of_another_draw_has_the_responses_that_it_trained_on(study, stage, kind):
+    counts = recorded_responses(study / "data" / "draw43", "len3_5")
+    recorded_responses(study / "data", "len3_5", "another")  # that of draw 42 is not read
+    cell = move_run(study, stage)
+    assert (cell["draw"], cell["data"], cell["seed"]) == (43, "draw43/hh_train_len3_5", 43)
+    assert (cell["ranking_len"], cell["num_prompts"], cell["selection"]) == (3, 5, "random")
+    assert cell["diversity"] == {
+        "score": 1.1, "unique": 30, "total": 60, "samples": 5, "tokenizer": "mine", "responses": counts[kind],
+    }  # fmt: skip
+
+
+def test_a_trained_run_says_its_draw(tmp_path, tiny_causal_lm_dir):
+    """From the settings that main.py itself saves."""
+    row = {"prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 3, "suffix": list("abc"), "reward": [3, 2, 1], "meta": {}}
+    data = tmp_path / "data" / "draw43" / "hh_train_len3_5_max_d_matched_kind_half"
+    write_lines(data / "train.json", [row] * 5)
+    training.main([
+        "--do_train", "--index", "pro_draw43_seed43", "--model_name_or_path", str(tiny_causal_lm_dir("opt")),
+        "--train_file_path", str(data), "--training_stage_num", "3", "--max_train_steps", "1",
+        "--global_batch_size", "2", "--seed", "43", "--checkpointing_step", "1",
+    ])  # fmt: skip
+    cell = scoring.describe_run(Names("pro_draw43_seed43", 3), None)
+    assert (cell["draw"], cell["seed"], cell["selection"]) == (43, 43, "max_d_matched_kind_half")
+    assert (cell["ranking_len"], cell["num_prompts"]) == (3, 5)
+    assert cell["config"]["train_file_path"] == f"data/{cell['data']}"
+
+
+@pytest.mark.parametrize("name, tokenizer", [("len2_5", "mine"), ("len3_5", "another")])
+def test_responses_that_were_not_counted_alike_are_left_out(study, name, tokenizer):
+    recorded_responses(study / "data" / "draw43", name, tokenizer)
+    assert "responses" not in move_run(study, 3)["diversity"]
+
+
+def test_a_run_on_some_of_the_responses_has_no_diversity_of_them(study):
+    recorded_responses(study / "data", "len3_5")
+    cell = scored_as_trained_on(study, "hh_train_len3_5")  # stage 2
+    assert cell["draw"] == 42 and cell["diversity"]["score"] == 1.1 and "responses" not in cell["diversity"]
+
+
+def test_a_record_of_impossible_responses_is_named(study):
+    recorded_responses(study / "data" / "draw43", "len3_5")
+    path = study / "data" / "draw43" / "record_hh_train_responses.json"
+    for text, message in (
+        (path.read_text().replace('"samples": 15', '"samples": 14'), "diversity.responses.samples: 14 responses"),
+        ('{"len3_5": 3}', "expected a JSON object, found int"),
+        ('{"len3_5": {"all": 3, "tokenizer": "mine"}}', "all: expected dict"),
+        ("[]", "expected a JSON object, found list"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=f"record_hh_train_responses.json.*{message}"):
+            move_run(study, 3)
+        (study / "checkpoints/index_trial/stage_3").rename(study / "checkpoints/index_trial/stage_2")
 
 
 def test_an_enlarged_subset_tells_what_it_was_made_of(study):
