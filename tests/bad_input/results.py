@@ -1,5 +1,6 @@
 """Bad result files: each is left out of the report by name, and one alone leaves nothing to report on."""
 
+import lzma
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from bad_input.table import BadInput, cut, edit, text
 
 REPORT = "report.py --results {root}/eval_hh/results --output {root}/report"
 FIGURE = "figures.py --results {root}/eval_hh/results --output {root}/figure.png"
+PACKED = "cells.jsonl.xz"
+STUDY = f"report.py --results {{root}}/{PACKED} --output {{root}}/report"
 HELPFUL = "files.helpful_base"
 
 
@@ -23,7 +26,15 @@ def in_file(name: str, function: Callable[[Any], Any], *expected: str) -> BadInp
 
 
 ROWS = [
-    BadInput("results, no folder", "report.py --results {root}/none", ("{root}/none: no such folder",)),
+    BadInput("results, no folder", "report.py --results {root}/none", ("{root}/none: no such file or folder",)),
+    BadInput("a study's file not packed", STUDY, ("cells.jsonl.xz:1: damaged or truncated xz file",),
+             (text(PACKED, '{"schema": 2}\n'),)),
+    BadInput("a study's file cut", STUDY, ("cells.jsonl.xz:1: damaged or truncated xz file",),
+             (text(PACKED, lzma.compress(b'{"schema": 2}\n' * 999)[:40]),)),
+    BadInput("a study's file of texts", STUDY, ("cells.jsonl.xz:2: not valid JSON",),
+             (text(PACKED, lzma.compress(b'{"schema": 2}\nnothing\n')),)),
+    BadInput("a study's file with a cell of no fields", STUDY, ("cells.jsonl.xz:1: profile: missing",),
+             (text(PACKED, lzma.compress(b'{"schema": 1}\n')),)),
     BadInput("results cut", REPORT, ("trained_4.json:1: not valid JSON",), (cut(RESULT, 300),)),
     BadInput("results empty file", REPORT, ("trained_4.json:1: not valid JSON",), (text(RESULT, ""),)),
     BadInput("results not UTF-8", REPORT, ("trained_4.json:1: not UTF-8",), (text(RESULT, b'{"a": "\xff"}'),)),
