@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.side_by_side import Measure, Row, Settings, same, sized
+from benchmarks.side_by_side import Row, Settings, same, sized
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import read_jsonl, write_jsonl
 
@@ -73,5 +73,5 @@ def measure(sizes: Sizes) -> list[Row]:
             seconds = [statistics.median(row["seconds"] for row in run[WARM_UP:]) for run in (one, two)]
             note = f"{seconds[0]:.2f} s a step on one process, {seconds[1]:.2f} s on two, one thread each"
             efficiency = seconds[0] / (2 * seconds[1])
-            rows.append(Measure(f"scaling efficiency of two processes, {name}", efficiency, "", note=note))
+            rows.append(Row(f"scaling efficiency of two processes, {name}", None, efficiency, "", note=note))
     return rows
