@@ -34,7 +34,6 @@ BENCHMARKS = {
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
     "subset_files": "split.py and sample.py",
-    "scaling": "Two processes",
     "study_cost": "Cost of the paper's grids",
 }
 
