@@ -12,7 +12,7 @@ from itertools import groupby
 from math import sqrt
 
 from benchmarks import hh_like, stand_in_models
-from benchmarks.side_by_side import Comparison, Measure, Row, Settings, in_fresh_process, in_turns, sized
+from benchmarks.side_by_side import Row, Settings, in_fresh_process, in_turns, sized
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import Diversity, diversity_curve
 from data_preprocess.ngrams.token_ids import encode_prompts
@@ -48,9 +48,9 @@ def compare(sizes: list[int]) -> list[Row]:
     ).seconds
     subsets = f"{len(sizes)} nested sizes up to {sizes[0]:,} for K = 2, 3, 4"
     return [
-        Comparison(f"diversity of {subsets}, {hh_like.source()}", *both, "s", 20, "one round"),
-        Comparison("counting alone, of the same", *counting, "s", 40, "all K share their prompts: ours counts once"),
-        Measure("subsets whose U, T and D both ways agree on", len(sizes) * len(RANKING_LENS), "of them", "all"),
+        Row(f"diversity of {subsets}, {hh_like.source()}", *both, "s", "20x", "one round"),
+        Row("counting alone, of the same", *counting, "s", "40x", "all K share their prompts: ours counts once"),
+        Row("subsets whose U, T and D both ways agree on", None, len(sizes) * len(RANKING_LENS), "of them", "all"),
     ]
 
 
@@ -105,9 +105,9 @@ def curve_point(count: int, threads: int) -> list[Row]:
     parts = f"tokenising {tokenising:.3g} s, counting {counting:.3g} s"
     seconds = tokenising + counting
     return [
-        Measure(f"{what}, tokenised and counted", seconds, "s", note=parts),
-        Measure(f"{what}, speed", n_tokens / seconds, "tokens/s", "the same for all sizes"),
-        Measure(f"{what}, peak memory with the texts", peak, "MiB", "under 4096"),
+        Row(f"{what}, tokenised and counted", None, seconds, "s", note=parts),
+        Row(f"{what}, speed", None, n_tokens / seconds, "tokens/s", "the same for all sizes"),
+        Row(f"{what}, peak memory with the texts", None, peak, "MiB", "under 4096"),
     ]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import ABOVE_ZERO, CORES, Comparison, Measure, Row, benchmark
+from benchmarks.side_by_side import ABOVE_ZERO, CORES, Row, benchmark
 from data_preprocess.command import check_flags, run, study_root
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.provenance import git_hash, machine, versions
@@ -34,7 +34,6 @@ BENCHMARKS = {
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
     "subset_files": "split.py and sample.py",
-    "scaling": "Two processes",
     "study_cost": "Cost of the paper's grids",
 }
 
@@ -43,14 +42,10 @@ BENCHMARKS = {
 class Result:
     """What one benchmark measured, how long it took, and at which commit."""
 
-    rows: list[dict]  # side_by_side.Row as a dict, with its kind
+    rows: list[dict]  # each a side_by_side.Row
     seconds: float
     commit: str
     failure: str = ""  # why there are no rows
-
-    def read(self) -> list[Row]:
-        kinds = {kind.__name__: kind for kind in (Comparison, Measure)}
-        return [kinds[row["kind"]](**{key: value for key, value in row.items() if key != "kind"}) for row in self.rows]
 
 
 def kept(name: str) -> Path:
@@ -82,17 +77,15 @@ def table(results: dict[str, Result]) -> list[str]:
             lines.append(f"Did not run: {result.failure}")
             continue
         lines += ["| what | naive | ours | ratio | target | note |", "|---|---|---|---|---|---|"]
-        lines += [cells(row) for row in result.read()]
+        lines += [cells(Row(**row)) for row in result.rows]
     return lines
 
 
 def cells(row: Row) -> str:
     """Returns one row of the table."""
-    if isinstance(row, Measure):
-        return f"| {row.what} | | {number(row.value)} {row.unit} | | {row.target} | {row.note} |"
-    target = f"{row.target:g}x" if row.target else ""
-    both = f"{number(row.naive)} {row.unit} | {number(row.ours)} {row.unit}"
-    return f"| {row.what} | {both} | **{row.ratio:.2f}x** | {target} | {row.note} |"
+    naive, ratio = ("", "") if row.naive is None else (f"{number(row.naive)} {row.unit}", f"**{row.ratio:.2f}x**")
+    values = [row.what, naive, f"{number(row.ours)} {row.unit}", ratio, row.target, row.note]
+    return f"| {' | '.join(values)} |"
 
 
 def number(value: float) -> str:

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 from benchmarks import hh_like, stand_in_models
-from benchmarks.side_by_side import Measure, Row, Settings, in_fresh_process, sized
+from benchmarks.side_by_side import Row, Settings, in_fresh_process, sized
 from data_preprocess.diversity import prompt_diversity
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.selection import STRATEGIES, select_prompts
@@ -29,8 +29,8 @@ def all_strategies(token_ids: TokenIds, threads: int) -> list[Row]:
         (seconds, note), peak = in_fresh_process(threads, choose, token_ids, size, strategy, matched)
         what = f"{strategy}{' matched in length' * matched}: {size:,} of {len(token_ids):,} prompts"
         rows += [
-            Measure(what, seconds, "s", "under 60", note),
-            Measure(f"{what}, peak memory", peak, "MiB", "under 2048"),
+            Row(what, None, seconds, "s", "under 60", note),
+            Row(f"{what}, peak memory", None, peak, "MiB", "under 2048"),
         ]
     return rows
 

@@ -25,33 +25,19 @@ ABOVE_ZERO = within(above=0, at_most=MAX_COUNT)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One row of the results, measured both ways."""
+class Row:
+    """One row of the results; without a naive side, a share, a point of a curve, an efficiency."""
 
     what: str  # a short description with sizes
-    naive: float
+    naive: float | None
     ours: float
-    unit: str  # of both: "s" or "MiB"
-    target: float | None = None  # minimum ratio to reach, if any
+    unit: str = ""  # of both
+    target: str = ""  # the smallest ratio, "3x", or in words: "at least 0.7"
     note: str = ""
 
     @property
     def ratio(self) -> float:
         return self.naive / self.ours
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One row of the results without a naive side: a share, a point of a curve, an efficiency."""
-
-    what: str
-    value: float
-    unit: str
-    target: str = ""  # in words: "at least 0.7"
-    note: str = ""
-
-
-Row = Comparison | Measure
 
 
 def sized(help: str, full: Any, quick: Any = None, **more: Any) -> Any:
@@ -88,7 +74,7 @@ def benchmark(name: str, argv: list[str]) -> None:
     rows = module.measure(sizes)
     print("\n".join(map(line, rows)))
     if sizes.json:
-        write_json(sizes.json, [{"kind": type(row).__name__, **asdict(row)} for row in rows], indent=1)
+        write_json(sizes.json, list(map(asdict, rows)), indent=1)
 
 
 def use_threads(number: int) -> None:
@@ -162,9 +148,7 @@ def same(what: str, naive: Sequence[float], ours: Sequence[float], tolerance: fl
 
 def line(row: Row) -> str:
     """Returns one row as text."""
-    note = f"  ({row.note})" if row.note else ""
-    if isinstance(row, Measure):
-        target = f", target {row.target}" if row.target else ""
-        return f"{row.what}: {row.value:.4g} {row.unit}{target}{note}"
-    target = f", target {row.target:g}x" if row.target else ""
+    target, note = f", target {row.target}" if row.target else "", f"  ({row.note})" if row.note else ""
+    if row.naive is None:
+        return f"{row.what}: {row.ours:.4g} {row.unit}{target}{note}"
     return f"{row.what}: naive {row.naive:.4g} {row.unit}, ours {row.ours:.4g}, {row.ratio:.2f}x{target}{note}"

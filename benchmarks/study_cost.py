@@ -8,7 +8,7 @@ training only; "separate" means K separate passes without padding, so the differ
 import statistics
 from dataclasses import dataclass
 
-from benchmarks.side_by_side import Measure, Row, Settings, sized
+from benchmarks.side_by_side import Row, Settings, sized
 from data_preprocess.command import setting, within
 
 STEPS, GLOBAL_BATCH, SEEDS, ALGORITHMS, RANKING_LENS = 4000, 112, 3, ("PRO", "SFT"), (2, 3, 4)
@@ -55,12 +55,12 @@ def measure(sizes: Sizes) -> list[Row]:
         for ranking_len in (1, *RANKING_LENS):
             tokens, shared, separate = step_means(shape, sample, ranking_len)
             note = f"{GLOBAL_BATCH * shared / 1e15:.2f} PFLOP; separate passes {separate / shared:.2f} times as many"
-            rows.append(Measure(f"{name}, K = {ranking_len}: tokens a step", GLOBAL_BATCH * tokens, "", note=note))
+            rows.append(Row(f"{name}, K = {ranking_len}: tokens a step", None, GLOBAL_BATCH * tokens, "", note=note))
             # A step of an SFT cell costs that of K = 1, whatever K its data have.
             cells = GRIDS[name] * SEEDS * (len(RANKING_LENS) if ranking_len == 1 else 1)
             for way, flops in (("shared", shared), ("separate", separate)):
                 hours[way] += cells * STEPS * GLOBAL_BATCH * flops / rate / 3600
         n_cells = GRIDS[name] * SEEDS * len(ALGORITHMS) * len(RANKING_LENS)
         what = f"{name}, {n_cells} cells of {STEPS} steps at {sizes.utilisation:.0%} of {sizes.peak:g} TFLOPS"
-        rows.append(Measure(what, hours["shared"], "GPU hours", note=f"{hours['separate']:.0f} in separate passes"))
+        rows.append(Row(what, None, hours["shared"], "GPU hours", note=f"{hours['separate']:.0f} in separate passes"))
     return rows

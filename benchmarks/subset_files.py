@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import hh_like
-from benchmarks.side_by_side import Comparison, Measure, Row, Settings, in_turns, sized
+from benchmarks.side_by_side import Row, Settings, in_turns, sized
 from data_preprocess.files import write_files, write_jsonl
 from data_preprocess.ranking import SEED, nested_subsets
 from data_preprocess.subsets import Subset, rankings_file, read_lines_of, subset_lines, write_split
@@ -51,10 +51,10 @@ def compare(naive: Path, ours: Path, n_rows: int, sizes: list[int]) -> list[Row]
     what = f"{n_rows:,} rows of 4 responses, {hh_like.source()}"
     both = [sum(seconds) for seconds in zip(split, sampled, strict=True)]
     return [
-        Comparison(f"split.py and sample.py without tokenizing, {what}", *both, "s", 3, "the sum of the next two"),
-        Comparison("split.py alone", *split, "s"),
-        Comparison(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampled, "s"),
-        Measure("files of equal sha256 both ways", n_files, "of them", "all"),
+        Row(f"split.py and sample.py without tokenizing, {what}", *both, "s", "3x", "the sum of the next two"),
+        Row("split.py alone", *split, "s"),
+        Row(f"sample.py alone, {len(sizes)} sizes for K = 4, 3, 2", *sampled, "s"),
+        Row("files of equal sha256 both ways", None, n_files, "of them", "all"),
     ]
 
 

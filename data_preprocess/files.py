@@ -153,7 +153,7 @@ def sync(path: str | Path) -> None:
 def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
     """Opens the temporary file of `path`, which is fully on disk if the block succeeds."""
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    with _error_names(path):
+    with disk_full_as_oserror(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         with open(_temporary(path), mode, BLOCK, **text) as file:
@@ -168,7 +168,7 @@ def _renamed_at_the_end(paths: list[Path]) -> Iterator[None]:
     try:
         yield
         for path in paths:
-            with _error_names(path):
+            with disk_full_as_oserror(path):
                 os.replace(_temporary(path), path)
     except BaseException:
         for path in paths:
@@ -180,27 +180,16 @@ def _renamed_at_the_end(paths: list[Path]) -> Iterator[None]:
 
 
 @contextmanager
-def _error_names(path: Path) -> Iterator[None]:
-    """Makes an OSError name the file that is written, if it names none or the temporary one."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno and error.filename in (None, str(_temporary(path))):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-@contextmanager
 def disk_full_as_oserror(target: Path) -> Iterator[None]:
     """Turns what safetensors, torch and others raise for a failed write into an OSError that names a file.
 
     Args:
-        target: what is written, named if the error itself names no file.
+        target: what is written, named if the error itself names no file, or the temporary one.
     """
     try:
         yield
     except OSError as error:
-        if error.errno and not error.filename:
+        if error.errno and error.filename in (None, "", str(_temporary(target))):
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
     except Exception as error:

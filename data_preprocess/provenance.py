@@ -10,7 +10,6 @@ from pathlib import Path
 
 from data_preprocess.command import REPOSITORY
 
-BLOCK = 1 << 20  # bytes read at a time
 VERSIONED_PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "numpy")
 
 
@@ -19,10 +18,7 @@ def fingerprint(settings: dict, *inputs: str | Path) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in inputs:
         with open(path, "rb") as file:
-            inner = hashlib.sha256()
-            while block := file.read(BLOCK):
-                inner.update(block)
-            digest.update(inner.digest())
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import hh_like, run, side_by_side, training_ways
 from benchmarks.flops import OPT_125M, Shape, separate_flops, shared_flops
-from benchmarks.side_by_side import Comparison, in_fresh_process, in_turns, same
+from benchmarks.side_by_side import Row, in_fresh_process, in_turns, same
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -35,7 +35,7 @@ def test_ways_take_turns_and_medians_are_theirs(monkeypatch):
     # One tick more than each waits: the clock's own.
     assert in_turns(naive, ours, 3) == ((5.0, 4.0), ("naive 5", "ours 6"))
     assert order == ["naive", "ours", "ours", "naive", "naive", "ours"]
-    assert Comparison("x", 6.0, 1.5, "s").ratio == 4.0
+    assert Row("x", 6.0, 1.5, "s").ratio == 4.0
 
 
 def hold(mebibytes):
@@ -141,16 +141,9 @@ TINY = ("--layers", "1", "--rounds", "1", "--threads", "1")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "flags", "expected"),
-    [
-        ("pro_step", (*TINY, "--rankings", "2", "--ranking_len", "2"), {"naive in batches": 1, "peak memory": 1}),
-        ("scaling", ("--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2"), {"DDP": 1, "ZeRO-2": 1}),
-    ],
-)
-def test_training_benchmarks_on_tiny_sizes(name, flags, expected):
-    printed = output(name, *flags)
-    assert {words: printed.count(words) for words in expected} == expected
+def test_the_pro_step_on_tiny_sizes():
+    printed = output("pro_step", *TINY, "--rankings", "2", "--ranking_len", "2")
+    assert printed.count("naive in batches") == printed.count("peak memory") == 1
 
 
 @pytest.mark.slow
@@ -171,13 +164,13 @@ def test_run_py_names_what_fails_and_goes_on(monkeypatch, capfd):
 
 def test_table_of_results():
     rows = [
-        {"kind": "Comparison", "what": "a", "naive": 6.0, "ours": 1.5, "unit": "s", "target": 3.0, "note": "n"},
-        {"kind": "Measure", "what": "b", "value": 0.81, "unit": "", "target": "at least 0.7"},
+        {"what": "a", "naive": 6.0, "ours": 1.5, "unit": "s", "target": "3x", "note": "n"},
+        {"what": "b", "naive": None, "ours": 0.81, "unit": "", "target": "at least 0.7"},
     ]
     failed = run.Result([], 1.0, "0123456789ab", "trl is not installed")
-    lines = run.table({"pro_step": run.Result(rows, 12.0, "0123456789ab"), "scaling": failed})
+    lines = run.table({"pro_step": run.Result(rows, 12.0, "0123456789ab"), "reward_scoring": failed})
     assert "| a | 6 s | 1.5 s | **4.00x** | 3x | n |" in lines
-    assert "| b | | 0.81  | | at least 0.7 |  |" in lines and "Did not run: trl is not installed" in lines
+    assert "| b |  | 0.81  |  | at least 0.7 |  |" in lines and "Did not run: trl is not installed" in lines
     assert "`python benchmarks/run.py pro_step`: 12 s, at commit 012345678" in lines
 
 
@@ -186,17 +179,17 @@ def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, c
 
     def one(name, quick, threads):
         made.append(name)
-        return run.Result([{"kind": "Measure", "what": name, "value": len(made), "unit": "s"}], 1.0, "abc")
+        return run.Result([{"what": name, "naive": None, "ours": len(made), "unit": "s"}], 1.0, "abc")
 
     monkeypatch.setattr(run, "run_one", one)
     monkeypatch.setattr(run, "RESULTS", tmp_path / "RESULTS.md")
-    run.main(["--full", "--only", "scaling"])
-    run.main(["--full", "--only", "scaling", "study_cost"])
-    assert made == ["scaling", "study_cost"] and "kept from an earlier run" in capfd.readouterr().out
+    run.main(["--full", "--only", "reward_scoring"])
+    run.main(["--full", "--only", "reward_scoring", "study_cost"])
+    assert made == ["reward_scoring", "study_cost"] and "kept from an earlier run" in capfd.readouterr().out
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "| scaling | | 1 s |" in text and "| study_cost | | 2 s |" in text
-    run.main(["--full", "--only", "scaling", "--anew"])
-    assert "| scaling | | 3 s |" in (tmp_path / "RESULTS.md").read_text()
+    assert "| reward_scoring |  | 1 s |" in text and "| study_cost |  | 2 s |" in text
+    run.main(["--full", "--only", "reward_scoring", "--anew"])
+    assert "| reward_scoring |  | 3 s |" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_the_readme_names_what_is_below_its_target():

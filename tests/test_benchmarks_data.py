@@ -37,8 +37,8 @@ def test_diversity_on_tiny_sizes(tmp_path):
     for count, (seconds, speed, memory) in ((30, lines[3:6]), (60, lines[6:9])):
         assert all(line.startswith(f"{count} prompts of ") for line in (seconds, speed, memory))
         assert " s  (tokenising " in seconds and " tokens/s," in speed and " MiB, target under 4096" in memory
-    kinds = [row["kind"] for row in json.loads(rows.read_text())]
-    assert kinds == ["Comparison"] * 2 + ["Measure"] * 7
+    alone = [row["naive"] is None for row in json.loads(rows.read_text())]
+    assert alone == [False] * 2 + [True] * 7
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_selection_on_tiny_sizes(tmp_path):
     for name, seconds, memory in zip(names, lines[::2], lines[1::2], strict=True):
         assert seconds.startswith(f"{name}: 6 of 60 prompts: ") and "target under 60  (D " in seconds
         assert memory.startswith(f"{name}: 6 of 60 prompts, peak memory: ") and memory.endswith("under 2048")
-    assert [row["kind"] for row in json.loads(rows.read_text())] == ["Measure"] * 16
+    assert [row["naive"] for row in json.loads(rows.read_text())] == [None] * 16
 
 
 def test_what_is_measured_of_a_selection():

@@ -193,14 +193,16 @@ def test_a_command_that_waits_can_be_stopped(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, rank):
+def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, monkeypatch, rank):
+    monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "status"))  # as a launcher does
     ranks = [start(tmp_path / "out.json", 0.5, rank=number, port=29714 + rank) for number in range(2)]
     assert ranks[0].stdout.readline() == ranks[1].stdout.readline() == "batch\n"
     ranks[rank].send_signal(signal.SIGTERM)
     ends = [process.communicate(timeout=60) for process in ranks]
     assert [process.returncode for process in ranks] == [143, 143], ends
-    errors = "".join(error for _, error in ends)
-    assert len(re.findall("stopped: working: .* rows are done", errors)) == 1 and "Traceback" not in errors
+    status, line = json.loads((tmp_path / "status").read_text())
+    assert status == 143 and re.fullmatch("stopped: working: .* rows are done; run the same command to resume", line)
+    assert not any("stopped" in error or "Traceback" in error for _, error in ends)
     kept = sum(out.count("batch") for out, _ in ends) + 2
     again = start(tmp_path / "out.json", 0)
     out, _ = again.communicate(timeout=60)

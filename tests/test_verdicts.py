@@ -129,7 +129,7 @@ def test_replicates_that_some_cells_lack_are_left_out_and_counted():
     ]
     claim = verdicts(results_of(kept))[0]
     assert claim.primary.n_replicates == 3 and claim.verdict == HELD
-    assert "1 replicates are left out because some of the cells lack them." in claim.details
+    assert "1 replicate is left out because some of the cells lack it." in claim.details
 
 
 def test_algorithms_count_alike():

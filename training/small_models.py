@@ -6,6 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from torch.optim.lr_scheduler import LambdaLR
+
 from data_preprocess.command import RunError
 
 
@@ -50,7 +52,5 @@ def batch_order(lengths: Sequence[int], batch_size: int, n_batches: int, seed: i
 
 def linear_schedule(optimizer: Any, n_steps: int) -> Any:
     """Warm-up over the first tenth of the steps, then linear decay to 0."""
-    from torch.optim.lr_scheduler import LambdaLR
-
     warmup = max(1, n_steps // 10)
     return LambdaLR(optimizer, lambda step: min((step + 1) / warmup, (n_steps - step) / max(1, n_steps - warmup)))

@@ -10,18 +10,15 @@ increase as others are added, which exact gains handle.
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from scipy.sparse import csr_array
 
 
 class Coverage:
     """What a set of prompts, initially empty, covers, and what each of the N prompts of the pool would add to it."""
 
-    def __init__(self, counts: "csr_array"):
+    def __init__(self, counts: csr_array):
         """counts: occurrences of each n-gram in each prompt, [N, G], from ngram_counts."""
         index = counts.tocsc()
         self._ngrams, self._starts = counts.indices, counts.indptr  # by prompt
@@ -80,7 +77,7 @@ SCORES: dict[str, Callable[[Coverage], np.ndarray]] = {  # the highest score is 
 }
 
 
-def greedy_order(counts: "csr_array", strategy: str, available: np.ndarray, taken: Sequence[int] = ()) -> Iterator[int]:
+def greedy_order(counts: csr_array, strategy: str, available: np.ndarray, taken: Sequence[int] = ()) -> Iterator[int]:
     """Yields the prompt with the highest score at each step; ties go to the first.
 
     Args:
@@ -103,7 +100,7 @@ def _highest(scores: np.ndarray, available: np.ndarray) -> int:
 
 
 def swap_for_diversity(
-    counts: "csr_array",
+    counts: csr_array,
     chosen: Sequence[int],
     may_replace: Callable[[int, np.ndarray], np.ndarray],
     passes: int,

@@ -8,19 +8,16 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
+from transformers import PreTrainedTokenizerBase
 
 from data_preprocess.ngrams.sparse_rows import ngram_counts, ngram_counts_of, tfidf_vectors
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
 from data_preprocess.ranking import SEED
 from data_preprocess.words import with_blanks
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-    from transformers import PreTrainedTokenizerBase
 
 N_DRAWS = 200  # random halves per interval
 LEVEL = 0.05
@@ -89,7 +86,7 @@ def _of_samples(prompts: Sequence[str], ids: TokenIds, rng: np.random.Generator)
     return found
 
 
-def compare_responses(rankings: Sequence[Sequence[str]], tokenizer: "PreTrainedTokenizerBase") -> list[Measure]:
+def compare_responses(rankings: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase) -> list[Measure]:
     """Returns every measure of the responses to a prompt, averaged over prompts.
 
     Args:
@@ -152,7 +149,7 @@ def half_sample_interval(value: float, draws: Sequence[float]) -> tuple[float, f
     return float(low), float(high)
 
 
-def distinct_ratios(counts: "csr_array", parts: Sequence[np.ndarray]) -> np.ndarray:
+def distinct_ratios(counts: csr_array, parts: Sequence[np.ndarray]) -> np.ndarray:
     """Returns distinct-n (distinct over all n-grams) of parts of the texts: [parts]; 0 if a part has no n-gram.
 
     Args:
@@ -204,7 +201,7 @@ def self_bleu_scores(texts: Sequence[str]) -> np.ndarray:
     return np.array([bleu.sentence_score(one, words[:i] + words[i + 1 :]).score for i, one in enumerate(words)])
 
 
-def cosine_matrix(vectors: "csr_array") -> np.ndarray:
+def cosine_matrix(vectors: csr_array) -> np.ndarray:
     """Returns cosines of unit or zero vectors [N, terms]: [N, N]. Two zero vectors have a similarity of 1."""
     cosines = (vectors @ vectors.T).toarray()
     zero = vectors.power(2).sum(axis=1) == 0
@@ -223,7 +220,7 @@ def vendi_score(similarities: np.ndarray) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def jaccard_matrix(counts: "csr_array") -> np.ndarray:
+def jaccard_matrix(counts: csr_array) -> np.ndarray:
     """Returns shared over all distinct n-grams of each pair of texts, from counts [N, G]: [N, N]; 1 without n-grams."""
     held = (counts > 0).astype(np.float64)
     sizes = held.sum(axis=1)

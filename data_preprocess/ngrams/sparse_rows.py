@@ -6,14 +6,11 @@ Used by the strategies of selection.py; the N rows are always prompts.
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array, diags_array, hstack, vstack
 
 from data_preprocess.ngrams.token_ids import TokenIds, packed
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 TFIDF_NGRAMS = (1, 2)
 MAX_HOLDERS = 1000  # TF-IDF terms in more prompts than this are dropped
@@ -22,7 +19,7 @@ BLOCK = 256  # prompts compared with all others at a time; bounds the memory
 THREADS = min(os.cpu_count() or 1, 4)
 
 
-def ngram_counts(token_ids: Sequence[Sequence[int]], n: int) -> "csr_array":
+def ngram_counts(token_ids: Sequence[Sequence[int]], n: int) -> csr_array:
     """Returns the count of each token n-gram in each prompt: [N, G], int32, columns of every row ascending.
 
     n-grams never cross prompts. G, the number of columns, is at least the number of distinct n-grams.
@@ -30,7 +27,7 @@ def ngram_counts(token_ids: Sequence[Sequence[int]], n: int) -> "csr_array":
     return next(ngram_counts_of(token_ids, [n]))
 
 
-def ngram_counts_of(token_ids: Sequence[Sequence[int]], orders: Sequence[int]) -> Iterator["csr_array"]:
+def ngram_counts_of(token_ids: Sequence[Sequence[int]], orders: Sequence[int]) -> Iterator[csr_array]:
     """Yields ngram_counts for every n in `orders` (ascending) in one pass that extends n-grams token by token."""
     ids = packed(token_ids)
     prompt_of = np.repeat(np.arange(len(ids), dtype=np.int32), ids.lengths)
@@ -44,10 +41,8 @@ def ngram_counts_of(token_ids: Sequence[Sequence[int]], orders: Sequence[int]) -
             yield _counts(ids, prompt_of, ngrams)
 
 
-def _counts(ids: TokenIds, prompt_of: np.ndarray, ngrams: np.ndarray) -> "csr_array":
+def _counts(ids: TokenIds, prompt_of: np.ndarray, ngrams: np.ndarray) -> csr_array:
     """Counts numbered n-grams, one per token that starts one, leaving out those that cross prompts."""
-    from scipy.sparse import csr_array
-
     inside = prompt_of[: len(ngrams)] == prompt_of[len(prompt_of) - len(ngrams) :]
     rows, columns = prompt_of[: len(ngrams)][inside], ngrams[inside]
     shape = (len(ids), int(columns.max(initial=-1)) + 1)
@@ -61,15 +56,13 @@ def _numbered(values: np.ndarray) -> np.ndarray:
     return np.unique(values, return_inverse=True)[1].astype(np.int32)
 
 
-def tfidf_vectors(token_ids: Sequence[Sequence[int]]) -> "csr_array":
+def tfidf_vectors(token_ids: Sequence[Sequence[int]]) -> csr_array:
     """Returns unit TF-IDF vectors of token unigrams and bigrams: [N, terms], float64; zero for a prompt without terms.
 
     A term's weight is its count times ln(N / number of prompts that contain it) (Spärck Jones 1972). Terms in more than
     MAX_HOLDERS prompts are dropped: their weights are the lowest, and comparing all prompts would cost the square of
     that number for each of them. In a pool of up to MAX_HOLDERS prompts nothing is dropped.
     """
-    from scipy.sparse import csr_array, diags_array, hstack
-
     counts = hstack(list(ngram_counts_of(token_ids, TFIDF_NGRAMS)), format="csr")
     holders = np.bincount(counts.indices, minlength=counts.shape[1])
     kept = (holders > 0) & (holders <= MAX_HOLDERS)
@@ -80,17 +73,15 @@ def tfidf_vectors(token_ids: Sequence[Sequence[int]]) -> "csr_array":
     return csr_array(diags_array(1 / np.where(norms > 0, norms, 1)) @ vectors)
 
 
-def nearest_neighbours(vectors: "csr_array") -> "csr_array":
+def nearest_neighbours(vectors: csr_array) -> csr_array:
     """Returns cosine similarities of each prompt and its NEIGHBOURS nearest prompts, itself included: [N, N], float64.
 
     Exact, by products of blocks of prompts with all prompts. Only the NEIGHBOURS largest entries of a row are kept, so
     rows are complete for pools up to that size. Ties at the limit are broken arbitrarily but deterministically.
     """
-    from scipy.sparse import csr_array, vstack
-
     transposed = csr_array(vectors.T)
 
-    def nearest_of(start: int) -> "csr_array":
+    def nearest_of(start: int) -> csr_array:
         return _largest_of_rows(vectors[start : start + BLOCK] @ transposed)
 
     with ThreadPoolExecutor(THREADS) as threads:
@@ -98,10 +89,8 @@ def nearest_neighbours(vectors: "csr_array") -> "csr_array":
     return csr_array(vstack(blocks, format="csr"))
 
 
-def _largest_of_rows(similarities: "csr_array") -> "csr_array":
+def _largest_of_rows(similarities: csr_array) -> csr_array:
     """Keeps the NEIGHBOURS largest entries of every row."""
-    from scipy.sparse import csr_array
-
     columns, values = [], []
     for start, end in zip(similarities.indptr, similarities.indptr[1:], strict=False):
         row, column = similarities.data[start:end], similarities.indices[start:end]

@@ -8,17 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from data_preprocess.ngrams.coverage import greedy_order
 from data_preprocess.ngrams.sparse_rows import nearest_neighbours, ngram_counts, tfidf_vectors
 from data_preprocess.ngrams.token_ids import TokenIds
 from data_preprocess.ranking import SEED, nested_subsets
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 NGRAM = 2  # tokens per n-gram of D, as in the paper
 
@@ -32,15 +29,15 @@ class Pool:
     seed: int = SEED  # of random's shuffle
 
     @cached_property
-    def counts(self) -> "csr_array":
+    def counts(self) -> csr_array:
         return ngram_counts(self.token_ids, NGRAM)
 
     @cached_property
-    def vectors(self) -> "csr_array":
+    def vectors(self) -> csr_array:
         return tfidf_vectors(self.token_ids)
 
     @cached_property
-    def neighbours(self) -> "csr_array":
+    def neighbours(self) -> csr_array:
         return nearest_neighbours(self.vectors)
 
 

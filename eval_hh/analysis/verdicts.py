@@ -126,5 +126,6 @@ def _reservations(n_replicates: int, one_draw: bool, n_left_out: int) -> list[st
     elif n_replicates < MIN_REPLICATES:
         lines.append(f"{n_replicates} of the {MIN_REPLICATES} replicates that a verdict needs.")
     if n_left_out:
-        lines.append(f"{n_left_out} replicates are left out because some of the cells lack them.")
+        what = "1 replicate is" if n_left_out == 1 else f"{n_left_out} replicates are"
+        lines.append(f"{what} left out because some of the cells lack it.")
     return lines

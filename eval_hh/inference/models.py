@@ -3,14 +3,19 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_or_refuse, source_options
-
-if TYPE_CHECKING:  # importing torch takes seconds, which `--help` must not wait for
-    import torch
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_PROMPT = 384  # maximum tokens of a prompt, BOS included (the paper's setting)
 # What a model's own code raises on unsupported input or inconsistent settings.
@@ -18,23 +23,19 @@ MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in a weight's name
 
 
-def device() -> "torch.device":
+def device() -> torch.device:
     """Returns this process's accelerator, or the CPU without one."""
-    import torch
-
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def weights_dtype(mixed_precision: str) -> "torch.dtype":
+def weights_dtype(mixed_precision: str) -> torch.dtype:
     """Returns the dtype of weights for "bf16", "fp16" or "no"; on the CPU always float32."""
-    import torch
-
     if device().type == "cpu":
         return torch.float32
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[mixed_precision]
 
 
-def load_causal_lm(path: str | Path, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
+def load_causal_lm(path: str | Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """Loads a causal language model on the CPU, in `dtype` (default float32), with sdpa attention.
 
     sdpa is forced because the shared-prompt forward passes a boolean mask, which eager attention misreads.
@@ -43,8 +44,6 @@ def load_causal_lm(path: str | Path, dtype: "torch.dtype | None" = None) -> "Pre
         InputError: see `source_options`; also weights that cannot be read or lack a parameter.
     """
     options = source_options(path)
-    import torch
-    from transformers import AutoModelForCausalLM
 
     options = {**options, "dtype": dtype or torch.float32, "attn_implementation": "sdpa"}
     return load_weights(AutoModelForCausalLM, path, **options)
@@ -56,7 +55,7 @@ def load_weights(
     ignored: re.Pattern[str] | None = None,
     fresh: re.Pattern[str] | None = None,
     **options: Any,
-) -> "PreTrainedModel":
+) -> PreTrainedModel:
     """Calls `model_class.from_pretrained` and refuses weights that do not fit, which would leave parameters random.
 
     Args:
@@ -88,7 +87,7 @@ def load_weights(
     return model
 
 
-def _unused(model: "PreTrainedModel", unexpected: list[str], ignored: re.Pattern[str] | None) -> list[str]:
+def _unused(model: PreTrainedModel, unexpected: list[str], ignored: re.Pattern[str] | None) -> list[str]:
     """Returns the weights that a model leaves unused and that are not `ignored`, or belong to a surplus layer."""
     of_layers = {_NUMBER.sub("#", name) for name, _ in model.named_parameters()}
     return [
@@ -97,10 +96,8 @@ def _unused(model: "PreTrainedModel", unexpected: list[str], ignored: re.Pattern
     ]  # fmt: skip
 
 
-def wrong_weight(model: "torch.nn.Module") -> str | None:
+def wrong_weight(model: torch.nn.Module) -> str | None:
     """Returns the name of a weight that is not finite, or None. Under ZeRO-3, checks this process's part of each."""
-    import torch
-
     for name, value in model.state_dict(keep_vars=True).items():
         part = getattr(value, "ds_tensor", value).detach()
         # One pass without a copy; both return nan if there is one.
@@ -109,10 +106,8 @@ def wrong_weight(model: "torch.nn.Module") -> str | None:
     return None
 
 
-def padded(rows: Sequence[list[int]], pad: int, where: "torch.device") -> "tuple[torch.Tensor, torch.Tensor]":
+def padded(rows: Sequence[list[int]], pad: int, where: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns (input_ids, attention_mask), both [B, L] with L the longest row's length, padded on the right."""
-    import torch
-
     length = max(map(len, rows))
     ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows], device=where)
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in rows], device=where)
@@ -127,17 +122,15 @@ def _bin_advice(folder: Path) -> str:
     return f": its weights are a .bin; `{command}` makes safetensors of it, or says why not"
 
 
-def empty_causal_lm(path: str | Path) -> "PreTrainedModel":
+def empty_causal_lm(path: str | Path) -> PreTrainedModel:
     """Builds the model of a folder or hub name without weights, in a second at any size, to inspect its kind.
 
     Raises:
         InputError: see `source_options`; also a configuration that cannot be read or is not of a causal language model.
     """
     options = source_options(path)
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    def build() -> "PreTrainedModel":
+    def build() -> PreTrainedModel:
         config = AutoConfig.from_pretrained(str(path), **options)
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
@@ -145,12 +138,12 @@ def empty_causal_lm(path: str | Path) -> "PreTrainedModel":
     return load_or_refuse(build, f"{path}: the model cannot be loaded")
 
 
-def position_limit(config: "PreTrainedConfig") -> int | None:
+def position_limit(config: PreTrainedConfig) -> int | None:
     """Returns the longest text, in tokens, that a model has positions for; None if unlimited."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def rope_limit(config: "PreTrainedConfig") -> int | None:
+def rope_limit(config: PreTrainedConfig) -> int | None:
     """Returns the longest text, in tokens, whose rotary embeddings do not depend on its length; None if unlimited."""
     config = config.get_text_config()
     parameters = getattr(config, "rope_parameters", None) or {}
@@ -164,7 +157,7 @@ def rope_limit(config: "PreTrainedConfig") -> int | None:
     return min(limits, default=None)
 
 
-def column_limit(config: "PreTrainedConfig") -> int | None:
+def column_limit(config: PreTrainedConfig) -> int | None:
     """Returns the longest row, in tokens, in which a token's column does not matter; None if unlimited.
 
     From `floor_scale` on, Llama 4 scales the attention of a token by its column, whatever its position id.
@@ -173,7 +166,7 @@ def column_limit(config: "PreTrainedConfig") -> int | None:
     return config.floor_scale - 1 if getattr(config, "attn_temperature_tuning", False) else None
 
 
-def check_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel", path: str | Path) -> None:
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, path: str | Path) -> None:
     """Raises InputError if the tokenizer can encode a text to ids outside the model's embedding.
 
     Ids that occur in a text only for special tokens do not count, since a text's special tokens are read as plain
@@ -190,7 +183,7 @@ def check_token_ids(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedMode
         )
 
 
-def prompt_ids(tokenizer: "PreTrainedTokenizerBase", text: str, max_prompt: int = MAX_PROMPT) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, max_prompt: int = MAX_PROMPT) -> list[int]:
     """Returns the token ids of a prompt: BOS (if the tokenizer has one) and the last tokens of `text`.
 
     Args:
