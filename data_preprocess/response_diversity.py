@@ -7,16 +7,14 @@ responses; U / T is distinct-2.
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from data_preprocess.diversity import Diversity, diversity_curve
 from data_preprocess.ngrams.strategies import NGRAM
-from data_preprocess.ngrams.token_ids import encode_prompts
+from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, joined, packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Encode = Callable[[Sequence[str]], list[np.ndarray]]
+Encode = Callable[[Sequence[str]], TokenIds]
 
 
 class Responses(NamedTuple):
@@ -40,12 +38,16 @@ def responses_of(row: dict) -> Responses:
 
 def encoder_of_responses(tokenizer: "PreTrainedTokenizerBase") -> Encode:
     """Returns a function from texts to their token ids that remembers them: K = 2 and 3 have responses of K = 4."""
-    known: dict[str, np.ndarray] = {}
+    places: dict[str, int] = {}
+    known = packed([])
 
-    def encode(texts: Sequence[str]) -> list[np.ndarray]:
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        known.update(zip(new, encode_prompts(tokenizer, new), strict=True))
-        return [known[text] for text in texts]
+    def encode(texts: Sequence[str]) -> TokenIds:
+        nonlocal known
+        new = [text for text in dict.fromkeys(texts) if text not in places]
+        if new:
+            places.update(zip(new, range(len(places), len(places) + len(new)), strict=True))
+            known = joined(known, encode_prompts(tokenizer, new))
+        return known.take([places[text] for text in texts])
 
     return encode
 

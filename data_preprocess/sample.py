@@ -1,11 +1,12 @@
-"""Samples or selects subsets of the rankings of K responses and records the diversity of their prompts.
+"""Samples or selects subsets of the rankings of K responses and records the diversity of their prompts and responses.
 
 Run: cd data_preprocess; python sample.py K [K ...] [--sizes M ...] [--tokenizer PATH_OR_NAME] [--draw N]
-         [--select STRATEGY] [--match_length] [--match_kind] [--half] [--max_tokens N]
+         [--select STRATEGY] [--match_length] [--match_kind] [--half] [--max_tokens N] [--no_responses]
 Reads data/original/hh_train_lenK/train.json, writes data/hh_train_lenK_M/train.json for every K and size M and adds
-their diversity to data/record_hh_train.json, all under STUDY_ROOT. Selections other than random are named in both:
-data/hh_train_lenK_M_max_d/, "M_max_d", and with all three flags "M_max_d_matched_kind_half". The files and the record
-of a draw other than the published one, 42, lie in data/drawN/. All files are written or none.
+the diversity of their prompts to data/record_hh_train.json and that of their responses to
+data/record_hh_train_responses.json, all under STUDY_ROOT. Selections other than random are named in all of them:
+data/hh_train_lenK_M_max_d/, "M_max_d", and with all three flags "M_max_d_matched_kind_half". The files and records of a
+draw other than the published one, 42, lie in data/drawN/. All files are written or none.
 """
 
 import sys
@@ -70,7 +71,7 @@ class SampleConfig:
     )
     tokenizer: str | None = setting(TOKENIZER_HELP, check_text, default=None)
     select: str = setting(
-        "how prompts are selected; subsets are nested, except for max_d and with --match_length",
+        "how prompts are selected; subsets are nested, except for max_d and with --match_length or --match_kind",
         choices=STRATEGIES,
         default=RANDOM,
     )
@@ -175,7 +176,7 @@ def curve_of(token_ids: TokenIds, chosen: dict[int, Sequence[int]]) -> dict[int,
     return {
         size: diversity
         for places, sizes in passes(chosen)
-        for size, diversity in diversity_curve([token_ids[place] for place in places], sizes, NGRAM).items()
+        for size, diversity in diversity_curve(token_ids.take(places), sizes, NGRAM).items()
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.ngrams.coverage import swap_for_diversity
 from data_preprocess.ngrams.strategies import ORDERS, STRATEGIES, Order, Pool
-from data_preprocess.ngrams.token_ids import TokenIds, packed
+from data_preprocess.ngrams.token_ids import joined, packed
 from data_preprocess.ranking import SEED
 
 SWAP_PASSES = 10  # max_d: maximum number of swap passes over the selected prompts
@@ -236,7 +236,7 @@ def select_addition(
     _check(pool, [size])
     base, pool = packed(base), packed(pool)
     bins = matched_bins(pool.lengths, size, match_length, kinds=None)
-    both = TokenIds(np.concatenate([base.flat, pool.flat]), [*base.lengths, *pool.lengths])
+    both = joined(base, pool)
     # The base gets its own bin with quota 0.
     number = np.concatenate([np.full(len(base), len(bins.quotas)), bins.number])
     bins = Bins(number, np.append(bins.quotas, 0))

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import hh_like, stand_in_models
 from data_preprocess.ngrams import piecewise_bpe
 from data_preprocess.ngrams.piecewise_bpe import PIECE, PiecewiseEncoder, can_cut, encoder, marking
-from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
+from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, joined, packed
 
 NASTY = [
     "", " ", "  ", "   a", "a   ", "a  b   c    d", " leading", "trailing ", "\n", "\n\n", " \n \n ", "\t\ttabs\t",
@@ -154,3 +154,13 @@ def test_token_ids_are_a_sequence():
     made = packed([[1], [], [2, 3]])
     assert made.flat.tolist() == [1, 2, 3] and made.lengths.tolist() == [1, 0, 2]
     assert len(packed([[], []])) == 2 and len(packed([]).flat) == 0
+
+
+def test_taken_and_joined_ids_are_those_of_the_prompts():
+    lists = [[5, 6], [], [7], [1, 2, 3]]
+    ids = packed(lists)
+    for places in ([], [1], [3, 0, 0, 1, 2], range(4), np.array([2, 3])):
+        assert [row.tolist() for row in ids.take(places)] == [lists[place] for place in places]
+    both = joined(packed(lists[:2]), packed(lists[2:]))
+    assert [row.tolist() for row in both] == lists
+    assert [row.tolist() for row in joined(packed([]), ids)] == lists

@@ -32,6 +32,13 @@ class TokenIds(Sequence):
         end = self._ends[index]
         return self.flat[end - self.lengths[index] : end]
 
+    def take(self, places: Sequence[int]) -> "TokenIds":
+        """Returns the ids of the prompts at these places, in their order; one place may occur several times."""
+        places = np.asarray(places, dtype=np.int64)
+        lengths, ends = self.lengths[places], self._ends[places]
+        shift = np.repeat(ends - np.cumsum(lengths), lengths)  # from a token's new place to its old one
+        return TokenIds(self.flat[np.arange(len(shift)) + shift], lengths)
+
 
 def packed(token_ids: Sequence[Sequence[int]]) -> TokenIds:
     """Packs a sequence of id sequences into one array; a TokenIds is returned unchanged."""
@@ -40,6 +47,11 @@ def packed(token_ids: Sequence[Sequence[int]]) -> TokenIds:
     filled = [np.asarray(ids) for ids in token_ids if len(ids)]
     flat = np.concatenate(filled) if filled else np.empty(0, dtype=np.int32)
     return TokenIds(flat, [len(ids) for ids in token_ids])
+
+
+def joined(first: TokenIds, second: TokenIds) -> TokenIds:
+    """Returns the ids of two sets of prompts in one array."""
+    return TokenIds(np.concatenate([first.flat, second.flat]), np.concatenate([first.lengths, second.lengths]))
 
 
 def encode_prompts(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[str]) -> TokenIds:
