@@ -72,7 +72,7 @@ def diversity_table(root: Path, sizes: Sequence[int]) -> list[str]:
     rows = read_rows(rankings_file(root / "data", 4))
     facts = [asked_facts(row["prefix"][0]) for row in rows]
     ids = [list(each) for each in encode_prompts(tokenizer, [render_prompt(row["prefix"][0]) for row in rows])]
-    filler = {i for word, i in tokenizer.get_vocab().items() if word.strip() in filler_words()}
+    filler = {i for word, i in tokenizer.get_vocab().items() if word.strip(" ") in filler_words()}
     prompts = [list(zip(each, each[1:], strict=False)) for each in ids]
     content = [[bigram for bigram in each if not filler & set(bigram)] for each in prompts]
     lines = [
@@ -86,7 +86,7 @@ def diversity_table(root: Path, sizes: Sequence[int]) -> list[str]:
         known = len(set().union(*(facts[i] for i in chosen))) / len(set().union(*facts))
         share = 1 - n_content / n_all
         lines.append(f"| {size} | {d_all:.2f} | {d_content:.2f} | {n_all} | {share:.0%} | {known:.0%} |")
-    return [*lines, "", f"Filler is every bigram with one of: {' '.join(sorted(filler_words()))}"]
+    return [*lines, "", f"Filler is every bigram with one of: {' '.join(sorted(filler_words())).strip()}"]
 
 
 def distinct_and_d(prompts: Sequence[Iterable[Bigram]]) -> tuple[int, float]:

@@ -16,11 +16,12 @@ def test_row(file: str, line: int) -> dict:
     turns = [
         "<|prompter|>Hello there.",
         "<|assistant|>Hello!",
-        f"<|prompter|>This is question {line} of {file}. What is a stool made of?",
+        f"<|prompter|>This is question {line} of {file}. What is an oak stool damaged by?",
         "<|assistant|>",
     ]
-    best = "Good question! A stool is made of wood. I hope that helps."
-    return {"prefix": [turns] * 2, "suffix": [best, "A stool is made of iron."], "reward": [1.0, -1.0], "meta": {}}
+    best = "Good question! An oak stool is damaged by insects. I hope that helps."
+    worse = "An oak stool is damaged by acid."
+    return {"prefix": [turns] * 2, "suffix": [best, worse], "reward": [1.0, -1.0], "meta": {}}
 
 
 test_row.__test__ = False  # not a test, whatever its name begins with

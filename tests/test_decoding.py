@@ -164,11 +164,11 @@ def test_the_toy_tokenizer_stops_too(tmp_path):
     """One token per word: the stop string is looked for in decoded text, whatever the tokens are."""
     write_tokenizer(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
-    text = ": The harp is made of iron.\n\nHuman:"
+    text = ": The harp is damaged by insects.\n\nHuman:"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
     model, (ids,) = chain_model(tokenizer, text)
     steps = count_steps(model)
-    assert generate(model, tokenizer, PROMPTS[1:2], max_new_tokens=100) == ["The harp is made of iron."]
+    assert generate(model, tokenizer, PROMPTS[1:2], max_new_tokens=100) == ["The harp is damaged by insects."]
     assert len(steps) == len(ids) - 1
 
 

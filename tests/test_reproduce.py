@@ -84,7 +84,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path):
     expected = scores(whole)
     assert len(expected) == 12
     checked = finish(whole, "--check")
-    assert all(name in checked for name in ("base model", "SFT on", "D of 24 prompts", "pair_accuracy"))
+    assert all(name in checked for name in ("base model", "SFT on", "facts asked about", "| 24 |", "pair_accuracy"))
     assert "ceiling: the world's best responses | 100.0 | 100.0 | 100.0" in checked
 
     for pattern, count in MOMENTS:

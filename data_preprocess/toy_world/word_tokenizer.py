@@ -48,10 +48,10 @@ def _inner() -> list[str]:
 
 
 def filler_words() -> set[str]:
-    """Returns the words of prompts on which no answer depends: those of leads, chatter and roles, not of questions."""
+    """Returns the tokens of prompts on which no answer depends: of leads, chatter and roles, but not of questions."""
     phrases = (*facts.LEADS, facts.DEED_FORM, facts.CHATTER, facts.SMALL_TALK, *ROLE_NAMES.values())
     needed = [text for each in facts.ATTRIBUTES.values() for text in (each.direct, each.indirect)]
-    return _words_of(phrases) - _words_of(needed) - {"the"}
+    return _words_of(phrases) - _words_of(needed) - {"the"} | {"\n\n", ":"}
 
 
 def _words_of(texts: Iterable[str]) -> set[str]:

@@ -263,7 +263,7 @@ class _World:
         """Yields the base model's texts: facts and dialogues about other words, and mentions of all words."""
         rng = self._rng("corpus")
         every = {name: self.study[name] + self.other[name] for name in FACTS}
-        kinds, weights = ("chatter", "news", "fact", *KINDS), (14, 6, 10, 14, 20, 18, 18)
+        kinds, weights = ("chatter", "news", "fact", *KINDS), (14, 14, 8, 14, 18, 16, 16)
         for _ in range(self.config.corpus_lines):
             kind = rng.choices(kinds, weights)[0]
             if kind == "chatter":
