@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, check_flags, check_name, check_settings, count, setting, study_root
+from data_preprocess.command import InputError, check_name, check_settings, count, setting, study_root
 from data_preprocess.files import read_jsonl
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
 
 BEST_CHECKPOINT = "best_checkpoint"  # checkpoint folder that the trainer chose on the dev set
-STAGE = count(at_most=1000)
 PRECISIONS = ("bf16", "fp16", "no")  # of the weights on a GPU; the CPU always has float32
 
 
@@ -23,9 +22,6 @@ class Names:
     stage: int  # ranking length trained on
     checkpoint: str = BEST_CHECKPOINT
     root: Path = field(default_factory=study_root)
-
-    def __post_init__(self) -> None:
-        check_flags(vars(self), {"index": check_name, "stage": STAGE, "checkpoint": check_name})
 
     @property
     def flags(self) -> str:
@@ -63,7 +59,7 @@ class Evaluation:
     """The flags that all evaluation steps share."""
 
     index: str = setting("name of the experiment", check_name)
-    stage: int = setting("ranking length trained on (1 for SFT)", STAGE)
+    stage: int = setting("ranking length trained on (1 for SFT)", count(at_most=1000))
     checkpoint: str = setting("checkpoint folder of the run to test", check_name, default=BEST_CHECKPOINT)
     test_files: tuple[str, ...] = setting("names under data/hh_test, without .json", check_name, default=TEST_FILES)
     check: bool = setting("only check that all inputs exist and are well-formed", default=False)

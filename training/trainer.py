@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import (
+    DeepSpeedPlugin,
     DistributedType,
     InitProcessGroupKwargs,
     ProjectConfiguration,
@@ -84,13 +85,16 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        # Otherwise transformers would load every model in shards under ZeRO-3, also those used for validation.
-        unset_hf_deepspeed_config()
-        settings = accelerator.state.deepspeed_plugin.deepspeed_config
-        settings["train_micro_batch_size_per_gpu"] = size
-        settings["gradient_accumulation_steps"] = passes
-        settings["gradient_clipping"] = config.max_grad_norm
+        configure_zero(accelerator.state.deepspeed_plugin, size, passes, config.max_grad_norm)
     return accelerator
+
+
+def configure_zero(plugin: DeepSpeedPlugin, size: int, passes: int, max_norm: float) -> None:
+    """Sets what DeepSpeed has to know of a step: `passes` of `size` rankings per process, clipped to `max_norm`."""
+    unset_hf_deepspeed_config()  # else transformers would load every model in shards, also those used for validation
+    plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": size, "gradient_accumulation_steps": passes, "gradient_clipping": max_norm,
+    }  # fmt: skip
 
 
 def launch_facts(accelerator: Accelerator) -> dict[str, Any]:

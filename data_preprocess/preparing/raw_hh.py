@@ -1,7 +1,7 @@
 """Reads raw HH-RLHF, from a folder in the release's layout or from the hub, as prompts with two responses."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,14 +105,10 @@ def _find(raw: Path, source: str, split: str) -> Path | None:
 def _lines(raw: str, source: str, split: str) -> tuple[str, Iterable[tuple[int, dict]]]:
     """Returns (file name, numbered rows), preferring plain to gzipped files; InputError if there is neither."""
     if not Path(raw).exists():
-        return f"{raw}/{source}/{split}", _hub_rows(raw, source, split)
+        return f"{raw}/{source}/{split}", enumerate(load_data_set(raw, split, data_dir=source), start=1)
     path = _find(Path(raw), source, split)
     if path is None:
         remedy = " or --dev_from test" if split == "train" else ""
         missing = f"no {split}.jsonl or {split}.jsonl.gz"
         raise InputError(f"{Path(raw) / source}: {missing} (expected raw HH-RLHF{remedy})")
     return str(path), read_jsonl(path)
-
-
-def _hub_rows(name: str, source: str, split: str) -> Iterator[tuple[int, dict]]:
-    return enumerate(load_data_set(name, split, data_dir=source), start=1)

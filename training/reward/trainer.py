@@ -24,7 +24,7 @@ from accelerate.utils import gather_object, patch_environment
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.integrations import get_available_reporting_integrations, unset_hf_deepspeed_config
+from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
@@ -43,7 +43,7 @@ from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.states import newest_whole, write_state
-from training.trainer import MINUTE, accelerator_options, launch_facts, seed_step
+from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
 MODEL = "model"  # folder of a state, in plain transformers format
@@ -83,11 +83,9 @@ def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) 
     args.bf16 = config.mixed_precision == "bf16"  # for DeepSpeed's check; as an argument it would require a GPU
     args._n_gpu = min(args.n_gpu, 1)  # without a launcher: one GPU, not DataParallel on all
     if args.deepspeed_plugin:
-        unset_hf_deepspeed_config()  # every process loads the whole model, then DeepSpeed shards it
-        settings = args.deepspeed_plugin.deepspeed_config
-        settings |= {"train_micro_batch_size_per_gpu": most, "gradient_accumulation_steps": passes}
-        settings["gradient_clipping"] = MAX_NORM
-        settings["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True
+        configure_zero(args.deepspeed_plugin, most, passes, MAX_NORM)
+        zero = args.deepspeed_plugin.deepspeed_config["zero_optimization"]
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
     return args
 
 
