@@ -35,8 +35,9 @@ AUGMENT = ("--temperature", "1.2", "--top_p", "1")
 
 # Chosen with `--check` and to fit eight minutes on two cores; frozen before different K were compared.
 TOY = ToyProfile(
-    # N/2, 2N/3, N and one more; the smallest is enlarged to N/2.
-    grid=Grid(sizes=(48, 120, 160, 240), ranking_lens=(2, 3, 4), fixed_size=120, augmented=(48, 72)),
+    # N/2, 2N/3, N, a smaller one that is enlarged to N/2, and a larger one, without which the rewards of hundreds of
+    # replicates could not tell a line on D from one on log M (eval_hh/calibrate.py).
+    grid=Grid(sizes=(48, 120, 160, 240, 960), ranking_lens=(2, 3, 4), fixed_size=120, augmented=(48, 72)),
     pretrain=(),  # the defaults of pretrain.py suit this world
     # Chosen by the accuracy on held-out pairs, 0.77 with the defaults and --lm_weight 2, at about the same time.
     train_reward=("--lm_weight", "4", "--num_layers", "3", "--max_steps", "2000"),

@@ -69,7 +69,7 @@ class WorldConfig:
     study_things: int = 60  # nouns that the study asks about; none of their facts is in the corpus
     study_words: int = 30  # the same for every other class of words: owners, conditions, materials, feelings, verbs
     ranking_len: int = 4  # responses per training prompt
-    train_rows: int = 1200  # rankings from which split.py and sample.py draw the subsets
+    train_rows: int = 3000  # rankings from which split.py and sample.py draw the subsets
     dev_rows: int = 60  # prompts for checkpoint selection, divided evenly among the four kinds
     test_rows: int = 360  # prompts in each of the four test files
     plenty_rows: int = 1600  # further rankings like those of the training file, for `reproduce.py --check`
