@@ -27,11 +27,15 @@ def draw_chosen(found: Sequence[Comparison], title: str, path: Path) -> None:
     found = [one for one in found if one.pool == "Global"]
     if not found:
         raise InputError("no such comparison in these results (reproduce.py --fixed_size, --strategies, --augment)")
-    several = max(one.difference.n_replicates for one in found) > 1
-    note = "Bars: standard deviation over replicates. " * several + "Hollow: random prompts. "
-    if any(one.one_draw for one in found):
-        note += "About one draw of the subsets only."
-    _draw_by_algorithm(found, title, note.rstrip(), path)
+    notes = []
+    if max(one.difference.n_replicates for one in found) > 1:
+        one_draw = any(one.one_draw for one in found)
+        notes.append(
+            f"Bars: standard deviation over {'seeds of one draw of the subsets' if one_draw else 'replicates'}."
+        )
+    if any(_is_random(side) for one in found for side in (one.first, one.second)):
+        notes.append("Hollow: random prompts.")
+    _draw_by_algorithm(found, title, " ".join(notes), path)
 
 
 def _draw_by_algorithm(found: Sequence[Comparison], title: str, note: str, path: Path) -> None:
@@ -70,9 +74,13 @@ def _name(setting: Setting) -> str:
     return re.sub("_(matched|kind|half)", "", setting.selection).replace("augment_", "+ ")
 
 
+def _is_random(side: Side) -> bool:
+    return side.setting.selection.endswith("random")
+
+
 def _point(axes: Axes, side: Side, x: float) -> None:
     ranking_len = side.setting.ranking_len
     colour, marker = COLOURS[ranking_len], MARKERS[ranking_len]
-    fill = "white" if side.setting.selection.endswith("random") else colour
+    fill = "white" if _is_random(side) else colour
     bar = 100 * float(np.nan_to_num(side.spread))
     axes.errorbar(x, 100 * side.reward, yerr=bar, fmt=marker, color=colour, markerfacecolor=fill, capsize=3)
