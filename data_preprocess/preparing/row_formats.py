@@ -148,6 +148,8 @@ def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -
         if not any(name in row for name in mapping.prompt or (*PROMPT_FIELDS, *CONVERSATION_FIELDS, "prefix")):
             wanted = f"--column {column}" if column else "a prompt or prefix field, or --column"
             raise InputError(f"{where}: fields are {', '.join(row) or 'none'} (expected {wanted})")
+        if column is None and "prefix" in row:
+            check_row(row, where, training=False)
         candidates = read_row(row, where, source, mapping, left_out)
         yield render_prompt(candidates.prefix), candidates.responses
         empty = False
