@@ -74,12 +74,12 @@ def run_one(name: str, quick: bool, threads: int) -> Result:
         return Result([], seconds, commit, lines[-1] if lines else f"exit status {done.returncode}")
 
 
-def table(results: dict[str, Result]) -> list[str]:
+def table(results: dict[str, Result], titles: dict[str, str] = BENCHMARKS) -> list[str]:
     """Returns the lines of the Markdown results, one section per benchmark."""
     lines = []
     for name, result in results.items():
         made = f"`python benchmarks/{name}.py`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
-        lines += ["", f"## {BENCHMARKS[name]}", "", made, ""]
+        lines += ["", f"## {titles[name]}", "", made, ""]
         if result.failure:
             lines.append(f"Did not run: {result.failure}")
             continue

@@ -1,0 +1,157 @@
+"""What a training pass does on one GPU: how it grows with its rankings, what it dispatches, what takes its time.
+
+    python benchmarks/gpu_passes.py [--quick]
+
+A pass is forward, loss and backward of rankings of 4 responses in one packed row, by an OPT of OPT-1.3B's shape under
+autocast to bfloat16. Without a GPU it runs on the CPU, to try the code with --quick.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.side_by_side import Comparison, Measure, Row, Settings, benchmark, in_turns, sized
+from data_preprocess.command import run
+
+K = 4
+PRECISION = "bf16 autocast"
+TOP = 10  # operations that are listed
+
+
+@dataclass(frozen=True)
+class Sizes(Settings):
+    rankings: int = sized("rankings of a pass, also measured with twice and four times as many", 14, 1)
+    layers: int = sized("layers of the model", 24, 2)
+    width: int = sized("hidden size of the model, a multiple of 64", 2048, 128)
+    rounds: int = sized("timed rounds", 5, 1)
+
+
+def one_pass(model: Any, rankings: list, batch_size: int) -> float:
+    """Runs passes of `batch_size` rankings over `rankings`; returns the loss."""
+    from benchmarks.on_device import autocast
+    from benchmarks.training_ways import packed
+    from training.losses import response_logps
+
+    def logps(model: Any, batch: dict) -> Any:
+        with autocast(PRECISION):
+            return response_logps(model, batch)
+
+    return packed(model, rankings, batch_size, logps)
+
+
+def growth(model: Any, sizes: Sizes) -> list[Row]:
+    """Two passes of n rankings against one of 2n on the same rankings: a ratio of 1 where time is linear."""
+    from benchmarks.on_device import Watched
+    from benchmarks.training_ways import encoded_rankings
+
+    rows: list[Row] = []
+    for count in (sizes.rankings, 2 * sizes.rankings):
+        rankings = encoded_rankings(2 * count, K)
+        halves, whole = (Watched(partial(one_pass, model, rankings, size)) for size in (count, 2 * count))
+        halves(), whole()  # warm both up
+        seconds, _ = in_turns(halves, whole, sizes.rounds, before=lambda _: model.zero_grad())
+        what = f"{2 * count} rankings: two passes of {count} (as naive), one of {2 * count} (ours)"
+        rows.append(Comparison(what, *seconds, "s"))
+        if whole.peak == whole.peak:
+            rows.append(Comparison(f"{what}, peak memory", halves.peak, whole.peak, "MiB"))
+    return rows
+
+
+def dispatched(sizes: Sizes) -> list[Row]:
+    """Operations that are no views, per layer of a forward pass: the difference between models of 2 layers and of 1."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from benchmarks.flops import Shape
+    from benchmarks.on_device import device
+    from benchmarks.stand_in_models import causal_lm
+    from benchmarks.training_ways import encoded_rankings
+    from training.collator import collate
+    from training.losses import response_logps
+
+    class Counter(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            views = any(a.alias_info and not a.alias_info.is_write for a in func._schema.returns)
+            self.count += not views
+            return func(*args, **(kwargs or {}))
+
+    rankings = encoded_rankings(sizes.rankings, K)
+    batch = {name: tensor.to(device()) for name, tensor in collate(rankings).items()}
+    counts: dict[str, list[int]] = {"plain": [], "packed": []}
+    for layers in (1, 2):
+        model = causal_lm(Shape(layers, 128, 512, 50272), device(), torch.float32)
+        response_logps(model, batch)  # the model is checked at its first pass
+        text = batch["input_ids"][:, :64]
+        for name, forward in (
+            ("plain", lambda: model(input_ids=text, use_cache=False)),  # noqa: B023
+            ("packed", lambda: response_logps(model, batch)),  # noqa: B023
+        ):
+            with torch.no_grad(), Counter() as counter:
+                forward()
+            counts[name].append(counter.count)
+    return [
+        Measure(f"operations per layer, {name} forward pass" + (f" of {len(rankings)} rankings" * (name == "packed")),
+                counts[name][1] - counts[name][0], "", note="views left out")
+        for name in counts
+    ]  # fmt: skip
+
+
+def profile(model: Any, sizes: Sizes) -> list[Row]:
+    """The share of a pass's time in which the device computes, and the operations that take most of it."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    from benchmarks.on_device import Watched, device
+    from benchmarks.side_by_side import timed
+    from benchmarks.training_ways import encoded_rankings
+
+    rankings = encoded_rankings(sizes.rankings, K)
+    way = Watched(partial(one_pass, model, rankings, sizes.rankings))
+    way()
+    seconds = min(timed(way) for _ in range(3))
+    cuda = device().type == "cuda"
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as found:
+        way()
+    name = "self_device_time_total" if cuda else "self_cpu_time_total"
+    times = {event.key: getattr(event, name) / 1e6 for event in found.key_averages() if event.key.startswith("aten::")}
+    calls = {event.key: event.count for event in found.key_averages()}
+    busy = sum(times.values())
+    rows: list[Row] = [
+        Measure(f"a pass of {len(rankings)} rankings", seconds, "s"),
+        Measure("share of its time in which the device computes", busy / seconds, "", note="by operation, profiled"),
+        Measure("operations dispatched, views included", sum(calls[key] for key in times), ""),
+    ]
+    for key in sorted(times, key=times.__getitem__, reverse=True)[:TOP]:
+        rows.append(Measure(f"of the device's time: {key}", times[key] / busy, "", note=f"{calls[key]} calls"))
+    return rows
+
+
+def measure(sizes: Sizes) -> list[Row]:
+    import torch
+
+    from benchmarks.flops import Shape
+    from benchmarks.on_device import PRECISIONS, device
+    from benchmarks.stand_in_models import causal_lm
+
+    rows = dispatched(sizes)
+    shape = Shape(sizes.layers, sizes.width, 4 * sizes.width, 50272)
+    model = causal_lm(shape, device(), PRECISIONS[PRECISION][0]).train()
+    rows += profile(model, sizes)
+    model.zero_grad()
+    if device().type == "cuda":
+        torch.cuda.empty_cache()
+    return rows + growth(model, sizes)
+
+
+def main(argv: list[str] | None = None) -> None:
+    benchmark(measure, argv, __doc__, Sizes)
+
+
+if __name__ == "__main__":
+    run(main)
