@@ -9,6 +9,7 @@ bfloat16, and how far the two are apart. Weights are random. Without a GPU it ru
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,18 +96,17 @@ def scoring(sizes: Sizes) -> list[Row]:
     return rows
 
 
-def measure(sizes: Sizes) -> list[Row]:
+def measure(sizes: Sizes) -> Iterator[Row]:
     import torch
 
     from benchmarks.on_device import device
 
-    rows = scoring(sizes)
+    yield from scoring(sizes)
     for dtype, batch_sizes in ((torch.float32, sizes.batch_size[:1]), (torch.bfloat16, sizes.batch_size)):
         for batch_size in batch_sizes:
-            rows += generation(sizes, batch_size, dtype)
+            yield from generation(sizes, batch_size, dtype)
             if device().type == "cuda":
                 torch.cuda.empty_cache()
-    return rows
 
 
 def main(argv: list[str] | None = None) -> None:

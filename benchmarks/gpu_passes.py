@@ -7,6 +7,7 @@ autocast to bfloat16. Without a GPU it runs on the CPU, to try the code with --q
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,27 @@ def growth(model: Any, sizes: Sizes) -> list[Row]:
         if whole.peak == whole.peak:
             rows.append(Comparison(f"{what}, peak memory", halves.peak, whole.peak, "MiB"))
     return rows
+
+
+def new_lengths(model: Any, sizes: Sizes) -> list[Row]:
+    """A pass of lengths that have not been seen, as every pass of a run, with cuDNN's attention and without."""
+    import torch
+
+    from benchmarks.on_device import Watched
+    from benchmarks.side_by_side import timed
+    from benchmarks.training_ways import encoded_rankings
+    from eval_hh.inference.models import without_plans
+
+    rankings, count = encoded_rankings(3 * sizes.rankings, K), sizes.rankings
+    parts = [rankings[start : start + count] for start in range(0, len(rankings), count)]
+    without, cudnn, _ = (Watched(partial(one_pass, model, part, count)) for part in parts)
+    one_pass(model, parts[2], count)  # warm up, on other lengths
+    seconds = timed(without)
+    torch.backends.cuda.enable_cudnn_sdp(True)  # torch's default
+    planned = timed(cudnn)
+    without_plans()
+    what = f"a pass of {count} rankings of new lengths, with cuDNN's attention (as naive), without (ours)"
+    return [Comparison(what, planned, seconds, "s")]
 
 
 def dispatched(sizes: Sizes) -> list[Row]:
@@ -132,21 +154,22 @@ def profile(model: Any, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def measure(sizes: Sizes) -> list[Row]:
+def measure(sizes: Sizes) -> Iterator[Row]:
     import torch
 
     from benchmarks.flops import Shape
     from benchmarks.on_device import PRECISIONS, device
     from benchmarks.stand_in_models import causal_lm
 
-    rows = dispatched(sizes)
+    yield from dispatched(sizes)
     shape = Shape(sizes.layers, sizes.width, 4 * sizes.width, 50272)
     model = causal_lm(shape, device(), PRECISIONS[PRECISION][0]).train()
-    rows += profile(model, sizes)
+    yield from profile(model, sizes)
     model.zero_grad()
     if device().type == "cuda":
         torch.cuda.empty_cache()
-    return rows + growth(model, sizes)
+    yield from growth(model, sizes)
+    yield from new_lengths(model, sizes)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ runs on the CPU, to try the code with --quick.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,9 @@ NAIVE = (14, 7, 4, 2)
 TOLERANCE = {"float32": 1e-3, "bf16 autocast": 0.03, "bf16 weights": 0.03}  # of losses, relative
 # What is measured of each model: precision, K, and the share of a step's rankings (float32 is slow).
 PLAN = {
-    "opt-125m": [(name, k, 1.0) for name in ("bf16 autocast", "float32") for k in (2, 3, 4)],
-    "opt-1.3b": [("bf16 autocast", k, 1.0) for k in (2, 3, 4)] + [("bf16 weights", 4, 1.0), ("float32", 4, 0.125)],
+    "opt-1.3b": [("bf16 autocast", k, 1.0) for k in (4, 2, 3)] + [("bf16 weights", 4, 1.0), ("float32", 4, 0.125)],
     "llama-7b": [("bf16 weights", 4, 0.25)],
+    "opt-125m": [(name, k, 1.0) for name in ("bf16 autocast", "float32") for k in (2, 3, 4)],
 }
 
 
@@ -80,7 +80,9 @@ def that_fits(model: Any, naive: Callable[[int], Any]) -> tuple[int, Any]:
     raise SystemExit(f"error: separate passes do not fit into memory in batches of {NAIVE[-1]}")
 
 
-def compare(name: str, model: Any, rankings: list, precision: str, rates: dict[str, float], sizes: Sizes) -> list[Row]:
+def compare(
+    name: str, model: Any, rankings: list, precision: str, rates: dict[str, float], sizes: Sizes
+) -> Iterator[Row]:
     """Measures one model, precision and K both ways; `rates` are operations per second by what they are a share of."""
     from benchmarks.flops import SHAPES, shared_flops
 
@@ -94,19 +96,18 @@ def compare(name: str, model: Any, rankings: list, precision: str, rates: dict[s
     what = f"{name}, {precision}, K = {len(rankings[0].segments)}"
     off = same(f"loss, {what}", losses[:1], losses[1:], TOLERANCE[precision])
     note = f"naive in batches of {batch_size}, ours {min(OURS, len(rankings))} a pass; losses differ by {off:.0e}"
-    rows: list[Row] = [Comparison(f"{what}: step of {len(rankings)} rankings", *seconds, "s", note=note)]
+    yield Comparison(f"{what}: step of {len(rankings)} rankings", *seconds, "s", note=note)
     if ours.peak == ours.peak:
-        rows.append(Comparison(f"{what}: peak memory", naive.peak, ours.peak, "MiB"))
+        yield Comparison(f"{what}: peak memory", naive.peak, ours.peak, "MiB")
     tokens = sum(map(len, rankings))
-    rows.append(Measure(f"{what}: tokens a second, ours", tokens / seconds[1], "", note=f"{tokens:,} tokens a step"))
+    yield Measure(f"{what}: tokens a second, ours", tokens / seconds[1], "", note=f"{tokens:,} tokens a step")
     flops = sum(shared_flops(shape, len(r.prompt), [len(s) for s in r.segments]) for r in rankings)
     if model.config.num_hidden_layers == shape.layers:
         for of, rate in rates.items():
-            rows.append(Measure(f"{what}: share of {of}, ours", flops / seconds[1] / rate, ""))
-    return rows
+            yield Measure(f"{what}: share of {of}, ours", flops / seconds[1] / rate, "")
 
 
-def measure(sizes: Sizes) -> list[Row]:
+def measure(sizes: Sizes) -> Iterator[Row]:
     import torch
 
     from benchmarks import flops
@@ -115,11 +116,9 @@ def measure(sizes: Sizes) -> list[Row]:
     from benchmarks.training_ways import encoded_rankings
 
     own = {dtype: flops.matmul_rate(sizes.matrix, 20, device(), dtype) for dtype in (torch.bfloat16, torch.float32)}
-    rows: list[Row] = [
-        Measure(f"matrix product of {sizes.matrix}, {str(dtype)[6:]}", rate / 1e12, "TFLOP/s")
-        for dtype, rate in own.items()
-    ]
-    for name in sizes.models or (tuple(PLAN)[:1] if sizes.quick else PLAN):
+    for dtype, rate in own.items():
+        yield Measure(f"matrix product of {sizes.matrix}, {str(dtype)[6:]}", rate / 1e12, "TFLOP/s")
+    for name in sizes.models or (("opt-125m",) if sizes.quick else PLAN):
         shape = flops.SHAPES[name]
         encoder = llama_tokenizer() if shape.gated else None
         for precision in dict.fromkeys(precision for precision, *_ in PLAN[name]):
@@ -132,11 +131,10 @@ def measure(sizes: Sizes) -> list[Row]:
             for _, ranking_len, share in (plan for plan in PLAN[name] if plan[0] == precision):
                 count = max(round(sizes.rankings * share), 1)
                 rankings = encoded_rankings(count, ranking_len, encoder)
-                rows += compare(name, model, rankings, precision, rates, sizes)
+                yield from compare(name, model, rankings, precision, rates, sizes)
             del model
             if device().type == "cuda":
                 torch.cuda.empty_cache()
-    return rows
 
 
 def main(argv: list[str] | None = None) -> None:

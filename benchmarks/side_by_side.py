@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,15 +77,17 @@ class Settings:
 
 
 def benchmark(
-    measure: Callable[[Any], Sequence[Row]], argv: list[str] | None, description: str, kind: type[Settings] = Settings
+    measure: Callable[[Any], Iterable[Row]], argv: list[str] | None, description: str, kind: type[Settings] = Settings
 ) -> None:
-    """The main of a benchmark: parses its flags, measures, prints the rows and writes them to the file of --json."""
+    """The main of a benchmark: parses its flags, measures, prints each row and adds it to the file of --json."""
     settings = parse_settings(kind, argv, description)
     use_threads(settings.threads)
-    rows = measure(settings)
-    print("\n".join(map(line, rows)))
-    if settings.json:
-        write_json(settings.json, [{"kind": type(row).__name__, **asdict(row)} for row in rows], indent=1)
+    rows = []
+    for row in measure(settings):
+        print(line(row), flush=True)
+        rows.append({"kind": type(row).__name__, **asdict(row)})
+        if settings.json:
+            write_json(settings.json, rows, indent=1)
 
 
 def use_threads(number: int) -> None:

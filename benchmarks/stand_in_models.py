@@ -106,6 +106,9 @@ def causal_lm(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from eval_hh.inference.models import without_plans
+
+    without_plans()  # as load_causal_lm does
     sizes = {"vocab_size": shape.vocabulary, "hidden_size": shape.width, "num_hidden_layers": layers or shape.layers}
     if shape.gated:
         more = {"intermediate_size": shape.inner, "num_attention_heads": shape.width // 128}
@@ -126,8 +129,10 @@ def reward_model(layers: int = 12, width: int = 768, heads: int = 12) -> "Reward
     import torch
     from transformers import GPTNeoXConfig
 
+    from eval_hh.inference.models import without_plans
     from eval_hh.reward_model import GPTNeoXReward, as_reward_model
 
+    without_plans()  # as load_reward_model does
     torch.manual_seed(0)
     config = GPTNeoXConfig(
         vocab_size=50304, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
