@@ -31,17 +31,22 @@ class Sizes(Settings):
     rounds: int = sized("timed rounds", 5, 1)
 
 
-def one_pass(model: Any, rankings: list, batch_size: int) -> float:
-    """Runs passes of `batch_size` rankings over `rankings`; returns the loss."""
+def one_pass(model: Any, rankings: list, batch_size: int, one_call: bool = True) -> float:
+    """Runs passes of `batch_size` rankings; returns the loss. Without `one_call`, attention is computed per ranking."""
+    from unittest.mock import patch
+
     from benchmarks.on_device import autocast
     from benchmarks.training_ways import packed
+    from training import shared_prompt
     from training.losses import response_logps
 
     def logps(model: Any, batch: dict) -> Any:
         with autocast(PRECISION):
             return response_logps(model, batch)
 
-    return packed(model, rankings, batch_size, logps)
+    usable = shared_prompt.usable
+    with patch.object(shared_prompt, "usable", lambda *given: one_call and usable(*given)):
+        return packed(model, rankings, batch_size, logps)
 
 
 def growth(model: Any, sizes: Sizes) -> list[Row]:
@@ -63,7 +68,10 @@ def growth(model: Any, sizes: Sizes) -> list[Row]:
 
 
 def new_lengths(model: Any, sizes: Sizes) -> list[Row]:
-    """A pass of lengths that have not been seen, as every pass of a run, with cuDNN's attention and without."""
+    """A pass of lengths that have not been seen, as every pass of a run, with cuDNN's attention and without.
+
+    Both compute attention per ranking, as in float32 or with windows.
+    """
     import torch
 
     from benchmarks.on_device import Watched
@@ -73,14 +81,20 @@ def new_lengths(model: Any, sizes: Sizes) -> list[Row]:
 
     rankings, count = encoded_rankings(3 * sizes.rankings, K), sizes.rankings
     parts = [rankings[start : start + count] for start in range(0, len(rankings), count)]
-    without, cudnn, _ = (Watched(partial(one_pass, model, part, count)) for part in parts)
-    one_pass(model, parts[2], count)  # warm up, on other lengths
+    without, cudnn, warm_up = (Watched(partial(one_pass, model, part, count, one_call=False)) for part in parts)
+    warm_up()  # on other lengths
     seconds = timed(without)
     torch.backends.cuda.enable_cudnn_sdp(True)  # torch's default
     planned = timed(cudnn)
     without_plans()
     what = f"a pass of {count} rankings of new lengths, with cuDNN's attention (as naive), without (ours)"
-    return [Comparison(what, planned, seconds, "s")]
+    rows: list[Row] = [Comparison(what, planned, seconds, "s")]
+    ways = [Watched(partial(one_pass, model, parts[0], count, each)) for each in (False, True)]
+    ways[1]()
+    seconds, losses = in_turns(*ways, sizes.rounds, before=lambda _: model.zero_grad())
+    what = f"a pass of {count} rankings: attention per ranking (as naive), in one call where it can be (ours)"
+    rows.append(Comparison(what, *seconds, "s", note=f"losses {losses[0]:.6g} and {losses[1]:.6g}"))
+    return rows
 
 
 def dispatched(sizes: Sizes) -> list[Row]:
@@ -105,23 +119,22 @@ def dispatched(sizes: Sizes) -> list[Row]:
 
     rankings = encoded_rankings(sizes.rankings, K)
     batch = {name: tensor.to(device()) for name, tensor in collate(rankings).items()}
-    counts: dict[str, list[int]] = {"plain": [], "packed": []}
-    for layers in (1, 2):
-        model = causal_lm(Shape(layers, 128, 512, 50272), device(), torch.float32)
-        response_logps(model, batch)  # the model is checked at its first pass
-        text = batch["input_ids"][:, :64]
-        for name, forward in (
-            ("plain", lambda: model(input_ids=text, use_cache=False)),  # noqa: B023
-            ("packed", lambda: response_logps(model, batch)),  # noqa: B023
-        ):
-            with torch.no_grad(), Counter() as counter:
-                forward()
-            counts[name].append(counter.count)
-    return [
-        Measure(f"operations per layer, {name} forward pass" + (f" of {len(rankings)} rankings" * (name == "packed")),
-                counts[name][1] - counts[name][0], "", note="views left out")
-        for name in counts
-    ]  # fmt: skip
+    text, rows = batch["input_ids"][:, :64], []
+    for dtype in (torch.float32, torch.bfloat16):
+        counts: dict[str, list[int]] = {"plain pass": [], f"packed pass of {len(rankings)} rankings": []}
+        for layers in (1, 2):
+            model = causal_lm(Shape(layers, 128, 512, 50272), device(), dtype)
+            forwards = partial(model, input_ids=text, use_cache=False), partial(response_logps, model, batch)
+            for forward, found in zip(forwards, counts.values(), strict=True):
+                with torch.no_grad():
+                    forward()  # the model is checked at its first pass
+                    with Counter() as counter:
+                        forward()
+                found.append(counter.count)
+        kind = str(dtype)[6:]
+        rows += [Measure(f"forward operations per layer, {kind}, {name}", two - one, "", note="views left out")
+                 for name, (one, two) in counts.items()]  # fmt: skip
+    return rows
 
 
 def profile(model: Any, sizes: Sizes) -> list[Row]:
@@ -168,8 +181,8 @@ def measure(sizes: Sizes) -> Iterator[Row]:
     model.zero_grad()
     if device().type == "cuda":
         torch.cuda.empty_cache()
-    yield from growth(model, sizes)
     yield from new_lengths(model, sizes)
+    yield from growth(model, sizes)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,9 +1,10 @@
 """Shared-prompt attention: rankings packed into one row, each prompt computed once for its K responses.
 
 A row has no padding: ranking after ranking, each its prompt and then its responses one after another. Attention is
-computed per ranking, so nothing is computed across rankings and no [T, T] mask is made. A token sees what it would see
-if its response alone followed the prompt: transformers passes the mask function of each kind of layer (full attention,
-sliding window, chunks) to `visible_positions`, which evaluates it by position, not by index in the row.
+computed per ranking, so nothing is computed across rankings and no [T, T] mask is made; on a GPU in half precision,
+full attention is one call per layer (varlen_attention.py). A token sees what it would see if its response alone
+followed the prompt: transformers passes the mask function of each kind of layer (full attention, sliding window,
+chunks) to `visible_positions`, which evaluates it by position, not by index in the row.
 
 Everything else in a layer must treat each token separately. training/model_check.py checks whether it does.
 """
@@ -22,6 +23,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from eval_hh.inference.models import without_plans
+from training.varlen_attention import Sequences, attend, sequences, usable
 
 ALIGNMENT = 8  # numbers; rows of an additive mask start at multiples of it
 NAME = "shared_prompt"  # of the attention implementation registered with transformers
@@ -75,6 +77,11 @@ class PackedRow:
     def halves(self) -> list[int]:
         """Tokens of each ranking's prompt and of its responses, in row order."""
         return [size for ranking in self.rankings for size in (ranking.n_prompt, sum(ranking.responses))]
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """The row as sequences, for `varlen_attention.attend`."""
+        return sequences(self.rankings, self.device)
 
     def masks(self, visible: torch.Tensor | None, dtype: torch.dtype) -> list[Masks]:
         """Returns the masks of each ranking in a layer for which `visible_positions` returned `visible`.
@@ -237,6 +244,8 @@ def attention(
     _check_request(module, row, attention_mask, kwargs)
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if attention_mask is None and usable(query, value, dropout):
+        return attend(query, key, value, row.sequences, scaling), None
     # Splits, not slices: the gradient of each slice would be a tensor of the whole row's size.
     lengths, queries = [ranking.end - ranking.start for ranking in row.rankings], query.split(row.halves, dim=2)
     keys, values = key.split(lengths, dim=2), value.split(lengths, dim=2)
