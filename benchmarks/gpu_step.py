@@ -33,7 +33,7 @@ PLAN = {
 @dataclass(frozen=True)
 class Sizes(Settings):
     models: tuple[str, ...] = setting("models (with --quick: opt-125m)", choices=tuple(PLAN), default=())
-    rankings: int = sized("rankings per step, a multiple of 112 unless below 14", 112, 4)
+    rankings: int = sized("rankings per step, a multiple of 56 unless below 14", 56, 4)
     rounds: int = sized("timed rounds", 2, 1)
     layers: int = sized("maximum layers of a model", 99, 1)
     matrix: int = sized("size of the matrices whose product is timed", 8192, 512)

@@ -25,6 +25,7 @@ from data_preprocess.provenance import git_hash, machine, versions
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
+ON_A_GPU = "## On a GPU"  # the last section of RESULTS.md, made by gpu.sh elsewhere
 BENCHMARKS = {
     "pro_step": "PRO step",
     "pro_choices": "What the PRO step was weighed against",
@@ -102,6 +103,12 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
+def measured_on_a_gpu() -> list[str]:
+    """Returns the lines of the section of RESULTS.md that this script does not make."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    return ["", *lines[lines.index(ON_A_GPU) :]] if ON_A_GPU in lines else []
+
+
 def heading(threads: int) -> list[str]:
     """Returns the title and what was run where."""
     from benchmarks.hh_like import source
@@ -146,8 +153,9 @@ def main(argv: list[str] | None = None) -> None:
             write_json(kept(name), asdict(result), indent=1)
     if args.full:
         results = {name: Result(**read_json(kept(name))) for name in BENCHMARKS if kept(name).exists()}
+        gpu_section = measured_on_a_gpu()
         with atomic_write(RESULTS) as file:
-            file.write("\n".join(heading(args.threads) + table(results)) + "\n")
+            file.write("\n".join(heading(args.threads) + table(results) + gpu_section) + "\n")
         print(f"\nwritten: {RESULTS}")
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes")
     if failures:
