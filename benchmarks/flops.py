@@ -37,6 +37,7 @@ class Shape:
 OPT_125M = Shape(12, 768, 3072, 50272)
 OPT_1B3 = Shape(24, 2048, 8192, 50272)
 LLAMA_7B = Shape(32, 4096, 11008, 32000, gated=True)
+SHAPES = {"opt-125m": OPT_125M, "opt-1.3b": OPT_1B3, "llama-7b": LLAMA_7B}
 
 
 def step_flops(shape: Shape, n_tokens: int, n_logits: int, n_pairs: int) -> int:
@@ -61,8 +62,16 @@ def _causal(length: int) -> int:
     return length * (length + 1) // 2
 
 
-def matmul_rate(size: int = 2048, rounds: int = 5) -> float:
-    """Returns the operations per second of a square float32 matrix product on all torch threads, the best round."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    a @ b
-    return 2 * size**3 / min(timed(lambda: a @ b) for _ in range(rounds))
+def matmul_rate(
+    size: int = 2048, rounds: int = 5, where: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> float:
+    """Returns the operations per second of a square matrix product, the best round; on the CPU on all torch threads."""
+    a, b = (torch.randn(size, size, device=where, dtype=dtype) for _ in range(2))
+
+    def product() -> None:
+        a @ b
+        if a.is_cuda:
+            torch.cuda.synchronize()
+
+    product()
+    return 2 * size**3 / min(timed(product) for _ in range(rounds))

@@ -29,7 +29,7 @@ class Ends:
         """Applies the rule to logits [B, V] of rows `numbers`, each at token `steps` (from 0) of its reply."""
         over = torch.tensor([step + 1 >= self.lengths[row] for row, step in zip(numbers, steps, strict=True)])
         ruled = logits.clone()
-        ruled[:, self.eos] = torch.where(over, torch.inf, -torch.inf)
+        ruled[:, self.eos] = torch.where(over, torch.inf, -torch.inf).to(ruled)
         return ruled
 
 
@@ -62,8 +62,10 @@ def generate_padded(decoder: Decoder, prompts: list[list[int]], ends: Ends, batc
     for start in range(0, len(prompts), batch_size):
         batch = prompts[start : start + batch_size]
         output = model.generate(
-            torch.tensor([[pad] * (width - len(ids)) + ids for ids in batch]),
-            attention_mask=torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in batch]),
+            torch.tensor([[pad] * (width - len(ids)) + ids for ids in batch], device=model.device),
+            attention_mask=torch.tensor(
+                [[0] * (width - len(ids)) + [1] * len(ids) for ids in batch], device=model.device
+            ),
             generation_config=settings,
             logits_processor=LogitsProcessorList([partial(rule, range(start, start + len(batch)))]),
         )
@@ -79,5 +81,5 @@ def is_near_tie(model: PreTrainedModel, prompt: list[int], one: list[int], other
     place = next((i for i, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
     if place is None:
         return False
-    logits = model(torch.tensor([prompt + one[:place]])).logits[0, -1]
+    logits = model(torch.tensor([prompt + one[:place]], device=model.device)).logits[0, -1]
     return bool((logits[one[place]] - logits[other[place]]).abs() < TIE)

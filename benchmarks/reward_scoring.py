@@ -37,9 +37,9 @@ def score_padded(model, encoded: list[list[int]]) -> list[float]:
     """Returns the raw logits of one batch, for a model with OpenAssistant's head that pools the last token."""
     import torch
 
-    longest = max(map(len, encoded))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in encoded])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in encoded])
+    from eval_hh.inference.models import padded
+
+    ids, mask = padded(encoded, 0, model.model.device)
     with torch.inference_mode():
         hidden = model.model.gpt_neox(ids, attention_mask=mask, use_cache=False).last_hidden_state
         last = hidden[torch.arange(len(encoded)), mask.sum(dim=1) - 1]

@@ -26,6 +26,7 @@ from data_preprocess.provenance import git_hash, machine, versions
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
+ON_A_GPU = "## On a GPU"  # the last section of RESULTS.md, made by gpu.sh elsewhere
 BENCHMARKS = {
     "pro_step": "PRO step",
     "preference_trainer": "PRO against TRL's DPOTrainer",
@@ -36,6 +37,12 @@ BENCHMARKS = {
     "subset_files": "split.py and sample.py",
     "study_cost": "Cost of the paper's grids",
 }
+GPU_BENCHMARKS = {  # run by gpu.sh
+    "gpu_passes": "A training pass",
+    "gpu_step": "PRO step",
+    "gpu_inference": "Generation and reward scoring",
+}
+TITLES = BENCHMARKS | GPU_BENCHMARKS
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def table(results: dict[str, Result]) -> list[str]:
     lines = []
     for name, result in results.items():
         made = f"`python benchmarks/run.py {name}`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
-        lines += ["", f"## {BENCHMARKS[name]}", "", made, ""]
+        lines += ["", f"## {TITLES[name]}", "", made, ""]
         if result.failure:
             lines.append(f"Did not run: {result.failure}")
             continue
@@ -91,6 +98,12 @@ def cells(row: Row) -> str:
 def number(value: float) -> str:
     """Formats with three significant digits, from 1000 as a whole number."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def measured_on_a_gpu() -> list[str]:
+    """Returns the lines of the section of RESULTS.md that this script does not make."""
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    return ["", *lines[lines.index(ON_A_GPU) :]] if ON_A_GPU in lines else []
 
 
 def heading(threads: int) -> list[str]:
@@ -123,7 +136,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in BENCHMARKS:
+    if argv and argv[0] in TITLES:
         benchmark(argv[0], argv[1:])
         return
     args = parse_args(argv)
@@ -141,8 +154,9 @@ def main(argv: list[str] | None = None) -> None:
             write_json(kept(name), asdict(result), indent=1)
     if args.full:
         results = {name: Result(**read_json(kept(name))) for name in BENCHMARKS if kept(name).exists()}
+        gpu_section = measured_on_a_gpu()
         with atomic_write(RESULTS) as file:
-            file.write("\n".join(heading(args.threads) + table(results)) + "\n")
+            file.write("\n".join(heading(args.threads) + table(results) + gpu_section) + "\n")
         print(f"\nwritten: {RESULTS}")
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes")
     if failures:

@@ -64,17 +64,19 @@ class Settings:
 
 
 def benchmark(name: str, argv: list[str]) -> None:
-    """Runs one benchmark: parses its flags, measures, prints the rows and writes them to the file of --json.
+    """Runs one benchmark: parses its flags, measures, prints each row and adds it to the file of --json.
 
-    Its module benchmarks/NAME.py has `Sizes`, the dataclass of its flags, and `measure`, which returns its rows.
+    Its module benchmarks/NAME.py has `Sizes`, the dataclass of its flags, and `measure`, which returns or yields rows.
     """
     module = importlib.import_module(f"benchmarks.{name}")
     sizes = parse_settings(module.Sizes, argv, module.__doc__)
     use_threads(sizes.threads)
-    rows = module.measure(sizes)
-    print("\n".join(map(line, rows)))
-    if sizes.json:
-        write_json(sizes.json, list(map(asdict, rows)), indent=1)
+    rows = []
+    for row in module.measure(sizes):
+        print(line(row), flush=True)
+        rows.append(asdict(row))
+        if sizes.json:
+            write_json(sizes.json, rows, indent=1)
 
 
 def use_threads(number: int) -> None:

@@ -13,8 +13,10 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.piecewise_bpe import BYTE_TOKENS, MARK, PIECE
 
 if TYPE_CHECKING:
-    from transformers import OPTForCausalLM, PreTrainedTokenizerBase
+    import torch
+    from transformers import OPTForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+    from benchmarks.flops import Shape
     from eval_hh.reward_model import RewardModel
 
 OPT_FOLDER = hh_like.SHARED / "golden" / "tiny_opt"
@@ -90,7 +92,36 @@ def opt_125m(layers: int = 12, width: int = 768) -> "OPTForCausalLM":
     return OPTForCausalLM(config).eval()
 
 
-def reward_model(layers: int = 12, width: int = 768) -> "RewardModel":
+def causal_lm(
+    shape: "Shape", where: "torch.device", dtype: "torch.dtype", layers: int | None = None
+) -> "PreTrainedModel":
+    """Returns a random OPT or LLaMA of a shape, made on `where`: evaluation mode, sdpa, no dropout.
+
+    Args:
+        shape: one of benchmarks.flops; gated for LLaMA.
+        where: the device.
+        dtype: of the weights.
+        layers: fewer than the shape's, for quick runs.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from eval_hh.inference.models import without_plans
+
+    without_plans()  # as load_causal_lm does
+    sizes = {"vocab_size": shape.vocabulary, "hidden_size": shape.width, "num_hidden_layers": layers or shape.layers}
+    if shape.gated:
+        more = {"intermediate_size": shape.inner, "num_attention_heads": shape.width // 128}
+    else:
+        more = {"ffn_dim": shape.inner, "word_embed_proj_dim": shape.width, "dropout": 0.0}
+        more["num_attention_heads"] = shape.width // 64
+    config = AutoConfig.for_model("llama" if shape.gated else "opt", **sizes, **more)
+    torch.manual_seed(0)
+    with where:
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
+
+
+def reward_model(layers: int = 12, width: int = 768, heads: int = 12) -> "RewardModel":
     """Returns a random GPT-NeoX of the shape of EleutherAI/pythia-160m with OpenAssistant's head, ready to score.
 
     It reads text by `tokenizer`, whose ids fit its vocabulary; layers and width as in `opt_125m`.
@@ -98,11 +129,13 @@ def reward_model(layers: int = 12, width: int = 768) -> "RewardModel":
     import torch
     from transformers import GPTNeoXConfig
 
+    from eval_hh.inference.models import without_plans
     from eval_hh.reward_model import GPTNeoXReward, as_reward_model
 
+    without_plans()  # as load_reward_model does
     torch.manual_seed(0)
     config = GPTNeoXConfig(
         vocab_size=50304, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-        num_attention_heads=12, max_position_embeddings=2048, pooling="last", attn_implementation="sdpa",
+        num_attention_heads=heads, max_position_embeddings=2048, pooling="last", attn_implementation="sdpa",
     )  # fmt: skip
     return as_reward_model(GPTNeoXReward(config), tokenizer(), "the stand-in reward model")

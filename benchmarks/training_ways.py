@@ -4,9 +4,10 @@ Each way runs forward, loss and backward over all rankings and returns the step'
 model. The optimiser's update is the same for all and left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from benchmarks import hh_like
 from benchmarks.stand_in_models import tokenizer
@@ -17,9 +18,11 @@ from training.losses import pro_loss, response_logps
 PAD = 1  # OPT's padding id
 
 
-def encoded_rankings(count: int, ranking_len: int) -> list[EncodedRanking]:
-    """Returns HH-like rankings as token ids."""
-    collator = RankingCollator(tokenizer(), ranking_len)
+def encoded_rankings(
+    count: int, ranking_len: int, encoder: PreTrainedTokenizerBase | None = None
+) -> list[EncodedRanking]:
+    """Returns HH-like rankings as token ids, by default of the stand-in for OPT's tokenizer."""
+    collator = RankingCollator(encoder or tokenizer(), ranking_len)
     return [collator.encode(record) for record in hh_like.rankings(count, ranking_len)]
 
 
@@ -28,7 +31,7 @@ def separate_passes(model: torch.nn.Module, rankings: Sequence[EncodedRanking], 
     total = 0.0
     for start in range(0, len(rankings), batch_size):
         batch = rankings[start : start + batch_size]
-        ids, mask, labels = _padded_texts(batch)
+        ids, mask, labels = (tensor.to(model.device) for tensor in _padded_texts(batch))
         sums, counts = [], []
         for k in range(ids.shape[1]):
             output = model(input_ids=ids[:, k], attention_mask=mask[:, k], output_hidden_states=True, use_cache=False)
@@ -37,7 +40,7 @@ def separate_passes(model: torch.nn.Module, rankings: Sequence[EncodedRanking], 
             chosen = logps.gather(2, targets.clamp(min=0).unsqueeze(2)).squeeze(2)
             sums.append((chosen * (targets >= 0)).sum(dim=1))
             counts.append((targets >= 0).sum(dim=1))
-        rewards = torch.tensor([ranking.rewards for ranking in batch])
+        rewards = torch.tensor([ranking.rewards for ranking in batch], device=model.device)
         loss = pro_loss(torch.stack(sums, 1), torch.stack(counts, 1), rewards).total * (len(batch) / len(rankings))
         loss.backward()
         total += loss.item()
@@ -60,13 +63,18 @@ def _padded_texts(rankings: Sequence[EncodedRanking]) -> tuple[torch.Tensor, tor
     return ids, mask, labels
 
 
-def packed(model: torch.nn.Module, rankings: Sequence[EncodedRanking], batch_size: int) -> float:
+def packed(
+    model: torch.nn.Module,
+    rankings: Sequence[EncodedRanking],
+    batch_size: int,
+    logps: Callable = response_logps,
+) -> float:
     """Our way, as in training/trainer.py; `batch_size` must divide the number of rankings."""
     parts = balanced(range(len(rankings)), [len(ranking) for ranking in rankings], len(rankings) // batch_size)
     total = 0.0
     for part in parts:
-        batch = collate([rankings[row] for row in part])
-        sums, counts = response_logps(model, batch)
+        batch = {name: tensor.to(model.device) for name, tensor in collate([rankings[row] for row in part]).items()}
+        sums, counts = logps(model, batch)
         loss = pro_loss(sums, counts, batch["rewards"]).total * (len(part) / len(rankings))
         loss.backward()
         total += loss.item()

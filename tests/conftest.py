@@ -11,6 +11,9 @@ import pytest
 # must be summed in the same order.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the hub's client is imported
+# A GPU is hidden, and so from all that the tests start, unless TEST_DEVICE=cuda asks for it (tests/test_cuda.py).
+if os.environ.get("TEST_DEVICE") != "cuda":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

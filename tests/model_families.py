@@ -181,7 +181,7 @@ def plain_sums(model: PreTrainedModel) -> torch.Tensor:
     sums = []
     for ranking in rankings():
         for response in ranking.segments:
-            ids = torch.tensor([ranking.prompt + response])
+            ids = torch.tensor([ranking.prompt + response], device=model.device)
             logps = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
             steps = range(len(ranking.prompt), ids.shape[1])
             sums.append(sum(logps[step - 1, ids[0, step]] for step in steps))

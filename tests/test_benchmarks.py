@@ -188,8 +188,10 @@ def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, c
     assert made == ["reward_scoring", "study_cost"] and "kept from an earlier run" in capfd.readouterr().out
     text = (tmp_path / "RESULTS.md").read_text()
     assert "| reward_scoring |  | 1 s |" in text and "| study_cost |  | 2 s |" in text
+    (tmp_path / "RESULTS.md").write_text(text + "\n## On a GPU\n\nmade elsewhere\n")
     run.main(["--full", "--only", "reward_scoring", "--anew"])
-    assert "| reward_scoring |  | 3 s |" in (tmp_path / "RESULTS.md").read_text()
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "| reward_scoring |  | 3 s |" in text and text.endswith("\n\n## On a GPU\n\nmade elsewhere\n")
 
 
 def test_the_readme_names_what_is_below_its_target():

@@ -1,6 +1,7 @@
 """Every family of tests/model_families.py is computed rightly or refused, and training/README.md says which."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from model_families import FAMILIES, outcome, plain_sums, rankings, table
 
 from data_preprocess.command import InputError
 from eval_hh.inference.decoding import Decoder
+from training import varlen_attention
 from training.collator import collate
 from training.losses import response_logps
 from training.model_check import check_model
@@ -62,6 +64,52 @@ def test_gradients_are_those_of_separate_passes(number, checkpointing):
     assert ours.keys() == separate.keys()
     for name, gradient in separate.items():
         assert (ours[name] - gradient).abs().max() <= 2e-3 * gradient.abs().max().clamp(min=0.1), name
+
+
+def _one_by_one(query, key, value, of, scaling):
+    """What the kernel of varlen_attention computes on a GPU: each sequence alone, its last query at its last key."""
+    parts = []
+    for n in range(len(of.query_ends) - 1):
+        rows, seen = (slice(int(ends[n]), int(ends[n + 1])) for ends in (of.query_ends, of.key_ends))
+        q, k, v = query[rows].transpose(0, 1), key[seen].transpose(0, 1), value[seen].transpose(0, 1)
+        assert q.shape[1] <= of.longest_query and k.shape[1] <= of.longest_key
+        mask = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool).tril(k.shape[1] - q.shape[1])
+        parts.append(torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling))
+    return torch.cat(parts, dim=1).transpose(0, 1)
+
+
+@pytest.mark.parametrize("number", numbers("opt", "qwen2", "llama one key-value head", "granite logit scale"))
+def test_attention_in_one_call_is_that_of_separate_passes(number, monkeypatch):
+    """The GPU's path, with its kernel written out."""
+    calls = []
+    monkeypatch.setattr("training.shared_prompt.usable", lambda query, value, dropout: True)
+    monkeypatch.setattr("training.varlen_attention._kernel", lambda *given: calls.append(1) or _one_by_one(*given))
+    found = []
+    for sums in (lambda model: response_logps(model, collate(rankings()))[0], plain_sums):
+        model = FAMILIES[number].model()
+        logps = sums(model)
+        (logps * torch.arange(1.0, 7.0).view(2, 3)).sum().backward()
+        found.append([logps, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert calls
+    for ours, separate in zip(*found, strict=True):
+        assert (ours - separate).abs().max() <= 2e-3 * separate.abs().max().clamp(min=0.1)
+
+
+def test_a_kernel_is_used_only_if_it_is_right(monkeypatch):
+    """A kernel that aligns the first query with the first key, as sdpa does, would let responses see other tokens."""
+    probe = varlen_attention._kernel_is_right.__wrapped__
+    monkeypatch.setattr(varlen_attention, "_kernel", _one_by_one)
+    assert probe(torch.device("cpu"), torch.bfloat16, 16)
+
+    def from_the_start(query, key, value, of, scaling):
+        return _one_by_one(query, key, value, replace(of, key_ends=of.query_ends), scaling)
+
+    def absent(*given):
+        raise ImportError("no varlen_attn")
+
+    for wrong in (from_the_start, absent):
+        monkeypatch.setattr(varlen_attention, "_kernel", wrong)
+        assert not probe(torch.device("cpu"), torch.bfloat16, 16)
 
 
 @pytest.mark.parametrize("number", RIGHT, ids=lambda number: str(FAMILIES[number]))

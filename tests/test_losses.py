@@ -5,9 +5,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from training.collator import EncodedRanking, collate
 from training.losses import pro_loss, response_logps, token_logps
-from training.shared_prompt import PackedRow, responses_mask
+from training.shared_prompt import PackedRow, additive, responses_mask
 
 FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
 
@@ -85,13 +87,47 @@ def test_window_by_hand():
     row = PackedRow(torch.tensor([[3, 2, 1]]))
     positions = torch.arange(5)
     window = (positions <= positions[:, None]) & (positions > positions[:, None] - 2)
-    prompt, responses = row.masks(window[None, None])[0]
+    prompt, responses = row.masks(window[None, None], torch.float32)[0]
     assert prompt.int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     assert responses.int().tolist() == [
         [0, 0, 1, 1, 0, 0],
         [0, 0, 0, 1, 1, 0],
         [0, 0, 1, 0, 0, 1],  # the second response's first token stands where the first response's does
     ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_additive_masks_act_as_boolean_ones(dtype):
+    """As on a GPU, whose kernel wants rows at multiples of 8 numbers."""
+    generator = torch.Generator().manual_seed(0)
+    mask = responses_mask(5, [3, 1, 4])
+    query, key, value = (torch.randn(1, 2, n, 4, generator=generator, dtype=dtype) for n in (8, 13, 13))
+    added = additive(mask, dtype)
+    assert added.shape == mask.shape and added.dtype == dtype and added.stride() == (16, 1)
+    ours, boolean = (F.scaled_dot_product_attention(query, key, value, attn_mask=each) for each in (added, mask))
+    torch.testing.assert_close(ours, boolean)
+
+
+def test_no_gradient_is_as_long_as_the_row():
+    """What a slice's gradient is filled up to grows with its ranking, not with the row: time is linear in rankings."""
+    from model_families import FAMILIES
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    filled = []
+
+    class Fillings(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if func is torch.ops.aten.slice_backward.default and result.dim() == 4:
+                filled.append(result.shape[2])
+            return result
+
+    model = FAMILIES[0].model().train()
+    rankings = [EncodedRanking([3] * 9, [[4] * 5, [5] * n], [5, n], [1.0, 0.0], 0) for n in (2, 3, 4, 5)]
+    sums = response_logps(model, collate(rankings))[0]
+    with Fillings():
+        sums.sum().backward()
+    assert filled and max(filled) == max(map(len, rankings)) < sum(map(len, rankings))
 
 
 @pytest.mark.parametrize("n_targets", [1, 7, 20])

@@ -167,3 +167,11 @@ def test_a_local_folder_asks_no_hub(no_hub, tiny_causal_lm_dir):
     load_causal_lm(tiny_causal_lm_dir("opt"))
     load_tokenizer(tiny_causal_lm_dir("opt"))
     assert no_hub == []
+
+
+def test_no_model_attends_by_plans_for_each_shape(tiny_causal_lm_dir):
+    """On a GPU: a step of new lengths took a minute in place of a second."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    load_causal_lm(tiny_causal_lm_dir("opt"))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()

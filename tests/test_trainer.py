@@ -165,12 +165,13 @@ def without_dropout(study):
 
 
 def launch(study, exp, zero_stage, *more, processes=2, precision="no"):
-    """Several processes through the launch body, on the CPU."""
+    """Processes through the launch body; tests that run side by side (pytest-xdist) take ports of their own."""
+    port = 29600 + zero_stage + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     flags = arguments(study, exp, *more)
     keep = [flag for flag in flags if flag != "--do_train"]
     command = ["sh", REPOSITORY / "training" / "launch.sh", study / "model", exp, "hh_train_len4_20", "4", "42"]
     run([*command, *keep], study, NUM_PROCESSES=str(processes), ZERO_STAGE=str(zero_stage), BATCH_SIZE="8",
-        MIXED_PRECISION=precision, DEV_REWARD_MODEL=str(study / "reward_model"), PORT=str(29600 + zero_stage),
+        MIXED_PRECISION=precision, DEV_REWARD_MODEL=str(study / "reward_model"), PORT=str(port),
         PYTHON=sys.executable)  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """Shared-prompt attention: rankings packed into one row, each prompt computed once for its K responses.
 
 A row has no padding: ranking after ranking, each its prompt and then its responses one after another. Attention is
-computed per ranking, so nothing is computed across rankings and no [T, T] mask is made. A token sees what it would see
-if its response alone followed the prompt: transformers passes the mask function of each kind of layer (full attention,
-sliding window, chunks) to `visible_positions`, which evaluates it by position, not by index in the row.
+computed per ranking, so nothing is computed across rankings and no [T, T] mask is made; on a GPU in half precision,
+full attention is one call per layer (varlen_attention.py). A token sees what it would see if its response alone
+followed the prompt: transformers passes the mask function of each kind of layer (full attention, sliding window,
+chunks) to `visible_positions`, which evaluates it by position, not by index in the row.
 
 Everything else in a layer must treat each token separately. training/model_check.py checks whether it does.
 """
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +22,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
+from eval_hh.inference.models import without_plans
+from training.varlen_attention import Sequences, attend, sequences, usable
+
+ALIGNMENT = 8  # numbers; rows of an additive mask start at multiples of it
 NAME = "shared_prompt"  # of the attention implementation registered with transformers
 # Keyword arguments that attention may ignore: as in sdpa, a window acts only through the mask.
 WITHOUT_EFFECT = frozenset({
@@ -65,13 +71,30 @@ class PackedRow:
             start = self.rankings[-1].end
         self.n_tokens = start
         self.n_positions = max(ranking.n_prompt + max(ranking.responses) for ranking in self.rankings)
-        self._masks: dict[int | None, tuple[torch.Tensor | None, list[Masks]]] = {}
+        self._masks: dict[tuple[int | None, torch.dtype], tuple[torch.Tensor | None, list[Masks]]] = {}
 
-    def masks(self, visible: torch.Tensor | None) -> list[Masks]:
-        """Returns the masks of each ranking in a layer for which `visible_positions` returned `visible`."""
-        key = None if visible is None else id(visible)
+    @cached_property
+    def halves(self) -> list[int]:
+        """Tokens of each ranking's prompt and of its responses, in row order."""
+        return [size for ranking in self.rankings for size in (ranking.n_prompt, sum(ranking.responses))]
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """The row as sequences, for `varlen_attention.attend`."""
+        return sequences(self.rankings, self.device)
+
+    def masks(self, visible: torch.Tensor | None, dtype: torch.dtype) -> list[Masks]:
+        """Returns the masks of each ranking in a layer for which `visible_positions` returned `visible`.
+
+        On a GPU they are those of `additive`, for scores of `dtype`; on the CPU they are boolean.
+        """
+        key = None if visible is None else id(visible), dtype
         if key not in self._masks:  # cached per kind of layer; `visible` is kept, so that its id stays unique
-            self._masks[key] = visible, [_masks(ranking, visible, self.device) for ranking in self.rankings]
+            masks = [_masks(ranking, visible, self.device) for ranking in self.rankings]
+            if self.device.type == "cuda":
+                masks = [(prompt if prompt is None else additive(prompt, dtype), additive(responses, dtype))
+                         for prompt, responses in masks]  # fmt: skip
+            self._masks[key] = visible, masks
         return self._masks[key][1]
 
 
@@ -90,6 +113,16 @@ def responses_mask(n_prompt: int, lengths: list[int], device: torch.device | Non
     which = torch.repeat_interleave(torch.tensor(lengths, device=device))
     own_past = (which.unsqueeze(1) == which).tril()
     return F.pad(own_past, (n_prompt, 0), value=True)
+
+
+def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Returns a boolean mask [Q, K] as 0 and minus infinity, in the memory layout of CUDA's memory-efficient kernel.
+
+    Given a boolean mask, or rows of another alignment, sdpa makes this copy in each layer anew.
+    """
+    n_queries, n_keys = mask.shape
+    aligned = torch.zeros(n_queries, -(-n_keys // ALIGNMENT) * ALIGNMENT, dtype=dtype, device=mask.device)
+    return aligned[:, :n_keys].masked_fill_(~mask, -torch.inf)
 
 
 _row: ContextVar[PackedRow | None] = ContextVar("row", default=None)
@@ -123,6 +156,7 @@ def use_shared_prompts(model: PreTrainedModel) -> None:
     implementation = model.config._attn_implementation
     if implementation == NAME:
         return
+    without_plans()
     if implementation != "sdpa":
         raise Unpackable(f"shared prompts need attn_implementation='sdpa', this model has {implementation!r}")
     if not model._can_set_attn_implementation():
@@ -210,14 +244,18 @@ def attention(
     _check_request(module, row, attention_mask, kwargs)
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    if attention_mask is None and usable(query, value, dropout):
+        return attend(query, key, value, row.sequences, scaling), None
+    # Splits, not slices: the gradient of each slice would be a tensor of the whole row's size.
+    lengths, queries = [ranking.end - ranking.start for ranking in row.rankings], query.split(row.halves, dim=2)
+    keys, values = key.split(lengths, dim=2), value.split(lengths, dim=2)
     parts = []
-    for ranking, (prompt_mask, responses_mask) in zip(row.rankings, row.masks(attention_mask), strict=True):
-        prompt, responses = slice(ranking.start, ranking.prompt_end), slice(ranking.prompt_end, ranking.end)
-        seen = slice(ranking.start, ranking.end)
-        for rows, columns, mask in ((prompt, prompt, prompt_mask), (responses, seen, responses_mask)):
+    for number, masks in enumerate(row.masks(attention_mask, query.dtype)):
+        seen = row.rankings[number].n_prompt, lengths[number]
+        for rows, n_seen, mask in zip(queries[2 * number : 2 * number + 2], seen, masks, strict=True):
             parts.append(
                 F.scaled_dot_product_attention(
-                    query[:, :, rows], key[:, :, columns], value[:, :, columns],
+                    rows, keys[number][:, :, :n_seen], values[number][:, :, :n_seen],
                     attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout,
                 )
             )  # fmt: skip

@@ -35,6 +35,15 @@ def weights_dtype(mixed_precision: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[mixed_precision]
 
 
+def without_plans() -> None:
+    """Turns off cuDNN's attention, which torch prefers on an H100: it takes 0.2 s to plan for each new shape.
+
+    Here texts have all lengths, so nearly every pass brings new shapes: a training step took a minute in place of one
+    second. Flash and memory-efficient attention need no plan.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def load_causal_lm(path: str | Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """Loads a causal language model on the CPU, in `dtype` (default float32), with sdpa attention.
 
@@ -68,6 +77,7 @@ def load_weights(
     Raises:
         InputError: the weights cannot be read; one is missing, misshapen, not finite, or unused and not `ignored`.
     """
+    without_plans()
     model, info = load_or_refuse(
         lambda: model_class.from_pretrained(str(path), output_loading_info=True, **options),
         f"{path}: the model cannot be loaded",
