@@ -13,6 +13,7 @@ from study.commands import Call
 from study.grid import Cell, answering_cell, augment_flags, sample_flags
 from study.toy_profile import AUGMENT, ToyProfile
 from study.workers import Workers
+from training.checkpoints import RunFolder
 
 # Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
 SECONDS = {
@@ -148,8 +149,12 @@ class ToyStudy:
         ))  # fmt: skip
 
     def run_cell(self, cell: Cell) -> None:
-        for call in self.calls(cell):
+        """Runs a cell, and removes what of its run is not tested before the last call marks it as done."""
+        *calls, scoring = self.calls(cell)
+        for call in calls:
             self.run_here(call)
+        RunFolder(Names(cell.exp, cell.stage, root=self.root).run_folder).drop_what_is_not_tested()
+        self.run_here(scoring)
 
     def sample_base(self, results: Sequence[Path]) -> None:
         """Generates the base model's answers to the prompts that the study's page shows."""
