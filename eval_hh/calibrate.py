@@ -33,6 +33,7 @@ from data_preprocess.command import (
 if TYPE_CHECKING:
     from eval_hh.analysis.simulated import Design, Truth
 
+STUDY = "toy_one_draw"  # the published study whose residuals and D are used
 EFFECT_CLAIMS = {"1": 0, "3": 2, "4": 3}  # index among analysis.verdicts.verdicts
 # The standard: coverage of the nominal 95%, false words of claims 1, 3 and 4 at no effect, power for 5 points, and of
 # claim 2 the share of "held" when another curve is true and when the line is.
@@ -45,7 +46,7 @@ POWER_EFFECT, POWER_SD, POWER_R = 0.05, 0.043, 8  # 5 points, where a difference
 class Calibration:
     """What to simulate; standard deviations and effects in points of 100 x reward."""
 
-    results: Path | None = setting("results with D and residuals (default: eval_hh/results/toy)", default=None)
+    results: Path | None = setting(f"results with D and residuals (default: eval_hh/results/{STUDY})", default=None)
     sizes: tuple[int, ...] | None = setting("numbers of prompts (default: those of --results)", count(), default=None)
     diversity: tuple[float, ...] | None = setting(
         "D of each size (default: that of --results)", within(above=0), default=None
@@ -126,7 +127,7 @@ def cases(config: Calibration) -> Iterator[Case]:
     from eval_hh.analysis.simulated import LINEAR, Design, Truth, standardised_residuals
     from eval_hh.estimates import budgets
 
-    results = load_results(config.results or REPOSITORY / "eval_hh" / "results" / "toy")
+    results = load_results(config.results or REPOSITORY / "eval_hh" / "results" / STUDY)
     sizes, scores = config.sizes, config.diversity
     if sizes is None:
         line = max(results.lines.values(), key=len)
@@ -191,9 +192,21 @@ class Tables:
         return f"{rate:.1%}"
 
     def false_words(self) -> list[str]:
-        return self.table('False words at no effect ("held", or "did not hold" by sign; claims 1, 3 and 4)', [
-            [self._false(row, n) for n in self.counts] for row in self.rows
-        ])  # fmt: skip
+        title = 'False words at no effect ("held", or "did not hold" by sign; claims 1, 3 and 4)'
+        lines = self.table(title, [[self._false(row, n) for n in self.counts] for row in self.rows])
+        for errors in dict.fromkeys(name for name, _ in self.rows):
+            found = [
+                tally
+                for row in self.rows
+                if row[0] == errors
+                for n in self.counts
+                for tally in self.of(row, n, effect=0)
+            ]
+            trials = sum(tally.n for tally in found) * len(EFFECT_CLAIMS)
+            rate = sum(sum(tally.false.values()) for tally in found) / trials
+            error = (rate * (1 - rate) / trials) ** 0.5
+            lines.append(f"- All together, {errors} errors: {rate:.2%} (standard error of the simulation {error:.2%}).")
+        return [*lines, ""]
 
     def _false(self, row: tuple[str, float], n: int) -> str:
         (found,) = self.of(row, n, effect=0)

@@ -17,7 +17,7 @@ from training.checkpoints import RunFolder
 
 # Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
 SECONDS = {
-    "data": 2, "subsets": 4, "base": 80, "reward_model": 80, "cell": 9, "response": 4, "enlarged": 5, "samples": 5,
+    "data": 2, "subsets": 4, "base": 80, "reward_model": 100, "cell": 9, "response": 4, "enlarged": 5, "samples": 5,
     "check": 60,
 }  # fmt: skip
 
