@@ -53,10 +53,10 @@ def verdicts(results: Results) -> list[Verdict]:
     claim4 = primary_effect(results, pairs)
     prediction = predict_from_lines(results, pairs) if claim4 else None
     return [
-        _on_effect(MORE_RESPONSES, claim1, "no equal-budget pair of K=4 and K=2 is complete"),
+        _on_effect(MORE_RESPONSES, claim1, "No equal-budget pair of K=4 and K=2 is complete."),
         _on_line(LINEAR, mean_line_test(results)),
-        _on_effect(GUIDES, claim3, "it needs enlarged subsets (reproduce.py --augment)"),
-        _on_effect(BEYOND_SIZE, claim4, "it needs subsets of low and high D (reproduce.py --fixed_size)", prediction),
+        _on_effect(GUIDES, claim3, "It needs enlarged subsets (reproduce.py --augment)."),
+        _on_effect(BEYOND_SIZE, claim4, "It needs subsets of low and high D (reproduce.py --fixed_size).", prediction),
     ]
 
 
@@ -104,15 +104,16 @@ def _on_effect(claim: str, effect: Effect | None, missing: str, prediction: Pred
 
 def _on_line(claim: str, test: LineTest | None) -> Verdict:
     if test is None or not test.fits:
-        return Verdict(claim, NOT_TESTED, None, ("it needs two sizes with D that all algorithms and K have",))
+        return Verdict(claim, NOT_TESTED, None, ("It needs two sizes with D that all algorithms and K have.",))
     word, reason = test.judge()
     slope = test.fits["D"].slope
     details = [f"Slope of the mean over algorithms and K: {contrast_text(slope)} per unit of D."]
     if reason:
         details.append(f"{reason[0].upper()}{reason[1:]}.")
     deviations = ", ".join(f"from the line on {name} {p_text(fit.deviation)}" for name, fit in test.fits.items())
-    details.append(f"Deviation of the {len(test.scores)} sizes (p): {deviations}.")
-    for name, one in test.rivals.items():
+    if slope.n_replicates >= MIN_REPLICATES:
+        details.append(f"Deviation of the {len(test.scores)} sizes (p): {deviations}.")
+    for name, one in test.rivals.items() if slope.n_replicates >= MIN_REPLICATES else ():
         details.append(f"Excess of the line over the curve '{name}', zero if that curve is true: {contrast_text(one)}.")
     details += _reservations(slope.n_replicates, test.one_draw, 0)
     return Verdict(claim, word, slope, tuple(details))
@@ -124,7 +125,8 @@ def _reservations(n_replicates: int, one_draw: bool, n_left_out: int) -> list[st
     if one_draw and n_replicates > 1:
         lines.append("About this draw only: the subsets were drawn once, so there is no verdict.")
     elif n_replicates < MIN_REPLICATES:
-        lines.append(f"{n_replicates} of the {MIN_REPLICATES} replicates that a verdict needs.")
+        found = f"{n_replicates} of the {MIN_REPLICATES} replicates that a verdict needs, with all of its cells"
+        lines.append(f"{found} (reproduce.py --replicates).")
     if n_left_out:
         what = "1 replicate is" if n_left_out == 1 else f"{n_left_out} replicates are"
         lines.append(f"{what} left out because some of the cells lack it.")
