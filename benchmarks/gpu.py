@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.run import GPU_BENCHMARKS, run_one, table
+from benchmarks.one_run import GPU_BENCHMARKS, run_one, table
 from benchmarks.side_by_side import CORES
 from data_preprocess.command import run
 from data_preprocess.files import atomic_write, write_json

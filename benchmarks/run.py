@@ -10,94 +10,26 @@ are kept in runs/benchmarks/ with their commit, `--anew` runs them again, and RE
 """
 
 import argparse
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.side_by_side import ABOVE_ZERO, CORES, Row, benchmark
+from benchmarks.one_run import BENCHMARKS, TITLES, Result, run_one, table
+from benchmarks.side_by_side import ABOVE_ZERO, CORES, benchmark
 from data_preprocess.command import check_flags, run, study_root
 from data_preprocess.files import atomic_write, read_json, write_json
-from data_preprocess.provenance import git_hash, machine, versions
+from data_preprocess.provenance import machine, versions
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "RESULTS.md"
+RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 ON_A_GPU = "## On a GPU"  # the last section of RESULTS.md, made by gpu.sh elsewhere
-BENCHMARKS = {
-    "pro_step": "PRO step",
-    "preference_trainer": "PRO against TRL's DPOTrainer",
-    "diversity_counts": "Diversity",
-    "selection_speed": "Selection",
-    "generation_speed": "Generation",
-    "reward_scoring": "Reward scoring",
-    "subset_files": "split.py and sample.py",
-    "study_cost": "Cost of the paper's grids",
-}
-GPU_BENCHMARKS = {  # run by gpu.sh
-    "gpu_passes": "A training pass",
-    "gpu_step": "PRO step",
-    "gpu_inference": "Generation and reward scoring",
-}
-TITLES = BENCHMARKS | GPU_BENCHMARKS
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one benchmark measured, how long it took, and at which commit."""
-
-    rows: list[dict]  # each a side_by_side.Row
-    seconds: float
-    commit: str
-    failure: str = ""  # why there are no rows
 
 
 def kept(name: str) -> Path:
     """Returns the file in which a full run keeps a finished benchmark."""
     return study_root() / "runs" / "benchmarks" / f"{name}.json"
-
-
-def run_one(name: str, quick: bool, threads: int) -> Result:
-    """Runs one benchmark in a separate process and shows its output as it comes."""
-    began, commit = time.perf_counter(), git_hash() or "no commit"
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.json"
-        flags = ["--threads", str(threads), "--json", str(rows), *(["--quick"] if quick else [])]
-        done = subprocess.run([sys.executable, __file__, name, *flags], stderr=subprocess.PIPE, text=True)
-        seconds = time.perf_counter() - began
-        if not done.returncode:
-            return Result(read_json(rows), seconds, commit)
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return Result([], seconds, commit, lines[-1] if lines else f"exit status {done.returncode}")
-
-
-def table(results: dict[str, Result]) -> list[str]:
-    """Returns the lines of the Markdown results, one section per benchmark."""
-    lines = []
-    for name, result in results.items():
-        made = f"`python benchmarks/run.py {name}`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
-        lines += ["", f"## {TITLES[name]}", "", made, ""]
-        if result.failure:
-            lines.append(f"Did not run: {result.failure}")
-            continue
-        lines += ["| what | naive | ours | ratio | target | note |", "|---|---|---|---|---|---|"]
-        lines += [cells(Row(**row)) for row in result.rows]
-    return lines
-
-
-def cells(row: Row) -> str:
-    """Returns one row of the table."""
-    naive, ratio = ("", "") if row.naive is None else (f"{number(row.naive)} {row.unit}", f"**{row.ratio:.2f}x**")
-    values = [row.what, naive, f"{number(row.ours)} {row.unit}", ratio, row.target, row.note]
-    return f"| {' | '.join(values)} |"
-
-
-def number(value: float) -> str:
-    """Formats with three significant digits, from 1000 as a whole number."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def measured_on_a_gpu() -> list[str]:

@@ -67,10 +67,14 @@ def test_a_near_tie_is_one_of_the_models_logits():
     logits = torch.zeros(1, 1, 9)
     logits[..., 5], logits[..., 6], logits[..., 7] = 1.0, 1.0 + padded_decoding.TIE / 2, 1.0 - padded_decoding.TIE * 2
 
-    def model(ids):
-        assert ids.tolist() == [[2, 3, 4]], "read up to where the replies part"
-        return SimpleNamespace(logits=logits)
+    class Model:
+        device = "cpu"
 
+        def __call__(self, ids):
+            assert ids.tolist() == [[2, 3, 4]], "read up to where the replies part"
+            return SimpleNamespace(logits=logits)
+
+    model = Model()
     assert is_near_tie(model, [2, 3], [4, 5, 8], [4, 6, 8])
     assert not is_near_tie(model, [2, 3], [4, 5, 8], [4, 7, 8])
     assert not is_near_tie(model, [2, 3], [4, 5], [4, 5])

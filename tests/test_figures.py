@@ -242,7 +242,7 @@ def test_the_commands_write_under_the_study_root_and_warn(tmp_path, capsys, monk
 def test_a_folder_without_results_is_an_error(tmp_path):
     with pytest.raises(InputError, match="no result file to draw"):
         figures.main(["--results", str(tmp_path), "--output", str(tmp_path / "a.png")])
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="no such file or folder"):
         figures.main(["--budgets", str(tmp_path / "none")])
     with pytest.raises(SystemExit) as caught:
         figures.main([])

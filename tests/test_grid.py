@@ -15,14 +15,14 @@ from study.worlds import equal_budget_cells
 PUBLISHED = [(42, seed) for seed in SEEDS]  # one draw, several seeds
 
 
-def test_the_toy_grid_holds_the_equal_budget_cells_and_one_small_size():
+def test_the_toy_grid_holds_the_equal_budget_cells_a_smaller_and_a_larger_size():
     sizes = TOY.grid.sizes
     (budget,) = budgets(sizes)
-    assert budget == {2: max(sizes), 3: 2 * max(sizes) // 3, 4: max(sizes) // 2}
-    assert min(sizes) < budget[4] and len(sizes) == 4
+    assert budget == {2: 240, 3: 160, 4: 120}
+    assert min(sizes) < budget[4] and max(sizes) > budget[2] and len(sizes) == 5
     cells = cells_of(TOY.grid, [(42, 42)])
-    assert len(cells) == len(set(cells)) == 2 * 3 * 4
-    assert len({cell.exp for cell in cells_of(TOY.grid, [(42, 42), (42, 43)])}) == 48
+    assert len(cells) == len(set(cells)) == 2 * 3 * 5
+    assert len({cell.exp for cell in cells_of(TOY.grid, [(42, 42), (42, 43)])}) == 60
 
 
 def test_the_papers_grids_are_the_papers():
@@ -121,6 +121,6 @@ def test_patterns_choose_cells_by_name():
         "pro_len4_48_seed42", "pro_len4_48_seed43", "sft_len2_240_seed43", "sft_len3_240_seed43", "sft_len4_240_seed43",
     }  # fmt: skip
     with pytest.raises(
-        InputError, match=r"--only pro_len5_\*: matches no cell \(expected names like pro_len4_240_seed42"
+        InputError, match=r"--only pro_len5_\*: matches no cell \(expected names like pro_len4_960_seed42"
     ):
         chosen(cells, ["pro_*", "pro_len5_*"])

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from training.collator import EncodedRanking, collate
 from training.losses import pro_loss, response_logps, token_logps
-from training.shared_prompt import PackedRow, additive, responses_mask
+from training.packed_ranking import responses_mask
+from training.shared_prompt import PackedRow, additive
 
 FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
 

@@ -12,7 +12,6 @@ Everything else in a layer must treat each token separately. training/model_chec
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from eval_hh.inference.models import without_plans
+from training.packed_ranking import Ranking, responses_mask
 from training.varlen_attention import Sequences, attend, sequences, usable
 
 ALIGNMENT = 8  # numbers; rows of an additive mask start at multiples of it
@@ -35,23 +35,6 @@ WITHOUT_EFFECT = frozenset({
 
 class Unpackable(ValueError):
     """Why a model's layers cannot be computed on packed rows."""
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The place of one ranking in its row."""
-
-    start: int
-    responses: list[int]  # tokens of each response
-    prompt_end: int  # where the responses begin
-
-    @property
-    def end(self) -> int:
-        return self.prompt_end + sum(self.responses)
-
-    @property
-    def n_prompt(self) -> int:
-        return self.prompt_end - self.start
 
 
 # Masks of the prompt's and of the responses' tokens; None means that each prompt token sees its whole past.
@@ -106,13 +89,6 @@ def _masks(ranking: Ranking, visible: torch.Tensor | None, device: torch.device)
     positions = torch.cat([torch.arange(n_prompt, device=device), *own])
     seen = visible[0, 0]
     return seen[:n_prompt, :n_prompt], responses & seen[positions[n_prompt:]][:, positions]
-
-
-def responses_mask(n_prompt: int, lengths: list[int], device: torch.device | None = None) -> torch.Tensor:
-    """Returns boolean [R, n_prompt + R]: the R tokens of responses of `lengths` see the prompt and their own past."""
-    which = torch.repeat_interleave(torch.tensor(lengths, device=device))
-    own_past = (which.unsqueeze(1) == which).tril()
-    return F.pad(own_past, (n_prompt, 0), value=True)
 
 
 def additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

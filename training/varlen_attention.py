@@ -8,16 +8,13 @@ own past. Keys and values of a prompt are copied for each of its responses; that
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch.autograd.graph import saved_tensors_hooks
 
 from eval_hh.inference.models import MODEL_ERRORS
-
-if TYPE_CHECKING:
-    from training.shared_prompt import Ranking
+from training.packed_ranking import Ranking, responses_mask
 
 WIDEST = 256  # head size that the kernel takes
 CLOSE = 0.05  # tolerance of the kernel's probe, on numbers around 1 in half precision
@@ -34,7 +31,7 @@ class Sequences:
     longest_key: int
 
 
-def sequences(rankings: "Sequence[Ranking]", device: torch.device) -> Sequences:
+def sequences(rankings: Sequence[Ranking], device: torch.device) -> Sequences:
     """Returns the sequences of a row of rankings."""
     columns: list[int] = []
     queries, keys = [], []
@@ -99,8 +96,6 @@ def _kernel_is_right(device: torch.device, dtype: torch.dtype, width: int) -> bo
 
     Values and gradients are compared for a prompt of 3 tokens and responses of 2 and 5.
     """
-    from training.shared_prompt import Ranking, responses_mask
-
     generator = torch.Generator().manual_seed(0)
     states = [torch.randn(1, 2, 10, width, generator=generator).to(device, dtype) for _ in range(4)]
     mask = F.pad(torch.ones(3, 3, device=device).tril().bool(), (0, 7))

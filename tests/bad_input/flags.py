@@ -77,7 +77,7 @@ VALUES = {
     f"figures.py --results {RESULTS} --output {{root}}/out.png": {"profile": ("nope",)},
     f"plan.py {{root}}/prompts.jsonl --results {RESULTS} --responses 9": {"profile": ("nope",)},
     REPRODUCE: {
-        "sizes": ("-4", "0", "1201", HUGE), "fixed_size": ("-1", "1201"), "seeds": ("-3", HUGE),
+        "sizes": ("-4", "0", "3001", HUGE), "fixed_size": ("-1", "3001"), "seeds": ("-3", HUGE),
         "replicates": ("0", "-1", HUGE), "workers": ("0", "-2", HUGE), "only": ("nothing", ""),
     },
     f"{REPRODUCE} --dry_run": {"sizes": ("-4",), "fixed_size": ("-1",), "seeds": ("-3",)},
