@@ -4,9 +4,18 @@ The former interval was a percentile bootstrap over test prompts and training se
 claim 2 was "the slope's interval is above zero and the line explains 80%".
 """
 
+import json
+from collections import Counter
+
 import numpy as np
 import pytest
 
+from data_preprocess.dialogue import render_prompt
+from data_preprocess.hub import load_tokenizer
+from data_preprocess.ngrams.token_ids import encode_prompts
+from data_preprocess.selection import select_prompts
+from data_preprocess.toy_world.word_tokenizer import write_tokenizer
+from data_preprocess.toy_world.world import WorldConfig, world_files
 from eval_hh.analysis.lines_on_d import fit_lines
 from eval_hh.analysis.simulated import Design, Truth
 from eval_hh.analysis.verdicts import verdicts
@@ -55,3 +64,19 @@ def test_the_former_rule_calls_a_curve_on_log_m_a_line_on_d():
         former += test.fits["D"].slope.difference > 0 and fit_line(design.scores, np.mean(line, axis=1)).r2 >= 0.8
         present += verdicts(results)[1].verdict == "held"
     assert former / n > 0.6 and present / n < 0.1
+
+
+def test_without_quotas_low_and_high_d_are_sets_of_other_kinds(tmp_path):
+    """The audit's confounding: matched in length alone, low and high D differ in their share of harmful prompts."""
+    write_tokenizer(tmp_path)
+    lines = world_files(WorldConfig(train_rows=400))["original/hh_train_len4/train.json"].decode().splitlines()
+    rows = [json.loads(line) for line in lines]
+    token_ids = encode_prompts(load_tokenizer(tmp_path), [render_prompt(row["prefix"][0]) for row in rows])
+    kinds = [row["meta"]["kind"] for row in rows]
+    harmful = {}
+    for strategy in ("low_d", "max_d"):
+        for quotas in (None, kinds):
+            chosen = select_prompts(token_ids, [120], strategy, match_length=True, kinds=quotas)[120]
+            harmful[strategy, quotas is not None] = Counter(kinds[index] for index in chosen)["harmless_base"]
+    assert abs(harmful["low_d", False] - harmful["max_d", False]) >= 10
+    assert harmful["low_d", True] == harmful["max_d", True] == 30  # a quarter of 120, as in the pool
