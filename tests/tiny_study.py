@@ -12,7 +12,7 @@ from study import worlds
 from study.grid import Grid
 from study.toy_profile import TOY
 
-WORLD = WorldConfig(train_rows=48, dev_rows=8, test_rows=12, reward_rows=40, reward_heldout_rows=20, corpus_lines=200)
+WORLD = WorldConfig(train_rows=96, dev_rows=8, test_rows=12, reward_rows=40, reward_heldout_rows=20, corpus_lines=200)
 SMALL = ("--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_steps", "4")
 PROFILE = replace(
     TOY,
