@@ -80,9 +80,14 @@ def contrast(a: np.ndarray, b: np.ndarray) -> Contrast:
         raise ValueError(f"rewards of shape {a.shape} (expected a test prompt)")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("a reward is not finite")
-    effects = (a - b).mean(axis=1)
-    rounding = ROUNDING * max(np.abs(a).max(), np.abs(b).max())
-    return over_replicates(np.where(np.abs(effects) <= rounding, 0.0, effects))
+    return over_replicates(paired_differences(a.mean(axis=1), b.mean(axis=1)))
+
+
+def paired_differences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns first - second of mean rewards [replicates], 0 where they differ by no more than rounding."""
+    rounding = ROUNDING * max(np.abs(first).max(), np.abs(second).max())
+    differences = first - second
+    return np.where(np.abs(differences) <= rounding, 0.0, differences)
 
 
 def over_replicates(effects: Sequence[float]) -> Contrast:
@@ -268,12 +273,11 @@ def cluster_coefficients(design: np.ndarray, y: np.ndarray, clusters: Sequence[i
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns Holm's step-down adjusted p-values, in the order given."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+    """Returns Holm's step-down adjusted p-values, in the order given; nan, no test, stays nan and is not counted."""
+    tested = [index for index, p in enumerate(p_values) if p == p]
+    adjusted, largest = [float("nan")] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(tested, key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
 

@@ -78,9 +78,7 @@ def world_table(profile: ToyProfile, found: dict[str, "Findings"]) -> list[str]:
     from eval_hh.reporting.markdown_table import markdown
 
     effects = [one.verdicts[0].primary for one in found.values()]
-    p_values = [effect.p for effect in effects]
-    corrected = holm(p_values) if all(p == p for p in p_values) else p_values
-    rows = []
+    corrected, rows = holm([effect.p for effect in effects]), []
     for (name, study), one, effect, holm_p in zip(studies(profile), found.values(), effects, corrected, strict=True):
         row = [name, change(profile, study), one.results.first.world, f"{100 * effect.difference:{DIFFERENCE}}"]
         row += [interval_text(effect), p_text(effect.p), p_text(holm_p), str(effect.n_replicates)]

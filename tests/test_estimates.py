@@ -93,6 +93,8 @@ def test_holm_by_hand():
     assert holm([0.03, 0.01, 0.9, 0.02]) == pytest.approx([0.06, 0.04, 0.9, 0.06])
     assert holm([0.5, 0.6]) == [1.0, 1.0]
     assert holm([]) == []
+    nothing, *tested = holm([math.nan, 0.01, 0.04])  # what was not tested is not counted
+    assert math.isnan(nothing) and tested == pytest.approx([0.02, 0.04])
 
 
 def test_budgets_of_the_papers_sizes():

@@ -9,6 +9,7 @@ import scipy.stats
 
 from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM
 from eval_hh.analysis.chosen_prompts import HIGH_D, LOW_D
+from eval_hh.analysis.equal_budget import budget_pairs
 from eval_hh.analysis.rules import (
     DID_NOT_HOLD,
     HELD,
@@ -130,6 +131,19 @@ def test_replicates_that_some_cells_lack_are_left_out_and_counted():
     claim = verdicts(results_of(kept))[0]
     assert claim.primary.n_replicates == 3 and claim.verdict == HELD
     assert "1 replicate is left out because some of the cells lack it." in claim.details
+
+
+def test_equal_rewards_in_another_order_are_no_difference():
+    """Sums of the same numbers in another order differ in the last bits, in each replicate to the same side."""
+    cells = make_grid(lambda a, k, size, seed: 0.47, algorithms=("PRO",), seeds=REPLICATES, draws=True, noise=0.0)
+    for cell in cells:
+        if cell["ranking_len"] == 4:
+            for entry in cell["files"].values():
+                entry["reward"] = entry["reward"][::-1]
+    results = results_of(cells)
+    first, second = (results.mean_rewards(one, results.units(one)) for one in budget_pairs(results)[0])
+    assert first == pytest.approx(second) and (first != second).all(), "they differ in the last bits"
+    assert verdicts(results)[0].primary == Contrast(0.0, 0.0, 0.0, 1.0, 3, 4)
 
 
 def test_algorithms_count_alike():

@@ -10,7 +10,7 @@ import numpy as np
 from eval_hh.analysis.results import Results, Units
 from eval_hh.analysis.rules import NO_VERDICT, decide, decide_row
 from eval_hh.cells import Setting
-from eval_hh.estimates import Contrast, holm, over_replicates
+from eval_hh.estimates import Contrast, holm, over_replicates, paired_differences
 
 Pair = tuple[Setting, Setting]
 
@@ -68,7 +68,9 @@ def primary_effect(results: Results, pairs: Sequence[Pair], pool: str = "Global"
     if not units:
         return None
     means = {setting: results.mean_rewards(setting, units, pool) for setting in settings}
-    difference = effect_of(np.mean([means[first] - means[second] for first, second in pairs], axis=0))
+    difference = effect_of(
+        np.mean([paired_differences(means[first], means[second]) for first, second in pairs], axis=0)
+    )
     everywhere = {replicate for setting in settings for replicate in results.replicates(setting)}
     left_out = len(everywhere) - len(results.replicates(*settings))
     word = NO_VERDICT if units.one_draw else decide(difference)
@@ -83,21 +85,18 @@ def comparisons(results: Results, pairs: Iterable[Pair], pools: Sequence[str] = 
         for pool in pools if units else ():
             sides = [_side(results, setting, units, pool) for setting in pair]
             first, second = (results.mean_rewards(setting, units, pool) for setting in pair)
-            difference = effect_of(first - second)
+            difference = effect_of(paired_differences(first, second))
             found.append(Comparison(pool, *sides, difference, units.one_draw, difference.p, NO_VERDICT))
     return holm_corrected(found)
 
 
 def holm_corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    """Returns the rows of one table with Holm-corrected p and their words; rows without p are not counted."""
-    tested = [index for index, one in enumerate(found) if one.difference.p == one.difference.p]
-    corrected = dict(zip(tested, holm([found[index].difference.p for index in tested]), strict=True))
-    rows = []
-    for index, one in enumerate(found):
-        p = corrected.get(index, float("nan"))
-        word = NO_VERDICT if one.one_draw else decide_row(one.difference, p)
-        rows.append(replace(one, holm_p=p, verdict=word))
-    return rows
+    """Returns the rows of one table with Holm-corrected p and their words."""
+    corrected = holm([one.difference.p for one in found])
+    words = [
+        NO_VERDICT if one.one_draw else decide_row(one.difference, p) for one, p in zip(found, corrected, strict=True)
+    ]
+    return [replace(one, holm_p=p, verdict=word) for one, p, word in zip(found, corrected, words, strict=True)]
 
 
 def _side(results: Results, setting: Setting, units: Units, pool: str) -> Side:

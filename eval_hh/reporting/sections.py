@@ -115,13 +115,12 @@ def _other_scores(results: Results) -> list[str]:
 
 def _line_lines(tested: list[LineTest]) -> list[str]:
     fitted = [(one, name, fit) for one in tested for name, fit in one.fits.items()]
-    known = [fit.deviation for _, _, fit in fitted if fit.deviation == fit.deviation]
-    corrected = iter(holm(known))
+    corrected = holm([fit.deviation for _, _, fit in fitted])
     rows = [
         [one.name, name, str(len(one.scores)), _coefficient(fit.slope), f"{fit.line.intercept:.4f}"]
         + [f"{fit.line.r2:.3f}", f"{fit.line.mse:.2g}", f"{fit.line.loo_mse:.2g}", p_text(fit.deviation)]
-        + [p_text(next(corrected) if fit.deviation == fit.deviation else fit.deviation)]
-        for one, name, fit in fitted
+        + [p_text(holm_p)]
+        for (one, name, fit), holm_p in zip(fitted, corrected, strict=True)
     ]
     lines = [
         "## Reward against prompt diversity",
