@@ -38,6 +38,7 @@ EFFECT_CLAIMS = {"1": 0, "3": 2, "4": 3}  # index among analysis.verdicts.verdic
 # The standard: coverage of the nominal 95%, false words of claims 1, 3 and 4 at no effect, power for 5 points, and of
 # claim 2 the share of "held" when another curve is true and when the line is.
 COVERAGE, FALSE_WORDS, POWER, FALSE_LINE, TRUE_LINE = (0.93, 0.97), 0.05, 0.80, 0.10, 0.80
+EFFECTS, SPREADS = (2, 3, 5, 8), (2, 3, 4.3, 6)  # of the table of power, in points
 SLACK = 4.0  # standard errors of the simulation: hundreds of rates are checked at once
 POWER_EFFECT, POWER_SD, POWER_R = 0.05, 0.043, 8  # 5 points, where a difference has at most this spread, at this R
 
@@ -268,6 +269,20 @@ class Tables:
         return [*lines, ""]
 
 
+def power_table() -> list[str]:
+    """Returns how many replicates hold a true difference with 80% power, by its spread (estimates.replicates_for)."""
+    from eval_hh.analysis.rules import MIN_REPLICATES
+    from eval_hh.estimates import replicates_for
+    from eval_hh.reporting.markdown_table import markdown
+
+    rows = [
+        [f"{spread:g}", *(str(max(MIN_REPLICATES, replicates_for(effect, spread))) for effect in EFFECTS)]
+        for spread in SPREADS
+    ]
+    header = ["spread", *(f"{effect:g} points" for effect in EFFECTS)]
+    return ["## Replicates for 80% power, by the spread of the difference over replicates", "", *markdown(header, rows)]
+
+
 def _named(design: "Design") -> str:
     return "M = " + ", ".join(f"{m} (D {d:.2f})" for m, d in zip(design.sizes, design.scores, strict=True))
 
@@ -283,7 +298,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = [*tables.coverage(), *tables.false_words()]
     for effect in sorted({case.truth.effect for case in todo} - {0}):
         lines += tables.held(effect)
-    print("\n".join([*lines, *tables.lines(), *tables.deciding()]))
+    print("\n".join([*lines, *tables.lines(), *tables.deciding(), *power_table()]))
     if tables.failures:
         raise OSError("; ".join(["the standard is not met", *tables.failures]))
     print(f"Every bound of the standard is met (within {SLACK:g} standard errors of the simulation).")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_preprocess.command import InputError
+from data_preprocess.command import REPOSITORY, InputError
 from eval_hh import calibrate
 from eval_hh.analysis.equal_budget import budget_pairs
 from eval_hh.analysis.lines_on_d import rival_curves
@@ -70,6 +70,8 @@ def test_a_small_calibration_prints_its_tables(capsys):
     printed = capsys.readouterr().out
     assert [line for line in printed.splitlines() if line.startswith("## Coverage")]
     assert printed.count("| residuals | 2 ") == 6 and "Every bound of the standard is met" in printed
+    readme = (REPOSITORY / "eval_hh" / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(calibrate.power_table()[2:]).strip() in readme and "\n".join(calibrate.power_table()) in printed
 
 
 @pytest.mark.slow
