@@ -20,6 +20,7 @@ BENCHMARKS = {
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
     "subset_files": "split.py and sample.py",
+    "scaling": "Two processes",
     "study_cost": "Cost of the paper's grids",
 }
 GPU_BENCHMARKS = {  # run by gpu.sh

@@ -147,6 +147,13 @@ def test_the_pro_step_on_tiny_sizes():
 
 
 @pytest.mark.slow
+def test_the_scaling_of_two_processes_on_tiny_sizes():
+    """It also compares the losses of one and of two processes, and ends with an error if they differ."""
+    printed = output("scaling", "--layers", "1", "--width", "24", "--steps", "2", "--rankings", "2")
+    assert printed.count("DDP") == printed.count("ZeRO-2") == 1
+
+
+@pytest.mark.slow
 def test_against_trl():
     pytest.importorskip("trl")
     printed = output("preference_trainer", "--layers", "1", "--pairs", "8")
