@@ -21,6 +21,8 @@ PLAIN_WORDS = {
     "ignore_mismatched_sizes": "its weights have other shapes than config.json says",
     "scaled_dot_product_attention yet": "transformers has no sdpa attention for a model of its kind",
 }
+NO_SCRIPTS = "scripts are no longer supported"  # from `datasets`' error
+PARQUET_COPY = "refs/convert/parquet"  # the branch on which the hub keeps a data set as Parquet
 MAX_REASON = 300  # characters of a library's message that are passed on
 
 
@@ -102,8 +104,14 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     return load_or_refuse(lambda: AutoTokenizer.from_pretrained(str(path), **options), problem)
 
 
-def load_data_set(source: str, split: str, data_dir: str | None = None) -> Iterable[dict]:
+def load_data_set(source: str, split: str, data_dir: str | None = None, subset: str | None = None) -> Iterable[dict]:
     """Loads one split of a data set: saved on disk, a folder or Parquet file that `datasets` reads, or on the hub.
+
+    Args:
+        source: a path, or a name on the hub.
+        split: of a data set that has several.
+        data_dir: the folder of the data set that holds the split.
+        subset: a configuration of the data set, or such a folder.
 
     Raises:
         InputError: one line that says why it cannot be loaded and what to pass instead.
@@ -124,7 +132,7 @@ def load_data_set(source: str, split: str, data_dir: str | None = None) -> Itera
         if not saved:
             if path.suffix == ".parquet":
                 return datasets.load_dataset("parquet", data_files=source, split="train")
-            return datasets.load_dataset(source, data_dir=data_dir, split=split)
+            return _load_split(source, split, data_dir, subset)
         loaded = datasets.load_from_disk(source)
     except Exception as error:
         # The library raises many kinds of errors here, from network to file format errors.
@@ -136,6 +144,27 @@ def load_data_set(source: str, split: str, data_dir: str | None = None) -> Itera
             raise InputError(f"{source}: no split {split} (--split: {', '.join(loaded)})")
         return loaded[split]
     return loaded
+
+
+def _load_split(source: str, split: str, data_dir: str | None, subset: str | None) -> Iterable[dict]:
+    """Returns datasets.load_dataset's split, with a subset found by either of its two names for one.
+
+    A data set that is made by a script, which `datasets` no longer runs, is read from the hub's own copy as Parquet.
+    """
+    import datasets
+
+    options: dict[str, str | None] = {"name": subset, "data_dir": data_dir}
+    while True:
+        try:
+            return datasets.load_dataset(source, split=split, **options)
+        except ValueError as error:
+            if not options["name"] or "BuilderConfig" not in str(error):
+                raise
+            options |= {"name": None, "data_dir": subset}
+        except RuntimeError as error:
+            if NO_SCRIPTS not in str(error) or "revision" in options:
+                raise
+            options["revision"] = PARQUET_COPY
 
 
 def load_or_refuse(load: Callable[[], Loaded], problem: str, advice: str = "") -> Loaded:

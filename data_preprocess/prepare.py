@@ -3,7 +3,8 @@
 Run: cd data_preprocess; python prepare.py --raw DIR | --source DATA [flags]
 
 --raw DIR contains harmless-base, helpful-base, helpful-online and helpful-rejection-sampled, each with test.jsonl and
-train.jsonl (or .jsonl.gz); Anthropic/hh-rlhf is read from the hub. All other formats: data_preprocess/README.md. Writes
+train.jsonl (or .jsonl.gz); Anthropic/hh-rlhf is read from the hub. --source DATA is a file, a folder or a data set on
+the hub, such as openbmb/UltraFeedback; formats and recipes: data_preprocess/README.md. Writes
 data/original/hh_train_lenK/train.json (unless --raw has no train files), data/hh_dev/sampled_dev.json, for --raw
 data/hh_test/*.json, and the data card data/README.md, all under STUDY_ROOT, all or nothing. To have models add
 responses or a reward model give the rewards, use labelling/annotate.py.
@@ -27,7 +28,10 @@ def main(argv: list[str] | None = None) -> None:
     if config.export:
         export(config)
         return
-    rewards = [] if config.raw else [f"rewards: {' '.join(config.rewards_from or ['as the format has them'])}"]
+    given = config.rewards_from or (
+        [config.winner_from] if config.winner_from else ["as the format or recipe has them"]
+    )
+    rewards = [] if config.raw else [f"rewards: {' '.join(given)}"]
     command = shlex.join(["python", "prepare.py", *(sys.argv[1:] if argv is None else argv)])
     prepare(config, Labels(join=config.join or (), facts=rewards), command)
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from data_preprocess.dialogue import parse_prompt, render_prompt
 from data_preprocess.prepare import main
 from data_preprocess.preparing.raw_hh import SOURCES, read_split
 from data_preprocess.preparing.row_formats import LeftOut, Mapping, load_texts, lookup, read_row, read_source
+from data_preprocess.preparing.votes import BY_SIGN
 from data_preprocess.records import load_records
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Name a fruit.", "<|assistant|>"]
@@ -318,7 +320,7 @@ def test_documented_examples(tmp_path, rows, flags):
 
 
 def test_all_formats_are_documented():
-    assert len(list(documented_examples())) == 11
+    assert len(list(documented_examples())) == 12
 
 
 def test_rows_of_any_values_are_read_or_refused():
@@ -339,6 +341,11 @@ def test_rows_of_any_values_are_read_or_refused():
         row = {name: rng.choice(values) for name in rng.sample(names, rng.randrange(1, 7))}
         ignore = ("prompt", "instruction") if rng.random() < 0.5 else ()
         mapping = Mapping(some(0.2), some(0.2), some(0.2), rng.random() < 0.5, None, ignore, rng.random() < 0.5)
+        if rng.random() < 0.1:
+            winner = rng.choice(["scores", "id", "meta.a"])
+            mapping = replace(
+                mapping, rewards=None, winner=winner, winner_values=rng.choice([None, BY_SIGN, ("a", "Hi")])
+            )
         try:
             candidates = read_row(row, "file:1", "file", mapping, LeftOut())
         except InputError as error:

@@ -41,6 +41,16 @@ def test_pairs_become_copeland_counts():
     assert line == "6 rows merged into 2 prompts, 1 of them with pairs that contradict one another"
 
 
+def test_tied_pairs_are_votes_for_neither():
+    """a beats b and ties with c; b and c tie. A row of scores among them makes all of them scores."""
+    pairs = [{"a": 1.0, "b": 0.0}, {"a": 0.5, "c": 0.5}, {"b": 0.5, "c": 0.5}]
+    merged, line = merge_rows([row(PLUM, pair) for pair in pairs])
+    assert rewards_of(merged[0]) == {"a": 1.0, "b": -1.0, "c": 0.0}
+    assert line == "3 rows merged into 1 prompts"
+    scored, _ = merge_rows([row(PLUM, pair) for pair in [*pairs, {"c": 0.25}]])
+    assert rewards_of(scored[0]) == {"a": 0.75, "b": 0.25, "c": pytest.approx((0.5 + 0.5 + 0.25) / 3)}
+
+
 def test_rows_without_rewards_stay_without_and_cannot_be_mixed():
     merged, _ = merge_rows([row(PLUM, {"a": None}), row(PLUM, {"b": None}), row(PLUM, {})])
     assert merged[0].responses == ["a", "b"] and merged[0].rewards is None

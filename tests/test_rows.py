@@ -47,6 +47,9 @@ MULTI = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a fruit.\n\nAssistant
             ],
             MULTI,
         ),
+        ("Hi\n<extra_id_1>Assistant\nHello.\n<extra_id_1>User\nName a fruit.", MULTI),  # HelpSteer2
+        ("<extra_id_1>User\nHi", "\n\nHuman: <extra_id_1>User\nHi\n\nAssistant:"),  # marks in another order are text
+        ("Hi\n<extra_id_1>Assistant\nHo.", "\n\nHuman: Hi\n<extra_id_1>Assistant\nHo.\n\nAssistant:"),
         (
             [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "input_text", "text": "you"}]}],
             "\n\nHuman: Hi\nyou\n\nAssistant:",

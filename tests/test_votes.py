@@ -5,7 +5,7 @@ import random
 import pytest
 
 from data_preprocess.command import InputError
-from data_preprocess.preparing.votes import copeland, number, rewards_from
+from data_preprocess.preparing.votes import copeland, number, rewards_from, rewards_of_winner
 
 
 def test_copeland_by_hand():
@@ -73,3 +73,30 @@ def test_forms():
 def test_what_is_no_judgement(value, message):
     with pytest.raises(InputError, match=message):
         rewards_from(value, 2, False, "here")
+
+
+@pytest.mark.parametrize(
+    "value, names, rewards",
+    [
+        (0, None, [1, 0, 0]),
+        (2.0, None, [0, 0, 1]),
+        ("1", None, [0, 1, 0]),
+        (1, ("2", "1", "0"), [0, 1, 0]),
+        ("c", ("a", "b", "c"), [0, 0, 1]),
+        ("tie", None, [0.5, 0.5, 0.5]),
+        ("Tie (bothbad)", ("a", "b", "c"), [0.5, 0.5, 0.5]),
+        ("tied", ("tied", "b", "c"), [1, 0, 0]),
+        (None, None, [None, None, None]),
+        ("N/A", ("a", "b", "c"), [None, None, None]),
+        (float("nan"), None, [None, None, None]),
+    ],
+)
+def test_the_winner_of_a_row(value, names, rewards):
+    assert rewards_of_winner(value, 3, names, "here") == rewards
+
+
+@pytest.mark.parametrize(
+    "value, rewards", [(-3, [1, 0]), ("-0.5", [1, 0]), (2, [0, 1]), (0, [0.5, 0.5]), (-0.0, [0.5, 0.5])]
+)
+def test_the_winner_by_the_sign_of_a_number(value, rewards):
+    assert rewards_of_winner(value, 2, ("negative", "positive"), "here") == rewards

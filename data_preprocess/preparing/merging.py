@@ -9,21 +9,22 @@ from data_preprocess.preparing.candidates import Candidates, keep_responses
 from data_preprocess.preparing.votes import copeland
 
 PAIR = [0.0, 1.0]  # sorted rewards of a pair that only says which response is better
+TIED_PAIR = [0.5, 0.5]
 
 
 def merge_rows(pool: Sequence[Candidates]) -> tuple[list[Candidates], str]:
     """Merges rows with the same prompt, keeping each response once; returns the prompts and a summary line.
 
-    A response's reward is the mean over the rows that contain it. If all rows of a prompt are a PAIR, they are votes
-    and rewards are Copeland scores: pairs won minus pairs lost, each pair decided by the majority of its rows. meta is
-    taken from the prompt's first row; a prompt with a single row is unchanged.
+    A response's reward is the mean over the rows that contain it. If all rows of a prompt are a PAIR or a TIED_PAIR,
+    they are votes and rewards are Copeland scores: pairs won minus pairs lost, each pair decided by the majority of its
+    rows. meta is taken from the prompt's first row; a prompt with a single row is unchanged.
 
     Raises:
         InputError: naming the line: only some rows of a prompt have rewards.
     """
     groups = by_prompt(pool)
     merged = [_merged(rows) for rows in groups]
-    contradicting = sum(any(vote[::-1] in votes for vote in votes) for votes in map(_votes, groups))
+    contradicting = sum(map(_contradict, map(_votes, groups)))
     line = f"{len(pool)} rows merged into {len(groups)} prompts"
     return merged, f"{line}, {contradicting} of them with pairs that contradict one another" if contradicting else line
 
@@ -56,7 +57,7 @@ def _rewards(rows: list[Candidates], responses: list[str]) -> list[float]:
     places = {text.strip(): index for index, text in enumerate(responses)}
     votes = _votes(rows)
     if votes:
-        return copeland(len(responses), [(places[better], places[worse], 1.0) for better, worse in votes])
+        return copeland(len(responses), [(places[one], places[other], vote) for one, other, vote in votes])
     given: list[list[float]] = [[] for _ in responses]
     for row in rows:
         for text, reward in zip(row.responses, row.rewards, strict=True):
@@ -64,11 +65,22 @@ def _rewards(rows: list[Candidates], responses: list[str]) -> list[float]:
     return list(map(fmean, given))
 
 
-def _votes(rows: list[Candidates]) -> list[tuple[str, str]]:
-    """Returns (better text, worse text) of each row with different texts if every row is a PAIR, else none."""
+def _votes(rows: list[Candidates]) -> list[tuple[str, str, float]]:
+    """Returns the votes of rows that are a PAIR or a TIED_PAIR, none if a row is something else.
+
+    A vote is (text, other text, 1.0 if the first is better or 0.0 in a tie); rows that repeat one text have none.
+    """
     pairs = [row for row in rows if row.responses]
-    if not all(row.rewards is not None and sorted(row.rewards) == PAIR for row in pairs):
+    if not all(row.rewards is not None and sorted(row.rewards) in (PAIR, TIED_PAIR) for row in pairs):
         return []
-    texts = [[text.strip() for text in row.responses] for row in pairs]
-    ordered = [(one, other) if row.rewards[0] else (other, one) for row, (one, other) in zip(pairs, texts, strict=True)]
-    return [(better, worse) for better, worse in ordered if better != worse]
+    votes = []
+    for row in pairs:
+        (one, other), (first, second) = (text.strip() for text in row.responses), row.rewards
+        better, worse = (one, other) if first >= second else (other, one)
+        votes.append((better, worse, float(first != second)))
+    return [vote for vote in votes if vote[0] != vote[1]]
+
+
+def _contradict(votes: list[tuple[str, str, float]]) -> bool:
+    """Returns whether a response is better than another in one vote and worse in another."""
+    return any(vote and (worse, better, vote) in votes for better, worse, vote in votes)

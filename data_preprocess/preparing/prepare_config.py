@@ -13,7 +13,7 @@ from data_preprocess.command import (
     setting,
     within,
 )
-from data_preprocess.preparing.row_formats import Mapping
+from data_preprocess.preparing.recipes import NONE, RECIPES, Mapping, Recipe
 from data_preprocess.ranking import SEED
 
 DEV_ROWS = 280
@@ -25,9 +25,16 @@ class DataConfig:
 
     raw: str | None = setting("folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)", metavar="DIR", default=None)
     source: str | None = setting(
-        "any other data: JSONL, JSON array, Parquet, folder, or name on the hub", metavar="DATA", default=None
+        "any other data: JSONL, JSON array, CSV, Parquet, folder, or name on the hub", metavar="DATA", default=None
     )
-    split: str = setting("split of --source to read, if it has several", default="train")
+    recipe: str | None = setting(
+        "how to read a published data set (default: by its name or columns, if known; none: by the usual fields)",
+        choices=(*(recipe.name for recipe in RECIPES), NONE),
+        default=None,
+    )
+    split: str | None = setting("split of --source to read, if it has several (default: the recipe's, else train)",
+                                default=None)  # fmt: skip
+    subset: str | None = setting("subset of a data set that has several", metavar="NAME", default=None)
     published_parsing: bool = setting("drop paragraphs without a role tag, as in the published data", default=False)
     prompt_from: tuple[str, ...] | None = setting(
         "field of the prompt (default: prompt, instruction or question), or several fields to join",
@@ -42,6 +49,7 @@ class DataConfig:
     )
     ignore: tuple[str, ...] = setting("fields with text to ignore", metavar="FIELD", default=())
     drop_unrated: bool = setting("drop responses without a reward (N/A, null)", default=False)
+    skip_invalid: bool = setting("skip rows that would be refused, and count them", default=False)
     merge_prompts: bool = setting("merge rows that share a prompt into one ranking", default=False)
     ranking_len: int | None = setting(
         "responses per ranking (default: the most frequent number)",
@@ -72,7 +80,10 @@ class DataConfig:
         check_settings(self)
         if self.dev_rows is not None:
             check_number("dev_rows", self.dev_rows, at_least=1 if self.raw else 0)
-        self.refuse_with_raw("prompt_from", "responses_from", "id_from", "ignore", "drop_unrated", "merge_prompts")
+        self.refuse_with_raw("recipe", "split", "subset", "prompt_from", "responses_from", "id_from", "ignore",
+                             "drop_unrated", "skip_invalid", "merge_prompts")  # fmt: skip
+        if self.subset and Path(self.source).is_file():
+            raise InputError(f"--subset {self.subset}: {self.source} is a file (expected a data set with subsets)")
         for flag in ("published_parsing", "max_rows"):
             if self.source and getattr(self, flag):
                 raise InputError(f"--{flag} applies to --raw, and --source is given")
@@ -94,12 +105,20 @@ class DataConfig:
         """Number of responses that models add to each prompt."""
         return 0
 
-    def mapping(self) -> Mapping:
-        """Returns which fields of --source hold what."""
+    def names_columns(self) -> bool:
+        """Returns whether flags say which columns hold prompt or responses."""
+        return bool(self.prompt_from or self.responses_from)
+
+    def mapping(self, recipe: Recipe | None) -> Mapping:
+        """Returns which fields of --source hold what: as flags say, else the recipe; without rewards."""
+        base = recipe.mapping if recipe else Mapping()
         return Mapping(
-            prompt=self.prompt_from, responses=self.responses_from, id=self.id_from, ignore=self.ignore,
-            drop_unrated=self.drop_unrated,
-        )  # fmt: skip
+            prompt=self.prompt_from or base.prompt,
+            responses=self.responses_from or base.responses,
+            id=self.id_from,
+            ignore=self.ignore,
+            drop_unrated=self.drop_unrated or base.drop_unrated,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +129,14 @@ class PrepareConfig(DataConfig):
         "field of scores, ranks or votes, or one field per response", metavar="FIELD", default=None
     )
     ranks: bool = setting("the numbers of --rewards_from are ranks: the lowest is the best", default=False)
+    winner_from: str | None = setting(
+        "instead of --rewards_from: field that says which response is better", metavar="FIELD", default=None
+    )
+    winner_values: tuple[str, ...] | None = setting(
+        "value of --winner_from for each response (default: 0 1 ...; negative positive: by the sign of a number)",
+        metavar="VALUE",
+        default=None,
+    )
     join: tuple[str, ...] | None = setting(
         "files of answers and judgements for the prompts of --source, by id", metavar="FILE", default=None
     )
@@ -123,11 +150,26 @@ class PrepareConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.refuse_with_raw("rewards_from", "ranks", "join", "export")
+        self.refuse_with_raw("rewards_from", "ranks", "winner_from", "join", "export")
+        if self.winner_from and (self.rewards_from or self.ranks):
+            raise InputError(
+                f"--{'rewards_from' if self.rewards_from else 'ranks'} and --winner_from: give one of them"
+            )
+        if self.winner_values and not self.winner_from:
+            raise InputError("--winner_values needs --winner_from, the field that has these values")
         if self.join and self.merge_prompts:
             raise InputError("--join and --merge_prompts (expected one of them: --join takes each prompt once)")
         if bool(self.export) != bool(self.output):
             raise InputError("--export and --output: give both, or neither")
 
-    def mapping(self) -> Mapping:
-        return replace(super().mapping(), rewards=self.rewards_from, ranks=self.ranks)
+    def names_columns(self) -> bool:
+        return super().names_columns() or bool(self.rewards_from or self.winner_from)
+
+    def mapping(self, recipe: Recipe | None) -> Mapping:
+        mapping, base = super().mapping(recipe), recipe.mapping if recipe else Mapping()
+        if self.rewards_from:
+            return replace(mapping, rewards=self.rewards_from, ranks=self.ranks)
+        if self.winner_from:
+            return replace(mapping, winner=self.winner_from, winner_values=self.winner_values)
+        rewards = {"rewards": base.rewards, "ranks": base.ranks or self.ranks}
+        return replace(mapping, **rewards, winner=base.winner, winner_values=base.winner_values)

@@ -26,8 +26,9 @@ from data_preprocess.preparing.merging import by_prompt, merge_rows
 from data_preprocess.preparing.near_duplicates import METHOD
 from data_preprocess.preparing.prepare_config import DEV_ROWS, DataConfig
 from data_preprocess.preparing.raw_hh import SOURCES, has_split, read_split
+from data_preprocess.preparing.recipes import check_columns, describe, named_recipe, recognised_recipe
 from data_preprocess.preparing.returned_labels import join
-from data_preprocess.preparing.row_formats import read_source
+from data_preprocess.preparing.row_formats import UNREAD, load_rows, read_candidates
 from data_preprocess.records import read_rows
 from data_preprocess.words import HOW_COUNTED
 
@@ -42,7 +43,7 @@ def require_rewards(pool: list[Candidates]) -> list[Candidates]:
     for candidates in pool:
         if candidates.rewards is None:
             where = f"{candidates.meta['source']}:{candidates.meta['line']}"
-            expected = "--rewards_from or --join of prepare.py, or a reward model: labelling/annotate.py"
+            expected = "--rewards_from, --winner_from or --join of prepare.py, or a reward model: labelling/annotate.py"
             raise InputError(f"{where}: responses without rewards (expected {expected})")
     return pool
 
@@ -71,7 +72,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     check_opening(data / "README.md", CARD_TITLE)
     lengths, unit = load_lengths(config.tokenizer, labels.models)
     splits, tests = read_raw(config) if config.raw else (read_other(config, labels.join), {})
-    rankings, facts = rank(splits.train, config, labels) if splits.train else ([], [])
+    rankings, facts = rank(splits, config, labels) if splits.train else ([], [])
     if not rankings and (config.source or has_split(config.raw, "train")):
         raise InputError("no training prompts left: " + "; ".join(splits.notes))
     outputs: dict[Path, list[dict]] = {}
@@ -140,13 +141,21 @@ def read_other(config: DataConfig, joined: Sequence[str]) -> Splits:
 
 def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     """Reads --source; returns its prompts and notes on what was counted."""
-    pool, left_out = read_source(config.source, config.split, config.mapping())
+    recipe = named_recipe(config.recipe, config.source)
+    split = config.split or (recipe.split if recipe else "train")
+    rows = load_rows(config.source, split, config.subset or (recipe.subset if recipe else None))
+    if recipe:
+        check_columns(recipe, rows[0][1], rows[0][0])
+    elif not config.recipe and not config.names_columns():
+        recipe = recognised_recipe(rows[0][1])
+    mapping = config.mapping(recipe)
+    pool, left_out = read_candidates(rows, config.source, mapping, config.skip_invalid)
     pool, unjudged = drop_unjudged(pool)
-    notes = [f"{len(pool)} prompts of {config.source}", *left_out]
+    notes = [f"{len(pool)} prompts of {config.source}", *([describe(recipe, mapping)] if recipe else []), *left_out]
     if unjudged:
-        notes.append(f"{unjudged} responses dropped: their reward is {'not given' if config.drop_unrated else 'null'}")
+        notes.append(f"{unjudged} responses dropped: their reward is {'not given' if mapping.drop_unrated else 'null'}")
     repeats = len(pool) - len(by_prompt(pool))
-    if config.merge_prompts:
+    if config.merge_prompts or (recipe and recipe.merge):
         pool, merged = merge_rows(pool)
         notes.append(merged)
     elif repeats:
@@ -154,9 +163,9 @@ def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     return pool, notes
 
 
-def rank(pool: list[Candidates], config: DataConfig, labels: Labels) -> tuple[list[dict], list[str]]:
+def rank(splits: Splits, config: DataConfig, labels: Labels) -> tuple[list[dict], list[str]]:
     """Returns training rankings, best first, and notes on what was dropped."""
-    facts = []
+    pool, facts = splits.train, []
     if config.train_rows and config.train_rows < len(pool):
         facts.append(f"a sample of {config.train_rows} of {len(pool)} training prompts is kept")
         pool = sample_dev(pool, config.train_rows, config.seed)[0]
@@ -165,18 +174,24 @@ def rank(pool: list[Candidates], config: DataConfig, labels: Labels) -> tuple[li
     kept, dropped = choose(pool, ranking_len, config.seed)
     facts += [f"{count} of {len(pool)} training prompts dropped: {why}" for why, count in dropped.items()]
     if not kept:
-        refuse_to_rank(pool, ranking_len, config, labels.join)
+        refuse_to_rank(pool, ranking_len, config, labels.join, [line for line in splits.notes if UNREAD in line])
     return [training_row(candidates) for candidates in labels.judge(kept)], facts
 
 
-def refuse_to_rank(pool: list[Candidates], ranking_len: int, config: DataConfig, joined: Sequence[str]) -> None:
-    """Raises the InputError that explains why no prompt makes a ranking."""
+def refuse_to_rank(
+    pool: list[Candidates], ranking_len: int, config: DataConfig, joined: Sequence[str], unread: list[str]
+) -> None:
+    """Raises the InputError that explains why no prompt makes a ranking; `unread` names fields that are not read."""
     found = f"no prompt has {ranking_len} distinct non-empty responses"
     if joined:
         raise InputError(f"--join {' '.join(joined)}: {found} (expected more answers with a judgement)")
     if all(len(candidates.responses) == 1 for candidates in pool) and len(by_prompt(pool)) < len(pool):
         expected = "--merge_prompts, which makes one ranking of the rows that share a prompt"
         raise InputError(f"{config.source}: {found}: each row holds one response (expected {expected})")
+    if not any(candidates.responses for candidates in pool):
+        expected = "--responses_from with --rewards_from or --winner_from, or labelling/annotate.py --candidates"
+        found = "; ".join(["no row has a response", *unread])
+        raise InputError(f"{config.source or config.raw}: {found} (expected {expected})")
     expected = "a smaller number, or more responses: labelling/annotate.py --candidates"
     raise InputError(f"--ranking_len: {found} (expected {expected})")
 

@@ -6,15 +6,15 @@ For prepare.py --join. A file is JSONL or CSV (with a header); the fields of a r
     id, a, b, vote                                       a judgement between two answers: a, b or tie
 """
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from data_preprocess.command import InputError
-from data_preprocess.files import LINE_LIMIT, read_jsonl, read_lines
+from data_preprocess.files import read_jsonl
 from data_preprocess.preparing.candidates import FROM_DATA, Candidates
+from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.row_formats import named
 from data_preprocess.preparing.votes import copeland, number, preference
 
@@ -88,8 +88,7 @@ def read_table(path: str) -> Iterator[tuple[str, dict]]:
 
     InputError for a file without rows, and for a CSV file without a header of distinct column names.
     """
-    is_csv = path.lower().removesuffix(".gz").endswith(".csv")
-    rows = _csv_rows(path) if is_csv else ((f"{path}:{line}", row) for line, row in read_jsonl(path))
+    rows = _csv_rows(path) if delimiter_of(path) else ((f"{path}:{line}", row) for line, row in read_jsonl(path))
     empty = True
     for where, row in rows:
         yield where, row
@@ -99,40 +98,15 @@ def read_table(path: str) -> Iterator[tuple[str, dict]]:
 
 
 def _csv_rows(path: str) -> Iterator[tuple[str, dict]]:
-    records = _csv_records(path)
-    where, header = next(records, (f"{path}:1", []))
-    names = [name.strip() for name in header]
+    for where, texts in read_csv(path, _check_header, allow_short=True):
+        # The text of an answer may be empty; a judgement may not.
+        yield where, {name: text for name, text in texts.items() if text or name == "response"}
+
+
+def _check_header(where: str, names: list[str]) -> None:
     if "id" not in names or not set(names) & {"response", *KINDS}:
         found = f"no header, columns are {', '.join(map(repr, names))!s:.200}" if names else "the file is empty"
         raise InputError(f"{where}: {found} (expected id and others of {', '.join(COLUMNS)}, with commas between)")
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise InputError(f"{where}: two columns are called {repeated[0]!r} (expected each name once)")
-    for where, values in records:
-        if len(values) > len(names):
-            raise InputError(f"{where}: more values than the {len(names)} columns")
-        # The text of an answer may be empty; a judgement may not.
-        fields = zip(names, values, strict=False)
-        yield where, {name: value for name, value in fields if value or name == "response"}
-
-
-def _csv_records(path: str) -> Iterator[tuple[str, list[str]]]:
-    """Yields ("path:line", values) of each non-blank record, with the line where it starts."""
-    csv.field_size_limit(LINE_LIMIT)  # allows long answers; the default limit is 131,072 characters
-    lines = (text + "\n" for _, text in read_lines(path))
-    records = csv.reader(lines, strict=True)
-    while True:
-        where = f"{path}:{records.line_num + 1}"
-        try:
-            values = next(records)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise InputError(f"{where}: not valid CSV in the record that starts here ({error})") from None
-        if any("\0" in value for value in values):
-            raise InputError(f"{where}: a NUL byte (expected text)")
-        if values:
-            yield where, values
 
 
 def _of(returned: dict[str, Returned], row: dict, where: str) -> Returned:

@@ -14,9 +14,17 @@ from data_preprocess.dialogue import ASSISTANT, PROMPTER, ParsedPair, explain_pa
 from data_preprocess.preparing.candidates import Candidates, prompt_id
 from data_preprocess.preparing.oasst import is_oasst, oasst_candidates
 from data_preprocess.preparing.raw_hh import NO_ALTERNATION, alternates
+from data_preprocess.preparing.recipes import Mapping
 from data_preprocess.preparing.rows import row_number, source_rows
-from data_preprocess.preparing.turns import Dialogue, content_text, is_message, read_dialogue, read_message
-from data_preprocess.preparing.votes import rewards_from
+from data_preprocess.preparing.turns import (
+    Dialogue,
+    content_text,
+    is_message,
+    read_dialogue,
+    read_message,
+    refuse_written_messages,
+)
+from data_preprocess.preparing.votes import rewards_from, rewards_of_winner
 from data_preprocess.ranking import RESPONSE_FROM
 from data_preprocess.records import ALLOWED_KEYS, check_row
 
@@ -30,22 +38,10 @@ RESPONSE_FIELDS = ("response", "output", "completion")  # of a row with one resp
 TEXT_KEYS = ("response", "text", "content", "value", "completion", "answer", "output")
 ID_FIELDS = ("id", "prompt_id")
 NAMED_FIELDS = 12  # fields named in a line
+UNREAD = "fields with text that are not read"
 LOST_SYSTEM = "a system message is left out of the prompt, which has no turn for it"
 LOST_REPLY = "the reply that ends the prompt's messages is left out"
 LOST_SFT_INDEX = "sft_index is left out"
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """Which fields of a row hold what; None means the usual names. Dots address fields inside objects."""
-
-    prompt: tuple[str, ...] | None = None  # one field in any format, or several text fields to join
-    responses: tuple[str, ...] | None = None  # one field with a list, or several with a text each
-    rewards: tuple[str, ...] | None = None  # likewise with numbers; or one field with votes
-    ranks: bool = False  # the numbers are ranks, lowest is best
-    id: str | None = None  # field of the prompt's id
-    ignore: tuple[str, ...] = ()  # fields whose text is not read
-    drop_unrated: bool = False  # treat a missing reward ("N/A") as null instead of an error
 
 
 @dataclass
@@ -57,7 +53,7 @@ class LeftOut:
 
     def notes(self) -> list[str]:
         lines = [f"{count} rows: {reason}" for reason, count in self.reasons.items()]
-        return [*lines, f"fields with text that are not read: {named(self.unread)}"] if self.unread else lines
+        return [*lines, f"{UNREAD}: {named(self.unread)}"] if self.unread else lines
 
 
 def named(fields: Counter[str]) -> str:
@@ -96,13 +92,39 @@ def read_source(source: str, split: str, mapping: Mapping) -> tuple[list[Candida
         InputError: naming the line: missing fields, roles that do not alternate, invalid rewards, a prompt
             without text, or a field with text that the prompt would lose.
     """
-    rows = list(source_rows(source, split))
+    return read_candidates(load_rows(source, split), source, mapping)
+
+
+def load_rows(source: str, split: str, subset: str | None = None) -> list[tuple[str, dict]]:
+    """Returns the rows of source_rows; InputError if there are none."""
+    rows = list(source_rows(source, split, subset))
     if not rows:
         raise InputError(f"{source}: no rows (the file or data set is empty)")
+    return rows
+
+
+def read_candidates(
+    rows: list[tuple[str, dict]], source: str, mapping: Mapping, skip_invalid: bool = False
+) -> tuple[list[Candidates], list[str]]:
+    """Reads the rows of load_rows as read_source does; `skip_invalid` leaves out those that it would refuse."""
     if is_oasst(rows[0][1]):
+        if skip_invalid:
+            raise InputError("--skip_invalid applies to rows that stand alone, and these are the messages of trees")
         return oasst_candidates(rows), []
-    left_out = LeftOut()
-    return [read_row(row, where, source, mapping, left_out) for where, row in rows], left_out.notes()
+    left_out, pool, refused = LeftOut(), [], []
+    for where, row in rows:
+        try:
+            pool.append(read_row(row, where, source, mapping, left_out))
+        except InputError as error:
+            if not skip_invalid:
+                raise
+            refused.append(str(error))
+    if not pool:
+        raise InputError(f"{refused[0]}; so are all {len(rows)} rows")
+    notes = left_out.notes()
+    if refused:
+        notes.insert(0, f"{len(refused)} of {len(rows)} rows skipped (--skip_invalid), the first: {refused[0]}")
+    return pool, notes
 
 
 def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: LeftOut) -> Candidates:
@@ -111,6 +133,9 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     dialogue, responses, rewards, meta = _reader(fields, mapping)(fields, mapping)
     if mapping.rewards:
         rewards = _mapped_rewards(fields, len(responses), mapping)
+    elif mapping.winner:
+        name = f"{where}: {mapping.winner}"
+        rewards = rewards_of_winner(fields.at(mapping.winner), len(responses), mapping.winner_values, name)
     system = _system(fields, dialogue, mapping)
     if system:
         left_out.reasons[LOST_SYSTEM] += 1
@@ -345,6 +370,7 @@ def _response(value: Any, where: str) -> str:
         return content_text(found, where)
     if not isinstance(found, str):
         raise InputError(f"{where} is {value!r:.40} (expected a text, a message, or an object with {TEXT_KEYS[0]})")
+    refuse_written_messages(found, where)
     return found
 
 

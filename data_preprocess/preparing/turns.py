@@ -4,6 +4,7 @@ A prompt or conversation is a text, a list of tagged turns, or a list of message
 whose content is a text or a list of text parts.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,10 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai"), ASSISTANT),
 }
 MESSAGE_FORMS = (("role", "content"), ("from", "value"))
+# A text that is a list of messages, as JSON or as Python writes it.
+WRITTEN_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+# Between the turns of a prompt in HelpSteer2; the first turn, the user's, has no mark.
+MARKED_TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of content parts that are text
 
 
@@ -32,13 +37,15 @@ class Dialogue:
 def read_dialogue(value: Any, where: str) -> Dialogue:
     """Reads a text, a list of tagged turns or a list of messages.
 
-    A text that starts with "\\n\\nHuman:" is parsed into turns; any other text is a user turn.
+    A text that starts with "\\n\\nHuman:", or has the marks of HelpSteer2, is parsed into turns; any other text is a
+    user turn.
 
     Raises:
         InputError: starting with `where`: another format, a role not in ROLES, non-text content, or an empty text.
     """
     if isinstance(value, str):
-        dialogue = Dialogue(parse_prompt(value) or [PROMPTER + value, ASSISTANT])
+        refuse_written_messages(value, where)
+        dialogue = Dialogue(parse_prompt(value) or _marked_turns(value) or [PROMPTER + value, ASSISTANT])
     elif not isinstance(value, list) or not value:
         raise InputError(f"{where} is {value!r:.40} (expected a text, or a list of turns or messages)")
     elif all(isinstance(turn, str) for turn in value):
@@ -48,6 +55,22 @@ def read_dialogue(value: Any, where: str) -> Dialogue:
     if not has_text(dialogue.prompt):
         raise InputError(f"{where}: a prompt without text")
     return dialogue
+
+
+def refuse_written_messages(text: str, where: str) -> None:
+    """Raises InputError for a text that is a list of messages, which would otherwise be trained on as it is."""
+    if WRITTEN_MESSAGES.match(text):
+        raise InputError(f"{where} is {text!r:.40}, a list of messages written as text (expected the list itself)")
+
+
+def _marked_turns(text: str) -> list[str]:
+    """Returns the turns of a prompt with HelpSteer2's marks, from user to user; none if it has no such marks."""
+    first, *rest = MARKED_TURN.split(text)
+    names, texts = rest[::2], rest[1::2]
+    if not names or names != [("Assistant", "User")[i % 2] for i in range(len(names))] or len(names) % 2:
+        return []
+    turns = [PROMPTER + first] + [ROLES[name.lower()] + said for name, said in zip(names, texts, strict=True)]
+    return [*turns, ASSISTANT]
 
 
 def _of_turns(turns: list[str], where: str) -> Dialogue:

@@ -8,6 +8,8 @@ from data_preprocess.command import InputError
 from data_preprocess.records import FLOAT32_MAX
 
 NOT_GIVEN = ("", "-", "n/a", "na", "nan", "none", "null")  # mean a missing number, in upper or lower case
+BY_SIGN = ("negative", "positive")  # of a number that compares two responses, 0 for a tie
+TIE = "tie"  # a preference for neither starts with it, as in "tie (both bad)"
 VOTE_FORMS = "[winner, loser] or [a, b, 'a' | 'b' | 'tie'], responses numbered from 0"
 
 
@@ -49,6 +51,32 @@ def rewards_from(
         raise InputError(f"{where}: {len(value)} values for {n_responses} responses")
     numbers = [_number_if_given(item, where, drop_unrated) for item in value]
     return [item if item is None else 0.0 - item for item in numbers] if ranks else numbers
+
+
+def rewards_of_winner(value: Any, n_responses: int, names: tuple[str, ...] | None, where: str) -> list[float | None]:
+    """Returns 1 for the better response and 0 for the others, 0.5 for all in a tie, and None for all without a value.
+
+    Args:
+        value: which response is better: one of the names, or a text that starts with TIE.
+        n_responses: responses of the row.
+        names: the value that stands for each response; BY_SIGN: the sign of a number; None: its index from 0.
+        where: names row and field in errors.
+    """
+    names = names or tuple(map(str, range(n_responses)))
+    if len(names) != n_responses:
+        raise InputError(f"{where}: {n_responses} responses (expected {len(names)}: {', '.join(names)})")
+    if value is None or str(value).strip().lower() in NOT_GIVEN:
+        return [None] * n_responses
+    if names == BY_SIGN:
+        compared = number(value, where)
+        name = BY_SIGN[compared > 0] if compared else TIE
+    else:
+        name = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    if name.lower().startswith(TIE) and name not in names:
+        return [0.5] * n_responses
+    if name not in names:
+        raise InputError(f"{where} is {value!r:.40} (expected {', '.join(names)} or {TIE})")
+    return [float(name == each) for each in names]
 
 
 def _number_if_given(value: Any, where: str, drop_unrated: bool) -> float | None:

@@ -1,0 +1,63 @@
+"""Reads CSV and TSV files with a header as rows of texts."""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from data_preprocess.command import InputError
+from data_preprocess.files import LINE_LIMIT, read_lines
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}  # by suffix, before .gz
+
+
+def delimiter_of(path: str) -> str | None:
+    """Returns what separates the columns of a file, by its name; None if it is not a CSV or TSV file."""
+    name = path.lower().removesuffix(".gz")
+    return next((delimiter for suffix, delimiter in DELIMITERS.items() if name.endswith(suffix)), None)
+
+
+def read_csv(
+    path: str, check_header: Callable[[str, list[str]], None], allow_short: bool = False
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields ("path:line", texts by column) of each record after the header.
+
+    Args:
+        path: the file (.csv, .tsv, also with .gz).
+        check_header: called with the header's place and column names (none in an empty file), raises InputError.
+        allow_short: accept records that lack their last columns.
+
+    Raises:
+        InputError: naming file and line: two columns of one name, more or fewer values than columns, not valid CSV.
+    """
+    records = _records(path)
+    where, header = next(records, (f"{path}:1", []))
+    names = [name.strip() for name in header]
+    check_header(where, names)
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputError(f"{where}: two columns are called {repeated[0]!r} (expected each name once)")
+    for where, values in records:
+        if len(values) > len(names):
+            raise InputError(f"{where}: more values than the {len(names)} columns")
+        if len(values) < len(names) and not allow_short:
+            raise InputError(f"{where}: {len(values)} values for the {len(names)} columns")
+        yield where, dict(zip(names, values, strict=False))
+
+
+def _records(path: str) -> Iterator[tuple[str, list[str]]]:
+    """Yields ("path:line", values) of each non-blank record, with the line where it starts."""
+    csv.field_size_limit(LINE_LIMIT)  # allows long answers; the default limit is 131,072 characters
+    lines = (text + "\n" for _, text in read_lines(path))
+    records = csv.reader(lines, delimiter=delimiter_of(path) or ",", strict=True)
+    while True:
+        where = f"{path}:{records.line_num + 1}"
+        try:
+            values = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"{where}: not valid CSV in the record that starts here ({error})") from None
+        if any("\0" in value for value in values):
+            raise InputError(f"{where}: a NUL byte (expected text)")
+        if values:
+            yield where, values

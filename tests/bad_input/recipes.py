@@ -1,0 +1,119 @@
+"""Bad input to recipes and to the flags that name columns: other schemas, winners, ratings, subsets, and CSV files."""
+
+from typing import Any
+
+from bad_input.table import BadInput, Change, rows, text
+
+PREPARE = "prepare.py --dev_rows 0 --source {root}/in.jsonl"
+CSV = "prepare.py --dev_rows 0 --source {root}/in.csv"
+FIRST, SECOND = "{root}/in.jsonl:1: ", "{root}/in.jsonl:2: "
+PAIR = {"prompt": "Name a fruit.", "chosen": "A plum.", "rejected": "Rust."}
+SAFE = {"prompt": "Name a fruit.", "response_0": "A plum.", "response_1": "Rust.", "better_response_id": 0}
+SIGNED = {"context": [{"role": "user", "content": "Name a fruit."}], "response1": "A plum.", "response2": "Rust.",
+          "overall_preference": -2}  # fmt: skip
+RATED = {"prompt": "Name a fruit.", "response": "A plum.", "helpfulness": 4, "correctness": 4, "coherence": 4}
+LONG = f"{PREPARE} --recipe helpsteer2"
+OWN = f"{PREPARE} --prompt_from prompt --responses_from chosen rejected"
+
+
+def after(*objects: Any) -> tuple[Change]:
+    return (rows("in.jsonl", *objects),)
+
+
+def csv(content: str) -> tuple[Change]:
+    return (text("in.csv", content),)
+
+
+ROWS = [
+    BadInput(
+        "recipe on another schema", f"{PREPARE} --recipe nectar",
+        (FIRST, "columns are prompt, chosen, rejected (expected those of recipe nectar: prompt, answers.answer"),
+        after(PAIR, PAIR),
+    ),
+    BadInput(
+        "recipe of pairs on another schema", f"{PREPARE} --recipe skywork",
+        (FIRST, "columns are prompt, response, helpfulness", "recipe skywork: chosen, rejected"), after(RATED),
+    ),
+    BadInput(
+        "recipe on objects of another schema", f"{PREPARE} --recipe ultrafeedback",
+        (FIRST, "columns are instruction, completions", "completions.fine-grained_score"),
+        after({"instruction": "Hi", "completions": [{"response": "Ho", "fine-grained_score": 1}, {"response": "Ha"}]}),
+    ),
+    BadInput("mixed rows", f"{PREPARE} --recipe pku-saferlhf", (SECOND, "no field response_0 (fields are prompt"),
+             after(SAFE, PAIR)),
+    BadInput("mixed rows of trees", f"{PREPARE} --recipe helpsteer3", (SECOND, "no field response1"),
+             after(SIGNED, {"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hi"})),
+    BadInput("column that is not there", f"{OWN} --rewards_from score", (FIRST, "no field score (fields are prompt"),
+             after(PAIR)),
+    BadInput("winner column that is not there", f"{OWN} --winner_from best", (FIRST, "no field best (fields are"),
+             after(PAIR)),
+    BadInput("columns of responses that are not named", f"{PREPARE} --recipe none",
+             ("no row has a response", "not read: response_0", "--responses_from with"), after(SAFE)),
+    # Winners.
+    BadInput("winner out of range", f"{PREPARE} --recipe pku-saferlhf", (SECOND, "id is 2", "0, 1 or tie"),
+             after(SAFE, {**SAFE, "better_response_id": 2})),
+    BadInput("winner below range", f"{PREPARE} --recipe pku-saferlhf", (SECOND, "better_response_id is -1"),
+             after(SAFE, {**SAFE, "better_response_id": -1})),
+    BadInput("winner true", f"{PREPARE} --recipe pku-saferlhf", (SECOND, "better_response_id is True"),
+             after(SAFE, {**SAFE, "better_response_id": True})),
+    BadInput("winner between", f"{PREPARE} --recipe pku-saferlhf", (SECOND, "better_response_id is 0.5"),
+             after(SAFE, {**SAFE, "better_response_id": 0.5})),
+    BadInput("winner a list", f"{PREPARE} --recipe pku-saferlhf", (SECOND, "better_response_id is [0]"),
+             after(SAFE, {**SAFE, "better_response_id": [0]})),
+    BadInput("winner of another name", f"{OWN} --winner_from by --winner_values model_a model_b",
+             (SECOND, "by is 'model_c' (expected model_a, model_b or tie)"),
+             after({**PAIR, "by": "model_a"}, {**PAIR, "by": "model_c"})),
+    BadInput("preference a word", f"{PREPARE} --recipe helpsteer3", (SECOND, "overall_preference: 'first' ("),
+             after(SIGNED, {**SIGNED, "overall_preference": "first"})),
+    BadInput("preference infinite", f"{PREPARE} --recipe helpsteer3", (SECOND, "overall_preference: inf"),
+             after(SIGNED, {**SIGNED, "overall_preference": float("inf")})),
+    BadInput("values of a winner too many", f"{OWN} --winner_from by --winner_values a b c",
+             (FIRST, "by: 2 responses (expected 3: a, b, c)"), after({**PAIR, "by": "a"})),
+    BadInput("winner and rewards", f"{OWN} --winner_from by --rewards_from by", ("--rewards_from and --winner_from",),
+             after({**PAIR, "by": 0})),
+    BadInput("winner and ranks", f"{OWN} --winner_from by --ranks", ("--ranks and --winner_from",),
+             after({**PAIR, "by": 0})),
+    BadInput("values without a winner", f"{OWN} --winner_values a b", ("--winner_values needs --winner_from",),
+             after({**PAIR, "by": 0})),
+    # Ratings.
+    BadInput("rating a word", LONG, (SECOND, "helpfulness: 'good' (expected a finite number)"),
+             after(RATED, {**RATED, "helpfulness": "good"})),
+    BadInput("rating of stars", LONG, (SECOND, "helpfulness: '4/5' (expected a finite number)"),
+             after(RATED, {**RATED, "helpfulness": "4/5"})),
+    BadInput("rating a list", LONG, (SECOND, "helpfulness"), after(RATED, {**RATED, "helpfulness": [1, 2]})),
+    BadInput("all ratings not given", LONG, ("no row has a response",),
+             after({**RATED, "helpfulness": "N/A"}, {**RATED, "helpfulness": None})),
+    # Where a data set is.
+    BadInput("subset of a file", f"{PREPARE} --subset default", ("--subset default", "in.jsonl is a file"),
+             after(PAIR)),
+    BadInput("subset of raw", "prepare.py --raw {root} --subset default", ("--subset applies to --source",)),
+    BadInput("recipe of raw", "prepare.py --raw {root} --recipe hh-rlhf", ("--recipe applies to --source",)),
+    BadInput("invalid rows of a tree", f"{PREPARE} --skip_invalid", ("--skip_invalid applies to rows",),
+             after({"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hi"})),
+    BadInput("only invalid rows", f"{PREPARE} --skip_invalid", (FIRST, "so are all 2 rows"),
+             after({**PAIR, "prompt": ""}, {**PAIR, "prompt": " "})),
+    # Lists of messages written as text.
+    BadInput("messages as a Python list", PREPARE, (SECOND, "prompt is", "a list of messages written as text"),
+             after(PAIR, {**PAIR, "prompt": "[{'role': 'user', 'content': 'Hi'}]"})),
+    BadInput("messages as JSON in JSON", PREPARE, (SECOND, "chosen is", "a list of messages written as text"),
+             after(PAIR, {**PAIR, "chosen": '[ {"from": "gpt", "value": "Hi"}]'})),
+    # CSV.
+    BadInput("empty csv source", CSV, ("{root}/in.csv:1: the file is empty",), csv("")),
+    BadInput("csv source header alone", CSV, ("{root}/in.csv: no rows",), csv("prompt,chosen,rejected\n")),
+    BadInput("csv source with semicolons", CSV, ("{root}/in.csv:1: one column, 'prompt;chosen;rej", "commas"),
+             csv("prompt;chosen;rejected\na;b;c\n")),
+    BadInput("csv source column twice", CSV, ("{root}/in.csv:1: two columns are called 'chosen'",),
+             csv("prompt,chosen,chosen\na,b,c\n")),
+    BadInput("csv source without header", CSV, ("{root}/in.csv:2: ", "fields are Hi, A plum., Rust."),
+             csv("Hi,A plum.,Rust.\nHo,A fig.,Rice.\n")),
+    BadInput("csv source long row", CSV, ("{root}/in.csv:3: more values than the 3 columns",),
+             csv("prompt,chosen,rejected\na,b,c\na,b,c,d\n")),
+    BadInput("csv source short row", CSV, ("{root}/in.csv:3: 2 values for the 3 columns",),
+             csv("prompt,chosen,rejected\na,b,c\na,b\n")),
+    BadInput("csv source open quote", CSV, ("{root}/in.csv:3: not valid CSV",),
+             csv('prompt,chosen,rejected\na,b,c\n"a,b,c\n')),
+    BadInput("csv source list of Python", CSV, ("{root}/in.csv:2: completions is \"['a', 'b']\"", "written as JSON"),
+             csv('prompt,completions,scores\na,"[\'a\', \'b\']","[1, 0]"\n')),
+    BadInput("csv source messages of Python", CSV, ("{root}/in.csv:2: prompt is", "messages written as text"),
+             csv("prompt,chosen,rejected\n\"[{'role': 'user', 'content': 'Hi'}]\",b,c\n")),
+]  # fmt: skip
