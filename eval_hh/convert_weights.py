@@ -1,12 +1,18 @@
-"""Converts the .bin weights of a model's folder to safetensors, without running code that a pickle may contain.
+"""Converts the .bin weights of a model's folder, or a model in a .gguf file, to safetensors.
 
     python convert_weights.py FOLDER [FOLDER ...]
+    python convert_weights.py MODEL.gguf --output FOLDER [--tokenizer PATH_OR_NAME]
 
-Each pytorch_model*.bin is read by torch.load(weights_only=True), one at a time, and written beside it as
-model*.safetensors with the same names and bit for bit the same values. Loaders then use the new files; the .bin files
-are kept and can be deleted. A file that holds anything but tensors is refused, and a failure or a kill leaves the
-folder as usable as before. Published reward models and older checkpoints come as .bin. This command is here because
-every model of this project, whichever folder's command loads it, is loaded through eval_hh.
+Each pytorch_model*.bin is read by torch.load(weights_only=True), which runs no code that a pickle may contain, one at a
+time, and written beside it as model*.safetensors with the same names and bit for bit the same values. Loaders then use
+the new files; the .bin files are kept and can be deleted. A file that holds anything but tensors is refused, and a
+failure or a kill leaves the folder as usable as before. Published reward models and older checkpoints come as .bin.
+
+A .gguf file becomes a new folder with the weights in float32, the configuration, and the tokenizer with its chat
+template. Weights of 4 or 8 bits keep the values that these stand for, which are not those from before quantisation.
+
+This command is here because every model of this project, whichever folder's command loads it, is loaded through
+eval_hh.
 """
 
 import argparse
@@ -32,11 +38,26 @@ SHARD = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="a model's folder with pytorch_model*.bin")
-    folders = parser.parse_args(argv).folders
-    check_flags({"FOLDER": folders}, {"FOLDER": check_text})
-    for folder in map(Path, folders):
-        print(convert(folder))
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="a model's folder with pytorch_model*.bin, or a .gguf file"
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="new folder for the model of a .gguf file")
+    parser.add_argument(
+        "--tokenizer", metavar="PATH_OR_NAME", help="tokenizer to save with it (default: that of the .gguf file)"
+    )
+    args = parser.parse_args(argv)
+    checks = dict.fromkeys(("FOLDER", "output", "tokenizer"), check_text)
+    check_flags({"FOLDER": args.folders, "output": args.output, "tokenizer": args.tokenizer}, checks)
+    is_gguf = [folder.lower().endswith(".gguf") for folder in args.folders]
+    if not (any(is_gguf) or args.output or args.tokenizer):
+        for folder in map(Path, args.folders):
+            print(convert(folder))
+    elif is_gguf == [True] and args.output:
+        from eval_hh.inference.gguf_model import convert_gguf
+
+        print(convert_gguf(Path(args.folders[0]), Path(args.output), args.tokenizer))
+    else:
+        raise InputError("--output and --tokenizer: for one .gguf file (expected FILE.gguf --output FOLDER)")
 
 
 def convert(folder: Path) -> str:
