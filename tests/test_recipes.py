@@ -1,5 +1,6 @@
 """Published preference data sets become rankings by recipe: two rows in each one's columns, the rankings by hand."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from data_preprocess.command import InputError
 from data_preprocess.hub import load_data_set
 from data_preprocess.prepare import main
 from data_preprocess.preparing import rows
-from data_preprocess.preparing.recipes import RECIPES, recognised_recipe
+from data_preprocess.preparing.prepare_config import DataConfig
+from data_preprocess.preparing.recipes import RECIPES, Mapping, recognised_recipe
 from data_preprocess.records import load_records
 
 FOLDER = Path(__file__).parent / "fixtures" / "recipes"
@@ -183,6 +185,13 @@ def test_flags_come_before_the_recipe(tmp_path, capsys):
     assert overall[0] == (FRUIT, [("Rice.", 10), ("A plum.", 8.5), ("Fruit.", 3), ("Bread.", 2)])
 
 
+def test_a_model_that_judges_reads_no_rewards():
+    """annotate.py, whose settings these are, takes prompt and responses from the recipe."""
+    [recipe] = [recipe for recipe in RECIPES if recipe.name == "nectar"]
+    mapping = DataConfig(source="berkeley-nest/Nectar").mapping(recipe)
+    assert mapping == Mapping(prompt=("prompt",), responses=("answers.answer",))
+
+
 def test_columns_of_ones_own(tmp_path):
     """A winner by name, by index and by sign, with ties, and one that is not given."""
     path = tmp_path / "arena.jsonl"
@@ -216,6 +225,8 @@ def test_csv_gives_what_jsonl_gives(tmp_path):
         "prompt\tcompletions\tscores\n" + "\t".join('"' + cell.replace('"', '""') + '"' for cell in cells) + "\n"
     )
     assert prepared(tmp_path, "--source", tmp_path / "b.tsv") == [(FRUIT, [("[1, 2]", 1), ("Rice.", 0)])]
+    (tmp_path / "d.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    assert prepared(tmp_path, "--source", tmp_path / "d.csv.gz", *flags) == expected
     (tmp_path / "c.csv").write_text('prompt,chosen,rejected\nName a fruit.,"[1, 2]",Rice.\n')
     assert prepared(tmp_path, "--source", tmp_path / "c.csv") == [(FRUIT, [("[1, 2]", 1), ("Rice.", 0)])]
 

@@ -3,17 +3,18 @@
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from data_preprocess.command import InputError
-from data_preprocess.files import LINE_LIMIT, read_lines
+from data_preprocess.files import LINE_LIMIT, PACKED, read_lines
 
-DELIMITERS = {".csv": ",", ".tsv": "\t"}  # by suffix, before .gz
+DELIMITERS = {".csv": ",", ".tsv": "\t"}  # by suffix, before that of a packed file
 
 
 def delimiter_of(path: str) -> str | None:
     """Returns what separates the columns of a file, by its name; None if it is not a CSV or TSV file."""
-    name = path.lower().removesuffix(".gz")
-    return next((delimiter for suffix, delimiter in DELIMITERS.items() if name.endswith(suffix)), None)
+    name = Path(path.lower())
+    return DELIMITERS.get(Path(name.stem).suffix if name.suffix in PACKED else name.suffix)
 
 
 def read_csv(
@@ -22,7 +23,7 @@ def read_csv(
     """Yields ("path:line", texts by column) of each record after the header.
 
     Args:
-        path: the file (.csv, .tsv, also with .gz).
+        path: the file (.csv or .tsv, also packed).
         check_header: called with the header's place and column names (none in an empty file), raises InputError.
         allow_short: accept records that lack their last columns.
 

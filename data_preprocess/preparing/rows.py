@@ -1,5 +1,6 @@
 """Reads rows from JSONL files, JSON arrays, CSV files, and data sets on disk or on the hub."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,16 @@ from data_preprocess.preparing.turns import is_message
 # Columns of a CSV file whose cells are lists, written as JSON. Other cells are texts, or messages written as JSON.
 LIST_COLUMNS = ("messages", "conversations", "conversation", "completions", "responses", "scores", "history")
 
+# What a file is by its first bytes, and what is expected instead, for files that are read as text.
+OTHER_FORMS = {
+    b"PAR1": "a Parquet file (expected a name that ends in .parquet)",
+    b"ARROW1": "an Arrow file (expected the folder that save_to_disk wrote, or Parquet)",
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook (expected JSONL, CSV or Parquet)",
+    b"SQLite format 3": "an SQLite database (expected JSONL, CSV or Parquet)",
+    codecs.BOM_UTF16_LE: "UTF-16 (expected UTF-8)",
+    codecs.BOM_UTF16_BE: "UTF-16 (expected UTF-8)",
+}
+
 
 def source_rows(source: str, split: str, subset: str | None = None) -> Iterator[tuple[str, dict]]:
     """Yields ("source:line", row) of a JSONL file, a JSON array, a CSV file, a folder with train.json, or a data set.
@@ -26,6 +37,8 @@ def source_rows(source: str, split: str, subset: str | None = None) -> Iterator[
     path = Path(source)
     if (path / "train.json").is_file():
         path = path / "train.json"
+    if path.is_file() and path.suffix != ".parquet":
+        _check_form(path)
     if path.is_file() and delimiter_of(source):
         for where, texts in read_csv(source, _check_header):
             yield where, {name: _cell(name, text, where) for name, text in texts.items()}
@@ -34,6 +47,15 @@ def source_rows(source: str, split: str, subset: str | None = None) -> Iterator[
     else:
         rows = enumerate(load_data_set(source, split, subset=subset), start=1)
         yield from ((f"{path}:{number}", row) for number, row in rows)
+
+
+def _check_form(path: Path) -> None:
+    """Raises InputError, which says what the file is, for one in a form that is not read."""
+    with open(path, "rb") as file:
+        start = file.read(max(map(len, OTHER_FORMS)))
+    for magic, form in OTHER_FORMS.items():
+        if start.startswith(magic):
+            raise InputError(f"{path}:1: not UTF-8 text but {form}")
 
 
 def _check_header(where: str, names: list[str]) -> None:
