@@ -346,7 +346,9 @@ def test_any_single_change_of_a_result_file_is_harmless_or_named(tmp_path):
 
 def test_other_test_files_are_pools_of_their_own(tmp_path):
     """Means by hand: 3 rows of one file and 1 of another; the report and its table name them."""
-    cells = [made_up_cell("PRO", k, size, 42, 0.5, rows={"mine": 3, "other": 1}) for k in (2, 4) for size in (1500, 3000)]
+    cells = [
+        made_up_cell("PRO", k, size, 42, 0.5, rows={"mine": 3, "other": 1}) for k in (2, 4) for size in (1500, 3000)
+    ]
     write_cell(tmp_path / "one.json", cells[0])
     files = load_cell(tmp_path / "one.json")["files"]
     assert list(pools_of(files)) == ["mine", "other", "Global"] and list(pools_of(["mine"])) == ["Global"]

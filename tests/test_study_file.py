@@ -1,6 +1,7 @@
 """study/study_file.py: what a study file becomes, and what is refused before anything runs."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import reproduce
 from data_preprocess.command import InputError
 from data_preprocess.toy_world.world import WorldConfig
 from study.launched_study import LaunchedStudy
-from study.study_file import PROFILES, built_in, profile_names, read_study
+from study.study_file import PROFILES, GridSection, Rewards, StudyFile, built_in, profile_names, read_study
 
 MINE = """\
 name: mine
@@ -226,3 +227,13 @@ def test_a_path_in_a_study_file_is_relative_to_it(tmp_path, monkeypatch):
     (tmp_path / "base").mkdir()
     monkeypatch.chdir(Path("/"))
     assert read(tmp_path, MINE.replace("owner/model", "base")).model == str(tmp_path / "base")
+
+
+def test_the_readme_names_every_key():
+    text = (PROFILES.parent / "README.md").read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if line.startswith("| `")]
+    named = {name for line in table for name in re.findall(r"`([\w.]+)`", line.split("|")[1])}
+    keys = {each.name for each in fields(StudyFile)} - {"grid", "rewards"}
+    keys |= {f"grid.{each.name}" for each in fields(GridSection)} - {"grid.augmented"}
+    keys |= {f"rewards.{each.name}" for each in fields(Rewards)}
+    assert keys <= named and "`grid.augmented`" in text
