@@ -174,7 +174,7 @@ class StudyConfig:
     def every_cell(self, study: Study) -> list[Cell]:
         """Returns the cells of the study, whatever --only says."""
         if self.worlds:
-            return worlds.equal_budget_cells(study.grid, self.draws_and_seeds)
+            return cells_of(replace(study.grid, equal_budget=True), self.draws_and_seeds)
         wanted = {"fixed_size": self.fixed_size is not None, "strategies": self.strategies, "augment": self.augment}
         return cells_of(
             study.grid, self.draws_and_seeds, *(name in study.experiments or wanted[name] for name in EXPERIMENTS)

@@ -13,6 +13,7 @@ from data_preprocess.command import InputError, check_name, check_number, check_
 from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.ranking import SEED
 from data_preprocess.toy_world.world import WorldConfig
+from eval_hh.estimates import budgets
 from labelling.sampling import AnnotateConfig
 from study.grid import Grid, fresh_replicates
 from study.launched_study import LaunchedStudy
@@ -59,6 +60,7 @@ class GridSection:
     algorithms: tuple[str, ...] = setting("PRO, SFT", choices=("PRO", "SFT"), default=("PRO", "SFT"))
     replicates: int | None = setting("draws of the subsets, each with a seed", count(at_most=1000), default=None)
     seeds: tuple[int, ...] = setting("instead: training seeds, all of draw 42", check_seed, default=())
+    equal_budget: bool = setting("run only the cells of the largest equal budget", default=False)
     fixed_size: int | None = setting("M of equal-size subsets (default: the smallest of sizes)", default=None)
     match_kind: bool = setting("match the kinds of prompts at low and high D", default=False)
     augmented: tuple[int, ...] = setting("M of a subset to enlarge, and the number of prompts added", default=())
@@ -73,6 +75,8 @@ class GridSection:
                 raise InputError(f"--{key}: expected at least one")
         if self.replicates and self.seeds:
             raise InputError("--seeds and --replicates: give one of them (seeds of draw 42, or fresh draws and seeds)")
+        if self.equal_budget and not budgets(self.sizes):
+            raise InputError("--equal_budget: expected sizes N and N/2 (K=2 and K=4 then cost the same)")
         if self.augmented and len(self.augmented) != 2:
             raise InputError("--augmented: expected two numbers, M of the subset and the prompts added")
 
@@ -85,7 +89,7 @@ class GridSection:
         """Returns the grid, whose experiments' names begin with `model`."""
         return Grid(
             self.sizes, self.ranking_lens, self.algorithms, self.fixed_size or min(self.sizes), self.match_kind,
-            self.augmented or (0, 0), tuple(k for k in (2, 4) if k in self.ranking_lens), model,
+            self.augmented or (0, 0), tuple(k for k in (2, 4) if k in self.ranking_lens), self.equal_budget, model,
         )  # fmt: skip
 
 

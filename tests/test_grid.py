@@ -9,7 +9,6 @@ from data_preprocess.sample import SIZES
 from eval_hh.estimates import budgets
 from study.grid import Cell, Grid, answering_cell, augment_flags, cells_of, chosen, fresh_replicates, sample_flags
 from study.study_file import built_in
-from study.worlds import equal_budget_cells
 
 TOY = built_in("toy")
 PROFILES = {name: built_in(name) for name in ("opt-1.3b", "llama-7b")}
@@ -61,7 +60,7 @@ def test_replicates_share_neither_draw_nor_seed_and_come_whole():
 
 
 def test_a_worlds_cells_cost_the_same():
-    cells = equal_budget_cells(TOY.grid, fresh_replicates(2))
+    cells = cells_of(replace(TOY.grid, equal_budget=True), fresh_replicates(2))
     assert len(cells) == 2 * 2 * 3 and {cell.ranking_len * cell.num_prompts for cell in cells} == {480}
 
 

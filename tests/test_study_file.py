@@ -124,6 +124,7 @@ REFUSED = [
     (MINE.replace("  sizes: [240, 120]\n", ""), 4, "grid.sizes: missing"),
     (MINE.replace("[2, 4]", "[1, 4]"), 5, "grid.ranking_lens 1: expected"),
     (MINE + "  seeds: [1]\n", 7, "grid.seeds and grid.replicates: give one of them"),
+    (MINE.replace("240, 120", "240, 100") + "  equal_budget: true\n", 7, "grid.equal_budget: expected sizes N and N/2"),
     (MINE + "  algorithms: [DPO]\n", 7, "grid.algorithms 'DPO': expected one of PRO, SFT"),
     (MINE + "experiments: [augment]\n", 7, "experiments augment: only with world:"),
     (MINE + "experiments: [more]\n", 7, "experiments 'more': expected one of"),
