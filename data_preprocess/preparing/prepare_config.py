@@ -67,6 +67,9 @@ class DataConfig:
     dev_rows: int | None = setting(
         f"number of dev rows (default: {DEV_ROWS}; of --source at most a tenth)", within(), metavar="N", default=None
     )
+    test_rows: int = setting(
+        "number of prompts of --source to hold out as data/hh_test/test.json", count(at_least=0), metavar="N", default=0
+    )
     decontaminate: bool = setting("drop near-duplicates of dev or test prompts from train", default=False)
     seed: int = setting("random seed", check_seed, default=SEED)
     tokenizer: str | None = setting(
@@ -84,6 +87,8 @@ class DataConfig:
                              "drop_unrated", "skip_invalid", "merge_prompts")  # fmt: skip
         if self.subset and Path(self.source).is_file():
             raise InputError(f"--subset {self.subset}: {self.source} is a file (expected a data set with subsets)")
+        if self.raw and self.test_rows:
+            raise InputError("--test_rows applies to --source, and --raw is given")
         for flag in ("published_parsing", "max_rows"):
             if self.source and getattr(self, flag):
                 raise InputError(f"--{flag} applies to --raw, and --source is given")
