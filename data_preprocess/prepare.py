@@ -28,10 +28,8 @@ def main(argv: list[str] | None = None) -> None:
     if config.export:
         export(config)
         return
-    given = config.rewards_from or (
-        [config.winner_from] if config.winner_from else ["as the format or recipe has them"]
-    )
-    rewards = [] if config.raw else [f"rewards: {' '.join(given)}"]
+    given = " ".join(config.rewards_from or ()) or config.winner_from or "as the format or recipe has them"
+    rewards = [] if config.raw else [f"rewards: {given}"]
     command = shlex.join(["python", "prepare.py", *(sys.argv[1:] if argv is None else argv)])
     prepare(config, Labels(join=config.join or (), facts=rewards), command)
 

@@ -48,6 +48,7 @@ MULTI = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Name a fruit.\n\nAssistant
             MULTI,
         ),
         ("Hi\n<extra_id_1>Assistant\nHello.\n<extra_id_1>User\nName a fruit.", MULTI),  # HelpSteer2
+        ('[{"role": "cook"}]', '\n\nHuman: [{"role": "cook"}]\n\nAssistant:'),  # a list, not of messages
         ("<extra_id_1>User\nHi", "\n\nHuman: <extra_id_1>User\nHi\n\nAssistant:"),  # marks in another order are text
         ("Hi\n<extra_id_1>Assistant\nHo.", "\n\nHuman: Hi\n<extra_id_1>Assistant\nHo.\n\nAssistant:"),
         (

@@ -156,12 +156,15 @@ class PrepareConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.refuse_with_raw("rewards_from", "ranks", "winner_from", "join", "export")
-        if self.winner_from and (self.rewards_from or self.ranks):
-            raise InputError(
-                f"--{'rewards_from' if self.rewards_from else 'ranks'} and --winner_from: give one of them"
-            )
+        for flag in ("rewards_from", "ranks"):
+            if self.winner_from and getattr(self, flag):
+                raise InputError(f"--{flag} and --winner_from: give one of them")
         if self.winner_values and not self.winner_from:
             raise InputError("--winner_values needs --winner_from, the field that has these values")
+        if self.winner_values and len(set(self.winner_values)) < len(self.winner_values):
+            raise InputError(
+                f"--winner_values {' '.join(self.winner_values)}: one value twice (expected one per response)"
+            )
         if self.join and self.merge_prompts:
             raise InputError("--join and --merge_prompts (expected one of them: --join takes each prompt once)")
         if bool(self.export) != bool(self.output):

@@ -29,7 +29,7 @@ from data_preprocess.preparing.prepare_config import DEV_ROWS, DataConfig
 from data_preprocess.preparing.raw_hh import SOURCES, has_split, read_split
 from data_preprocess.preparing.recipes import check_columns, describe, named_recipe, recognised_recipe
 from data_preprocess.preparing.returned_labels import join
-from data_preprocess.preparing.row_formats import UNREAD, load_rows, read_candidates
+from data_preprocess.preparing.row_formats import UNREAD, open_rows, read_candidates
 from data_preprocess.records import read_rows
 from data_preprocess.words import HOW_COUNTED
 
@@ -153,11 +153,11 @@ def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     """Reads --source; returns its prompts and notes on what was counted."""
     recipe = named_recipe(config.recipe, config.source)
     split = config.split or (recipe.split if recipe else "train")
-    rows = load_rows(config.source, split, config.subset or (recipe.subset if recipe else None))
+    (where, first), rows = open_rows(config.source, split, config.subset or (recipe.subset if recipe else None))
     if recipe:
-        check_columns(recipe, rows[0][1], rows[0][0])
+        check_columns(recipe, first, where)
     elif not config.recipe and not config.names_columns():
-        recipe = recognised_recipe(rows[0][1])
+        recipe = recognised_recipe(first)
     mapping = config.mapping(recipe)
     pool, left_out = read_candidates(rows, config.source, mapping, config.skip_invalid)
     pool, unjudged = drop_unjudged(pool)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from data_preprocess.command import InputError
@@ -92,27 +93,32 @@ def read_source(source: str, split: str, mapping: Mapping) -> tuple[list[Candida
         InputError: naming the line: missing fields, roles that do not alternate, invalid rewards, a prompt
             without text, or a field with text that the prompt would lose.
     """
-    return read_candidates(load_rows(source, split), source, mapping)
+    _, rows = open_rows(source, split)
+    return read_candidates(rows, source, mapping)
 
 
-def load_rows(source: str, split: str, subset: str | None = None) -> list[tuple[str, dict]]:
-    """Returns the rows of source_rows; InputError if there are none."""
-    rows = list(source_rows(source, split, subset))
-    if not rows:
+def open_rows(
+    source: str, split: str, subset: str | None = None
+) -> tuple[tuple[str, dict], Iterator[tuple[str, dict]]]:
+    """Returns (the first row, all rows) of source_rows, read when they are used; InputError if there are none."""
+    rows = source_rows(source, split, subset)
+    first = next(rows, None)
+    if first is None:
         raise InputError(f"{source}: no rows (the file or data set is empty)")
-    return rows
+    return first, chain([first], rows)
 
 
 def read_candidates(
-    rows: list[tuple[str, dict]], source: str, mapping: Mapping, skip_invalid: bool = False
+    rows: Iterator[tuple[str, dict]], source: str, mapping: Mapping, skip_invalid: bool = False
 ) -> tuple[list[Candidates], list[str]]:
-    """Reads the rows of load_rows as read_source does; `skip_invalid` leaves out those that it would refuse."""
-    if is_oasst(rows[0][1]):
+    """Reads the rows of open_rows as read_source does; `skip_invalid` leaves out those that it would refuse."""
+    first = next(rows)
+    if is_oasst(first[1]):
         if skip_invalid:
             raise InputError("--skip_invalid applies to rows that stand alone, and these are the messages of trees")
-        return oasst_candidates(rows), []
+        return oasst_candidates([first, *rows]), []
     left_out, pool, refused = LeftOut(), [], []
-    for where, row in rows:
+    for where, row in chain([first], rows):
         try:
             pool.append(read_row(row, where, source, mapping, left_out))
         except InputError as error:
@@ -120,10 +126,10 @@ def read_candidates(
                 raise
             refused.append(str(error))
     if not pool:
-        raise InputError(f"{refused[0]}; so are all {len(rows)} rows")
-    notes = left_out.notes()
+        raise InputError(f"{refused[0]}; so are all {len(refused)} rows")
+    notes, n_rows = left_out.notes(), len(pool) + len(refused)
     if refused:
-        notes.insert(0, f"{len(refused)} of {len(rows)} rows skipped (--skip_invalid), the first: {refused[0]}")
+        notes.insert(0, f"{len(refused)} of {n_rows} rows skipped (--skip_invalid), the first: {refused[0]}")
     return pool, notes
 
 

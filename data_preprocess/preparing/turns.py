@@ -18,8 +18,9 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bot", "chatbot", "ai"), ASSISTANT),
 }
 MESSAGE_FORMS = (("role", "content"), ("from", "value"))
-# A text that is a list of messages, as JSON or as Python writes it.
-WRITTEN_MESSAGES = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+# A text that is a list of messages, as JSON or as Python writes it, opens like this and names a role.
+WRITTEN_LIST = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+WRITTEN_ROLE = re.compile(rf"""["'](role|from)["']\s*:\s*["']({"|".join(ROLES)})["']""")
 # Between the turns of a prompt in HelpSteer2; the first turn, the user's, has no mark.
 MARKED_TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of content parts that are text
@@ -59,7 +60,7 @@ def read_dialogue(value: Any, where: str) -> Dialogue:
 
 def refuse_written_messages(text: str, where: str) -> None:
     """Raises InputError for a text that is a list of messages, which would otherwise be trained on as it is."""
-    if WRITTEN_MESSAGES.match(text):
+    if WRITTEN_LIST.match(text) and WRITTEN_ROLE.search(text):
         raise InputError(f"{where} is {text!r:.40}, a list of messages written as text (expected the list itself)")
 
 

@@ -75,6 +75,8 @@ ROWS = [
              after({**PAIR, "by": 0})),
     BadInput("values without a winner", f"{OWN} --winner_values a b", ("--winner_values needs --winner_from",),
              after({**PAIR, "by": 0})),
+    BadInput("one value of a winner twice", f"{OWN} --winner_from by --winner_values a a",
+             ("--winner_values a a: one value twice",), after({**PAIR, "by": "a"})),
     # Ratings.
     BadInput("rating a word", LONG, (SECOND, "helpfulness: 'good' (expected a finite number)"),
              after(RATED, {**RATED, "helpfulness": "good"})),
@@ -97,6 +99,8 @@ ROWS = [
              after(PAIR, {**PAIR, "prompt": "[{'role': 'user', 'content': 'Hi'}]"})),
     BadInput("messages as JSON in JSON", PREPARE, (SECOND, "chosen is", "a list of messages written as text"),
              after(PAIR, {**PAIR, "chosen": '[ {"from": "gpt", "value": "Hi"}]'})),
+    BadInput("messages with the content first", PREPARE, (SECOND, "rejected is", "a list of messages written as text"),
+             after(PAIR, {**PAIR, "rejected": "[{'content': 'Hi', 'role': 'assistant'}]"})),
     # Other forms of files.
     BadInput("Parquet by another name", PREPARE, ("{root}/in.jsonl:1: not UTF-8 text but a Parquet file", ".parquet"),
              (text("in.jsonl", b"PAR1\x15\x04PAR1"),)),
