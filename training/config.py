@@ -48,14 +48,15 @@ class TrainConfig:
     lr_scheduler_type: str = setting(
         "schedule of the learning rate, by its name in transformers", choices=SCHEDULES, default=CONSTANT
     )
-    lr_scheduler_kwargs: str = setting(
-        "its other arguments in transformers, as a JSON object", default=""
-    )
+    lr_scheduler_kwargs: str = setting("its other arguments in transformers, as a JSON object", default="")
     warmup_steps: float = setting(
         "steps in which the learning rate rises from 0; below 1, a share of all steps",
-        within(at_least=0, at_most=MAX_COUNT), default=0.0,
+        within(at_least=0, at_most=MAX_COUNT),
+        default=0.0,
     )
-    weight_decay: float = setting("weight decay of AdamW, of all weights; by default torch's", within(**WEIGHT), default=0.01)
+    weight_decay: float = setting(
+        "weight decay of AdamW, of all weights; by default torch's", within(**WEIGHT), default=0.01
+    )
     global_batch_size: int = setting("prompts per optimiser step over all processes", count(at_most=10**6), default=112)
     per_device_train_batch_size: int = setting(
         "maximum prompts per forward pass; lowered to a divisor of a process's share of a step", default=14
@@ -83,12 +84,15 @@ class TrainConfig:
     output_dir: str = setting("folder of all runs", default_factory=_under_root("checkpoints"))
     log_path: str = setting("folder of all logs", default_factory=_under_root("logs"))
     report_to: list[str] = setting(
-        "where metrics go besides metrics.jsonl: trackers, or none", choices=(*TRACKERS, "none"),
+        "where metrics go besides metrics.jsonl: trackers, or none",
+        choices=(*TRACKERS, "none"),
         default_factory=lambda: ["tensorboard"],
     )
     push_to_hub: str | None = setting(
         "OWNER/NAME: upload the best checkpoint with a model card to this repository of the Hugging Face hub, made "
-        "private if it does not exist", metavar="REPOSITORY", default=None,
+        "private if it does not exist",
+        metavar="REPOSITORY",
+        default=None,
     )
     preflight: int | None = setting(
         "only check settings and data for this number of processes", within(), metavar="NUM_PROCESSES", default=None

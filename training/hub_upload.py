@@ -46,56 +46,80 @@ def check_hub(repository: str) -> None:
         raise InputError(f"{flag}: the hub accepts no login ({describe(error)}; run hf auth login)") from error
 
 
-def push_run(config: TrainConfig, run: RunFolder) -> None:
-    """Uploads the best checkpoint if --push_to_hub is given; prints its address.
+def upload(repository: str, folder: Path, card: str, message: str) -> None:
+    """Uploads a model's folder with its card in one commit, and prints the commit's address.
+
+    Args:
+        repository: OWNER/NAME, made private if it does not exist.
+        folder: written by save_pretrained; its manifest is left out.
+        card: the model card.
+        message: of the commit.
 
     Raises:
-        RunError: the hub refuses it or cannot be reached; the checkpoint stays as it is.
+        RunError: the hub refuses it or cannot be reached; the folder stays as it is.
     """
-    if config.push_to_hub is None:
-        return
     import httpx2
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    best = run.step_folder(run.best_step())
-    files = [CommitOperationAdd(name, str(best / name)) for name in file_names(best) if name not in (MANIFEST, CARD)]
-    card = CommitOperationAdd(CARD, model_card(config, run).encode())
+    names = [name for name in file_names(folder) if name not in (MANIFEST, CARD)]
+    files = [CommitOperationAdd(name, str(folder / name)) for name in names]
     api = HfApi()
     try:
-        made = api.create_repo(config.push_to_hub, private=True, exist_ok=True)
-        commit = api.create_commit(made.repo_id, [*files, card], commit_message=f"{config.index}, {best.name}")
+        made = api.create_repo(repository, private=True, exist_ok=True)
+        added = [*files, CommitOperationAdd(CARD, card.encode())]
+        commit = api.create_commit(made.repo_id, added, commit_message=message)
     except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        kept = f"{best} is kept; run the same command to upload it"
-        raise RunError(f"--push_to_hub {config.push_to_hub}: {describe(error)} ({kept})") from error
+        kept = f"{folder} is kept; run the same command to upload it"
+        raise RunError(f"--push_to_hub {repository}: {describe(error)} ({kept})") from error
     print(f"uploaded: {commit.commit_url}")
 
 
-def model_card(config: TrainConfig, run: RunFolder) -> str:
-    """Returns the model card of a finished run, in Markdown with the hub's YAML header."""
+def model_card(title: str, base: str, how: str, tags: list[str], task: str, tables: dict[str, dict[str, Any]]) -> str:
+    """Returns a model card in Markdown with the hub's YAML header.
+
+    Args:
+        title: the model's name.
+        base: hub name or path of the model that was trained; of a path the last part is shown.
+        how: it was trained, after "fine-tuned with".
+        tags, task: for the hub's search.
+        tables: rows {name: value} by heading.
+    """
     from huggingface_hub import ModelCardData
 
-    record, k = read_json(run.record), config.training_stage_num
-    algorithm = "PRO" if k > 1 else "SFT"
-    base = config.model_name_or_path
     local = Path(base).exists() or looks_like_path(base)
     data = ModelCardData(
-        base_model=None if local else base, library_name="transformers", pipeline_tag="text-generation",
-        tags=[algorithm.lower(), "alignment", "preference-ranking"],
-    )  # fmt: skip
-    what = f"rankings of which the first {k} responses were used" if k > 1 else "the best response to each prompt"
-    lines = [
-        "---", data.to_yaml(), "---", "", f"# {config.index}", "",
-        f"{Path(base).name if local else base}, fine-tuned with {algorithm} on {what}.", "",
-        "The prompt of a question and its answer is written as", "", "```", render_prompt(EXAMPLE).strip("\n"), "```",
-        *_section("Results", _results(config, run)),
-        *_section("Training", _training(config, record)),
-    ]  # fmt: skip
+        base_model=None if local else base, library_name="transformers", pipeline_tag=task, tags=["alignment", *tags]
+    )
+    lines = ["---", data.to_yaml(), "---", "", f"# {title}", "", f"{Path(base).name if local else base}, {how}"]
+    for heading, rows in tables.items():
+        lines += [
+            "",
+            f"## {heading}",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in rows.items()),
+        ]
     return "\n".join(lines) + "\n"
 
 
-def _section(title: str, rows: dict[str, Any]) -> list[str]:
-    return ["", f"## {title}", "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
+def push_run(config: TrainConfig, run: RunFolder) -> None:
+    """Uploads the best checkpoint of a finished run if --push_to_hub is given. RunError as `upload`."""
+    if config.push_to_hub is not None:
+        best = run.step_folder(run.best_step())
+        upload(config.push_to_hub, best, run_card(config, run), f"{config.index}, {best.name}")
+
+
+def run_card(config: TrainConfig, run: RunFolder) -> str:
+    """Returns the model card of a finished run."""
+    record, k = read_json(run.record), config.training_stage_num
+    algorithm = "PRO" if k > 1 else "SFT"
+    what = f"rankings of which the first {k} responses were used" if k > 1 else "the best response to each prompt"
+    prompt = render_prompt(EXAMPLE).strip("\n")
+    how = f"fine-tuned with {algorithm} on {what}. A prompt is written as\n\n```\n{prompt}\n```"
+    tables = {"Results": _results(config, run), "Training": _training(config, record)}
+    return model_card(config.index, config.model_name_or_path, how, [algorithm.lower()], "text-generation", tables)
 
 
 def _results(config: TrainConfig, run: RunFolder) -> dict[str, Any]:

@@ -51,7 +51,13 @@ def n_warmup_steps(settings: ScheduleSettings, total_steps: int) -> int:
 
 
 def learning_rates(settings: ScheduleSettings, total_steps: int) -> Callable[[int], float]:
-    """Returns the function from a step, the first being 1, to its learning rate.
+    """Returns the function from a step, the first being 1, to its learning rate; InputError as `schedule_factor`."""
+    factor = schedule_factor(settings, total_steps)
+    return lambda step: settings.learning_rate * factor(step - 1)
+
+
+def schedule_factor(settings: ScheduleSettings, total_steps: int) -> Callable[[int], float]:
+    """Returns the function from the number of steps before to the factor of --learning_rate, as LambdaLR takes it.
 
     Args:
         settings: the flags.
@@ -74,9 +80,11 @@ def learning_rates(settings: ScheduleSettings, total_steps: int) -> Callable[[in
         (factor,) = scheduler.lr_lambdas
         factor(total_steps - 1)
     except (TypeError, ValueError, ArithmeticError) as error:
-        flags = f"--lr_scheduler_type {settings.lr_scheduler_type} --lr_scheduler_kwargs {settings.lr_scheduler_kwargs!r}"
+        flags = (
+            f"--lr_scheduler_type {settings.lr_scheduler_type} --lr_scheduler_kwargs {settings.lr_scheduler_kwargs!r}"
+        )
         raise InputError(f"{flags}: {' '.join(str(error).split())}") from error
-    return lambda step: settings.learning_rate * factor(step - 1)
+    return factor
 
 
 def _kwargs(text: str) -> dict[str, Any]:
@@ -86,5 +94,7 @@ def _kwargs(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         kwargs = None
     if not isinstance(kwargs, dict):
-        raise InputError(f"--lr_scheduler_kwargs {text!r:.60}: expected a JSON object, such as '{{\"min_lr_rate\": 0.1}}'")
+        raise InputError(
+            f"--lr_scheduler_kwargs {text!r:.60}: expected a JSON object, such as '{{\"min_lr_rate\": 0.1}}'"
+        )
     return kwargs

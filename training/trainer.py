@@ -41,9 +41,9 @@ from training.batches import balanced, step_indices
 from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
+from training.hub_upload import push_run
 from training.losses import ResponseLogps, pro_loss
 from training.manifest import damage
-from training.hub_upload import push_run
 from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
@@ -137,9 +137,7 @@ class Trainer:
                 self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
             )
             model = ResponseLogps(self._load()).train()
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
 
     def _load(self) -> torch.nn.Module:

@@ -47,22 +47,6 @@ def check_cpu_precision(precision: str, flag: str | None = None) -> None:
         raise InputError(f"{flag}: this CPU has no instructions for bf16 (expected float32: MIXED_PRECISION=no)")
 
 
-def recorded_precision(asked: str | None, default: str) -> str:
-    """Returns the precision of weights for `weights_dtype`, as results record it.
-
-    Args:
-        asked: of --mixed_precision; None if it was not given, which on the CPU means float32.
-        default: of a GPU. It is recorded on the CPU too, as it always was, so that earlier results stay valid.
-
-    Raises:
-        InputError: see `check_cpu_precision`.
-    """
-    if asked in (None, "no"):
-        return asked or default
-    check_cpu_precision(asked)
-    return CPU_BF16 if device().type == "cpu" else asked
-
-
 def weights_dtype(recorded: str) -> torch.dtype:
     """Returns the dtype of weights here: for "bf16", "fp16" or "no" of a GPU; on the CPU float32, or for CPU_BF16."""
     if device().type == "cpu":
