@@ -75,6 +75,8 @@ def _make(name: str, folder: Path, run_name: str, first_step: int) -> Any:
     if name == "wandb":
         return WandBTracker(project, name=run_name, dir=str(folder))
     if name == "mlflow":
-        os.environ.setdefault("MLFLOW_TRACKING_URI", (folder / "mlruns").resolve().as_uri())
+        if "MLFLOW_TRACKING_URI" not in os.environ:  # mlflow-skinny has no data base
+            os.environ["MLFLOW_TRACKING_URI"] = (folder / "mlruns").resolve().as_uri()
+            os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
         return MLflowTracker(project, run_name=run_name)
     return TrackioTracker(project, name=run_name)
