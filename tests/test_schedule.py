@@ -61,7 +61,11 @@ def test_a_share_of_warm_up_is_rounded_up():
 @pytest.mark.parametrize(
     ("made", "total", "message"),
     [
-        (settings("linear", 6.0), 6, "--warmup_steps 6: of 6 steps in all, none is left for --lr_scheduler_type linear"),
+        (
+            settings("linear", 6.0),
+            6,
+            "--warmup_steps 6: of 6 steps in all, none is left for --lr_scheduler_type linear",
+        ),
         (settings("cosine", 0.9), 1, "--warmup_steps 0.9: of 1 steps in all, none is left"),
         (settings("constant", 3.0), 6, "--warmup_steps 3: --lr_scheduler_type constant has none"),
         (settings("constant_with_warmup"), 6, "constant_with_warmup: expected --warmup_steps"),
@@ -154,7 +158,14 @@ def test_a_run_of_an_earlier_version_had_the_defaults(train):  # noqa: F811
     train("old", *PLAIN, "--max_train_steps", "2")
     path = train.root / "checkpoints" / "index_old" / "stage_4" / "run.json"
     record = json.loads(path.read_text())
-    for name in ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "reward_dtype", "report_to"):
+    for name in (
+        "lr_scheduler_type",
+        "lr_scheduler_kwargs",
+        "warmup_steps",
+        "weight_decay",
+        "reward_dtype",
+        "report_to",
+    ):
         del record["config"][name]
     path.write_text(json.dumps(record))
     status, line = train("old", *PLAIN, "--max_train_steps", "3", "--weight_decay", "0")

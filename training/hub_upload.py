@@ -117,7 +117,7 @@ def run_card(config: TrainConfig, run: RunFolder) -> str:
     algorithm = "PRO" if k > 1 else "SFT"
     what = f"rankings of which the first {k} responses were used" if k > 1 else "the best response to each prompt"
     prompt = render_prompt(EXAMPLE).strip("\n")
-    how = f"fine-tuned with {algorithm} on {what}. A prompt is written as\n\n```\n{prompt}\n```"
+    how = f"fine-tuned with {algorithm} on {what}.\n\nA prompt is written as\n\n```\n{prompt}\n```"
     tables = {"Results": _results(config, run), "Training": _training(config, record)}
     return model_card(config.index, config.model_name_or_path, how, [algorithm.lower()], "text-generation", tables)
 

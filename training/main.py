@@ -56,8 +56,12 @@ def check_inputs(config: TrainConfig, n_records: int) -> None:
         load_records(config.dev_file, training=False)
     check_place(f"--output_dir {config.output_dir}", config.run_folder / "run.json")
     check_place(f"--log_path {config.log_path}", config.metrics_file)
+    from eval_hh.inference.models import check_cpu_precision
     from training.model_check import preflight
 
+    check_cpu_precision(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
+    if config.do_validation and config.reward_dtype == "bfloat16":
+        check_cpu_precision("bf16", "--reward_dtype bfloat16")
     preflight(config)
 
 

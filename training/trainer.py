@@ -33,7 +33,7 @@ from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
-from eval_hh.inference.models import check_cpu_precision, load_causal_lm, prompt_ids, wrong_weight
+from eval_hh.inference.models import load_causal_lm, prompt_ids, wrong_weight
 from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.inference.together import agreed, end_all, in_first
 from eval_hh.reward_model import load_reward_model
@@ -81,7 +81,6 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("bf16", "no"):  # fp16 training skips steps whose gradients are not finite
         raise InputError(f"--mixed_precision {precision}: expected bf16 or no")
-    check_cpu_precision(precision)
     # accelerate warns at each save that tied weights are stored once, which is intended
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
@@ -146,7 +145,6 @@ class Trainer:
         longest = config.block_size
         if config.do_validation:
             self.dev_records = load_records(config.dev_file, training=False)
-            check_cpu_precision("bf16" if config.reward_dtype == "bfloat16" else "no", "--reward_dtype bfloat16")
             self.reward_model = load_reward_model(config.dev_reward_model, getattr(torch, config.reward_dtype))
             prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
             longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
