@@ -63,9 +63,8 @@ def generation(sizes: Sizes) -> Row:
     ways = [partial(generate_in_slots, decoder, prompts, ends, sizes.batch_size) for decoder in decoders]
     seconds, found = in_turns(*ways)
     equal = sum(one[0] == other[0] for one, other in zip(*found, strict=True))
-    what = (
-        f"generation of {sizes.prompts} replies, batch {sizes.batch_size}: float32 (as naive), bfloat16 weights (ours)"
-    )
+    kinds = "float32 (as naive), bfloat16 weights (ours)"
+    what = f"generation of {sizes.prompts} replies, batch {sizes.batch_size}: {kinds}"
     return Row(what, *seconds, "s", note=f"{equal} of {sizes.prompts} texts are equal")
 
 

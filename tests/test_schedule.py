@@ -1,4 +1,4 @@
-"""training/schedule.py: the rates are those that a scheduler of transformers gives its optimiser, and resume exactly."""
+"""training/schedule.py: the rates are those that a scheduler gives its optimiser, and a stopped run resumes on them."""
 
 import json
 import math
@@ -124,7 +124,7 @@ def test_a_stopped_run_resumes_on_its_schedule(train, monkeypatch):  # noqa: F81
 
 
 def test_weight_decay_is_that_of_adamw(train):  # noqa: F811
-    """The first step at rate lr: w (1 - lr * decay) - lr * update, so two decays differ by lr * w * their difference."""
+    """A first step makes w (1 - lr * decay) - lr * update, so two decays differ by lr * w * their difference."""
     from safetensors.torch import load
 
     made = {}

@@ -89,7 +89,7 @@ def test_mlflow_in_files(train, monkeypatch):  # noqa: F811
 
 
 def test_trackio_gets_what_it_takes(train, monkeypatch):  # noqa: F811
-    """Its package wants an older client of the hub than ours, so a stand-in takes its four calls."""
+    """Its package wants an older pillow than is pinned, so a stand-in takes its four calls."""
     calls = []
     package = ModuleType("trackio")
     package.config = {}
