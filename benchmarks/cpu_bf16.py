@@ -6,6 +6,7 @@ decodes. The losses of a step must agree to 1%; texts may differ, and the number
 without instructions for bfloat16 it does not run.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +23,7 @@ class Sizes(Settings):
     max_new_tokens: int = sized("maximum tokens of a reply, as in the paper", 128, 32)
     rounds: int = sized("timed rounds of the step", 2, 1)
     layers: int = sized("layers of the model", 12, 2)
+    width: int = sized("hidden size of the model, a multiple of 12", 768)
 
 
 def pro_step(sizes: Sizes) -> Row:
@@ -31,7 +33,7 @@ def pro_step(sizes: Sizes) -> Row:
     from benchmarks.stand_in_models import opt_125m
     from benchmarks.training_ways import encoded_rankings, packed
 
-    model, rankings = opt_125m(sizes.layers).train(), encoded_rankings(sizes.rankings, sizes.ranking_len)
+    model, rankings = opt_125m(sizes.layers, sizes.width).train(), encoded_rankings(sizes.rankings, sizes.ranking_len)
 
     def step(half: bool, count: int = sizes.rankings) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -54,7 +56,9 @@ def generation(sizes: Sizes) -> Row:
     from eval_hh.inference.decoding import Decoder
 
     dtypes = torch.float32, torch.bfloat16
-    decoders = [Decoder(opt_125m(sizes.layers).to(dtype), tokenizer(), sizes.max_new_tokens) for dtype in dtypes]
+    decoders = [
+        Decoder(opt_125m(sizes.layers, sizes.width).to(dtype), tokenizer(), sizes.max_new_tokens) for dtype in dtypes
+    ]
     prompts = [decoders[0].encode(turns) for turns in hh_like.prompts(sizes.prompts)]
     replies = decoders[0].tokenizer(hh_like.replies(sizes.prompts), add_special_tokens=False)["input_ids"]
     ends = Ends([len(ids) + 1 for ids in replies], decoders[0].tokenizer.eos_token_id)
@@ -68,8 +72,9 @@ def generation(sizes: Sizes) -> Row:
     return Row(what, *seconds, "s", note=f"{equal} of {sizes.prompts} texts are equal")
 
 
-def measure(sizes: Sizes) -> list[Row]:
+def measure(sizes: Sizes) -> Iterator[Row]:
     from eval_hh.inference.models import check_cpu_precision
 
     check_cpu_precision("bf16", "cpu_bf16")
-    return [pro_step(sizes), generation(sizes)]
+    yield pro_step(sizes)
+    yield generation(sizes)

@@ -18,6 +18,7 @@ from data_preprocess.command import InputError, RunError, Stopped
 from data_preprocess.records import load_records
 from eval_hh.reward_model import load_reward_model
 from tests.test_hub_upload import hub, sent  # noqa: F401
+from tests.test_trainer import needs_bf16
 from training import train_reward
 from training.reward import trainer
 
@@ -371,6 +372,7 @@ def test_two_processes_are_one(files, tiny_causal_lm_dir, tmp_path):
 
 @pytest.mark.slow
 def test_bf16_follows_float32(files, tiny_reward_dir, tmp_path):
+    needs_bf16()
     for precision in ("no", "bf16"):
         argv = arguments(files, tiny_reward_dir, tmp_path / precision, "--learning_rate", "2e-4")
         run([sys.executable, ENTRY, *argv, "--mixed_precision", precision])
