@@ -81,7 +81,7 @@ def model_card(title: str, base: str, how: str, tags: list[str], task: str, tabl
     Args:
         title: the model's name.
         base: hub name or path of the model that was trained; of a path the last part is shown.
-        how: it was trained, after "fine-tuned with".
+        how: the sentence on its training, after the name of the base model.
         tags, task: for the hub's search.
         tables: rows {name: value} by heading.
     """

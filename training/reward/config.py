@@ -11,17 +11,11 @@ from training.trackers import check_report_to
 
 # Settings that affect the model only by rounding, and may change on resuming.
 FREE_TO_CHANGE = (
-    "output_dir",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_checkpointing",
-    "state_minutes",
-    "keep_states",
-    "report_to",
-    "push_to_hub",
-)
+    "output_dir", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_checkpointing",
+    "state_minutes", "keep_states", "report_to", "push_to_hub",
+)  # fmt: skip
 # Settings that came later: where they have their default, a model is what it was without them.
-LATER = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay")  # fmt: skip
+LATER = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay")
 PRECISIONS = ("no", "bf16")
 SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
 
