@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import (
-    MAX_COUNT,
     MAX_RATE,
     InputError,
     check_name,
@@ -18,7 +17,7 @@ from data_preprocess.command import (
     within,
 )
 from data_preprocess.records import FLOAT32_MAX
-from training.schedule import CONSTANT, SCHEDULES
+from training.schedule import Schedule
 from training.trackers import TRACKERS, check_report_to
 
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
@@ -31,7 +30,7 @@ def _under_root(place: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Schedule):
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
     index: str = setting("name of the experiment; an existing one is resumed, and may be extended", check_name)
@@ -44,18 +43,6 @@ class TrainConfig:
     sft_weight: float = setting("weight of PRO's SFT term, multiplied by (K-1)^2", within(**WEIGHT), default=0.05)
     learning_rate: float = setting(
         "AdamW's learning rate, the peak of its schedule", within(above=0, at_most=MAX_RATE), default=2e-5
-    )
-    lr_scheduler_type: str = setting(
-        "schedule of the learning rate, by its name in transformers", choices=SCHEDULES, default=CONSTANT
-    )
-    lr_scheduler_kwargs: str = setting("its other arguments in transformers, as a JSON object", default="")
-    warmup_steps: float = setting(
-        "steps in which the learning rate rises from 0; below 1, a share of all steps",
-        within(at_least=0, at_most=MAX_COUNT),
-        default=0.0,
-    )
-    weight_decay: float = setting(
-        "weight decay of AdamW, of all weights; by default torch's", within(**WEIGHT), default=0.01
     )
     global_batch_size: int = setting("prompts per optimiser step over all processes", count(at_most=10**6), default=112)
     per_device_train_batch_size: int = setting(

@@ -7,9 +7,11 @@ resumed run has the rates of one that was never stopped.
 import json
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
-from data_preprocess.command import InputError
+from data_preprocess.command import MAX_COUNT, InputError, setting, within
+from data_preprocess.records import FLOAT32_MAX
 
 CONSTANT = "constant"
 # Schedules that do not depend on the number of steps: with them a run can be extended.
@@ -20,13 +22,24 @@ SCHEDULES = (
 )  # fmt: skip
 
 
-class ScheduleSettings(Protocol):
-    """The flags that choose a schedule."""
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The flags of a schedule, which the settings of a run inherit and add their learning_rate to."""
 
-    learning_rate: float
-    lr_scheduler_type: str
-    lr_scheduler_kwargs: str  # a JSON object, or empty
-    warmup_steps: float  # below 1 a share of the run's steps
+    lr_scheduler_type: str = setting(
+        "schedule of the learning rate, by its name in transformers", choices=SCHEDULES, default=CONSTANT
+    )
+    lr_scheduler_kwargs: str = setting("its other arguments in transformers, as a JSON object", default="")
+    warmup_steps: float = setting(
+        "steps in which the learning rate rises from 0; below 1, a share of all steps",
+        within(at_least=0, at_most=MAX_COUNT),
+        default=0.0,
+    )
+    weight_decay: float = setting(
+        "weight decay of AdamW, of all weights; by default torch's",
+        within(at_least=0, at_most=FLOAT32_MAX),
+        default=0.01,
+    )
 
 
 def depends_on_length(config: dict[str, Any]) -> bool:
@@ -35,7 +48,7 @@ def depends_on_length(config: dict[str, Any]) -> bool:
     return share or config.get("lr_scheduler_type", CONSTANT) not in ANY_LENGTH
 
 
-def n_warmup_steps(settings: ScheduleSettings, total_steps: int) -> int:
+def n_warmup_steps(settings: Schedule, total_steps: int) -> int:
     """Returns the steps of warm-up, of which a share is rounded up. InputError if no step is left after them."""
     given, kind = settings.warmup_steps, settings.lr_scheduler_type
     if given and kind == CONSTANT:
@@ -50,13 +63,13 @@ def n_warmup_steps(settings: ScheduleSettings, total_steps: int) -> int:
     return steps
 
 
-def learning_rates(settings: ScheduleSettings, total_steps: int) -> Callable[[int], float]:
+def learning_rates(settings: Schedule, total_steps: int) -> Callable[[int], float]:
     """Returns the function from a step, the first being 1, to its learning rate; InputError as `schedule_factor`."""
     factor = schedule_factor(settings, total_steps)
     return lambda step: settings.learning_rate * factor(step - 1)
 
 
-def schedule_factor(settings: ScheduleSettings, total_steps: int) -> Callable[[int], float]:
+def schedule_factor(settings: Schedule, total_steps: int) -> Callable[[int], float]:
     """Returns the function from the number of steps before to the factor of --learning_rate, as LambdaLR takes it.
 
     Args:

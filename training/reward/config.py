@@ -4,9 +4,9 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from data_preprocess.command import MAX_COUNT, MAX_RATE, InputError, check_seed, check_settings, count, setting, within
+from data_preprocess.command import MAX_RATE, InputError, check_seed, check_settings, count, setting, within
 from data_preprocess.records import FLOAT32_MAX
-from training.schedule import SCHEDULES
+from training.schedule import SCHEDULES, Schedule
 from training.trackers import check_report_to
 
 # Settings that affect the model only by rounding, and may change on resuming.
@@ -21,7 +21,7 @@ SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
 
 
 @dataclass(frozen=True)
-class RewardConfig:
+class RewardConfig(Schedule):
     """Settings of one reward model."""
 
     train_file: str = setting("rankings, best response first")
@@ -72,17 +72,7 @@ class RewardConfig:
         "steps, then linear decay to 0)",
         choices=SCHEDULES,
         default="",
-    )
-    lr_scheduler_kwargs: str = setting("its other arguments in transformers, as a JSON object", default="")
-    warmup_steps: float = setting(
-        "with --lr_scheduler_type: steps in which the learning rate rises from 0; below 1, a share of all steps",
-        within(at_least=0, at_most=MAX_COUNT),
-        default=0.0,
-    )
-    weight_decay: float = setting(
-        "weight decay of AdamW, of all weights; by default torch's",
-        within(at_least=0, at_most=FLOAT32_MAX),
-        default=0.01,
+        kw_only=True,
     )
     lm_weight: float = setting(
         "from scratch: weight of a next-token loss on the best responses, which helps to learn features",
