@@ -12,7 +12,8 @@
 #   NUM_PROCESSES (8)     processes on this machine; 1 runs without the launcher
 #   BATCH_SIZE (16)       prompts or dialogues per batch of a process
 #   TEST_REWARD_MODEL     folder or hub name of the reward model
-#   MIXED_PRECISION       bf16, fp16 or no, for weights on a GPU; default: bf16 to generate, float32 to score
+#   MIXED_PRECISION       bf16, fp16 or no, for the weights; default: on a GPU bf16 to generate, otherwise float32. A
+#                         CPU has bf16 if it has instructions for it, and no fp16
 #   PROFILE               profile of the result; with opt-1.3b or llama-7b, report.py --compare_paper shows the paper's
 #                         values beside it; default: none
 #   STUDY_ROOT            folder of data/, checkpoints/ and eval_hh/; default: the repository

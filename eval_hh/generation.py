@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, Evaluation
+from eval_hh.run_paths import PRECISIONS, Evaluation, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -31,7 +31,16 @@ class Generation(Evaluation):
     max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
     batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
-    mixed_precision: str = setting("precision of the weights on a GPU", choices=PRECISIONS, default="bf16")
+    mixed_precision: str | None = setting(
+        "precision of the weights (default: bf16 on a GPU, no, which is float32, on the CPU)",
+        choices=PRECISIONS,
+        default=None,
+    )
+
+    @property
+    def precision(self) -> str:
+        """As results record it, see `recorded_precision`."""
+        return recorded_precision(self.mixed_precision, "bf16")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,6 +64,7 @@ def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]
         hint = f"train experiment {config.index} first, with the launchers in training/"
         raise InputError(f"{model_path}: no such checkpoint ({hint})")
     source_options(model_path)
+    _ = config.precision  # which this machine may not have
     for name in config.test_files:
         if not names.test_file(name).is_file():
             hint = "run first: cd data_preprocess; python prepare.py"
@@ -68,7 +78,7 @@ def plan_jobs(config: Generation, model_path: str | Path) -> dict[str, Job]:
         "step": "generation",
         "model": folder_identity(model_path),
         "max_new_tokens": config.max_new_tokens,
-        "mixed_precision": config.mixed_precision,
+        "mixed_precision": config.precision,
     }
     names = config.names
     return {
@@ -89,7 +99,7 @@ def generate_files(
     from eval_hh.inference.decoding import Decoder, plan_units
     from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 
-    model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
+    model = load_causal_lm(model_path, weights_dtype(config.precision)).to(device())
     decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
     decoder.check()
     made = 0

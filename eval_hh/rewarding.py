@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, Evaluation, Names, check_made_of, read_results
+from eval_hh.run_paths import PRECISIONS, Evaluation, Names, check_made_of, read_results, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -38,8 +38,13 @@ class Rewarding(Evaluation):
     )
     batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
-    mixed_precision: str = setting("precision of the weights on a GPU; half precision blurs scores", choices=PRECISIONS,
+    mixed_precision: str = setting("precision of the weights; half precision blurs scores", choices=PRECISIONS,
                                    default="no")  # fmt: skip
+
+    @property
+    def precision(self) -> str:
+        """As results record it, see `recorded_precision`."""
+        return recorded_precision(self.mixed_precision, "no")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,6 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     from data_preprocess.hub import source_options
 
     source_options(config.reward_model)
+    _ = config.precision  # which this machine may not have
     if config.check:
         return
     did = f"newly scored for {config.index}, stage {config.stage}"
@@ -63,7 +69,7 @@ def plan_jobs(config: Rewarding) -> dict[str, Job]:
     settings = {
         "step": "rewarding",
         "reward_model": folder_identity(config.reward_model),
-        "mixed_precision": config.mixed_precision,
+        "mixed_precision": config.precision,
     }
     return {
         name: Job(f"scoring {name}", names.scored(name), names.generated(name), settings) for name in config.test_files
@@ -93,7 +99,7 @@ def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") 
     from eval_hh.reward_model import check_finite, load_reward_model
 
     rows = {name: generated_rows(config.names, name) for name in jobs}
-    model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
+    model = load_reward_model(config.reward_model, weights_dtype(config.precision))
     encoded = {name: encode_rows(model, rows[name], job.source) for name, job in jobs.items()}
     made = 0
     for name, job in jobs.items():

@@ -11,7 +11,7 @@ from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
 
 BEST_CHECKPOINT = "best_checkpoint"  # checkpoint folder that the trainer chose on the dev set
-PRECISIONS = ("bf16", "fp16", "no")  # of the weights on a GPU; the CPU always has float32
+PRECISIONS = ("bf16", "fp16", "no")  # of the weights; a CPU has bf16 or no, and float32 unless asked
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,24 @@ class Evaluation:
     def names(self) -> Names:
         """The paths of the tested checkpoint."""
         return Names(self.index, self.stage, self.checkpoint)
+
+
+def recorded_precision(asked: str | None, default: str) -> str:
+    """Returns the precision of weights as results record it, for `weights_dtype`.
+
+    Args:
+        asked: of --mixed_precision; None if it was not given, which on the CPU means float32.
+        default: of a GPU. It is recorded on the CPU too, as it always was, so that earlier results stay valid.
+
+    Raises:
+        InputError: this process computes on a CPU that does not have it.
+    """
+    if asked in (None, "no"):
+        return asked or default
+    from eval_hh.inference.models import CPU_BF16, check_cpu_precision, device
+
+    check_cpu_precision(asked)
+    return CPU_BF16 if device().type == "cpu" else asked
 
 
 def read_results(path: Path, *keys: str) -> list[dict]:

@@ -20,6 +20,7 @@ from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 from eval_hh.inference.resumable_jobs import Job, folder_identity, make_rows, processes, waiting_jobs
 from eval_hh.inference.seeded_sampling import Sampler, response_seeds
 from eval_hh.reward_model import RewardModel, check_finite, load_reward_model
+from eval_hh.run_paths import recorded_precision
 from labelling.sampling import Sampling
 
 
@@ -37,7 +38,7 @@ def sample_responses(
         model_path: folder or hub name of any causal language model.
         num_per_prompt: responses to each prompt.
         output: the JSONL file to write, a row {"index": i, "responses": [...]} per prompt.
-        sampling: the settings; mixed precision applies to the weights on a GPU, the CPU always uses float32.
+        sampling: the settings; without a precision the weights are bf16 on a GPU and float32 on the CPU.
 
     Returns:
         The responses, num_per_prompt per prompt, in every process.
@@ -55,7 +56,7 @@ def sample_responses(
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_new_tokens": sampling.max_new_tokens,
-        "mixed_precision": sampling.mixed_precision,
+        "mixed_precision": recorded_precision(sampling.mixed_precision, "bf16"),
     }
     job = Job(f"sampling from {Path(model_path).name}", output, None, settings)
     if waiting_jobs([job], processes()):

@@ -20,10 +20,11 @@ class Sampling:
     top_p: float = setting("nucleus sampling: cumulative probability", within(above=0, at_most=1), default=0.95)
     max_new_tokens: int = setting("maximum tokens per sampled response", default=128)
     batch_size: int = setting("responses per batch and process", default=16)
-    mixed_precision: str = setting(
-        "precision of the sampling models on a GPU; rewards are always float32",
+    mixed_precision: str | None = setting(
+        "precision of the sampling models (default: bf16 on a GPU, no, which is float32, on the CPU); rewards are "
+        "always float32",
         choices=("bf16", "fp16", "no"),
-        default="bf16",
+        default=None,
     )
     seed: int = setting("random seed", check_seed, default=SEED)
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from transformers import AutoModelForSequenceClassification
 from data_preprocess.command import InputError, RunError, Stopped
 from data_preprocess.records import load_records
 from eval_hh.reward_model import load_reward_model
+from tests.test_hub_upload import hub, sent  # noqa: F401
+from tests.test_trainer import needs_bf16
 from training import train_reward
 from training.reward import trainer
 
@@ -121,6 +124,48 @@ def test_the_most_accurate_step_is_saved(files, tiny_reward_dir, tmp_path, monke
     assert all(torch.equal(saved[name], seen[1][name]) for name in saved)
     assert not torch.equal(saved["score.weight"], seen[3]["score.weight"])
     assert [path.name for path in tmp_path.iterdir()] == ["model"]  # nothing of the run is left
+
+
+def test_a_schedule_of_transformers_and_weight_decay(files, tiny_reward_dir, tmp_path, monkeypatch):
+    """Linear by hand; a run that fails at its fourth step resumes on the schedule to the same bytes."""
+    schedule = ("--lr_scheduler_type", "linear", "--warmup_steps", "2", "--weight_decay", "0.3")
+    made = partial(arguments, files, tiny_reward_dir)
+    more = (*schedule, "--learning_rate", "1e-2", "--max_steps", "5", "--state_minutes", "1e-9")
+    groups, step = [], torch.optim.AdamW.step
+
+    def noting(self, *args, **named):
+        groups.append((self.param_groups[0]["lr"], self.param_groups[0]["weight_decay"]))
+        if len(groups) == 9:  # the fourth of the second run
+            raise RunError("the power is out")
+        return step(self, *args, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noting)
+    train_reward.main(made(tmp_path / "whole", *more))
+    with pytest.raises(RunError, match="the power is out"):
+        train_reward.main(made(tmp_path / "failed", *more))
+    train_reward.main(made(tmp_path / "failed", *more))
+    rates = [0, 1e-2 / 2, 1e-2, 1e-2 * 2 / 3, 1e-2 / 3]
+    assert [rate for rate, _ in groups] == pytest.approx(rates + rates[:4] + rates[3:])
+    assert {decay for _, decay in groups} == {0.3}
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert (tmp_path / "failed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    settings = json.loads((tmp_path / "whole" / "training_settings.json").read_text())["settings"]
+    assert (settings["lr_scheduler_type"], settings["warmup_steps"], settings["weight_decay"]) == ("linear", 2.0, 0.3)
+    with pytest.raises(InputError, match="--warmup_steps 5: of 5 steps in all, none is left"):
+        train_reward.main(made(tmp_path / "none", *more[:3], "5", *more[4:]))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_reward_model_is_uploaded_with_its_card(files, tiny_reward_dir, tmp_path, hub):  # noqa: F811
+    train_reward.main(
+        arguments(files, tiny_reward_dir, tmp_path / "model", "--max_steps", "1", "--push_to_hub", "me/amber")
+    )
+    sent_files, message = sent(hub)
+    assert {"model.safetensors", "README.md", "metrics.json"} <= set(sent_files) and message == "model"
+    card = sent_files["README.md"].decode()
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert f"| pair_accuracy | {metrics['pair_accuracy']} |" in card and "- reward-model" in card
+    assert str(tmp_path) not in card and str(files["train"].parent) not in card
 
 
 def run(command: list, expect: int = 0, **more: str) -> str:
@@ -327,6 +372,7 @@ def test_two_processes_are_one(files, tiny_causal_lm_dir, tmp_path):
 
 @pytest.mark.slow
 def test_bf16_follows_float32(files, tiny_reward_dir, tmp_path):
+    needs_bf16()
     for precision in ("no", "bf16"):
         argv = arguments(files, tiny_reward_dir, tmp_path / precision, "--learning_rate", "2e-4")
         run([sys.executable, ENTRY, *argv, "--mixed_precision", precision])

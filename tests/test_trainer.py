@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from data_preprocess.command import InputError
+from eval_hh.inference.models import check_cpu_precision
 from training.metrics import keep_metrics, sft_summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -150,13 +152,23 @@ def test_a_killed_run_resumes_once(study):
 
 
 LOSSES = ("loss", "sft_loss", "ranking_loss_1", "ranking_loss_2", "ranking_loss_3")
+RATIOS = ("sft_loss_per_token", "score_margin", "ranking_accuracy", "kendall_tau", "learning_rate")
 
 
 def assert_same_losses(ours, reference, rel):
     assert len(ours) == len(reference) == 5
     for row, expected in zip(ours, reference, strict=True):
         assert [row[name] for name in LOSSES] == pytest.approx([expected[name] for name in LOSSES], rel=rel)
+        assert [row[name] for name in RATIOS] == pytest.approx([expected[name] for name in RATIOS], rel=rel, abs=1e-3)
     assert abs(reference[0]["loss"] / reference[-1]["loss"] - 1) > 0.1  # the updates do matter to the losses
+
+
+def needs_bf16():
+    """Skips a test on a CPU that is refused; that it is refused, test_cpu_precision.py tests on any."""
+    try:
+        check_cpu_precision("bf16")
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 def without_dropout(study):
@@ -187,16 +199,20 @@ def test_micro_batches_change_nothing(study):
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])
 def test_several_processes_change_nothing_and_resume(study, zero_stage):
-    """Two processes, DDP or ZeRO: the losses of one plain process; grown from 4 steps to 5, the same fifth step."""
+    """Two processes, DDP or ZeRO: the losses of one plain process; grown from 4 steps to 5, the same fifth step.
+
+    The learning rate warms up, which DeepSpeed has to follow too.
+    """
     if zero_stage:
         pytest.importorskip("deepspeed")
     without_dropout(study)
-    run([sys.executable, MAIN, *arguments(study, "plain")], study)
-    launch(study, "whole", zero_stage)
+    warm = ("--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "3")
+    run([sys.executable, MAIN, *arguments(study, "plain", *warm)], study)
+    launch(study, "whole", zero_stage, *warm)
     assert_same_losses(metrics(study, "whole"), metrics(study, "plain"), rel=1e-4)
 
-    launch(study, "halted", zero_stage, "--max_train_steps", "4")
-    launch(study, "halted", zero_stage)
+    launch(study, "halted", zero_stage, *warm, "--max_train_steps", "4")
+    launch(study, "halted", zero_stage, *warm)
     assert metrics(study, "halted") == metrics(study, "whole")
     assert weights(study, "halted") == weights(study, "whole")
     rewards = json.loads((run_folder(study, "halted") / "dev_rewards.json").read_text())
@@ -207,6 +223,7 @@ def test_several_processes_change_nothing_and_resume(study, zero_stage):
 @pytest.mark.parametrize("zero_stage", [0, 2])
 def test_bf16_follows_float32(study, zero_stage):
     """The launchers' default precision, on one process: the losses of float32 to what bf16 can hold."""
+    needs_bf16()
     without_dropout(study)
     run([sys.executable, MAIN, *arguments(study, "float32", "--learning_rate", "1e-3")], study)
     launch(study, "bf16", zero_stage, "--learning_rate", "1e-3", processes=1, precision="bf16")

@@ -5,6 +5,7 @@ one process: `python main.py --do_train --index EXP --model_name_or_path DIR --t
 K`.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,10 @@ from data_preprocess.outputs import check_place
 from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches
+from training.hub_upload import check_hub
 from training.metrics import SFT_LOSS, read_metrics
+from training.schedule import learning_rates
+from training.trackers import chosen_trackers
 
 
 def load_rankings(config: TrainConfig) -> list[Record]:
@@ -37,16 +41,27 @@ def load_rankings(config: TrainConfig) -> list[Record]:
     return records
 
 
-def check_inputs(config: TrainConfig) -> None:
-    """Raises InputError if a model, the dev file or a folder is unusable: early, before several processes fail."""
+def check_inputs(config: TrainConfig, n_records: int) -> None:
+    """Raises InputError if a model, the dev file, a folder, a schedule or a tracker is unusable.
+
+    This is early, before several processes fail.
+    """
+    learning_rates(config, config.total_steps(n_records))
+    chosen_trackers(config.report_to)
+    if config.push_to_hub is not None and os.environ.get("RANK", "0") == "0":
+        check_hub(config.push_to_hub)
     source_options(config.model_name_or_path)
     if config.do_validation:
         source_options(config.dev_reward_model)
         load_records(config.dev_file, training=False)
     check_place(f"--output_dir {config.output_dir}", config.run_folder / "run.json")
     check_place(f"--log_path {config.log_path}", config.metrics_file)
+    from eval_hh.inference.models import check_cpu_precision
     from training.model_check import preflight
 
+    check_cpu_precision(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
+    if config.do_validation and config.reward_dtype == "bfloat16":
+        check_cpu_precision("bf16", "--reward_dtype bfloat16")
     preflight(config)
 
 
@@ -55,13 +70,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = load_rankings(config)
     if config.preflight is not None:
         micro_batches(config, config.preflight)
-        check_inputs(config)
+        check_inputs(config, len(records))
         RunFolder(config.run_folder).check(describe(config, {"num_processes": config.preflight}))
         read_metrics(config.metrics_file, SFT_LOSS)
         return
     if not config.do_train:
         raise InputError("--do_train is missing: there is nothing else to do (expected it among the flags)")
-    check_inputs(config)
+    check_inputs(config, len(records))
     from training.trainer import train
 
     train(config, records)

@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
+from training.hub_upload import check_hub, model_card, upload
 from training.model_folder import METRICS_FILE, ModelFolder, short_names
 from training.reward.config import RewardConfig
 
@@ -89,13 +90,31 @@ def read_metrics(path: Path) -> dict:
     return metrics
 
 
+def push_model(config: RewardConfig, output: ModelFolder, metrics: dict) -> None:
+    """Uploads the finished model if --push_to_hub is given."""
+    if config.push_to_hub is None:
+        return
+    base, name = config.model_name_or_path or config.tokenizer, output.path.name
+    how = "trained as a reward model on rankings (Bradley-Terry over all pairs)."
+    found = {key: value for key, value in metrics.items() if not isinstance(value, dict)}
+    paths = {"train_file", "heldout_file", "tokenizer", "model_name_or_path"}  # of this machine
+    settings = {key: value for key, value in config.settings().items() if key not in paths and value not in ("", None)}
+    tables = {"Held-out rankings": found, "Training": settings}
+    card = model_card(name, base, how, ["reward-model"], "text-classification", tables)
+    upload(config.push_to_hub, output.path, card, name)
+
+
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(RewardConfig, argv, __doc__)
     records, heldout = load_rankings(config.train_file), load_heldout(config)
+    from eval_hh.inference.models import check_cpu_precision
     from training.reward.trainer import RewardTrainer, remove_run, run_path, start_processes
 
     state = start_processes()
     config = config.resolved(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
+    check_cpu_precision(config.mixed_precision)
+    if config.push_to_hub is not None and state.is_main_process:
+        check_hub(config.push_to_hub)
     inputs = [data_file(path) for path in (config.train_file, *config.heldout_file)]
     output = ModelFolder(config.output_dir, "train_reward.py", config.identity(), inputs)
     if state.is_main_process:
@@ -113,6 +132,7 @@ def main(argv: list[str] | None = None) -> None:
         metrics = RewardTrainer(config, records, heldout, output).fit()
     if state.is_main_process:
         print_metrics(metrics)
+        push_model(config, output, metrics)
 
 
 if __name__ == "__main__":

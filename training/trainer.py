@@ -41,12 +41,16 @@ from training.batches import balanced, step_indices
 from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
+from training.hub_upload import push_run
 from training.losses import ResponseLogps, pro_loss
 from training.manifest import damage
 from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
+from training.schedule import learning_rates
 from training.states import damage_in_shares, load_state, newest_whole, write_folder, write_state
+from training.step_metrics import step_metrics, step_sums
+from training.trackers import start_trackers
 from training.validation import dev_rewards
 
 MINUTE = 60.0  # seconds
@@ -80,7 +84,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     # accelerate warns at each save that tied weights are stored once, which is intended
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
-    accelerator = Accelerator(log_with="tensorboard", project_config=project, **accelerator_options())
+    accelerator = Accelerator(project_config=project, **accelerator_options())
     with agreed(accelerator):
         size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
@@ -114,11 +118,14 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, records: list[Record]):
         self.config = config
+        self.name = f"{config.index} stage {config.training_stage_num}"
         self.accelerator = accelerator
         self.records = records
         self.total_steps = config.total_steps(len(records))
         self.micro_batch_size, _ = micro_batches(config, accelerator.num_processes)
         self.run = RunFolder(config.run_folder)
+        with agreed(accelerator):
+            self.learning_rate = learning_rates(config, self.total_steps)
         self.encoded: dict[int, EncodedRanking] = {}
         # Used instead of the number of tokens, which only the process that encodes a record knows.
         self.n_chars = [sum(map(len, [*r.prefix, *r.suffix[: config.training_stage_num]])) for r in records]
@@ -129,7 +136,7 @@ class Trainer:
                 self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
             )
             model = ResponseLogps(self._load()).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
 
     def _load(self) -> torch.nn.Module:
@@ -138,7 +145,7 @@ class Trainer:
         longest = config.block_size
         if config.do_validation:
             self.dev_records = load_records(config.dev_file, training=False)
-            self.reward_model = load_reward_model(config.dev_reward_model)
+            self.reward_model = load_reward_model(config.dev_reward_model, getattr(torch, config.reward_dtype))
             prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
             longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
@@ -166,19 +173,23 @@ class Trainer:
                 if self.accelerator.is_main_process:
                     self.run.go_on(description, start)
                     keep_metrics(self.config.metrics_file, start)
-                self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+                self._start_trackers(start + 1, description["config"])
             if self._is_checkpoint(start):
                 self._checkpoint(start)  # what a kill left unfinished
             self._steps(start)
-        self.accelerator.end_training()
         if self.accelerator.is_main_process:
             log.info(summary(self.config))
             print(summary(self.config))
+        in_first(self.accelerator, push_run, self.config, self.run)
+        self.accelerator.end_training()
+
+    def _start_trackers(self, first_step: int, settings: dict[str, Any]) -> None:
+        config = self.config
+        start_trackers(self.accelerator, config.report_to, config.log_folder, self.name, settings, first_step)
 
     def _steps(self, start: int) -> None:
-        name = f"{self.config.index} stage {self.config.training_stage_num}"
         quiet = not self.accelerator.is_main_process
-        with tqdm(desc=name, initial=start, total=self.total_steps, disable=quiet) as bar:
+        with tqdm(desc=self.name, initial=start, total=self.total_steps, disable=quiet) as bar:
             for step in range(start + 1, self.total_steps + 1):
                 self._pause(step - 1)
                 metrics = self._step(step)
@@ -236,27 +247,26 @@ class Trainer:
         """Runs one optimiser step; returns its metrics, means over the global batch. RunError if one is not finite."""
         began = time.perf_counter()
         seed_step(self.config.seed, step, self.accelerator.process_index)
-        sums = torch.zeros(self.config.training_stage_num + 2, device=self.accelerator.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        sums: torch.Tensor | float = 0.0
         shares = []
         for rows, batch in self._micro_batches(step):
             with self.accelerator.accumulate(self.model):
                 sum_logps, n_tokens = self.model(batch)
                 loss = pro_loss(sum_logps, n_tokens, batch["rewards"], self.config.sft_weight, batch["sft_index"])
-                parts = [loss.total, loss.sft, *loss.ranking]
-                sums[:-1] += torch.stack([part.detach().float() for part in parts])
-                sums[-1] += batch["input_ids"].numel()
+                sums = sums + step_sums(loss, sum_logps, n_tokens, batch)
                 shares.append((rows, loss.total.detach()))
                 if self.accelerator.sync_gradients:
-                    *losses, tokens = self._finite_sums(step, sums, shares)
+                    totals = self._finite_sums(step, sums, shares)
                 self.accelerator.backward(loss.total)
                 if self.accelerator.sync_gradients:
                     grad_norm = self._finite_norm(step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         n_micro_batches = self.accelerator.gradient_accumulation_steps * self.accelerator.num_processes
-        names = ["loss", SFT_LOSS, *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
-        metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
-        metrics["grad_norm"] = grad_norm
+        metrics, tokens = step_metrics(totals, n_micro_batches)
+        metrics |= {"grad_norm": grad_norm, "learning_rate": self.learning_rate(step)}
         sums[0].item()  # waits for the update, which is asynchronous on a GPU
         metrics["seconds"] = time.perf_counter() - began
         metrics["tokens_per_second"] = tokens / metrics["seconds"]
@@ -389,6 +399,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
     last_step = config.total_steps(len(records))
     if broadcast_object_list([main and run.is_finished(last_step, config.do_validation)])[0]:
         accelerator.print(f"already finished: {summary(config)}")
+        in_first(accelerator, push_run, config, run)
         accelerator.end_training()
         return
     trainer = Trainer(config, accelerator, records)  # before run.open: a failed load leaves no run folder

@@ -17,6 +17,8 @@ from transformers import (
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_or_refuse, source_options
 
+CPU_BF16 = "cpu-bf16"  # recorded for bfloat16 weights on a CPU; earlier results say bf16 there and have float32
+CPU_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of x86, x86 with tiles, and ARM
 MAX_PROMPT = 384  # maximum tokens of a prompt, BOS included (the paper's setting)
 # What a model's own code raises on unsupported input or inconsistent settings.
 MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
@@ -28,11 +30,28 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def weights_dtype(mixed_precision: str) -> torch.dtype:
-    """Returns the dtype of weights for "bf16", "fp16" or "no"; on the CPU always float32."""
+def check_cpu_precision(precision: str, flag: str | None = None) -> None:
+    """Raises InputError if this process computes on a CPU that has no instructions for `precision`.
+
+    Args:
+        precision: "bf16", "fp16" or "no"; float32 ("no") passes everywhere.
+        flag: as given, for the message; by default --mixed_precision.
+    """
+    if precision == "no" or device().type != "cpu":
+        return
+    flag = flag or f"--mixed_precision {precision}"
+    if precision != "bf16":
+        raise InputError(f"{flag}: the CPU computes in float32 or bf16")
+    abilities = torch.cpu.get_capabilities()
+    if not any(abilities.get(name) for name in CPU_BF16_INSTRUCTIONS):
+        raise InputError(f"{flag}: this CPU has no instructions for bf16 (expected float32: MIXED_PRECISION=no)")
+
+
+def weights_dtype(recorded: str) -> torch.dtype:
+    """Returns the dtype of weights here: for "bf16", "fp16" or "no" of a GPU; on the CPU float32, or for CPU_BF16."""
     if device().type == "cpu":
-        return torch.float32
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[mixed_precision]
+        return torch.bfloat16 if recorded == CPU_BF16 else torch.float32
+    return {"bf16": torch.bfloat16, CPU_BF16: torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[recorded]
 
 
 def without_plans() -> None:

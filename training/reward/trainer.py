@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, patch_environment
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -41,6 +42,7 @@ from training.model_folder import METRICS_FILE, ModelFolder
 from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
+from training.schedule import schedule_factor
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.states import newest_whole, write_state
 from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
@@ -71,8 +73,8 @@ def start_processes() -> PartialState:
 def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) -> TrainingArguments:
     """Returns Trainer's arguments, after `start_processes`; a step is `passes` of up to `most` rankings per process."""
     trackers = ["none", *get_available_reporting_integrations()]
-    if config.report_to not in trackers:
-        raise InputError(f"--report_to {config.report_to}: expected one that is installed ({', '.join(trackers)})")
+    if unknown := [name for name in config.report_to if name not in trackers]:
+        raise InputError(f"--report_to {unknown[0]}: expected one that is installed ({', '.join(trackers)})")
     args = TrainingArguments(
         output_dir=str(run), run_name=run.stem[1:], seed=config.seed, max_steps=config.max_steps,
         per_device_train_batch_size=most, gradient_accumulation_steps=passes, max_grad_norm=MAX_NORM,
@@ -150,7 +152,8 @@ class RewardTrainer(Trainer):
     ):
         """config: resolved; heldout: by file; output: the folder of the model and its description."""
         self.config, self.heldout, self.run_output = config, heldout, output
-        self.run = RunFolder(run_path(output.path), "remove the folder to start over")
+        self.run = RunFolder(run_path(output.path), "remove the folder to start over", RewardConfig)
+        self.factor = schedule_factor(config, config.max_steps) if config.lr_scheduler_type else None
         self.losses = self.run.path / LOSSES_FILE
         self.passes = passes_per_step(config, PartialState().num_processes, len(records))
         torch.manual_seed(config.seed)
@@ -203,7 +206,7 @@ class RewardTrainer(Trainer):
         """Locks the run folder; it is removed at the end if it has no state. InputError if it is another run's."""
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
         made_of = self.run_output.description
-        description = run_record(made_of["settings"], launch_facts(self.accelerator), made_of["inputs"])
+        description = run_record(self.config.settings(), launch_facts(self.accelerator), made_of["inputs"])
         if self.run.states():
             self.run.check(description)
         held.enter_context(hold_lock(self.run.path))
@@ -213,15 +216,18 @@ class RewardTrainer(Trainer):
         self.run.open(description)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with torch's defaults."""
+        """AdamW with torch's defaults and this weight decay for all weights."""
         if self.optimizer is None:
-            self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.config.learning_rate)
+            rates = {"lr": self.config.learning_rate, "weight_decay": self.config.weight_decay}
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), **rates)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """Warm-up and linear decay."""
+        """That of --lr_scheduler_type; by default warm-up and linear decay."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = linear_schedule(optimizer or self.optimizer, num_training_steps)
+            optimizer = optimizer or self.optimizer
+            chosen = self.factor and LambdaLR(optimizer, self.factor)
+            self.lr_scheduler = chosen or linear_schedule(optimizer, num_training_steps)
         return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader:
