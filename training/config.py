@@ -17,6 +17,7 @@ from data_preprocess.command import (
     within,
 )
 from data_preprocess.records import FLOAT32_MAX
+from training.lora import LoraSettings
 
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
 POSITIVE = {"above": 0, "at_most": FLOAT32_MAX}
@@ -28,7 +29,7 @@ def _under_root(place: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(LoraSettings):
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
     index: str = setting("name of the experiment; an existing one is resumed, and may be extended", check_name)
@@ -71,6 +72,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_lora()
         if self.stop_criterion not in ("steps", "epoch"):
             raise InputError(f"--stop_criterion {self.stop_criterion!r}: expected steps or epoch")
         if not 2 <= self.max_prompt < self.block_size:

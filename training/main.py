@@ -17,6 +17,7 @@ from data_preprocess.outputs import check_place
 from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches
+from training.lora import check_start
 from training.metrics import SFT_LOSS, read_metrics
 
 
@@ -40,6 +41,7 @@ def load_rankings(config: TrainConfig) -> list[Record]:
 def check_inputs(config: TrainConfig) -> None:
     """Raises InputError if a model, the dev file or a folder is unusable: early, before several processes fail."""
     source_options(config.model_name_or_path)
+    check_start(config, config.model_name_or_path)
     if config.do_validation:
         source_options(config.dev_reward_model)
         load_records(config.dev_file, training=False)
