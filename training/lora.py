@@ -95,13 +95,12 @@ def _linear_modules(model: "PreTrainedModel") -> str:
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
 
-    linear = {name.rpartition(".")[2]: 0 for name, module in model.named_modules() if isinstance(module, Linear | Conv1D)}
+    modules = [(name.rpartition(".")[2], module) for name, module in model.named_modules()]
+    linear = dict.fromkeys(name for name, module in modules if isinstance(module, Linear | Conv1D))
     return f"the linear modules of a {type(model).__name__} are {', '.join(linear) or 'none'}; or {ALL_LINEAR}"
 
 
-def add_lora(
-    model: "PreTrainedModel", settings: LoraSettings, base: str, seed: int, heads: Iterable[str] = ()
-) -> None:
+def add_lora(model: "PreTrainedModel", settings: LoraSettings, base: str, seed: int, heads: Iterable[str] = ()) -> None:
     """Freezes the model and puts LoRA's matrices beside its linear modules, in place. Nothing is done with rank 0.
 
     Args:
@@ -126,7 +125,7 @@ def add_lora(
         base_model_name_or_path=os.path.abspath(base) if Path(base).is_dir() else base,
         r=settings.lora_r, lora_alpha=settings.lora_alpha, lora_dropout=settings.lora_dropout,
         target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets, modules_to_save=list(heads) or None,
-        exclude_modules=(_routers(model) or None) if targets == [ALL_LINEAR] else None,
+        exclude_modules=_not_linear_alone(model, heads) or None if targets == [ALL_LINEAR] else None,
     )  # fmt: skip
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -140,13 +139,14 @@ def add_lora(
         model.get_submodule(head).requires_grad_(True)
 
 
-def _routers(model: "PreTrainedModel") -> list[str]:
-    """Returns the names of linear modules whose output a model's own code extends, as some routers' is."""
+def _not_linear_alone(model: "PreTrainedModel", heads: Iterable[str]) -> list[str]:
+    """Returns the linear modules that all-linear leaves out: those of heads, and routers that return more than scores."""
     from torch.nn import Linear
 
     return [
         name for name, module in model.named_modules()
-        if isinstance(module, Linear) and type(module).__module__.startswith("transformers.models.")
+        if isinstance(module, Linear)
+        and (type(module).__module__.startswith("transformers.models.") or name.split(".")[0] in heads)
     ]  # fmt: skip
 
 
@@ -169,7 +169,9 @@ def save_adapter(model: "PreTrainedModel", folder: Path, weights: Mapping[str, "
     save_file({_stored(name): weights[name].detach().cpu().contiguous() for name in names}, folder / WEIGHTS_FILE,
               metadata={"format": "pt"})  # fmt: skip
     config = {**model.peft_config["default"].to_dict(), "inference_mode": True}
-    sets = {name: sorted(value) for name, value in config.items() if isinstance(value, set)}  # in one order in every run
+    sets = {
+        name: sorted(value) for name, value in config.items() if isinstance(value, set)
+    }  # in one order in every run
     write_json(folder / ADAPTER_FILE, {**config, **sets}, indent=2)
 
 
