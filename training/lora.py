@@ -135,12 +135,10 @@ def add_lora(model: "PreTrainedModel", settings: LoraSettings, base: str, seed: 
         except ValueError as error:  # a module that is not linear, or none at all
             where = f"--lora_target_modules {' '.join(targets)}"
             raise InputError(f"{where}: {describe(error)} ({_linear_modules(model)})") from error
-    for head in heads:
-        model.get_submodule(head).requires_grad_(True)
 
 
 def _not_linear_alone(model: "PreTrainedModel", heads: Iterable[str]) -> list[str]:
-    """Returns the linear modules that all-linear leaves out: those of heads, and routers that return more than scores."""
+    """Returns the linear modules that all-linear leaves out: of heads, and routers that return more than scores."""
     from torch.nn import Linear
 
     return [
@@ -189,4 +187,4 @@ def load_adapter(model: "PreTrainedModel", folder: Path) -> None:
 
 def _stored(name: str) -> str:
     """Returns the name that peft gives a parameter in a file."""
-    return PREFIX + name.replace(".default.", ".")
+    return PREFIX + name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
