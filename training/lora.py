@@ -57,9 +57,15 @@ def check_start(settings: LoraSettings, name: str) -> None:
     if settings.lora_r and base_model(name, source_options(name)) is not None:
         hint = "train it with --lora_r 0, or merge it first: python eval_hh/merge_adapter.py"
         raise InputError(f"--model_name_or_path {name}: is an adapter, and --lora_r would put another on it ({hint})")
-    if settings.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+    if not settings.load_in_4bit:
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
         hint = f"pip install -r {QLORA_REQUIREMENTS}"
         raise InputError(f"--load_in_4bit: bitsandbytes, which keeps weights in 4 bits, is not installed ({hint})")
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("--load_in_4bit: no GPU is there (on a CPU the 4-bit layers of bitsandbytes cannot train)")
 
 
 def loading_options(settings: LoraSettings, device: "torch.device", is_deepspeed: bool) -> dict[str, Any]:
@@ -135,6 +141,9 @@ def add_lora(model: "PreTrainedModel", settings: LoraSettings, base: str, seed: 
         except ValueError as error:  # a module that is not linear, or none at all
             where = f"--lora_target_modules {' '.join(targets)}"
             raise InputError(f"{where}: {describe(error)} ({_linear_modules(model)})") from error
+    if settings.load_in_4bit:  # peft gives the matrices the type of computation, bfloat16, which loses small updates
+        for parameter in trainable(model):
+            parameter.data = parameter.data.float()
 
 
 def _not_linear_alone(model: "PreTrainedModel", heads: Iterable[str]) -> list[str]:

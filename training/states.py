@@ -153,11 +153,13 @@ def load_state(folder: Path, accelerator: Accelerator) -> None:
         InputError: the state cannot be read, or is of another model.
     """
     zero = accelerator.distributed_type == DistributedType.DEEPSPEED
+    # A state lacks frozen weights, which the model already has.
+    frozen = any(map(_frozen, accelerator._models))
+    more = {"load_module_strict" if zero else "strict": False} if frozen else {}
     hook = accelerator.register_load_state_pre_hook(_as_saved)
     with agreed(accelerator):
         try:
-            # A state lacks frozen weights, which the model already has; `_as_saved` checks the other names.
-            accelerator.load_state(str(folder), **{"load_module_strict" if zero else "strict": False})
+            accelerator.load_state(str(folder), **more)
         except UNREADABLE as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
@@ -181,7 +183,7 @@ def _as_saved(models: list[torch.nn.Module], folder: str) -> None:
     """Renames the modules' weights as in the file: one process and several save them under different names.
 
     Raises:
-        ValueError: the file's weights are not those that the model trains.
+        ValueError: a file without frozen weights has others than the model trains.
     """
     if not models:  # DeepSpeed loads its own files
         return
@@ -191,9 +193,7 @@ def _as_saved(models: list[torch.nn.Module], folder: str) -> None:
     models[0] = inner
     if all(name.startswith(WRAPPED) for name in names):
         models[0] = torch.nn.ModuleDict({WRAPPED[:-1]: inner})
-    ours = models[0].state_dict(keep_vars=True)
-    # Of tied weights, which are one parameter, only one name is saved.
-    saved = {id(ours[name]) for name in names & ours.keys()}
-    lacking = {name for name, value in ours.items() if id(value) not in saved} - _frozen(models[0])
-    if wrong := sorted(lacking | names - ours.keys()):
-        raise ValueError(f"{len(wrong)} weights differ in name, first {wrong[0]}")
+    if frozen := _frozen(models[0]):  # otherwise accelerate compares the names
+        expected = models[0].state_dict().keys() - frozen
+        if wrong := sorted(names ^ expected):
+            raise ValueError(f"{len(wrong)} weights differ in name, first {wrong[0]}")
