@@ -35,15 +35,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
 port=${PORT:-29500}
-exp='' ranking_len='' name='' model_path='' best=''
+row='' name='' model_path='' best=''
 case $1 in
 --model)
     [ $# -ge 3 ] || usage
-    model_path=$2 name=$3
+    row=yes model_path=$2 name=$3
     shift 3
     ;;
 --best_responses)
-    best=$1 name=$2
+    row=yes best=$1 name=$2
     shift 2
     ;;
 *)
@@ -54,7 +54,7 @@ esac
 case $name in -*) usage ;; esac
 . "$here/launcher.sh"
 check_whole NUM_PROCESSES "$processes" 1 99999
-[ -n "$name$model_path$best" ] || check_whole RANKING_LEN "$ranking_len" 1 99999
+[ -n "$row" ] || check_whole RANKING_LEN "$ranking_len" 1 99999
 check_whole PORT "$port" 1 65535
 check_whole BATCH_SIZE "${BATCH_SIZE:-16}" 1 999999
 check_whole OMP_NUM_THREADS "${OMP_NUM_THREADS:-1}" 1 99999
@@ -123,7 +123,7 @@ launch() {
 
 # Arguments of all steps. Unquoted words expand to flags with their values, or to nothing.
 precision=${MIXED_PRECISION:+--mixed_precision $MIXED_PRECISION}
-if [ -n "$name$model_path$best" ]; then set -- --name "$name"; else set -- --index "$exp" --stage "$ranking_len"; fi
+if [ -n "$row" ]; then set -- --name "$name"; else set -- --index "$exp" --stage "$ranking_len"; fi
 set -- "$@" ${checkpoint:+--checkpoint "$checkpoint"} ${test_files:+--test_files $test_files}
 
 generation() {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eval_hh.analysis.means import Entry, model_entries, table
 from eval_hh.analysis.results import Results
-from eval_hh.cells import POOLS, Setting
+from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
 from eval_hh.markup import REWARD, latex_text, markdown_text
 from eval_hh.reporting.markdown_table import markdown
@@ -54,7 +54,7 @@ def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
     equal = budgets(sizes)
     rows = []
     for algorithm in algorithms:
-        for pool in POOLS:
+        for pool in results.pools:
             for ranking_len in lengths:
                 keys = [(pool, Setting(algorithm, ranking_len, size)) for size in sizes]
                 shared = tuple(_budget_of(equal, ranking_len, size) for size in sizes)
@@ -86,10 +86,11 @@ def _model_lines(found: Table1) -> list[str]:
     if not found.models:
         return []
     rows = [
-        [markdown_text(name), *(f"{entries[pool].mean:{REWARD}} ± {entries[pool].spread:{REWARD}}" for pool in POOLS)]
+        [markdown_text(name), *(f"{entry.mean:{REWARD}} ± {entry.spread:{REWARD}}" for entry in entries.values())]
         for name, entries in found.models.items()
     ]
-    return [f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}:", "", *markdown(["", *POOLS], rows)]
+    pools = next(iter(found.models.values()))
+    return [f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}:", "", *markdown(["", *pools], rows)]
 
 
 def latex(found: Table1) -> str:
@@ -124,8 +125,8 @@ def _latex_model_lines(found: Table1) -> list[str]:
     lines = []
     for name, entries in found.models.items():
         lines.append(r"\midrule")
-        for pool in POOLS:
-            value = rf"{entries[pool].mean:{REWARD}} $\pm$ {entries[pool].spread:{REWARD}}"
+        for pool, entry in entries.items():
+            value = rf"{entry.mean:{REWARD}} $\pm$ {entry.spread:{REWARD}}"
             lines.append(rf"{latex_text(name)} {pool} & & \multicolumn{{{len(found.sizes)}}}{{c}}{{{value}}} \\")
     return lines
 
