@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, Evaluation, ModelNames, check_made_of, read_results
+from eval_hh.run_paths import PRECISIONS, AnyNames, Evaluation, check_made_of, read_results
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -72,7 +72,7 @@ def plan_jobs(config: Rewarding) -> dict[str, Job]:
     }
 
 
-def generated_rows(names: ModelNames, name: str) -> list[dict]:
+def generated_rows(names: AnyNames, name: str) -> list[dict]:
     """Reads the rows of a generated file. Raises InputError if they do not match its test file."""
     from data_preprocess.records import read_rows
 

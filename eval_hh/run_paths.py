@@ -17,11 +17,23 @@ PRECISIONS = ("bf16", "fp16", "no")  # of the weights on a GPU; the CPU always h
 GIVEN = "instead_of_the_run"  # in the note of texts that are named like a run's but are another model's
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelNames:
+class ResultPaths:
+    """What the paths of every evaluation have in common."""
+
+    root: Path  # of the study
+
+    def test_file(self, name: str) -> Path:
+        return self.root / "data" / "hh_test" / f"{name}.json"
+
+    def _results(self) -> Path:
+        return self.root / "eval_hh" / "inference_res"
+
+
+@dataclass(frozen=True)
+class ModelNames(ResultPaths):
     """Paths of the evaluation of a model that has a row of its own: a base model, an outside one, the ceiling."""
 
-    name: str = ""
+    name: str
     root: Path = field(default_factory=study_root)
 
     def __str__(self) -> str:
@@ -31,9 +43,6 @@ class ModelNames:
     def flags(self) -> str:
         """The flags that name what is tested, for messages."""
         return f"--name {self.name}"
-
-    def test_file(self, name: str) -> Path:
-        return self.root / "data" / "hh_test" / f"{name}.json"
 
     def generated(self, name: str) -> Path:
         return self._results() / "models" / self.name / "cache" / f"infer_generate_main_{name}.json"
@@ -45,23 +54,22 @@ class ModelNames:
         """Returns the path of the result file."""
         return self.root / "eval_hh" / "results" / MODEL_ROWS / f"{self.name}.json"
 
-    def _results(self) -> Path:
-        return self.root / "eval_hh" / "inference_res"
-
 
 @dataclass(frozen=True)
-class Names(ModelNames):
+class Names(ResultPaths):
     """Paths of the evaluation of one checkpoint under a study's root (the published names)."""
 
     index: str  # name of the experiment
     stage: int  # ranking length trained on
     checkpoint: str = BEST_CHECKPOINT
+    root: Path = field(default_factory=study_root)
 
     def __str__(self) -> str:
         return f"{self.index}, stage {self.stage}"
 
     @property
     def flags(self) -> str:
+        """The flags that name this checkpoint, for messages."""
         other = "" if self.checkpoint == BEST_CHECKPOINT else f" --checkpoint {self.checkpoint}"
         return f"--index {self.index} --stage {self.stage}{other}"
 
@@ -82,6 +90,9 @@ class Names(ModelNames):
 
     def _key(self) -> str:
         return f"{self.index}_{self.stage}_{self.checkpoint}"
+
+
+AnyNames = Names | ModelNames
 
 
 def all_test_files() -> tuple[str, ...]:
@@ -113,9 +124,9 @@ class Evaluation:
             raise InputError(f"--index {self.index}: expected its --stage beside it")
 
     @property
-    def names(self) -> ModelNames:
+    def names(self) -> AnyNames:
         """The paths of what is tested."""
-        return ModelNames(name=self.name) if self.name else Names(self.index, self.stage, self.checkpoint)
+        return ModelNames(self.name) if self.name else Names(self.index, self.stage, self.checkpoint)
 
 
 def below_study_root(value: Any) -> Any:

@@ -5,9 +5,9 @@ or, for a model of no run: python scoring.py --name NAME
 
 Reads the output of rewarding.py, adds infer.bleu (against the row's first response) and line_index to its rows, and
 writes eval_hh/results/EXP_RANKING_LEN.json, the cell that report.py and figures.py read
-(EXP_RANKING_LEN_CHECKPOINT.json for a checkpoint other than the best one; models/NAME.json for --name, a row without
-training data, which the report shows below its table). If data/toy/world.json marks the embedded
-world, the reward is the world's gold reward, with the reward model's score beside it.
+(EXP_RANKING_LEN_CHECKPOINT.json for a checkpoint other than the best one; models/NAME.json for --name, a row that the
+report shows below its table). If data/toy/world.json marks the embedded world, the reward is the world's gold reward,
+with the reward model's score beside it.
 """
 
 import hashlib
@@ -49,6 +49,7 @@ from eval_hh.inference.resumable_jobs import Job, done_note, read_note
 from eval_hh.run_paths import (
     BEST_CHECKPOINT,
     GIVEN,
+    AnyNames,
     Evaluation,
     ModelNames,
     Names,
@@ -177,7 +178,7 @@ def describe_world() -> dict:
     return {"reward_source": GOLD, "world": fields_of(read_json(path), {"hash": (str,)}, str(path))["hash"]}
 
 
-def check_overwritten(names: ModelNames, generation: dict) -> None:
+def check_overwritten(names: AnyNames, generation: dict) -> None:
     """Raises InputError if the result file is of something else: a model of another name, or another run's."""
     path = names.cell()
     if not path.is_file():
@@ -192,7 +193,7 @@ def check_overwritten(names: ModelNames, generation: dict) -> None:
         raise InputError(f"{path}: is the result of {of.flags}, which {names.flags} would overwrite")
 
 
-def settings_of(names: ModelNames, name: str) -> list[dict]:
+def settings_of(names: AnyNames, name: str) -> list[dict]:
     """Returns the settings noted by generation.py and rewarding.py. Raises InputError for missing or outdated files."""
     generated, scored = names.generated(name), names.scored(name)
     for path, step in ((generated, "generation.py"), (scored, "rewarding.py")):
@@ -211,7 +212,7 @@ def settings_of(names: ModelNames, name: str) -> list[dict]:
     return settings
 
 
-def scored_rows(names: ModelNames, name: str) -> list[dict]:
+def scored_rows(names: AnyNames, name: str) -> list[dict]:
     """Reads the rows of a scored file. Raises InputError if they, or the generated rows, do not match the test file."""
     test, generated, scored = names.test_file(name), names.generated(name), names.scored(name)
     prompts = read_rows(test, training=False)
@@ -224,7 +225,7 @@ def scored_rows(names: ModelNames, name: str) -> list[dict]:
     return rows
 
 
-def common_settings(names: ModelNames, files: Sequence[str]) -> list[dict]:
+def common_settings(names: AnyNames, files: Sequence[str]) -> list[dict]:
     """Returns the settings of all `files`. Raises InputError if they differ: rewards must be of one model."""
     made = settings_of(names, files[0])
     for name in files[1:]:
@@ -234,7 +235,7 @@ def common_settings(names: ModelNames, files: Sequence[str]) -> list[dict]:
     return made
 
 
-def is_like(names: ModelNames, name: str, made: list[dict]) -> bool:
+def is_like(names: AnyNames, name: str, made: list[dict]) -> bool:
     """Returns whether a test file has been evaluated with these settings."""
     try:
         return settings_of(names, name) == made
@@ -242,7 +243,7 @@ def is_like(names: ModelNames, name: str, made: list[dict]) -> bool:
         return False
 
 
-def describe_evaluation(names: ModelNames, generation: dict, rewarding: dict) -> dict:
+def describe_evaluation(names: AnyNames, generation: dict, rewarding: dict) -> dict:
     """Returns a cell's "evaluation" from the settings of both steps."""
     return {
         "checkpoint": names.checkpoint if isinstance(names, Names) else BEST_CHECKPOINT,

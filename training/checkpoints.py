@@ -59,7 +59,7 @@ def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
     if config.do_validation:
         files["dev"] = config.dev_file
     hashes = {name: fingerprint({}, path) for name, path in files.items()}
-    if config.lora_r:  # the run's own files hold the adapter only
+    if config.lora_r:  # the run's own files hold the adapter only; a sha256 of 7B would take a minute
         hashes["base_model"] = folder_checksum(config.model_name_or_path)
     return run_record(dataclasses.asdict(config), launch, hashes)
 

@@ -176,10 +176,9 @@ def save_adapter(model: "PreTrainedModel", folder: Path, weights: Mapping[str, "
     save_file({_stored(name): weights[name].detach().cpu().contiguous() for name in names}, folder / WEIGHTS_FILE,
               metadata={"format": "pt"})  # fmt: skip
     config = {**model.peft_config["default"].to_dict(), "inference_mode": True}
-    sets = {
-        name: sorted(value) for name, value in config.items() if isinstance(value, set)
-    }  # in one order in every run
-    write_json(folder / ADAPTER_FILE, {**config, **sets}, indent=2)
+    # A set has another order in every process.
+    lists = {name: sorted(value) for name, value in config.items() if isinstance(value, set)}
+    write_json(folder / ADAPTER_FILE, {**config, **lists}, indent=2)
 
 
 def load_adapter(model: "PreTrainedModel", folder: Path) -> None:

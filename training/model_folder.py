@@ -24,7 +24,8 @@ PROGRAMS = ("pretrain.py", "train_reward.py")
 # File names written by save_pretrained and the two programs, and temporary files (.NAME.PID.tmp).
 WRITTEN = re.compile(
     r"((generation_|tokenizer_|adapter_)?config|tokenizer|special_tokens_map|added_tokens|vocab)\.json"
-    r"|(metrics|training_settings)\.json|(adapter_)?model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|losses\.jsonl|(merges|vocab)\.txt"
+    r"|(metrics|training_settings|model\.safetensors\.index)\.json|(adapter_)?model(-\d+-of-\d+)?\.safetensors"
+    r"|losses\.jsonl|(merges|vocab)\.txt"
     r"|chat_template\.jinja|additional_chat_templates/\w+\.jinja|(tokenizer|spiece|sentencepiece\.bpe)\.model"
     r"|\.[\w.]+\.\d+\.tmp"
 )
