@@ -1,22 +1,26 @@
 """Generates a checkpoint's responses to the test prompts.
 
 Run from this folder: python generation.py --index EXP --stage RANKING_LEN
+or, for a model of no run: python generation.py --name NAME --model_path MODEL
 
 For each data/hh_test/FILE.json, writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
-best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A run that was killed or stopped by a signal
-resumes when started again; a finished file is not made again.
+best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}; for --name, eval_hh/inference_res/models/NAME/
+cache/infer_generate_main_FILE.json. With --best_responses a row's text is its own first response: the ceiling. A run
+that was killed or stopped by a signal resumes when started again; a finished file is not made again.
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
-from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, Evaluation, recorded_precision
+from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
+from eval_hh.cells import BEST_RESPONSES
+from eval_hh.inference.resumable_jobs import Job, folder_identity, read_note, run_job, run_step
+from eval_hh.run_paths import GIVEN, PRECISIONS, Evaluation, check_same_model, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -28,6 +32,7 @@ class Generation(Evaluation):
 
     model_path: str | None = setting("folder or hub name to test instead of the run's checkpoint",
                                      default=None)  # fmt: skip
+    best_responses: bool = setting("with --name: no model, but the test rows' own first responses", default=False)
     max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
     batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
@@ -42,29 +47,43 @@ class Generation(Evaluation):
         """As results record it, see `recorded_precision`."""
         return recorded_precision(self.mixed_precision, "bf16")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name or self.best_responses:
+            check_one_given(self, "model_path", "best_responses", "what --name is the row of")
+        if self.best_responses and not self.name:
+            raise InputError("--best_responses: is no run's (expected --name NAME)")
+
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(Generation, argv, __doc__)
     model_path, tests = checked_inputs(config)
+    jobs = plan_jobs(config, model_path)
+    check_rows(config, jobs)
     if config.check:
         return
-    jobs = plan_jobs(config, model_path)
-    did = f"newly generated for {config.index}, stage {config.stage}"
+    did = f"newly generated for {config.names}"
     run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, config, state), did)
 
 
-def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]]]:
-    """Returns the path of the tested model and the rows of each test file. Raises InputError if one is unusable."""
+def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, list[dict]]]:
+    """Returns the path of the tested model and the rows of each test file. Raises InputError if one is unusable.
+
+    The path is None for --best_responses.
+    """
     from data_preprocess.hub import source_options
     from data_preprocess.records import read_rows
 
     names = config.names
-    model_path = config.model_path or names.run_folder / config.checkpoint
-    if not config.model_path and not model_path.is_dir():
-        hint = f"train experiment {config.index} first, with the launchers in training/"
-        raise InputError(f"{model_path}: no such checkpoint ({hint})")
-    source_options(model_path)
-    _ = config.precision  # which this machine may not have
+    model_path = config.model_path
+    if config.index and not model_path:
+        model_path = names.run_folder / config.checkpoint
+        if not model_path.is_dir():
+            hint = f"train experiment {config.index} first, with the launchers in training/"
+            raise InputError(f"{model_path}: no such checkpoint ({hint})")
+    if model_path is not None:
+        source_options(model_path)
+        _ = config.precision  # which this machine may not have
     for name in config.test_files:
         if not names.test_file(name).is_file():
             hint = "run first: cd data_preprocess; python prepare.py"
@@ -72,13 +91,14 @@ def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]
     return model_path, {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
 
 
-def plan_jobs(config: Generation, model_path: str | Path) -> dict[str, Job]:
+def plan_jobs(config: Generation, model_path: str | Path | None) -> dict[str, Job]:
     """Returns the job of each test file. The batch size is left out: it changes texts by float error only."""
     settings = {
         "step": "generation",
-        "model": folder_identity(model_path),
+        "model": {"name": BEST_RESPONSES} if model_path is None else folder_identity(model_path),
         "max_new_tokens": config.max_new_tokens,
         "mixed_precision": config.precision,
+        **({GIVEN: True} if config.index and config.model_path else {}),
     }
     names = config.names
     return {
@@ -87,14 +107,37 @@ def plan_jobs(config: Generation, model_path: str | Path) -> dict[str, Job]:
     }
 
 
+def check_rows(config: Generation, jobs: dict[str, Job]) -> None:
+    """Raises InputError if another model's texts or result would be overwritten.
+
+    A run's own checkpoint may change, as when it is trained further.
+    """
+    names, settings = config.names, next(iter(jobs.values())).settings
+    ours = settings["model"]["name"]
+    found = {}
+    for job in jobs.values():
+        with suppress(InputError):  # of a damaged note, whose output is made again
+            made = read_note(job.output)["settings"] if job.output.is_file() else {}
+            if config.name or GIVEN in settings or GIVEN in made:
+                found[job.output] = made.get("model", {}).get("name", ours)
+    for path, theirs in found.items():
+        if theirs != ours:
+            hint = f"the new one gets a row of its own by: sh eval.sh --model {ours} NAME"
+            raise InputError(f"{path}: was generated by {theirs}, which {ours} would overwrite ({hint})")
+    if config.model_path or config.name:
+        check_same_model(names.cell(), settings["model"])
+
+
 def generate_files(
     jobs: dict[str, Job],
     tests: dict[str, list[dict]],
-    model_path: str | Path,
+    model_path: str | Path | None,
     config: Generation,
     state: "PartialState",
 ) -> int:
     """Loads the model once and generates for each job's test file; returns how many were made."""
+    if model_path is None:
+        return sum(copy_best(job, tests[name], state) for name, job in jobs.items())
     from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import Decoder, plan_units
     from eval_hh.inference.models import device, load_causal_lm, weights_dtype
@@ -112,6 +155,13 @@ def generate_files(
 
         made += run_job(job, tests[name], units, decode, "t", state)
     return made
+
+
+def copy_best(job: Job, rows: list[dict], state: "PartialState") -> bool:
+    """Makes a test file's own first responses the generated texts."""
+    return run_job(
+        job, rows, [list(range(len(rows)))], lambda unit: [rows[row]["suffix"][0] for row in unit], "t", state
+    )
 
 
 if __name__ == "__main__":

@@ -29,13 +29,15 @@ from transformers.utils import cached_file
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
 from data_preprocess.files import read_json
-from data_preprocess.hub import load_tokenizer, source_options
+from data_preprocess.hub import base_model, load_tokenizer, source_options
 from eval_hh.inference.decoding import plan_batches
-from eval_hh.inference.models import device, load_weights, padded
+from eval_hh.inference.models import REWARD, device, load_weights, merged, padded
 
 MAX_LENGTH = 1024  # maximum tokens of a dialogue; longer ones are truncated from the left
 OASST_TYPE = "gpt_neox_reward_model"
 POOLINGS = ("last", "mean")
+HEAD = re.compile(r"^(score|classifier|classification_head)\.")  # its names in transformers' classifiers
+NEOX_PADDING = "<|padding|>"  # in GPT-NeoX's and Pythia's vocabularies, but not declared by their tokenizers
 CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
 Messages = list[dict[str, str]]  # {"role", "content"}, as chat templates take them
 # What a chat template, which is a program, may raise.
@@ -215,22 +217,77 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     """Loads a reward model from a folder or hub name onto this process's device.
 
     Args:
-        path: the OpenAssistant kind, or a sequence classifier with one label; weights in safetensors or .bin.
+        path: the OpenAssistant kind, a sequence classifier with one label (weights in safetensors or .bin), or an
+            adapter that makes one of its base model.
         dtype: of the weights; bfloat16 halves GPU memory. The OpenAssistant kind's pooling and head are always float32.
 
     Raises:
         InputError: the model cannot be found or read, does not have one label, or lacks a weight.
     """
     options = {**source_options(path), "dtype": dtype}
+    tokenizer = load_tokenizer(path)
+    if base_model(path, options) is not None:
+        model = load_with_head(path, tokenizer, dtype)
+    else:
+        config = _read_config(path, options)
+        load = _load_oasst if config.get("model_type") == OASST_TYPE else _load_classifier
+        model = load(path, config, options)
+    reward_model = as_reward_model(model.to(device()), tokenizer, path)
+    _check_padding(reward_model, path, dtype)
+    return reward_model
+
+
+def _read_config(path: str | Path, options: dict[str, Any]) -> dict[str, Any]:
     config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json: expected a JSON object, found {type(config).__name__}")
     _check_pad(path, config.get("pad_token_id"), config.get("vocab_size"))  # clearer than torch's own error
-    tokenizer = load_tokenizer(path)
-    load = _load_oasst if config.get("model_type") == OASST_TYPE else load_classifier
-    reward_model = as_reward_model(load(path, config, options).to(device()), tokenizer, path)
-    _check_padding(reward_model, path, dtype)
-    return reward_model
+    return config
+
+
+def load_with_head(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, **more: Any
+) -> PreTrainedModel:
+    """Loads a sequence classifier of one label to train, or makes one of a causal LM, with a random head.
+
+    Args:
+        path: folder or hub name of either, or of an adapter that was trained on what this function returns.
+        tokenizer: its tokenizer, for the padding id of a model that names none.
+        dtype: of the weights.
+        **more: for from_pretrained.
+
+    Raises:
+        InputError: it cannot be loaded, has more than one label, or is an OpenAssistant model, whose head no
+            transformers classifier has; no token can serve as padding.
+    """
+    options = source_options(path)
+    base = base_model(path, options)
+    if base is not None:
+        return merged(load_with_head(base, tokenizer, dtype, **more), path, REWARD, options)
+    saved, options = _read_config(path, options), {**options, "dtype": dtype, **more}
+    if saved.get("model_type") == OASST_TYPE:
+        raise InputError(f"{path}: an OpenAssistant reward model can be used for scoring, but not trained further")
+    if any("SequenceClassification" in name for name in saved.get("architectures") or []):
+        model = _load_classifier(path, saved, options)
+    else:
+        model = load_weights(AutoModelForSequenceClassification, path, fresh=HEAD, num_labels=1, **options)
+    text_config = model.config.get_text_config()
+    if text_config.pad_token_id is None:
+        text_config.pad_token_id = padding_id(tokenizer)
+    if text_config.pad_token_id is None:
+        raise InputError(f"{path}: its tokenizer has neither a padding token nor EOS (expected one, to fill batches)")
+    return model
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the padding id for a model that names none.
+
+    A classifier takes its score at the last token that is not padding: the last turn's EOS or, if EOS itself is used as
+    padding, the token before it, in training and scoring alike.
+    """
+    if tokenizer.pad_token_id is not None:
+        return tokenizer.pad_token_id
+    return tokenizer.get_vocab().get(NEOX_PADDING, tokenizer.eos_token_id)
 
 
 def _check_pad(path: str | Path, pad: object, n_ids: object) -> None:
@@ -283,7 +340,7 @@ def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any
     return load_weights(GPTNeoXReward, path, config=neox, ignored=OLD_BUFFERS, **options)
 
 
-def load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+def _load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     """Loads a sequence classifier of transformers.
 
     Args:

@@ -1,10 +1,12 @@
 """Scores the generated responses with a reward model.
 
 Run from this folder: python rewarding.py --index EXP --stage RANKING_LEN --reward_model PATH_OR_NAME
+or, for a model of no run: python rewarding.py --name NAME --reward_model PATH_OR_NAME
 
-Reads the output of generation.py and writes eval_hh/inference_res/infer_main_EXP_RANKING_LEN_best_checkpoint_FILE.json:
-the rows with infer.score, the sigmoid of the reward model's logit. A run that was killed or stopped by a signal resumes
-when started again; a finished file is not made again. A score that is not finite ends the run.
+Reads the output of generation.py and writes eval_hh/inference_res/infer_main_EXP_RANKING_LEN_best_checkpoint_FILE.json,
+or models/NAME/infer_main_FILE.json for --name: the rows with infer.score, the sigmoid of the reward model's logit. A
+run that was killed or stopped by a signal resumes when started again; a finished file is not made again. A score that
+is not finite ends the run.
 """
 
 import math
@@ -18,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, Evaluation, Names, check_made_of, read_results, recorded_precision
+from eval_hh.run_paths import PRECISIONS, AnyNames, Evaluation, check_made_of, read_results, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     _ = config.precision  # which this machine may not have
     if config.check:
         return
-    did = f"newly scored for {config.index}, stage {config.stage}"
+    did = f"newly scored for {config.names}"
     run_step(plan_jobs(config), lambda todo, state: score_files(todo, config, state), did)
 
 
@@ -76,7 +78,7 @@ def plan_jobs(config: Rewarding) -> dict[str, Job]:
     }
 
 
-def generated_rows(names: Names, name: str) -> list[dict]:
+def generated_rows(names: AnyNames, name: str) -> list[dict]:
     """Reads the rows of a generated file. Raises InputError if they do not match its test file."""
     from data_preprocess.records import read_rows
 

@@ -25,7 +25,8 @@ from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
 from training.config import TrainConfig
-from training.manifest import damage
+from training.lora import WITHOUT_LORA
+from training.manifest import damage, folder_checksum
 from training.schedule import depends_on_length
 
 # Settings that do not affect the trained weights and may change on resuming. Other micro-batches change the sums of a
@@ -58,7 +59,10 @@ def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
     files = {"train": data_file(config.train_file_path)}
     if config.do_validation:
         files["dev"] = config.dev_file
-    return run_record(dataclasses.asdict(config), launch, {name: fingerprint({}, path) for name, path in files.items()})
+    hashes = {name: fingerprint({}, path) for name, path in files.items()}
+    if config.lora_r:  # the run's own files hold the adapter only; a sha256 of 7B would take a minute
+        hashes["base_model"] = folder_checksum(config.model_name_or_path)
+    return run_record(dataclasses.asdict(config), launch, hashes)
 
 
 def run_record(config: dict[str, Any], launch: dict[str, Any], data_sha256: dict[str, str]) -> dict[str, Any]:
@@ -242,7 +246,7 @@ def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     changes = []
     for part in ("config", "launch", "data_sha256"):
         for name, value in ours[part].items():
-            old = theirs[part].get(name)
+            old = theirs[part].get(name, WITHOUT_LORA.get(name))
             grown = name in MAY_GROW and type(old) is int and value > old and not fixed
             if old != value and name not in free and not grown:
                 hint = fixed or ", and may only grow" if name in MAY_GROW else ""

@@ -17,6 +17,7 @@ from data_preprocess.command import (
     within,
 )
 from data_preprocess.records import FLOAT32_MAX
+from training.lora import LoraSettings
 from training.schedule import Schedule
 from training.trackers import TRACKERS, check_report_to
 
@@ -30,7 +31,7 @@ def _under_root(place: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainConfig(Schedule):
+class TrainConfig(LoraSettings, Schedule):
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
     index: str = setting("name of the experiment; an existing one is resumed, and may be extended", check_name)
@@ -87,6 +88,7 @@ class TrainConfig(Schedule):
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_lora()
         if self.stop_criterion not in ("steps", "epoch"):
             raise InputError(f"--stop_criterion {self.stop_criterion!r}: expected steps or epoch")
         check_report_to(self.report_to)

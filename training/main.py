@@ -19,6 +19,7 @@ from data_preprocess.records import Record, data_file, load_records, numbered_ro
 from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches
 from training.hub_upload import check_hub
+from training.lora import check_start
 from training.metrics import SFT_LOSS, read_metrics
 from training.schedule import learning_rates
 from training.trackers import chosen_trackers
@@ -51,6 +52,7 @@ def check_inputs(config: TrainConfig, n_records: int) -> None:
     if config.push_to_hub is not None and os.environ.get("RANK", "0") == "0":
         check_hub(config.push_to_hub)
     source_options(config.model_name_or_path)
+    check_start(config, config.model_name_or_path)
     if config.do_validation:
         source_options(config.dev_reward_model)
         load_records(config.dev_file, training=False)

@@ -33,6 +33,7 @@ from eval_hh.inference.models import (
 )
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig
+from training.lora import check_targets
 from training.shared_prompt import PackedRow, Unpackable, packed
 
 SHORT = [(7, 5, 3), (4, 2, 6)]  # probe: lengths of a prompt and its two responses, twice; up to 12 tokens
@@ -50,6 +51,7 @@ def preflight(config: TrainConfig) -> None:
     RankingCollator(tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos)
     check_token_ids(tokenizer, model, name)
     check_positions(model, name, config.block_size)
+    check_targets(model, config)
     _check(model, lambda: _check_kind(model, config.block_size))
     if config.do_validation:
         read_layers(model, MAX_PROMPT + config.max_new_tokens)

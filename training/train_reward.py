@@ -21,8 +21,9 @@ tokenizer's chat template if there is one. The result does not depend, except fo
 Rankings of a held-out file may be in any order. Its accuracy is the share of pairs of unequal reward that the model
 orders correctly, printed and saved in metrics.json per file and over all pairs. The same command resumes a stopped or
 killed run from its newest intact state (training/README.md). The output is a folder for
-AutoModelForSequenceClassification and load_reward_model, with metrics.json, losses.jsonl and training_settings.json. An
-existing model with the same settings and files is kept, one with others is replaced, anything else is refused.
+AutoModelForSequenceClassification and load_reward_model, with metrics.json, losses.jsonl and training_settings.json;
+with --lora_r an adapter and its trained head, of which eval_hh/merge_adapter.py makes such a folder. An existing model
+with the same settings and files is kept, one with others is replaced, anything else is refused.
 """
 
 import os
@@ -36,6 +37,7 @@ from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
 from training.hub_upload import check_hub, model_card, upload
+from training.manifest import folder_checksum
 from training.model_folder import METRICS_FILE, ModelFolder, short_names
 from training.reward.config import RewardConfig
 
@@ -117,6 +119,8 @@ def main(argv: list[str] | None = None) -> None:
         check_hub(config.push_to_hub)
     inputs = [data_file(path) for path in (config.train_file, *config.heldout_file)]
     output = ModelFolder(config.output_dir, "train_reward.py", config.identity(), inputs)
+    if config.lora_r:  # the output holds the adapter only
+        output.description["inputs"]["base_model"] = folder_checksum(config.model_name_or_path)
     if state.is_main_process:
         output.clear_leftovers()
     state.wait_for_everyone()

@@ -42,6 +42,7 @@ from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.hub_upload import push_run
+from training.lora import add_lora, loading_options, save_adapter, trainable
 from training.losses import ResponseLogps, pro_loss
 from training.manifest import damage
 from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
@@ -136,7 +137,8 @@ class Trainer:
                 self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
             )
             model = ResponseLogps(self._load()).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        optimizer = torch.optim.AdamW(trainable(model), **rates)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
 
     def _load(self) -> torch.nn.Module:
@@ -149,9 +151,12 @@ class Trainer:
             prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
             longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
-        halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
-        lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
+        is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+        dtype = torch.bfloat16 if is_deepspeed and accelerator.mixed_precision == "bf16" else torch.float32
+        options = loading_options(config, accelerator.device, is_deepspeed)
+        lm = load_causal_lm(config.model_name_or_path, dtype, **options)
         check_positions(lm, config.model_name_or_path, longest)
+        add_lora(lm, config, config.model_name_or_path, config.seed)
         check_model(lm, config.block_size, accelerator.device)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
@@ -356,7 +361,11 @@ class Trainer:
         state = self.accelerator.get_state_dict(self.model)  # called in every process: ZeRO-3 gathers here
         if self.accelerator.is_main_process:
             lm = self.accelerator.unwrap_model(self.model).lm
-            lm.save_pretrained(folder, state_dict={key.removeprefix("lm."): value for key, value in state.items()})
+            weights = {key.removeprefix("lm."): value for key, value in state.items()}
+            if self.config.lora_r:
+                save_adapter(lm, folder, weights)
+            else:
+                lm.save_pretrained(folder, state_dict=weights)
             self.tokenizer.save_pretrained(folder)
 
     def _validate(self, step: int) -> None:

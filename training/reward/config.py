@@ -6,6 +6,7 @@ from typing import Any
 
 from data_preprocess.command import MAX_RATE, InputError, check_seed, check_settings, count, setting, within
 from data_preprocess.records import FLOAT32_MAX
+from training.lora import LoraSettings
 from training.schedule import SCHEDULES, Schedule
 from training.trackers import check_report_to
 
@@ -21,7 +22,7 @@ SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
 
 
 @dataclass(frozen=True)
-class RewardConfig(Schedule):
+class RewardConfig(LoraSettings, Schedule):
     """Settings of one reward model."""
 
     train_file: str = setting("rankings, best response first")
@@ -83,8 +84,11 @@ class RewardConfig(Schedule):
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_lora()
         if bool(self.tokenizer) == bool(self.model_name_or_path):
             raise InputError("--tokenizer (from scratch) or --model_name_or_path (train further): expected one of them")
+        if self.lora_r and self.tokenizer:
+            raise InputError("--lora_r: needs a model to start from (expected --model_name_or_path, not --tokenizer)")
         if self.hidden_size % self.num_heads:
             raise InputError(f"--hidden_size {self.hidden_size}: not a multiple of --num_heads {self.num_heads}")
         if self.mixed_precision not in ("", *PRECISIONS):

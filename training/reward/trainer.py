@@ -36,6 +36,7 @@ from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.models import padded, wrong_weight
 from eval_hh.inference.together import end_all, in_first
 from training.checkpoints import RunFolder, remove, run_record
+from training.lora import load_adapter, save_adapter, trainable
 from training.manifest import damage
 from training.metrics import append_metrics, keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
@@ -219,7 +220,7 @@ class RewardTrainer(Trainer):
         """AdamW with torch's defaults and this weight decay for all weights."""
         if self.optimizer is None:
             rates = {"lr": self.config.learning_rate, "weight_decay": self.config.weight_decay}
-            self.optimizer = torch.optim.AdamW(self.model.parameters(), **rates)
+            self.optimizer = torch.optim.AdamW(trainable(self.model), **rates)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
@@ -316,11 +317,19 @@ class RewardTrainer(Trainer):
         if self.args.should_save:
             weights = state_dict or self.model.state_dict()
             weights = {name.removeprefix("model."): value for name, value in weights.items()}
-            self.scorer.model.save_pretrained(output_dir, state_dict=weights)
+            if self.config.lora_r:
+                Path(output_dir).mkdir(parents=True, exist_ok=True)
+                save_adapter(self.scorer.model, Path(output_dir), weights)
+            else:
+                self.scorer.model.save_pretrained(output_dir, state_dict=weights)
             self.scorer.tokenizer.save_pretrained(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(str(Path(resume_from_checkpoint) / MODEL), self.scorer.model)
+        folder = Path(resume_from_checkpoint) / MODEL
+        if self.config.lora_r:
+            load_adapter(self.scorer.model, folder)
+        else:
+            super()._load_from_checkpoint(str(folder), self.scorer.model)
 
     def evaluate(self, *_: Any, **__: Any) -> dict:
         """Measures the model and records the metrics of the step, as returned by `measure`."""
