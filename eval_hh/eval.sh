@@ -6,6 +6,7 @@
 #   --checkpoint NAME      evaluates this folder of the run, e.g. step_500; it gets its own result file
 #   --test_files NAME...   only these files of data/hh_test; the result file is written once all four are done
 #   --max_new_tokens N     maximum number of generated tokens (default: 128, as in the paper)
+#   --prompt_format NAME   hh, chat or auto; default: the format in which the run was trained
 #   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name
 #
 # Limits of the machine are environment variables, with the paper's values as defaults:
@@ -20,7 +21,7 @@
 set -euf # -f: names are never expanded as file patterns
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
-        "[--model_path MODEL]" >&2
+        "[--prompt_format NAME] [--model_path MODEL]" >&2
     exit 2
 }
 [ $# -ge 2 ] || usage
@@ -40,7 +41,7 @@ case ${MIXED_PRECISION:-no} in
 bf16 | fp16 | no) ;;
 *) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
 esac
-checkpoint='' test_files='' max_new_tokens='' model_path=''
+checkpoint='' test_files='' max_new_tokens='' model_path='' prompt_format=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     flag=$1 value=$2
@@ -49,6 +50,7 @@ while [ $# -gt 0 ]; do
     --checkpoint) checkpoint=$value ;;
     --max_new_tokens) max_new_tokens=$value ;;
     --model_path) model_path=$value ;;
+    --prompt_format) prompt_format=$value ;;
     --test_files)
         test_files=$value
         while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
@@ -105,7 +107,8 @@ set -- --index "$exp" --stage "$ranking_len" ${checkpoint:+--checkpoint "$checkp
     ${test_files:+--test_files $test_files}
 
 generation() {
-    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"}
+    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"} \
+        ${prompt_format:+--prompt_format "$prompt_format"}
 }
 
 # Check all inputs first, so that a misspelt reward model does not end hours of generation.

@@ -228,9 +228,11 @@ def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     zero = ZERO in (ours["launch"].get("distributed_type"), theirs["launch"].get("distributed_type"))
     free = FREE_TO_CHANGE if zero else FREE_TO_CHANGE | FREE_WITHOUT_ZERO
     changes = []
+    # A setting that did not exist when a run was made had what is now its default.
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for part in ("config", "launch", "data_sha256"):
         for name, value in ours[part].items():
-            old = theirs[part].get(name)
+            old = theirs[part].get(name, defaults.get(name) if part == "config" else None)
             grown = name in MAY_GROW and type(old) is int and value > old
             if old != value and name not in free and not grown:
                 hint = ", and may only grow" if name in MAY_GROW else ""

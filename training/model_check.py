@@ -31,6 +31,7 @@ from eval_hh.inference.models import (
     position_limit,
     rope_limit,
 )
+from eval_hh.inference.prompt_format import PromptFormat, prompt_format
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig
 from training.shared_prompt import PackedRow, Unpackable, packed
@@ -43,16 +44,20 @@ ULPS, TIMES_PADDING = 16, 8
 LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
 
 
-def preflight(config: TrainConfig) -> None:
-    """Raises InputError if configuration and tokenizer show that a run, or its validation, cannot start."""
+def preflight(config: TrainConfig) -> PromptFormat:
+    """Returns the prompt format; InputError if configuration and tokenizer show a run or validation cannot start."""
     name = config.model_name_or_path
     model, tokenizer = empty_causal_lm(name), load_tokenizer(name)
-    RankingCollator(tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos)
-    check_token_ids(tokenizer, model, name)
+    made_by = prompt_format(config.prompt_format, tokenizer)
+    RankingCollator(
+        tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos, made_by
+    )
+    check_token_ids(tokenizer, model, name, made_by.template_ids)
     check_positions(model, name, config.block_size)
     _check(model, lambda: _check_kind(model, config.block_size))
     if config.do_validation:
         read_layers(model, MAX_PROMPT + config.max_new_tokens)
+    return made_by
 
 
 def check_positions(model: PreTrainedModel, name: str, needed: int) -> None:

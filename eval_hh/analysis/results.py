@@ -281,8 +281,9 @@ def _evaluation_summary(cell: dict) -> str:
     """Returns a text that is equal for cells with the same evaluation settings; the model itself may differ."""
     made = cell["evaluation"]
     generation, rewarding = made["generation"], made["rewarding"]
+    asked = f", prompt format {generation['prompt_format']}" if "prompt_format" in generation else ""
     return (
-        f"{made['checkpoint']}, {generation['max_new_tokens']} new tokens ({generation['mixed_precision']}), "
+        f"{made['checkpoint']}, {generation['max_new_tokens']} new tokens ({generation['mixed_precision']}){asked}, "
         f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
     )
 

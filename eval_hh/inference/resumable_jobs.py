@@ -28,6 +28,7 @@ from data_preprocess.command import (
     StopRequest,
     stop_requests,
 )
+from data_preprocess.dialogue import HH
 from data_preprocess.files import (
     disk_full_as_oserror,
     json_lines,
@@ -74,6 +75,11 @@ def folder_identity(path: str | Path) -> dict[str, Any]:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return {"name": str(folder.resolve()), "files": [list(stat) for stat in stats]}
+
+
+def format_setting(format_name: str) -> dict[str, str]:
+    """Returns the prompt format as a setting of a job; none for the published text, as when there was no other."""
+    return {} if format_name == HH else {"prompt_format": format_name}
 
 
 def done_note(output: Path) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from data_preprocess.command import MAX_RATE, InputError, check_seed, check_settings, count, setting, within
+from data_preprocess.dialogue import AUTO, PROMPT_FORMATS
 from data_preprocess.records import FLOAT32_MAX
 
 # Settings that affect the model only by rounding, and may change on resuming.
@@ -47,6 +48,12 @@ class RewardConfig:
         "save a state, to resume from, after this many minutes without one", within(above=0), default=20.0
     )
     keep_states: int = setting("number of newest states to keep, in addition to the best", default=2)
+    prompt_format: str = setting(
+        "how dialogues are read: hh, role tags and EOS; chat, the tokenizer's chat template; or auto, as before in a "
+        "reward model that is trained further, else chat where there is a template",
+        choices=PROMPT_FORMATS,
+        default=AUTO,
+    )
     report_to: str = setting("tracker known to transformers.Trainer: tensorboard, wandb, ...", default="none")
     mixed_precision: str = setting("no or bf16 (default: the launcher's, else no)", default="")
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
@@ -85,8 +92,9 @@ class RewardConfig:
         return {flag: paths for flag, paths in given.items() if all(paths)}
 
     def identity(self) -> dict[str, Any]:
-        """Returns the settings that determine the model."""
-        return {name: value for name, value in asdict(self).items() if name not in FREE_TO_CHANGE}
+        """Returns the settings that determine the model; at its default, one that older models lack is left out."""
+        settings = {name: value for name, value in asdict(self).items() if name not in FREE_TO_CHANGE}
+        return {name: value for name, value in settings.items() if (name, value) != ("prompt_format", AUTO)}
 
 
 def passes_per_step(config: RewardConfig, num_processes: int, n_rankings: int) -> int:

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from data_preprocess.command import InputError
+from data_preprocess.dialogue import AUTO
 from data_preprocess.files import read_json
 from data_preprocess.hub import load_tokenizer, source_options
 from eval_hh.inference.models import load_weights
@@ -40,6 +41,8 @@ def start(config: RewardConfig) -> RewardModel:
     model = _from_scratch(config, tokenizer) if config.tokenizer else _from_checkpoint(source, tokenizer)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.prompt_format != AUTO:
+        model.config.prompt_format = config.prompt_format  # saved in config.json, where `as_reward_model` finds it
     return as_reward_model(model, tokenizer, source)
 
 
