@@ -109,7 +109,10 @@ class RewardModel:
 
     def encode(self, turns: list[str], response: str) -> list[int]:
         """Returns the token ids of one dialogue. Raises InputError if the model cannot read it."""
-        ids = self._encode(turns, response, self.max_length)
+        try:
+            ids = self._encode(turns, response, self.max_length)
+        except InputError as error:
+            raise InputError(f"reward model: {error}") from error
         if not ids:
             raise InputError("the reward model's chat template makes no token of the dialogue")
         if max(ids) >= self._n_ids:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, check_name, check_settings, count, setting, study_root
-from data_preprocess.dialogue import HH, PROMPT_FORMATS
+from data_preprocess.dialogue import CHAT, HH
 from data_preprocess.files import read_json, read_jsonl
 from data_preprocess.records import check_row
 from eval_hh.cells import TEST_FILES
@@ -47,9 +47,8 @@ class Names:
         if not isinstance(config, dict):
             raise InputError(f"{self.run_record}: config: missing (expected the run's settings)")
         name = config.get("prompt_format", HH)  # older runs knew no other
-        if name not in PROMPT_FORMATS:
-            expected = " or ".join(PROMPT_FORMATS)
-            raise InputError(f"{self.run_record}: config: prompt_format is {name!r:.40} (expected {expected})")
+        if name not in (HH, CHAT):
+            raise InputError(f"{self.run_record}: config: prompt_format is {name!r:.40} (expected {HH} or {CHAT})")
         return name
 
     def test_file(self, name: str) -> Path:

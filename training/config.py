@@ -49,7 +49,9 @@ class TrainConfig:
     per_device_eval_batch_size: int = setting("dev prompts per batch", default=16)
     block_size: int = setting("maximum tokens of prompt and one response, truncated on the right", default=512)
     max_prompt: int = setting("maximum tokens of the prompt with BOS, truncated on the left", default=384)
-    append_eos: bool = setting("make EOS a target after every response that was not truncated", default=True)
+    append_eos: bool = setting(
+        "make EOS, or a chat template's end of turn, a target after every response that was not truncated", default=True
+    )
     prompt_format: str = setting(
         "hh, the published text; chat, the tokenizer's chat template; or auto, chat where there is a template",
         choices=PROMPT_FORMATS,

@@ -251,6 +251,7 @@ class ChatTemplate:
         return messages, opening
 
     def _shortened(self, messages: Messages, excess: int) -> Messages:
+        """Returns the messages without their oldest exchange or, of the only one, its first `excess` tokens."""
         first = int(messages[0]["role"] == "system")
         exchange = 1 if messages[first]["role"] == "assistant" else 2  # what begins after it is a user's turn
         if len(messages) - 1 > first + exchange:  # the last message is the response's, here empty
