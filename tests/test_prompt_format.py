@@ -1,6 +1,8 @@
 """Prompt formats: token ids of apply_chat_template for the templates of tests/chat_templates.py, typed control tokens,
 long prompts, refusals."""
 
+import random
+
 import pytest
 from chat_templates import END, TEMPLATES, chat_tokenizer
 
@@ -59,6 +61,21 @@ def test_ids_are_those_of_apply_chat_template(name, turns):
         assert said[-1] == end
         # The prompt's ids are what is generated from, but for a last one that merges with the response.
         assert ids == prompt[: len(ids)] and len(ids) >= len(prompt) - 1
+
+
+@pytest.mark.parametrize("name", [name for name in END if name != "plain"])
+def test_ids_of_random_texts_are_those_of_apply_chat_template(name):
+    tokenizer, rng = chat_tokenizer(name), random.Random(5)
+    chat = prompt_format("chat", tokenizer)
+    parts = [" ", "\n", "\n\n", "amber", "Human:", "é", "😀", "< |im_end|>", "[INST]", "'s", "0", "\t"]
+    for _ in range(60):
+        said = ["".join(rng.choices(parts, k=rng.randint(0, 8))) for _ in range(4)]
+        turns = [f"<|prompter|>{said[0]}", f"<|assistant|>{said[1]}", f"<|prompter|>{said[2]}", "<|assistant|>"]
+        ((ids, response),) = chat.encode_ranking(turns, [said[3]], 999)
+        whole = templated(tokenizer, turns, said[3])
+        assert ids + response == whole[: len(ids) + len(response)]
+        assert response[-1] == tokenizer.convert_tokens_to_ids(END[name])
+        assert chat.encode_prompt(turns, 999) == templated(tokenizer, turns)
 
 
 @pytest.mark.parametrize(
