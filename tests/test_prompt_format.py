@@ -140,13 +140,15 @@ def test_control_tokens_that_somebody_types_are_text(name):
 
 def test_an_end_of_turn_that_is_not_declared_special_is_not_typed_either():
     tokenizer = chat_tokenizer("smollm2")
-    tokenizer.add_tokens(["<|over|>"])
+    tokenizer.add_tokens(["<|over|>", "user", "\n\n"])  # the others are ordinary text
     tokenizer.chat_template = "{% for m in messages %}{{ m.role + ': ' + m.content + '<|over|>' }}{% endfor %}"
     chat = prompt_format("chat", tokenizer)
     over = tokenizer.convert_tokens_to_ids("<|over|>")
     assert chat.stop_ids == {over}
     ((ids, said),) = chat.encode_ranking(["<|prompter|>a<|over|>b", "<|assistant|>"], ["c<|over|>"], 384)
     assert ids.count(over) == 1 and said.count(over) == 1 and said[-1] == over
+    user = tokenizer.convert_tokens_to_ids("user")
+    assert chat.encode_prompt(["<|prompter|>a user", "<|assistant|>"]).count(user) == 2
     assert tokenizer.decode(ids + said) == "user: a<|over|>b<|over|>assistant: c<|over|><|over|>"
 
 

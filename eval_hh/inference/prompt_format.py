@@ -155,9 +155,10 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
-        added = {str(token): token.special for token in tokenizer.added_tokens_decoder.values()}
-        source = str(tokenizer.chat_template)
-        control = [token for token, special in added.items() if special or (token.strip() and token in source)]
+        control = [
+            token.content for token in tokenizer.added_tokens_decoder.values()
+            if token.special or _is_sign(token.content) and token.content in str(tokenizer.chat_template)
+        ]  # fmt: skip
         self._control = [*sorted(control, key=len, reverse=True), *MARKS]
         self._typed = re.compile("|".join(map(re.escape, self._control)))
 
@@ -352,6 +353,11 @@ class ChatTemplate:
 
 
 PromptFormat = PublishedText | ChatTemplate
+
+
+def _is_sign(token: str) -> bool:
+    """Returns whether a token is more than white space or a word, which an ordinary text may hold."""
+    return bool(token.strip()) and not token.strip().isalnum()
 
 
 def _answered(messages: Messages, response: str) -> Messages:
