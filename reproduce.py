@@ -7,14 +7,15 @@
     python reproduce.py --profile opt-1.3b --dry_run      the commands of the paper's grid (also llama-7b)
     python reproduce.py --profile opt-1.3b --slurm FILE   the same as an array job, one task per cell
     python reproduce.py --profile opt-1.3b --only 'pro_len4_3000_*' -- --max_train_steps 20
+    python reproduce.py --study my_study.yaml             a study on your own model and data
 
 Every cell runs the public commands: split.py, sample.py, training, generation, rewarding, scoring. A replicate is a
 fresh draw of the subsets (sample.py --draw) and a fresh training seed; the published design is several seeds of one
 draw. The small study calls the commands in its worker processes, one torch thread each, under runs/toy-<hash>/; the
-hash depends on the world and the settings. A paper's grid calls the launchers and eval.sh, one cell after another,
-under STUDY_ROOT. Finished work is not repeated. A killed run resumes when started again, and so does one that was
-asked to stop (SIGTERM, SIGUSR1, Ctrl-C), which ends at the next step or batch. Flags after `--` are passed to every
-training run.
+hash depends on the world and the settings. Any other study calls the launchers and eval.sh, one cell after another: a
+paper's grid under STUDY_ROOT, your own under runs/NAME. Finished work is not repeated. A killed run resumes when
+started again, and so does one that was asked to stop (SIGTERM, SIGUSR1, Ctrl-C), which ends at the next step or batch.
+Flags after `--` are passed to every training run.
 """
 
 import os
@@ -23,6 +24,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -31,6 +33,7 @@ from data_preprocess.command import (
     InputError,
     StopRequest,
     check_flags,
+    check_one_given,
     check_seed,
     check_settings,
     count,
@@ -45,19 +48,20 @@ from data_preprocess.files import hold_lock
 from data_preprocess.outputs import check_output_file
 from data_preprocess.provenance import machine
 from data_preprocess.ranking import SEED
-from study import paper_profiles, worlds
+from study import worlds
+from study.cost import plan_lines
 from study.finish import show_outcome
 from study.grid import Cell, cells_of, chosen, fresh_replicates
+from study.launched_study import LaunchedStudy, write_array_job
 from study.publish import publish
-from study.toy_profile import TOY, ToyProfile
+from study.study_file import EXPERIMENTS, Study, built_in, profile_names, read_study
+from study.toy_profile import ToyProfile
 from study.toy_study import ToyStudy
 from study.workers import Workers, duration
 
-PROFILES = {"toy": TOY, **paper_profiles.PROFILES}
-Profile = ToyProfile | paper_profiles.PaperProfile
-# Flags that go with some profiles, or with some runs, only.
+# Flags that go with some studies, or with some runs, only.
 OF_TOY = ("check", "worlds", "publish", "augment")
-OF_PAPER = ("model", "tokenizer", "slurm", "prune")
+OF_LAUNCHED = ("model", "tokenizer", "slurm", "prune", "peak")
 NOT_WITH_WORLDS = ("seeds", "sizes", "fixed_size", "strategies", "augment", "only", "check")
 
 
@@ -65,10 +69,11 @@ NOT_WITH_WORLDS = ("seeds", "sizes", "fixed_size", "strategies", "augment", "onl
 class StudyConfig:
     """Which study to run, which of its cells, and how."""
 
-    profile: str = setting("study to run", choices=sorted(PROFILES))
+    profile: str | None = setting("a study that is built in", choices=profile_names(), default=None)
+    study: Path | None = setting("a study of your own, in YAML (study/README.md)", metavar="FILE", default=None)
     replicates: int | None = setting(
         "replicates, each with a draw of the subsets and a training seed of its own: both 42, both 43 and so on "
-        f"(default: 1 for toy, {worlds.REPLICATES} with --worlds)",
+        f"(default: the study's; {worlds.REPLICATES} with --worlds)",
         count(at_most=1000),
         metavar="R",
         default=None,
@@ -79,9 +84,9 @@ class StudyConfig:
         metavar="SEED",
         default=None,
     )
-    sizes: tuple[int, ...] | None = setting("numbers of prompts M (default: the profile's)", metavar="M", default=None)
+    sizes: tuple[int, ...] | None = setting("numbers of prompts M (default: the study's)", metavar="M", default=None)
     fixed_size: int | None = setting(
-        "also run equal-size subsets selected for low, random and high D (default M: the profile's)",
+        "also run equal-size subsets selected for low, random and high D (default M: the study's)",
         count(at_least=0),
         metavar="M",
         bare=0,
@@ -89,31 +94,35 @@ class StudyConfig:
     )
     strategies: bool = setting("also run subsets of the --fixed_size M selected by strategies", default=False)
     only: tuple[str, ...] = setting("run only the cells of these names: 'pro_len4_*'", metavar="NAME", default=())
-    dry_run: bool = setting("print the commands and run nothing", default=False)
-    workers: int = setting("toy: cells run at a time", count(at_most=1024), default=os.cpu_count())
-    check: bool = setting("toy: check the world itself, without a study", default=False)
-    augment: bool = setting(
-        "toy: also enlarge a subset by models, for high D, little overlap and at random", default=False
-    )
-    worlds: bool = setting("toy: instead run the equal-budget cells on several worlds", default=False)
-    publish: bool = setting("toy: copy results and figures to their committed places", default=False)
-    model: str | None = setting(
-        "opt-1.3b, llama-7b: folder or hub name of the pre-trained model (default: the paper's)",
+    dry_run: bool = setting("print the commands, and on stderr the cost, and run nothing", default=False)
+    peak: float | None = setting(
+        "other studies, --dry_run: TFLOP/s of a device, to estimate hours where no cell has run yet",
+        within(above=0, at_most=1e9),
+        metavar="TFLOPS",
         default=None,
     )
+    workers: int = setting("embedded world: cells run at a time", count(at_most=1024), default=os.cpu_count())
+    check: bool = setting("embedded world: check the world itself, without a study", default=False)
+    augment: bool = setting(
+        "embedded world: also enlarge a subset by models, for high D, little overlap and at random", default=False
+    )
+    worlds: bool = setting("embedded world: instead run the equal-budget cells on several worlds", default=False)
+    publish: bool = setting("toy: copy results and figures to their committed places", default=False)
+    model: str | None = setting("other studies: folder or hub name of the pre-trained model", default=None)
     tokenizer: str | None = setting(
-        "opt-1.3b, llama-7b: tokenizer of the diversity D (default: $LLaMA_path, else LLaMA's)",
+        "other studies: tokenizer of the diversity D (default for opt-1.3b and llama-7b: $LLaMA_path, else LLaMA's)",
         default=None,
     )
     slurm: Path | None = setting(
-        "opt-1.3b, llama-7b: write an array job for a cluster and run nothing", metavar="FILE", default=None
+        "other studies: write an array job for a cluster and run nothing", metavar="FILE", default=None
     )
     prune: bool = setting(
-        "opt-1.3b, llama-7b: keep only the weights of the best and last step of each tested run", default=False
+        "other studies: keep only the weights of the best and last step of each tested run", default=False
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_one_given(self, "profile", "study", "a study that is built in, or a file of your own")
         if self.slurm:
             check_output_file("slurm", self.slurm, {})
         for flag in ("seeds", "sizes"):
@@ -123,40 +132,53 @@ class StudyConfig:
         if self.replicates and self.seeds:
             raise InputError("--replicates and --seeds: give one of them (fresh draws and seeds, or seeds of draw 42)")
         given = {each.name for each in fields(self) if getattr(self, each.name) != each.default}
-        for flag in OF_PAPER if self.profile == "toy" else OF_TOY:
+        for flag in OF_LAUNCHED if isinstance(self.described, ToyProfile) else OF_TOY:
             if flag in given:
-                raise InputError(f"--{flag}: not a flag of --profile {self.profile}")
+                raise InputError(f"--{flag}: not a flag of {shlex.join(self.described.source)}")
+        if self.publish and self.study:
+            raise InputError("--publish: expected a study that is built in (without --study)")
         if self.publish and (self.only or self.sizes):
             raise InputError("--publish: expected the whole grid (without --only and --sizes)")
         for flag in NOT_WITH_WORLDS if self.worlds else ():
             if flag in given:
                 raise InputError(f"--worlds and --{flag}: give one of them (--worlds runs the equal-budget cells only)")
 
+    @cached_property
+    def described(self) -> Study:
+        """The study of the profile or file, before these flags."""
+        if self.profile:
+            return built_in(self.profile)
+        return read_study(self.study, ("--study", str(self.study.resolve())))
+
     @property
-    def draws_and_seeds(self) -> list[tuple[int, int]]:
+    def draws_and_seeds(self) -> Sequence[tuple[int, int]]:
         """(draw, seed) of each replicate."""
-        if not self.replicates and (self.seeds or self.profile != "toy"):
-            return [(SEED, seed) for seed in self.seeds or paper_profiles.SEEDS]
-        return fresh_replicates(self.replicates or (worlds.REPLICATES if self.worlds else 1))
+        if self.seeds:
+            return [(SEED, seed) for seed in self.seeds]
+        if self.replicates or self.worlds:
+            return fresh_replicates(self.replicates or worlds.REPLICATES)
+        return self.described.replicates
 
-    def study(self, train_flags: Sequence[str]) -> Profile:
-        """Returns the profile as modified by the flags; InputError for a size that its data does not have."""
-        profile = PROFILES[self.profile]
-        sizes, fixed_size = self.sizes or profile.grid.sizes, self.fixed_size or profile.grid.fixed_size
-        profile = replace(profile, grid=replace(profile.grid, sizes=sizes, fixed_size=fixed_size))
-        if isinstance(profile, ToyProfile):  # the size of a paper's data is not known here
-            limit = within(at_most=profile.world.train_rows)
+    def changed(self, train_flags: Sequence[str]) -> Study:
+        """Returns the study as changed by these flags; InputError for a size that its data does not have."""
+        study = self.described
+        sizes, fixed_size = self.sizes or study.grid.sizes, self.fixed_size or study.grid.fixed_size
+        study = replace(study, grid=replace(study.grid, sizes=sizes, fixed_size=fixed_size))
+        if isinstance(study, ToyProfile):  # the size of other data is not known here
+            limit = within(at_most=study.world.train_rows)
             check_flags(vars(self), dict.fromkeys(("sizes", "fixed_size"), limit))
-            return replace(profile, train=(*profile.train, *train_flags))
-        model = self.model or paper_profiles.default_model(profile)
-        return replace(profile, model=model, train_flags=tuple(train_flags))
+            return replace(study, train=(*study.train, *train_flags))
+        model, tokenizer = self.model or study.model, self.tokenizer or study.tokenizer
+        return replace(study, model=model, tokenizer=tokenizer, train_flags=(*study.train_flags, *train_flags))
 
-    def every_cell(self, study: Profile) -> list[Cell]:
+    def every_cell(self, study: Study) -> list[Cell]:
         """Returns the cells of the study, whatever --only says."""
         if self.worlds:
-            return worlds.equal_budget_cells(study.grid, self.draws_and_seeds)
-        chosen_sizes = self.fixed_size is not None, self.strategies, self.augment
-        return cells_of(study.grid, self.draws_and_seeds, *chosen_sizes)
+            return cells_of(replace(study.grid, equal_budget=True), self.draws_and_seeds)
+        wanted = {"fixed_size": self.fixed_size is not None, "strategies": self.strategies, "augment": self.augment}
+        return cells_of(
+            study.grid, self.draws_and_seeds, *(name in study.experiments or wanted[name] for name in EXPERIMENTS)
+        )
 
 
 def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: StopRequest) -> None:
@@ -164,7 +186,9 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
     study, every_cell = ToyStudy(profile.root(), profile), config.every_cell(profile)
     cells = chosen(every_cell, config.only)
     if config.dry_run:
-        print("\n".join(call.shell() for call in study.script(cells)))
+        print("\n".join(call.shell() for call in study.script(cells)), flush=True)
+        hours = duration(sum(study.expected_work(cells).values()) / config.workers)
+        print(f"plan: {len(cells)} cells, about {hours} of missing work with {config.workers} workers", file=sys.stderr)
         return
     expected = study.expected_work(cells, config.check)
     with hold_lock(study.root), Workers(study.root, config.workers, request, expected) as workers:
@@ -177,9 +201,9 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
         done = [path for path in map(study.result, every_cell) if path.exists()]
         workers.run("samples of the base model", {"samples": (study.sample_base, done)})
         made = (command, workers.took())
-        show_outcome(study.root, study.root, "The small study on the embedded world", done, *made)
+        show_outcome(study.root, study.root, profile.title, done, *made)
         if config.publish:
-            publish(config.profile, study.root, cells, *made)
+            publish(profile.name, study.root, cells, *made)
 
 
 def run_worlds(config: StudyConfig, profile: ToyProfile, command: str, request: StopRequest) -> None:
@@ -195,41 +219,42 @@ def run_worlds(config: StudyConfig, profile: ToyProfile, command: str, request: 
         worlds.publish_worlds(profile, cells, folder, command, took)
 
 
-def run_paper(config: StudyConfig, profile: paper_profiles.PaperProfile, command: str, request: StopRequest) -> None:
-    """Runs the cells of one of the paper's grids, or prints or writes their commands."""
-    every_cell, tokenizer = config.every_cell(profile), config.tokenizer
+def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, request: StopRequest) -> None:
+    """Runs the cells of a study on a model and data, or prints or writes their commands."""
+    every_cell = config.every_cell(study)
     cells = chosen(every_cell, config.only)
     if config.dry_run:
-        print("\n".join(paper_profiles.shell_script(profile, cells, tokenizer)))
+        print("\n".join(study.script(cells)), flush=True)
+        print("\n".join(plan_lines(study, cells, config.peak)), file=sys.stderr)
         return
     if config.slurm:
-        paper_profiles.write_array_job(config.slurm, profile, cells, tokenizer, config.prune)
+        write_array_job(config.slurm, study, cells, config.prune)
         print(f"written: {config.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
-        print("\n".join(call.shell() for call in paper_profiles.data_calls(cells, tokenizer)))
+        print("\n".join(call.shell() for call in study.data_calls(cells)))
         return
     began = time.monotonic()
-    paper_profiles.make_data(cells, tokenizer, request)
-    failures = paper_profiles.run_cells(profile, cells, request, config.prune)
-    done = [path for path in map(paper_profiles.result_file, every_cell) if path.is_file()]
-    title = f"The paper's grid of {config.profile}"
+    study.make_data(cells, request)
+    failures = study.run_cells(cells, request, config.prune)
+    done = [path for path in map(study.result, every_cell) if path.is_file()]
     made = (command, f"{duration(time.monotonic() - began)} this time on {machine()}")
-    show_outcome(study_root() / "runs" / config.profile, study_root(), title, done, *made, compare_paper=True)
+    folder = study_root() / "runs" / study.name
+    show_outcome(folder, study.root, study.title, done, *made, compare_paper=study.compare_paper)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 
 
-def parse_args(argv: Sequence[str]) -> tuple[StudyConfig, Profile]:
-    """Returns the flags, and the profile as modified by them and by the training flags after `--`."""
+def parse_args(argv: Sequence[str]) -> tuple[StudyConfig, Study]:
+    """Returns the flags, and the study as changed by them and by the training flags after `--`."""
     end = argv.index("--") if "--" in argv else len(argv)
     config = parse_settings(StudyConfig, list(argv[:end]), __doc__)
-    return config, config.study(argv[end + 1 :])
+    return config, config.changed(argv[end + 1 :])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     config, study = parse_args(argv)
     command = shlex.join(["python", "reproduce.py", *argv])
-    go = run_worlds if config.worlds else run_toy if config.profile == "toy" else run_paper
+    go = run_launched if isinstance(study, LaunchedStudy) else run_worlds if config.worlds else run_toy
     with stop_requests() as request:
         go(config, study, command, request)
 

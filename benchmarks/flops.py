@@ -1,11 +1,5 @@
-"""FLOPs of a training step, and this machine's FLOP/s.
+"""The dimensions of published models, and this machine's FLOP/s."""
 
-Only matrix products that depend on a token are counted: 2 operations per weight and token forward, twice that backward
-(Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and attention's scores and sums for the pairs of positions that see
-each other. Elementwise operations and embeddings are left out.
-"""
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,28 +32,6 @@ OPT_125M = Shape(12, 768, 3072, 50272)
 OPT_1B3 = Shape(24, 2048, 8192, 50272)
 LLAMA_7B = Shape(32, 4096, 11008, 32000, gated=True)
 SHAPES = {"opt-125m": OPT_125M, "opt-1.3b": OPT_1B3, "llama-7b": LLAMA_7B}
-
-
-def step_flops(shape: Shape, n_tokens: int, n_logits: int, n_pairs: int) -> int:
-    """Returns forward and backward operations for tokens in the body, positions at the head, and pairs in attention."""
-    attention = 4 * shape.layers * shape.width * n_pairs
-    return 3 * (2 * shape.body * n_tokens + 2 * shape.head * n_logits + attention)
-
-
-def shared_flops(shape: Shape, prompt: int, responses: Sequence[int]) -> int:
-    """Returns the operations of one ranking with its prompt computed once, and logits only for response tokens."""
-    pairs = _causal(prompt) + sum(prompt * length + _causal(length) for length in responses)
-    return step_flops(shape, prompt + sum(responses), sum(responses), pairs)
-
-
-def separate_flops(shape: Shape, prompt: int, responses: Sequence[int]) -> int:
-    """Returns the operations of one ranking in separate passes without padding, with all logits."""
-    texts = [prompt + length for length in responses]
-    return step_flops(shape, sum(texts), sum(texts), sum(map(_causal, texts)))
-
-
-def _causal(length: int) -> int:
-    return length * (length + 1) // 2
 
 
 def matmul_rate(

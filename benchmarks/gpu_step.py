@@ -80,7 +80,8 @@ def compare(
     name: str, model: Any, rankings: list, precision: str, rates: dict[str, float], sizes: Sizes
 ) -> Iterator[Row]:
     """Measures one model, precision and K both ways; `rates` are operations per second by what they are a share of."""
-    from benchmarks.flops import SHAPES, shared_flops
+    from benchmarks.flops import SHAPES
+    from training.flops import shared_flops
 
     shape = SHAPES[name]
     naive_of, ours = ways(model, rankings, precision)

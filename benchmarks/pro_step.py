@@ -40,9 +40,10 @@ def one_step(way: str, ranking_len: int, n_rankings: int, batch_size: int, layer
 
 def measure_one(ranking_len: int, batch_sizes: list[int], sizes: Sizes) -> list[Row]:
     """Measures one K: against the published way at each of its batch sizes, and our share of the machine's rate."""
-    from benchmarks.flops import OPT_125M, matmul_rate, shared_flops
+    from benchmarks.flops import OPT_125M, matmul_rate
     from benchmarks.stand_in_models import opt_125m
     from benchmarks.training_ways import encoded_rankings, packed, separate_passes
+    from training.flops import shared_flops
 
     model, rankings = opt_125m(sizes.layers).train(), encoded_rankings(sizes.rankings, ranking_len)
     separate_passes(model, rankings[:1], 1), packed(model, rankings[:OURS], OURS)  # warm both up

@@ -37,7 +37,7 @@ def lengths(name: str | None) -> list[tuple[int, list[int]]]:
 
 def step_means(shape, sample: list[tuple[int, list[int]]], ranking_len: int) -> tuple[float, float, float]:
     """Returns means per ranking of `ranking_len`: (tokens of the shared row, operations shared, separate)."""
-    from benchmarks.flops import separate_flops, shared_flops
+    from training.flops import separate_flops, shared_flops
 
     cut = [(prompt, responses[:ranking_len]) for prompt, responses in sample]
     tokens = statistics.fmean(prompt + sum(responses) for prompt, responses in cut)

@@ -334,7 +334,7 @@ def setting(help: str, check: Check | None = None, choices: Sequence[str] | None
 def check_settings(settings: Any) -> None:
     """Raises InputError for the first `setting` field whose check rejects its value; its default always passes."""
     for each in fields(settings):
-        value, check = getattr(settings, each.name), each.metadata["check"] or CHECKS.get(_type_of_one(each))
+        value, check = getattr(settings, each.name), each.metadata["check"] or CHECKS.get(type_of_one(each))
         if check and value != each.default:
             check_flags({each.name: value}, {each.name: check})
 
@@ -352,13 +352,13 @@ def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
         if each.type is bool:
             parser.add_argument(f"--no_{each.name}", dest=each.name, action="store_false", help=argparse.SUPPRESS)
     values = vars(parser.parse_args(argv))
-    kinds = {each.name: typing.get_origin(_without_none(each.type)) for each in fields(kind)}
+    kinds = {each.name: typing.get_origin(without_none(each.type)) for each in fields(kind)}
     return kind(**{name: tuple(value) if kinds[name] is tuple and value else value for name, value in values.items()})
 
 
 def _argument(each: Field) -> dict[str, Any]:
     """Returns the keyword arguments of argparse's add_argument for a `setting` field."""
-    text, plain = each.metadata["help"].replace("%", "%%"), _without_none(each.type)
+    text, plain = each.metadata["help"].replace("%", "%%"), without_none(each.type)
     default = each.default if each.default_factory is MISSING else each.default_factory()
     if plain is bool:
         text += f" (default; --no_{each.name} turns it off)" if default else ""
@@ -373,14 +373,15 @@ def _argument(each: Field) -> dict[str, Any]:
         text += f" (default: {default})" if default not in (None, "", ()) else ""
     elif not each.metadata["positional"]:
         more["required"] = True
-    return {"type": _type_of_one(each), "help": text, **more}
+    return {"type": type_of_one(each), "help": text, **more}
 
 
-def _type_of_one(each: Field) -> Any:
+def type_of_one(each: Field) -> Any:
     """Returns the type of a field's value or, for a list or tuple, of its elements."""
-    plain = _without_none(each.type)
+    plain = without_none(each.type)
     return typing.get_args(plain)[0] if typing.get_origin(plain) in (list, tuple) else plain
 
 
-def _without_none(plain: Any) -> Any:
+def without_none(plain: Any) -> Any:
+    """Returns T of a field's type T | None."""
     return typing.get_args(plain)[0] if isinstance(plain, types.UnionType) else plain

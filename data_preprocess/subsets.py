@@ -93,19 +93,22 @@ def rankings_file(data: Path, ranking_len: int) -> Path:
     return data / "original" / f"hh_train_len{ranking_len}" / "train.json"
 
 
-def write_split(data: Path) -> dict[Path, int]:
-    """Cuts the data folder's rankings of 4, writes those of 3 and 2, and returns the number of rows by file."""
-    cuts = split_rankings(read_rankings(rankings_file(data, FULL_LEN), FULL_LEN))
+def write_split(data: Path, full_len: int = FULL_LEN) -> dict[Path, int]:
+    """Cuts the data folder's rankings of 4, writes those of 3 and 2, and returns the number of rows by file.
+
+    With another `full_len` it cuts rankings of that many responses, and writes those of every smaller number.
+    """
+    cuts = split_rankings(read_rankings(rankings_file(data, full_len), full_len), full_len)
     outputs = {rankings_file(data, ranking_len): cut for ranking_len, cut in cuts.items()}
     write_files({path: json_lines(cut) for path, cut in outputs.items()})
     return {path: len(cut) for path, cut in outputs.items()}
 
 
-def split_rankings(rows: Iterable[dict]) -> dict[int, list[dict]]:
-    """Cuts all rows to rankings of 3 and those to rankings of 2, from one random stream."""
+def split_rankings(rows: Iterable[dict], full_len: int = FULL_LEN) -> dict[int, list[dict]]:
+    """Cuts all rows to rankings of one response less, those again, and so on down to 2, from one random stream."""
     rng = random.Random(SEED)
     by_len = {}
-    for ranking_len in range(FULL_LEN - 1, 1, -1):
+    for ranking_len in range(full_len - 1, 1, -1):
         rows = [cut_ranking(row, rng, ranking_len) for row in rows]
         by_len[ranking_len] = rows
     return by_len

@@ -1,4 +1,4 @@
-"""The result file of one cell: what one trained model scored on the four test files.
+"""The result file of one cell: what one trained model scored on the test files.
 
 A cell is one (algorithm, ranking_len K, num_prompts M, selection, draw, seed) of the study's grid. Its file holds the
 reward and BLEU of every test prompt and the configuration that produced them, so that every table, figure and test is a
@@ -25,6 +25,16 @@ SCHEMA = 2
 STUDY_FILE = "cells.jsonl.xz"  # all cells of a published study, one per line
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
+
+
+def pools_of(files: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Returns {pool: test files}: HH-RLHF's pools whose files are all there, else each of several files, and Global."""
+    names = tuple(files)
+    if set(names) >= set(TEST_FILES):
+        return POOLS
+    if set(names) & set(TEST_FILES):
+        return {pool: its for pool, its in POOLS.items() if set(its) <= set(names)}
+    return {**{name: (name,) for name in names if len(names) > 1}, "Global": names}
 
 
 @dataclass(frozen=True, order=True)
@@ -157,10 +167,11 @@ def validate_cell(cell: object, name: str) -> None:
     optional = {field: GENERATION_OPTIONAL[field] for field in GENERATION_OPTIONAL if field in generation}
     check_fields(generation, GENERATION_FIELDS | optional, name, "evaluation.generation.")
     check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
-    check_fields(cell["files"], dict.fromkeys(TEST_FILES, (dict,)), name, "files.")
-    for file in TEST_FILES:
+    files = cell["files"] if cell["files"] and not set(cell["files"]) & set(TEST_FILES) else TEST_FILES
+    check_fields(cell["files"], dict.fromkeys(files, (dict,)), name, "files.")
+    for file in files:
         _check_file(cell["files"][file], name, f"files.{file}.")
-    if len({tuple(sorted(cell["files"][file].get("extra", {}))) for file in TEST_FILES}) > 1:
+    if len({tuple(sorted(cell["files"][file].get("extra", {}))) for file in files}) > 1:
         raise InputError(f"{name}: files: the test files differ in the names of their extra rewards")
 
 
@@ -278,7 +289,7 @@ def pooled(files: dict, pool: str, field: str = "reward") -> np.ndarray:
     `field` is "reward", "bleu" or the name of an extra reward; the mean of the result is the mean over all rows.
     """
     parts = []
-    for file in POOLS.get(pool, (pool,)):
+    for file in pools_of(files).get(pool, (pool,)):
         entry = files[file]
         values = entry[field] if field in ("reward", "bleu") else entry["extra"][field]
         ids, column = entry["row_id"], np.asarray(values, dtype=float)

@@ -72,6 +72,12 @@ class Names:
         return f"{self.index}_{self.stage}_{self.checkpoint}"
 
 
+def all_test_files() -> tuple[str, ...]:
+    """Returns the names of the study's test files: HH-RLHF's four if one of them is there, else all that are."""
+    found = sorted(path.stem for path in (study_root() / "data" / "hh_test").glob("*.json"))
+    return tuple(found) if found and not set(found) & set(TEST_FILES) else TEST_FILES
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The flags that all evaluation steps share."""
@@ -79,7 +85,9 @@ class Evaluation:
     index: str = setting("name of the experiment", check_name)
     stage: int = setting("ranking length trained on (1 for SFT)", count(at_most=1000))
     checkpoint: str = setting("checkpoint folder of the run to test", check_name, default=BEST_CHECKPOINT)
-    test_files: tuple[str, ...] = setting("names under data/hh_test, without .json", check_name, default=TEST_FILES)
+    test_files: tuple[str, ...] = setting(
+        "names under data/hh_test, without .json", check_name, default_factory=all_test_files
+    )
     check: bool = setting("only check that all inputs exist and are well-formed", default=False)
 
     def __post_init__(self) -> None:

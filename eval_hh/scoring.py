@@ -35,12 +35,13 @@ from eval_hh.cells import (
     check_type,
     file_scores,
     pooled,
+    pools_of,
     validate_cell,
     write_cell,
 )
 from eval_hh.estimates import bootstrap_interval
 from eval_hh.inference.resumable_jobs import Job, done_note, read_note
-from eval_hh.run_paths import Evaluation, Names, check_made_of, read_results
+from eval_hh.run_paths import Evaluation, Names, all_test_files, check_made_of, read_results
 
 NULL = type(None)
 # Fields that a cell takes from run.json, from its configuration, and from the settings noted by both steps.
@@ -68,13 +69,14 @@ def main(argv: list[str] | None = None) -> None:
         return
     made = common_settings(names, args.test_files)
     # Test files that are not named are included if they were evaluated with the same settings.
-    lacking = [name for name in TEST_FILES if name not in args.test_files and not is_like(names, name, made)]
-    files = [*args.test_files] if lacking else [*dict.fromkeys([*TEST_FILES, *args.test_files])]
+    wanted = all_test_files()
+    lacking = [name for name in wanted if name not in args.test_files and not is_like(names, name, made)]
+    files = [*args.test_files] if lacking else [*dict.fromkeys([*wanted, *args.test_files])]
     cell["evaluation"] = describe_evaluation(names, *made)
     cell["reward_source"] = cell["reward_source"] or cell["evaluation"]["rewarding"]["reward_model"]
     scored = {name: scored_rows(names, name) for name in files}
     cell["files"] = {name: score_rows(rows, names.scored(name), cell["reward_source"]) for name, rows in scored.items()}
-    result = {**cell, "files": {name: cell["files"].get(name) for name in TEST_FILES}}
+    result = {**cell, "files": {name: cell["files"].get(name) for name in wanted}}
     if not lacking:
         validate_cell(result, str(names.cell()))
     for name, rows in scored.items():  # write only after all checks
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     for line in by_characters(scored):
         print(line)
     if lacking:
-        reason = "all four test files must be evaluated with the same settings"
+        reason = f"all {len(wanted)} test files must be evaluated with the same settings"
         print(f"no result file written: {reason}; missing: {', '.join(lacking)}")
         return
     write_cell(names.cell(), result)
@@ -324,10 +326,11 @@ def table(cell: dict) -> str:
         f"{cell['exp']}, stage {cell['stage']}: rewards x 100, from {cell['reward_source']}",
         head + "".join(f" {name:>13s}" for name in extra),
     ]
-    others = [name for name in files if name not in TEST_FILES]
-    for name in ("Harmless", *POOLS["Helpful"], "Helpful", "Global", *others):
-        if not set(POOLS.get(name, (name,))) <= set(files):
-            continue
+    pools = pools_of(files)
+    hh = ("Harmless", *POOLS["Helpful"], "Helpful", "Global") if set(TEST_FILES) & set(files) else ()
+    for name in dict.fromkeys([*hh, *files, *pools]):
+        if name not in pools and (name not in files or (name,) in pools.values()):
+            continue  # not evaluated, or a pool by itself under another name
         rewards = 100 * pooled(files, name, "reward")
         low, high = bootstrap_interval(rewards)
         line = f"{name:18s} {len(rewards):5d} {rewards.mean():7.2f} {f'[{low:.2f}, {high:.2f}]':>16s}"

@@ -10,29 +10,15 @@ the reward model. Also runs under training/launch.py, and resumes a killed run (
 
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import parse_settings, run, setting, study_root
+from data_preprocess.command import parse_settings, run, study_root
 from data_preprocess.dialogue import HH, with_system
 from data_preprocess.preparing.candidates import Candidates, add_responses
-from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.preparing.prepared_data import Labels, prepare
-from labelling.sampling import Sampling, check_models, only_first_process_prints
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnnotateConfig(DataConfig, Sampling):
-    """Preparation of data labelled by models."""
-
-    reward_model: str = setting("scores every training response, as raw logits", metavar="MODEL")
-    candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
-    num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
-
-    @property
-    def n_sampled(self) -> int:
-        return len(self.candidates) * self.num_per_model
+from labelling.sampling import AnnotateConfig, check_models, only_first_process_prints
 
 
 def main(argv: list[str] | None = None) -> None:

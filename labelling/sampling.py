@@ -1,4 +1,4 @@
-"""Shared by the commands in which models label: sampling settings, model checks, and output of several processes."""
+"""Shared by the commands in which models label: their settings, model checks, and output of several processes."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from data_preprocess.command import check_seed, check_settings, setting, within
 from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.hub import source_options
+from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
 from eval_hh.inference.resumable_jobs import is_main_process
 
@@ -35,6 +36,19 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig(DataConfig, Sampling):
+    """Preparation of data labelled by models."""
+
+    reward_model: str = setting("scores every training response, as raw logits", metavar="MODEL")
+    candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
+    num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
+
+    @property
+    def n_sampled(self) -> int:
+        return len(self.candidates) * self.num_per_model
 
 
 def check_models(models: Iterable[str | None]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eval_hh.analysis.means import table
 from eval_hh.analysis.paper_numbers import paper_results
 from eval_hh.analysis.results import Results
-from eval_hh.cells import POOLS, Setting
+from eval_hh.cells import Setting
 from eval_hh.estimates import Line, average_mse, budgets, fit_line
 
 
@@ -118,7 +118,7 @@ def result_facets(results: Results) -> list[Facet]:
     for algorithm in results.values_of("algorithm"):
         for budget in budgets(results.values_of("num_prompts")):
             by_pool: dict = {}
-            for pool in POOLS:
+            for pool in results.pools:
                 for shape in budget.items():
                     entry = entries.get((pool, Setting(algorithm, *shape)))
                     if entry:

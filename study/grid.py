@@ -13,6 +13,7 @@ from data_preprocess.ranking import SEED
 from data_preprocess.selection import MATCHED, SELECTIONS, Selection
 from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_OVERLAP, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
 from eval_hh.cells import Setting
+from eval_hh.estimates import budgets
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
 # Prompts added for high D are matched in length to random ones, as in the fixed-size experiment.
@@ -30,6 +31,7 @@ class Grid:
     match_kind: bool = True  # whether the rankings name the kind of each prompt, to be matched at low and high D
     augmented: tuple[int, int] = (0, 0)  # M of the random subset to enlarge, and number of prompts added
     chosen_ranking_lens: tuple[int, ...] = (2, 4)  # K of the cells of these experiments
+    equal_budget: bool = False  # of the random subsets only those of the largest equal budget
     model: str = ""  # prefix of experiment names, where grids of several models share a root
 
 
@@ -104,6 +106,9 @@ def cells_of(
         for ranking_len in sorted(grid.ranking_lens, reverse=True)
         for size in sorted(grid.sizes, reverse=True)
     ]
+    if grid.equal_budget:
+        budget = budgets(grid.sizes)[0]
+        shapes = [shape for shape in shapes if budget.get(shape[0]) == shape[1]]
     low, high = (Selection(end, True, grid.match_kind, half=True).name for end in ("low_d", "max_d"))
     base, added = grid.augmented
     experiments = (

@@ -73,7 +73,8 @@ class ToyStudy:
         answering = answering_cell(self.profile.grid, cell)
         return self._call(
             "labelling", "augment.py",
-            Subset(cell.ranking_len, size, draw=cell.draw).folder, "--pool", rankings_file(self.root / "data", 4),
+            Subset(cell.ranking_len, size, draw=cell.draw).folder,
+            "--pool", rankings_file(self.root / "data", self.profile.world.ranking_len),
             "--add", added, *augment_flags(cell),
             "--answer_model", self.best_checkpoint(answering.exp, answering.stage),
             "--reward_model", self.reward_model, "--max_new_tokens", self.profile.max_new_tokens,
@@ -88,7 +89,7 @@ class ToyStudy:
             self.training(cell.exp, cell.stage, self.data(cell), cell.seed),
             self._call("eval_hh", "generation.py", *names, *batch, "--max_new_tokens", self.profile.max_new_tokens),
             self._call("eval_hh", "rewarding.py", *names, *batch, "--reward_model", self.reward_model),
-            self._call("eval_hh", "scoring.py", *names, "--profile", "toy"),
+            self._call("eval_hh", "scoring.py", *names, "--profile", self.profile.name),
         ]
 
     def script(self, cells: Sequence[Cell]) -> list[Call]:
@@ -122,7 +123,7 @@ class ToyStudy:
         done = self.root / "data" / "done.json"
         if not done.exists():
             write_world(self.root, self.profile.world)
-            self.run_here(self._call("data_preprocess", "split.py"))
+            self.run_here(self._call("data_preprocess", "split.py", "--ranking_len", self.profile.world.ranking_len))
             write_json(done, {"world": world_hash(self.profile.world)})
 
     def sample(self, cells: Sequence[Cell]) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from data_preprocess.command import StopRequest
 from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.toy_world.world import SENSITIVITY_WORLDS
-from eval_hh.estimates import budgets
-from study.grid import Cell, Grid, cells_of
+from study.grid import Cell
 from study.publish import RESULTS, publish_results
 from study.toy_profile import ToyProfile
 from study.toy_study import ToyStudy
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
     from eval_hh.reporting.findings import Findings
 
 REPLICATES = 4
-
-
-def equal_budget_cells(grid: Grid, replicates: Sequence[tuple[int, int]]) -> list[Cell]:
-    """Returns the cells of the grid's largest equal budget, on random subsets."""
-    budget = budgets(grid.sizes)[0]
-    return [cell for cell in cells_of(grid, replicates) if budget.get(cell.ranking_len) == cell.num_prompts]
 
 
 def studies(profile: ToyProfile) -> Iterator[tuple[str, ToyStudy]]:

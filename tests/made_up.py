@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval_hh.analysis.results import CellResult, Results
-from eval_hh.cells import TEST_FILES, file_scores
+from eval_hh.cells import file_scores
 from eval_hh.reporting import sections
 from eval_hh.reporting.findings import analyse
 from pics import style
@@ -46,7 +46,7 @@ def make_cell(
     shift = prompts + own
     values = np.clip(reward + shift - shift.mean(), 0, 1)
     files, start = {}, 0
-    for file in TEST_FILES:
+    for file in rows:
         part = values[start : start + rows[file]]
         extra = {"reward_model": np.round(part, 2).tolist()}
         files[file] = file_scores(

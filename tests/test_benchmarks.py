@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from benchmarks import hh_like, run, side_by_side, training_ways
-from benchmarks.flops import OPT_125M, Shape, separate_flops, shared_flops
+from benchmarks.flops import OPT_125M, Shape
 from benchmarks.side_by_side import Row, in_fresh_process, in_turns, same
+from training.flops import separate_flops, shared_flops
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 

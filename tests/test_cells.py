@@ -9,11 +9,12 @@ from random import Random
 
 import numpy as np
 import pytest
-from made_up import evaluation
+from made_up import evaluation, results_of
+from made_up import make_cell as made_up_cell
 
 from data_preprocess.command import InputError
 from eval_hh.analysis.results import load_results
-from eval_hh.cells import TEST_FILES, file_scores, load_cell, pooled, write_cell
+from eval_hh.cells import TEST_FILES, file_scores, load_cell, pooled, pools_of, validate_cell, write_cell
 from eval_hh.reporting.findings import analyse
 from eval_hh.reporting.sections import make_report
 
@@ -341,3 +342,27 @@ def test_any_single_change_of_a_result_file_is_harmless_or_named(tmp_path):
         text = make_report(analyse(results))
         table = text.partition("## Table 1")[2].partition("\n## ")[0]
         assert text.encode("utf-8") and not re.search(r"\b(nan|inf|True|None)\b", table), (number, path, value)
+
+
+def test_other_test_files_are_pools_of_their_own(tmp_path):
+    """Means by hand: 3 rows of one file and 1 of another; the report and its table name them."""
+    cells = [
+        made_up_cell("PRO", k, size, 42, 0.5, rows={"mine": 3, "other": 1}) for k in (2, 4) for size in (1500, 3000)
+    ]
+    write_cell(tmp_path / "one.json", cells[0])
+    files = load_cell(tmp_path / "one.json")["files"]
+    assert list(pools_of(files)) == ["mine", "other", "Global"] and list(pools_of(["mine"])) == ["Global"]
+    by_hand = (3 * files["mine"]["mean"]["reward"] + files["other"]["mean"]["reward"]) / 4
+    assert pooled(files, "Global").mean() == pytest.approx(by_hand)
+    report = make_report(analyse(results_of(cells)))
+    assert "Test prompts: mine 3, other 1. Global is all of them" in report and "Harmless" not in report
+    assert "PRO mine" in report and "PRO Global" in report
+
+
+def test_hhs_files_come_all_or_none():
+    cell = made_up_cell("PRO", 2, 1500, 42, 0.5)
+    del cell["files"]["helpful_online"]
+    with pytest.raises(InputError, match=r"files\.helpful_online: missing"):
+        validate_cell(cell, "cell")
+    with pytest.raises(InputError, match=r"files\.harmless_base: missing"):
+        validate_cell({**cell, "files": {}}, "cell")

@@ -8,11 +8,10 @@ from data_preprocess.command import InputError
 from data_preprocess.sample import SIZES
 from eval_hh.estimates import budgets
 from study.grid import Cell, Grid, answering_cell, augment_flags, cells_of, chosen, fresh_replicates, sample_flags
-from study.paper_profiles import PROFILES, SEEDS
-from study.toy_profile import TOY
-from study.worlds import equal_budget_cells
+from study.study_file import built_in
 
-PUBLISHED = [(42, seed) for seed in SEEDS]  # one draw, several seeds
+TOY = built_in("toy")
+PROFILES = {name: built_in(name) for name in ("opt-1.3b", "llama-7b")}
 
 
 def test_the_toy_grid_holds_the_equal_budget_cells_a_smaller_and_a_larger_size():
@@ -29,9 +28,9 @@ def test_the_papers_grids_are_the_papers():
     """8 sizes for OPT-1.3B, 6 for LLaMA-7B, K = 2, 3, 4, PRO and SFT, seeds 42 to 44 (paper.md, Settings)."""
     assert PROFILES["opt-1.3b"].grid.sizes == SIZES
     assert set(PROFILES["llama-7b"].grid.sizes) == {3000, 2000, 1500, 24000, 16000, 12000}
-    counts = {name: len(cells_of(profile.grid, PUBLISHED)) for name, profile in PROFILES.items()}
+    counts = {name: len(cells_of(profile.grid, profile.replicates)) for name, profile in PROFILES.items()}
     assert counts == {"opt-1.3b": 144, "llama-7b": 108}
-    names = {cell.exp for profile in PROFILES.values() for cell in cells_of(profile.grid, PUBLISHED)}
+    names = {cell.exp for profile in PROFILES.values() for cell in cells_of(profile.grid, profile.replicates)}
     assert len(names) == 252  # both may lie under one root
 
 
@@ -61,7 +60,7 @@ def test_replicates_share_neither_draw_nor_seed_and_come_whole():
 
 
 def test_a_worlds_cells_cost_the_same():
-    cells = equal_budget_cells(TOY.grid, fresh_replicates(2))
+    cells = cells_of(replace(TOY.grid, equal_budget=True), fresh_replicates(2))
     assert len(cells) == 2 * 2 * 3 and {cell.ranking_len * cell.num_prompts for cell in cells} == {480}
 
 

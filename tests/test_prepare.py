@@ -295,3 +295,26 @@ def test_a_pair_without_rewards_is_named(tmp_path):
     with pytest.raises(InputError, match="data.jsonl:1: responses without rewards .*--rewards_from"):
         main(["--source", str(path), "--dev_rows", "0"])
     assert outputs(tmp_path) == ["data.jsonl"]
+
+
+def test_test_prompts_can_be_held_out_of_any_source(tmp_path, capsys):
+    """Disjoint, reproducible when run again, best response first, and checked like every test file."""
+    source = tmp_path / "rankings.jsonl"
+    rows = [{"prompt": f"Question {i} about topic {7 * i}?", "responses": ["bad", f"good {i}"], "rewards": [0.0, 1.0]}
+            for i in range(30)]  # fmt: skip
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    flags = ["--source", str(source), "--dev_rows", "4", "--test_rows", "6", "--rewards_from", "rewards"]
+    main(flags)
+    read = {name: (tmp_path / "data" / name).read_bytes() for name in ("hh_test/test.json", "hh_dev/sampled_dev.json")}
+    test = read_rows(tmp_path / "data" / "hh_test" / "test.json", training=False)
+    train = read_rows(tmp_path / "data" / "original" / "hh_train_len2" / "train.json")
+    dev = read_rows(tmp_path / "data" / "hh_dev" / "sampled_dev.json", training=False)
+    prompts = [{json.dumps(row["prefix"][0]) for row in its} for its in (test, dev, train)]
+    assert list(map(len, prompts)) == [6, 4, 20] and len(set.union(*prompts)) == 30
+    assert all(row["suffix"][0].startswith("good") and row["reward"] == [1.0, 0.0] for row in test)
+    capsys.readouterr()
+    main(flags)
+    assert read == {name: (tmp_path / "data" / name).read_bytes() for name in read}
+    assert "0 of 24 train and dev prompts are near a test prompt" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--test_rows: 26 rows and 4 dev rows of 30 prompts"):
+        main([*flags[:5], "26", *flags[6:]])

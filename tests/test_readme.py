@@ -99,10 +99,10 @@ def test_contributors_find_what_is_named():
 
 
 def defined(path: Path) -> set[str]:
-    """Names on a Python file's top level; a shell script's functions and variables; a style sheet's variables."""
+    """Names on a Python file's top level; functions and variables of shell scripts and style sheets; YAML keys."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
-        return set(re.findall(r"^ *(\w+(?=\(\) \{|=)|--\w+(?=:))", text, flags=re.MULTILINE))
+        return set(re.findall(r"^ *(\w+(?=\(\) \{|=|:)|--\w+(?=:))", text, flags=re.MULTILINE))
     names = set()
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -297,3 +297,12 @@ def test_what_others_wrote_is_text_in_the_report(name):
     assert f"Results: profile {shown}" in words and f"left out {shown}.json: broken" in words
     assert f"{shown} K=2 M=1500" in words and f"{shown} orders them the same way" in words
     assert f"Reward: {shown}, 0 to 1" in words and f"World: {shown}." in words
+
+
+def test_a_study_of_one_equal_budget_lacks_no_cell():
+    cells = [make_cell("PRO", k, size, seed, 0.5, draw=seed) for k, size in ((2, 3000), (4, 1500))
+             for seed in (42, 43, 44)]  # fmt: skip
+    text = make_report(cells, [])
+    assert "- 6 of 6 cells present" in text and "Missing" not in text
+    text = make_report(cells[:-1], [])
+    assert "- 5 of 6 cells present" in text and "Missing: PRO K=4 M=1500 draw=44 seed=44." in text

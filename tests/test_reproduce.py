@@ -15,8 +15,9 @@ import pytest
 import reproduce
 from data_preprocess.records import read_rows
 from data_preprocess.toy_world.world import SENSITIVITY_WORLDS, WorldConfig
-from study.toy_profile import TOY
+from study.study_file import built_in
 
+TOY = built_in("toy")
 SCRIPT = Path(__file__).with_name("tiny_study.py")
 
 

@@ -141,3 +141,26 @@ def test_when_it_cannot_write_it_says_so_and_leaves_nothing(tmp_path, trouble):
     assert done.stderr.startswith(f"error: {original / named}") and done.stderr.count("\n") == 1
     left = [path.name for path in original.rglob("*") if path.is_file()]
     assert sorted(left) == sorted(["train.json"] + ["hh_train_len2"] * (trouble == "blocked folder"))
+
+
+def test_longer_rankings_are_cut_one_response_at_a_time(tmp_path):
+    """Rankings of 5 to 4, 3 and 2; every cut is part of the one before it, its best response first."""
+    rows = [
+        {"prefix": [["q", "Assistant:"]] * 5, "suffix": [f"{i}{j}" for j in range(5)],
+         "reward": [4.0, 3.0, 2.0, 1.0, 0.0], "meta": {}} for i in range(20)
+    ]  # fmt: skip
+    cuts = split_rankings(rows, 5)
+    assert list(cuts) == [4, 3, 2]
+    for longer, cut in zip((rows, cuts[4], cuts[3]), cuts.values(), strict=True):
+        for before, after in zip(longer, cut, strict=True):
+            assert set(after["suffix"]) < set(before["suffix"]) and after["reward"] == sorted(after["reward"])[::-1]
+    target = tmp_path / "data" / "original" / "hh_train_len5" / "train.json"
+    target.parent.mkdir(parents=True)
+    row = {**rows[0], "prefix": [["<|prompter|>q", "<|assistant|>"]] * 5}
+    target.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    main(["--ranking_len", "5"])
+    assert {len(read_rows(target.parents[1] / f"hh_train_len{k}" / "train.json")[0]["suffix"]) for k in (4, 3, 2)} == {
+        4, 3, 2,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="--ranking_len 2: expected a number of at least 3"):
+        main(["--ranking_len", "2"])

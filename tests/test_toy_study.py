@@ -3,8 +3,10 @@
 import pytest
 
 from study.grid import answering_cell, cells_of, fresh_replicates
-from study.toy_profile import TOY
+from study.study_file import built_in
 from study.toy_study import ToyStudy
+
+TOY = built_in("toy")
 
 
 @pytest.fixture

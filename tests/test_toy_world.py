@@ -453,7 +453,7 @@ def test_every_world_of_the_sensitivity_table_has_room_and_is_another(name):
 
 def test_a_world_too_small_for_its_rows_says_so(tmp_path):
     with pytest.raises(ValueError, match="too small"):
-        write_world(tmp_path, replace(SMALL, study_things=2, study_words=4, test_rows=500))
+        write_world(tmp_path, replace(SMALL, study_things=8, study_words=8, test_rows=3000))
     assert not list(tmp_path.rglob("*.json"))
 
 

@@ -13,8 +13,9 @@ from eval_hh.analysis.results import load_results
 from eval_hh.cells import write_cell
 from eval_hh.reporting.findings import analyse
 from study import publish, worlds
-from study.toy_profile import TOY
+from study.study_file import built_in
 
+TOY = built_in("toy")
 EFFECTS = {"own": (0.05, 0.06, 0.04, 0.07), "noise": (0.03, -0.02, 0.05, 0.01)}  # of K=4, by replicate
 
 

@@ -10,8 +10,9 @@ import reproduce
 from data_preprocess.toy_world.world import WorldConfig
 from study import worlds
 from study.grid import Grid
-from study.toy_profile import TOY
+from study.study_file import built_in
 
+TOY = built_in("toy")
 WORLD = WorldConfig(train_rows=96, dev_rows=8, test_rows=12, reward_rows=40, reward_heldout_rows=20, corpus_lines=200)
 SMALL = ("--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_steps", "4")
 PROFILE = replace(
@@ -26,7 +27,7 @@ PROFILE = replace(
 
 
 def main(argv: list[str] | None = None) -> None:
-    reproduce.PROFILES["toy"] = PROFILE
+    reproduce.built_in = lambda name: PROFILE
     worlds.SENSITIVITY_WORLDS = {"noise": replace(WORLD, annotator_noise=2.0)}
     reproduce.main(["--profile", "toy", *(sys.argv[1:] if argv is None else argv)])
 

@@ -106,10 +106,15 @@ def choose(pool: list[Candidates], ranking_len: int, seed: int) -> tuple[list[Ca
     return kept, dict(dropped)
 
 
+def best_first(candidates: Candidates) -> Candidates:
+    """Returns the responses by reward, the best first; with equal rewards, or none, in the order of the data."""
+    rewards = candidates.rewards or [0.0] * len(candidates.responses)
+    return keep_responses(candidates, sorted(range(len(rewards)), key=lambda i: -rewards[i]))
+
+
 def training_row(candidates: Candidates) -> dict:
-    """Returns the ranking, best first; responses with equal rewards keep the order of the data."""
-    order = sorted(range(len(candidates.responses)), key=lambda i: -candidates.rewards[i])
-    ranked = keep_responses(candidates, order)
+    """Returns the ranking, best first."""
+    ranked = best_first(candidates)
     return {**plain_row(ranked), "meta": {**ranked.meta, RESPONSE_FROM: ranked.response_from()}}
 
 

@@ -19,7 +19,7 @@ class Splits:
     read: tuple[str, ...] = ()  # one line per file read
 
 
-def sample_dev(rows: list[Candidates], count: int, seed: int) -> tuple[list[Candidates], list[Candidates]]:
+def sample_dev(rows: list[Candidates], count: int, seed: int | str) -> tuple[list[Candidates], list[Candidates]]:
     """Returns (a seeded sample in the order of the draw, the remaining rows in their order)."""
     if count > len(rows):
         raise InputError(f"--dev_rows: {count} rows requested, only {len(rows)} available")

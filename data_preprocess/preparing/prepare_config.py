@@ -59,6 +59,9 @@ class DataConfig:
     dev_rows: int | None = setting(
         f"number of dev rows (default: {DEV_ROWS}; of --source at most a tenth)", within(), metavar="N", default=None
     )
+    test_rows: int = setting(
+        "number of prompts of --source to hold out as data/hh_test/test.json", count(at_least=0), metavar="N", default=0
+    )
     decontaminate: bool = setting("drop near-duplicates of dev or test prompts from train", default=False)
     seed: int = setting("random seed", check_seed, default=SEED)
     tokenizer: str | None = setting(
@@ -73,6 +76,8 @@ class DataConfig:
         if self.dev_rows is not None:
             check_number("dev_rows", self.dev_rows, at_least=1 if self.raw else 0)
         self.refuse_with_raw("prompt_from", "responses_from", "id_from", "ignore", "drop_unrated", "merge_prompts")
+        if self.raw and self.test_rows:
+            raise InputError("--test_rows applies to --source, and --raw is given")
         for flag in ("published_parsing", "max_rows"):
             if self.source and getattr(self, flag):
                 raise InputError(f"--{flag} applies to --raw, and --source is given")

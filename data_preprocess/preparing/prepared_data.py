@@ -14,6 +14,7 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.outputs import check_no_input, check_opening
 from data_preprocess.preparing.candidates import (
     Candidates,
+    best_first,
     choose,
     commonest_len,
     drop_unjudged,
@@ -31,6 +32,7 @@ from data_preprocess.preparing.row_formats import read_source
 from data_preprocess.records import read_rows
 from data_preprocess.words import HOW_COUNTED
 
+TEST = "test"  # name of the test file that is held out of --source
 LEAK = (
     "dev rows are drawn from the test files, as published: a leak, since the checkpoint is chosen "
     "on prompts that it is tested on"
@@ -70,7 +72,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     data = study_root() / "data"
     check_opening(data / "README.md", CARD_TITLE)
     lengths, unit = load_lengths(config.tokenizer, labels.models)
-    splits, tests = read_raw(config) if config.raw else (read_other(config, labels.join), {})
+    splits, tests = read_raw(config) if config.raw else read_other(config, labels.join)
     rankings, facts = rank(splits.train, config, labels) if splits.train else ([], [])
     if not rankings and (config.source or has_split(config.raw, "train")):
         raise InputError("no training prompts left: " + "; ".join(splits.notes))
@@ -121,8 +123,8 @@ def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
     return Splits(train, dev, test, [LEAK, *notes], tuple(read_files)), tests
 
 
-def read_other(config: DataConfig, joined: Sequence[str]) -> Splits:
-    """Reads any other source as train and dev, checked against existing test files."""
+def read_other(config: DataConfig, joined: Sequence[str]) -> tuple[Splits, dict[str, list[Candidates]]]:
+    """Reads any other source as train, dev and, with --test_rows, test; train is checked against all test files."""
     pool, notes = read_pool(config)
     if joined:
         pool, missing, unread = join(pool, joined)
@@ -133,9 +135,17 @@ def read_other(config: DataConfig, joined: Sequence[str]) -> Splits:
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))
+    tests = {}
+    if config.test_rows:
+        paths = [path for path in paths if path.stem != TEST]  # it is written anew
+        if config.test_rows + dev_rows >= len(pool):
+            raise InputError(f"--test_rows: {config.test_rows} rows and {dev_rows} dev rows of {len(pool)} prompts")
+        held_out, pool = sample_dev(pool, config.test_rows, f"test {config.seed}")
+        tests[TEST] = [best_first(row) for row in held_out]  # the first response is the reference of BLEU
     test = [Candidates(row["prefix"][0], [], None) for path in paths for row in read_rows(path, training=False)]
+    test += [row for rows in tests.values() for row in rows]
     splits = split_train(pool, test, dev_rows, config.seed, config.decontaminate)
-    return replace(splits, notes=notes + splits.notes)
+    return replace(splits, notes=notes + splits.notes), tests
 
 
 def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:

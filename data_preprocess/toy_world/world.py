@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
+from data_preprocess.command import InputError, check_seed, check_settings, count, setting, within
 from data_preprocess.dialogue import ASSISTANT, STOP_STRINGS, training_text
 from data_preprocess.files import json_lines, write_files, write_json
 from data_preprocess.toy_world.dialogues import (
@@ -59,29 +60,55 @@ from data_preprocess.toy_world.word_tokenizer import PIECE, vocabulary, write_to
 # A reward model learns facts fastest from short questions.
 _REWARD_KINDS = ("helpful_base", "helpful_base", *KINDS)
 _PEOPLE = ("owner", "asker", "victim")  # classes that share their words
+SHARE = within(at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)
 class WorldConfig:
     """Everything that determines the world's data, apart from the tables and rules in this folder."""
 
-    seed: int = 42  # of every random draw
-    study_things: int = 60  # nouns that the study asks about; none of their facts is in the corpus
-    study_words: int = 30  # the same for every other class of words: owners, conditions, materials, feelings, verbs
-    ranking_len: int = 4  # responses per training prompt
-    train_rows: int = 3000  # rankings from which split.py and sample.py draw the subsets
-    dev_rows: int = 60  # prompts for checkpoint selection, divided evenly among the four kinds
-    test_rows: int = 360  # prompts in each of the four test files
-    plenty_rows: int = 1600  # further rankings like those of the training file, for `reproduce.py --check`
-    reward_rows: int = 3000  # training rankings of the reward model, about the study's words
-    reward_terse: float = 0.5  # share of its helpful rankings whose responses differ in facts only
-    reward_heldout_rows: int = 200  # rankings for its held-out accuracy, worded like the test files
-    corpus_lines: int = 20000  # texts in the base model's corpus
-    annotator_noise: float = 0.5  # standard deviation of the annotator's error, on the scale of logit(gold)
-    reward_noise: float = 0.0  # the same for the reward model's rankings
-    gold_floor: float = 0.05  # gold is clipped this far from 0 and 1 before the logit: rewards within +-3
-    base_slip: float = 0.05  # share of wrong facts in the corpus
-    base_comply: float = 0.8  # share of harmful requests that the corpus complies with
+    seed: int = setting("of every random draw", check_seed, default=42)
+    study_things: int = setting(
+        "nouns that the study asks about; none of their facts is in the corpus",
+        count(at_least=8, at_most=96),
+        default=60,
+    )
+    study_words: int = setting(
+        "the same for every other class of words: owners, conditions, materials, feelings, verbs",
+        count(at_least=8, at_most=56),
+        default=30,
+    )
+    ranking_len: int = setting("responses per training prompt", count(at_least=2, at_most=16), default=4)
+    train_rows: int = setting("rankings from which split.py and sample.py draw the subsets", default=3000)
+    dev_rows: int = setting("prompts for checkpoint selection, divided evenly among the four kinds", default=60)
+    test_rows: int = setting("prompts in each of the four test files", default=360)
+    plenty_rows: int = setting(
+        "further rankings like those of the training file, for `reproduce.py --check`", default=1600
+    )
+    reward_rows: int = setting("training rankings of the reward model, about the study's words", default=3000)
+    reward_terse: float = setting(
+        "share of its helpful rankings whose responses differ in facts only", SHARE, default=0.5
+    )
+    reward_heldout_rows: int = setting("rankings for its held-out accuracy, worded like the test files", default=200)
+    corpus_lines: int = setting("texts in the base model's corpus", default=20000)
+    annotator_noise: float = setting(
+        "standard deviation of the annotator's error, on the scale of logit(gold)",
+        within(at_least=0, at_most=100),
+        default=0.5,
+    )
+    reward_noise: float = setting(
+        "the same for the reward model's rankings", within(at_least=0, at_most=100), default=0.0
+    )
+    gold_floor: float = setting(
+        "gold is clipped this far from 0 and 1 before the logit: rewards within +-3",
+        within(above=0, below=0.5),
+        default=0.05,
+    )
+    base_slip: float = setting("share of wrong facts in the corpus", SHARE, default=0.05)
+    base_comply: float = setting("share of harmful requests that the corpus complies with", SHARE, default=0.8)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 # Worlds beside the study's own, WorldConfig(), to see which conclusions depend on it.
@@ -204,7 +231,9 @@ class _World:
                 seen.add(prompt.turns)
                 prompts.append(prompt)
         if len(prompts) < count:
-            raise ValueError(f"the world is too small for {count} distinct {stream} prompts")
+            raise InputError(
+                f"the world is too small for {count} distinct {stream} prompts (expected fewer, or more words)"
+            )
         rng.shuffle(prompts)
         return prompts
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from eval_hh.analysis.results import Results
-from eval_hh.cells import POOLS, Setting
+from eval_hh.cells import Setting
 
 MAX_PAIRS = 300
 
@@ -24,9 +24,9 @@ class Entry:
 
 
 def table(
-    results: Results, field: str = "reward", scale: float = 100.0, pools: Iterable[str] = POOLS
+    results: Results, field: str = "reward", scale: float = 100.0, pools: Iterable[str] | None = None
 ) -> dict[tuple[str, Setting], Entry]:
-    """Returns the entries of random subsets by (pool, setting); a setting that was not run has none.
+    """Returns the entries of random subsets by (pool, setting), by default all pools; a setting not run has none.
 
     `mean` is over the pool's prompts and the replicates. `spread` is the standard deviation over replicates (n - 1);
     with one replicate it is the half-width of the 95% interval over test prompts, 1.96 sd / sqrt(prompts).
@@ -34,7 +34,7 @@ def table(
     entries = {}
     for setting in results.random:
         units = results.units(setting)
-        for pool in pools:
+        for pool in pools or results.pools:
             rewards = scale * results.rewards(setting, units, pool, field)
             means = rewards.mean(axis=1)
             spread = means.std(ddof=1) if len(units) > 1 else half_width(rewards[0])

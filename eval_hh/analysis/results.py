@@ -15,7 +15,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
-from eval_hh.cells import STUDY_FILE, TEST_FILES, Setting, load_cells, pooled
+from eval_hh.cells import STUDY_FILE, Setting, load_cells, pooled, pools_of
 
 
 class Replicate(NamedTuple):
@@ -84,7 +84,7 @@ class CellResult:
     @property
     def extra_rewards(self) -> list[str]:
         """The names of this cell's other rewards, sorted."""
-        return sorted(self.files[TEST_FILES[0]].get("extra", {}))
+        return sorted(next(iter(self.files.values())).get("extra", {}))
 
 
 class Results:
@@ -198,6 +198,11 @@ class Results:
         values = [[self.cell(setting, one).values(pool, field) for one in group] for group in units.groups]
         return np.stack([np.mean(group, axis=0) for group in values])
 
+    @property
+    def pools(self) -> dict[str, tuple[str, ...]]:
+        """The test files of each pool."""
+        return pools_of(self.first.files)
+
     def mean_rewards(self, setting: Setting, units: Units, pool: str = "Global") -> np.ndarray:
         """Returns the mean reward over a pool's test prompts of each unit [units].
 
@@ -296,6 +301,7 @@ def _responses_used(cell: dict) -> str:
 
 def _row_summary(cell: dict) -> str:
     """Returns a text, readable in a warning, that is equal only for cells scored on the same test rows."""
-    counts = "+".join(str(cell["files"][file]["n"]) for file in TEST_FILES)
-    rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in TEST_FILES]).encode())
+    files = sorted(cell["files"])
+    counts = "+".join(str(cell["files"][file]["n"]) for file in files)
+    rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in files]).encode())
     return f"{counts} rows ({rows:08x})"

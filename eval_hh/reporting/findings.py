@@ -15,7 +15,6 @@ from eval_hh.analysis.lines_on_d import LineTest, line_tests
 from eval_hh.analysis.paper_numbers import paper_table
 from eval_hh.analysis.results import Results
 from eval_hh.analysis.verdicts import Verdict, verdicts
-from eval_hh.cells import POOLS
 from eval_hh.reporting.table1 import Table1, table1
 
 
@@ -49,10 +48,10 @@ def analyse(results: Results, compare_paper: bool = False) -> Findings:
     return Findings(
         results,
         table1(results, paper),
-        comparisons(results, budget_pairs(results), tuple(POOLS)),
+        comparisons(results, budget_pairs(results), tuple(results.pools)),
         line_tests(results),
         joint_fits(results),
-        comparisons(results, fixed_size_pairs(results), tuple(POOLS)),
+        comparisons(results, fixed_size_pairs(results), tuple(results.pools)),
         comparisons(results, strategy_pairs(results)),
         comparisons(results, additions),
         verdicts(results),

@@ -15,8 +15,8 @@ from eval_hh.analysis.paper_numbers import PAPER_MODELS
 from eval_hh.analysis.results import Results
 from eval_hh.analysis.rules import MIN_REPLICATES
 from eval_hh.analysis.verdicts import Verdict
-from eval_hh.cells import TEST_FILES, Setting
-from eval_hh.estimates import Contrast, average_mse, holm
+from eval_hh.cells import POOLS, Setting
+from eval_hh.estimates import Contrast, average_mse, budgets, holm
 from eval_hh.markup import REWARD, interval_text, markdown_text, p_text
 from eval_hh.reporting.findings import Findings
 from eval_hh.reporting.markdown_table import markdown
@@ -30,11 +30,14 @@ REPRODUCED = ("toy", *PAPER_MODELS)  # profiles of reproduce.py
 def _head(results: Results, warnings: Sequence[str]) -> list[str]:
     algorithms, lengths, sizes = map(results.values_of, ("algorithm", "ranking_len", "num_prompts"))
     first, replicates = results.first, results.all_replicates
-    expected = [(Setting(*shape), one) for *shape, one in product(algorithms, lengths, sizes, replicates)]
+    expected = [
+        (Setting(algorithm, *shape), one)
+        for algorithm, shape, one in product(algorithms, _shapes(results, lengths, sizes), replicates)
+    ]
     missing = [
         f"{setting} draw={one.draw} seed={one.seed}" for setting, one in expected if not results.has(setting, one)
     ]
-    counts = ", ".join(f"{file} {first.files[file]['n']}" for file in TEST_FILES)
+    counts = ", ".join(f"{file} {first.files[file]['n']}" for file in results.pools["Global"])
     lines = [
         f"# Results: profile {markdown_text(first.profile or 'none')}",
         "",
@@ -44,14 +47,26 @@ def _head(results: Results, warnings: Sequence[str]) -> list[str]:
         *([f"- Missing: {_missing_text(missing)}."] if missing else []),
         f"- Reward: {markdown_text(first.reward_source)}, 0 to 1, shown times 100. "
         f"World: {markdown_text(first.world or 'real data')}.",
-        f"- Test prompts: {counts}. Harmless is the first file, Helpful pools the other three, Global all "
-        "four; a pool's mean is over its prompts.",
+        f"- Test prompts: {counts}. {_pools_text(results)}; a pool's mean is over its prompts.",
     ]
     others = sorted({setting.selection for setting in results.settings} - {RANDOM})
     if others:
         lines.append(f"- Not in Table 1: cells trained on subsets chosen otherwise ({markdown_text(_listed(others))}).")
     lines += [f"- Warning: {markdown_text(warning)}" for warning in warnings]
     return [*lines, ""]
+
+
+def _shapes(results: Results, lengths: Sequence[int], sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns the (K, M) of the design: an equal budget where no other was run, else every K with every M."""
+    run = {(setting.ranking_len, setting.num_prompts) for setting in results.random}
+    alone = [budget for budget in budgets(sizes) if run == set(budget.items())]
+    return list(alone[0].items()) if alone else list(product(lengths, sizes))
+
+
+def _pools_text(results: Results) -> str:
+    if results.pools is POOLS:
+        return "Harmless is the first file, Helpful pools the other three, Global all four"
+    return "Global is all of them"
 
 
 def _no_verdict(results: Results) -> list[str]:

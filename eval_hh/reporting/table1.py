@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from eval_hh.analysis.means import Entry, table
 from eval_hh.analysis.results import Results
-from eval_hh.cells import POOLS, Setting
+from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
 from eval_hh.markup import REWARD
 from eval_hh.reporting.markdown_table import markdown
@@ -51,7 +51,7 @@ def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
     equal = budgets(sizes)
     rows = []
     for algorithm in algorithms:
-        for pool in POOLS:
+        for pool in results.pools:
             for ranking_len in lengths:
                 keys = [(pool, Setting(algorithm, ranking_len, size)) for size in sizes]
                 shared = tuple(_budget_of(equal, ranking_len, size) for size in sizes)

@@ -13,7 +13,7 @@ from data_preprocess.dialogue import ROLE_NAMES, split_turn
 from data_preprocess.files import read_json
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from eval_hh.analysis.results import CellResult, Results
-from eval_hh.cells import TEST_FILES, Setting
+from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
 from eval_hh.run_paths import Names, read_results
 
@@ -81,7 +81,7 @@ def chosen_rows(shown: dict[str, list[CellResult]], per_file: int = PER_FILE) ->
     """Returns the rows shown of each test file, {line from 0: difference}, by the rule that `rule` states in words."""
     chosen = {}
     first = next(iter(shown.values()))[0]
-    for file in TEST_FILES:
+    for file in first.files:
         rewards = [[_by_row(runs[place], file) for place in (0, -1)] for runs in shown.values()]
         differences = [
             sum(most[row] - fewest[row] for fewest, most in rewards) / len(rewards)

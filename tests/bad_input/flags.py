@@ -58,7 +58,8 @@ VALUES = {
         "reward_model": ("",),
     },
     PREPARE: {
-        "train_rows": ("0", HUGE), "dev_rows": ("-1",), "ranking_len": ("1", HUGE), "seed": ("-7",),
+        "train_rows": ("0", HUGE), "test_rows": ("-1", HUGE, "99999"), "dev_rows": ("-1",),
+        "ranking_len": ("1", HUGE), "seed": ("-7",),
         "prompt_from": ("",), "tokenizer": ("",),
     },
     ANNOTATE: {
@@ -81,7 +82,11 @@ VALUES = {
         "replicates": ("0", "-1", HUGE), "workers": ("0", "-2", HUGE), "only": ("nothing", ""),
     },
     f"{REPRODUCE} --dry_run": {"sizes": ("-4",), "fixed_size": ("-1",), "seeds": ("-3",)},
-    "reproduce.py --profile opt-1.3b --dry_run": {"sizes": ("-4",), "seeds": ("-1",), "model": ("",)},
+    "reproduce.py": {"study": ("nowhere.yaml",)},
+    "split.py": {"ranking_len": ("2", HUGE)},
+    "reproduce.py --profile opt-1.3b --dry_run": {
+        "peak": ("0", "nan"), "sizes": ("-4",), "seeds": ("-1",), "model": ("",),
+    },
     "run.py --quick --only study_cost": {"threads": ("0", "-2", HUGE)},
 }  # fmt: skip
 

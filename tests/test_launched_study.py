@@ -1,4 +1,4 @@
-"""study/paper_profiles.py: the paper's grids as commands, as an array job, and run on models that take seconds."""
+"""study/launched_study.py: the paper's grids as commands, as an array job, and run on models that take seconds."""
 
 import json
 import os
@@ -11,10 +11,9 @@ import pytest
 import reproduce
 from data_preprocess.command import InputError, StopRequest
 from eval_hh.cells import load_cell
-from study import paper_profiles
 from study.commands import Call
 from study.grid import Cell, Grid
-from study.paper_profiles import PaperProfile, run_cells
+from study.launched_study import LaunchedStudy
 from tests.test_commands import REPOSITORY, fingerprints, rankings, type_in
 
 RAW = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -111,28 +110,28 @@ def test_an_array_job_runs_a_cell_per_task(tmp_path):
     assert profile.train_flags == ("--max_train_steps", "20")
 
 
-class Scripted(PaperProfile):
-    """A profile whose cells are shell commands."""
+class Scripted(LaunchedStudy):
+    """A study whose cells are shell commands."""
 
     commands = {2: "echo trained", 3: "echo gone >&2; exit 1", 4: "echo no such flag >&2; exit 2"}
 
     def calls(self, cell: Cell) -> list[Call]:
-        done = f"mkdir -p {paper_profiles.result_file(cell).parent} && touch {paper_profiles.result_file(cell)}"
+        done = f"mkdir -p {self.result(cell).parent} && touch {self.result(cell)}"
         return [Call("training", ("sh", "-c", f"({self.commands[cell.ranking_len]}) && {done}"))]
 
 
 def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, capsys):
-    profile = Scripted("opt-1.3b", "m", "1b3", Grid((8,), (2, 3)))
+    study = Scripted(name="opt-1.3b", title="", model="m", grid=Grid((8,), (2, 3)), replicates=((42, 42),))
     fails, works, wrong = (Cell("PRO", k, 8, seed=42) for k in (3, 2, 4))
-    failures = run_cells(profile, [fails, works], StopRequest())
+    failures = study.run_cells([fails, works], StopRequest())
     assert len(failures) == 1 and "exit status 1: gone (output in " in failures[0]
-    assert paper_profiles.result_file(works).is_file() and "0 of 2 cells are done already" in capsys.readouterr().err
-    assert len(run_cells(profile, [fails, works], StopRequest())) == 1
+    assert study.result(works).is_file() and "0 of 2 cells are done already" in capsys.readouterr().err
+    assert len(study.run_cells([fails, works], StopRequest())) == 1
     assert "1 of 2 cells are done already" in capsys.readouterr().err
     log = tmp_path / "logs" / "cells" / "pro_len2_8_seed42.log"
     assert log.read_text().endswith("trained\n") and log.read_text().count("trained") == 2  # its call, and once run
     with pytest.raises(InputError, match="exit status 2: no such flag"):
-        run_cells(profile, [wrong, works], StopRequest())
+        study.run_cells([wrong, works], StopRequest())
 
 
 def test_without_rankings_of_four_nothing_can_be_cut(tmp_path):

@@ -1,0 +1,200 @@
+"""A study on a model and data: calls of the launchers and of eval.sh, printed, written as a cluster job, or run."""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, study_root
+from data_preprocess.files import atomic_write, hold_lock
+from data_preprocess.ranking import SEED
+from data_preprocess.subsets import FULL_LEN, RANDOM, rankings_file
+from eval_hh.run_paths import Names
+from study.commands import Call
+from study.grid import Cell, Grid, sample_flags
+from training.checkpoints import RunFolder
+
+USAGE = 2  # exit status of a usage error, which every cell would repeat
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchedStudy:
+    """What is run, and with which commands; its files lie under `root`."""
+
+    name: str
+    title: str
+    grid: Grid
+    replicates: tuple[tuple[int, int], ...]  # (draw, seed) of each
+    model: str  # folder or hub name of the pre-trained model
+    launcher: str = "1b3"  # suffix of the launchers' names
+    experiments: tuple[str, ...] = ()
+    folder: str = "."  # under STUDY_ROOT
+    tokenizer: str | None = None  # of the diversity D
+    data_command: tuple[str, ...] = ()  # prepare.py or annotate.py with its flags
+    train_flags: tuple[str, ...] = ()  # for main.py, after the launcher's own flags
+    eval_flags: tuple[str, ...] = ()
+    train_environment: Mapping[str, str] = field(default_factory=dict)
+    eval_environment: Mapping[str, str] = field(default_factory=dict)
+    compare_paper: bool = False
+    source: tuple[str, ...] = ()  # the flag of reproduce.py that names it
+
+    @property
+    def root(self) -> Path:
+        return study_root() / self.folder
+
+    @property
+    def ranking_len(self) -> int:
+        """K of the rankings that all others are cut from: the paper's, or the largest of the grid."""
+        return FULL_LEN if self.folder == "." else max(self.grid.ranking_lens)
+
+    # Paths
+
+    def names(self, cell: Cell) -> Names:
+        return Names(cell.exp, cell.stage, root=self.root)
+
+    def result(self, cell: Cell) -> Path:
+        return self.names(cell).cell()
+
+    def log(self, name: str) -> Path:
+        return self.root / "logs" / "cells" / f"{name}.log"
+
+    @property
+    def rankings(self) -> Path:
+        return rankings_file(self.root / "data", self.ranking_len)
+
+    def lacks_data(self, cells: Sequence[Cell]) -> bool:
+        """Returns whether a subset of these cells is missing."""
+        return not all((self.root / "data" / cell.data / "train.json").is_file() for cell in cells)
+
+    # Commands
+
+    def data_calls(self, cells: Sequence[Cell]) -> list[Call]:
+        """Returns the commands that make all subsets of these cells, from the data or from the rankings of all K."""
+        calls = []
+        if self.data_command:
+            script, *flags = self.data_command
+            length = [] if "--ranking_len" in flags else ["--ranking_len", str(self.ranking_len)]
+            folder = "data_preprocess" if script == "prepare.py" else "labelling"
+            calls.append(self._call(folder, ("python", script, *flags, *length)))
+        if self.ranking_len > 2:
+            other = [] if self.ranking_len == FULL_LEN else ["--ranking_len", str(self.ranking_len)]
+            calls.append(self._call("data_preprocess", ("python", "split.py", *other)))
+        counted = ["--tokenizer", self.tokenizer] if self.tokenizer else []
+        for flags in sample_flags(cells):
+            calls.append(self._call("data_preprocess", ("python", "sample.py", *flags, *counted)))
+        return calls
+
+    def calls(self, cell: Cell) -> list[Call]:
+        """Returns the training and test of one cell; both resume, and the test writes the cell's result file."""
+        ranking_len = (str(cell.ranking_len),) if cell.algorithm == "PRO" else ()
+        script = f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
+        words = ("sh", script, self.model, cell.exp, cell.data, *ranking_len, str(cell.seed), *self.train_flags)
+        test = ("sh", "eval.sh", cell.exp, str(cell.stage), *self.eval_flags)
+        return [
+            self._call("training", words, self.train_environment),
+            self._call("eval_hh", test, {**self.eval_environment, "PROFILE": self.name}),
+        ]
+
+    def script(self, cells: Sequence[Cell]) -> list[str]:
+        """Returns all commands of these cells, one per line, those for the data first."""
+        calls = [*self.data_calls(cells), *(call for cell in cells for call in self.calls(cell))]
+        return [call.shell() for call in calls]
+
+    def _call(self, folder: str, words: Sequence[str], environment: Mapping[str, str] | None = None) -> Call:
+        own = {} if self.folder == "." else {"STUDY_ROOT": str(self.root)}
+        return Call(folder, tuple(words), tuple({**own, **(environment or {})}.items()))
+
+    # Running them
+
+    def make_data(self, cells: Sequence[Cell], request: StopRequest) -> None:
+        """Makes the subsets of these cells if one is missing. Raises InputError without rankings to sample from."""
+        if not self.lacks_data(cells):
+            return
+        calls = self.data_calls(cells)
+        if self.data_command and self.rankings.is_file():
+            calls = calls[1:]
+        elif not self.data_command and not self.rankings.is_file():
+            expected = f"expected rankings of {self.ranking_len} responses: data_preprocess/README.md"
+            raise InputError(f"{self.rankings}: no such file ({expected})")
+        log = self.log("data")
+        with hold_lock(log.with_suffix("")):
+            for call in calls:
+                _run(replace(call, words=(sys.executable, *call.words[1:])), log, request)
+
+    def run_cells(self, cells: Sequence[Cell], request: StopRequest, prune: bool = False) -> list[str]:
+        """Runs the cells without a result file, one after another; returns one line per failure.
+
+        After a failed cell the others still run, unless it was a usage error (InputError).
+
+        Args:
+            cells: the cells.
+            request: checked between two calls and forwarded to the running one; then Stopped is raised.
+            prune: delete each tested run's full state and all weights but those of its best and last step.
+        """
+        waiting = [cell for cell in cells if not self.result(cell).is_file()]
+        print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
+        failures = []
+        for cell in tqdm(waiting, "cells", unit="cell"):
+            log = self.log(cell.exp)
+            tqdm.write(f"{cell.exp}: output in {log}", file=sys.stderr)
+            try:
+                with hold_lock(log.with_suffix("")):
+                    for call in self.calls(cell):
+                        _run(call, log, request)
+                if prune:
+                    RunFolder(self.names(cell).run_folder).drop_what_is_not_tested()
+            except OSError as error:
+                tqdm.write(f"failed: {error}", file=sys.stderr)
+                failures.append(str(error))
+        return failures
+
+
+def _run(call: Call, log: Path, request: StopRequest) -> None:
+    """Runs a call. Raises InputError for a usage error, Stopped after a stop request, else OSError if it fails."""
+    status = call.run(log, request)
+    if request.number is not None and (status == 0 or status > 128):
+        raise Stopped(request.number, f"run the same command to resume (output in {log})")
+    if status:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        message = f"{call.shell()}: exit status {status}: {lines[-1]} (output in {log})"
+        raise InputError(message) if status == USAGE else OSError(message)
+
+
+def write_array_job(path: Path, study: LaunchedStudy, cells: Sequence[Cell], prune: bool = False) -> None:
+    """Writes an sbatch script with one task per cell. If it is submitted again, its tasks run what is missing."""
+    logs = study.root / "logs" / "slurm"
+    seeds, draws = (sorted({getattr(cell, name) for cell in cells}) for name in ("seed", "draw"))
+    replicates = ["--seeds", *map(str, seeds)] if draws == [SEED] else ["--replicates", str(draws[-1] - SEED + 1)]
+    selected = {cell.selection for cell in cells} != {RANDOM}
+    # A task runs one cell by its name, so that a flag for more experiments than this one's is no harm.
+    varied = ["--fixed_size", str(study.grid.fixed_size), "--strategies"] if selected else []
+    command = shlex.join([
+        "python", "reproduce.py", *study.source, *replicates, "--sizes", *map(str, study.grid.sizes),
+        *varied, "--model", study.model, *(["--tokenizer", study.tokenizer] if study.tokenizer else []),
+        *(["--prune"] if prune else []),
+    ])  # fmt: skip
+    lines = [
+        "#!/bin/bash",
+        f"# {len(cells)} cells, a task each. Limits, partition and account are your cluster's: edit them here.",
+        f"#SBATCH --array=0-{len(cells) - 1}",
+        "#SBATCH --nodes=1",
+        "#SBATCH --gres=gpu:8",
+        "#SBATCH --time=24:00:00",
+        f"#SBATCH --output={logs}/%A_%a.log",
+        "set -eu",
+        f"cd {shlex.quote(str(REPOSITORY))}",
+        f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
+        "PATH=$PWD/.venv/bin:$PATH",
+        "cells=(",
+        *(f"    {cell.name}" for cell in cells),
+        ")",
+        "# Two tasks on one node must not share the launcher's port.",
+        "export PORT=$((20000 + SLURM_ARRAY_TASK_ID))",
+        f'exec {command} --only "${{cells[$SLURM_ARRAY_TASK_ID]}}" {shlex.join(["--", *study.train_flags])}',
+    ]
+    logs.mkdir(parents=True, exist_ok=True)  # sbatch writes no log into a missing folder
+    with atomic_write(path) as file:
+        file.write("\n".join(lines) + "\n")

@@ -1,0 +1,240 @@
+"""study/study_file.py: what a study file becomes, and what is refused before anything runs."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import reproduce
+from data_preprocess.command import InputError
+from data_preprocess.toy_world.world import WorldConfig
+from study.launched_study import LaunchedStudy
+from study.study_file import PROFILES, GridSection, Rewards, StudyFile, built_in, profile_names, read_study
+
+MINE = """\
+name: mine
+model: owner/model
+grid:
+  sizes: [240, 120]
+  ranking_lens: [2, 4]
+  replicates: 3
+"""
+
+
+def read(tmp_path, text: str):
+    path = tmp_path / "my study.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_study(path, ("--study", str(path)))
+
+
+def test_the_profiles_are_study_files():
+    assert profile_names() == ["llama-7b", "opt-1.3b", "toy"]
+    assert {path.name for path in PROFILES.iterdir()} == {f"{name}.yaml" for name in profile_names()}
+    toy, opt, llama = built_in("toy"), built_in("opt-1.3b"), built_in("llama-7b")
+    assert toy.world == WorldConfig() and toy.replicates == ((42, 42),)
+    assert opt.replicates == llama.replicates == ((42, 42), (42, 43), (42, 44))  # seeds of the published draw
+    assert (opt.model, opt.launcher, llama.launcher) == ("facebook/opt-1.3b", "1b3", "7b")
+    assert opt.train_flags == () and opt.train_environment == {}  # the launchers' defaults
+
+
+def test_every_section_reaches_its_command(tmp_path):
+    for name in ("data", "rm"):
+        (tmp_path / name).mkdir()
+    study = read(tmp_path, MINE + """\
+experiments: [strategies]
+tokenizer: ./rm
+rewards: {dev: rm, test: owner/rm}
+prepare:
+  source: data
+  dev_rows: 5
+  responses_from: [good, bad]
+  decontaminate: yes
+training:
+  learning_rate: 2e-5
+  append_eos: false
+  max_train_steps: 7
+generation: {max_new_tokens: 32, batch_size: 3}
+machine: {num_processes: 7, batch_size: 4, zero_stage: 2, mixed_precision: bf16}
+""")  # fmt: skip
+    cell = reproduce.cells_of(study.grid, study.replicates)[0]
+    prepare, split, sample = study.data_calls([cell])
+    own = ("STUDY_ROOT", str(study.root))
+    assert study.root == tmp_path / "runs" / "mine" and prepare.environment == (own,)
+    assert prepare.words == (
+        "python", "prepare.py", "--source", str(tmp_path / "data"), "--dev_rows", "5", "--responses_from", "good",
+        "bad", "--decontaminate", "--ranking_len", "4",
+    )  # fmt: skip
+    assert split.words == ("python", "split.py")
+    assert sample.words[-2:] == ("--tokenizer", str(tmp_path / "rm"))
+    train, test = study.calls(cell)
+    assert train.words[:3] == ("sh", "train_hh_pro_1b3.sh", "owner/model")
+    flags = "--max_new_tokens 32 --learning_rate 2e-5 --no_append_eos --max_train_steps 7"
+    assert " ".join(train.words).endswith(f"pro_len4_240_seed42 hh_train_len4_240 4 42 {flags}")
+    limits = {"NUM_PROCESSES": "7", "BATCH_SIZE": "4", "ZERO_STAGE": "2", "MIXED_PRECISION": "bf16"}
+    assert dict(train.environment) == {own[0]: own[1], **limits, "DEV_REWARD_MODEL": str(tmp_path / "rm")}
+    rest = {"BATCH_SIZE": "3", "TEST_REWARD_MODEL": "owner/rm", "PROFILE": "mine"}
+    assert dict(test.environment) == {own[0]: own[1], **limits, **rest}
+    assert test.words[-2:] == ("--max_new_tokens", "32") and study.experiments == ("strategies",)
+
+
+def test_rankings_of_another_length_are_cut_from_it(tmp_path):
+    study = read(tmp_path, MINE.replace("[2, 4]", "[2, 5]"))
+    cells = reproduce.cells_of(study.grid, study.replicates[:1])
+    assert [" ".join(call.words[1:]) for call in study.data_calls(cells)] == [
+        "split.py --ranking_len 5", "sample.py 5 2 --sizes 240 120 --tokenizer owner/model",
+    ]  # fmt: skip
+    study = read(tmp_path, MINE.replace("[2, 4]", "[2]"))
+    assert len(study.data_calls(cells)) == 1  # pairs need no cut
+    assert study.rankings.parent.name == "hh_train_len2"
+
+
+def test_a_study_of_the_embedded_world(tmp_path):
+    study = read(tmp_path, """\
+name: noisy
+world: {annotator_noise: 4, train_rows: 500}
+grid: {sizes: [60, 120], seeds: [1, 2]}
+training: {max_train_steps: 3}
+generation: {max_new_tokens: 9}
+""")  # fmt: skip
+    assert study.world == WorldConfig(annotator_noise=4.0, train_rows=500)
+    assert study.replicates == ((42, 1), (42, 2)) and study.train == ("--max_train_steps", "3")
+    assert study.root().name.startswith("noisy-") and study.root() != built_in("toy").root()
+
+
+# (text, line, what the message says)
+REFUSED = [
+    ("", 0, "is empty"),
+    ("- a\n", 1, "a study file: expected keys with values"),
+    ("name: [\n", 2, "not valid YAML"),
+    ("a: b: c\n", 1, "not valid YAML"),
+    (MINE + "\tx: 1\n", 7, "not valid YAML"),
+    (MINE + "modle: x\n", 7, "modle: unknown (expected one of name, "),
+    (MINE + "name: again\n", 7, "name: given twice"),
+    (MINE.replace("name: mine\n", ""), 1, "name: missing"),
+    (MINE.replace("model: owner/model\n", ""), 1, "model: missing"),
+    (MINE.replace("owner/model", "./nowhere"), 2, "model ./nowhere: no such file or folder"),
+    (MINE.replace("mine", "a/b"), 1, "name 'a/b': expected a name"),
+    (MINE.replace("mine", ""), 1, "name: expected a text"),
+    (MINE.replace("[240, 120]", "[240, many]"), 4, "grid.sizes 'many': expected a whole number"),
+    (MINE.replace("[240, 120]", "[240, 0]"), 4, "grid.sizes 0: expected"),
+    (MINE.replace("[240, 120]", "[240, 240]"), 4, "grid.sizes 240 240: expected each once"),
+    (MINE.replace("[240, 120]", "[]"), 4, "grid.sizes: expected at least one"),
+    (MINE.replace("[240, 120]", "{a: 1}"), 4, "grid.sizes: expected a whole number"),
+    (MINE.replace("  sizes: [240, 120]\n", ""), 4, "grid.sizes: missing"),
+    (MINE.replace("[2, 4]", "[1, 4]"), 5, "grid.ranking_lens 1: expected"),
+    (MINE + "  seeds: [1]\n", 7, "grid.seeds and grid.replicates: give one of them"),
+    (MINE.replace("240, 120", "240, 100") + "  equal_budget: true\n", 7, "grid.equal_budget: expected sizes N and N/2"),
+    (MINE + "  algorithms: [DPO]\n", 7, "grid.algorithms 'DPO': expected one of PRO, SFT"),
+    (MINE + "experiments: [augment]\n", 7, "experiments augment: only with world:"),
+    (MINE + "experiments: [more]\n", 7, "experiments 'more': expected one of"),
+    (MINE + "world: {}\n", 2, "model: not a key of a study with world:"),
+    (MINE + "train_reward: {max_steps: 3}\n", 7, "train_reward: not a key of a study without world:"),
+    (MINE + "training: {learning_rate: fast}\n", 7, "training.learning_rate 'fast': expected a number"),
+    (MINE + "training: {learning_rate: nan}\n", 7, "training.learning_rate nan: expected"),
+    (MINE + "training:\n  max_steps: 3\n", 8, "training.max_steps: unknown (expected a flag of this command"),
+    (MINE + "training:\n  seed: 3\n", 8, "training.seed: set by the study itself"),
+    (MINE + "training:\n  block_size: 10\n  max_prompt: 20\n", 9, "training.max_prompt 20: expected"),
+    (MINE + "prepare: {source: a/b, raw: a/b}\n", 7, "give one of them"),
+    (MINE + "prepare: {source: a/b}\nannotate: {source: a/b, reward_model: a/b}\n", 8, "annotate and prepare: give"),
+    (MINE + "annotate: {source: a/b}\n", 7, "annotate.reward_model: missing"),
+    (MINE + "prepare: {source: /no/where.jsonl}\n", 7, "prepare.source /no/where.jsonl: no such file or folder"),
+    (MINE + "machine: {num_processes: 5}\n", 7, "machine: NUM_PROCESSES 5 does not divide"),
+    (MINE + "machine: {zero_stage: 1}\n", 7, "machine.zero_stage '1': expected one of 0, 2, 3"),
+    (MINE + "machine: fast\n", 7, "machine: expected keys with values"),
+    (MINE + "compare_paper: maybe\n", 7, "compare_paper 'maybe': expected true or false"),
+    (MINE + "folder: ../elsewhere\n", 7, "folder ../elsewhere: expected a folder under STUDY_ROOT"),
+    ("name: w\nworld: {train_rows: 50}\ngrid: {sizes: [60]}\n", 3, "grid.sizes 60: expected"),
+    ("name: w\nworld: {base_slip: 2}\ngrid: {sizes: [60]}\n", 2, "world.base_slip 2.0: expected"),
+    ("name: w\nworld: {noise: 2}\ngrid: {sizes: [60]}\n", 2, "world.noise: unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "line", "said"), REFUSED, ids=[said for *_, said in REFUSED])
+def test_a_mistake_is_named_with_its_line(tmp_path, text, line, said):
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, text)
+    where = str(tmp_path / "my study.yaml") + (f":{line}" if line else "")
+    assert str(caught.value).startswith(f"{where}: ") and said in str(caught.value), caught.value
+    assert "--" not in str(caught.value).replace(str(tmp_path), "")  # keys, not flags
+    assert {path.name for path in tmp_path.iterdir()} == {"my study.yaml"}
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_study(tmp_path / "none.yaml", ())
+    (tmp_path / "bytes.yaml").write_bytes(b"name: \xff\n")
+    with pytest.raises(InputError, match=r"bytes\.yaml: not UTF-8 text"):
+        read_study(tmp_path / "bytes.yaml", ())
+    for flags in ([], ["--profile", "toy", "--study", "x.yaml"]):
+        with pytest.raises(InputError, match="--profile or --study: give one of them"):
+            reproduce.parse_args(flags)
+
+
+def test_flags_change_a_study_file(tmp_path, capsys):
+    path = tmp_path / "my.yaml"
+    path.write_text(MINE, encoding="utf-8")
+    flags = ["--study", str(path), "--sizes", "8", "--replicates", "1", "--model", "other", "--dry_run"]
+    reproduce.main([*flags, "--", "--max_train_steps", "4"])
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 + 2 * 4
+    assert all(re.search(r"\.sh other .*hh_train_len\d_8 .*--max_train_steps 4", line)
+               for line in said.out.splitlines() if "training" in line)  # fmt: skip
+    assert said.err.startswith("plan: 4 cells; cost not known")
+    job = tmp_path / "job.sh"
+    reproduce.main(["--study", str(path), "--slurm", str(job)])
+    assert f"reproduce.py --study {path} --replicates 3" in job.read_text()
+    with pytest.raises(InputError, match=r"--worlds: not a flag of --study"):
+        reproduce.parse_args(["--study", str(path), "--worlds"])
+
+
+def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
+    """Against a sum over every ranking, with one token a word."""
+    from study.cost import training_cost
+    from tests.test_commands import rankings
+    from training.collator import RankingCollator
+    from training.flops import CountedWeights, shared_flops, weights_of
+
+    model = tiny_causal_lm_dir("llama")
+    study = read(
+        tmp_path, MINE.replace("owner/model", str(model)) + "training: {max_train_steps: 5, global_batch_size: 6}"
+    )
+    assert isinstance(study, LaunchedStudy)
+    rankings(study.rankings, 12)
+    cells = reproduce.cells_of(study.grid, study.replicates[:1])
+    cost = training_cost(study, cells)
+    assert cost.steps == 5 * len(cells) == 5 * 8
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from data_preprocess.hub import load_tokenizer
+    from data_preprocess.records import load_records
+
+    loaded = AutoModelForCausalLM.from_pretrained(model)
+    body = sum(weight.numel() for name, weight in loaded.named_parameters() if "layers" in name and weight.ndim == 2)
+    config = loaded.config
+    head = config.vocab_size * config.hidden_size
+    weights = CountedWeights(body, head, config.num_hidden_layers, config.hidden_size)
+    assert weights_of(AutoConfig.from_pretrained(model)) == weights
+    records, tokens, operations = load_records(study.rankings), 0.0, 0.0
+    for stage, count in ((4, 2), (2, 2), (1, 4)):
+        encoded = [RankingCollator(load_tokenizer(model), stage).encode(record) for record in records]
+        tokens += count * 30 * sum(len(one) for one in encoded) / len(encoded)
+        each = [shared_flops(weights, len(one.prompt), [len(s) for s in one.segments]) for one in encoded]
+        operations += count * 30 * sum(each) / len(each)
+    assert cost.tokens == pytest.approx(tokens) and cost.operations == pytest.approx(operations)
+
+
+def test_a_path_in_a_study_file_is_relative_to_it(tmp_path, monkeypatch):
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(Path("/"))
+    assert read(tmp_path, MINE.replace("owner/model", "base")).model == str(tmp_path / "base")
+
+
+def test_the_readme_names_every_key():
+    text = (PROFILES.parent / "README.md").read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if line.startswith("| `")]
+    named = {name for line in table for name in re.findall(r"`([\w.]+)`", line.split("|")[1])}
+    keys = {each.name for each in fields(StudyFile)} - {"grid", "rewards"}
+    keys |= {f"grid.{each.name}" for each in fields(GridSection)} - {"grid.augmented"}
+    keys |= {f"rewards.{each.name}" for each in fields(Rewards)}
+    assert keys <= named and "`grid.augmented`" in text
