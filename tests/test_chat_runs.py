@@ -152,6 +152,11 @@ def test_a_row_that_the_template_refuses_is_named_before_anything_is_written(cha
     assert not output(chat_study).exists()
 
 
+def test_a_template_that_a_prompt_has_no_room_for_is_refused(chat_study, train):  # noqa: F811
+    status, error = train("f", "--prompt_format", "chat", "--max_prompt", "9")
+    assert status == 2 and "--max_prompt 9: the chat template alone takes more than the 9 tokens" in error
+
+
 def test_candidates_are_sampled_in_the_asked_format(chat_study, tmp_path):
     model = str(chat_study / "model")
     system = ["<|system|>Be brief.", *ONE]

@@ -20,6 +20,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from data_preprocess.command import InputError
+from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.hub import describe, load_tokenizer
 from eval_hh.inference.kv_slots import read_layers
 from eval_hh.inference.models import (
@@ -52,6 +53,10 @@ def preflight(config: TrainConfig) -> PromptFormat:
     RankingCollator(
         tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos, made_by
     )
+    try:
+        made_by.encode_prompt([PROMPTER + "Hi", ASSISTANT], config.max_prompt)
+    except InputError as error:
+        raise InputError(f"--max_prompt {config.max_prompt}: {error}") from error
     check_token_ids(tokenizer, model, name, made_by.template_ids)
     check_positions(model, name, config.block_size)
     _check(model, lambda: _check_kind(model, config.block_size))
