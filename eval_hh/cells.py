@@ -87,6 +87,7 @@ OPTIONAL: Fields = {
 # The settings of generation.py and of rewarding.py.
 EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
 GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
+GENERATION_OPTIONAL: Fields = {"prompt_format": (str,)}  # absent: the published text
 REWARDING_FIELDS: Fields = {"reward_model": (str,), "mixed_precision": (str,)}
 RESPONSES = "responses"  # in a cell's diversity: that of the responses that the run trains on
 COUNT_FIELDS: Fields = {"score": (int, float), "unique": (int,), "total": (int,), "samples": (int,)}
@@ -159,7 +160,9 @@ def validate_cell(cell: object, name: str) -> None:
     if not is_row(cell):
         _check_run(cell, name)
     check_fields(cell["evaluation"], EVALUATION_FIELDS, name, "evaluation.")
-    check_fields(cell["evaluation"]["generation"], GENERATION_FIELDS, name, "evaluation.generation.")
+    generation = cell["evaluation"]["generation"]
+    optional = {field: GENERATION_OPTIONAL[field] for field in GENERATION_OPTIONAL if field in generation}
+    check_fields(generation, GENERATION_FIELDS | optional, name, "evaluation.generation.")
     check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
     files = cell["files"] if cell["files"] and not set(cell["files"]) & set(TEST_FILES) else TEST_FILES
     check_fields(cell["files"], dict.fromkeys(files, (dict,)), name, "files.")

@@ -11,6 +11,7 @@
 #   --checkpoint NAME      evaluates this folder of the run, e.g. step_500; it gets its own result file
 #   --test_files NAME...   only these files of data/hh_test; the result file is written once all four are done
 #   --max_new_tokens N     maximum number of generated tokens (default: 128, as in the paper)
+#   --prompt_format NAME   hh, chat or auto; default: the format in which the run was trained
 #   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name, and is
 #                          refused where the run has one of its own
 #
@@ -27,7 +28,8 @@
 set -euf # -f: names are never expanded as file patterns
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
-        "[--model_path MODEL]; or sh eval.sh --model MODEL NAME [--test_files NAME...] [--max_new_tokens N];" \
+        "[--prompt_format NAME] [--model_path MODEL];" \
+        "or sh eval.sh --model MODEL NAME [--test_files NAME...] [--max_new_tokens N] [--prompt_format NAME];" \
         "or sh eval.sh --best_responses NAME" >&2
     exit 2
 }
@@ -63,7 +65,7 @@ case ${MIXED_PRECISION:-no} in
 bf16 | fp16 | no) ;;
 *) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
 esac
-checkpoint='' test_files='' max_new_tokens=''
+checkpoint='' test_files='' max_new_tokens='' prompt_format=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     flag=$1 value=$2
@@ -72,6 +74,7 @@ while [ $# -gt 0 ]; do
     --checkpoint) checkpoint=$value ;;
     --max_new_tokens) max_new_tokens=$value ;;
     --model_path) model_path=$value ;;
+    --prompt_format) prompt_format=$value ;;
     --test_files)
         test_files=$value
         while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
@@ -128,7 +131,8 @@ if [ -n "$row" ]; then set -- --name "$name"; else set -- --index "$exp" --stage
 set -- "$@" ${checkpoint:+--checkpoint "$checkpoint"} ${test_files:+--test_files $test_files}
 
 generation() {
-    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"} $best
+    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"} \
+        ${prompt_format:+--prompt_format "$prompt_format"} $best
 }
 
 # Check all inputs first, so that a misspelt reward model does not end hours of generation.

@@ -7,6 +7,9 @@ For each data/hh_test/FILE.json, writes eval_hh/inference_res/cache/infer_genera
 best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}; for --name, eval_hh/inference_res/models/NAME/
 cache/infer_generate_main_FILE.json. With --best_responses a row's text is its own first response: the ceiling. A run
 that was killed or stopped by a signal resumes when started again; a finished file is not made again.
+
+Prompts are in the format in which the run was trained, which its run.json holds (training/README.md, "Prompt formats");
+--prompt_format names it where --model_path names another model.
 """
 
 import sys
@@ -18,12 +21,15 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
+from data_preprocess.dialogue import HH, PROMPT_FORMATS, with_system
 from eval_hh.cells import BEST_RESPONSES
-from eval_hh.inference.resumable_jobs import Job, folder_identity, read_note, run_job, run_step
+from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
 from eval_hh.run_paths import GIVEN, PRECISIONS, Evaluation, check_same_model, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+    from eval_hh.inference.decoding import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,8 @@ class Generation(Evaluation):
         choices=PRECISIONS,
         default=None,
     )
+    prompt_format: str | None = setting("hh, chat or auto; by default the format of the run, else hh",
+                                        choices=PROMPT_FORMATS, default=None)  # fmt: skip
 
     @property
     def precision(self) -> str:
@@ -53,17 +61,20 @@ class Generation(Evaluation):
             check_one_given(self, "model_path", "best_responses", "what --name is the row of")
         if self.best_responses and not self.name:
             raise InputError("--best_responses: is no run's (expected --name NAME)")
+        if self.best_responses and self.prompt_format:
+            raise InputError("--prompt_format and --best_responses: give one of them (no model reads a prompt)")
 
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(Generation, argv, __doc__)
     model_path, tests = checked_inputs(config)
-    jobs = plan_jobs(config, model_path)
+    format_name = tested_format(config, model_path)
+    jobs = plan_jobs(config, model_path, format_name)
     check_rows(config, jobs)
     if config.check:
         return
     did = f"newly generated for {config.names}"
-    run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, config, state), did)
+    run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, format_name, config, state), did)
 
 
 def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, list[dict]]]:
@@ -91,7 +102,25 @@ def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, lis
     return model_path, {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
 
 
-def plan_jobs(config: Generation, model_path: str | Path | None) -> dict[str, Job]:
+def tested_format(config: Generation, model_path: str | Path | None) -> str:
+    """Returns the prompt format, "hh" or "chat": the run's, or that of the flag.
+
+    Raises:
+        InputError: the flag contradicts the format in which the tested checkpoint was trained.
+    """
+    trained, asked = config.names.trained_format(), config.prompt_format
+    if asked is None:
+        return trained or HH
+    from eval_hh.inference.prompt_format import resolved_format
+
+    name = resolved_format(asked, model_path)
+    if not config.model_path and trained not in (None, name):
+        found = f"{config.names.run_record} says that the run was trained in {trained}"
+        raise InputError(f"--prompt_format {asked}: {found} (expected the same, or no flag)")
+    return name
+
+
+def plan_jobs(config: Generation, model_path: str | Path | None, format_name: str) -> dict[str, Job]:
     """Returns the job of each test file. The batch size is left out: it changes texts by float error only."""
     settings = {
         "step": "generation",
@@ -99,6 +128,7 @@ def plan_jobs(config: Generation, model_path: str | Path | None) -> dict[str, Jo
         "max_new_tokens": config.max_new_tokens,
         "mixed_precision": config.precision,
         **({GIVEN: True} if config.index and config.model_path else {}),
+        **format_setting(format_name),
     }
     names = config.names
     return {
@@ -132,6 +162,7 @@ def generate_files(
     jobs: dict[str, Job],
     tests: dict[str, list[dict]],
     model_path: str | Path | None,
+    format_name: str,
     config: Generation,
     state: "PartialState",
 ) -> int:
@@ -141,13 +172,16 @@ def generate_files(
     from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import Decoder, plan_units
     from eval_hh.inference.models import device, load_causal_lm, weights_dtype
+    from eval_hh.inference.prompt_format import prompt_format
 
     model = load_causal_lm(model_path, weights_dtype(config.precision)).to(device())
-    decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
+    tokenizer = load_tokenizer(model_path)
+    decoder = Decoder(model, tokenizer, config.max_new_tokens, prompt_format(format_name, tokenizer))
     decoder.check()
+    encoded = {name: encode_rows(decoder, tests[name], job.source) for name, job in jobs.items()}
     made = 0
     for name, job in jobs.items():
-        prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]
+        prompts = encoded[name]
         units = plan_units([len(ids) for ids in prompts], config.batch_size)
 
         def decode(unit: list[int], prompts: list[list[int]] = prompts) -> list[str]:
@@ -155,6 +189,17 @@ def generate_files(
 
         made += run_job(job, tests[name], units, decode, "t", state)
     return made
+
+
+def encode_rows(decoder: "Decoder", rows: list[dict], path: Path) -> list[list[int]]:
+    """Returns the token ids of a test file's prompts. Raises InputError that names the line of a bad one."""
+    encoded = []
+    for number, row in enumerate(rows, 1):
+        try:
+            encoded.append(decoder.encode(with_system(row["prefix"][0], row["meta"])))
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from error
+    return encoded
 
 
 def copy_best(job: Job, rows: list[dict], state: "PartialState") -> bool:

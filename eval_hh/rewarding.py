@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
+from data_preprocess.dialogue import with_system
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
 from eval_hh.run_paths import PRECISIONS, AnyNames, Evaluation, check_made_of, read_results, recorded_precision
 
@@ -122,7 +123,7 @@ def encode_rows(model: "RewardModel", rows: list[dict], path: Path) -> list[list
     encoded = []
     for number, row in enumerate(rows, 1):
         try:
-            encoded.append(model.encode(row["prefix"][0], row["infer"]["t"]))
+            encoded.append(model.encode(with_system(row["prefix"][0], row["meta"]), row["infer"]["t"]))
         except InputError as error:
             raise InputError(f"{path}:{number}: {error}") from error
     return encoded

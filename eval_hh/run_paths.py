@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, check_name, check_one_given, check_settings, count, setting, study_root
+from data_preprocess.dialogue import CHAT, HH
 from data_preprocess.files import read_json, read_jsonl
 from data_preprocess.records import check_row
 from eval_hh.cells import MODEL_ROWS, TEST_FILES
@@ -76,6 +77,23 @@ class Names(ResultPaths):
     @property
     def run_folder(self) -> Path:
         return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
+
+    @property
+    def run_record(self) -> Path:
+        return self.run_folder / "run.json"
+
+    def trained_format(self) -> str | None:
+        """Returns the prompt format that the run was trained in, or None if there is no record of the run."""
+        if not self.run_record.is_file():
+            return None
+        record = read_json(self.run_record)
+        config = record.get("config") if isinstance(record, dict) else None
+        if not isinstance(config, dict):
+            raise InputError(f"{self.run_record}: config: missing (expected the run's settings)")
+        name = config.get("prompt_format", HH)  # older runs knew no other
+        if name not in (HH, CHAT):
+            raise InputError(f"{self.run_record}: config: prompt_format is {name!r:.40} (expected {HH} or {CHAT})")
+        return name
 
     def generated(self, name: str) -> Path:
         return self._results() / "cache" / f"infer_generate_main_{self._key()}_{name}.json"

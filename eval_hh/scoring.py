@@ -30,6 +30,7 @@ from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset,
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
+    GENERATION_OPTIONAL,
     POOLS,
     RESPONSES,
     SCHEMA,
@@ -124,7 +125,7 @@ def fields_of(value: Any, expected: dict[str, tuple[type, ...]], where: str) -> 
 
 def describe_run(names: Names, profile: str | None) -> dict:
     """Returns a cell's fields on the run: its saved configuration and the data it was trained on."""
-    record = names.run_folder / "run.json"
+    record = names.run_record
     if not record.is_file():
         hint = (
             f"training/main.py writes it when experiment {names.index} is trained, and a result file says how its "
@@ -203,6 +204,7 @@ def settings_of(names: AnyNames, name: str) -> list[dict]:
     for path, made, expected in zip(
         (generated, scored), settings, (GENERATION_SETTINGS, REWARDING_SETTINGS), strict=True
     ):
+        expected = expected | {field: GENERATION_OPTIONAL[field] for field in GENERATION_OPTIONAL if field in made}
         fields_of(made, expected, f"{done_note(path)}: settings")
         model = next(iter(expected))
         fields_of(made[model], {"name": (str,)}, f"{done_note(path)}: settings.{model}")
@@ -251,6 +253,7 @@ def describe_evaluation(names: AnyNames, generation: dict, rewarding: dict) -> d
             "model": model_name(generation["model"]),
             "max_new_tokens": generation["max_new_tokens"],
             "mixed_precision": generation["mixed_precision"],
+            **{name: generation[name] for name in GENERATION_OPTIONAL if name in generation},
         },
         "rewarding": {
             "reward_model": model_name(rewarding["reward_model"]),

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 
 from data_preprocess.command import check_seed, check_settings, setting, within
+from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.hub import source_options
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
@@ -27,6 +28,12 @@ class Sampling:
         default=None,
     )
     seed: int = setting("random seed", check_seed, default=SEED)
+    prompt_format: str = setting(
+        "how the sampling models read a prompt: hh, the published text; chat, their chat templates; or auto, chat "
+        "where there is a template",
+        choices=PROMPT_FORMATS,
+        default=HH,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -25,7 +25,6 @@ from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
 from training.config import TrainConfig
-from training.lora import WITHOUT_LORA
 from training.manifest import damage, folder_checksum
 from training.schedule import depends_on_length
 
@@ -246,7 +245,7 @@ def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     changes = []
     for part in ("config", "launch", "data_sha256"):
         for name, value in ours[part].items():
-            old = theirs[part].get(name, WITHOUT_LORA.get(name))
+            old = theirs[part].get(name)
             grown = name in MAY_GROW and type(old) is int and value > old and not fixed
             if old != value and name not in free and not grown:
                 hint = fixed or ", and may only grow" if name in MAY_GROW else ""

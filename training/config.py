@@ -16,6 +16,7 @@ from data_preprocess.command import (
     study_root,
     within,
 )
+from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.records import FLOAT32_MAX
 from training.lora import LoraSettings
 from training.schedule import Schedule
@@ -53,7 +54,14 @@ class TrainConfig(LoraSettings, Schedule):
     per_device_eval_batch_size: int = setting("dev prompts per batch", default=16)
     block_size: int = setting("maximum tokens of prompt and one response, truncated on the right", default=512)
     max_prompt: int = setting("maximum tokens of the prompt with BOS, truncated on the left", default=384)
-    append_eos: bool = setting("make EOS a target after every response that was not truncated", default=True)
+    append_eos: bool = setting(
+        "make EOS, or a chat template's end of turn, a target after every response that was not truncated", default=True
+    )
+    prompt_format: str = setting(
+        "hh, the published text; chat, the tokenizer's chat template; or auto, chat where there is a template",
+        choices=PROMPT_FORMATS,
+        default=HH,
+    )
     max_new_tokens: int = setting("maximum tokens generated per dev prompt", default=128)
     max_grad_norm: float = setting("maximum gradient norm, for clipping", within(**POSITIVE), default=1.0)
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)

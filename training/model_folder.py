@@ -15,7 +15,6 @@ from data_preprocess.command import InputError, check_name
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 from data_preprocess.outputs import check_only_ours, check_place, clear_leftovers, replace_folder, temporary_folder
 from data_preprocess.provenance import fingerprint
-from training.lora import WITHOUT_LORA
 from training.manifest import file_names
 
 SETTINGS_FILE = "training_settings.json"
@@ -63,9 +62,7 @@ class ModelFolder:
         saved = _saved(self.path)
         if not saved or saved.get("inputs") != self.description["inputs"]:
             return False
-        settings = self.description["settings"]
-        before_lora = {name: value for name, value in WITHOUT_LORA.items() if name in settings}
-        same = {**before_lora, **saved["settings"]} == settings
+        same = saved["settings"] == self.description["settings"]
         return same and all(_is_whole(self.path / name, size) for name, size in saved["files"].items())
 
     def check_free(self, inputs: Mapping[str, Sequence[str]]) -> None:

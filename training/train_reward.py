@@ -15,8 +15,9 @@ A Pythia or OPT on four GPUs, 64 rankings per step, keeping the best of the mode
 From scratch, --lm_weight W adds the next-token loss on the best responses; with W = 2 the embedded world's model learns
 in a third of the steps which fact belongs to which thing. Dialogues are formatted as in eval_hh.reward_model:
 "<|role|>text" + EOS per turn, the response after the last tag, truncated on the left to 1024 tokens; or by the
-tokenizer's chat template if there is one. The result does not depend, except for rounding, on the number of processes
-(DDP, or ZeRO with launch.py --zero_stage 2|3) or of passes (--per_device_train_batch_size).
+tokenizer's chat template if there is one. --prompt_format hh or chat decides otherwise, and is kept in config.json. The
+result does not depend, except for rounding, on the number of processes (DDP, or ZeRO with launch.py --zero_stage 2|3)
+or of passes (--per_device_train_batch_size).
 
 Rankings of a held-out file may be in any order. Its accuracy is the share of pairs of unequal reward that the model
 orders correctly, printed and saved in metrics.json per file and over all pairs. The same command resumes a stopped or

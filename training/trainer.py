@@ -29,11 +29,13 @@ from tqdm import tqdm
 from transformers.integrations import unset_hf_deepspeed_config
 
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
-from data_preprocess.dialogue import render_prompt
+from data_preprocess.dialogue import HH
 from data_preprocess.files import disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
-from eval_hh.inference.models import load_causal_lm, prompt_ids, wrong_weight
+from eval_hh.inference.decoding import eos_ids
+from eval_hh.inference.models import load_causal_lm, wrong_weight
+from eval_hh.inference.prompt_format import prompt_format
 from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.inference.together import agreed, end_all, in_first
 from eval_hh.reward_model import load_reward_model
@@ -133,9 +135,11 @@ class Trainer:
         self.saved_step, self.state_time = 0, time.monotonic()  # of the newest state
         with agreed(accelerator):
             self.tokenizer = load_tokenizer(config.model_name_or_path)
+            self.format = prompt_format(config.prompt_format, self.tokenizer)
             self.collator = RankingCollator(
-                self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
-            )
+                self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos,
+                self.format,
+            )  # fmt: skip
             model = ResponseLogps(self._load()).train()
         rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
         optimizer = torch.optim.AdamW(trainable(model), **rates)
@@ -148,7 +152,7 @@ class Trainer:
         if config.do_validation:
             self.dev_records = load_records(config.dev_file, training=False)
             self.reward_model = load_reward_model(config.dev_reward_model, getattr(torch, config.reward_dtype))
-            prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
+            prompts = [self.format.encode_prompt(record.turns) for record in self.dev_records]
             longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
         is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
@@ -158,6 +162,8 @@ class Trainer:
         check_positions(lm, config.model_name_or_path, longest)
         add_lora(lm, config, config.model_name_or_path, config.seed)
         check_model(lm, config.block_size, accelerator.device)
+        if self.format.stop_ids:  # what is saved ends its turns in plain transformers too
+            lm.generation_config.eos_token_id = sorted(eos_ids(lm, self.tokenizer) | self.format.stop_ids)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         return lm
@@ -169,6 +175,7 @@ class Trainer:
             RunError: a number is not finite.
             Stopped: by a signal, after a state was written.
         """
+        self._drop_chat_template()
         passes = self.accelerator.gradient_accumulation_steps
         sizes = f"{self.accelerator.num_processes} processes x {passes} passes x {self.micro_batch_size}"
         log.info("%d prompts, %d steps of %s prompts", len(self.records), self.total_steps, sizes)
@@ -191,6 +198,16 @@ class Trainer:
     def _start_trackers(self, first_step: int, settings: dict[str, Any]) -> None:
         config = self.config
         start_trackers(self.accelerator, config.report_to, config.log_folder, self.name, settings, first_step)
+
+    def _drop_chat_template(self) -> None:
+        """Drops the template of a model that is not trained on it, with a warning: its checkpoints do not chat."""
+        if self.config.prompt_format == HH and self.tokenizer.chat_template:
+            self.tokenizer.chat_template = None
+            if self.accelerator.is_main_process:
+                log.warning(
+                    "%s has a chat template, but --prompt_format hh trains on the published text: its checkpoints are "
+                    "saved without the template", self.config.model_name_or_path,
+                )  # fmt: skip
 
     def _steps(self, start: int) -> None:
         quiet = not self.accelerator.is_main_process
@@ -373,7 +390,7 @@ class Trainer:
             return
         rewards = dev_rewards(
             self.run.step_folder(step), self.dev_records, self.reward_model, self.accelerator,
-            self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop,
+            self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop, self.config.prompt_format,
         )  # fmt: skip
         if rewards is None:
             self._pause(step)  # ends the run

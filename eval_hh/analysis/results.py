@@ -342,7 +342,8 @@ def _evaluation_summary(cell: dict) -> str:
 def _scoring_summary(cell: dict) -> str:
     generation = cell["evaluation"]["generation"]
     tokens = f"{generation['max_new_tokens']} new tokens ({generation['mixed_precision']})"
-    return f"{tokens}, {_rewarding_summary(cell)}"
+    asked = f", prompt format {generation['prompt_format']}" if "prompt_format" in generation else ""
+    return f"{tokens}{asked}, {_rewarding_summary(cell)}"
 
 
 def _rewarding_summary(cell: dict) -> str:

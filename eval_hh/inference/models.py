@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -260,16 +260,19 @@ def column_limit(config: PreTrainedConfig) -> int | None:
     return config.floor_scale - 1 if getattr(config, "attn_temperature_tuning", False) else None
 
 
-def check_token_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, path: str | Path) -> None:
+def check_token_ids(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, path: str | Path, also: Iterable[int] = ()
+) -> None:
     """Raises InputError if the tokenizer can encode a text to ids outside the model's embedding.
 
     Ids that occur in a text only for special tokens do not count, since a text's special tokens are read as plain
-    characters.
+    characters; those in `also`, of a prompt format, do.
     """
     rows = model.get_input_embeddings().num_embeddings
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     used = set(tokenizer.get_vocab().values()) - special - set(tokenizer.all_special_ids)
     used |= {index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None}
+    used |= set(also)
     if max(used, default=0) >= rows:
         raise InputError(
             f"{path}: its tokenizer has token ids up to {max(used)}, its model embeddings for {rows} "

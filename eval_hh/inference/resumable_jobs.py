@@ -28,6 +28,7 @@ from data_preprocess.command import (
     StopRequest,
     stop_requests,
 )
+from data_preprocess.dialogue import HH
 from data_preprocess.files import (
     disk_full_as_oserror,
     json_lines,
@@ -77,6 +78,11 @@ def folder_identity(path: str | Path) -> dict[str, Any]:
     identity = {"name": str(folder.resolve()), "files": [list(stat) for stat in stats]}
     base = base_model(folder, source_options(folder)) if (folder / ADAPTER_FILE).is_file() else None
     return identity if base is None else {**identity, "base_model": folder_identity(base)}
+
+
+def format_setting(format_name: str) -> dict[str, str]:
+    """Returns the prompt format as a setting of a job; none for the published text, as when there was no other."""
+    return {} if format_name == HH else {"prompt_format": format_name}
 
 
 def done_note(output: Path) -> Path:

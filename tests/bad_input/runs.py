@@ -70,6 +70,16 @@ def damaged(name, file, *changes, expected=(), command=TRAINED):
     return BadInput(f"damaged: {name}", command, parts, changes, keeps=WHILE_RESUMING)
 
 
+def chat_template(template):
+    """Gives the model's tokenizer a chat template."""
+    return edit("model/tokenizer_config.json", lambda saved: saved.update(chat_template=template))
+
+
+REFUSES = (
+    "{% for m in messages %}{% if 'harp' in m.content %}{{ raise_exception('no harp') }}{% endif %}"
+    "{{ m.role + ': ' + m.content + '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+HARP = [["<|prompter|>What is a harp?", "<|assistant|>"]] * 4
 UNFINISHED = without("step_2", "best_checkpoint", "dev_rewards.json")
 NO_MANIFEST = without("state_2/manifest.json")
 LONE_LINE = '{"step": 1, "sft_loss": 2.0}\n'
@@ -94,6 +104,18 @@ ROWS = [
              ("--lr_scheduler_type warmup_stable_decay", "num_decay_steps")),
     BadInput("a hub that is offline", f"{TRAIN} --index e --push_to_hub me/model",
              ("--push_to_hub me/model: HF_HUB_OFFLINE is set",)),
+    BadInput("chat without a template", f"{TRAIN} --index e --prompt_format chat",
+             ("--prompt_format chat: the tokenizer of {root}/model has no chat template",)),
+    BadInput("a row that the template refuses", f"{TRAIN} --index e --prompt_format auto",
+             ("{root}/" + DATA + ":3: the chat template refuses the dialogue (no harp)",),
+             (chat_template(REFUSES), edit_line(DATA, 3, lambda row: row.update(prefix=HARP)))),
+    BadInput("a template without end", f"{TRAIN} --index e --prompt_format chat",
+             ("{root}/model: the chat template", "refuses the dialogue"), (chat_template("{% if"),)),
+    BadInput("tested in another format", "generation.py --index trained --stage 4 --prompt_format chat",
+             ("--prompt_format chat: {root}/" + RUN + "/run.json says that the run was trained in hh",)),
+    BadInput("trained in no format", "generation.py --index trained --stage 4",
+             ("{root}/" + RUN + "/run.json: config: prompt_format is 'nope'", "hh or chat"),
+             (edit(f"{RUN}/run.json", lambda run: run["config"].update(prompt_format="nope")),)),
     BadInput(
         "max_prompt not below block_size", f"{TRAIN} --index e --block_size 40 --max_prompt 40", ("--max_prompt 40",)
     ),

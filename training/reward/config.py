@@ -1,12 +1,13 @@
 """Settings of one reward model: the flags of train_reward.py, and how a step is split over processes and passes."""
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from data_preprocess.command import MAX_RATE, InputError, check_seed, check_settings, count, setting, within
+from data_preprocess.dialogue import AUTO, PROMPT_FORMATS
 from data_preprocess.records import FLOAT32_MAX
-from training.lora import LoraSettings
+from training.lora import WITHOUT_LORA, LoraSettings
 from training.schedule import SCHEDULES, Schedule
 from training.trackers import check_report_to
 
@@ -16,7 +17,7 @@ FREE_TO_CHANGE = (
     "state_minutes", "keep_states", "report_to", "push_to_hub",
 )  # fmt: skip
 # Settings that came later: where they have their default, a model is what it was without them.
-LATER = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay")
+LATER = (*(each.name for kind in (Schedule, LoraSettings) for each in fields(kind)), "prompt_format")
 PRECISIONS = ("no", "bf16")
 SCRATCH_RATE, FURTHER_RATE = 3e-3, 1e-5
 
@@ -52,6 +53,12 @@ class RewardConfig(LoraSettings, Schedule):
         "save a state, to resume from, after this many minutes without one", within(above=0), default=20.0
     )
     keep_states: int = setting("number of newest states to keep, in addition to the best", default=2)
+    prompt_format: str = setting(
+        "how dialogues are read: hh, role tags and EOS; chat, the tokenizer's chat template; or auto, as before in a "
+        "reward model that is trained further, else chat where there is a template",
+        choices=PROMPT_FORMATS,
+        default=AUTO,
+    )
     report_to: list[str] = setting(
         "trackers known to transformers.Trainer: tensorboard, wandb, ...; or none", default_factory=lambda: ["none"]
     )
@@ -116,8 +123,9 @@ class RewardConfig(LoraSettings, Schedule):
 
     def identity(self) -> dict[str, Any]:
         """Returns the settings that tell the model from others, those of LATER only if they are not the default."""
-        defaults = {field.name: field.default for field in fields(self) if field.name in LATER}
-        return {name: value for name, value in self.settings().items() if defaults.get(name, ...) != value}
+        defaults = WITHOUT_LORA | {each.name: each.default for each in fields(self) if each.default is not MISSING}
+        settings = self.settings().items()
+        return {name: value for name, value in settings if name not in LATER or value != defaults[name]}
 
 
 def passes_per_step(config: RewardConfig, num_processes: int, n_rankings: int) -> int:

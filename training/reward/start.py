@@ -12,6 +12,7 @@ from accelerate import PartialState
 from transformers import GPTNeoXConfig, GPTNeoXForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
+from data_preprocess.dialogue import AUTO, HH
 from data_preprocess.hub import load_tokenizer
 from eval_hh.reward_model import HEAD, RewardModel, as_reward_model, load_with_head
 from training.lora import add_lora, check_start, loading_options
@@ -32,6 +33,10 @@ def start(config: RewardConfig) -> RewardModel:
     model = _from_scratch(config, tokenizer) if config.tokenizer else _from_checkpoint(config, tokenizer)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.prompt_format != AUTO:
+        model.config.prompt_format = config.prompt_format  # saved in config.json, where `as_reward_model` finds it
+        if config.lora_r and config.prompt_format == HH:  # an adapter has no config.json, but a tokenizer
+            tokenizer.chat_template = None
     return as_reward_model(model, tokenizer, source)
 
 

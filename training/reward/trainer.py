@@ -162,9 +162,9 @@ class RewardTrainer(Trainer):
         if wrong := wrong_weight(self.scorer.model):
             raise InputError(f"{config.model_name_or_path}: its weights {wrong} are not finite")
         self.rewards = [record.reward for record in records]
-        self.encoded = [[self._encode(record, text) for text in record.suffix] for record in records]
+        self.encoded = self._encode(str(data_file(config.train_file)), records)
         self.heldout_encoded = [
-            self._encode(record, text) for file in heldout.values() for record in file for text in record.suffix
+            ids for name, file in heldout.items() for row in self._encode(name, file) for ids in row
         ]
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
@@ -249,9 +249,16 @@ class RewardTrainer(Trainer):
             "n_tokens": max(1, sum(len(self.encoded[row][0]) - 1 for row in rows)),
         }  # fmt: skip
 
-    def _encode(self, record: Record, text: str) -> array:
-        # Four bytes per token; a list of Python integers takes ten times as much.
-        return array("i", self.scorer.encode(record.prefix, text))
+    def _encode(self, file: str, records: list[Record]) -> list[list[array]]:
+        """Returns the token ids of each record's texts. Raises InputError that names the line of a bad one."""
+        encoded = []
+        for number, record in enumerate(records, start=1):
+            try:
+                # Four bytes per token; a list of Python integers takes ten times as much.
+                encoded.append([array("i", self.scorer.encode(record.turns, text)) for text in record.suffix])
+            except InputError as error:
+                raise InputError(f"{file}:{number}: {error}") from error
+        return encoded
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
