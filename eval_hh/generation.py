@@ -108,7 +108,7 @@ def tested_format(config: Generation, model_path: str | Path | None) -> str:
     Raises:
         InputError: the flag contradicts the format in which the tested checkpoint was trained.
     """
-    trained, asked = config.names.trained_format(), config.prompt_format
+    trained, asked = config.names.trained_format() if config.index else None, config.prompt_format
     if asked is None:
         return trained or HH
     from eval_hh.inference.prompt_format import resolved_format
