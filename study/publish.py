@@ -26,18 +26,19 @@ def is_published(name: str) -> bool:
     return bool(re.fullmatch(r"report\.md|table1\.tex|cells\.jsonl\.xz|\.[\w.]+\.\d+\.tmp", name))
 
 
-def publish(name: str, root: Path, cells: Sequence[Cell], command: str, took: str) -> None:
+def publish(name: str, root: Path, cells: Sequence[Cell], rows: Sequence[Path], command: str, took: str) -> None:
     """Copies the results of these cells from `root`, with the pictures and the first losses of each algorithm.
 
     Args:
         name: of the results folder.
         root: the study's root, with report.md, pics/, eval_hh/results/ and logs/.
         cells: all have a result file.
+        rows: result files of models of no run.
         command: the command that made them.
         took: how long that took, in words.
     """
     results = [root / "eval_hh" / "results" / cell.result for cell in cells]
-    publish_results(name, root, results, f"Made by `{command}`, whose tasks took {took}.")
+    publish_results(name, root, [*results, *rows], f"Made by `{command}`, whose tasks took {took}.")
     for picture in (root / "pics").glob("*.png"):
         shutil.copy(picture, REPOSITORY / "pics")
     REFERENCE_LOGS.mkdir(exist_ok=True)
