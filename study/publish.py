@@ -12,7 +12,7 @@ import numpy as np
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import atomic_write
 from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_folder, temporary_folder
-from eval_hh.cells import STUDY_FILE, load_cell, validate_cell
+from eval_hh.cells import STUDY_FILE, is_row, load_cell, validate_cell
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
@@ -87,5 +87,5 @@ def rounded(cell: dict) -> dict:
         others = {"extra": extra} if extra else {}
         files[file] = {**entry, "bleu": bleu, **others, "mean": entry["mean"] | means}
     cell = {**cell, "files": files}
-    validate_cell(cell, cell["exp"])
+    validate_cell(cell, cell["name" if is_row(cell) else "exp"])
     return cell
