@@ -23,7 +23,7 @@ from dataclasses import MISSING, Field, field, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -339,13 +339,20 @@ def check_settings(settings: Any) -> None:
             check_flags({each.name: value}, {each.name: check})
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong command line in one line, like every other error; --help shows the flags."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {one_line(message)}\n")
+
+
 def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
     """Parses a command line into a dataclass of `setting` fields; a field without a default is a required flag.
 
     The type decides what is parsed: T or T | None is one value, list[T] and tuple[T, ...] are one or more values, bool
     is a switch with --no_NAME as its opposite.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for each in fields(kind):
         name = each.name if each.metadata["positional"] else f"--{each.name}"
         parser.add_argument(name, **_argument(each))

@@ -94,7 +94,7 @@ ROWS = [
     *(flag(name, value) for name in ("weight_decay", "warmup_steps") for value in ("nan", "inf", -1)),
     BadInput("trackers and none", f"{TRAIN} --index e --report_to none wandb", ("--report_to none wandb", "expected")),
     flag("push_to_hub", "a/b/c"),
-    flag("lr_scheduler_kwargs", "{"),
+    flag("lr_scheduler_kwargs", "{{"),
     BadInput("a schedule without steps", f"{TRAIN} --index e --lr_scheduler_type linear --warmup_steps 2",
              ("--warmup_steps 2: of 2 steps in all, none is left for --lr_scheduler_type linear",)),
     BadInput("a schedule without steps in the preflight",
