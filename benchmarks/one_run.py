@@ -19,6 +19,7 @@ BENCHMARKS = {
     "selection_speed": "Selection",
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
+    "cpu_bf16": "bfloat16 on the CPU",
     "subset_files": "split.py and sample.py",
     "scaling": "Two processes",
     "study_cost": "Cost of the paper's grids",

@@ -5,13 +5,19 @@ in a bare tag, the role that speaks next.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 PROMPTER = "<|prompter|>"
 ASSISTANT = "<|assistant|>"
 ROLE_NAMES = {PROMPTER: "Human:", ASSISTANT: "Assistant:"}
 OPENING_LINES = re.compile(r"\n\n+(?=Human:|Assistant:)")
 STOP_STRINGS = ("Human:", "human:", "Assistant:", "assistant:")
+SYSTEM_TAG = "<|system|>"  # of the turn that `with_system` adds; the published text has none
+# How a model reads a dialogue (eval_hh/inference/prompt_format.py): the published text, its tokenizer's chat template,
+# or the template where there is one.
+PROMPT_FORMATS = HH, CHAT, AUTO = "hh", "chat", "auto"
 
 
 def split_turn(turn: str) -> tuple[str, str]:
@@ -20,6 +26,20 @@ def split_turn(turn: str) -> tuple[str, str]:
         if turn.startswith(tag):
             return tag, turn[len(tag) :]
     raise ValueError(f"a turn must start with {PROMPTER} or {ASSISTANT}, found {turn[:40]!r}")
+
+
+def with_system(turns: list[str], meta: Mapping[str, Any]) -> list[str]:
+    """Returns a row's turns after its system message, meta.system, if it has one.
+
+    Prompt formats and reward models take such turns; the published text leaves the system message out.
+    """
+    system = meta.get("system")
+    return [SYSTEM_TAG + system, *turns] if isinstance(system, str) and system.strip() else turns
+
+
+def split_system(turns: list[str]) -> tuple[str, list[str]]:
+    """Splits the result of `with_system` into (system message, the turns without it); "" if there is none."""
+    return (turns[0].removeprefix(SYSTEM_TAG), turns[1:]) if turns[0].startswith(SYSTEM_TAG) else ("", turns)
 
 
 def has_text(turns: list[str]) -> bool:

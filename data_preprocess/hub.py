@@ -1,7 +1,8 @@
 """Loads what is given as a path or as a name on the Hugging Face hub, and decides which of the two it is.
 
-A local folder never touches the network. A hub name costs one short request; if the hub is unreachable and the name not
-cached, an error says what to pass instead. Code in a model or data set never runs (trust_remote_code=False).
+A local folder never touches the network. A hub name costs a short request or two; if the hub is unreachable and the
+name not cached, an error says what to pass instead. Code in a model or data set never runs (trust_remote_code=False).
+A model may be given as a folder or name of an adapter (peft's adapter_config.json), which names its base model.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from data_preprocess.command import InputError
+from data_preprocess.files import read_json
 
 if TYPE_CHECKING:  # importing transformers takes seconds, which would slow down --help
     from transformers import PreTrainedTokenizerBase
 
 Loaded = TypeVar("Loaded")
+MODEL_FILE, TOKENIZER_FILE, ADAPTER_FILE = "config.json", "tokenizer_config.json", "adapter_config.json"
 HUB_TIMEOUT = 10.0  # seconds; the hub client itself retries for about half a minute per file
 # Replaces transformers messages that point to options or reports which this project does not offer.
 PLAIN_WORDS = {
@@ -59,28 +62,30 @@ def why_not_on_hub(name: str, kind: str) -> str:
     return ""
 
 
-def source_options(name: str | Path, marker: str = "config.json") -> dict[str, Any]:
+def source_options(name: str | Path, marker: str = MODEL_FILE) -> dict[str, Any]:
     """Returns from_pretrained keyword arguments that load `name` at once or fail at once.
 
     Args:
         name: a folder, or a name on the Hugging Face hub.
-        marker: the file that a folder must contain.
+        marker: the file that a folder must contain; instead of a model's, an adapter's and its base model will do.
 
     Raises:
-        InputError: a path that is not a folder, a folder without `marker`, or a hub name neither reachable nor cached.
+        InputError: a path that is not a folder, a folder without `marker`, a hub name neither reachable nor cached, or
+            an adapter whose base model is any of these.
     """
-    options: dict[str, Any] = {"trust_remote_code": False}
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     folder, name = Path(name), str(name)
     if folder.is_dir():
-        if not (folder / marker).is_file():
+        is_adapter = marker == MODEL_FILE and base_model(name, options) is not None
+        if not is_adapter and not (folder / marker).is_file():
             raise InputError(f"{name}: holds no {marker} (expected a folder written by save_pretrained)")
-        return {**options, "local_files_only": True}
+        return options
     if folder.exists():
         raise InputError(f"{name}: is a file (expected the folder of a model)")
     if looks_like_path(name):
         raise InputError(f"{name}: no such folder (expected a model's folder or a hub name like owner/model)")
     reason = why_not_on_hub(name, "model")
-    if reason and not _is_cached(name, marker):
+    if reason and not any(_is_cached(name, file) for file in (marker, ADAPTER_FILE)):
         raise InputError(f"{name}: not a folder here, and {reason}; pass the path of a local copy of it instead")
     return {**options, "local_files_only": bool(reason)}
 
@@ -91,13 +96,56 @@ def _is_cached(name: str, file: str) -> bool:
     return isinstance(try_to_load_from_cache(name, file), str)
 
 
+def base_model(name: str | Path, options: dict[str, Any]) -> str | None:
+    """Returns the base model that an adapter's folder or hub name refers to; None for a model that is whole.
+
+    Args:
+        name: the folder or hub name.
+        options: its `source_options`.
+
+    Raises:
+        InputError: the adapter's configuration names no base model, or one that is not there or is an adapter itself.
+    """
+    path = file_of(name, ADAPTER_FILE, options)
+    if path is None:
+        return None
+    config = read_json(path)
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    field = f"{path}: base_model_name_or_path"
+    if not isinstance(base, str) or not base.strip():
+        raise InputError(f"{field}: {base!r:.40} (expected the folder or hub name of the adapter's base model)")
+    if (Path(base) / ADAPTER_FILE).is_file():
+        raise InputError(f"{field}: {base} is an adapter itself (eval_hh/merge_adapter.py merges one into its base)")
+    try:
+        source_options(base)
+    except InputError as error:
+        raise InputError(f"{field}: {error}") from None
+    return base
+
+
+def file_of(name: str | Path, file: str, options: dict[str, Any]) -> Path | None:
+    """Returns the path of a file of a model's folder, or of a hub name (downloaded if need be); None if it has none."""
+    folder, name = Path(name), str(name)
+    if folder.is_dir():
+        return folder / file if (folder / file).is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, file, local_files_only=options["local_files_only"]))
+    except EntryNotFoundError:  # also where it is not in the cache
+        return None
+
+
 def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
-    """Loads the tokenizer of a folder or hub name.
+    """Loads the tokenizer of a folder or hub name; an adapter's without one is that of its base model.
 
     Raises:
         InputError: see `source_options`; also if the tokenizer cannot be read.
     """
-    options = source_options(path, "tokenizer_config.json")
+    if (Path(path) / ADAPTER_FILE).is_file() and not (Path(path) / TOKENIZER_FILE).is_file():
+        path = base_model(path, source_options(path))
+    options = source_options(path, TOKENIZER_FILE)
     from transformers import AutoTokenizer
 
     problem = f"{path}: its tokenizer cannot be loaded"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text, with_system
 from data_preprocess.files import read_jsonl
 
 REQUIRED_KEYS = ("prefix", "suffix", "reward", "meta")
@@ -31,6 +31,11 @@ class Record:
     reward: list[float]  # K rewards, raw scale; never increasing in a training file
     meta: dict[str, Any] = field(default_factory=dict)
     sft_index: int = 0  # which response the SFT term trains on
+
+    @property
+    def turns(self) -> list[str]:
+        """The prompt's turns after its system message, if it has one."""
+        return with_system(self.prefix, self.meta)
 
 
 def load_records(path: str | Path, training: bool = True) -> list[Record]:

@@ -33,7 +33,7 @@ from data_preprocess.command import (
 if TYPE_CHECKING:
     from eval_hh.analysis.simulated import Design, Truth
 
-STUDY = "toy_one_draw"  # the published study whose residuals and D are used
+STUDY = "toy"  # the published study whose residuals and D are used
 EFFECT_CLAIMS = {"1": 0, "3": 2, "4": 3}  # index among analysis.verdicts.verdicts
 # The standard: coverage of the nominal 95%, false words of claims 1, 3 and 4 at no effect, power for 5 points, and of
 # claim 2 the share of "held" when another curve is true and when the line is.

@@ -2,7 +2,8 @@
 
 A cell is one (algorithm, ranking_len K, num_prompts M, selection, draw, seed) of the study's grid. Its file holds the
 reward and BLEU of every test prompt and the configuration that produced them, so that every table, figure and test is a
-pure function of these files. An invalid or mismatched file is reported, never averaged in.
+pure function of these files. An invalid or mismatched file is reported, never averaged in. A model of no run (the base
+model, one from elsewhere, the data's own best responses) has a row instead, which has a name and no place in the grid.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from data_preprocess.subsets import RANDOM
 from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
+MODEL_ROWS = "models"  # folder, beside the cells', of the result files of models of no run
+BEST_RESPONSES = "the first responses of the test rows"  # the "model" of a ceiling
 STUDY_FILE = "cells.jsonl.xz"  # all cells of a published study, one per line
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}
@@ -74,6 +77,8 @@ CELL_FIELDS: Fields = {
     "data_sha256": (dict, type(None)),
     "files": (dict,),
 }
+SHARED = ("profile", "reward_source", "world", "git", "versions", "evaluation", "files")  # fields of cells and rows
+ROW_FIELDS: Fields = {"schema": (int,), "name": (str,), **{name: CELL_FIELDS[name] for name in SHARED}}
 MAX_COUNT = 2**53  # up to here floats represent every integer
 OPTIONAL: Fields = {
     "base_prompts": (int,),  # M of an enlarged subset's base subset
@@ -82,6 +87,7 @@ OPTIONAL: Fields = {
 # The settings of generation.py and of rewarding.py.
 EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
 GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
+GENERATION_OPTIONAL: Fields = {"prompt_format": (str,)}  # absent: the published text
 REWARDING_FIELDS: Fields = {"reward_model": (str,), "mixed_precision": (str,)}
 RESPONSES = "responses"  # in a cell's diversity: that of the responses that the run trains on
 COUNT_FIELDS: Fields = {"score": (int, float), "unique": (int,), "total": (int,), "samples": (int,)}
@@ -147,9 +153,31 @@ def validate_cell(cell: object, name: str) -> None:
     """Raises InputError "name: field: what is wrong" unless `cell` follows the schema exactly."""
     if not isinstance(cell, dict):
         raise InputError(f"{name}: expected a JSON object, found {type(cell).__name__}")
-    check_fields(cell, CELL_FIELDS | {field: OPTIONAL[field] for field in OPTIONAL if field in cell}, name, "")
+    expected = CELL_FIELDS | {field: OPTIONAL[field] for field in OPTIONAL if field in cell}
+    check_fields(cell, ROW_FIELDS if is_row(cell) else expected, name, "")
     if cell["schema"] != SCHEMA:
         raise InputError(f"{name}: schema: expected {SCHEMA}, found {cell['schema']}")
+    if not is_row(cell):
+        _check_run(cell, name)
+    check_fields(cell["evaluation"], EVALUATION_FIELDS, name, "evaluation.")
+    generation = cell["evaluation"]["generation"]
+    optional = {field: GENERATION_OPTIONAL[field] for field in GENERATION_OPTIONAL if field in generation}
+    check_fields(generation, GENERATION_FIELDS | optional, name, "evaluation.generation.")
+    check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
+    files = cell["files"] if cell["files"] and not set(cell["files"]) & set(TEST_FILES) else TEST_FILES
+    check_fields(cell["files"], dict.fromkeys(files, (dict,)), name, "files.")
+    for file in files:
+        _check_file(cell["files"][file], name, f"files.{file}.")
+    if len({tuple(sorted(cell["files"][file].get("extra", {}))) for file in files}) > 1:
+        raise InputError(f"{name}: files: the test files differ in the names of their extra rewards")
+
+
+def is_row(cell: dict) -> bool:
+    """Returns whether a result is of a model of no run."""
+    return "name" in cell and "exp" not in cell
+
+
+def _check_run(cell: dict, name: str) -> None:
     if cell["algorithm"] not in ("PRO", "SFT"):
         raise InputError(f"{name}: algorithm: expected PRO or SFT, found {cell['algorithm']!r}")
     for field in ("ranking_len", "stage", "num_prompts"):
@@ -161,15 +189,6 @@ def validate_cell(cell: object, name: str) -> None:
         raise InputError(f"{name}: draw: expected a seed, 0 or more, found {cell['draw']}")
     if cell["diversity"] is not None:
         check_diversity(cell["diversity"], cell["num_prompts"], cell["stage"], name)
-    check_fields(cell["evaluation"], EVALUATION_FIELDS, name, "evaluation.")
-    check_fields(cell["evaluation"]["generation"], GENERATION_FIELDS, name, "evaluation.generation.")
-    check_fields(cell["evaluation"]["rewarding"], REWARDING_FIELDS, name, "evaluation.rewarding.")
-    files = cell["files"] if cell["files"] and not set(cell["files"]) & set(TEST_FILES) else TEST_FILES
-    check_fields(cell["files"], dict.fromkeys(files, (dict,)), name, "files.")
-    for file in files:
-        _check_file(cell["files"][file], name, f"files.{file}.")
-    if len({tuple(sorted(cell["files"][file].get("extra", {}))) for file in files}) > 1:
-        raise InputError(f"{name}: files: the test files differ in the names of their extra rewards")
 
 
 def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()) -> None:

@@ -3,16 +3,24 @@
 # table and writes the result file. RANKING_LEN is 1 for SFT. Run it again to resume.
 # usage: sh eval.sh EXP RANKING_LEN [FLAGS]
 #
+# Evaluates a model of no run, which gets a row NAME of its own: the base model, one from elsewhere, or an adapter. With
+# --best_responses it is the test data's own first responses that are scored: what a model could reach, the ceiling.
+# usage: sh eval.sh --model MODEL NAME [FLAGS]
+#        sh eval.sh --best_responses NAME [FLAGS]
+#
 #   --checkpoint NAME      evaluates this folder of the run, e.g. step_500; it gets its own result file
 #   --test_files NAME...   only these files of data/hh_test; the result file is written once all four are done
 #   --max_new_tokens N     maximum number of generated tokens (default: 128, as in the paper)
-#   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name
+#   --prompt_format NAME   hh, chat or auto; default: the format in which the run was trained
+#   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name, and is
+#                          refused where the run has one of its own
 #
 # Limits of the machine are environment variables, with the paper's values as defaults:
 #   NUM_PROCESSES (8)     processes on this machine; 1 runs without the launcher
 #   BATCH_SIZE (16)       prompts or dialogues per batch of a process
 #   TEST_REWARD_MODEL     folder or hub name of the reward model
-#   MIXED_PRECISION       bf16, fp16 or no, for weights on a GPU; default: bf16 to generate, float32 to score
+#   MIXED_PRECISION       bf16, fp16 or no, for the weights; default: on a GPU bf16 to generate, otherwise float32. A
+#                         CPU has bf16 if it has instructions for it, and no fp16
 #   PROFILE               profile of the result; with opt-1.3b or llama-7b, report.py --compare_paper shows the paper's
 #                         values beside it; default: none
 #   STUDY_ROOT            folder of data/, checkpoints/ and eval_hh/; default: the repository
@@ -20,7 +28,9 @@
 set -euf # -f: names are never expanded as file patterns
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
-        "[--model_path MODEL]" >&2
+        "[--prompt_format NAME] [--model_path MODEL];" \
+        "or sh eval.sh --model MODEL NAME [--test_files NAME...] [--max_new_tokens N] [--prompt_format NAME];" \
+        "or sh eval.sh --best_responses NAME" >&2
     exit 2
 }
 [ $# -ge 2 ] || usage
@@ -28,11 +38,26 @@ here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
 port=${PORT:-29500}
-exp=$1 ranking_len=$2
-shift 2
+row='' name='' model_path='' best=''
+case $1 in
+--model)
+    [ $# -ge 3 ] || usage
+    row=yes model_path=$2 name=$3
+    shift 3
+    ;;
+--best_responses)
+    row=yes best=$1 name=$2
+    shift 2
+    ;;
+*)
+    exp=$1 ranking_len=$2
+    shift 2
+    ;;
+esac
+case $name in -*) usage ;; esac
 . "$here/launcher.sh"
 check_whole NUM_PROCESSES "$processes" 1 99999
-check_whole RANKING_LEN "$ranking_len" 1 99999
+[ -n "$row" ] || check_whole RANKING_LEN "$ranking_len" 1 99999
 check_whole PORT "$port" 1 65535
 check_whole BATCH_SIZE "${BATCH_SIZE:-16}" 1 999999
 check_whole OMP_NUM_THREADS "${OMP_NUM_THREADS:-1}" 1 99999
@@ -40,7 +65,7 @@ case ${MIXED_PRECISION:-no} in
 bf16 | fp16 | no) ;;
 *) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
 esac
-checkpoint='' test_files='' max_new_tokens='' model_path=''
+checkpoint='' test_files='' max_new_tokens='' prompt_format=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     flag=$1 value=$2
@@ -49,6 +74,7 @@ while [ $# -gt 0 ]; do
     --checkpoint) checkpoint=$value ;;
     --max_new_tokens) max_new_tokens=$value ;;
     --model_path) model_path=$value ;;
+    --prompt_format) prompt_format=$value ;;
     --test_files)
         test_files=$value
         while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
@@ -101,11 +127,12 @@ launch() {
 
 # Arguments of all steps. Unquoted words expand to flags with their values, or to nothing.
 precision=${MIXED_PRECISION:+--mixed_precision $MIXED_PRECISION}
-set -- --index "$exp" --stage "$ranking_len" ${checkpoint:+--checkpoint "$checkpoint"} \
-    ${test_files:+--test_files $test_files}
+if [ -n "$row" ]; then set -- --name "$name"; else set -- --index "$exp" --stage "$ranking_len"; fi
+set -- "$@" ${checkpoint:+--checkpoint "$checkpoint"} ${test_files:+--test_files $test_files}
 
 generation() {
-    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"}
+    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"} \
+        ${prompt_format:+--prompt_format "$prompt_format"} $best
 }
 
 # Check all inputs first, so that a misspelt reward model does not end hours of generation.

@@ -1,25 +1,35 @@
 """Generates a checkpoint's responses to the test prompts.
 
 Run from this folder: python generation.py --index EXP --stage RANKING_LEN
+or, for a model of no run: python generation.py --name NAME --model_path MODEL
 
 For each data/hh_test/FILE.json, writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
-best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}. A run that was killed or stopped by a signal
-resumes when started again; a finished file is not made again.
+best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}; for --name, eval_hh/inference_res/models/NAME/
+cache/infer_generate_main_FILE.json. With --best_responses a row's text is its own first response: the ceiling. A run
+that was killed or stopped by a signal resumes when started again; a finished file is not made again.
+
+Prompts are in the format in which the run was trained, which its run.json holds (training/README.md, "Prompt formats");
+--prompt_format names it where --model_path names another model.
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
-from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, Evaluation
+from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
+from data_preprocess.dialogue import HH, PROMPT_FORMATS, with_system
+from eval_hh.cells import BEST_RESPONSES
+from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
+from eval_hh.run_paths import GIVEN, PRECISIONS, Evaluation, check_same_model, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+    from eval_hh.inference.decoding import Decoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,33 +38,63 @@ class Generation(Evaluation):
 
     model_path: str | None = setting("folder or hub name to test instead of the run's checkpoint",
                                      default=None)  # fmt: skip
+    best_responses: bool = setting("with --name: no model, but the test rows' own first responses", default=False)
     max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
     batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
-    mixed_precision: str = setting("precision of the weights on a GPU", choices=PRECISIONS, default="bf16")
+    mixed_precision: str | None = setting(
+        "precision of the weights (default: bf16 on a GPU, no, which is float32, on the CPU)",
+        choices=PRECISIONS,
+        default=None,
+    )
+    prompt_format: str | None = setting("hh, chat or auto; by default the format of the run, else hh",
+                                        choices=PROMPT_FORMATS, default=None)  # fmt: skip
+
+    @property
+    def precision(self) -> str:
+        """As results record it, see `recorded_precision`."""
+        return recorded_precision(self.mixed_precision, "bf16")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name or self.best_responses:
+            check_one_given(self, "model_path", "best_responses", "what --name is the row of")
+        if self.best_responses and not self.name:
+            raise InputError("--best_responses: is no run's (expected --name NAME)")
+        if self.best_responses and self.prompt_format:
+            raise InputError("--prompt_format and --best_responses: give one of them (no model reads a prompt)")
 
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(Generation, argv, __doc__)
     model_path, tests = checked_inputs(config)
+    format_name = tested_format(config, model_path)
+    jobs = plan_jobs(config, model_path, format_name)
+    check_rows(config, jobs)
     if config.check:
         return
-    jobs = plan_jobs(config, model_path)
-    did = f"newly generated for {config.index}, stage {config.stage}"
-    run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, config, state), did)
+    did = f"newly generated for {config.names}"
+    run_step(jobs, lambda todo, state: generate_files(todo, tests, model_path, format_name, config, state), did)
 
 
-def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]]]:
-    """Returns the path of the tested model and the rows of each test file. Raises InputError if one is unusable."""
+def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, list[dict]]]:
+    """Returns the path of the tested model and the rows of each test file. Raises InputError if one is unusable.
+
+    The path is None for --best_responses.
+    """
     from data_preprocess.hub import source_options
     from data_preprocess.records import read_rows
 
     names = config.names
-    model_path = config.model_path or names.run_folder / config.checkpoint
-    if not config.model_path and not model_path.is_dir():
-        hint = f"train experiment {config.index} first, with the launchers in training/"
-        raise InputError(f"{model_path}: no such checkpoint ({hint})")
-    source_options(model_path)
+    model_path = config.model_path
+    if config.index and not model_path:
+        model_path = names.run_folder / config.checkpoint
+        if not model_path.is_dir():
+            hint = f"train experiment {config.index} first, with the launchers in training/"
+            raise InputError(f"{model_path}: no such checkpoint ({hint})")
+    if model_path is not None:
+        source_options(model_path)
+        _ = config.precision  # which this machine may not have
     for name in config.test_files:
         if not names.test_file(name).is_file():
             hint = "run first: cd data_preprocess; python prepare.py"
@@ -62,13 +102,33 @@ def checked_inputs(config: Generation) -> tuple[str | Path, dict[str, list[dict]
     return model_path, {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
 
 
-def plan_jobs(config: Generation, model_path: str | Path) -> dict[str, Job]:
+def tested_format(config: Generation, model_path: str | Path | None) -> str:
+    """Returns the prompt format, "hh" or "chat": the run's, or that of the flag.
+
+    Raises:
+        InputError: the flag contradicts the format in which the tested checkpoint was trained.
+    """
+    trained, asked = config.names.trained_format() if config.index else None, config.prompt_format
+    if asked is None:
+        return trained or HH
+    from eval_hh.inference.prompt_format import resolved_format
+
+    name = resolved_format(asked, model_path)
+    if not config.model_path and trained not in (None, name):
+        found = f"{config.names.run_record} says that the run was trained in {trained}"
+        raise InputError(f"--prompt_format {asked}: {found} (expected the same, or no flag)")
+    return name
+
+
+def plan_jobs(config: Generation, model_path: str | Path | None, format_name: str) -> dict[str, Job]:
     """Returns the job of each test file. The batch size is left out: it changes texts by float error only."""
     settings = {
         "step": "generation",
-        "model": folder_identity(model_path),
+        "model": {"name": BEST_RESPONSES} if model_path is None else folder_identity(model_path),
         "max_new_tokens": config.max_new_tokens,
-        "mixed_precision": config.mixed_precision,
+        "mixed_precision": config.precision,
+        **({GIVEN: True} if config.index and config.model_path else {}),
+        **format_setting(format_name),
     }
     names = config.names
     return {
@@ -77,24 +137,51 @@ def plan_jobs(config: Generation, model_path: str | Path) -> dict[str, Job]:
     }
 
 
+def check_rows(config: Generation, jobs: dict[str, Job]) -> None:
+    """Raises InputError if another model's texts or result would be overwritten.
+
+    A run's own checkpoint may change, as when it is trained further.
+    """
+    names, settings = config.names, next(iter(jobs.values())).settings
+    ours = settings["model"]["name"]
+    found = {}
+    for job in jobs.values():
+        with suppress(InputError):  # of a damaged note, whose output is made again
+            made = read_note(job.output)["settings"] if job.output.is_file() else {}
+            if config.name or GIVEN in settings or GIVEN in made:
+                found[job.output] = made.get("model", {}).get("name", ours)
+    for path, theirs in found.items():
+        if theirs != ours:
+            hint = f"the new one gets a row of its own by: sh eval.sh --model {ours} NAME"
+            raise InputError(f"{path}: was generated by {theirs}, which {ours} would overwrite ({hint})")
+    if config.model_path or config.name:
+        check_same_model(names.cell(), settings["model"])
+
+
 def generate_files(
     jobs: dict[str, Job],
     tests: dict[str, list[dict]],
-    model_path: str | Path,
+    model_path: str | Path | None,
+    format_name: str,
     config: Generation,
     state: "PartialState",
 ) -> int:
     """Loads the model once and generates for each job's test file; returns how many were made."""
+    if model_path is None:
+        return sum(copy_best(job, tests[name], state) for name, job in jobs.items())
     from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import Decoder, plan_units
     from eval_hh.inference.models import device, load_causal_lm, weights_dtype
+    from eval_hh.inference.prompt_format import prompt_format
 
-    model = load_causal_lm(model_path, weights_dtype(config.mixed_precision)).to(device())
-    decoder = Decoder(model, load_tokenizer(model_path), config.max_new_tokens)
+    model = load_causal_lm(model_path, weights_dtype(config.precision)).to(device())
+    tokenizer = load_tokenizer(model_path)
+    decoder = Decoder(model, tokenizer, config.max_new_tokens, prompt_format(format_name, tokenizer))
     decoder.check()
+    encoded = {name: encode_rows(decoder, tests[name], job.source) for name, job in jobs.items()}
     made = 0
     for name, job in jobs.items():
-        prompts = [decoder.encode(row["prefix"][0]) for row in tests[name]]
+        prompts = encoded[name]
         units = plan_units([len(ids) for ids in prompts], config.batch_size)
 
         def decode(unit: list[int], prompts: list[list[int]] = prompts) -> list[str]:
@@ -102,6 +189,24 @@ def generate_files(
 
         made += run_job(job, tests[name], units, decode, "t", state)
     return made
+
+
+def encode_rows(decoder: "Decoder", rows: list[dict], path: Path) -> list[list[int]]:
+    """Returns the token ids of a test file's prompts. Raises InputError that names the line of a bad one."""
+    encoded = []
+    for number, row in enumerate(rows, 1):
+        try:
+            encoded.append(decoder.encode(with_system(row["prefix"][0], row["meta"])))
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from error
+    return encoded
+
+
+def copy_best(job: Job, rows: list[dict], state: "PartialState") -> bool:
+    """Makes a test file's own first responses the generated texts."""
+    return run_job(
+        job, rows, [list(range(len(rows)))], lambda unit: [rows[row]["suffix"][0] for row in unit], "t", state
+    )
 
 
 if __name__ == "__main__":

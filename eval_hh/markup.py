@@ -7,6 +7,8 @@ from eval_hh.estimates import Contrast
 # Inline markup of CommonMark, GitHub and the page's Markdown. "_" counts only at a word boundary, and "://" turns the
 # text around it into a link.
 SPECIAL = re.compile(r"[\\`*\[\]<>&|~$#{}]|(?<!\w)_|_(?!\w)|:(?=//)")
+LATEX = str.maketrans({char: f"\\{char}" for char in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})  # fmt: skip
 # Rewards x 100 have two decimals in text, tables and figures, as in the paper's Table 1.
 REWARD = ".2f"
 DIFFERENCE = "+.2f"
@@ -40,3 +42,8 @@ def one_line(value: object) -> str:
 def markdown_text(value: object) -> str:
     """Returns a value's text as one line of Markdown, special characters as entities; not for the start of a line."""
     return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", one_line(value))
+
+
+def latex_text(value: object) -> str:
+    """Returns a value's text as one line of LaTeX, special characters escaped."""
+    return one_line(value).translate(LATEX)

@@ -8,13 +8,11 @@ it does is refused on loading.
 import math
 import re
 from collections.abc import Sequence
-from functools import cached_property, partial
-from itertools import takewhile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -27,19 +25,18 @@ from transformers import (
 from transformers.utils import cached_file
 
 from data_preprocess.command import InputError, RunError
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, split_turn
+from data_preprocess.dialogue import ASSISTANT, AUTO, CHAT, HH, PROMPT_FORMATS, PROMPTER, split_system, split_turn
 from data_preprocess.files import read_json
-from data_preprocess.hub import load_tokenizer, source_options
+from data_preprocess.hub import base_model, load_tokenizer, source_options
 from eval_hh.inference.decoding import plan_batches
-from eval_hh.inference.models import device, load_weights, padded
+from eval_hh.inference.models import REWARD, device, load_weights, merged, padded
+from eval_hh.inference.prompt_format import ChatTemplate
 
 MAX_LENGTH = 1024  # maximum tokens of a dialogue; longer ones are truncated from the left
 OASST_TYPE = "gpt_neox_reward_model"
 POOLINGS = ("last", "mean")
-CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
-Messages = list[dict[str, str]]  # {"role", "content"}, as chat templates take them
-# What a chat template, which is a program, may raise.
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
+HEAD = re.compile(r"^(score|classifier|classification_head)\.")  # its names in transformers' classifiers
+NEOX_PADDING = "<|padding|>"  # in GPT-NeoX's and Pythia's vocabularies, but not declared by their tokenizers
 # Float error of a score allowed between batches and paddings, relative to 1 + |score|.
 SLACK = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
 # Constant buffers in older checkpoints that GPT-NeoX now computes itself.
@@ -77,10 +74,11 @@ def encode_dialogue(
 
     Args:
         tokenizer: has an EOS token; role tags that are single tokens stay whole.
-        turns: the prompt's turns, the last one a bare tag.
+        turns: the prompt's turns, the last one a bare tag; a system message is left out.
         response: the text after that tag.
         max_length: maximum number of ids.
     """
+    turns = split_system(turns)[1]
     ids: list[int] = []
     for turn in [*turns[:-1], turns[-1] + response]:
         tag, text = split_turn(turn)
@@ -92,63 +90,6 @@ def encode_dialogue(
         ids += tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
         ids.append(tokenizer.eos_token_id)
     return ids[-max_length:]
-
-
-def chat_messages(turns: list[str], response: str) -> Messages:
-    """Returns the dialogue as messages. Consecutive turns of one role are merged: most templates need alternation."""
-    messages: Messages = []
-    for turn in [*turns[:-1], turns[-1] + response]:
-        tag, text = split_turn(turn)
-        if messages and messages[-1]["role"] == CHAT_ROLES[tag]:
-            messages[-1]["content"] += "\n" + text
-        else:
-            messages.append({"role": CHAT_ROLES[tag], "content": text})
-    return messages
-
-
-class ChatTemplate:
-    """A tokenizer's chat template; truncates long dialogues after what the template puts before the first text."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self.tokenizer = tokenizer
-
-    def __call__(self, turns: list[str], response: str, max_length: int) -> list[int]:
-        """Returns the token ids of the dialogue, at most `max_length`.
-
-        The oldest exchanges of a longer dialogue are dropped. If the last exchange alone is too long, its ids are cut
-        after the template's head (BOS, a system text, the first turn's header), so that head and end are kept.
-
-        Raises:
-            InputError: the template rejects the dialogue.
-        """
-        messages = chat_messages(turns, response)
-        ids = self._apply(messages)
-        while len(ids) > max_length and len(messages) > 2:
-            messages = messages[2:]
-            ids = self._apply(messages)
-        if len(ids) <= max_length:
-            return ids
-        head = min(_shared(ids, self._head), max_length - 1)
-        return ids[:head] + ids[len(ids) - (max_length - head) :]
-
-    @cached_property
-    def _head(self) -> list[int]:
-        """The common prefix of all dialogues' ids, taken from two that differ from their first character on."""
-        one, other = (
-            self._apply([{"role": "user", "content": text}, {"role": "assistant", "content": "x"}]) for text in "0A"
-        )
-        return one[: _shared(one, other)]
-
-    def _apply(self, messages: Messages) -> list[int]:
-        try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
-        except TEMPLATE_ERRORS as error:
-            raise InputError(f"the reward model's chat template refuses the dialogue ({error})") from error
-
-
-def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Returns the length of the common prefix of two lists."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def check_finite(logits: Sequence[float], rows: Sequence[int], where: str) -> None:
@@ -164,13 +105,16 @@ class RewardModel:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self._encode = ChatTemplate(tokenizer) if chat else partial(encode_dialogue, tokenizer)
+        self._encode = ChatTemplate(tokenizer).encode_dialogue if chat else partial(encode_dialogue, tokenizer)
         self._pad = model.config.get_text_config().pad_token_id
         self._n_ids = model.get_input_embeddings().weight.shape[0]
 
     def encode(self, turns: list[str], response: str) -> list[int]:
         """Returns the token ids of one dialogue. Raises InputError if the model cannot read it."""
-        ids = self._encode(turns, response, self.max_length)
+        try:
+            ids = self._encode(turns, response, self.max_length)
+        except InputError as error:
+            raise InputError(f"reward model: {error}") from error
         if not ids:
             raise InputError("the reward model's chat template makes no token of the dialogue")
         if max(ids) >= self._n_ids:
@@ -182,7 +126,7 @@ class RewardModel:
         """Returns the raw logits of the dialogues, in the order given.
 
         Args:
-            turns_list: each dialogue's prompt turns, the last one a bare tag.
+            turns_list: each dialogue's prompt turns, the last one a bare tag; the first may be a system message.
             suffixes: each dialogue's response.
             batch_size: dialogues per forward pass; they are grouped by length.
         """
@@ -215,22 +159,77 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     """Loads a reward model from a folder or hub name onto this process's device.
 
     Args:
-        path: the OpenAssistant kind, or a sequence classifier with one label; weights in safetensors or .bin.
+        path: the OpenAssistant kind, a sequence classifier with one label (weights in safetensors or .bin), or an
+            adapter that makes one of its base model.
         dtype: of the weights; bfloat16 halves GPU memory. The OpenAssistant kind's pooling and head are always float32.
 
     Raises:
         InputError: the model cannot be found or read, does not have one label, or lacks a weight.
     """
     options = {**source_options(path), "dtype": dtype}
+    tokenizer = load_tokenizer(path)
+    if base_model(path, options) is not None:
+        model = load_with_head(path, tokenizer, dtype)
+    else:
+        config = _read_config(path, options)
+        load = _load_oasst if config.get("model_type") == OASST_TYPE else _load_classifier
+        model = load(path, config, options)
+    reward_model = as_reward_model(model.to(device()), tokenizer, path)
+    _check_padding(reward_model, path, dtype)
+    return reward_model
+
+
+def _read_config(path: str | Path, options: dict[str, Any]) -> dict[str, Any]:
     config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json: expected a JSON object, found {type(config).__name__}")
     _check_pad(path, config.get("pad_token_id"), config.get("vocab_size"))  # clearer than torch's own error
-    tokenizer = load_tokenizer(path)
-    load = _load_oasst if config.get("model_type") == OASST_TYPE else load_classifier
-    reward_model = as_reward_model(load(path, config, options).to(device()), tokenizer, path)
-    _check_padding(reward_model, path, dtype)
-    return reward_model
+    return config
+
+
+def load_with_head(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, **more: Any
+) -> PreTrainedModel:
+    """Loads a sequence classifier of one label to train, or makes one of a causal LM, with a random head.
+
+    Args:
+        path: folder or hub name of either, or of an adapter that was trained on what this function returns.
+        tokenizer: its tokenizer, for the padding id of a model that names none.
+        dtype: of the weights.
+        **more: for from_pretrained.
+
+    Raises:
+        InputError: it cannot be loaded, has more than one label, or is an OpenAssistant model, whose head no
+            transformers classifier has; no token can serve as padding.
+    """
+    options = source_options(path)
+    base = base_model(path, options)
+    if base is not None:
+        return merged(load_with_head(base, tokenizer, dtype, **more), path, REWARD, options)
+    saved, options = _read_config(path, options), {**options, "dtype": dtype, **more}
+    if saved.get("model_type") == OASST_TYPE:
+        raise InputError(f"{path}: an OpenAssistant reward model can be used for scoring, but not trained further")
+    if any("SequenceClassification" in name for name in saved.get("architectures") or []):
+        model = _load_classifier(path, saved, options)
+    else:
+        model = load_weights(AutoModelForSequenceClassification, path, fresh=HEAD, num_labels=1, **options)
+    text_config = model.config.get_text_config()
+    if text_config.pad_token_id is None:
+        text_config.pad_token_id = padding_id(tokenizer)
+    if text_config.pad_token_id is None:
+        raise InputError(f"{path}: its tokenizer has neither a padding token nor EOS (expected one, to fill batches)")
+    return model
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Returns the padding id for a model that names none.
+
+    A classifier takes its score at the last token that is not padding: the last turn's EOS or, if EOS itself is used as
+    padding, the token before it, in training and scoring alike.
+    """
+    if tokenizer.pad_token_id is not None:
+        return tokenizer.pad_token_id
+    return tokenizer.get_vocab().get(NEOX_PADDING, tokenizer.eos_token_id)
 
 
 def _check_pad(path: str | Path, pad: object, n_ids: object) -> None:
@@ -258,20 +257,32 @@ def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> 
 def as_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> RewardModel:
     """Returns the model with its way of reading a dialogue, which training and scoring must share.
 
-    A classifier whose tokenizer has a chat template uses it; all others use `encode_dialogue`.
+    A classifier whose tokenizer has a chat template uses it, unless its configuration has a prompt_format (hh or chat,
+    see train_reward.py); all others use `encode_dialogue`.
 
     Args:
         model: one of the two kinds.
         tokenizer: its tokenizer.
         path: where it came from, for messages.
     """
-    chat = not isinstance(model, GPTNeoXReward) and tokenizer.chat_template is not None
+    chat = reads_chat(model, tokenizer, path)
     if not chat and tokenizer.eos_token_id is None:
         raise InputError(f"{path}: its tokenizer has neither a chat template nor an EOS token")
     config = model.config.get_text_config()
     _check_pad(path, config.pad_token_id, model.get_input_embeddings().weight.shape[0])
     positions = config.to_dict().get("max_position_embeddings") or MAX_LENGTH
     return RewardModel(model, tokenizer, min(MAX_LENGTH, positions), chat)
+
+
+def reads_chat(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> bool:
+    """Returns whether a reward model reads by its chat template. InputError if it should but has none."""
+    stored = model.config.to_dict().get("prompt_format", AUTO)
+    if stored not in PROMPT_FORMATS:
+        expected = " or ".join(PROMPT_FORMATS)
+        raise InputError(f"{path}: config.json: prompt_format is {stored!r:.40} (expected {expected})")
+    if stored == CHAT and tokenizer.chat_template is None:
+        raise InputError(f"{path}: --prompt_format chat: its tokenizer has no chat template (expected one, or hh)")
+    return stored != HH and not isinstance(model, GPTNeoXReward) and tokenizer.chat_template is not None
 
 
 def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
@@ -283,7 +294,7 @@ def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any
     return load_weights(GPTNeoXReward, path, config=neox, ignored=OLD_BUFFERS, **options)
 
 
-def load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+def _load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     """Loads a sequence classifier of transformers.
 
     Args:

@@ -1,10 +1,12 @@
 """Scores the generated responses with a reward model.
 
 Run from this folder: python rewarding.py --index EXP --stage RANKING_LEN --reward_model PATH_OR_NAME
+or, for a model of no run: python rewarding.py --name NAME --reward_model PATH_OR_NAME
 
-Reads the output of generation.py and writes eval_hh/inference_res/infer_main_EXP_RANKING_LEN_best_checkpoint_FILE.json:
-the rows with infer.score, the sigmoid of the reward model's logit. A run that was killed or stopped by a signal resumes
-when started again; a finished file is not made again. A score that is not finite ends the run.
+Reads the output of generation.py and writes eval_hh/inference_res/infer_main_EXP_RANKING_LEN_best_checkpoint_FILE.json,
+or models/NAME/infer_main_FILE.json for --name: the rows with infer.score, the sigmoid of the reward model's logit. A
+run that was killed or stopped by a signal resumes when started again; a finished file is not made again. A score that
+is not finite ends the run.
 """
 
 import math
@@ -17,8 +19,9 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
+from data_preprocess.dialogue import with_system
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, Evaluation, Names, check_made_of, read_results
+from eval_hh.run_paths import PRECISIONS, AnyNames, Evaluation, check_made_of, read_results, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -38,8 +41,13 @@ class Rewarding(Evaluation):
     )
     batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
-    mixed_precision: str = setting("precision of the weights on a GPU; half precision blurs scores", choices=PRECISIONS,
+    mixed_precision: str = setting("precision of the weights; half precision blurs scores", choices=PRECISIONS,
                                    default="no")  # fmt: skip
+
+    @property
+    def precision(self) -> str:
+        """As results record it, see `recorded_precision`."""
+        return recorded_precision(self.mixed_precision, "no")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,9 +55,10 @@ def main(argv: list[str] | None = None) -> None:
     from data_preprocess.hub import source_options
 
     source_options(config.reward_model)
+    _ = config.precision  # which this machine may not have
     if config.check:
         return
-    did = f"newly scored for {config.index}, stage {config.stage}"
+    did = f"newly scored for {config.names}"
     run_step(plan_jobs(config), lambda todo, state: score_files(todo, config, state), did)
 
 
@@ -63,14 +72,14 @@ def plan_jobs(config: Rewarding) -> dict[str, Job]:
     settings = {
         "step": "rewarding",
         "reward_model": folder_identity(config.reward_model),
-        "mixed_precision": config.mixed_precision,
+        "mixed_precision": config.precision,
     }
     return {
         name: Job(f"scoring {name}", names.scored(name), names.generated(name), settings) for name in config.test_files
     }
 
 
-def generated_rows(names: Names, name: str) -> list[dict]:
+def generated_rows(names: AnyNames, name: str) -> list[dict]:
     """Reads the rows of a generated file. Raises InputError if they do not match its test file."""
     from data_preprocess.records import read_rows
 
@@ -93,7 +102,7 @@ def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") 
     from eval_hh.reward_model import check_finite, load_reward_model
 
     rows = {name: generated_rows(config.names, name) for name in jobs}
-    model = load_reward_model(config.reward_model, weights_dtype(config.mixed_precision))
+    model = load_reward_model(config.reward_model, weights_dtype(config.precision))
     encoded = {name: encode_rows(model, rows[name], job.source) for name, job in jobs.items()}
     made = 0
     for name, job in jobs.items():
@@ -114,7 +123,7 @@ def encode_rows(model: "RewardModel", rows: list[dict], path: Path) -> list[list
     encoded = []
     for number, row in enumerate(rows, 1):
         try:
-            encoded.append(model.encode(row["prefix"][0], row["infer"]["t"]))
+            encoded.append(model.encode(with_system(row["prefix"][0], row["meta"]), row["infer"]["t"]))
         except InputError as error:
             raise InputError(f"{path}:{number}: {error}") from error
     return encoded

@@ -5,23 +5,68 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, check_name, check_settings, count, setting, study_root
-from data_preprocess.files import read_jsonl
+from data_preprocess.command import InputError, check_name, check_one_given, check_settings, count, setting, study_root
+from data_preprocess.dialogue import CHAT, HH
+from data_preprocess.files import read_json, read_jsonl
 from data_preprocess.records import check_row
-from eval_hh.cells import TEST_FILES
+from eval_hh.cells import MODEL_ROWS, TEST_FILES
 
 BEST_CHECKPOINT = "best_checkpoint"  # checkpoint folder that the trainer chose on the dev set
-PRECISIONS = ("bf16", "fp16", "no")  # of the weights on a GPU; the CPU always has float32
+PRECISIONS = ("bf16", "fp16", "no")  # of the weights; a CPU has bf16 or no, and float32 unless asked
+
+
+GIVEN = "instead_of_the_run"  # in the note of texts that are named like a run's but are another model's
+
+
+class ResultPaths:
+    """What the paths of every evaluation have in common."""
+
+    root: Path  # of the study
+
+    def test_file(self, name: str) -> Path:
+        return self.root / "data" / "hh_test" / f"{name}.json"
+
+    def _results(self) -> Path:
+        return self.root / "eval_hh" / "inference_res"
 
 
 @dataclass(frozen=True)
-class Names:
+class ModelNames(ResultPaths):
+    """Paths of the evaluation of a model that has a row of its own: a base model, an outside one, the ceiling."""
+
+    name: str
+    root: Path = field(default_factory=study_root)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def flags(self) -> str:
+        """The flags that name what is tested, for messages."""
+        return f"--name {self.name}"
+
+    def generated(self, name: str) -> Path:
+        return self._results() / "models" / self.name / "cache" / f"infer_generate_main_{name}.json"
+
+    def scored(self, name: str) -> Path:
+        return self._results() / "models" / self.name / f"infer_main_{name}.json"
+
+    def cell(self) -> Path:
+        """Returns the path of the result file."""
+        return self.root / "eval_hh" / "results" / MODEL_ROWS / f"{self.name}.json"
+
+
+@dataclass(frozen=True)
+class Names(ResultPaths):
     """Paths of the evaluation of one checkpoint under a study's root (the published names)."""
 
     index: str  # name of the experiment
     stage: int  # ranking length trained on
     checkpoint: str = BEST_CHECKPOINT
     root: Path = field(default_factory=study_root)
+
+    def __str__(self) -> str:
+        return f"{self.index}, stage {self.stage}"
 
     @property
     def flags(self) -> str:
@@ -33,8 +78,22 @@ class Names:
     def run_folder(self) -> Path:
         return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
 
-    def test_file(self, name: str) -> Path:
-        return self.root / "data" / "hh_test" / f"{name}.json"
+    @property
+    def run_record(self) -> Path:
+        return self.run_folder / "run.json"
+
+    def trained_format(self) -> str | None:
+        """Returns the prompt format that the run was trained in, or None if there is no record of the run."""
+        if not self.run_record.is_file():
+            return None
+        record = read_json(self.run_record)
+        config = record.get("config") if isinstance(record, dict) else None
+        if not isinstance(config, dict):
+            raise InputError(f"{self.run_record}: config: missing (expected the run's settings)")
+        name = config.get("prompt_format", HH)  # older runs knew no other
+        if name not in (HH, CHAT):
+            raise InputError(f"{self.run_record}: config: prompt_format is {name!r:.40} (expected {HH} or {CHAT})")
+        return name
 
     def generated(self, name: str) -> Path:
         return self._results() / "cache" / f"infer_generate_main_{self._key()}_{name}.json"
@@ -47,11 +106,11 @@ class Names:
         other = "" if self.checkpoint == BEST_CHECKPOINT else f"_{self.checkpoint}"
         return self.root / "eval_hh" / "results" / f"{self.index}_{self.stage}{other}.json"
 
-    def _results(self) -> Path:
-        return self.root / "eval_hh" / "inference_res"
-
     def _key(self) -> str:
         return f"{self.index}_{self.stage}_{self.checkpoint}"
+
+
+AnyNames = Names | ModelNames
 
 
 def all_test_files() -> tuple[str, ...]:
@@ -64,8 +123,10 @@ def all_test_files() -> tuple[str, ...]:
 class Evaluation:
     """The flags that all evaluation steps share."""
 
-    index: str = setting("name of the experiment", check_name)
-    stage: int = setting("ranking length trained on (1 for SFT)", count(at_most=1000))
+    index: str | None = setting("name of the experiment", check_name, default=None)
+    stage: int | None = setting("ranking length trained on (1 for SFT)", count(at_most=1000), default=None)
+    name: str | None = setting("instead of both: name of a row of its own, for a model of no run", check_name,
+                               default=None)  # fmt: skip
     checkpoint: str = setting("checkpoint folder of the run to test", check_name, default=BEST_CHECKPOINT)
     test_files: tuple[str, ...] = setting(
         "names under data/hh_test, without .json", check_name, default_factory=all_test_files
@@ -74,11 +135,58 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        check_one_given(self, "index", "name", "a run, with its --stage, or a row of its own")
+        if self.name and (self.stage or self.checkpoint != BEST_CHECKPOINT):
+            raise InputError(f"--name {self.name}: --stage and --checkpoint are of a run (expected neither beside it)")
+        if self.index and not self.stage:
+            raise InputError(f"--index {self.index}: expected its --stage beside it")
 
     @property
-    def names(self) -> Names:
-        """The paths of the tested checkpoint."""
-        return Names(self.index, self.stage, self.checkpoint)
+    def names(self) -> AnyNames:
+        """The paths of what is tested."""
+        return ModelNames(self.name) if self.name else Names(self.index, self.stage, self.checkpoint)
+
+
+def below_study_root(value: Any) -> Any:
+    """Returns a path under STUDY_ROOT relative to it; any other value of a configuration unchanged."""
+    if isinstance(value, str) and Path(value).is_relative_to(study_root()):
+        return Path(value).relative_to(study_root()).as_posix()
+    return value
+
+
+def model_name(identity: dict[str, Any]) -> str:
+    """Returns the name of a model's `folder_identity`: its path under STUDY_ROOT, else its folder or hub name."""
+    name = below_study_root(identity["name"])
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def check_same_model(path: Path, identity: dict[str, Any]) -> None:
+    """Raises InputError if a result file is there and of another model than this; a damaged one is written anew."""
+    try:
+        theirs = read_json(path)["evaluation"]["generation"]["model"]
+    except (InputError, KeyError, TypeError):
+        return
+    if theirs != model_name(identity):
+        hint = f"the new one gets a row of its own by: sh eval.sh --model {identity['name']} NAME"
+        raise InputError(f"{path}: is the result of {theirs}, which {identity['name']} would overwrite ({hint})")
+
+
+def recorded_precision(asked: str | None, default: str) -> str:
+    """Returns the precision of weights as results record it, for `weights_dtype`.
+
+    Args:
+        asked: of --mixed_precision; None if it was not given, which on the CPU means float32.
+        default: of a GPU. It is recorded on the CPU too, as it always was, so that earlier results stay valid.
+
+    Raises:
+        InputError: this process computes on a CPU that does not have it.
+    """
+    if asked in (None, "no"):
+        return asked or default
+    from eval_hh.inference.models import CPU_BF16, check_cpu_precision, device
+
+    check_cpu_precision(asked)
+    return CPU_BF16 if device().type == "cpu" else asked
 
 
 def read_results(path: Path, *keys: str) -> list[dict]:

@@ -1,17 +1,20 @@
 """Computes BLEU, prints the table of one tested checkpoint and writes its result file.
 
 Run from this folder: python scoring.py --index EXP --stage RANKING_LEN
+or, for a model of no run: python scoring.py --name NAME
 
 Reads the output of rewarding.py, adds infer.bleu (against the row's first response) and line_index to its rows, and
 writes eval_hh/results/EXP_RANKING_LEN.json, the cell that report.py and figures.py read
-(EXP_RANKING_LEN_CHECKPOINT.json for a checkpoint other than the best one). If data/toy/world.json marks the embedded
-world, the reward is the world's gold reward, with the reward model's score beside it.
+(EXP_RANKING_LEN_CHECKPOINT.json for a checkpoint other than the best one; models/NAME.json for --name, a row that the
+report shows below its table). If data/toy/world.json marks the embedded world, the reward is the world's gold reward,
+with the reward model's score beside it.
 """
 
 import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_name, parse_settings, run, setting, study_root
 from data_preprocess.diversity import RECORD, RECORD_RESPONSES, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
+from data_preprocess.provenance import git_hash, versions
 from data_preprocess.records import read_rows
 from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset, draw_folder, subset_named
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
+    GENERATION_OPTIONAL,
     POOLS,
     RESPONSES,
     SCHEMA,
@@ -33,6 +38,8 @@ from eval_hh.cells import (
     check_diversity,
     check_type,
     file_scores,
+    is_row,
+    load_cell,
     pooled,
     pools_of,
     validate_cell,
@@ -40,7 +47,20 @@ from eval_hh.cells import (
 )
 from eval_hh.estimates import bootstrap_interval
 from eval_hh.inference.resumable_jobs import Job, done_note, read_note
-from eval_hh.run_paths import Evaluation, Names, all_test_files, check_made_of, read_results
+from eval_hh.run_paths import (
+    BEST_CHECKPOINT,
+    GIVEN,
+    AnyNames,
+    Evaluation,
+    ModelNames,
+    Names,
+    all_test_files,
+    below_study_root,
+    check_made_of,
+    check_same_model,
+    model_name,
+    read_results,
+)
 
 NULL = type(None)
 # Fields that a cell takes from run.json, from its configuration, and from the settings noted by both steps.
@@ -63,10 +83,11 @@ class Scoring(Evaluation):
 def main(argv: list[str] | None = None) -> None:
     args = parse_settings(Scoring, argv, __doc__)
     names = args.names
-    cell = describe_run(names, args.profile)
+    cell = describe_row(names, args.profile) if args.name else describe_run(names, args.profile)
     if args.check:
         return
     made = common_settings(names, args.test_files)
+    check_overwritten(names, made[0])
     # Test files that are not named are included if they were evaluated with the same settings.
     wanted = all_test_files()
     lacking = [name for name in wanted if name not in args.test_files and not is_like(names, name, made)]
@@ -104,11 +125,11 @@ def fields_of(value: Any, expected: dict[str, tuple[type, ...]], where: str) -> 
 
 def describe_run(names: Names, profile: str | None) -> dict:
     """Returns a cell's fields on the run: its saved configuration and the data it was trained on."""
-    record = names.run_folder / "run.json"
+    record = names.run_record
     if not record.is_file():
         hint = (
             f"training/main.py writes it when experiment {names.index} is trained, and a result file says how its "
-            "model was trained; a model of no run can be tested with generation.py and rewarding.py alone"
+            "model was trained; a model of no run can be tested by: sh eval.sh --model MODEL NAME"
         )
         raise InputError(f"{record}: no such file ({hint})")
     made = fields_of(read_json(record), RUN_FIELDS, str(record))
@@ -118,7 +139,6 @@ def describe_run(names: Names, profile: str | None) -> dict:
     data = data.parent if data.name == "train.json" else data
     subset = subset_named(data)
     ranking_len, num_prompts = (subset.ranking_len, subset.size) if subset else shape_of_rows(data)
-    world = study_root() / "data" / "toy" / "world.json"
     is_enlarged = subset is not None and subset.selection in AUGMENTATIONS
     return {
         "schema": SCHEMA,
@@ -132,8 +152,7 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "data": subset.folder if subset else data.name,
         "diversity": recorded_diversity(subset, names.stage) if subset else None,
         "selection": subset.selection if subset else RANDOM,
-        "reward_source": GOLD if world.is_file() else None,
-        "world": fields_of(read_json(world), {"hash": (str,)}, str(world))["hash"] if world.is_file() else None,
+        **describe_world(),
         "config": {name: below_study_root(value) for name, value in made["config"].items()},
         "git": made["git"],
         "versions": made["versions"],
@@ -144,20 +163,38 @@ def describe_run(names: Names, profile: str | None) -> dict:
     }
 
 
-def below_study_root(value: Any) -> Any:
-    """Returns a path under STUDY_ROOT relative to it; any other value of a configuration unchanged."""
-    if isinstance(value, str) and Path(value).is_relative_to(study_root()):
-        return Path(value).relative_to(study_root()).as_posix()
-    return value
+def describe_row(names: ModelNames, profile: str | None) -> dict:
+    """Returns the fields of a row on what is tested, a model of no run."""
+    return {
+        "schema": SCHEMA, "name": names.name, "profile": profile, **describe_world(), "git": git_hash(),
+        "versions": versions(),
+    }  # fmt: skip
 
 
-def model_name(identity: dict[str, Any]) -> str:
-    """Returns the name of a model's `folder_identity`: its path under STUDY_ROOT, else its folder or hub name."""
-    name = below_study_root(identity["name"])
-    return Path(name).name if Path(name).is_absolute() else name
+def describe_world() -> dict:
+    """Returns a cell's reward source and world, if the data is the embedded world's."""
+    path = study_root() / "data" / "toy" / "world.json"
+    if not path.is_file():
+        return {"reward_source": None, "world": None}
+    return {"reward_source": GOLD, "world": fields_of(read_json(path), {"hash": (str,)}, str(path))["hash"]}
 
 
-def settings_of(names: Names, name: str) -> list[dict]:
+def check_overwritten(names: AnyNames, generation: dict) -> None:
+    """Raises InputError if the result file is of something else: a model of another name, or another run's."""
+    path = names.cell()
+    if not path.is_file():
+        return
+    if not isinstance(names, Names) or GIVEN in generation:
+        check_same_model(path, generation["model"])
+    of = names
+    with suppress(InputError):  # of a damaged file, which is written anew
+        cell = load_cell(path)
+        of = names if is_row(cell) else Names(cell["exp"], cell["stage"], cell["evaluation"]["checkpoint"])
+    if of != names:
+        raise InputError(f"{path}: is the result of {of.flags}, which {names.flags} would overwrite")
+
+
+def settings_of(names: AnyNames, name: str) -> list[dict]:
     """Returns the settings noted by generation.py and rewarding.py. Raises InputError for missing or outdated files."""
     generated, scored = names.generated(name), names.scored(name)
     for path, step in ((generated, "generation.py"), (scored, "rewarding.py")):
@@ -167,6 +204,7 @@ def settings_of(names: Names, name: str) -> list[dict]:
     for path, made, expected in zip(
         (generated, scored), settings, (GENERATION_SETTINGS, REWARDING_SETTINGS), strict=True
     ):
+        expected = expected | {field: GENERATION_OPTIONAL[field] for field in GENERATION_OPTIONAL if field in made}
         fields_of(made, expected, f"{done_note(path)}: settings")
         model = next(iter(expected))
         fields_of(made[model], {"name": (str,)}, f"{done_note(path)}: settings.{model}")
@@ -176,7 +214,7 @@ def settings_of(names: Names, name: str) -> list[dict]:
     return settings
 
 
-def scored_rows(names: Names, name: str) -> list[dict]:
+def scored_rows(names: AnyNames, name: str) -> list[dict]:
     """Reads the rows of a scored file. Raises InputError if they, or the generated rows, do not match the test file."""
     test, generated, scored = names.test_file(name), names.generated(name), names.scored(name)
     prompts = read_rows(test, training=False)
@@ -189,7 +227,7 @@ def scored_rows(names: Names, name: str) -> list[dict]:
     return rows
 
 
-def common_settings(names: Names, files: Sequence[str]) -> list[dict]:
+def common_settings(names: AnyNames, files: Sequence[str]) -> list[dict]:
     """Returns the settings of all `files`. Raises InputError if they differ: rewards must be of one model."""
     made = settings_of(names, files[0])
     for name in files[1:]:
@@ -199,7 +237,7 @@ def common_settings(names: Names, files: Sequence[str]) -> list[dict]:
     return made
 
 
-def is_like(names: Names, name: str, made: list[dict]) -> bool:
+def is_like(names: AnyNames, name: str, made: list[dict]) -> bool:
     """Returns whether a test file has been evaluated with these settings."""
     try:
         return settings_of(names, name) == made
@@ -207,14 +245,15 @@ def is_like(names: Names, name: str, made: list[dict]) -> bool:
         return False
 
 
-def describe_evaluation(names: Names, generation: dict, rewarding: dict) -> dict:
+def describe_evaluation(names: AnyNames, generation: dict, rewarding: dict) -> dict:
     """Returns a cell's "evaluation" from the settings of both steps."""
     return {
-        "checkpoint": names.checkpoint,
+        "checkpoint": names.checkpoint if isinstance(names, Names) else BEST_CHECKPOINT,
         "generation": {
             "model": model_name(generation["model"]),
             "max_new_tokens": generation["max_new_tokens"],
             "mixed_precision": generation["mixed_precision"],
+            **{name: generation[name] for name in GENERATION_OPTIONAL if name in generation},
         },
         "rewarding": {
             "reward_model": model_name(rewarding["reward_model"]),
@@ -319,8 +358,9 @@ def table(cell: dict) -> str:
     files = cell["files"]
     extra = sorted(next(iter(files.values())).get("extra", {}))
     head = f"{'':18s} {'rows':>5s} {'reward':>7s} {'95% interval':>16s} {'BLEU':>6s}"
+    tested = cell["name"] if is_row(cell) else f"{cell['exp']}, stage {cell['stage']}"
     lines = [
-        f"{cell['exp']}, stage {cell['stage']}: rewards x 100, from {cell['reward_source']}",
+        f"{tested}: rewards x 100, from {cell['reward_source']}",
         head + "".join(f" {name:>13s}" for name in extra),
     ]
     pools = pools_of(files)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import parse_settings, run, study_root
+from data_preprocess.dialogue import HH, with_system
 from data_preprocess.preparing.candidates import Candidates, add_responses
 from data_preprocess.preparing.prepared_data import Labels, prepare
 from labelling.sampling import AnnotateConfig, check_models, only_first_process_prints
@@ -35,7 +36,7 @@ def labels_by_models(config: AnnotateConfig) -> Labels:
     def add(pool: list[Candidates]) -> list[Candidates]:
         from labelling.model_labels import sample_responses
 
-        prompts = [one.prefix for one in pool]
+        prompts = [with_system(one.prefix, one.meta) for one in pool]
         for index, model in enumerate(config.candidates):
             sampling = replace(config, seed=config.seed + index)
             texts = sample_responses(prompts, model, config.num_per_model, work / f"responses_{index}.jsonl", sampling)
@@ -52,7 +53,8 @@ def labels_by_models(config: AnnotateConfig) -> Labels:
         facts.insert(0, (
             f"{config.num_per_model} responses by each of {', '.join(config.candidates)} (temperature "
             f"{config.temperature}, top-p {config.top_p}, at most {config.max_new_tokens} tokens, model i's seed is "
-            f"{config.seed} + i, from 0)"
+            f"{config.seed} + i, from 0"
+            f"{'' if config.prompt_format == HH else f', prompt format {config.prompt_format}'})"
         ))  # fmt: skip
     return Labels(add, judge, facts=facts, models=[config.reward_model, *config.candidates])
 

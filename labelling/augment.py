@@ -31,7 +31,7 @@ from data_preprocess.command import (
     study_root,
     within,
 )
-from data_preprocess.dialogue import render_prompt
+from data_preprocess.dialogue import render_prompt, with_system
 from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, diversity_curve
 from data_preprocess.diversity_record import DiversityRecord
 from data_preprocess.files import json_lines, write_files
@@ -212,7 +212,7 @@ def answered(
     rounds = itertools.count()
 
     def answer(indices: list[int]) -> dict[int, Candidates]:
-        prompts = [pool[index].prefix for index in indices]
+        prompts = [with_system(pool[index].prefix, pool[index].meta) for index in indices]
         file = work / f"answers_{next(rounds)}.jsonl"
         texts = sample_responses(prompts, config.answer_model, count, file, config)
         found = {}

@@ -7,19 +7,23 @@ kills.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, check_number
+from data_preprocess.dialogue import HH, split_system, with_system
 from data_preprocess.files import read_jsonl
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.preparing.candidates import Candidates
 from eval_hh.inference.decoding import Decoder, plan_batches, plan_units
 from eval_hh.inference.models import device, load_causal_lm, weights_dtype
-from eval_hh.inference.resumable_jobs import Job, folder_identity, make_rows, processes, waiting_jobs
+from eval_hh.inference.prompt_format import prompt_format, resolved_format
+from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, make_rows, processes, waiting_jobs
 from eval_hh.inference.seeded_sampling import Sampler, response_seeds
-from eval_hh.reward_model import RewardModel, check_finite, load_reward_model
+from eval_hh.reward_model import check_finite, load_reward_model
+from eval_hh.run_paths import recorded_precision
 from labelling.sampling import Sampling
 
 
@@ -28,24 +32,28 @@ def sample_responses(
 ) -> list[list[str]]:
     """Samples responses to each prompt with temperature and top-p.
 
-    A prompt is truncated from the left to 384 tokens. A response ends at EOS, before the first stop string, or after
-    `sampling.max_new_tokens`, and is stripped; it may be empty. Random numbers depend on (seed, prompt, sample), not on
-    the model: models with one seed share them, and related models would give the same responses, so vary the seed.
+    A prompt is truncated from the left to 384 tokens. A response ends at EOS, before the first stop string (or, in chat
+    format, at the end of turn), or after `sampling.max_new_tokens`, and is stripped; it may be empty. Random numbers
+    depend on (seed, prompt, sample), not on the model: models with one seed share them, and related models would give
+    the same responses, so vary the seed.
 
     Args:
-        prompts: each a list of turns, the last one a bare tag.
+        prompts: each a list of turns, the last one a bare tag; the first may be a system message.
         model_path: folder or hub name of any causal language model.
         num_per_prompt: responses to each prompt.
         output: the JSONL file to write, a row {"index": i, "responses": [...]} per prompt.
-        sampling: the settings; mixed precision applies to the weights on a GPU, the CPU always uses float32.
+        sampling: the settings; without a precision the weights are bf16 on a GPU and float32 on the CPU.
 
     Returns:
         The responses, num_per_prompt per prompt, in every process.
 
     Raises:
-        InputError: a model that cannot be loaded, or one with too few positions.
+        InputError: a model that cannot be loaded, or one with too few positions, or a prompt that its format refuses.
     """
     check_number("num_per_prompt", num_per_prompt, at_least=1)
+    format_name = resolved_format(sampling.prompt_format, model_path)
+    if format_name == HH:  # the published text has no system message, so none may change the seeds
+        prompts = [split_system(turns)[1] for turns in prompts]
     settings = {
         "step": "sampling",
         "prompts": _digest(prompts),
@@ -55,7 +63,8 @@ def sample_responses(
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_new_tokens": sampling.max_new_tokens,
-        "mixed_precision": sampling.mixed_precision,
+        "mixed_precision": recorded_precision(sampling.mixed_precision, "bf16"),
+        **format_setting(format_name),
     }
     job = Job(f"sampling from {Path(model_path).name}", output, None, settings)
     if waiting_jobs([job], processes()):
@@ -68,9 +77,11 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
     state = processes()
     count = job.settings["num_per_prompt"]
     model = load_causal_lm(model_path, weights_dtype(job.settings["mixed_precision"])).to(device())
-    decoder = Decoder(model, load_tokenizer(model_path), job.settings["max_new_tokens"])
+    tokenizer = load_tokenizer(model_path)
+    made_by = prompt_format(job.settings.get("prompt_format", HH), tokenizer)
+    decoder = Decoder(model, tokenizer, job.settings["max_new_tokens"], made_by)
     decoder.check()
-    encoded = [decoder.encode(turns) for turns in prompts]
+    encoded = [_named(i, decoder.encode, turns) for i, turns in enumerate(prompts)]
     seeds = response_seeds(prompts, count, job.settings["seed"])
     units = plan_units([len(ids) for ids in encoded for _ in range(count)], batch_size)
 
@@ -92,7 +103,7 @@ def score_rankings(
     """Scores every response with a reward model.
 
     Args:
-        prompts: each a list of turns, the last one a bare tag.
+        prompts: each a list of turns, the last one a bare tag; the first may be a system message.
         responses: any number of responses per prompt.
         reward_model: folder or hub name, of a kind supported by load_reward_model.
         output: the JSONL file to write, a row {"index": i, "rewards": [...]} per prompt.
@@ -123,7 +134,7 @@ def score_rankings(
 
 def scored(pool: list[Candidates], reward_model: str, output: Path, batch_size: int) -> list[Candidates]:
     """Returns the prompts with the reward model's raw logits as rewards; arguments as for `score_rankings`."""
-    prompts, responses = [one.prefix for one in pool], [one.responses for one in pool]
+    prompts, responses = [with_system(one.prefix, one.meta) for one in pool], [one.responses for one in pool]
     rewards = score_rankings(prompts, responses, reward_model, output, batch_size)
     return [replace(one, rewards=row) for one, row in zip(pool, rewards, strict=True)]
 
@@ -133,7 +144,7 @@ def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], rewar
     state = processes()
     model = load_reward_model(reward_model, weights_dtype("no"))
     pairs = [(i, text) for i, group in enumerate(responses) for text in group]
-    encoded = [_encode(model, prompts[i], text, i) for i, text in pairs]
+    encoded = [_named(i, model.encode, prompts[i], text) for i, text in pairs]
     batches = plan_batches([len(ids) for ids in encoded], batch_size)
 
     def score(batch: list[int]) -> list[float]:
@@ -149,9 +160,10 @@ def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], rewar
     state.wait_for_everyone()
 
 
-def _encode(model: RewardModel, turns: list[str], response: str, number: int) -> list[int]:
+def _named(number: int, encode: Callable[..., list[int]], *dialogue: Any) -> list[int]:
+    """Returns the token ids of a dialogue. Raises InputError that names the number of a bad one."""
     try:
-        return model.encode(turns, response)
+        return encode(*dialogue)
     except InputError as error:
         raise InputError(f"prompt {number}: {error}") from error
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 
 from data_preprocess.command import check_seed, check_settings, setting, within
+from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.hub import source_options
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
@@ -20,12 +21,19 @@ class Sampling:
     top_p: float = setting("nucleus sampling: cumulative probability", within(above=0, at_most=1), default=0.95)
     max_new_tokens: int = setting("maximum tokens per sampled response", default=128)
     batch_size: int = setting("responses per batch and process", default=16)
-    mixed_precision: str = setting(
-        "precision of the sampling models on a GPU; rewards are always float32",
+    mixed_precision: str | None = setting(
+        "precision of the sampling models (default: bf16 on a GPU, no, which is float32, on the CPU); rewards are "
+        "always float32",
         choices=("bf16", "fp16", "no"),
-        default="bf16",
+        default=None,
     )
     seed: int = setting("random seed", check_seed, default=SEED)
+    prompt_format: str = setting(
+        "how the sampling models read a prompt: hh, the published text; chat, their chat templates; or auto, chat "
+        "where there is a template",
+        choices=PROMPT_FORMATS,
+        default=HH,
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -1,9 +1,9 @@
-"""Figure of training curves: SFT loss and dev reward by step, one panel per K."""
+"""Figure of training curves: SFT loss, ranking accuracy (where it was logged) and dev reward by step, for each K."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,10 @@ DASHES = {"random": ("-", ""), "low": (":", "chosen for low D"), "max": ("--", "
 OTHERWISE = ("-.", "chosen otherwise")
 
 
+def _nothing() -> np.ndarray:
+    return np.empty(0)
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingCurve:
     """The training log of one cell; an array is empty if its file is missing."""
@@ -35,6 +39,12 @@ class TrainingCurve:
     sft_loss: np.ndarray  # nats per response [steps]
     dev_steps: np.ndarray  # int [checkpoints]
     dev_reward: np.ndarray  # mean score of the dev prompts, 0 to 1 [checkpoints]
+    order_steps: np.ndarray = field(
+        default_factory=_nothing
+    )  # int [steps with a ranking]; SFT and older logs have none
+    ranking_accuracy: np.ndarray = field(
+        default_factory=_nothing
+    )  # share of rankings whose best response scores highest [the same steps]
 
 
 def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,41 +62,47 @@ def running_mean(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def draw_curves(curves: Sequence[TrainingCurve], path: Path) -> None:
-    """Draws one algorithm's curves and saves them to `path`: loss above, dev reward below, one column per K.
+    """Draws one algorithm's curves and saves them to `path`: a row for each quantity logged, one column per K.
 
     Each cell is a line: more opaque for more prompts, dotted or dashed if they are not random. Seeds look alike.
     """
     lengths = sorted({curve.ranking_len for curve in curves})
     sizes = sorted({curve.num_prompts for curve in curves})
-    note = f"Loss: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
-    size = (max(3.3, 8 / len(lengths)), 3.1)
-    with new_panels(path, 2 * len(lengths), len(lengths), size, note) as (figure, panels):
-        loss_panels, reward_panels = panels[: len(lengths)], panels[len(lengths) :]
-        share_y(loss_panels)
-        share_y(reward_panels)
-        loss_panels[0].set_yscale("log")
-        for loss_panel, reward_panel, ranking_len in zip(loss_panels, reward_panels, lengths, strict=True):
+    each_step = ["loss"] + ["ranking accuracy"] * any(len(curve.ranking_accuracy) for curve in curves)
+    smoothed = " and ".join(each_step).capitalize()
+    note = f"{smoothed}: mean over the last 1/{SHARE} of the steps. Large dot: the checkpoint of the best dev reward."
+    names = ["SFT loss, nats per response", *["ranking accuracy, %"] * (len(each_step) - 1), "dev reward × 100"]
+    size, n = (max(3.3, 8 / len(lengths)), 3.1), len(lengths)
+    with new_panels(path, len(names) * n, n, size, note) as (figure, panels):
+        rows = [panels[row * n : (row + 1) * n] for row in range(len(names))]
+        for row in rows:
+            share_y(row)
+        rows[0][0].set_yscale("log")
+        for column, ranking_len in zip(zip(*rows, strict=True), lengths, strict=True):
             for curve in (curve for curve in curves if curve.ranking_len == ranking_len):
-                _draw(loss_panel, reward_panel, curve, sizes)
-            for panel, what in ((loss_panel, "SFT loss, nats per response"), (reward_panel, "dev reward × 100")):
+                _draw(column, curve, sizes)
+            for panel, what in zip(column, names, strict=True):
                 panel.set_title(f"K = {ranking_len} responses", loc="left")
                 panel.set_xlabel("step")
                 panel.set_ylabel(what)
-        _plain_ticks(loss_panels)
+        _plain_ticks(rows[0])
         columns = 2 if is_narrow(path) else 4
         figure.legend(handles=_legend(curves, sizes), loc="outside upper center", ncols=columns)
 
 
-def _draw(loss_panel: Axes, reward_panel: Axes, curve: TrainingCurve, sizes: list[int]) -> None:
+def _draw(panels: Sequence[Axes], curve: TrainingCurve, sizes: list[int]) -> None:
+    """Draws a cell: the first panel is that of the loss, the last that of the dev reward."""
     strength = opacity(sizes.index(curve.num_prompts), len(sizes))
     look = {"color": COLOURS[curve.ranking_len], "alpha": strength}
     line = {**look, "linestyle": _dash(curve.selection)[0], "linewidth": 1}
-    loss_panel.plot(*running_mean(curve.steps, curve.sft_loss), **line)
+    panels[0].plot(*running_mean(curve.steps, curve.sft_loss), **line)
+    if len(curve.ranking_accuracy):
+        panels[1].plot(*running_mean(curve.order_steps, 100 * curve.ranking_accuracy), **line)
     rewards = 100 * curve.dev_reward
-    reward_panel.plot(curve.dev_steps, rewards, marker="o", markersize=2, **line)
+    panels[-1].plot(curve.dev_steps, rewards, marker="o", markersize=2, **line)
     if len(rewards):
         best = int(np.argmax(rewards))  # the first on ties, as in the trainer
-        reward_panel.plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, **look)
+        panels[-1].plot(curve.dev_steps[best], rewards[best], marker="o", markersize=4.5, **look)
 
 
 def opacity(place: int, number: int) -> float:

@@ -65,10 +65,13 @@ def training_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
 
 def encoded(study: LaunchedStudy, settings: TrainConfig) -> "Iterator[EncodedRanking]":
     """Yields the first rankings as token ids, truncated as in training."""
+    from eval_hh.inference.prompt_format import prompt_format, resolved_format
     from training.collator import RankingCollator
 
+    tokenizer = load_tokenizer(study.model)
     shape = (settings.training_stage_num, settings.block_size, settings.max_prompt, settings.append_eos)
-    collator = RankingCollator(load_tokenizer(study.model), *shape)
+    name = resolved_format(settings.prompt_format, study.model)
+    collator = RankingCollator(tokenizer, *shape, prompt_format(name, tokenizer))
     for _, row in islice(numbered_rows(study.rankings), SAMPLE):
         yield collator.encode(to_record(row))
 

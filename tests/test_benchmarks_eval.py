@@ -11,6 +11,7 @@ from benchmarks.padded_decoding import Ends, is_near_tie
 from benchmarks.side_by_side import benchmark
 from eval_hh.inference.decoding import Decoder
 from eval_hh.reward_model import RewardModel
+from tests.test_trainer import needs_bf16
 
 GENERATION = ["--prompts", "7", "--batch_size", "3", "--layers", "1", "--width", "24", "--max_new_tokens", "6"]
 SCORING = ["--dialogues", "14", "--layers", "1", "--width", "24", "--rounds", "1"]
@@ -85,6 +86,14 @@ def test_scoring_gives_a_ratio_and_the_largest_difference(tmp_path):
     assert speed["target"] == "2x" and min(speed["naive"], speed["ours"]) > 0
     assert "14 dialogues" in speed["what"] and "made-up words" in speed["note"]
     assert worst["naive"] is None and 0 <= worst["ours"] <= 1e-5
+
+
+def test_bfloat16_on_the_cpu_gives_two_ratios(tmp_path):
+    needs_bf16()
+    sizes = ["--rankings", "2", "--ranking_len", "2", "--prompts", "4", "--batch_size", "2", "--max_new_tokens", "4"]
+    step, generation = rows_of("cpu_bf16", [*sizes, "--layers", "1", "--width", "24", "--rounds", "1"], tmp_path)
+    assert min(row[way] for row in (step, generation) for way in ("naive", "ours")) > 0
+    assert "losses differ by" in step["note"] and "of 4 texts are equal" in generation["note"]
 
 
 @pytest.mark.parametrize("size", [1, 12, 64])

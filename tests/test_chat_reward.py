@@ -8,7 +8,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from data_preprocess.command import InputError, RunError
-from eval_hh.reward_model import ChatTemplate, chat_messages, check_finite, load_reward_model
+from eval_hh.inference.prompt_format import ChatTemplate, chat_messages
+from eval_hh.reward_model import check_finite, load_reward_model
 from tests.test_reward_model import REPLIES, TURNS, classifier_by_hand
 
 SPECIAL = ["<bos>", "<eos>", "<start>", "<end>", "[INST]", "[/INST]"]
@@ -43,7 +44,7 @@ def tokenizer_of(template: str) -> PreTrainedTokenizerFast:
 
 def encoded(template: str, turns: list[str], response: str, max_length: int) -> list[int]:
     tokenizer = tokenizer_of(template)
-    return ChatTemplate(tokenizer)(turns, response, max_length)
+    return ChatTemplate(tokenizer).encode_dialogue(turns, response, max_length)
 
 
 def ids(text: str) -> list[int]:

@@ -8,8 +8,9 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import cut_at_stop, render_prompt
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.toy_world.word_tokenizer import write_tokenizer
-from eval_hh.inference.decoding import Decoder, EndOfTurn, generate, most_likely, plan_batches, plan_units
+from eval_hh.inference.decoding import Decoder, generate, most_likely, plan_batches, plan_units
 from eval_hh.inference.models import load_causal_lm, prompt_ids
+from eval_hh.inference.prompt_format import EndOfTurn
 
 PROMPTS = [
     ["<|prompter|>How do I fix a leaking tap?", "<|assistant|>"],

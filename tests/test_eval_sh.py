@@ -68,14 +68,14 @@ def test_one_process_runs_the_entries_directly(shell, fakes):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_eight_processes_are_the_default(shell, fakes):
-    flags = ["--max_new_tokens", "9"]
+    flags = ["--max_new_tokens", "9", "--prompt_format", "auto"]
     environment = {"MIXED_PRECISION": "fp16", "PORT": "4000", "PROFILE": "opt-1.3b"}
     done = evaluate(shell, "trial", "1", *flags, fakes=fakes, **environment)
     assert done.returncode == 0
     launch = f"python {FOLDER.parent}/training/launch.py --num_processes 8 --main_process_port 4000"
     names = "--index trial --stage 1 --mixed_precision fp16"
     assert calls(fakes)[3:] == [
-        f"{launch} generation.py {names} --max_new_tokens 9",
+        f"{launch} generation.py {names} --max_new_tokens 9 --prompt_format auto",
         f"{launch} rewarding.py {names}",
         "python scoring.py --index trial --stage 1 --profile opt-1.3b",
     ]

@@ -55,6 +55,17 @@ def bin_weights(root: Path) -> None:
     weights.unlink()
 
 
+def adapter(root: Path) -> None:
+    """An adapter of the model."""
+    from eval_hh.inference.models import load_causal_lm
+    from training.lora import LoraSettings, add_lora, save_adapter
+
+    model = load_causal_lm(root / "model")
+    add_lora(model, LoraSettings(lora_r=2), str(root / "model"), seed=0)
+    shutil.copytree(root / "model", root / "adapter", ignore=shutil.ignore_patterns("model.safetensors", "config.json"))
+    save_adapter(model, root / "adapter", model.state_dict())
+
+
 def results(root: Path) -> None:
     for algorithm, ranking_len in (("PRO", 2), ("PRO", 4), ("SFT", 2), ("SFT", 4)):
         for size in (1500, 3000):
@@ -89,7 +100,13 @@ COMMANDS = {
         "train_reward.py --train_file {root}/reward_train.json --heldout_file {root}/reward_heldout.json "
         "--tokenizer {root}/model --output_dir {root}/rm " + SMALL, 10,
     ),
+    "train_reward_lora": Command(
+        "train_reward.py --train_file {root}/reward_train.json --heldout_file {root}/reward_heldout.json --lora_r 2 "
+        "--model_name_or_path {root}/model --output_dir {root}/rm --max_steps 2 --batch_size 2", 10,
+    ),
     "train": Command(f"{TRAIN} {VALIDATE} --max_train_steps 3 --index e", 26),
+    "train_lora": Command(f"{TRAIN} {VALIDATE} --max_train_steps 3 --index e --lora_r 2 --lora_dropout 0.1", 26),
+    "merge_adapter": Command("merge_adapter.py {root}/adapter {root}/merged", 6, (adapter,)),
     "generation": Command(
         "generation.py --index trained --stage 4 --max_new_tokens 2 --batch_size 2", 12, (without(INFER),)
     ),
@@ -98,6 +115,7 @@ COMMANDS = {
         (without(f"{INFER}/*.json*"),),
     ),
     "scoring": Command("scoring.py --index trained --stage 4", 10, (without("eval_hh/results"),)),
+    "best_responses": Command("generation.py --name ceiling --best_responses", 8),
     "report": Command("report.py --results {root}/results --output {root}/report", 6, (results,)),
     "figures": Command("figures.py --results {root}/results --output {root}/panels.png", 3, (results,)),
     "convert_weights": Command("convert_weights.py {root}/bin_model", 6, (bin_weights,)),

@@ -247,7 +247,7 @@ def slow_sequences(collator, record):
     for response in record.suffix[: collator.ranking_len]:
         ids, offsets = WordTokenizer(WORDS).encode(prompt_text + " " + response)
         prompt = [id for id, (_, end) in zip(ids, offsets, strict=True) if end <= len(prompt_text)]
-        rest = ids[len(prompt) :] + ([EOS] if collator.eos else [])
+        rest = ids[len(prompt) :] + ([EOS] if collator.append_eos else [])
         while len(prompt) + 1 > collator.max_prompt:  # BOS is counted
             prompt = prompt[1:]
         prompt = [BOS, *prompt]

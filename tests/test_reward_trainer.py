@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from transformers import AutoModelForSequenceClassification
 from data_preprocess.command import InputError, RunError, Stopped
 from data_preprocess.records import load_records
 from eval_hh.reward_model import load_reward_model
+from tests.test_hub_upload import hub, sent  # noqa: F401
+from tests.test_trainer import needs_bf16
 from training import train_reward
 from training.reward import trainer
 
@@ -123,6 +126,48 @@ def test_the_most_accurate_step_is_saved(files, tiny_reward_dir, tmp_path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["model"]  # nothing of the run is left
 
 
+def test_a_schedule_of_transformers_and_weight_decay(files, tiny_reward_dir, tmp_path, monkeypatch):
+    """Linear by hand; a run that fails at its fourth step resumes on the schedule to the same bytes."""
+    schedule = ("--lr_scheduler_type", "linear", "--warmup_steps", "2", "--weight_decay", "0.3")
+    made = partial(arguments, files, tiny_reward_dir)
+    more = (*schedule, "--learning_rate", "1e-2", "--max_steps", "5", "--state_minutes", "1e-9")
+    groups, step = [], torch.optim.AdamW.step
+
+    def noting(self, *args, **named):
+        groups.append((self.param_groups[0]["lr"], self.param_groups[0]["weight_decay"]))
+        if len(groups) == 9:  # the fourth of the second run
+            raise RunError("the power is out")
+        return step(self, *args, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noting)
+    train_reward.main(made(tmp_path / "whole", *more))
+    with pytest.raises(RunError, match="the power is out"):
+        train_reward.main(made(tmp_path / "failed", *more))
+    train_reward.main(made(tmp_path / "failed", *more))
+    rates = [0, 1e-2 / 2, 1e-2, 1e-2 * 2 / 3, 1e-2 / 3]
+    assert [rate for rate, _ in groups] == pytest.approx(rates + rates[:4] + rates[3:])
+    assert {decay for _, decay in groups} == {0.3}
+    for name in ("model.safetensors", "losses.jsonl"):
+        assert (tmp_path / "failed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    settings = json.loads((tmp_path / "whole" / "training_settings.json").read_text())["settings"]
+    assert (settings["lr_scheduler_type"], settings["warmup_steps"], settings["weight_decay"]) == ("linear", 2.0, 0.3)
+    with pytest.raises(InputError, match="--warmup_steps 5: of 5 steps in all, none is left"):
+        train_reward.main(made(tmp_path / "none", *more[:3], "5", *more[4:]))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_reward_model_is_uploaded_with_its_card(files, tiny_reward_dir, tmp_path, hub):  # noqa: F811
+    train_reward.main(
+        arguments(files, tiny_reward_dir, tmp_path / "model", "--max_steps", "1", "--push_to_hub", "me/amber")
+    )
+    sent_files, message = sent(hub)
+    assert {"model.safetensors", "README.md", "metrics.json"} <= set(sent_files) and message == "model"
+    card = sent_files["README.md"].decode()
+    metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
+    assert f"| pair_accuracy | {metrics['pair_accuracy']} |" in card and "- reward-model" in card
+    assert str(tmp_path) not in card and str(files["train"].parent) not in card
+
+
 def run(command: list, expect: int = 0, **more: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     result = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment)
@@ -157,7 +202,8 @@ KILLS = {
 
 def assert_same_model(folder: Path, expected: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in expected.iterdir())
-    for name in ("model.safetensors", "metrics.json", "losses.jsonl"):
+    (weights,) = (path.name for path in expected.glob("*.safetensors"))
+    for name in (weights, "metrics.json", "losses.jsonl"):
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
 
 
@@ -290,19 +336,21 @@ def launched(argv: list[str], folder: Path, *flags: str, expect: int = 0, entry:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
-def test_zero_is_one_process_and_goes_on_after_a_signal(stage, files, tiny_causal_lm_dir, tmp_path):
-    """From scratch, whose loss reads the embeddings too, in passes of 2 rankings."""
+@pytest.mark.parametrize("scratch", [True, False], ids=["scratch", "lora"])
+def test_zero_is_one_process_and_goes_on_after_a_signal(scratch, stage, files, tiny_causal_lm_dir, tmp_path):
+    """From scratch, whose loss reads the embeddings too, or with LoRA, in passes of 2 rankings."""
     pytest.importorskip("deepspeed")
-    tokenizer, more = tiny_causal_lm_dir("gpt_neox"), ("--eval_steps", "2", "--lm_weight", "2")
-    train_reward.main(arguments(files, tokenizer, tmp_path / "one", *more, scratch=True))
+    tokenizer = tiny_causal_lm_dir("gpt_neox")
+    more = ("--eval_steps", "2", *(("--lm_weight", "2") if scratch else ("--lora_r", "4")))
+    train_reward.main(arguments(files, tokenizer, tmp_path / "one", *more, scratch=scratch))
     more, zero = (*more, "--per_device_train_batch_size", "2"), ("--zero_stage", str(stage), "--mixed_precision", "no")
-    argv = arguments(files, tokenizer, tmp_path / "stopped", *more, scratch=True)
+    argv = arguments(files, tokenizer, tmp_path / "stopped", *more, scratch=scratch)
     killer = (REPOSITORY / "tests" / "kill_at.py", "training.train_reward",
               "training.reward.trainer.RewardTrainer.compute_loss", "5", "before", "--")  # fmt: skip
     errors = launched(argv, tmp_path, *zero, expect=128 + signal.SIGTERM, entry=killer)
     assert "stopped: after step 3 of 5, whose state is saved; run the same command to resume" in errors
     launched(argv, tmp_path, *zero)
-    launched(arguments(files, tokenizer, tmp_path / "whole", *more, scratch=True), tmp_path, *zero)
+    launched(arguments(files, tokenizer, tmp_path / "whole", *more, scratch=scratch), tmp_path, *zero)
     assert_same_model(tmp_path / "stopped", tmp_path / "whole")
     assert_same_steps(tmp_path / "whole", tmp_path / "one", rel=1e-3)
     assert (tmp_path / "whole" / "metrics.json").read_text() == (tmp_path / "one" / "metrics.json").read_text()
@@ -327,6 +375,7 @@ def test_two_processes_are_one(files, tiny_causal_lm_dir, tmp_path):
 
 @pytest.mark.slow
 def test_bf16_follows_float32(files, tiny_reward_dir, tmp_path):
+    needs_bf16()
     for precision in ("no", "bf16"):
         argv = arguments(files, tiny_reward_dir, tmp_path / precision, "--learning_rate", "2e-4")
         run([sys.executable, ENTRY, *argv, "--mixed_precision", precision])

@@ -218,10 +218,16 @@ def test_a_model_is_known_by_the_settings_that_it_follows_from():
     argv = ["--train_file", "t", "--heldout_file", "h", "--model_name_or_path", "d", "--output_dir", "o"]
     config = parse_settings(RewardConfig, argv, "").resolved("bf16")
     assert config.learning_rate == 1e-5 and config.mixed_precision == "bf16"
-    free = {"output_dir": "p", "per_device_train_batch_size": 2, "keep_states": 9, "report_to": "tensorboard"}
+    free = {"output_dir": "p", "per_device_train_batch_size": 2, "keep_states": 9, "report_to": ["tensorboard"]}
+    free["push_to_hub"] = "me/model"
     assert replace(config, **free).identity() == config.identity()
     for name, value in {"eval_steps": 5, "mixed_precision": "no", "heldout_file": ["h", "i"], "seed": 7}.items():
         assert replace(config, **{name: value}).identity() != config.identity()
+    # What came later is named only where it matters: a model of an earlier version is still the same.
+    assert not {"lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay"} & set(config.identity())
+    assert replace(config, weight_decay=0.0).identity() == config.identity() | {"weight_decay": 0.0}
+    with pytest.raises(InputError, match="--warmup_steps and --lr_scheduler_kwargs: expected --lr_scheduler_type"):
+        replace(config, warmup_steps=3.0)
 
 
 def test_unsorted_training_rewards_are_named(rankings, tokenizer_dir, tmp_path):

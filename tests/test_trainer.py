@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from data_preprocess.command import InputError
+from eval_hh.inference.models import check_cpu_precision
 from training.metrics import keep_metrics, sft_summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -83,7 +85,8 @@ def metrics(root, exp, stage=4):
 
 
 def weights(root, exp, step=5):
-    return (run_folder(root, exp) / f"step_{step}" / "model.safetensors").read_bytes()
+    (file,) = (run_folder(root, exp) / f"step_{step}").glob("*.safetensors")
+    return file.read_bytes()
 
 
 def assert_same_run(root, exp, reference):
@@ -97,6 +100,8 @@ def assert_same_run(root, exp, reference):
     assert sorted(p.name for p in ours.iterdir()) == sorted(p.name for p in theirs.iterdir())
 
 
+LORA = ("--lora_r", "4", "--lora_dropout", "0.2")
+TRAINED = pytest.mark.parametrize("more", [(), LORA], ids=["full", "lora"])
 KILLS = {
     "inside the third step": ("training.trainer.pro_loss", 3, "before"),
     "inside the first state": ("training.manifest.checksum", 2, "before"),
@@ -104,7 +109,7 @@ KILLS = {
     "full state written, not renamed": ("os.replace", 10, "before"),
     "full state in place": ("training.checkpoints.RunFolder.drop_older_states", 2, "before"),
     "older state renamed, not removed": ("shutil.rmtree", 7, "before"),
-    "half of the weights' folder": ("transformers.PreTrainedModel.save_pretrained", 2, "after"),
+    "half of the weights' folder": ("training.trainer.Trainer._write_weights", 2, "after"),
     "before the dev score": ("training.trainer.dev_rewards", 1, "before"),
     "dev score known, best not named": ("training.checkpoints.RunFolder.point_best", 1, "before"),
     "last checkpoint": ("training.checkpoints.RunFolder.point_best", 3, "before"),
@@ -112,11 +117,12 @@ KILLS = {
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_same_weights(study):
-    run([sys.executable, MAIN, *arguments(study, "whole", "--do_validation")], study)
+@TRAINED
+def test_a_killed_run_resumes_to_the_same_weights(more, study):
+    run([sys.executable, MAIN, *arguments(study, "whole", "--do_validation", *more)], study)
     assert [row["step"] for row in metrics(study, "whole")] == [1, 2, 3, 4, 5]
     for number, (moment, kill) in enumerate(KILLS.items()):
-        flags = arguments(study, f"killed{number}", "--do_validation")
+        flags = arguments(study, f"killed{number}", "--do_validation", *more)
         killer = [sys.executable, REPOSITORY / "tests" / "kill_at.py", "training.main", *map(str, kill), "--", *flags]
         run(killer, study, expect=-signal.SIGKILL)
         run([sys.executable, MAIN, *flags], study)
@@ -126,14 +132,15 @@ def test_a_killed_run_resumes_to_the_same_weights(study):
             raise AssertionError(f"killed at: {moment}") from error
 
 
-def test_a_killed_run_resumes_once(study):
+@TRAINED
+def test_a_killed_run_resumes_once(more, study):
     """The shortest form of the test above, for every run of the tests; and what resuming refuses."""
-    flags = arguments(study, "killed", "--do_validation")
+    flags = arguments(study, "killed", "--do_validation", *more)
     kill = ["training.checkpoints.RunFolder.point_best", "2", "before"]
     killer = [sys.executable, REPOSITORY / "tests" / "kill_at.py", "training.main", *kill, "--", *flags]
     run(killer, study, expect=-signal.SIGKILL)
     run([sys.executable, MAIN, *flags], study)
-    run([sys.executable, MAIN, *arguments(study, "whole", "--do_validation")], study)
+    run([sys.executable, MAIN, *arguments(study, "whole", "--do_validation", *more)], study)
     assert_same_run(study, "killed", "whole")
 
     best = run_folder(study, "killed") / "best_checkpoint"
@@ -150,13 +157,23 @@ def test_a_killed_run_resumes_once(study):
 
 
 LOSSES = ("loss", "sft_loss", "ranking_loss_1", "ranking_loss_2", "ranking_loss_3")
+RATIOS = ("sft_loss_per_token", "score_margin", "ranking_accuracy", "kendall_tau", "learning_rate")
 
 
 def assert_same_losses(ours, reference, rel):
     assert len(ours) == len(reference) == 5
     for row, expected in zip(ours, reference, strict=True):
         assert [row[name] for name in LOSSES] == pytest.approx([expected[name] for name in LOSSES], rel=rel)
+        assert [row[name] for name in RATIOS] == pytest.approx([expected[name] for name in RATIOS], rel=rel, abs=1e-3)
     assert abs(reference[0]["loss"] / reference[-1]["loss"] - 1) > 0.1  # the updates do matter to the losses
+
+
+def needs_bf16():
+    """Skips a test on a CPU that is refused; that it is refused, test_cpu_precision.py tests on any."""
+    try:
+        check_cpu_precision("bf16")
+    except InputError as error:
+        pytest.skip(str(error))
 
 
 def without_dropout(study):
@@ -186,17 +203,22 @@ def test_micro_batches_change_nothing(study):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("zero_stage", [0, 2, 3])
-def test_several_processes_change_nothing_and_resume(study, zero_stage):
-    """Two processes, DDP or ZeRO: the losses of one plain process; grown from 4 steps to 5, the same fifth step."""
+@pytest.mark.parametrize("more", [(), LORA[:2]], ids=["full", "lora"])
+def test_several_processes_change_nothing_and_resume(more, study, zero_stage):
+    """Two processes, DDP or ZeRO: the losses of one plain process; grown from 4 steps to 5, the same fifth step.
+
+    The learning rate warms up, which DeepSpeed has to follow too.
+    """
     if zero_stage:
         pytest.importorskip("deepspeed")
     without_dropout(study)
-    run([sys.executable, MAIN, *arguments(study, "plain")], study)
-    launch(study, "whole", zero_stage)
+    more = ("--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", "3", *more)
+    run([sys.executable, MAIN, *arguments(study, "plain", *more)], study)
+    launch(study, "whole", zero_stage, *more)
     assert_same_losses(metrics(study, "whole"), metrics(study, "plain"), rel=1e-4)
 
-    launch(study, "halted", zero_stage, "--max_train_steps", "4")
-    launch(study, "halted", zero_stage)
+    launch(study, "halted", zero_stage, *more, "--max_train_steps", "4")
+    launch(study, "halted", zero_stage, *more)
     assert metrics(study, "halted") == metrics(study, "whole")
     assert weights(study, "halted") == weights(study, "whole")
     rewards = json.loads((run_folder(study, "halted") / "dev_rewards.json").read_text())
@@ -207,6 +229,7 @@ def test_several_processes_change_nothing_and_resume(study, zero_stage):
 @pytest.mark.parametrize("zero_stage", [0, 2])
 def test_bf16_follows_float32(study, zero_stage):
     """The launchers' default precision, on one process: the losses of float32 to what bf16 can hold."""
+    needs_bf16()
     without_dropout(study)
     run([sys.executable, MAIN, *arguments(study, "float32", "--learning_rate", "1e-3")], study)
     launch(study, "bf16", zero_stage, "--learning_rate", "1e-3", processes=1, precision="bf16")

@@ -74,6 +74,31 @@ def test_every_cell_has_its_own_line(tmp_path, drawn):
         assert len({panel.get_ylim() for panel in panels}) == 1
 
 
+def test_ranking_accuracy_is_drawn_where_it_was_logged(tmp_path, drawn):
+    """The older of two cells lacks it, and one step of the newer had no ranking with an order."""
+    older, newer = make_cell("PRO", 2, 1500, 42, 0.5), make_cell("PRO", 3, 1500, 42, 0.5)
+    for cell in (older, newer):
+        write_logs(tmp_path, cell, n_steps=4)
+    log = tmp_path / "logs" / newer["exp"] / "3" / "metrics.jsonl"
+    rows = [
+        '{"step": 1, "sft_loss": 9.0, "ranking_accuracy": 0.25}', '{"step": 2, "sft_loss": 8.0}',
+        '{"step": 3, "sft_loss": 7.0, "ranking_accuracy": 1}',
+    ]  # fmt: skip
+    log.write_text("\n".join(rows) + "\n")
+    curves, warnings = load_curves(tmp_path, results_of([older, newer]))
+    assert warnings == [] and [list(curve.order_steps) for curve in curves] == [[], [1, 3]]
+    draw_curves(curves, tmp_path / "curves.png")
+    panels = np.array(drawn[0].axes).reshape(3, 2)
+    assert [panel.get_ylabel() for panel in panels[:, 0]] == [
+        "SFT loss, nats per response", "ranking accuracy, %", "dev reward × 100"
+    ]  # fmt: skip
+    assert len(panels[1, 0].lines) == 0
+    assert panels[1, 1].lines[0].get_xydata().tolist() == [[1, 25], [3, 100]]
+    log.write_text('{"step": 1, "sft_loss": 9.0, "ranking_accuracy": "high"}\n')
+    (warning,) = load_curves(tmp_path, results_of([older, newer]))[1]
+    assert "metrics.jsonl:1: ranking_accuracy is 'high' (expected a number)" in warning
+
+
 def test_more_prompts_are_stronger():
     assert opacity(2, 3) == 1 and opacity(0, 3) == pytest.approx(0.35) and opacity(0, 1) == 1
 

@@ -25,15 +25,16 @@ from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
 from training.config import TrainConfig
-from training.manifest import damage
+from training.manifest import damage, folder_checksum
+from training.schedule import depends_on_length
 
 # Settings that do not affect the trained weights and may change on resuming. Other micro-batches change the sums of a
 # step only by float error and, in a model with dropout, the random draws.
 FREE_TO_CHANGE = {
     "do_train", "preflight", "per_device_eval_batch_size", "output_dir", "log_path", "keep_states", "state_minutes",
-    "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "report_to", "push_to_hub",
 }  # fmt: skip
-# The learning rate is constant, so the first steps of a longer run are those of the shorter run.
+# Unless the learning rate depends on them, the first steps of a longer run are those of the shorter run.
 MAY_GROW = {"max_train_steps", "num_train_epochs"}
 # The number of processes may change too, except under ZeRO, whose states are sharded by process.
 FREE_WITHOUT_ZERO = {"num_processes", "distributed_type"}
@@ -57,7 +58,10 @@ def describe(config: TrainConfig, launch: dict[str, Any]) -> dict[str, Any]:
     files = {"train": data_file(config.train_file_path)}
     if config.do_validation:
         files["dev"] = config.dev_file
-    return run_record(dataclasses.asdict(config), launch, {name: fingerprint({}, path) for name, path in files.items()})
+    hashes = {name: fingerprint({}, path) for name, path in files.items()}
+    if config.lora_r:  # the run's own files hold the adapter only; a sha256 of 7B would take a minute
+        hashes["base_model"] = folder_checksum(config.model_name_or_path)
+    return run_record(dataclasses.asdict(config), launch, hashes)
 
 
 def run_record(config: dict[str, Any], launch: dict[str, Any], data_sha256: dict[str, str]) -> dict[str, Any]:
@@ -70,9 +74,9 @@ def run_record(config: dict[str, Any], launch: dict[str, Any], data_sha256: dict
 class RunFolder:
     """The folder of one run; no other code knows the file names in it."""
 
-    def __init__(self, path: Path, hint: str = "another --index"):
-        """hint: what else the error suggests if the folder belongs to another run."""
-        self.path, self.hint = path, hint
+    def __init__(self, path: Path, hint: str = "another --index", kind: type = TrainConfig):
+        """hint: what else the error suggests if the folder belongs to another run; kind: the class of its settings."""
+        self.path, self.hint, self.kind = path, hint, kind
         self.record = path / "run.json"
 
     def check(self, description: dict[str, Any]) -> None:
@@ -97,7 +101,7 @@ class RunFolder:
                 raise InputError(f"{self.record}: {part} is missing or damaged ({expected})")
         if not isinstance(record.get("history", []), list):
             raise InputError(f"{self.record}: history is not a list")
-        return record
+        return {**record, "config": {**_defaults(self.kind), **record["config"]}}
 
     def open(self, description: dict[str, Any]) -> None:
         """Writes run.json if it is missing, and removes half-written leftovers of a killed process."""
@@ -216,6 +220,14 @@ def remove(path: Path) -> None:
     shutil.rmtree(path)
 
 
+def _defaults(kind: type) -> dict[str, Any]:
+    """Returns the default settings, which a run had that was started before there were flags for them."""
+    made = {field.name: field.default_factory for field in dataclasses.fields(kind)}
+    defaults = {name: make() for name, make in made.items() if make is not dataclasses.MISSING}
+    given = {field.name: field.default for field in dataclasses.fields(kind)}
+    return defaults | {name: value for name, value in given.items() if value is not dataclasses.MISSING}
+
+
 def _differing(old: Any, new: Any) -> Any:
     """Returns the old values that have changed; for a dictionary, only its changed items."""
     if not isinstance(old, dict):
@@ -227,12 +239,15 @@ def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """Describes the settings that changed but must not."""
     zero = ZERO in (ours["launch"].get("distributed_type"), theirs["launch"].get("distributed_type"))
     free = FREE_TO_CHANGE if zero else FREE_TO_CHANGE | FREE_WITHOUT_ZERO
+    fixed = ""
+    if depends_on_length(ours["config"]):
+        fixed = f", and the learning rates of --lr_scheduler_type {ours['config']['lr_scheduler_type']} depend on it"
     changes = []
     for part in ("config", "launch", "data_sha256"):
         for name, value in ours[part].items():
             old = theirs[part].get(name)
-            grown = name in MAY_GROW and type(old) is int and value > old
+            grown = name in MAY_GROW and type(old) is int and value > old and not fixed
             if old != value and name not in free and not grown:
-                hint = ", and may only grow" if name in MAY_GROW else ""
+                hint = fixed or ", and may only grow" if name in MAY_GROW else ""
                 changes.append(f"{name} was {old!r}, is {value!r}{hint}")
     return changes

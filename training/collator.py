@@ -1,6 +1,6 @@
 """Tokenises ranking records, truncates them, and lays them out as shared-prompt batches.
 
-A ranking is BOS + prompt, then its K responses one after another; a batch is one row of concatenated rankings without
+A ranking is the prompt, then its K responses one after another; a batch is one row of concatenated rankings without
 padding. The position ids of each response continue from the end of its prompt, so that under `training.shared_prompt`
 each response is computed as if it alone followed the prompt.
 """
@@ -13,8 +13,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import render_prompt, training_text
 from data_preprocess.records import Record
+from eval_hh.inference.prompt_format import PromptFormat, PublishedText
 
 
 @dataclass
@@ -39,7 +39,8 @@ class RankingCollator:
         ranking_len: K; only the first K responses of a record are used.
         block_size: maximum tokens of the prompt with one response; truncated on the right.
         max_prompt: maximum tokens of the prompt with BOS; truncated on the left.
-        append_eos: make EOS a target after every response that was not truncated.
+        append_eos: make EOS, or a chat template's end of turn, a target after every response that was not truncated.
+        prompt_format: of this tokenizer; the published text if not given.
     """
 
     def __init__(
@@ -49,31 +50,39 @@ class RankingCollator:
         block_size: int = 512,
         max_prompt: int = 384,
         append_eos: bool = True,
+        prompt_format: PromptFormat | None = None,
     ):
         if not 2 <= max_prompt < block_size:
             raise ValueError(f"max_prompt {max_prompt}: expected 2 to block_size - 1 ({block_size - 1})")
         if not tokenizer.is_fast:
             raise InputError(f"{tokenizer.name_or_path}: its tokenizer gives no offsets (expected a fast tokenizer)")
-        if append_eos and tokenizer.eos_token_id is None:
+        self.format = prompt_format or PublishedText(tokenizer)
+        if append_eos and not self.format.has_end:
             raise InputError(f"{tokenizer.name_or_path}: its tokenizer has no EOS token (hint: --no_append_eos)")
-        self.tokenizer = tokenizer
         self.ranking_len = ranking_len
         self.block_size = block_size
         self.max_prompt = max_prompt
-        self.bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        self.eos = [tokenizer.eos_token_id] if append_eos else []
+        self.append_eos = append_eos
 
     def __call__(self, records: Sequence[Record]) -> dict[str, torch.Tensor]:
         """Returns a batch of B records, with the keys of `collate`."""
         return collate([self.encode(record) for record in records])
 
     def encode(self, record: Record) -> EncodedRanking:
-        """Returns the token ids of one record. Raises ValueError if it has fewer than K responses or sft_index >= K."""
+        """Returns the token ids of one record.
+
+        Raises:
+            ValueError: it has fewer than K responses, sft_index >= K, or the prompt format refuses it.
+        """
         if len(record.suffix) < self.ranking_len:
             raise ValueError(f"{len(record.suffix)} responses, ranking_len {self.ranking_len} needs as many")
         if record.sft_index >= self.ranking_len:
             raise ValueError(f"sft_index {record.sft_index} is beyond the first {self.ranking_len} responses")
-        prompts, responses = zip(*self._encode_texts(record.prefix, record.suffix[: self.ranking_len]), strict=True)
+        pairs = self.format.encode_ranking(
+            record.turns, record.suffix[: self.ranking_len], self.max_prompt, self.append_eos
+        )
+        prompts = [prompt for prompt, _ in pairs]
+        responses = [response[: self.block_size - len(prompt)] for prompt, response in pairs]
         # Segments begin where the token ids of the texts diverge, which may be inside the prompt.
         shared = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False)))
         return EncodedRanking(
@@ -83,27 +92,6 @@ class RankingCollator:
             rewards=record.reward[: self.ranking_len],
             sft_index=record.sft_index,
         )
-
-    def _encode_texts(self, turns: list[str], responses: list[str]) -> list[tuple[list[int], list[int]]]:
-        """Returns (prompt ids, response ids) of each response.
-
-        Prompt and response are tokenised as one text and split by offsets: a tokenizer may mark the word after a space
-        or merge across it, and the model reads the joint text when it generates. A token across the boundary belongs to
-        the response.
-        """
-        prompt_chars = len(render_prompt(turns))
-        encoded = self.tokenizer(
-            [training_text(turns, response) for response in responses],
-            add_special_tokens=False,
-            split_special_tokens=True,  # "</s>" typed by a user is plain text, not EOS
-            return_offsets_mapping=True,
-        )
-        pairs = []
-        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            n_prompt = sum(end <= prompt_chars for _, end in offsets)
-            prompt = self.bos + ids[:n_prompt][-(self.max_prompt - len(self.bos)) :]
-            pairs.append((prompt, (ids[n_prompt:] + self.eos)[: self.block_size - len(prompt)]))
-        return pairs
 
 
 def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:

@@ -16,7 +16,11 @@ from data_preprocess.command import (
     study_root,
     within,
 )
+from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.records import FLOAT32_MAX
+from training.lora import LoraSettings
+from training.schedule import Schedule
+from training.trackers import TRACKERS, check_report_to
 
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
 POSITIVE = {"above": 0, "at_most": FLOAT32_MAX}
@@ -28,7 +32,7 @@ def _under_root(place: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(LoraSettings, Schedule):
     """One run. Fields without a default are required flags; the other defaults are the paper's settings."""
 
     index: str = setting("name of the experiment; an existing one is resumed, and may be extended", check_name)
@@ -39,7 +43,9 @@ class TrainConfig:
     do_validation: bool = setting("generate and score dev responses at every checkpoint", default=False)
     seed: int = setting("seed of the prompt order and of dropout", check_seed, default=42)
     sft_weight: float = setting("weight of PRO's SFT term, multiplied by (K-1)^2", within(**WEIGHT), default=0.05)
-    learning_rate: float = setting("constant learning rate of AdamW", within(above=0, at_most=MAX_RATE), default=2e-5)
+    learning_rate: float = setting(
+        "AdamW's learning rate, the peak of its schedule", within(above=0, at_most=MAX_RATE), default=2e-5
+    )
     global_batch_size: int = setting("prompts per optimiser step over all processes", count(at_most=10**6), default=112)
     per_device_train_batch_size: int = setting(
         "maximum prompts per forward pass; lowered to a divisor of a process's share of a step", default=14
@@ -48,7 +54,14 @@ class TrainConfig:
     per_device_eval_batch_size: int = setting("dev prompts per batch", default=16)
     block_size: int = setting("maximum tokens of prompt and one response, truncated on the right", default=512)
     max_prompt: int = setting("maximum tokens of the prompt with BOS, truncated on the left", default=384)
-    append_eos: bool = setting("make EOS a target after every response that was not truncated", default=True)
+    append_eos: bool = setting(
+        "make EOS, or a chat template's end of turn, a target after every response that was not truncated", default=True
+    )
+    prompt_format: str = setting(
+        "hh, the published text; chat, the tokenizer's chat template; or auto, chat where there is a template",
+        choices=PROMPT_FORMATS,
+        default=HH,
+    )
     max_new_tokens: int = setting("maximum tokens generated per dev prompt", default=128)
     max_grad_norm: float = setting("maximum gradient norm, for clipping", within(**POSITIVE), default=1.0)
     gradient_checkpointing: bool = setting("recompute activations in the backward pass", default=False)
@@ -61,18 +74,32 @@ class TrainConfig:
     )
     keep_states: int = setting("number of newest full states to keep", default=2)
     dev_reward_model: str = setting("selects the best checkpoint", default=DEV_REWARD_MODEL)
+    reward_dtype: str = setting("of the dev reward model's weights", choices=("float32", "bfloat16"), default="float32")
     validation_file_path: str = setting("the dev file's folder", default_factory=_under_root("data/hh_dev"))
     validation_file_name: str = setting("name of the dev file", check_name, default="sampled_dev.json")
     output_dir: str = setting("folder of all runs", default_factory=_under_root("checkpoints"))
     log_path: str = setting("folder of all logs", default_factory=_under_root("logs"))
+    report_to: list[str] = setting(
+        "where metrics go besides metrics.jsonl: trackers, or none",
+        choices=(*TRACKERS, "none"),
+        default_factory=lambda: ["tensorboard"],
+    )
+    push_to_hub: str | None = setting(
+        "OWNER/NAME: upload the best checkpoint with a model card to this repository of the Hugging Face hub, made "
+        "private if it does not exist",
+        metavar="REPOSITORY",
+        default=None,
+    )
     preflight: int | None = setting(
         "only check settings and data for this number of processes", within(), metavar="NUM_PROCESSES", default=None
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_lora()
         if self.stop_criterion not in ("steps", "epoch"):
             raise InputError(f"--stop_criterion {self.stop_criterion!r}: expected steps or epoch")
+        check_report_to(self.report_to)
         if not 2 <= self.max_prompt < self.block_size:
             raise InputError(f"--max_prompt {self.max_prompt}: expected 2 to --block_size - 1 ({self.block_size - 1})")
 

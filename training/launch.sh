@@ -5,7 +5,7 @@
 # Limits of the machine are environment variables, with the paper's values as defaults:
 #   NUM_PROCESSES (8)     processes, over all machines; must divide the global batch of 112 prompts
 #   BATCH_SIZE            maximum prompts per forward pass of a process; each launcher has its own default
-#   MIXED_PRECISION       bf16 (default) or no
+#   MIXED_PRECISION       bf16 (default) or no, which is float32; bf16 without a GPU needs a CPU with instructions for it
 #   ZERO_STAGE            2 (default), 3 (shards the weights too), or 0: plain DDP without DeepSpeed
 #   DEV_REWARD_MODEL      folder or hub name of the reward model that selects the best checkpoint
 #   STUDY_ROOT            folder of data/, checkpoints/ and logs/; default: the repository. Shared by all machines
@@ -50,7 +50,7 @@ set -- \
     "$@"
 
 # Check settings and data before any process is started.
-"$python" "$here/main.py" "$@" --preflight "$num_processes"
+ACCELERATE_MIXED_PRECISION=$precision "$python" "$here/main.py" "$@" --preflight "$num_processes"
 
 share_cores $((num_processes / num_machines))
 if [ "$zero_stage" != 0 ]; then

@@ -46,6 +46,17 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
+def folder_checksum(path: str | Path) -> str:
+    """Returns a checksum of a model's weights and configuration; a hub name is its own."""
+    if not Path(path).is_dir():
+        return str(path)
+    digest = xxhash.xxh3_128()
+    for file in sorted(Path(path).iterdir()):
+        if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
+            digest.update(f"{file.name} {checksum(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def damage(folder: Path, share: int = 0, n_shares: int = 1) -> str | None:
     """Describes what is wrong with a folder, starting with the file's path; None if it is intact.
 

@@ -8,7 +8,8 @@ from typing import Any
 from data_preprocess.command import InputError
 from data_preprocess.files import disk_full_as_oserror, write_jsonl
 
-SFT_LOSS = "sft_loss"  # unweighted
+SFT_LOSS = "sft_loss"  # unweighted, nats per response
+RANKING_ACCURACY = "ranking_accuracy"
 
 
 def read_metrics(path: Path, *names: str) -> list[dict[str, float]]:
@@ -56,10 +57,15 @@ def keep_metrics(path: Path, last_step: int) -> None:
     write_jsonl(path, [row for row in read_metrics(path) if row["step"] <= last_step])
 
 
+def mean_of_ends(values: list[float], most: int = 5) -> tuple[float, float, int]:
+    """Returns the means over the first and the last n values, at least one, and n, which is up to `most`."""
+    n = min(most, max(1, len(values) // 2))
+    return sum(values[:n]) / n, sum(values[-n:]) / n, n
+
+
 def sft_summary(losses: list[float], most: int = 5) -> str:
     """Describes the change in SFT loss in one line; both ends are means over up to `most` steps, as prompts differ."""
     if not losses:
         return "no step is logged"
-    n = min(most, max(1, len(losses) // 2))
-    first, last = sum(losses[:n]) / n, sum(losses[-n:]) / n
+    first, last, n = mean_of_ends(losses, most)
     return f"{len(losses)} steps: SFT loss {first:.4f} -> {last:.4f} (mean of the first and last {n})"

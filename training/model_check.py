@@ -20,6 +20,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from data_preprocess.command import InputError
+from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.hub import describe, load_tokenizer
 from eval_hh.inference.kv_slots import read_layers
 from eval_hh.inference.models import (
@@ -31,8 +32,10 @@ from eval_hh.inference.models import (
     position_limit,
     rope_limit,
 )
+from eval_hh.inference.prompt_format import PromptFormat, prompt_format
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig
+from training.lora import check_targets
 from training.shared_prompt import PackedRow, Unpackable, packed
 
 SHORT = [(7, 5, 3), (4, 2, 6)]  # probe: lengths of a prompt and its two responses, twice; up to 12 tokens
@@ -43,16 +46,25 @@ ULPS, TIMES_PADDING = 16, 8
 LAYERS = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer)
 
 
-def preflight(config: TrainConfig) -> None:
-    """Raises InputError if configuration and tokenizer show that a run, or its validation, cannot start."""
+def preflight(config: TrainConfig) -> PromptFormat:
+    """Returns the prompt format; InputError if configuration and tokenizer show a run or validation cannot start."""
     name = config.model_name_or_path
     model, tokenizer = empty_causal_lm(name), load_tokenizer(name)
-    RankingCollator(tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos)
-    check_token_ids(tokenizer, model, name)
+    made_by = prompt_format(config.prompt_format, tokenizer)
+    RankingCollator(
+        tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos, made_by
+    )
+    try:
+        made_by.encode_prompt([PROMPTER + "Hi", ASSISTANT], config.max_prompt)
+    except InputError as error:
+        raise InputError(f"--max_prompt {config.max_prompt}: {error}") from error
+    check_token_ids(tokenizer, model, name, made_by.template_ids)
     check_positions(model, name, config.block_size)
+    check_targets(model, config)
     _check(model, lambda: _check_kind(model, config.block_size))
     if config.do_validation:
         read_layers(model, MAX_PROMPT + config.max_new_tokens)
+    return made_by
 
 
 def check_positions(model: PreTrainedModel, name: str, needed: int) -> None:

@@ -22,8 +22,9 @@ METRICS_FILE = "metrics.json"
 PROGRAMS = ("pretrain.py", "train_reward.py")
 # File names written by save_pretrained and the two programs, and temporary files (.NAME.PID.tmp).
 WRITTEN = re.compile(
-    r"((generation_|tokenizer_)?config|tokenizer|special_tokens_map|added_tokens|vocab|metrics|training_settings)\.json"
-    r"|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|losses\.jsonl|(merges|vocab)\.txt"
+    r"((generation_|tokenizer_|adapter_)?config|tokenizer|special_tokens_map|added_tokens|vocab)\.json"
+    r"|(metrics|training_settings|model\.safetensors\.index)\.json|(adapter_)?model(-\d+-of-\d+)?\.safetensors"
+    r"|losses\.jsonl|(merges|vocab)\.txt"
     r"|chat_template\.jinja|additional_chat_templates/\w+\.jinja|(tokenizer|spiece|sentencepiece\.bpe)\.model"
     r"|\.[\w.]+\.\d+\.tmp"
 )
@@ -59,7 +60,9 @@ class ModelFolder:
     def is_finished(self) -> bool:
         """Returns whether the folder holds the complete model of these settings and inputs."""
         saved = _saved(self.path)
-        same = all(saved.get(part) == ours for part, ours in self.description.items())
+        if not saved or saved.get("inputs") != self.description["inputs"]:
+            return False
+        same = saved["settings"] == self.description["settings"]
         return same and all(_is_whole(self.path / name, size) for name, size in saved["files"].items())
 
     def check_free(self, inputs: Mapping[str, Sequence[str]]) -> None:

@@ -98,10 +98,18 @@ def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str],
 
 
 def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], None] | None = None) -> None:
-    """Writes a full state with `write`, by default everything that accelerate knows of."""
+    """Writes a full state with `write`, by default everything that accelerate knows of but frozen weights."""
     zero = accelerator.distributed_type == DistributedType.DEEPSPEED
-    more = {"save_latest": False} if zero else {}  # loading passes the tag
-    write = write or (lambda path: accelerator.save_state(str(path), **more))
+    more = {"save_latest": False, "exclude_frozen_parameters": True} if zero else {}  # loading passes the tag
+
+    def everything(path: Path) -> None:
+        hook = accelerator.register_save_state_pre_hook(_drop_frozen)
+        try:
+            accelerator.save_state(str(path), **more)
+        finally:
+            hook.remove()
+
+    write = write or everything
 
     def write_all(path: Path) -> None:
         with _errors_at_the_end(accelerator.deepspeed_engine_wrapped.engine) if zero else nullcontext():
@@ -144,10 +152,14 @@ def load_state(folder: Path, accelerator: Accelerator) -> None:
     Raises:
         InputError: the state cannot be read, or is of another model.
     """
+    zero = accelerator.distributed_type == DistributedType.DEEPSPEED
+    # A state lacks frozen weights, which the model already has.
+    frozen = any(map(_frozen, accelerator._models))
+    more = {"load_module_strict" if zero else "strict": False} if frozen else {}
     hook = accelerator.register_load_state_pre_hook(_as_saved)
     with agreed(accelerator):
         try:
-            accelerator.load_state(str(folder))
+            accelerator.load_state(str(folder), **more)
         except UNREADABLE as error:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
@@ -156,11 +168,32 @@ def load_state(folder: Path, accelerator: Accelerator) -> None:
     accelerator.step = 0  # counts forward passes, whose number per step may have changed
 
 
+def _drop_frozen(models: list[torch.nn.Module], weights: list[dict[str, torch.Tensor]], folder: str) -> None:
+    """Removes frozen weights from the state dicts that are about to be saved."""
+    for model, state in zip(models, weights, strict=False):  # under DeepSpeed, which saves by itself, there are none
+        for name in _frozen(model):
+            del state[name]
+
+
+def _frozen(model: torch.nn.Module) -> set[str]:
+    return {name for name, each in model.named_parameters(remove_duplicate=False) if not each.requires_grad}
+
+
 def _as_saved(models: list[torch.nn.Module], folder: str) -> None:
-    """Renames the modules' weights as in the file: one process and several save them under different names."""
+    """Renames the modules' weights as in the file: one process and several save them under different names.
+
+    Raises:
+        ValueError: a file without frozen weights has others than the model trains.
+    """
     if not models:  # DeepSpeed loads its own files
         return
     with safe_open(Path(folder) / "model.safetensors", framework="numpy") as file:
-        wrapped = all(name.startswith(WRAPPED) for name in file.keys())
+        names = set(file.keys())
     inner = models[0].module if isinstance(models[0], torch.nn.parallel.DistributedDataParallel) else models[0]
-    models[0] = torch.nn.ModuleDict({WRAPPED[:-1]: inner}) if wrapped else inner
+    models[0] = inner
+    if all(name.startswith(WRAPPED) for name in names):
+        models[0] = torch.nn.ModuleDict({WRAPPED[:-1]: inner})
+    if frozen := _frozen(models[0]):  # otherwise accelerate compares the names
+        expected = models[0].state_dict().keys() - frozen
+        if wrong := sorted(names ^ expected):
+            raise ValueError(f"{len(wrong)} weights differ in name, first {wrong[0]}")

@@ -15,14 +15,16 @@ A Pythia or OPT on four GPUs, 64 rankings per step, keeping the best of the mode
 From scratch, --lm_weight W adds the next-token loss on the best responses; with W = 2 the embedded world's model learns
 in a third of the steps which fact belongs to which thing. Dialogues are formatted as in eval_hh.reward_model:
 "<|role|>text" + EOS per turn, the response after the last tag, truncated on the left to 1024 tokens; or by the
-tokenizer's chat template if there is one. The result does not depend, except for rounding, on the number of processes
-(DDP, or ZeRO with launch.py --zero_stage 2|3) or of passes (--per_device_train_batch_size).
+tokenizer's chat template if there is one. --prompt_format hh or chat decides otherwise, and is kept in config.json. The
+result does not depend, except for rounding, on the number of processes (DDP, or ZeRO with launch.py --zero_stage 2|3)
+or of passes (--per_device_train_batch_size).
 
 Rankings of a held-out file may be in any order. Its accuracy is the share of pairs of unequal reward that the model
 orders correctly, printed and saved in metrics.json per file and over all pairs. The same command resumes a stopped or
 killed run from its newest intact state (training/README.md). The output is a folder for
-AutoModelForSequenceClassification and load_reward_model, with metrics.json, losses.jsonl and training_settings.json. An
-existing model with the same settings and files is kept, one with others is replaced, anything else is refused.
+AutoModelForSequenceClassification and load_reward_model, with metrics.json, losses.jsonl and training_settings.json;
+with --lora_r an adapter and its trained head, of which eval_hh/merge_adapter.py makes such a folder. An existing model
+with the same settings and files is kept, one with others is replaced, anything else is refused.
 """
 
 import os
@@ -35,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
+from training.hub_upload import check_hub, model_card, upload
+from training.manifest import folder_checksum
 from training.model_folder import METRICS_FILE, ModelFolder, short_names
 from training.reward.config import RewardConfig
 
@@ -89,15 +93,35 @@ def read_metrics(path: Path) -> dict:
     return metrics
 
 
+def push_model(config: RewardConfig, output: ModelFolder, metrics: dict) -> None:
+    """Uploads the finished model if --push_to_hub is given."""
+    if config.push_to_hub is None:
+        return
+    base, name = config.model_name_or_path or config.tokenizer, output.path.name
+    how = "trained as a reward model on rankings (Bradley-Terry over all pairs)."
+    found = {key: value for key, value in metrics.items() if not isinstance(value, dict)}
+    paths = {"train_file", "heldout_file", "tokenizer", "model_name_or_path"}  # of this machine
+    settings = {key: value for key, value in config.settings().items() if key not in paths and value not in ("", None)}
+    tables = {"Held-out rankings": found, "Training": settings}
+    card = model_card(name, base, how, ["reward-model"], "text-classification", tables)
+    upload(config.push_to_hub, output.path, card, name)
+
+
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(RewardConfig, argv, __doc__)
     records, heldout = load_rankings(config.train_file), load_heldout(config)
+    from eval_hh.inference.models import check_cpu_precision
     from training.reward.trainer import RewardTrainer, remove_run, run_path, start_processes
 
     state = start_processes()
     config = config.resolved(os.environ.get("ACCELERATE_MIXED_PRECISION", "no"))
+    check_cpu_precision(config.mixed_precision)
+    if config.push_to_hub is not None and state.is_main_process:
+        check_hub(config.push_to_hub)
     inputs = [data_file(path) for path in (config.train_file, *config.heldout_file)]
     output = ModelFolder(config.output_dir, "train_reward.py", config.identity(), inputs)
+    if config.lora_r:  # the output holds the adapter only
+        output.description["inputs"]["base_model"] = folder_checksum(config.model_name_or_path)
     if state.is_main_process:
         output.clear_leftovers()
     state.wait_for_everyone()
@@ -113,6 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         metrics = RewardTrainer(config, records, heldout, output).fit()
     if state.is_main_process:
         print_metrics(metrics)
+        push_model(config, output, metrics)
 
 
 if __name__ == "__main__":

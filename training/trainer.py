@@ -29,11 +29,13 @@ from tqdm import tqdm
 from transformers.integrations import unset_hf_deepspeed_config
 
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
-from data_preprocess.dialogue import render_prompt
+from data_preprocess.dialogue import HH
 from data_preprocess.files import disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
-from eval_hh.inference.models import load_causal_lm, prompt_ids, wrong_weight
+from eval_hh.inference.decoding import eos_ids
+from eval_hh.inference.models import load_causal_lm, wrong_weight
+from eval_hh.inference.prompt_format import prompt_format
 from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.inference.together import agreed, end_all, in_first
 from eval_hh.reward_model import load_reward_model
@@ -41,12 +43,17 @@ from training.batches import balanced, step_indices
 from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
+from training.hub_upload import push_run
+from training.lora import add_lora, loading_options, save_adapter, trainable
 from training.losses import ResponseLogps, pro_loss
 from training.manifest import damage
 from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
+from training.schedule import learning_rates
 from training.states import damage_in_shares, load_state, newest_whole, write_folder, write_state
+from training.step_metrics import step_metrics, step_sums
+from training.trackers import start_trackers
 from training.validation import dev_rewards
 
 MINUTE = 60.0  # seconds
@@ -80,7 +87,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     # accelerate warns at each save that tied weights are stored once, which is intended
     logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
-    accelerator = Accelerator(log_with="tensorboard", project_config=project, **accelerator_options())
+    accelerator = Accelerator(project_config=project, **accelerator_options())
     with agreed(accelerator):
         size, passes = micro_batches(config, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = passes
@@ -114,22 +121,28 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, accelerator: Accelerator, records: list[Record]):
         self.config = config
+        self.name = f"{config.index} stage {config.training_stage_num}"
         self.accelerator = accelerator
         self.records = records
         self.total_steps = config.total_steps(len(records))
         self.micro_batch_size, _ = micro_batches(config, accelerator.num_processes)
         self.run = RunFolder(config.run_folder)
+        with agreed(accelerator):
+            self.learning_rate = learning_rates(config, self.total_steps)
         self.encoded: dict[int, EncodedRanking] = {}
         # Used instead of the number of tokens, which only the process that encodes a record knows.
         self.n_chars = [sum(map(len, [*r.prefix, *r.suffix[: config.training_stage_num]])) for r in records]
         self.saved_step, self.state_time = 0, time.monotonic()  # of the newest state
         with agreed(accelerator):
             self.tokenizer = load_tokenizer(config.model_name_or_path)
+            self.format = prompt_format(config.prompt_format, self.tokenizer)
             self.collator = RankingCollator(
-                self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos
-            )
+                self.tokenizer, config.training_stage_num, config.block_size, config.max_prompt, config.append_eos,
+                self.format,
+            )  # fmt: skip
             model = ResponseLogps(self._load()).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
+        rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+        optimizer = torch.optim.AdamW(trainable(model), **rates)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
 
     def _load(self) -> torch.nn.Module:
@@ -138,14 +151,19 @@ class Trainer:
         longest = config.block_size
         if config.do_validation:
             self.dev_records = load_records(config.dev_file, training=False)
-            self.reward_model = load_reward_model(config.dev_reward_model)
-            prompts = [prompt_ids(self.tokenizer, render_prompt(record.prefix)) for record in self.dev_records]
+            self.reward_model = load_reward_model(config.dev_reward_model, getattr(torch, config.reward_dtype))
+            prompts = [self.format.encode_prompt(record.turns) for record in self.dev_records]
             longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
-        halved = accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.mixed_precision == "bf16"
-        lm = load_causal_lm(config.model_name_or_path, torch.bfloat16 if halved else torch.float32)
+        is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
+        dtype = torch.bfloat16 if is_deepspeed and accelerator.mixed_precision == "bf16" else torch.float32
+        options = loading_options(config, accelerator.device, is_deepspeed)
+        lm = load_causal_lm(config.model_name_or_path, dtype, **options)
         check_positions(lm, config.model_name_or_path, longest)
+        add_lora(lm, config, config.model_name_or_path, config.seed)
         check_model(lm, config.block_size, accelerator.device)
+        if self.format.stop_ids:  # what is saved ends its turns in plain transformers too
+            lm.generation_config.eos_token_id = sorted(eos_ids(lm, self.tokenizer) | self.format.stop_ids)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         return lm
@@ -157,6 +175,7 @@ class Trainer:
             RunError: a number is not finite.
             Stopped: by a signal, after a state was written.
         """
+        self._drop_chat_template()
         passes = self.accelerator.gradient_accumulation_steps
         sizes = f"{self.accelerator.num_processes} processes x {passes} passes x {self.micro_batch_size}"
         log.info("%d prompts, %d steps of %s prompts", len(self.records), self.total_steps, sizes)
@@ -166,19 +185,33 @@ class Trainer:
                 if self.accelerator.is_main_process:
                     self.run.go_on(description, start)
                     keep_metrics(self.config.metrics_file, start)
-                self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": start + 1}})
+                self._start_trackers(start + 1, description["config"])
             if self._is_checkpoint(start):
                 self._checkpoint(start)  # what a kill left unfinished
             self._steps(start)
-        self.accelerator.end_training()
         if self.accelerator.is_main_process:
             log.info(summary(self.config))
             print(summary(self.config))
+        in_first(self.accelerator, push_run, self.config, self.run)
+        self.accelerator.end_training()
+
+    def _start_trackers(self, first_step: int, settings: dict[str, Any]) -> None:
+        config = self.config
+        start_trackers(self.accelerator, config.report_to, config.log_folder, self.name, settings, first_step)
+
+    def _drop_chat_template(self) -> None:
+        """Drops the template of a model that is not trained on it, with a warning: its checkpoints do not chat."""
+        if self.config.prompt_format == HH and self.tokenizer.chat_template:
+            self.tokenizer.chat_template = None
+            if self.accelerator.is_main_process:
+                log.warning(
+                    "%s has a chat template, but --prompt_format hh trains on the published text: its checkpoints are "
+                    "saved without the template", self.config.model_name_or_path,
+                )  # fmt: skip
 
     def _steps(self, start: int) -> None:
-        name = f"{self.config.index} stage {self.config.training_stage_num}"
         quiet = not self.accelerator.is_main_process
-        with tqdm(desc=name, initial=start, total=self.total_steps, disable=quiet) as bar:
+        with tqdm(desc=self.name, initial=start, total=self.total_steps, disable=quiet) as bar:
             for step in range(start + 1, self.total_steps + 1):
                 self._pause(step - 1)
                 metrics = self._step(step)
@@ -236,27 +269,26 @@ class Trainer:
         """Runs one optimiser step; returns its metrics, means over the global batch. RunError if one is not finite."""
         began = time.perf_counter()
         seed_step(self.config.seed, step, self.accelerator.process_index)
-        sums = torch.zeros(self.config.training_stage_num + 2, device=self.accelerator.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        sums: torch.Tensor | float = 0.0
         shares = []
         for rows, batch in self._micro_batches(step):
             with self.accelerator.accumulate(self.model):
                 sum_logps, n_tokens = self.model(batch)
                 loss = pro_loss(sum_logps, n_tokens, batch["rewards"], self.config.sft_weight, batch["sft_index"])
-                parts = [loss.total, loss.sft, *loss.ranking]
-                sums[:-1] += torch.stack([part.detach().float() for part in parts])
-                sums[-1] += batch["input_ids"].numel()
+                sums = sums + step_sums(loss, sum_logps, n_tokens, batch)
                 shares.append((rows, loss.total.detach()))
                 if self.accelerator.sync_gradients:
-                    *losses, tokens = self._finite_sums(step, sums, shares)
+                    totals = self._finite_sums(step, sums, shares)
                 self.accelerator.backward(loss.total)
                 if self.accelerator.sync_gradients:
                     grad_norm = self._finite_norm(step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
         n_micro_batches = self.accelerator.gradient_accumulation_steps * self.accelerator.num_processes
-        names = ["loss", SFT_LOSS, *(f"ranking_loss_{k}" for k in range(1, self.config.training_stage_num))]
-        metrics = {name: value / n_micro_batches for name, value in zip(names, losses, strict=True)}
-        metrics["grad_norm"] = grad_norm
+        metrics, tokens = step_metrics(totals, n_micro_batches)
+        metrics |= {"grad_norm": grad_norm, "learning_rate": self.learning_rate(step)}
         sums[0].item()  # waits for the update, which is asynchronous on a GPU
         metrics["seconds"] = time.perf_counter() - began
         metrics["tokens_per_second"] = tokens / metrics["seconds"]
@@ -346,7 +378,11 @@ class Trainer:
         state = self.accelerator.get_state_dict(self.model)  # called in every process: ZeRO-3 gathers here
         if self.accelerator.is_main_process:
             lm = self.accelerator.unwrap_model(self.model).lm
-            lm.save_pretrained(folder, state_dict={key.removeprefix("lm."): value for key, value in state.items()})
+            weights = {key.removeprefix("lm."): value for key, value in state.items()}
+            if self.config.lora_r:
+                save_adapter(lm, folder, weights)
+            else:
+                lm.save_pretrained(folder, state_dict=weights)
             self.tokenizer.save_pretrained(folder)
 
     def _validate(self, step: int) -> None:
@@ -354,7 +390,7 @@ class Trainer:
             return
         rewards = dev_rewards(
             self.run.step_folder(step), self.dev_records, self.reward_model, self.accelerator,
-            self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop,
+            self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop, self.config.prompt_format,
         )  # fmt: skip
         if rewards is None:
             self._pause(step)  # ends the run
@@ -389,6 +425,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
     last_step = config.total_steps(len(records))
     if broadcast_object_list([main and run.is_finished(last_step, config.do_validation)])[0]:
         accelerator.print(f"already finished: {summary(config)}")
+        in_first(accelerator, push_run, config, run)
         accelerator.end_training()
         return
     trainer = Trainer(config, accelerator, records)  # before run.open: a failed load leaves no run folder

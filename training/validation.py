@@ -14,10 +14,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from data_preprocess.command import StopRequest
+from data_preprocess.dialogue import HH
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record
 from eval_hh.inference.decoding import Decoder, Row, most_likely
 from eval_hh.inference.models import load_causal_lm
+from eval_hh.inference.prompt_format import prompt_format
 from eval_hh.inference.together import agreed
 from eval_hh.reward_model import RewardModel
 
@@ -34,13 +36,14 @@ def dev_rewards(
     max_new_tokens: int,
     batch_size: int,
     stop: StopRequest,
+    format_name: str = HH,
 ) -> dict[int, float] | None:
     """Returns the sigmoid of the reward logit, in 0..1, by dev prompt; the prompts are split over the processes.
 
     It is NaN if the logit is not finite. Returns None once a signal has reached any process.
     """
     rows = range(accelerator.process_index, len(dev_records), accelerator.num_processes)
-    prompts = [dev_records[row].prefix for row in rows]
+    prompts = [dev_records[row].turns for row in rows]
     dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
     mine: list[tuple[int, float] | None] = [None]
 
@@ -51,7 +54,8 @@ def dev_rewards(
 
     with agreed(accelerator), contextlib.suppress(_Interrupted):
         model = load_causal_lm(checkpoint, dtype=dtype).to(accelerator.device)
-        decoder = Decoder(model, load_tokenizer(checkpoint), max_new_tokens)
+        tokenizer = load_tokenizer(checkpoint)
+        decoder = Decoder(model, tokenizer, max_new_tokens, prompt_format(format_name, tokenizer))
         responses = decoder.decode([decoder.encode(turns) for turns in prompts], batch_size, choose=unless_stopped)
         del model, decoder
         if accelerator.device.type == "cuda":  # free memory at once, for training

@@ -42,6 +42,17 @@ def table(
     return entries
 
 
+def model_entries(results: Results, scale: float = 100.0) -> dict[str, dict[str, Entry]]:
+    """Returns {name of a row: {pool: entry}} of the models of no run, the spread over test prompts."""
+    return {
+        row.name: {
+            pool: Entry(float(values.mean()), half_width(values), 1)
+            for pool, values in ((pool, scale * row.values(pool)) for pool in results.pools)
+        }
+        for row in results.models
+    }
+
+
 def half_width(values: np.ndarray) -> float:
     """Returns half the 95% interval of the mean of values [rows]: 1.96 sd / sqrt(rows); 0 for a single row."""
     return 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0

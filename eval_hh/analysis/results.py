@@ -15,7 +15,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
-from eval_hh.cells import STUDY_FILE, Setting, load_cells, pooled, pools_of
+from eval_hh.cells import BEST_RESPONSES, MODEL_ROWS, STUDY_FILE, Setting, is_row, load_cells, pooled, pools_of
 
 
 class Replicate(NamedTuple):
@@ -87,12 +87,26 @@ class CellResult:
         return sorted(next(iter(self.files.values())).get("extra", {}))
 
 
+@dataclass(frozen=True)
+class ModelRow:
+    """The evaluation of a model of no run, scored as the cells are."""
+
+    name: str
+    is_ceiling: bool  # of the test data's own responses
+    files: dict[str, dict[str, Any]]
+
+    def values(self, pool: str) -> np.ndarray:
+        """Returns the rewards [test prompts] of a pool."""
+        return pooled(self.files, pool)
+
+
 class Results:
     """The evaluated cells of one study.
 
     Args:
         cells: in the order in which they are to be listed.
         warnings: a line for each file that was left out.
+        models: rows of models of no run, scored on the cells' test rows by their reward.
 
     Attributes:
         settings: all settings, sorted.
@@ -105,8 +119,8 @@ class Results:
         InputError: the cells come from several worlds, or a cell occurs twice.
     """
 
-    def __init__(self, cells: Iterable[CellResult], warnings: Sequence[str] = ()):
-        self.cells = tuple(cells)
+    def __init__(self, cells: Iterable[CellResult], warnings: Sequence[str] = (), models: Iterable[ModelRow] = ()):
+        self.cells, self.models = tuple(cells), tuple(models)
         worlds = sorted({str(cell.world) for cell in self.cells})
         if len(worlds) > 1:
             raise InputError(f"the result files come from {len(worlds)} different worlds: {', '.join(worlds)}")
@@ -229,7 +243,8 @@ def load_results(source: str | Path | Iterable[str | Path], profile: str | None 
 
     Cells left out give a warning: invalid; of another profile than `profile` (default: the most common one); with
     another reward, other evaluation settings or other test rows than most; of PRO trained on fewer responses than its
-    data has (the table's K would be wrong); or a duplicate of a cell already read.
+    data has (the table's K would be wrong); or a duplicate of a cell already read. A folder's models/*.json are rows of
+    models of no run, which are left out likewise if they cannot be compared with the cells.
 
     Raises:
         InputError: the source does not exist, no cell is of `profile`, or the cells come from several worlds.
@@ -238,9 +253,10 @@ def load_results(source: str | Path | Iterable[str | Path], profile: str | None 
         folder = Path(source)
         if not folder.exists():
             raise InputError(f"{source}: no such file or folder of results")
-        source = [folder] if folder.is_file() else sorted([*folder.glob("*.json"), *folder.glob(STUDY_FILE)])
+        source = [folder] if folder.is_file() else _result_files(folder)
     warnings: list[str] = []
-    found = [named for path in source for named in load_cells(path, warnings)]  # (path or path:line, cell)
+    read = [named for path in source for named in load_cells(path, warnings)]  # (path or path:line, cell)
+    found, rows = ([named for named in read if is_row(named[1]) == wanted] for wanted in (False, True))
     if profile is not None:  # requested by name, so the others, perhaps many, get one warning per profile
         there = {cell["profile"] for _, cell in found}
         if there and profile not in there:
@@ -259,7 +275,43 @@ def load_results(source: str | Path | Iterable[str | Path], profile: str | None 
         first = cells.setdefault((cell.setting.selection, cell.setting, cell.replicate), (path, cell))[0]
         if first != path:
             warnings.append(f"left out {path}: the same cell as {first} ({cell})")
-    return Results([cells[key][1] for key in sorted(cells)], warnings)
+    models = _model_rows(rows, found[0][1], warnings) if found else []
+    return Results([cells[key][1] for key in sorted(cells)], warnings, models)
+
+
+def _result_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.json"), *folder.glob(f"{MODEL_ROWS}/*.json"), *folder.glob(STUDY_FILE)])
+
+
+def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -> list[ModelRow]:
+    """Returns the rows that can stand beside a cell, by name, the ceiling last; a warning for each of the others.
+
+    A row of no profile can stand beside cells of any.
+    """
+    kept: dict[str, ModelRow] = {}
+    for path, row in rows:
+        is_ceiling = row["evaluation"]["generation"]["model"] == BEST_RESPONSES
+        ours, its = (
+            _row_facts(one, is_ceiling) for one in (cell, {**row, "profile": row["profile"] or cell["profile"]})
+        )
+        differing = [name for name in ours if its[name] != ours[name]]
+        if differing:
+            name = differing[0]
+            warnings.append(f"left out {path}: {name}: {its[name]}, but this report is about {ours[name]}")
+        elif row["name"] in kept:
+            warnings.append(f"left out {path}: a row {row['name']} was read before it")
+        else:
+            kept[row["name"]] = ModelRow(row["name"], is_ceiling, row["files"])
+    return sorted(kept.values(), key=lambda row: (row.is_ceiling, row.name))
+
+
+def _row_facts(cell: dict, is_ceiling: bool) -> dict[str, str | None]:
+    """Returns what a row and the cells must have in common; no token of a ceiling's texts was generated."""
+    return {
+        **{name: cell[name] for name in ("profile", "reward_source", "world")},
+        "evaluation": _rewarding_summary(cell) if is_ceiling else _scoring_summary(cell),
+        "test rows": _row_summary(cell),
+    }
 
 
 def _keep(
@@ -284,12 +336,19 @@ def _keep(
 
 def _evaluation_summary(cell: dict) -> str:
     """Returns a text that is equal for cells with the same evaluation settings; the model itself may differ."""
-    made = cell["evaluation"]
-    generation, rewarding = made["generation"], made["rewarding"]
-    return (
-        f"{made['checkpoint']}, {generation['max_new_tokens']} new tokens ({generation['mixed_precision']}), "
-        f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
-    )
+    return f"{cell['evaluation']['checkpoint']}, {_scoring_summary(cell)}"
+
+
+def _scoring_summary(cell: dict) -> str:
+    generation = cell["evaluation"]["generation"]
+    tokens = f"{generation['max_new_tokens']} new tokens ({generation['mixed_precision']})"
+    asked = f", prompt format {generation['prompt_format']}" if "prompt_format" in generation else ""
+    return f"{tokens}{asked}, {_rewarding_summary(cell)}"
+
+
+def _rewarding_summary(cell: dict) -> str:
+    rewarding = cell["evaluation"]["rewarding"]
+    return f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
 
 
 def _responses_used(cell: dict) -> str:

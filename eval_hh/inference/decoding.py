@@ -13,16 +13,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import STOP_STRINGS, cut_at_stop, render_prompt
 from data_preprocess.hub import describe
 from eval_hh.inference.kv_slots import SlotCache, read_layers
-from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit, prompt_ids
+from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit
+from eval_hh.inference.prompt_format import PromptFormat, PublishedText
 
 MAX_NEW_TOKENS = 128  # the paper's setting
-# Number of last tokens searched for stop strings. If a stop string takes more, generation continues, and `cut_at_stop`
-# still cuts the text at the right place.
-STOP_WINDOW = 16
-COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
 REFILL = 8  # new rows start when 1/REFILL of the slots are free: together they cost less than one by one
 PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # lengths of made-up prompts, and tokens decoded for each
 UNIT = 8  # batches' worth of rows per unit of resumable work, so that there are rows to refill from
@@ -72,25 +68,6 @@ def most_likely(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     return logits.argmax(dim=-1)
 
 
-class EndOfTurn:
-    """Tells whether a response contains a stop string.
-
-    Only generated tokens count, since the prompt is full of stop strings. All stop strings end in ":", so a response is
-    searched only if its newest token contains one.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self.tokenizer = tokenizer
-        vocabulary = tokenizer.get_vocab().items()
-        self.colons = {index for token, index in vocabulary if ":" in token or token == COLON_BYTE}
-
-    def __call__(self, response: list[int]) -> bool:
-        if response[-1] not in self.colons:
-            return False
-        text = _decode(self.tokenizer, response[-STOP_WINDOW:])
-        return any(stop in text for stop in STOP_STRINGS)
-
-
 def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Returns the tokens that end a response: the tokenizer's EOS and those in the model's settings.
 
@@ -107,34 +84,39 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
     return frozenset(named - {None})
 
 
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
 class Decoder:
     """A model and tokenizer ready to decode encoded prompts."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int):
-        """Raises InputError for an unsupported kind of model or a tokenizer that does not fit the model."""
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        max_new_tokens: int,
+        prompt_format: PromptFormat | None = None,
+    ):
+        """Raises InputError for an unsupported kind of model or a tokenizer that does not fit the model.
+
+        prompt_format: of this tokenizer; the published text if not given.
+        """
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
-        self.eos = eos_ids(model, tokenizer)
+        self.format = prompt_format or PublishedText(tokenizer)
+        self.eos = eos_ids(model, tokenizer) | self.format.stop_ids
         self.layers = read_layers(model, MAX_PROMPT + max_new_tokens)
         self.positions = position_limit(model.config)
-        check_token_ids(tokenizer, model, model.name_or_path)
-        self.end_of_turn = EndOfTurn(tokenizer)
+        check_token_ids(tokenizer, model, model.name_or_path, self.format.template_ids)
         forward = inspect.signature(model.forward).parameters
         # Not needed here, and it would be computed from a mask of another layout.
         self.options = {"output_router_logits": False} if "output_router_logits" in forward else {}
 
     def encode(self, turns: list[str]) -> list[int]:
-        """Returns the token ids of a prompt: BOS and its last tokens.
+        """Returns the token ids of a prompt, at most MAX_PROMPT.
 
         Raises:
-            InputError: prompt and response would not fit the model's positions.
+            InputError: prompt and response would not fit the model's positions, or the format refuses the dialogue.
         """
-        ids = prompt_ids(self.tokenizer, render_prompt(turns), MAX_PROMPT)
+        ids = self.format.encode_prompt(turns)
         if self.positions is not None and len(ids) + self.max_new_tokens > self.positions:
             need = f"{len(ids)} prompt tokens and --max_new_tokens {self.max_new_tokens}"
             raise InputError(f"the model has {self.positions} positions, too few for {need}")
@@ -242,11 +224,11 @@ class Decoder:
 
     def _has_ended(self, response: list[int]) -> bool:
         over = response[-1] in self.eos or len(response) == self.max_new_tokens
-        return over or self.end_of_turn(response)
+        return over or self.format.has_ended(response)
 
     def _text(self, response: list[int]) -> str:
         said = response[:-1] if response[-1] in self.eos else response
-        return cut_at_stop(_decode(self.tokenizer, said)).strip()
+        return self.format.text(said)
 
 
 def generate(

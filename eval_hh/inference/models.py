@@ -1,7 +1,8 @@
 """Loads language models from folders or hub names; also their maximum lengths and a prompt's token ids."""
 
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from transformers import (
 )
 
 from data_preprocess.command import InputError
-from data_preprocess.hub import load_or_refuse, source_options
+from data_preprocess.hub import base_model, load_or_refuse, source_options
 
+CPU_BF16 = "cpu-bf16"  # recorded for bfloat16 weights on a CPU; earlier results say bf16 there and have float32
+CPU_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of x86, x86 with tiles, and ARM
 MAX_PROMPT = 384  # maximum tokens of a prompt, BOS included (the paper's setting)
+CAUSAL_LM, REWARD = "CAUSAL_LM", "SEQ_CLS"  # tasks of adapters, in peft's words
 # What a model's own code raises on unsupported input or inconsistent settings.
 MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in a weight's name
@@ -28,11 +32,28 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def weights_dtype(mixed_precision: str) -> torch.dtype:
-    """Returns the dtype of weights for "bf16", "fp16" or "no"; on the CPU always float32."""
+def check_cpu_precision(precision: str, flag: str | None = None) -> None:
+    """Raises InputError if this process computes on a CPU that has no instructions for `precision`.
+
+    Args:
+        precision: "bf16", "fp16" or "no"; float32 ("no") passes everywhere.
+        flag: as given, for the message; by default --mixed_precision.
+    """
+    if precision == "no" or device().type != "cpu":
+        return
+    flag = flag or f"--mixed_precision {precision}"
+    if precision != "bf16":
+        raise InputError(f"{flag}: the CPU computes in float32 or bf16")
+    abilities = torch.cpu.get_capabilities()
+    if not any(abilities.get(name) for name in CPU_BF16_INSTRUCTIONS):
+        raise InputError(f"{flag}: this CPU has no instructions for bf16 (expected float32: MIXED_PRECISION=no)")
+
+
+def weights_dtype(recorded: str) -> torch.dtype:
+    """Returns the dtype of weights here: for "bf16", "fp16" or "no" of a GPU; on the CPU float32, or for CPU_BF16."""
     if device().type == "cpu":
-        return torch.float32
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[mixed_precision]
+        return torch.bfloat16 if recorded == CPU_BF16 else torch.float32
+    return {"bf16": torch.bfloat16, CPU_BF16: torch.bfloat16, "fp16": torch.float16, "no": torch.float32}[recorded]
 
 
 def without_plans() -> None:
@@ -44,18 +65,78 @@ def without_plans() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-def load_causal_lm(path: str | Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def load_causal_lm(path: str | Path, dtype: torch.dtype | None = None, **more: Any) -> PreTrainedModel:
     """Loads a causal language model on the CPU, in `dtype` (default float32), with sdpa attention.
 
-    sdpa is forced because the shared-prompt forward passes a boolean mask, which eager attention misreads.
+    An adapter is merged into its base model. sdpa is forced because the shared-prompt forward passes a boolean mask,
+    which eager attention misreads.
+
+    Args:
+        path: folder or hub name of a model or of an adapter.
+        dtype: of the weights.
+        **more: for from_pretrained.
 
     Raises:
         InputError: see `source_options`; also weights that cannot be read or lack a parameter.
     """
     options = source_options(path)
-
-    options = {**options, "dtype": dtype or torch.float32, "attn_implementation": "sdpa"}
+    base = base_model(path, options)
+    if base is not None:
+        return merged(load_causal_lm(base, dtype, **more), path, CAUSAL_LM, options)
+    options = {**options, "dtype": dtype or torch.float32, "attn_implementation": "sdpa", **more}
     return load_weights(AutoModelForCausalLM, path, **options)
+
+
+def merged(model: PreTrainedModel, adapter: str | Path, task: str, options: dict[str, Any]) -> PreTrainedModel:
+    """Returns the model with an adapter's weights added to its own, in its dtype, as a plain model that can be trained.
+
+    Args:
+        model: the adapter's base model; it is changed.
+        adapter: folder or hub name in peft's format, of any kind that can be merged (LoRA and others).
+        task: what it must have been trained as, CAUSAL_LM or REWARD; an adapter that says nothing is a CAUSAL_LM.
+        options: its `source_options`.
+
+    Raises:
+        InputError: it cannot be read or merged, is of another task, or does not fit the model.
+    """
+    import peft
+
+    where, here = f"{adapter}: the adapter", options["local_files_only"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = load_or_refuse(lambda: peft.PeftConfig.from_pretrained(str(adapter), local_files_only=here),
+                                f"{where} cannot be read")  # fmt: skip
+        if (config.task_type or CAUSAL_LM) != task:
+            raise InputError(f"{where} was trained as {config.task_type} (expected {task})")
+        wrapped = load_or_refuse(lambda: peft.get_peft_model(model, config), f"{where} does not fit its base model")
+        if not hasattr(wrapped.base_model, "merge_and_unload"):
+            raise InputError(f"{where} is of kind {config.peft_type.value}, which cannot be merged into a model")
+        _load_adapter(wrapped, str(adapter), where, here)
+        plain = wrapped.merge_and_unload()
+    if name := wrong_weight(plain):
+        raise InputError(f"{where} makes the weight {name} not finite")
+    return plain.requires_grad_(True).eval()
+
+
+def _load_adapter(wrapped: Any, adapter: str, where: str, local_files_only: bool) -> None:
+    """Loads the adapter's weights; InputError unless the file holds all of them, fitting, and nothing else."""
+    import peft
+    from peft.utils.save_and_load import load_peft_weights
+
+    lm = wrapped.get_base_model()
+    head = lm.get_output_embeddings()
+    if hasattr(head, "base_layer") and head.weight is lm.get_input_embeddings().weight:
+        raise InputError(f"{where} changes output embeddings that are tied to the input's, and cannot be merged")
+
+    def load() -> Any:
+        weights = load_peft_weights(adapter, device="cpu", local_files_only=local_files_only)
+        return peft.set_peft_model_state_dict(wrapped, weights)
+
+    result = load_or_refuse(load, f"{where}'s weights cannot be loaded")
+    own = set(peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+    lacking = [name for name in result.missing_keys if name.replace(".default", "") in own]
+    if wrong := sorted([*lacking, *result.unexpected_keys]):
+        raise InputError(f"{where} lacks, or has too many of, {len(wrong)} weights, first {wrong[0]}")
 
 
 def load_weights(
@@ -139,6 +220,9 @@ def empty_causal_lm(path: str | Path) -> PreTrainedModel:
         InputError: see `source_options`; also a configuration that cannot be read or is not of a causal language model.
     """
     options = source_options(path)
+    base = base_model(path, options)
+    if base is not None:
+        return empty_causal_lm(base)
 
     def build() -> PreTrainedModel:
         config = AutoConfig.from_pretrained(str(path), **options)
@@ -176,16 +260,19 @@ def column_limit(config: PreTrainedConfig) -> int | None:
     return config.floor_scale - 1 if getattr(config, "attn_temperature_tuning", False) else None
 
 
-def check_token_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, path: str | Path) -> None:
+def check_token_ids(
+    tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, path: str | Path, also: Iterable[int] = ()
+) -> None:
     """Raises InputError if the tokenizer can encode a text to ids outside the model's embedding.
 
     Ids that occur in a text only for special tokens do not count, since a text's special tokens are read as plain
-    characters.
+    characters; those in `also`, of a prompt format, do.
     """
     rows = model.get_input_embeddings().num_embeddings
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     used = set(tokenizer.get_vocab().values()) - special - set(tokenizer.all_special_ids)
     used |= {index for index in (tokenizer.bos_token_id, tokenizer.eos_token_id) if index is not None}
+    used |= set(also)
     if max(used, default=0) >= rows:
         raise InputError(
             f"{path}: its tokenizer has token ids up to {max(used)}, its model embeddings for {rows} "

@@ -28,6 +28,7 @@ from data_preprocess.command import (
     StopRequest,
     stop_requests,
 )
+from data_preprocess.dialogue import HH
 from data_preprocess.files import (
     disk_full_as_oserror,
     json_lines,
@@ -37,6 +38,7 @@ from data_preprocess.files import (
     write_json,
     write_jsonl,
 )
+from data_preprocess.hub import ADAPTER_FILE, base_model, source_options
 from data_preprocess.provenance import fingerprint
 from eval_hh.run_paths import is_value
 
@@ -66,14 +68,21 @@ def is_main_process() -> bool:
 def folder_identity(path: str | Path) -> dict[str, Any]:
     """Returns what identifies a model's folder: its resolved path, and its files' names, sizes and times.
 
-    A hub name identifies itself.
+    A hub name identifies itself; an adapter's folder has its base model's identity, too.
     """
     folder = Path(path)
     if not folder.is_dir():
         return {"name": str(path)}
     files = sorted(file for file in folder.iterdir() if file.is_file())
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return {"name": str(folder.resolve()), "files": [list(stat) for stat in stats]}
+    identity = {"name": str(folder.resolve()), "files": [list(stat) for stat in stats]}
+    base = base_model(folder, source_options(folder)) if (folder / ADAPTER_FILE).is_file() else None
+    return identity if base is None else {**identity, "base_model": folder_identity(base)}
+
+
+def format_setting(format_name: str) -> dict[str, str]:
+    """Returns the prompt format as a setting of a job; none for the published text, as when there was no other."""
+    return {} if format_name == HH else {"prompt_format": format_name}
 
 
 def done_note(output: Path) -> Path:

@@ -12,6 +12,7 @@ from eval_hh.analysis.contrasts import Comparison, comparisons
 from eval_hh.analysis.equal_budget import budget_pairs
 from eval_hh.analysis.joint_fit import JointFit, joint_fits
 from eval_hh.analysis.lines_on_d import LineTest, line_tests
+from eval_hh.analysis.means import model_entries
 from eval_hh.analysis.paper_numbers import paper_table
 from eval_hh.analysis.results import Results
 from eval_hh.analysis.verdicts import Verdict, verdicts
@@ -65,7 +66,7 @@ def as_json(found: Findings) -> dict[str, Any]:
     Returns:
         verdicts: [{claim, verdict, primary, details}]; contrasts: by question, each with its difference, interval, p
         and Holm p; lines: per algorithm and K the fits on D, M and log M; joint: coefficients of measures of
-        diversity; warnings.
+        diversity; models: means and half-widths of 95% intervals by name and pool, of models of no run; warnings.
     """
     contrasts = {
         "equal_budget": found.equal_budget, "d_at_fixed_size": found.fixed_size, "strategies": found.strategies,
@@ -76,5 +77,9 @@ def as_json(found: Findings) -> dict[str, Any]:
         "contrasts": {name: [without_nan(asdict(one)) for one in rows] for name, rows in contrasts.items()},
         "lines": [without_nan(asdict(one)) for one in found.lines],
         "joint": [without_nan(asdict(one)) for one in found.joint],
+        "models": {
+            name: {pool: asdict(entry) for pool, entry in entries.items()}
+            for name, entries in model_entries(found.results, scale=1.0).items()
+        },
         "warnings": list(found.warnings),
     }

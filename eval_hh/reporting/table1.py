@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eval_hh.analysis.means import Entry, table
+from eval_hh.analysis.means import Entry, model_entries, table
 from eval_hh.analysis.results import Results
 from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
-from eval_hh.markup import REWARD
+from eval_hh.markup import REWARD, latex_text, markdown_text
 from eval_hh.reporting.markdown_table import markdown
 
 MARKS = "*†‡§"
+MODELS_TITLE = "models that were not trained on these subsets"
+PROMPTS_SPREAD = "the 95% interval over test prompts"
 LATEX_MARKS = (r"$^{*}$", r"$^{\dagger}$", r"$^{\ddagger}$", r"$^{\S}$")
 
 
@@ -35,6 +37,7 @@ class Table1:
     n_units: int  # largest number of replicates of an entry
     one_draw: bool  # replicates differ in their training seed only
     budgets: tuple[dict[int, int], ...]  # {K: M} of the equal budgets
+    models: dict[str, dict[str, Entry]]  # by name and pool: models that were not trained on these subsets
 
     @property
     def spread(self) -> str:
@@ -59,7 +62,7 @@ def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
                 rows.append(Row(f"{algorithm} {pool}", ranking_len, *values))
     units = [results.units(one) for one in results.random]
     one_draw = all(one.one_draw for one in units)
-    return Table1(tuple(sizes), tuple(rows), max(map(len, units)), one_draw, tuple(equal))
+    return Table1(tuple(sizes), tuple(rows), max(map(len, units)), one_draw, tuple(equal), model_entries(results))
 
 
 def _budget_of(equal: list[dict[int, int]], ranking_len: int, size: int) -> int | None:
@@ -75,7 +78,19 @@ def markdown_lines(found: Table1) -> list[str]:
     for mark, budget in zip(MARKS, found.budgets, strict=False):
         notes.append(f"Entries marked {mark} {_budget(budget)}.")
     header = ["setting", "K", *(f"M={size}" for size in found.sizes)]
-    return ["## Table 1", "", " ".join(notes), "", *markdown(header, rows)]
+    return ["## Table 1", "", " ".join(notes), "", *markdown(header, rows), *_model_lines(found)]
+
+
+def _model_lines(found: Table1) -> list[str]:
+    """Returns the table of models that were not trained on these subsets; empty without any."""
+    if not found.models:
+        return []
+    rows = [
+        [markdown_text(name), *(f"{entry.mean:{REWARD}} ± {entry.spread:{REWARD}}" for entry in entries.values())]
+        for name, entries in found.models.items()
+    ]
+    pools = next(iter(found.models.values()))
+    return [f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}:", "", *markdown(["", *pools], rows)]
 
 
 def latex(found: Table1) -> str:
@@ -98,8 +113,22 @@ def latex(found: Table1) -> str:
         name = row.setting if row.setting != previous else ""
         lines.append(" & ".join([name, str(row.ranking_len), *_texts(found, row, r"$\pm$", LATEX_MARKS)]) + r" \\")
         previous = row.setting
+    lines += _latex_model_lines(found)
+    if found.models:
+        notes.append(f"{MODELS_TITLE} below, $\\pm$ {PROMPTS_SPREAD}".replace("%", r"\%"))
     lines += [r"\bottomrule", r"\end{tabular}", rf"\caption{{{'; '.join(notes)}.}}", r"\end{table}"]
     return "\n".join(lines) + "\n"
+
+
+def _latex_model_lines(found: Table1) -> list[str]:
+    """Returns a row per model and pool, whose value spans the sizes."""
+    lines = []
+    for name, entries in found.models.items():
+        lines.append(r"\midrule")
+        for pool, entry in entries.items():
+            value = rf"{entry.mean:{REWARD}} $\pm$ {entry.spread:{REWARD}}"
+            lines.append(rf"{latex_text(name)} {pool} & & \multicolumn{{{len(found.sizes)}}}{{c}}{{{value}}} \\")
+    return lines
 
 
 def _texts(found: Table1, row: Row, plus_minus: str, marks: str | tuple[str, ...]) -> list[str]:

@@ -82,7 +82,8 @@ def draw_training(root: Path, results: Results, folder: Path) -> tuple[list[Pict
         name = f"curves_{algorithm.lower()}"
         for ending in ("", NARROW):
             draw_curves(group, folder / f"{name}{ending}.svg")
-        title = f"{algorithm}: SFT loss and dev reward by step"
+        logged = "SFT loss, ranking accuracy" if any(len(curve.order_steps) for curve in group) else "SFT loss"
+        title = f"{algorithm}: {logged} and dev reward by step"
         alt = f"{title}, a line for each of {len(group)} cells and a column of panels for each number of responses K."
         caption = f"One line for each of {len(group)} cells; stronger for more prompts, all seeds alike."
         pictures.append(Picture(folder / f"{name}.svg", title, alt, caption))

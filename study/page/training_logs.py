@@ -28,28 +28,29 @@ def load_curves(root: Path, results: Results) -> tuple[list[TrainingCurve], list
     curves, warnings = [], []
     missing: dict[str, list[str]] = {}
     for cell in results.cells:
-        losses, rewards = [], []
+        losses, rewards, orders = [], [], []
         log = root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
         scores = Names(cell.exp, cell.stage, root=root).run_folder / "dev_rewards.json"
-        files = {"training log": (log, read_losses, losses), "dev rewards": (scores, read_rewards, rewards)}
-        for what, (path, read, found) in files.items():
+        files = {"training log": (log, read_log, losses, orders), "dev rewards": (scores, read_rewards, rewards)}
+        for what, (path, read, *found) in files.items():
             if not path.is_file():
                 missing.setdefault(what, []).append(f"{cell} ({path})")
                 continue
             try:
-                read(path, found)
+                read(path, *found)
             except (InputError, OSError) as error:
                 warnings.append(f"{what} of {cell}: {error}")
         if losses or rewards:
-            curves.append(_curve(cell, losses, rewards))
+            curves.append(_curve(cell, losses, sorted(rewards), orders))
     for what, lacking in missing.items():
         warnings.append(f"no {what} of {len(lacking)} of {len(results.cells)} cells, the first being {lacking[0]}")
     return curves, warnings
 
 
-def _curve(cell: CellResult, losses: Pairs, rewards: Pairs) -> TrainingCurve:
-    steps, values = np.array(losses, dtype=float).reshape(-1, 2).T
-    dev_steps, dev_values = np.array(sorted(rewards), dtype=float).reshape(-1, 2).T
+def _curve(cell: CellResult, *logged: Pairs) -> TrainingCurve:
+    """Returns a cell's curve, from its losses, dev rewards and ranking accuracies by step."""
+    arrays = [np.array(pairs, dtype=float).reshape(-1, 2).T for pairs in logged]
+    (steps, values), (dev_steps, dev_values), (order_steps, accuracies) = arrays
     return TrainingCurve(
         algorithm=cell.setting.algorithm,
         ranking_len=cell.setting.ranking_len,
@@ -60,19 +61,25 @@ def _curve(cell: CellResult, losses: Pairs, rewards: Pairs) -> TrainingCurve:
         sft_loss=values,
         dev_steps=dev_steps.astype(int),
         dev_reward=dev_values,
+        order_steps=order_steps.astype(int),
+        ranking_accuracy=accuracies,
     )
 
 
-def read_losses(path: Path, found: Pairs) -> None:
-    """Appends (step, SFT loss) of a metrics file to `found`, up to the first broken line.
+def read_log(path: Path, losses: Pairs, orders: Pairs) -> None:
+    """Appends (step, SFT loss) and, where it was logged, (step, ranking accuracy) of a metrics file.
 
-    Raises InputError that names this line.
+    Raises InputError that names the first broken line, after all lines before it.
     """
     for number, row in read_jsonl(path):
-        step, loss = row.get("step"), row.get("sft_loss")
+        step, loss, accuracy = row.get("step"), row.get("sft_loss"), row.get("ranking_accuracy")
         if type(step) is not int or type(loss) not in (int, float):
             raise InputError(f"{path}:{number}: expected a step and its sft_loss, as the trainer logs them")
-        found.append((step, loss))
+        if accuracy is not None and type(accuracy) not in (int, float):
+            raise InputError(f"{path}:{number}: ranking_accuracy is {accuracy!r:.40} (expected a number)")
+        losses.append((step, loss))
+        if accuracy is not None:
+            orders.append((step, accuracy))
 
 
 def read_rewards(path: Path, found: Pairs) -> None:

@@ -44,6 +44,8 @@ VALUES = {
         "batch_size": ("0", BEYOND_FLOAT), "per_device_train_batch_size": ("0",), "eval_steps": ("-1",),
         "per_device_eval_batch_size": ("0",), "mixed_precision": ("fp8",), "learning_rate": ("nan", "-1", "1e39"),
         "state_minutes": ("0", "nan"), "keep_states": ("0",), "report_to": ("nobody",),
+        "lr_scheduler_type": ("never",), "warmup_steps": ("-1", "nan"), "weight_decay": ("-1", "1e39"),
+        "push_to_hub": ("",),
         "lm_weight": ("inf", "-0.5", "1e39"), "seed": ("-3",),
         "output_dir": ("",), "train_file": ("",), "heldout_file": ("",),
     },
@@ -70,9 +72,12 @@ VALUES = {
     GENERATION: {
         "index": ("..", "", "a/b", "a\nb"), "stage": ("-1", "0", HUGE), "checkpoint": ("../step_2", "."),
         "test_files": ("../hh_dev/sampled_dev", "..", "a\tb"), "max_new_tokens": ("0", HUGE), "batch_size": ("0",),
-        "model_path": ("",),
+        "model_path": ("",), "mixed_precision": ("fp8", "fp16"),
     },
-    REWARDING: {"index": (".",), "test_files": ("a/b",), "batch_size": ("-2",), "reward_model": ("",)},
+    REWARDING: {
+        "index": (".",), "test_files": ("a/b",), "batch_size": ("-2",), "reward_model": ("",),
+        "mixed_precision": ("fp16",),
+    },
     SCORING: {"index": ("../trained",), "stage": ("0",), "test_files": ("",), "profile": ("a/b", "a\nb")},
     f"report.py --results {RESULTS} --output {{root}}/report": {"profile": ("nope", "")},
     f"figures.py --results {RESULTS} --output {{root}}/out.png": {"profile": ("nope",)},

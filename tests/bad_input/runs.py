@@ -70,6 +70,16 @@ def damaged(name, file, *changes, expected=(), command=TRAINED):
     return BadInput(f"damaged: {name}", command, parts, changes, keeps=WHILE_RESUMING)
 
 
+def chat_template(template):
+    """Gives the model's tokenizer a chat template."""
+    return edit("model/tokenizer_config.json", lambda saved: saved.update(chat_template=template))
+
+
+REFUSES = (
+    "{% for m in messages %}{% if 'harp' in m.content %}{{ raise_exception('no harp') }}{% endif %}"
+    "{{ m.role + ': ' + m.content + '</s>' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+HARP = [["<|prompter|>What is a harp?", "<|assistant|>"]] * 4
 UNFINISHED = without("step_2", "best_checkpoint", "dev_rewards.json")
 NO_MANIFEST = without("state_2/manifest.json")
 LONE_LINE = '{"step": 1, "sft_loss": 2.0}\n'
@@ -81,6 +91,31 @@ ROWS = [
     *(flag("index", value) for value in ("..", ".", "a/b", "../x", "'a\tb'", "' a'", "'a\x1b[31mb'", "x" * 201)),
     *(flag("validation_file_name", value) for value in ("../sampled_dev.json", "..", "''", "x" * 300)),
     flag("stop_criterion", "never"),
+    *(flag(name, value) for name in ("weight_decay", "warmup_steps") for value in ("nan", "inf", -1)),
+    BadInput("trackers and none", f"{TRAIN} --index e --report_to none wandb", ("--report_to none wandb", "expected")),
+    flag("push_to_hub", "a/b/c"),
+    flag("lr_scheduler_kwargs", "{"),
+    BadInput("a schedule without steps", f"{TRAIN} --index e --lr_scheduler_type linear --warmup_steps 2",
+             ("--warmup_steps 2: of 2 steps in all, none is left for --lr_scheduler_type linear",)),
+    BadInput("a schedule without steps in the preflight",
+             f"{TRAIN} --index e --lr_scheduler_type cosine --warmup_steps 1e3 --preflight 1",
+             ("--warmup_steps 1000: of 2 steps in all, none is left",)),
+    BadInput("a schedule that lacks an argument", f"{TRAIN} --index e --lr_scheduler_type warmup_stable_decay",
+             ("--lr_scheduler_type warmup_stable_decay", "num_decay_steps")),
+    BadInput("a hub that is offline", f"{TRAIN} --index e --push_to_hub me/model",
+             ("--push_to_hub me/model: HF_HUB_OFFLINE is set",)),
+    BadInput("chat without a template", f"{TRAIN} --index e --prompt_format chat",
+             ("--prompt_format chat: the tokenizer of {root}/model has no chat template",)),
+    BadInput("a row that the template refuses", f"{TRAIN} --index e --prompt_format auto",
+             ("{root}/" + DATA + ":3: the chat template refuses the dialogue (no harp)",),
+             (chat_template(REFUSES), edit_line(DATA, 3, lambda row: row.update(prefix=HARP)))),
+    BadInput("a template without end", f"{TRAIN} --index e --prompt_format chat",
+             ("{root}/model: the chat template", "refuses the dialogue"), (chat_template("{% if"),)),
+    BadInput("tested in another format", "generation.py --index trained --stage 4 --prompt_format chat",
+             ("--prompt_format chat: {root}/" + RUN + "/run.json says that the run was trained in hh",)),
+    BadInput("trained in no format", "generation.py --index trained --stage 4",
+             ("{root}/" + RUN + "/run.json: config: prompt_format is 'nope'", "hh or chat"),
+             (edit(f"{RUN}/run.json", lambda run: run["config"].update(prompt_format="nope")),)),
     BadInput(
         "max_prompt not below block_size", f"{TRAIN} --index e --block_size 40 --max_prompt 40", ("--max_prompt 40",)
     ),
@@ -115,6 +150,11 @@ ROWS = [
              ("run.json", "learning_rate was 2e-05, is 0.5")),
     BadInput("another learning rate and more steps", f"{GROWN} --learning_rate 0.5",
              ("run.json", "learning_rate was 2e-05, is 0.5")),
+    BadInput("another schedule", f"{GROWN} --lr_scheduler_type inverse_sqrt",
+             ("run.json", "lr_scheduler_type was 'constant', is 'inverse_sqrt'")),
+    BadInput("another weight decay", f"{TRAINED} --weight_decay 0", ("run.json", "weight_decay was 0.01, is 0.0")),
+    BadInput("another precision of the dev reward model", f"{TRAINED} --reward_dtype bfloat16",
+             ("run.json", "reward_dtype was 'float32', is 'bfloat16'")),
     BadInput("another seed in the preflight", f"{TRAINED} --seed 7 --preflight 1", ("run.json", "seed was 42, is 7")),
     metrics("no step", '{"a": 1}\n'),
     metrics("a list", "[1]\n"),

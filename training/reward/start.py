@@ -1,31 +1,24 @@
 """Where the training of a reward model starts: a classifier with one label, and how it reads a dialogue.
 
 There are three starts: a small GPT-NeoX from scratch, a causal LM with a new head (the same backbone weights, without
-the language-modelling head), or an existing reward model.
+the language-modelling head), or an existing reward model, which may be an adapter. With LoRA the start is frozen, all
+but its head.
 """
 
-import re
+import os
 
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    GPTNeoXConfig,
-    GPTNeoXForSequenceClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import cached_file
+from accelerate import PartialState
+from transformers import GPTNeoXConfig, GPTNeoXForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
-from data_preprocess.files import read_json
-from data_preprocess.hub import load_tokenizer, source_options
-from eval_hh.inference.models import load_weights
-from eval_hh.reward_model import OASST_TYPE, RewardModel, as_reward_model, load_classifier
+from data_preprocess.dialogue import AUTO, HH
+from data_preprocess.hub import load_tokenizer
+from eval_hh.reward_model import HEAD, RewardModel, as_reward_model, load_with_head
+from training.lora import add_lora, check_start, loading_options
 from training.reward.config import RewardConfig
 
 MAX_POSITIONS = 1024  # maximum tokens of a model from scratch; dialogues are truncated on the left
-HEAD = re.compile(r"^(score|classifier|classification_head)\.")  # its names in transformers' classifiers
-NEOX_PADDING = "<|padding|>"  # in GPT-NeoX's and Pythia's vocabularies, but not declared by their tokenizers
 
 
 def start(config: RewardConfig) -> RewardModel:
@@ -37,9 +30,13 @@ def start(config: RewardConfig) -> RewardModel:
     """
     source = config.tokenizer or config.model_name_or_path
     tokenizer = load_tokenizer(source)
-    model = _from_scratch(config, tokenizer) if config.tokenizer else _from_checkpoint(source, tokenizer)
+    model = _from_scratch(config, tokenizer) if config.tokenizer else _from_checkpoint(config, tokenizer)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.prompt_format != AUTO:
+        model.config.prompt_format = config.prompt_format  # saved in config.json, where `as_reward_model` finds it
+        if config.lora_r and config.prompt_format == HH:  # an adapter has no config.json, but a tokenizer
+            tokenizer.chat_template = None
     return as_reward_model(model, tokenizer, source)
 
 
@@ -57,32 +54,13 @@ def _from_scratch(config: RewardConfig, tokenizer: PreTrainedTokenizerBase) -> P
     )  # fmt: skip
 
 
-def _from_checkpoint(path: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    options = source_options(path)
-    saved = read_json(cached_file(path, "config.json", local_files_only=options["local_files_only"]))
-    if not isinstance(saved, dict):
-        raise InputError(f"{path}: config.json: expected a JSON object, found {type(saved).__name__}")
-    if saved.get("model_type") == OASST_TYPE:
-        raise InputError(f"{path}: an OpenAssistant reward model can be used for scoring, but not trained further")
-    options["dtype"] = torch.float32  # half precision loses AdamW's small updates; bf16 is used through autocast
-    if any("SequenceClassification" in name for name in saved.get("architectures") or []):
-        model = load_classifier(path, saved, options)
-    else:
-        model = load_weights(AutoModelForSequenceClassification, path, fresh=HEAD, num_labels=1, **options)
-    text_config = model.config.get_text_config()
-    if text_config.pad_token_id is None:
-        text_config.pad_token_id = padding_id(tokenizer)
-    if text_config.pad_token_id is None:
-        raise InputError(f"{path}: its tokenizer has neither a padding token nor EOS (expected one, to fill batches)")
+def _from_checkpoint(config: RewardConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    source = config.model_name_or_path
+    check_start(config, source)
+    is_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    more = loading_options(config, PartialState().device, is_deepspeed)
+    # half precision loses AdamW's small updates; bf16 is used through autocast
+    model = load_with_head(source, tokenizer, torch.float32, **more)
+    heads = [name for name, _ in model.named_children() if HEAD.match(f"{name}.")]
+    add_lora(model, config, source, config.seed, heads)
     return model
-
-
-def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Returns the padding id for a model that names none.
-
-    A classifier takes its score at the last token that is not padding: the last turn's EOS or, if EOS itself is used as
-    padding, the token before it, in training and scoring alike.
-    """
-    if tokenizer.pad_token_id is not None:
-        return tokenizer.pad_token_id
-    return tokenizer.get_vocab().get(NEOX_PADDING, tokenizer.eos_token_id)

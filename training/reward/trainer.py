@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, patch_environment
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -35,12 +36,14 @@ from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.models import padded, wrong_weight
 from eval_hh.inference.together import end_all, in_first
 from training.checkpoints import RunFolder, remove, run_record
+from training.lora import load_adapter, save_adapter, trainable
 from training.manifest import damage
 from training.metrics import append_metrics, keep_metrics
 from training.model_folder import METRICS_FILE, ModelFolder
 from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
+from training.schedule import schedule_factor
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.states import newest_whole, write_state
 from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
@@ -71,8 +74,8 @@ def start_processes() -> PartialState:
 def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) -> TrainingArguments:
     """Returns Trainer's arguments, after `start_processes`; a step is `passes` of up to `most` rankings per process."""
     trackers = ["none", *get_available_reporting_integrations()]
-    if config.report_to not in trackers:
-        raise InputError(f"--report_to {config.report_to}: expected one that is installed ({', '.join(trackers)})")
+    if unknown := [name for name in config.report_to if name not in trackers]:
+        raise InputError(f"--report_to {unknown[0]}: expected one that is installed ({', '.join(trackers)})")
     args = TrainingArguments(
         output_dir=str(run), run_name=run.stem[1:], seed=config.seed, max_steps=config.max_steps,
         per_device_train_batch_size=most, gradient_accumulation_steps=passes, max_grad_norm=MAX_NORM,
@@ -150,7 +153,8 @@ class RewardTrainer(Trainer):
     ):
         """config: resolved; heldout: by file; output: the folder of the model and its description."""
         self.config, self.heldout, self.run_output = config, heldout, output
-        self.run = RunFolder(run_path(output.path), "remove the folder to start over")
+        self.run = RunFolder(run_path(output.path), "remove the folder to start over", RewardConfig)
+        self.factor = schedule_factor(config, config.max_steps) if config.lr_scheduler_type else None
         self.losses = self.run.path / LOSSES_FILE
         self.passes = passes_per_step(config, PartialState().num_processes, len(records))
         torch.manual_seed(config.seed)
@@ -158,9 +162,9 @@ class RewardTrainer(Trainer):
         if wrong := wrong_weight(self.scorer.model):
             raise InputError(f"{config.model_name_or_path}: its weights {wrong} are not finite")
         self.rewards = [record.reward for record in records]
-        self.encoded = [[self._encode(record, text) for text in record.suffix] for record in records]
+        self.encoded = self._encode(str(data_file(config.train_file)), records)
         self.heldout_encoded = [
-            self._encode(record, text) for file in heldout.values() for record in file for text in record.suffix
+            ids for name, file in heldout.items() for row in self._encode(name, file) for ids in row
         ]
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
@@ -203,7 +207,7 @@ class RewardTrainer(Trainer):
         """Locks the run folder; it is removed at the end if it has no state. InputError if it is another run's."""
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
         made_of = self.run_output.description
-        description = run_record(made_of["settings"], launch_facts(self.accelerator), made_of["inputs"])
+        description = run_record(self.config.settings(), launch_facts(self.accelerator), made_of["inputs"])
         if self.run.states():
             self.run.check(description)
         held.enter_context(hold_lock(self.run.path))
@@ -213,15 +217,18 @@ class RewardTrainer(Trainer):
         self.run.open(description)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW with torch's defaults."""
+        """AdamW with torch's defaults and this weight decay for all weights."""
         if self.optimizer is None:
-            self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=self.config.learning_rate)
+            rates = {"lr": self.config.learning_rate, "weight_decay": self.config.weight_decay}
+            self.optimizer = torch.optim.AdamW(trainable(self.model), **rates)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """Warm-up and linear decay."""
+        """That of --lr_scheduler_type; by default warm-up and linear decay."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = linear_schedule(optimizer or self.optimizer, num_training_steps)
+            optimizer = optimizer or self.optimizer
+            chosen = self.factor and LambdaLR(optimizer, self.factor)
+            self.lr_scheduler = chosen or linear_schedule(optimizer, num_training_steps)
         return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader:
@@ -242,9 +249,16 @@ class RewardTrainer(Trainer):
             "n_tokens": max(1, sum(len(self.encoded[row][0]) - 1 for row in rows)),
         }  # fmt: skip
 
-    def _encode(self, record: Record, text: str) -> array:
-        # Four bytes per token; a list of Python integers takes ten times as much.
-        return array("i", self.scorer.encode(record.prefix, text))
+    def _encode(self, file: str, records: list[Record]) -> list[list[array]]:
+        """Returns the token ids of each record's texts. Raises InputError that names the line of a bad one."""
+        encoded = []
+        for number, record in enumerate(records, start=1):
+            try:
+                # Four bytes per token; a list of Python integers takes ten times as much.
+                encoded.append([array("i", self.scorer.encode(record.turns, text)) for text in record.suffix])
+            except InputError as error:
+                raise InputError(f"{file}:{number}: {error}") from error
+        return encoded
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -310,11 +324,19 @@ class RewardTrainer(Trainer):
         if self.args.should_save:
             weights = state_dict or self.model.state_dict()
             weights = {name.removeprefix("model."): value for name, value in weights.items()}
-            self.scorer.model.save_pretrained(output_dir, state_dict=weights)
+            if self.config.lora_r:
+                Path(output_dir).mkdir(parents=True, exist_ok=True)
+                save_adapter(self.scorer.model, Path(output_dir), weights)
+            else:
+                self.scorer.model.save_pretrained(output_dir, state_dict=weights)
             self.scorer.tokenizer.save_pretrained(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(str(Path(resume_from_checkpoint) / MODEL), self.scorer.model)
+        folder = Path(resume_from_checkpoint) / MODEL
+        if self.config.lora_r:
+            load_adapter(self.scorer.model, folder)
+        else:
+            super()._load_from_checkpoint(str(folder), self.scorer.model)
 
     def evaluate(self, *_: Any, **__: Any) -> dict:
         """Measures the model and records the metrics of the step, as returned by `measure`."""
