@@ -7,6 +7,7 @@
     python reproduce.py --profile opt-1.3b --dry_run      the commands of the paper's grid (also llama-7b)
     python reproduce.py --profile opt-1.3b --slurm FILE   the same as an array job, one task per cell
     python reproduce.py --profile opt-1.3b --only 'pro_len4_3000_*' -- --max_train_steps 20
+    python reproduce.py --profile smollm2                 a small real study; study/smollm2.sh makes its models first
     python reproduce.py --study my_study.yaml             a study on your own model and data
 
 Every cell runs the public commands: split.py, sample.py, training, generation, rewarding, scoring. A replicate is a
@@ -232,13 +233,15 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
         print(f"written: {config.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in study.data_calls(cells)))
         return
+    study.check_made()
     began = time.monotonic()
     study.make_data(cells, request)
     failures = study.run_cells(cells, request, config.prune)
     done = [path for path in map(study.result, every_cell) if path.is_file()]
     made = (command, f"{duration(time.monotonic() - began)} this time on {machine()}")
     folder = study_root() / "runs" / study.name
-    show_outcome(folder, study.root, study.title, done, *made, compare_paper=study.compare_paper)
+    results = [*done, *study.model_rows()] if done else []
+    show_outcome(folder, study.root, study.title, results, *made, compare_paper=study.compare_paper)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 

@@ -45,8 +45,8 @@ def split_by_first_turn(
     """Returns all parts, and the test rows by file name in the order of the release.
 
     The groups, in a seeded order of each part, fill the test files, then dev, held-out pairs, the pairs of each reward
-    model; the rest is training data. A row near a prompt of an earlier part is dropped, and so is a row of a group whose part is
-    full. So test and dev do not depend on the number of pairs kept for reward models.
+    model; the rest is training data. Dropped are rows near a prompt of an earlier part, and those of a group for which
+    its part has no room left. Test and dev do not depend on the number of pairs kept for reward models.
 
     Raises:
         InputError: too few rows for dev or the reward models.
