@@ -187,7 +187,8 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
     study, every_cell = ToyStudy(profile.root(), profile), config.every_cell(profile)
     cells = chosen(every_cell, config.only)
     if config.dry_run:
-        print("\n".join(call.shell() for call in study.script(cells)), flush=True)
+        calls = [*study.script(cells), *study.row_calls()]
+        print("\n".join(call.shell() for call in calls), flush=True)
         hours = duration(sum(study.expected_work(cells).values()) / config.workers)
         print(f"plan: {len(cells)} cells, about {hours} of missing work with {config.workers} workers", file=sys.stderr)
         return
@@ -200,11 +201,11 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
             return
         study.run_grid(workers, cells)
         done = [path for path in map(study.result, every_cell) if path.exists()]
-        workers.run("samples of the base model", {"samples": (study.sample_base, done)})
+        workers.run("the base model", {"rows": (study.make_rows,), "samples": (study.sample_base, done)})
         made = (command, workers.took())
-        show_outcome(study.root, study.root, profile.title, done, *made)
+        show_outcome(study.root, study.root, profile.title, [*done, *study.rows], *made)
         if config.publish:
-            publish(profile.name, study.root, cells, *made)
+            publish(profile.name, study.root, cells, study.rows, *made)
 
 
 def run_worlds(config: StudyConfig, profile: ToyProfile, command: str, request: StopRequest) -> None:
@@ -237,7 +238,8 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     began = time.monotonic()
     study.make_data(cells, request)
     failures = study.run_cells(cells, request, config.prune)
-    done = [path for path in map(study.result, every_cell) if path.is_file()]
+    study.make_rows(request)
+    done = [path for path in [*map(study.result, every_cell), *study.rows] if path.is_file()]
     made = (command, f"{duration(time.monotonic() - began)} this time on {machine()}")
     folder = study_root() / "runs" / study.name
     show_outcome(folder, study.root, study.title, done, *made, compare_paper=study.compare_paper)

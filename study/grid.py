@@ -16,6 +16,7 @@ from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
+BASE, CEILING = "base", "ceiling"  # rows of the base model and of the test data's best responses
 # Prompts added for high D are matched in length to random ones, as in the fixed-size experiment.
 ADDITIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE + MATCHED, AUGMENT_OVERLAP)
 

@@ -12,9 +12,9 @@ from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest
 from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import FULL_LEN, RANDOM, rankings_file
-from eval_hh.run_paths import Names
+from eval_hh.run_paths import ModelNames, Names
 from study.commands import Call
-from study.grid import Cell, Grid, sample_flags
+from study.grid import BASE, CEILING, Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
 
 REWARD_MODELS = ("DEV_REWARD_MODEL", "TEST_REWARD_MODEL")
@@ -59,6 +59,11 @@ class LaunchedStudy:
     def result(self, cell: Cell) -> Path:
         return self.names(cell).cell()
 
+    @property
+    def rows(self) -> list[Path]:
+        """The result files of `row_calls`."""
+        return [ModelNames(name, self.root).cell() for name in (BASE, CEILING)]
+
     def log(self, name: str) -> Path:
         return self.root / "logs" / "cells" / f"{name}.log"
 
@@ -99,9 +104,19 @@ class LaunchedStudy:
             self._call("eval_hh", test, {**self.eval_environment, "PROFILE": self.name}),
         ]
 
+    def row_calls(self) -> list[Call]:
+        """Returns the calls that give the base model and the test data's best responses rows, but in a paper's grid."""
+        if self.folder == ".":
+            return []
+        flags = list(self.train_flags)
+        read = flags[flags.index("--prompt_format") :][:2] if "--prompt_format" in flags else []
+        base = ("sh", "eval.sh", "--model", self.model, BASE, *self.eval_flags, *read)
+        named = {**self.eval_environment, "PROFILE": self.name}
+        return [self._call("eval_hh", words, named) for words in (base, ("sh", "eval.sh", "--best_responses", CEILING))]
+
     def script(self, cells: Sequence[Cell]) -> list[str]:
         """Returns all commands of these cells, one per line, those for the data first."""
-        calls = [*self.data_calls(cells), *(call for cell in cells for call in self.calls(cell))]
+        calls = [*self.data_calls(cells), *(call for cell in cells for call in self.calls(cell)), *self.row_calls()]
         return [call.shell() for call in calls]
 
     def _call(self, folder: str, words: Sequence[str], environment: Mapping[str, str] | None = None) -> Call:
@@ -161,6 +176,14 @@ class LaunchedStudy:
                 tqdm.write(f"failed: {error}", file=sys.stderr)
                 failures.append(str(error))
         return failures
+
+    def make_rows(self, request: StopRequest) -> None:
+        """Evaluates the base model and the test data's best responses, if that is not done."""
+        if self.row_calls() and not all(path.is_file() for path in self.rows):
+            log = self.log("rows")
+            with hold_lock(log.with_suffix("")):
+                for call in self.row_calls():
+                    _run(call, log, request)
 
 
 def _run(call: Call, log: Path, request: StopRequest) -> None:

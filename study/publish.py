@@ -12,7 +12,7 @@ import numpy as np
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import atomic_write
 from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_folder, temporary_folder
-from eval_hh.cells import STUDY_FILE, load_cell, validate_cell
+from eval_hh.cells import STUDY_FILE, is_row, load_cell, validate_cell
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
@@ -26,18 +26,19 @@ def is_published(name: str) -> bool:
     return bool(re.fullmatch(r"report\.md|table1\.tex|cells\.jsonl\.xz|\.[\w.]+\.\d+\.tmp", name))
 
 
-def publish(name: str, root: Path, cells: Sequence[Cell], command: str, took: str) -> None:
+def publish(name: str, root: Path, cells: Sequence[Cell], rows: Sequence[Path], command: str, took: str) -> None:
     """Copies the results of these cells from `root`, with the pictures and the first losses of each algorithm.
 
     Args:
         name: of the results folder.
         root: the study's root, with report.md, pics/, eval_hh/results/ and logs/.
         cells: all have a result file.
+        rows: result files of models of no run.
         command: the command that made them.
         took: how long that took, in words.
     """
     results = [root / "eval_hh" / "results" / cell.result for cell in cells]
-    publish_results(name, root, results, f"Made by `{command}`, whose tasks took {took}.")
+    publish_results(name, root, [*results, *rows], f"Made by `{command}`, whose tasks took {took}.")
     for picture in (root / "pics").glob("*.png"):
         shutil.copy(picture, REPOSITORY / "pics")
     REFERENCE_LOGS.mkdir(exist_ok=True)
@@ -86,5 +87,5 @@ def rounded(cell: dict) -> dict:
         others = {"extra": extra} if extra else {}
         files[file] = {**entry, "bleu": bleu, **others, "mean": entry["mean"] | means}
     cell = {**cell, "files": files}
-    validate_cell(cell, cell["exp"])
+    validate_cell(cell, cell["name" if is_row(cell) else "exp"])
     return cell

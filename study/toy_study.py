@@ -8,9 +8,9 @@ from pathlib import Path
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.subsets import Subset, rankings_file
 from data_preprocess.toy_world.world import world_hash, write_world
-from eval_hh.run_paths import BEST_CHECKPOINT, Names
+from eval_hh.run_paths import BEST_CHECKPOINT, ModelNames, Names
 from study.commands import Call
-from study.grid import Cell, answering_cell, augment_flags, sample_flags
+from study.grid import BASE, CEILING, Cell, answering_cell, augment_flags, sample_flags
 from study.toy_profile import AUGMENT, ToyProfile
 from study.workers import Workers
 from training.checkpoints import RunFolder
@@ -18,7 +18,7 @@ from training.checkpoints import RunFolder
 # Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
 SECONDS = {
     "data": 2, "subsets": 4, "base": 80, "reward_model": 100, "cell": 9, "response": 4, "enlarged": 5, "samples": 5,
-    "check": 60,
+    "rows": 8, "check": 60,
 }  # fmt: skip
 
 
@@ -92,6 +92,24 @@ class ToyStudy:
             self._call("eval_hh", "scoring.py", *names, "--profile", self.profile.name),
         ]
 
+    def row_calls(self) -> list[Call]:
+        """Returns the calls that give rows of their own to the base model and to the test data's best responses."""
+        batch, calls = ["--batch_size", self.profile.eval_batch_size], []
+        for name, of in ((BASE, ["--model_path", self.base]), (CEILING, ["--best_responses"])):
+            named = ["--name", name]
+            calls += [
+                self._call("eval_hh", "generation.py", *named, *of, *batch,
+                           "--max_new_tokens", self.profile.max_new_tokens),
+                self._call("eval_hh", "rewarding.py", *named, *batch, "--reward_model", self.reward_model),
+                self._call("eval_hh", "scoring.py", *named, "--profile", self.profile.name),
+            ]  # fmt: skip
+        return calls
+
+    @property
+    def rows(self) -> list[Path]:
+        """The result files of `row_calls`."""
+        return [ModelNames(name, self.root).cell() for name in (BASE, CEILING)]
+
     def script(self, cells: Sequence[Cell]) -> list[Call]:
         """Returns the calls of all these cells; augmented ones come last, after those that make their training data."""
         augmented = [cell for cell in cells if cell.is_augmented]
@@ -156,6 +174,10 @@ class ToyStudy:
             self.run_here(call)
         RunFolder(Names(cell.exp, cell.stage, root=self.root).run_folder).drop_what_is_not_tested()
         self.run_here(scoring)
+
+    def make_rows(self) -> None:
+        for call in self.row_calls():
+            self.run_here(call)
 
     def sample_base(self, results: Sequence[Path]) -> None:
         """Generates the base model's answers to the prompts that the study's page shows."""
@@ -253,7 +275,7 @@ class ToyStudy:
             f"augmentation_draw{draw}": SECONDS["enlarged"] * len(_one_per_subset(group))
             for draw, group in _by_draw(enlarged).items()
         }
-        return {**first, **work, **enlarging, "samples": SECONDS["samples"]}
+        return {**first, **work, **enlarging, "samples": SECONDS["samples"], "rows": SECONDS["rows"]}
 
 
 def _task(cell: Cell) -> str:

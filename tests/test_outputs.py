@@ -241,9 +241,9 @@ def test_publishing_keeps_what_it_did_not_publish(tmp_path, monkeypatch):
         InputError,
         match=r"results/toy: contains files not written by this command \(first: notes.txt\); nothing was deleted",
     ):
-        publish.publish("toy", root, [], "python reproduce.py", "2 minutes")
+        publish.publish("toy", root, [], [], "python reproduce.py", "2 minutes")
     assert content(results, tmp_path / "none") == before
     (results / "toy" / "notes.txt").unlink()
-    publish.publish("toy", root, [], "python reproduce.py", "2 minutes")
+    publish.publish("toy", root, [], [], "python reproduce.py", "2 minutes")
     assert sorted(path.name for path in (results / "toy").iterdir()) == ["cells.jsonl.xz", "report.md", "table1.tex"]
     assert [path.name for path in results.iterdir()] == ["toy"]

@@ -243,8 +243,9 @@ def test_a_dry_run_prints_the_commands_of_the_chosen_cells(capsys, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     scripts = [re.search(r"\(cd (\S+) && STUDY_ROOT=\S+ python (\S+) ", line).groups() for line in lines]
     assert [f"{folder}/{script}" for folder, script in scripts] == [
-        "training/main.py", "eval_hh/generation.py", "eval_hh/rewarding.py", "eval_hh/scoring.py",
+        "training/main.py", *(f"eval_hh/{step}.py" for step in 3 * ("generation", "rewarding", "scoring")),
     ]  # fmt: skip
+    assert "--name base --model_path " in lines[4] and "--name ceiling --best_responses" in lines[7]
     assert "--index pro_len2_48_seed42" in lines[0] and not list(tmp_path.iterdir())
 
 
@@ -252,9 +253,9 @@ def test_a_dry_run_makes_an_enlarged_subset_of_the_cell_that_answers(capsys):
     flags = ["--replicates", "2", "--augment", "--only", "*_len4_120_augment_*_draw43_*"]
     reproduce.main(["--profile", "toy", "--dry_run", *flags])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 + 3 + 4 * 6 and "--index sft_len4_48_draw43_seed43" in lines[0]
+    assert len(lines) == 4 + 3 + 4 * 6 + 6 and "--index sft_len4_48_draw43_seed43" in lines[0]
     enlarging = [f"augment.py draw43/hh_train_len4_48 --pool {TOY.root()}/data/original" in line for line in lines]
-    assert enlarging == [False] * 4 + [True] * 3 + [False] * 24
+    assert enlarging == [False] * 4 + [True] * 3 + [False] * 30
     tuned = "index_sft_len4_48_draw43_seed43/stage_1/best_checkpoint"
     assert all(tuned in line and "--add 72" in line and "--seed 43" in line for line in lines[4:7])
     assert "--by random" in lines[4] and "--by diverse --match_length" in lines[5] and "--by overlap" in lines[6]

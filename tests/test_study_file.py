@@ -177,7 +177,10 @@ def test_flags_change_a_study_file(tmp_path, capsys):
     flags = ["--study", str(path), "--sizes", "8", "--replicates", "1", "--model", "other", "--dry_run"]
     reproduce.main([*flags, "--", "--max_train_steps", "4"])
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 2 + 2 * 4
+    lines = said.out.splitlines()
+    assert len(lines) == 2 + 2 * 4 + 2
+    assert lines[-2].endswith("PROFILE=mine sh eval.sh --model other base)")
+    assert lines[-1].endswith("PROFILE=mine sh eval.sh --best_responses ceiling)")
     assert all(re.search(r"\.sh other .*hh_train_len\d_8 .*--max_train_steps 4", line)
                for line in said.out.splitlines() if "training" in line)  # fmt: skip
     assert said.err.startswith("plan: 4 cells; cost not known")
