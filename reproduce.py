@@ -7,6 +7,7 @@
     python reproduce.py --profile opt-1.3b --dry_run      the commands of the paper's grid (also llama-7b)
     python reproduce.py --profile opt-1.3b --slurm FILE   the same as an array job, one task per cell
     python reproduce.py --profile opt-1.3b --only 'pro_len4_3000_*' -- --max_train_steps 20
+    python reproduce.py --profile smollm2                 a small real study; study/smollm2.sh makes its models first
     python reproduce.py --study my_study.yaml             a study on your own model and data
 
 Every cell runs the public commands: split.py, sample.py, training, generation, rewarding, scoring. A replicate is a
@@ -233,6 +234,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
         print(f"written: {config.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
         print("\n".join(call.shell() for call in study.data_calls(cells)))
         return
+    study.check_made()
     began = time.monotonic()
     study.make_data(cells, request)
     failures = study.run_cells(cells, request, config.prune)

@@ -6,8 +6,8 @@ Run: cd data_preprocess; python prepare.py --raw DIR | --source DATA [flags]
 train.jsonl (or .jsonl.gz); Anthropic/hh-rlhf is read from the hub. --source DATA is a file, a folder or a data set on
 the hub, such as openbmb/UltraFeedback; formats and recipes: data_preprocess/README.md. Writes
 data/original/hh_train_lenK/train.json (unless --raw has no train files), data/hh_dev/sampled_dev.json, for --raw
-data/hh_test/*.json, and the data card data/README.md, all under STUDY_ROOT, all or nothing. To have models add
-responses or a reward model give the rewards, use labelling/annotate.py.
+data/hh_test/*.json, with --reward_rows data/reward/*.json, and the data card data/README.md, all under STUDY_ROOT, all
+or nothing. To have models add responses or a reward model give the rewards, use labelling/annotate.py.
 """
 
 import shlex

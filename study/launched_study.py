@@ -17,6 +17,7 @@ from study.commands import Call
 from study.grid import BASE, CEILING, Cell, Grid, sample_flags
 from training.checkpoints import RunFolder
 
+REWARD_MODELS = ("DEV_REWARD_MODEL", "TEST_REWARD_MODEL")
 USAGE = 2  # exit status of a usage error, which every cell would repeat
 
 
@@ -123,6 +124,16 @@ class LaunchedStudy:
         return Call(folder, tuple(words), tuple({**own, **(environment or {})}.items()))
 
     # Running them
+
+    def check_made(self) -> None:
+        """Raises InputError if a model or raw data that the study names by its whole path is missing."""
+        environment = {**self.train_environment, **self.eval_environment}
+        names = [self.model, *(environment[name] for name in REWARD_MODELS if name in environment)]
+        names += self.data_command if not self.rankings.is_file() else ()
+        for name in names:
+            if Path(name).is_absolute() and not Path(name).exists():
+                told = f"{shlex.join(self.source)}: the first lines of the study file may say how it is made"
+                raise InputError(f"{name}: no such file or folder ({told})")
 
     def make_data(self, cells: Sequence[Cell], request: StopRequest) -> None:
         """Makes the subsets of these cells if one is missing. Raises InputError without rankings to sample from."""

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from data_preprocess.command import InputError, check_settings, type_of_one, without_none
+from data_preprocess.command import InputError, check_settings, study_root, type_of_one, without_none
 from data_preprocess.hub import looks_like_path
 
+UNDER_ROOT = "$STUDY_ROOT/"
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -130,7 +131,12 @@ def _scalar(each: Field, node: yaml.Node, place: Place, is_source: bool) -> Any:
 
 
 def _found(name: str, node: yaml.Node, place: Place) -> str:
-    """Returns a path as an absolute one, from the study file's folder, and a hub name unchanged."""
+    """Returns a path as an absolute one, from the study file's folder, and a hub name unchanged.
+
+    What is under $STUDY_ROOT may be made later (`LaunchedStudy.check_made`), so that a built-in study can name it.
+    """
+    if name.startswith(UNDER_ROOT):
+        return str(study_root() / name.removeprefix(UNDER_ROOT))
     path = place.file.parent / Path(name).expanduser()
     if path.exists():
         return str(path.resolve())

@@ -29,7 +29,7 @@ def read(tmp_path, text: str):
 
 
 def test_the_profiles_are_study_files():
-    assert profile_names() == ["llama-7b", "opt-1.3b", "toy"]
+    assert profile_names() == ["llama-7b", "opt-1.3b", "smollm2", "toy"]
     assert {path.name for path in PROFILES.iterdir()} == {f"{name}.yaml" for name in profile_names()}
     toy, opt, llama = built_in("toy"), built_in("opt-1.3b"), built_in("llama-7b")
     assert toy.world == WorldConfig() and toy.replicates == ((42, 42),)
@@ -231,6 +231,17 @@ def test_a_path_in_a_study_file_is_relative_to_it(tmp_path, monkeypatch):
     (tmp_path / "base").mkdir()
     monkeypatch.chdir(Path("/"))
     assert read(tmp_path, MINE.replace("owner/model", "base")).model == str(tmp_path / "base")
+
+
+def test_a_path_under_study_root_may_be_made_later(tmp_path):
+    """tmp_path is STUDY_ROOT here (conftest.py)."""
+    study = read(tmp_path, MINE.replace("owner/model", "$STUDY_ROOT/runs/mine/model"))
+    assert study.model == str(tmp_path / "runs" / "mine" / "model")
+    with pytest.raises(InputError, match="runs/mine/model: no such file or folder"):
+        study.check_made()
+    (tmp_path / "runs" / "mine" / "model").mkdir(parents=True)
+    study.check_made()
+    read(tmp_path, MINE).check_made()  # a hub name is found when it is loaded
 
 
 def test_the_readme_names_every_key():

@@ -1,7 +1,7 @@
 """Splits prompts into train, dev and test, without near-duplicates leaking between them."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data_preprocess.command import InputError
 from data_preprocess.preparing.candidates import Candidates
@@ -17,6 +17,7 @@ class Splits:
     test: list[Candidates]
     notes: list[str]  # counts and what was dropped
     read: tuple[str, ...] = ()  # one line per file read
+    reward: dict[str, list[Candidates]] = field(default_factory=dict)  # file name -> pairs kept for reward models
 
 
 def sample_dev(rows: list[Candidates], count: int, seed: int | str) -> tuple[list[Candidates], list[Candidates]]:

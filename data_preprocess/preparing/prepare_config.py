@@ -59,6 +59,18 @@ class DataConfig:
     )
     max_rows: int | None = setting("keep the first N rows of each test file", metavar="N", default=None)
     train_rows: int | None = setting("keep a random sample of N training prompts", metavar="N", default=None)
+    train_from: str = setting(
+        "release of --raw that training prompts come from; test: all parts come from the test release, with no first "
+        "human turn and no near-duplicate in common",
+        choices=("train", "test"),
+        default="train",
+    )
+    reward_rows: tuple[int, ...] = setting(
+        "--train_from test: pairs kept apart to train reward models, a number for each model (data/reward/)",
+        count(),
+        metavar="N",
+        default=(),
+    )
     dev_from: str = setting(
         "split of --raw from which dev rows are drawn (test: as published, a leak)",
         choices=("train", "test"),
@@ -94,10 +106,24 @@ class DataConfig:
                 raise InputError(f"--{flag} applies to --raw, and --source is given")
         if self.source and self.dev_from != "train":
             raise InputError("--dev_from test applies to --raw, and --source is given")
+        self.check_train_from()
         most = 2 + self.n_sampled
         if self.raw and (self.ranking_len or 0) > most:
             added = f" and {self.n_sampled} sampled responses" if self.n_sampled else ""
             raise InputError(f"--ranking_len: {self.ranking_len} (expected at most {most}: a pair{added})")
+
+    def check_train_from(self) -> None:
+        """Raises InputError if --train_from test lacks a flag, or is combined with one that contradicts it."""
+        if self.train_from == "train":
+            if self.reward_rows:
+                raise InputError("--reward_rows needs --train_from test, of whose pairs a part is kept apart")
+            return
+        if self.source:
+            raise InputError("--train_from test applies to --raw, and --source is given")
+        if self.dev_from == "test":
+            raise InputError("--dev_from and --train_from test: give one of them (the latter has dev rows of its own)")
+        if not self.max_rows:
+            raise InputError("--train_from test needs --max_rows, the rows of each test file")
 
     def refuse_with_raw(self, *flags: str) -> None:
         """Raises InputError if --raw is combined with a flag for reading --source."""

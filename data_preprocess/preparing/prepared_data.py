@@ -23,6 +23,7 @@ from data_preprocess.preparing.candidates import (
 )
 from data_preprocess.preparing.data_card import CARD_TITLE, Lengths, render_card, word_lengths
 from data_preprocess.preparing.dev_split import Splits, clean_of, sample_dev, split_train
+from data_preprocess.preparing.group_split import PartSizes, split_by_first_turn
 from data_preprocess.preparing.merging import by_prompt, merge_rows
 from data_preprocess.preparing.near_duplicates import METHOD
 from data_preprocess.preparing.prepare_config import DEV_ROWS, DataConfig
@@ -75,7 +76,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     lengths, unit = load_lengths(config.tokenizer, labels.models)
     splits, tests = read_raw(config) if config.raw else read_other(config, labels.join)
     rankings, facts = rank(splits, config, labels) if splits.train else ([], [])
-    if not rankings and (config.source or has_split(config.raw, "train")):
+    if not rankings and (config.source or config.train_from == "test" or has_split(config.raw, "train")):
         raise InputError("no training prompts left: " + "; ".join(splits.notes))
     outputs: dict[Path, list[dict]] = {}
     if rankings:
@@ -84,6 +85,10 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
         outputs[data / "hh_dev" / "sampled_dev.json"] = [plain_row(candidates) for candidates in splits.dev]
     for name, rows in tests.items():
         outputs[data / "hh_test" / f"{name}.json"] = [plain_row(candidates) for candidates in rows]
+    for name, pairs in splits.reward.items():
+        kept, dropped = choose(pairs, 2, config.seed)
+        facts += [f"reward/{name}: {count} pairs dropped: {why}" for why, count in dropped.items()]
+        outputs[data / "reward" / f"{name}.json"] = [training_row(pair) for pair in kept]
     for path in outputs:
         check_no_input(str(path), path, {"source": [config.source], "join": labels.join})
     if not writes:
@@ -102,20 +107,25 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
 
 def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
     """Reads raw HH-RLHF as splits, and the test rows by file name."""
-    needs_train = config.dev_from == "train" or has_split(config.raw, "train")
+    one_release = config.train_from == "test"
+    needs_train = not one_release and (config.dev_from == "train" or has_split(config.raw, "train"))
     by_split, read_files = {}, []
     for split in ("test", "train") if needs_train else ("test",):
         read = [read_split(config.raw, source, split, config.published_parsing) for source in SOURCES]
         print("\n".join(part.summary() for part in read))
         read_files += [part.counts() for part in read]
         by_split[split] = dict(zip(SOURCES.values(), (part.pairs for part in read), strict=True))
+    dev_rows = config.dev_rows or DEV_ROWS
+    if one_release:
+        sizes = PartSizes(config.max_rows, dev_rows, config.reward_rows)
+        splits, tests = split_by_first_turn(by_split["test"], sizes, config.seed)
+        return replace(splits, read=tuple(read_files)), tests
     tests = {name: rows[: config.max_rows] for name, rows in by_split["test"].items()}
     for name, rows in by_split["test"].items():
         if len(tests[name]) < len(rows):
             print(f"{name}: the first {len(tests[name])} of {len(rows)} test rows are kept (--max_rows)")
     test = [row for rows in tests.values() for row in rows]
     train = [row for rows in by_split.get("train", {}).values() for row in rows]
-    dev_rows = config.dev_rows or DEV_ROWS
     if config.dev_from == "train":
         splits = split_train(train, test, dev_rows, config.seed, config.decontaminate)
         return replace(splits, read=tuple(read_files)), tests
@@ -225,5 +235,5 @@ def data_facts(config: DataConfig) -> list[str]:
     return [
         f"raw HH-RLHF from {config.raw}; parser: {rule}" if config.raw else f"source: {config.source}",
         f"near-duplicate: {METHOD}",
-        f"seed {config.seed}; dev rows from the {config.dev_from} split",
+        f"seed {config.seed}; dev rows from the {'test' if config.train_from == 'test' else config.dev_from} split",
     ]

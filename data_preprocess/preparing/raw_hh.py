@@ -108,7 +108,7 @@ def _lines(raw: str, source: str, split: str) -> tuple[str, Iterable[tuple[int, 
         return f"{raw}/{source}/{split}", enumerate(load_data_set(raw, split, data_dir=source), start=1)
     path = _find(Path(raw), source, split)
     if path is None:
-        remedy = " or --dev_from test" if split == "train" else ""
+        remedy = ", --dev_from test or --train_from test" if split == "train" else ""
         missing = f"no {split}.jsonl or {split}.jsonl.gz"
         raise InputError(f"{Path(raw) / source}: {missing} (expected raw HH-RLHF{remedy})")
     return str(path), read_jsonl(path)
