@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import reproduce
 from eval_hh.analysis.paper_numbers import paper_evidence
 from eval_hh.cells import TEST_FILES, load_cell
 from tests import make_example
+from tests.chat_templates import chat_tokenizer
 from tests.test_commands import REPOSITORY, SHELLS, environment, fingerprints
 
 EXAMPLE = REPOSITORY / "data_preprocess" / "example"
@@ -22,7 +24,7 @@ DOCUMENTS = [
 ]  # fmt: skip
 NAMED = re.compile(r"(?<![\w/.$*{])(?:\.\./)*((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff|css))\b")
 LINK = re.compile(r"\]\(([^)#]+)#?([^)]*)\)")
-MADE = ("run.json", "data/README.md", "report.md", "job.sh")  # by the commands
+MADE = ("my_study.yaml", "run.json", "data/README.md", "report.md", "job.sh")  # by the commands
 
 
 def text_of(name: str) -> str:
@@ -121,25 +123,71 @@ def test_the_example_is_cut_as_described(shared, tmp_path):
     assert sum(path.stat().st_size for path in EXAMPLE.rglob("*") if path.is_file()) < 1_000_000
 
 
+def copied(folder: Path) -> Path:
+    """Copies the tracked files: a user's runs/ is left alone, and nothing else is needed."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, folder / name)
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
+    return folder
+
+
+def test_the_readmes_study_file_is_a_plan(tmp_path, capsys):
+    """Its data are the repository's; the models it names are there by then."""
+    (tmp_path / "data_preprocess").symlink_to(REPOSITORY / "data_preprocess")
+    for made in ("smollm2", "reward_model"):
+        (tmp_path / "runs" / made).mkdir(parents=True)
+    [written] = blocks(section("README.md", "Your own study"), "yaml")
+    (tmp_path / "runs" / "my_study.yaml").write_text(written, encoding="utf-8")
+    reproduce.main(["--study", str(tmp_path / "runs" / "my_study.yaml"), "--dry_run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 1 + 3 + 6 * 2 + 2  # data, cut, three draws, six cells, two rows
+    assert f"--source {EXAMPLE / 'rankings.jsonl'} " in lines[0]
+    assert all("--prompt_format chat --lora_r 8" in line for line in lines if "train_hh_pro" in line)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_readmes_study_on_a_tiny_model(tmp_path, tiny_causal_lm_dir):
+    """Its commands word for word, but for the two that fetch SmolLM2; a small chat model lies where it would."""
+    copy = copied(tmp_path / "repository")
+    model = copy / "runs" / "smollm2"
+    shutil.copytree(tiny_causal_lm_dir("llama"), model)
+    chat_tokenizer("smollm2").save_pretrained(model)
+    text = section("README.md", "Your own study")
+    fetched, run = blocks(text, "sh")
+    ours = "".join(line for line in fetched.splitlines(keepends=True) if "llm" not in line)
+    assert ours.count("\n") == fetched.count("\n") - 2
+    (copy / "runs" / "my_study.yaml").write_text(blocks(text, "yaml")[0], encoding="utf-8")
+    env = environment(tmp_path)
+    del env["STUDY_ROOT"]
+    done = subprocess.run(["sh", "-eu", "-c", ours + run], cwd=copy, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    root = copy / "runs" / "my_study"
+    report = (root / "report.md").read_text(encoding="utf-8")
+    assert report in done.stdout and "- 6 of 6 cells present" in report
+    assert re.search(r"win at equal budget \(K=4 against K=2, Global\): \*\*(held|did not hold|undecided)\*\*", report)
+    assert re.search(r"^\| base +\| .*\n\| ceiling ", report, flags=re.MULTILINE)
+    assert "report.html" in {path.name for path in root.iterdir()}
+    config = json.loads((root / "checkpoints/index_pro_len4_80_seed42/stage_4/run.json").read_text())["config"]
+    assert (config["prompt_format"], config["lora_r"]) == ("chat", 8)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(2400)  # four minutes of CPU time
 @pytest.mark.parametrize("shell", SHELLS[:1])
-def test_the_readmes_example(shell, tmp_path):
-    """Word for word, in a copy of the tracked files: a user's runs/ is left alone, and nothing else is needed."""
-    copy = tmp_path / "repository"
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    for name in filter(None, tracked.stdout.split("\0")):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, copy / name)
-    (copy / ".venv").symlink_to(Path(sys.executable).parents[1])
-    [commands] = blocks(section("README.md", "Your data and your model"), "sh")
+def test_every_step_by_hand(shell, tmp_path):
+    """Word for word, in a copy of the tracked files."""
+    copy = copied(tmp_path / "repository")
+    [commands] = blocks(section("data_preprocess/example/README.md", "Every step by hand"), "sh")
     env = environment(tmp_path)
     del env["STUDY_ROOT"]
     done = subprocess.run([shell, "-eu", "-c", commands], cwd=copy, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
     root = copy / "runs" / "example"
-    shown = blocks(section("README.md", "Your data and your model"), "")[0]
+    shown = blocks(section("data_preprocess/example/README.md", "Every step by hand"), "")[0]
     exact = [line for line in shown.splitlines() if "diversity" in line]
     assert len(exact) == 3 and all(line in done.stdout for line in exact)
     summaries = re.findall(r"40 steps: SFT loss ([\d.]+) -> ([\d.]+)", done.stdout)
