@@ -26,6 +26,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -187,7 +188,7 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
     study, every_cell = ToyStudy(profile.root(), profile), config.every_cell(profile)
     cells = chosen(every_cell, config.only)
     if config.dry_run:
-        calls = [*study.script(cells), *study.row_calls()]
+        calls = [*study.script(cells), *chain(*study.rows().values())]
         print("\n".join(call.shell() for call in calls), flush=True)
         hours = duration(sum(study.expected_work(cells).values()) / config.workers)
         print(f"plan: {len(cells)} cells, about {hours} of missing work with {config.workers} workers", file=sys.stderr)
@@ -203,9 +204,9 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
         done = [path for path in map(study.result, every_cell) if path.exists()]
         workers.run("the base model", {"rows": (study.make_rows,), "samples": (study.sample_base, done)})
         made = (command, workers.took())
-        show_outcome(study.root, study.root, profile.title, [*done, *study.rows], *made)
+        show_outcome(study.root, study.root, profile.title, [*done, *study.rows()], *made)
         if config.publish:
-            publish(profile.name, study.root, cells, study.rows, *made)
+            publish(profile.name, study.root, cells, list(study.rows()), *made)
 
 
 def run_worlds(config: StudyConfig, profile: ToyProfile, command: str, request: StopRequest) -> None:
@@ -239,7 +240,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     study.make_data(cells, request)
     failures = study.run_cells(cells, request, config.prune)
     study.make_rows(request)
-    done = [path for path in [*map(study.result, every_cell), *study.rows] if path.is_file()]
+    done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
     made = (command, f"{duration(time.monotonic() - began)} this time on {machine()}")
     folder = study_root() / "runs" / study.name
     show_outcome(folder, study.root, study.title, done, *made, compare_paper=study.compare_paper)

@@ -59,11 +59,6 @@ class LaunchedStudy:
     def result(self, cell: Cell) -> Path:
         return self.names(cell).cell()
 
-    @property
-    def rows(self) -> list[Path]:
-        """The result files of `row_calls`."""
-        return [ModelNames(name, self.root).cell() for name in (BASE, CEILING)]
-
     def log(self, name: str) -> Path:
         return self.root / "logs" / "cells" / f"{name}.log"
 
@@ -104,19 +99,25 @@ class LaunchedStudy:
             self._call("eval_hh", test, {**self.eval_environment, "PROFILE": self.name}),
         ]
 
-    def row_calls(self) -> list[Call]:
-        """Returns the calls that give the base model and the test data's best responses rows, but in a paper's grid."""
+    def rows(self) -> dict[Path, Call]:
+        """Returns the result files of the base model and of the test data's best responses, with the call for each.
+
+        A paper's grid has none.
+        """
         if self.folder == ".":
-            return []
+            return {}
         flags = list(self.train_flags)
         read = flags[flags.index("--prompt_format") :][:2] if "--prompt_format" in flags else []
-        base = ("sh", "eval.sh", "--model", self.model, BASE, *self.eval_flags, *read)
+        tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *read), CEILING: ("--best_responses", CEILING)}
         named = {**self.eval_environment, "PROFILE": self.name}
-        return [self._call("eval_hh", words, named) for words in (base, ("sh", "eval.sh", "--best_responses", CEILING))]
+        return {
+            ModelNames(name, self.root).cell(): self._call("eval_hh", ("sh", "eval.sh", *words), named)
+            for name, words in tested.items()
+        }
 
     def script(self, cells: Sequence[Cell]) -> list[str]:
         """Returns all commands of these cells, one per line, those for the data first."""
-        calls = [*self.data_calls(cells), *(call for cell in cells for call in self.calls(cell)), *self.row_calls()]
+        calls = [*self.data_calls(cells), *(call for cell in cells for call in self.calls(cell)), *self.rows().values()]
         return [call.shell() for call in calls]
 
     def _call(self, folder: str, words: Sequence[str], environment: Mapping[str, str] | None = None) -> Call:
@@ -179,10 +180,10 @@ class LaunchedStudy:
 
     def make_rows(self, request: StopRequest) -> None:
         """Evaluates the base model and the test data's best responses, if that is not done."""
-        if self.row_calls() and not all(path.is_file() for path in self.rows):
-            log = self.log("rows")
-            with hold_lock(log.with_suffix("")):
-                for call in self.row_calls():
+        log = self.log("rows")
+        with hold_lock(log.with_suffix("")):
+            for path, call in self.rows().items():
+                if not path.is_file():
                     _run(call, log, request)
 
 

@@ -92,23 +92,21 @@ class ToyStudy:
             self._call("eval_hh", "scoring.py", *names, "--profile", self.profile.name),
         ]
 
-    def row_calls(self) -> list[Call]:
-        """Returns the calls that give rows of their own to the base model and to the test data's best responses."""
-        batch, calls = ["--batch_size", self.profile.eval_batch_size], []
-        for name, of in ((BASE, ["--model_path", self.base]), (CEILING, ["--best_responses"])):
-            named = ["--name", name]
-            calls += [
-                self._call("eval_hh", "generation.py", *named, *of, *batch,
-                           "--max_new_tokens", self.profile.max_new_tokens),
-                self._call("eval_hh", "rewarding.py", *named, *batch, "--reward_model", self.reward_model),
-                self._call("eval_hh", "scoring.py", *named, "--profile", self.profile.name),
-            ]  # fmt: skip
-        return calls
-
-    @property
-    def rows(self) -> list[Path]:
-        """The result files of `row_calls`."""
-        return [ModelNames(name, self.root).cell() for name in (BASE, CEILING)]
+    def rows(self) -> dict[Path, list[Call]]:
+        """Returns the result files of the base model and of the test data's best responses, with the calls for each."""
+        batch = ["--batch_size", self.profile.eval_batch_size]
+        models = {
+            BASE: ["--model_path", self.base, "--max_new_tokens", self.profile.max_new_tokens],
+            CEILING: ["--best_responses"],
+        }
+        return {
+            ModelNames(name, self.root).cell(): [
+                self._call("eval_hh", "generation.py", "--name", name, *model, *batch),
+                self._call("eval_hh", "rewarding.py", "--name", name, *batch, "--reward_model", self.reward_model),
+                self._call("eval_hh", "scoring.py", "--name", name, "--profile", self.profile.name),
+            ]
+            for name, model in models.items()
+        }
 
     def script(self, cells: Sequence[Cell]) -> list[Call]:
         """Returns the calls of all these cells; augmented ones come last, after those that make their training data."""
@@ -176,8 +174,10 @@ class ToyStudy:
         self.run_here(scoring)
 
     def make_rows(self) -> None:
-        for call in self.row_calls():
-            self.run_here(call)
+        """Evaluates the base model and the test data's best responses, if that is not done."""
+        for path, calls in self.rows().items():
+            for call in calls if not path.exists() else ():
+                self.run_here(call)
 
     def sample_base(self, results: Sequence[Path]) -> None:
         """Generates the base model's answers to the prompts that the study's page shows."""
