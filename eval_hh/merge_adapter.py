@@ -5,7 +5,8 @@
 ADAPTER is a folder or hub name in peft's format: of a causal language model, such as a checkpoint of training/main.py
 with --lora_r, or of a reward model (training/train_reward.py with --lora_r). OUTPUT is then a folder for
 AutoModelForCausalLM or AutoModelForSequenceClassification, with the tokenizer. The weights are added in float32 and
-saved in the base model's precision. No command needs this: each takes an adapter wherever it takes a model.
+saved in the base model's precision; merged_from.json names the adapter. What is merged already is left as it is. No
+command needs this: each takes an adapter wherever it takes a model.
 """
 
 import re
@@ -17,11 +18,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_settings, parse_settings, run, setting
-from data_preprocess.files import disk_full_as_oserror, read_json
+from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 from data_preprocess.hub import ADAPTER_FILE, MODEL_FILE, base_model, file_of, load_tokenizer, source_options
 from data_preprocess.outputs import check_place, clear_leftovers, replace_folder, temporary_folder
+from data_preprocess.provenance import fingerprint
 
-# File names that save_pretrained writes.
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ORIGIN = "merged_from.json"  # the adapter, in the folder that was made of it
+# File names that save_pretrained and this command write.
 WRITTEN = re.compile(r"[\w.-]+\.(json|safetensors|txt|model|jinja)|additional_chat_templates/\w+\.jinja")
 
 
@@ -43,10 +47,19 @@ def main(argv: list[str] | None = None) -> None:
     base = base_model(config.adapter, options)
     if base is None:
         raise InputError(f"{config.adapter}: holds no {ADAPTER_FILE} (expected an adapter)")
+    if (output / ORIGIN).is_file() and read_json(output / ORIGIN) == origin(config.adapter):
+        print(f"{output}: merged already")
+        return
     if output.exists() or output.is_symlink():
         raise InputError(f"{output}: exists already (expected a name that is free)")
     check_place(str(output), output)
     print(f"{output}: {merge(config.adapter, base, output)} of {base} and {config.adapter}")
+
+
+def origin(adapter: str) -> dict[str, str | None]:
+    """Returns what identifies an adapter: its name and a checksum of its weights."""
+    weights = file_of(adapter, ADAPTER_WEIGHTS, source_options(adapter, ADAPTER_FILE))
+    return {"adapter": adapter, "sha256": fingerprint({}, weights) if weights else None}
 
 
 def merge(adapter: str, base: str, output: Path) -> str:
@@ -74,6 +87,7 @@ def merge(adapter: str, base: str, output: Path) -> str:
         with disk_full_as_oserror(output):
             model.to(dtype or torch.float32).save_pretrained(new)
             tokenizer.save_pretrained(new)
+            write_json(new / ORIGIN, origin(adapter))
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise

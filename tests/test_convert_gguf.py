@@ -205,3 +205,16 @@ def test_the_package_is_asked_for_where_it_is_absent(tmp_path, model, monkeypatc
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(InputError, match="m.gguf: .* package gguf.*pip install -r eval_hh/requirements-gguf.txt"):
         main([str(file), "--output", str(tmp_path / "out")])
+
+
+def test_a_file_that_is_converted_already_is_left_as_it_is(tmp_path, model, capsys):
+    """As after a kill at the very end; another file does not take its place."""
+    file, out = write(tmp_path / "m.gguf", model), tmp_path / "out"
+    main([str(file), "--output", str(out)])
+    stamps = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    main([str(file), "--output", str(out)])
+    assert "converted already from m.gguf" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == stamps
+    other = write(tmp_path / "m2.gguf", model)
+    with pytest.raises(InputError, match="exists"):
+        main([str(other), "--output", str(out)])

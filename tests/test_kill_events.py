@@ -243,7 +243,8 @@ def study_outcome(root: Path) -> dict[str, object]:
         path = root / name
         if "results" in path.parts:
             cell = json.loads(path.read_text())
-            found[name] = {part: cell[part] for part in ("files", "diversity", "num_prompts", "seed", "world")}
+            parts = ("files", "diversity", "num_prompts", "seed", "world")  # of a model's row only the first
+            found[name] = {part: cell[part] for part in parts if part in cell}
         elif path.suffix in (".log", ".html", ".md") or path.name == "seconds.json" or ".done." in path.name:
             found[name] = None
         else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_preprocess.command import InputError
-from data_preprocess.files import disk_full_as_oserror, write_json
+from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 from data_preprocess.hub import load_or_refuse, load_tokenizer
 from data_preprocess.outputs import check_place, clear_leftovers, replace_folder, temporary_folder
 
@@ -43,6 +43,10 @@ def convert_gguf(file: Path, output: Path, tokenizer: str | None) -> str:
     """
     reader, where, output = read_gguf(file), f"--output {output}", Path(os.path.abspath(output))
     check_place(where, output)
+    origin = {"file": file.name, "sha256": _sha256(file), "tokenizer": tokenizer}
+    made = read_json(output / ORIGIN_FILE) if (output / ORIGIN_FILE).is_file() else None
+    if isinstance(made, dict) and {key: made.get(key) for key in origin} == origin:
+        return f"{output}: converted already from {file.name}"
     if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
         raise InputError(f"{where}: exists (expected a name that is free, or an empty folder)")
     loaded = load_tokenizer(tokenizer) if tokenizer else _tokenizer(file, reader)
@@ -58,7 +62,7 @@ def convert_gguf(file: Path, output: Path, tokenizer: str | None) -> str:
         with disk_full_as_oserror(output):
             model.save_pretrained(new)
             loaded.save_pretrained(new)
-        write_json(new / ORIGIN_FILE, {"file": file.name, "sha256": _sha256(file), "tensors": dict(types)}, indent=2)
+        write_json(new / ORIGIN_FILE, {**origin, "tensors": dict(types)}, indent=2)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
