@@ -20,7 +20,7 @@ from eval_hh.reporting.findings import analyse
 from eval_hh.reporting.table1 import latex
 from tests.made_up import diversity, make_cell, make_grid, make_report, results_of
 
-COMMITTED = sorted(path.parent for path in (Path(report.__file__).parent / "results").glob("*/report.md"))
+COMMITTED = sorted(path.parent for path in (Path(report.__file__).parent / "results").rglob("cells.jsonl.xz"))
 # Two seeds of one cell: harmless 1 row, helpful 1 + 1 + 2 rows.
 HAND = {
     42: {
