@@ -49,14 +49,13 @@ from data_preprocess.command import (
 from data_preprocess.files import hold_lock
 from data_preprocess.outputs import check_output_file
 from data_preprocess.provenance import machine
-from data_preprocess.ranking import SEED
 from study import worlds
 from study.cost import plan_lines
 from study.finish import show_outcome
-from study.grid import Cell, cells_of, chosen, fresh_replicates
+from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, seeds_of_one_draw
 from study.launched_study import LaunchedStudy, write_array_job
 from study.publish import publish
-from study.study_file import EXPERIMENTS, Study, built_in, profile_names, read_study
+from study.study_file import EXPERIMENTS, built_in, profile_names, read_study
 from study.toy_profile import ToyProfile
 from study.toy_study import ToyStudy
 from study.workers import Workers, duration
@@ -156,7 +155,7 @@ class StudyConfig:
     def draws_and_seeds(self) -> Sequence[tuple[int, int]]:
         """(draw, seed) of each replicate."""
         if self.seeds:
-            return [(SEED, seed) for seed in self.seeds]
+            return seeds_of_one_draw(self.seeds)
         if self.replicates or self.worlds:
             return fresh_replicates(self.replicates or worlds.REPLICATES)
         return self.described.replicates

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from data_preprocess.command import InputError, parse_settings
+from data_preprocess.command import InputError
 from data_preprocess.hub import load_tokenizer, source_options
 from data_preprocess.records import numbered_rows, to_record
 from study.grid import Cell
-from study.launched_study import LaunchedStudy
+from study.launched_study import LaunchedStudy, train_config
 from training.config import TrainConfig
 from training.flops import Weights, shared_flops, weights_of
 from training.metrics import read_metrics
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 500  # rankings whose lengths are averaged
 UTILISATION = 0.4  # share of --peak that training is taken to reach
-REQUIRED = ("--index", "study", "--model_name_or_path", "model", "--train_file_path", "data")
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,6 @@ class Cost:
     steps: int
     tokens: float
     operations: float
-
-
-def configured(study: LaunchedStudy, cell: Cell) -> TrainConfig:
-    """Returns a cell's training configuration."""
-    words = [*REQUIRED, "--training_stage_num", str(cell.stage), "--seed", str(cell.seed), *study.train_flags]
-    return parse_settings(TrainConfig, words, "")
 
 
 def training_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
@@ -52,7 +45,7 @@ def training_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
     weights, by_stage = weights_of(config), {}
     steps, tokens, operations = 0, 0.0, 0.0
     for cell in cells:
-        settings = configured(study, cell)
+        settings = train_config(study.train_flags, cell.stage)
         if cell.stage not in by_stage:
             by_stage[cell.stage] = ranking_means(weights, list(encoded(study, settings)))
         each_tokens, each_operations = by_stage[cell.stage]

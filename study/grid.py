@@ -36,6 +36,18 @@ class Grid:
     model: str = ""  # prefix of experiment names, where grids of several models share a root
 
 
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What every study has, whatever it runs on."""
+
+    name: str
+    title: str
+    grid: Grid
+    replicates: Sequence[tuple[int, int]]  # (draw, seed) of each
+    experiments: tuple[str, ...] = ()  # further cells
+    source: tuple[str, ...] = ()  # the flag of reproduce.py that names it
+
+
 @dataclass(frozen=True)
 class Cell(Setting):
     """One point of the grid: a setting and a replicate, the published draw unless another is given."""
@@ -82,6 +94,11 @@ class Cell(Setting):
 def fresh_replicates(count: int) -> list[tuple[int, int]]:
     """Returns the (draw, seed) of replicates that share neither: 42 and 42, 43 and 43, and so on."""
     return [(SEED + number, SEED + number) for number in range(count)]
+
+
+def seeds_of_one_draw(seeds: Sequence[int]) -> list[tuple[int, int]]:
+    """Returns the (draw, seed) of replicates of the published draw."""
+    return [(SEED, seed) for seed in seeds]
 
 
 def cells_of(

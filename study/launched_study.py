@@ -8,30 +8,28 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, study_root
+from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, parse_settings, study_root
 from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import FULL_LEN, RANDOM, rankings_file
 from eval_hh.run_paths import ModelNames, Names
 from study.commands import Call
-from study.grid import BASE, CEILING, Cell, Grid, sample_flags
+from study.grid import BASE, CEILING, Cell, Study, sample_flags
 from training.checkpoints import RunFolder
+from training.config import TrainConfig
 
 REWARD_MODELS = ("DEV_REWARD_MODEL", "TEST_REWARD_MODEL")
+# Stand-ins for main.py's required flags that a study sets for each cell.
+STAND_INS = ("--index", "study", "--model_name_or_path", "model", "--train_file_path", "data")
 USAGE = 2  # exit status of a usage error, which every cell would repeat
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchedStudy:
+class LaunchedStudy(Study):
     """What is run, and with which commands; its files lie under `root`."""
 
-    name: str
-    title: str
-    grid: Grid
-    replicates: tuple[tuple[int, int], ...]  # (draw, seed) of each
     model: str  # folder or hub name of the pre-trained model
     launcher: str = "1b3"  # suffix of the launchers' names
-    experiments: tuple[str, ...] = ()
     folder: str = "."  # under STUDY_ROOT
     tokenizer: str | None = None  # of the diversity D
     data_command: tuple[str, ...] = ()  # prepare.py or annotate.py with its flags
@@ -40,7 +38,6 @@ class LaunchedStudy:
     train_environment: Mapping[str, str] = field(default_factory=dict)
     eval_environment: Mapping[str, str] = field(default_factory=dict)
     compare_paper: bool = False
-    source: tuple[str, ...] = ()  # the flag of reproduce.py that names it
 
     @property
     def root(self) -> Path:
@@ -185,6 +182,11 @@ class LaunchedStudy:
             for path, call in self.rows().items():
                 if not path.is_file():
                     _run(call, log, request)
+
+
+def train_config(flags: Sequence[str], stage: int = 1) -> TrainConfig:
+    """Returns the training configuration that these flags of main.py make for cells of a stage."""
+    return parse_settings(TrainConfig, [*STAND_INS, "--training_stage_num", str(stage), *flags], "")
 
 
 def _run(call: Call, log: Path, request: StopRequest) -> None:

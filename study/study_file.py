@@ -5,18 +5,18 @@ A study with `world:` runs on the embedded world (`ToyProfile`); any other runs 
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, check_name, check_number, check_seed, count, parse_settings, setting
+from data_preprocess.command import InputError, check_name, check_number, check_seed, count, setting
 from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.ranking import SEED
 from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import budgets
 from labelling.sampling import AnnotateConfig
-from study.grid import Grid, fresh_replicates
-from study.launched_study import LaunchedStudy
+from study.grid import Grid, Study, fresh_replicates, seeds_of_one_draw
+from study.launched_study import LaunchedStudy, train_config
 from study.toy_profile import ToyProfile
 from study.yaml_settings import Flags, read_yaml, settings_from
 from training.config import TrainConfig, micro_batches
@@ -30,9 +30,14 @@ SET_BY_STUDY = {
     "do_train": True, "do_validation": True, "preflight": None, "output_dir": "checkpoints", "log_path": "logs",
     "validation_file_path": "data", "validation_file_name": "sampled_dev.json", "dev_reward_model": "reward_model",
 }  # fmt: skip
-REQUIRED = ("index", "training_stage_num", "model_name_or_path", "train_file_path")
 REWARD_SET_BY_STUDY = {"train_file": "a", "heldout_file": ["b"], "output_dir": "c", "tokenizer": "d"}
-WORLD_ONLY, LAUNCHED_ONLY = ("train_reward",), ("model", "model_variable", "prepare", "annotate", "machine", "rewards")
+WORLD_ONLY, LAUNCHED_ONLY = (
+    ("train_reward",),
+    (
+        "model", "model_variable", "launcher", "folder", "tokenizer", "prepare", "annotate", "machine", "rewards",
+        "compare_paper",
+    ),
+)  # fmt: skip
 # Keys with a path or a hub name; a path may be relative to the study file's folder.
 SOURCES = ("raw", "source", "join", "reward_model", "candidates", "tokenizer")
 
@@ -83,7 +88,7 @@ class GridSection:
     @property
     def draws_and_seeds(self) -> tuple[tuple[int, int], ...]:
         """(draw, seed) of each replicate."""
-        return tuple((SEED, seed) for seed in self.seeds) or tuple(fresh_replicates(self.replicates or 1))
+        return tuple(seeds_of_one_draw(self.seeds) or fresh_replicates(self.replicates or 1))
 
     def grid(self, model: str) -> Grid:
         """Returns the grid, whose experiments' names begin with `model`."""
@@ -149,7 +154,7 @@ class StudyFile:
     compare_paper: bool = setting("show the paper's values beside the study's", default=False)
 
     def __post_init__(self) -> None:
-        given = {key for key in (*WORLD_ONLY, *LAUNCHED_ONLY) if getattr(self, key)}
+        given = {each.name for each in fields(self) if getattr(self, each.name) != each.default}
         for key in LAUNCHED_ONLY if self.world else WORLD_ONLY:
             if key in given:
                 kind = "with world:" if self.world else "without world:"
@@ -175,10 +180,8 @@ class StudyFile:
 
     def _check_step(self, num_processes: int) -> None:
         """Raises InputError if the processes cannot share a step of the global batch."""
-        stand_ins = {name: value for name, value in SET_BY_STUDY.items() if name in REQUIRED}
-        words = [word for name, value in stand_ins.items() for word in (f"--{name}", str(value))]
         try:
-            micro_batches(parse_settings(TrainConfig, [*words, *self.training], ""), num_processes)
+            micro_batches(train_config(self.training), num_processes)
         except InputError as error:
             raise InputError(f"--machine: {error}") from None
 
@@ -211,9 +214,6 @@ class StudyFile:
             eval_environment=limits | batch | ({"TEST_REWARD_MODEL": rewards.test} if rewards.test else {}),
             compare_paper=self.compare_paper, source=source,
         )  # fmt: skip
-
-
-Study = ToyProfile | LaunchedStudy
 
 
 def read_study(path: Path, source: tuple[str, ...]) -> Study:

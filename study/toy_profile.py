@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_preprocess.command import study_root
 from data_preprocess.toy_world.world import WorldConfig, world_hash
-from study.grid import Grid
+from study.grid import Study
 
 # Sampling of answers to added prompts, chosen by how many of a tuned model's answers are distinct, before any training
 # on them. With the default temperature 1 and top-p 0.95, 5 of 12 prompts had fewer than four distinct among 16.
@@ -15,15 +15,9 @@ AUGMENT = ("--temperature", "1.2", "--top_p", "1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToyProfile:
-    """The grid, and the settings of the models, the cells and the world."""
+class ToyProfile(Study):
+    """The settings of the models, the cells and the world."""
 
-    name: str
-    title: str
-    grid: Grid
-    replicates: tuple[tuple[int, int], ...]  # (draw, seed) of each
-    experiments: tuple[str, ...] = ()
-    source: tuple[str, ...] = ()  # the flag of reproduce.py that names it
     pretrain: tuple[str, ...] = ()  # flags of pretrain.py, whose defaults suit the world
     train_reward: tuple[str, ...]  # flags of train_reward.py
     train: tuple[str, ...]  # flags of main.py, the same for every cell
