@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # importing transformers takes seconds, which would slow down
 
 Loaded = TypeVar("Loaded")
 MODEL_FILE, TOKENIZER_FILE, ADAPTER_FILE = "config.json", "tokenizer_config.json", "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 HUB_TIMEOUT = 10.0  # seconds; the hub client itself retries for about half a minute per file
 # Replaces transformers messages that point to options or reports which this project does not offer.
 PLAIN_WORDS = {

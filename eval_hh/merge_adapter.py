@@ -19,11 +19,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_settings, parse_settings, run, setting
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
-from data_preprocess.hub import ADAPTER_FILE, MODEL_FILE, base_model, file_of, load_tokenizer, source_options
+from data_preprocess.hub import (
+    ADAPTER_FILE,
+    ADAPTER_WEIGHTS,
+    MODEL_FILE,
+    base_model,
+    file_of,
+    load_tokenizer,
+    source_options,
+)
 from data_preprocess.outputs import check_place, clear_leftovers, replace_folder, temporary_folder
 from data_preprocess.provenance import fingerprint
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ORIGIN = "merged_from.json"  # the adapter, in the folder that was made of it
 # File names that save_pretrained and this command write.
 WRITTEN = re.compile(r"[\w.-]+\.(json|safetensors|txt|model|jinja)|additional_chat_templates/\w+\.jinja")

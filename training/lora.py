@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from data_preprocess.command import InputError, count, setting, within
 from data_preprocess.files import write_json
-from data_preprocess.hub import ADAPTER_FILE, base_model, describe, source_options
+from data_preprocess.hub import ADAPTER_FILE, ADAPTER_WEIGHTS, base_model, describe, source_options
 
 if TYPE_CHECKING:  # config.py imports this file, and torch would slow down --help
     import torch
     from transformers import PreTrainedModel
 
-WEIGHTS_FILE = "adapter_model.safetensors"
 ALL_LINEAR = "all-linear"
-PREFIX = "base_model.model."  # of all names in WEIGHTS_FILE
+PREFIX = "base_model.model."  # of all names in ADAPTER_WEIGHTS
 QLORA_REQUIREMENTS = "training/requirements-qlora.txt"
 
 
@@ -173,7 +172,7 @@ def save_adapter(model: "PreTrainedModel", folder: Path, weights: Mapping[str, "
     from safetensors.torch import save_file
 
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    save_file({_stored(name): weights[name].detach().cpu().contiguous() for name in names}, folder / WEIGHTS_FILE,
+    save_file({_stored(name): weights[name].detach().cpu().contiguous() for name in names}, folder / ADAPTER_WEIGHTS,
               metadata={"format": "pt"})  # fmt: skip
     config = {**model.peft_config["default"].to_dict(), "inference_mode": True}
     # A set has another order in every process.
@@ -186,7 +185,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    weights = load_file(folder / WEIGHTS_FILE)
+    weights = load_file(folder / ADAPTER_WEIGHTS)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
