@@ -9,6 +9,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from data_preprocess.command import InputError
+from tests.chat_templates import chat_tokenizer
 from tests.test_going_on import train  # noqa: F401
 from tests.test_trainer import metrics, run_folder, study  # noqa: F401
 from training.hub_upload import check_hub, model_card
@@ -117,3 +118,14 @@ def test_a_base_model_on_the_hub_is_named():
     card = model_card("x", "facebook/opt-1.3b", "fine-tuned", ["sft"], "text-generation", {"Training": {"seed": 1}})
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "facebook/opt-1.3b"
     assert card.endswith("## Training\n\n| | |\n|---|---|\n| seed | 1 |\n")
+
+
+def test_the_card_of_a_chat_model_names_its_template_and_its_rank(study, train, hub):  # noqa: F811
+    chat_tokenizer("smollm2").save_pretrained(study / "model")
+    flags = ("--prompt_format", "auto", "--lora_r", "2", "--push_to_hub", "me/amber")
+    assert train("run", *SHORT, *flags)[0] == 0, train.error
+    files, _ = sent(hub)
+    card = files["README.md"].decode()
+    assert "A prompt is written by the tokenizer's chat template." in card and "Human:" not in card
+    assert "| prompt_format | chat |" in card and "| lora_r | 2 |" in card
+    assert "adapter_model.safetensors" in files and "model.safetensors" not in files

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, RunError
-from data_preprocess.dialogue import render_prompt
+from data_preprocess.dialogue import CHAT, render_prompt
 from data_preprocess.files import read_json
 from data_preprocess.hub import describe, looks_like_path
 from data_preprocess.records import data_file
@@ -21,7 +21,7 @@ CARD = "README.md"
 LISTED = (
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay", "max_grad_norm",
     "global_batch_size", "stop_criterion", "max_train_steps", "num_train_epochs", "sft_weight", "block_size",
-    "max_prompt", "append_eos", "seed",
+    "max_prompt", "append_eos", "prompt_format", "lora_r", "seed",
 )  # fmt: skip
 EXAMPLE = ["<|prompter|>What is amber?", "<|assistant|>"]
 
@@ -116,10 +116,17 @@ def run_card(config: TrainConfig, run: RunFolder) -> str:
     record, k = read_json(run.record), config.training_stage_num
     algorithm = "PRO" if k > 1 else "SFT"
     what = f"rankings of which the first {k} responses were used" if k > 1 else "the best response to each prompt"
-    prompt = render_prompt(EXAMPLE).strip("\n")
-    how = f"fine-tuned with {algorithm} on {what}.\n\nA prompt is written as\n\n```\n{prompt}\n```"
+    how = f"fine-tuned with {algorithm} on {what}.\n\n{_prompt_text(config)}"
     tables = {"Results": _results(config, run), "Training": _training(config, record)}
     return model_card(config.index, config.model_name_or_path, how, [algorithm.lower()], "text-generation", tables)
+
+
+def _prompt_text(config: TrainConfig) -> str:
+    """Returns how the model reads a prompt, in words."""
+    if config.prompt_format == CHAT:
+        return "A prompt is written by the tokenizer's chat template."
+    prompt = render_prompt(EXAMPLE).strip("\n")
+    return f"A prompt is written as\n\n```\n{prompt}\n```"
 
 
 def _results(config: TrainConfig, run: RunFolder) -> dict[str, Any]:
