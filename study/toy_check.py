@@ -23,11 +23,12 @@ Respond = Callable[[list[dict]], list[str]]  # rows of one test file -> one resp
 Bigram = tuple[int, int]
 
 
-def check_lines(root: Path, responders: dict[str, Respond], reward_model_metrics: dict) -> list[str]:
+def check_lines(root: Path, ranking_len: int, responders: dict[str, Respond], reward_model_metrics: dict) -> list[str]:
     """Returns Markdown: gold rewards of the responders and of training data, D by M, and the reward model's metrics.
 
     Args:
         root: the study's root, with the world's data, the rankings of split.py and the subsets of sample.py.
+        ranking_len: responses of the rankings that split.py cuts.
         responders: by name, for the table of gold rewards on the test prompts.
         reward_model_metrics: of train_reward.py.
     """
@@ -36,7 +37,7 @@ def check_lines(root: Path, responders: dict[str, Respond], reward_model_metrics
         scores = gold_by_pool(root, respond)
         lines.append(f"| {name} | " + " | ".join(f"{scores[pool]:.1f}" for pool in POOLS) + " |")
     lines += ["", "| K | gold reward x 100 of the best response of K |", "|---|---|"]
-    lines += [f"| {k} | {100 * best_of(root, k):.1f} |" for k in (2, 3, 4)]
+    lines += [f"| {k} | {100 * best_of(root, k):.1f} |" for k in range(2, ranking_len + 1)]
     sizes = [int(size) for size in read_json(root / "data" / RECORD) if size.isdigit()]  # not of selected subsets
     lines += ["", *diversity_table(root, sizes), ""]
     return lines + [f"- reward model, {name}: {value}" for name, value in reward_model_metrics.items()]
@@ -69,7 +70,7 @@ def diversity_table(root: Path, sizes: Sequence[int]) -> list[str]:
     from data_preprocess.hub import load_tokenizer
 
     tokenizer = load_tokenizer(root / "data" / "toy" / "tokenizer")
-    rows = read_rows(rankings_file(root / "data", 4))
+    rows = read_rows(rankings_file(root / "data", 2))  # the prompts are the same for every K
     facts = [asked_facts(row["prefix"][0]) for row in rows]
     ids = [list(each) for each in encode_prompts(tokenizer, [render_prompt(row["prefix"][0]) for row in rows])]
     filler = {i for word, i in tokenizer.get_vocab().items() if word.strip(" ") in filler_words()}

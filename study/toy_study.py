@@ -199,7 +199,9 @@ class ToyStudy:
             "SFT on the best of 4, plenty of prompts": model_responses(tuned, *self.decoding),
             "ceiling: the world's best responses": best_responses,
         }
-        lines = check_lines(self.root, responders, read_json(self.reward_model / "metrics.json"))
+        lines = check_lines(
+            self.root, self.profile.world.ranking_len, responders, read_json(self.reward_model / "metrics.json")
+        )
         with atomic_write(self.root / "check.md") as file:
             file.write("\n".join(lines) + "\n")
 

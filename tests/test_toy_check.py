@@ -11,8 +11,17 @@ import pytest
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
 from data_preprocess.subsets import write_split
 from data_preprocess.toy_world.word_tokenizer import filler_words
-from data_preprocess.toy_world.world import write_world
-from study.toy_check import asked_facts, best_of, distinct_and_d, diversity_table
+from data_preprocess.toy_world.world import WorldConfig, write_world
+from study import toy_check
+from study.toy_check import (
+    RECORD,
+    asked_facts,
+    best_of,
+    best_responses,
+    check_lines,
+    distinct_and_d,
+    diversity_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +57,30 @@ def test_filler_can_change_and_the_answer_stays():
 def test_the_target_rises_with_the_number_of_responses(world):
     two, three, four = (best_of(world, k) for k in (2, 3, 4))
     assert two + 0.03 < three and three + 0.02 < four < 1
+
+
+def test_the_readme_has_these_figures(world):
+    text = (Path(toy_check.__file__).parent / "README.md").read_text(encoding="utf-8")
+    two, three, four = (f"{100 * best_of(world, k):.1f}" for k in (2, 3, 4))
+    assert f"{two}, {three} and {four} points" in " ".join(text.split())
+    for line in diversity_table(world, (48, 120, 160, 240, 960)):
+        if re.match(r"\| \d", line):
+            size, d_all, d_content, _, share, known = line.strip("| ").split(" | ")
+            assert f"| {size} | {d_all} | {d_content} | {share} | {known} |" in text
+
+
+def test_a_world_of_more_responses_is_cut_and_checked_likewise(tmp_path):
+    config = WorldConfig(
+        ranking_len=5, train_rows=40, dev_rows=8, test_rows=8, reward_rows=8, reward_heldout_rows=8, corpus_lines=20
+    )
+    write_world(tmp_path, config)
+    write_split(tmp_path / "data", 5)
+    (tmp_path / "data" / RECORD).write_text('{"8": 0}', encoding="utf-8")
+    lines = check_lines(tmp_path, 5, {"ceiling": best_responses}, {})
+    shown = [line for line in lines if re.match(r"\| [2-5] \|", line)]
+    best = [float(line.split("|")[2]) for line in shown]
+    assert len(best) == 4 and best == sorted(best) and any(line.startswith("| 8 | ") for line in lines)
+    assert "| ceiling | 100.0 | 100.0 | 100.0 |" in lines
 
 
 def table(world: Path) -> list[list[float]]:

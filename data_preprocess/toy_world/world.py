@@ -78,7 +78,7 @@ class WorldConfig:
         count(at_least=8, at_most=56),
         default=30,
     )
-    ranking_len: int = setting("responses per training prompt", count(at_least=2, at_most=16), default=4)
+    ranking_len: int = setting("responses per training prompt", count(at_least=3, at_most=16), default=4)
     train_rows: int = setting("rankings from which split.py and sample.py draw the subsets", default=3000)
     dev_rows: int = setting("prompts for checkpoint selection, divided evenly among the four kinds", default=60)
     test_rows: int = setting("prompts in each of the four test files", default=360)
@@ -180,7 +180,7 @@ def world_files(config: WorldConfig) -> dict[str, bytes]:
     plenty = world.prompts("plenty", config.plenty_rows, KINDS, held_out=False)
 
     rows = {
-        "original/hh_train_len4/train.json": world.rankings("train", train, config.annotator_noise),
+        f"original/hh_train_len{config.ranking_len}/train.json": world.rankings("train", train, config.annotator_noise),
         "hh_dev/sampled_dev.json": world.pairs("dev", dev),
         **{f"hh_test/{kind}.json": world.pairs(f"test {kind}", prompts) for kind, prompts in tests.items()},
         "toy/plenty.json": world.rankings("plenty", plenty, config.annotator_noise),
