@@ -102,7 +102,11 @@ class StudyConfig:
         metavar="TFLOPS",
         default=None,
     )
-    workers: int = setting("embedded world: cells run at a time", count(at_most=1024), default=os.cpu_count())
+    workers: int | None = setting(
+        "cells run at a time, each with its share of the GPUs (default: one, on the embedded world one per core)",
+        count(at_most=1024),
+        default=None,
+    )
     check: bool = setting("embedded world: check the world itself, without a study", default=False)
     augment: bool = setting(
         "embedded world: also enlarge a subset by models, for high D, little overlap and at random", default=False
@@ -152,6 +156,11 @@ class StudyConfig:
         return read_study(self.study, ("--study", str(self.study.resolve())))
 
     @property
+    def toy_workers(self) -> int:
+        """Number of cells of the embedded world that run at a time."""
+        return self.workers or os.cpu_count()
+
+    @property
     def draws_and_seeds(self) -> Sequence[tuple[int, int]]:
         """(draw, seed) of each replicate."""
         if self.seeds:
@@ -189,11 +198,12 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
     if config.dry_run:
         calls = [*study.script(cells), *chain(*study.rows().values())]
         print("\n".join(call.shell() for call in calls), flush=True)
-        hours = duration(sum(study.expected_work(cells).values()) / config.workers)
-        print(f"plan: {len(cells)} cells, about {hours} of missing work with {config.workers} workers", file=sys.stderr)
+        number = config.toy_workers
+        hours = duration(sum(study.expected_work(cells).values()) / number)
+        print(f"plan: {len(cells)} cells, about {hours} of missing work with {number} workers", file=sys.stderr)
         return
     expected = study.expected_work(cells, config.check)
-    with hold_lock(study.root), Workers(study.root, config.workers, request, expected) as workers:
+    with hold_lock(study.root), Workers(study.root, config.toy_workers, request, expected) as workers:
         if config.check:
             study.prepare(workers, cells)
             workers.run("check", {"check": (study.check,)})
@@ -216,7 +226,7 @@ def run_worlds(config: StudyConfig, profile: ToyProfile, command: str, request: 
             print("\n".join(call.shell() for call in study.script(cells)))
         return
     folder = study_root() / "runs" / "worlds"
-    took = worlds.run_worlds(profile, cells, config.workers, request, folder)
+    took = worlds.run_worlds(profile, cells, config.toy_workers, request, folder)
     if config.publish:
         worlds.publish_worlds(profile, cells, folder, command, took)
 
@@ -237,7 +247,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     study.check_made()
     began = time.monotonic()
     study.make_data(cells, request)
-    failures = study.run_cells(cells, request, config.prune)
+    failures = study.run_cells(cells, request, config.prune, config.workers or 1)
     study.make_rows(request)
     done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
     made = (command, f"{duration(time.monotonic() - began)} this time on {machine()}")

@@ -1,10 +1,14 @@
 """A study on a model and data: calls of the launchers and of eval.sh, printed, written as a cluster job, or run."""
 
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import SimpleQueue
 
 from tqdm import tqdm
 
@@ -148,32 +152,54 @@ class LaunchedStudy(Study):
             for call in calls:
                 _run(replace(call, words=(sys.executable, *call.words[1:])), log, request)
 
-    def run_cells(self, cells: Sequence[Cell], request: StopRequest, prune: bool = False) -> list[str]:
-        """Runs the cells without a result file, one after another; returns one line per failure.
+    def run_cells(
+        self, cells: Sequence[Cell], request: StopRequest, prune: bool = False, workers: int = 1
+    ) -> list[str]:
+        """Runs the cells without a result file and returns one line per failure.
 
-        After a failed cell the others still run, unless it was a usage error (InputError).
+        After a failed cell the others still run, unless it was a usage error (InputError): then running ones are asked
+        to stop.
 
         Args:
             cells: the cells.
-            request: checked between two calls and forwarded to the running one; then Stopped is raised.
+            request: checked between two calls and forwarded to the running ones; then Stopped is raised.
             prune: delete each tested run's full state and all weights but those of its best and last step.
+            workers: cells that run at a time.
         """
         waiting = [cell for cell in cells if not self.result(cell).is_file()]
         print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
-        failures = []
-        for cell in tqdm(waiting, "cells", unit="cell"):
-            log = self.log(cell.exp)
+        shares: SimpleQueue[Mapping[str, str]] = SimpleQueue()
+        for share in machine_shares(workers, int(self.train_environment.get("NUM_PROCESSES", 8))):
+            shares.put(share)
+        with ThreadPoolExecutor(workers) as pool:
+            running = [pool.submit(self._run_cell, cell, request, prune, shares) for cell in waiting]
+            for _ in tqdm(as_completed(running), "cells", len(waiting), unit="cell"):
+                pass
+        # A usage error stops the cells beside it, and comes before what they say.
+        running.sort(key=lambda ended: not isinstance(ended.exception(), InputError))
+        return [line for ended in running for line in ended.result()]
+
+    def _run_cell(self, cell: Cell, request: StopRequest, prune: bool, shares: SimpleQueue) -> list[str]:
+        """Runs one cell with a share of the machine; returns a line if it fails."""
+        log, share = self.log(cell.exp), shares.get()
+        try:
+            _check_stop(request, log)
             tqdm.write(f"{cell.exp}: output in {log}", file=sys.stderr)
-            try:
-                with hold_lock(log.with_suffix("")):
-                    for call in self.calls(cell):
-                        _run(call, log, request)
-                if prune:
-                    RunFolder(self.names(cell).run_folder).drop_what_is_not_tested()
-            except OSError as error:
-                tqdm.write(f"failed: {error}", file=sys.stderr)
-                failures.append(str(error))
-        return failures
+            with hold_lock(log.with_suffix("")):
+                for call in self.calls(cell):
+                    _run(replace(call, environment=(*call.environment, *share.items())), log, request)
+            if prune:
+                RunFolder(self.names(cell).run_folder).drop_what_is_not_tested()
+        except OSError as error:
+            tqdm.write(f"failed: {error}", file=sys.stderr)
+            return [str(error)]
+        except InputError:
+            if request.number is None:
+                request.receive(signal.SIGTERM, None)  # asks the cells beside it to stop, and no other starts
+            raise
+        finally:
+            shares.put(share)
+        return []
 
     def make_rows(self, request: StopRequest) -> None:
         """Evaluates the base model and the test data's best responses, if that is not done."""
@@ -184,6 +210,27 @@ class LaunchedStudy(Study):
                     _run(call, log, request)
 
 
+def machine_shares(workers: int, num_processes: int) -> list[dict[str, str]]:
+    """Returns the environment of each of several workers: a launcher's port of its own and, of several GPUs, some.
+
+    Workers share the GPUs where there are too few for `num_processes` each. One worker gets the machine as it is.
+    """
+    if workers == 1:
+        return [{}]
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+    gpus = visible.split(",")
+    groups = max(1, len(gpus) // num_processes)
+    first_port = int(os.environ.get("PORT", 29500))
+    shares = [{"PORT": str(first_port + worker)} for worker in range(workers)]
+    if groups > 1:
+        for worker, share in enumerate(shares):
+            first = worker % groups * num_processes
+            share["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + num_processes])
+    return shares
+
+
 def train_config(flags: Sequence[str], stage: int = 1) -> TrainConfig:
     """Returns the training configuration that these flags of main.py make for cells of a stage."""
     return parse_settings(TrainConfig, [*STAND_INS, "--training_stage_num", str(stage), *flags], "")
@@ -192,12 +239,17 @@ def train_config(flags: Sequence[str], stage: int = 1) -> TrainConfig:
 def _run(call: Call, log: Path, request: StopRequest) -> None:
     """Runs a call. Raises InputError for a usage error, Stopped after a stop request, else OSError if it fails."""
     status = call.run(log, request)
-    if request.number is not None and (status == 0 or status > 128):
-        raise Stopped(request.number, f"run the same command to resume (output in {log})")
+    if status == 0 or status > 128:
+        _check_stop(request, log)
     if status:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         message = f"{call.shell()}: exit status {status}: {lines[-1]} (output in {log})"
         raise InputError(message) if status == USAGE else OSError(message)
+
+
+def _check_stop(request: StopRequest, log: Path) -> None:
+    if request.number is not None:
+        raise Stopped(request.number, f"run the same command to resume (output in {log})")
 
 
 def write_array_job(path: Path, study: LaunchedStudy, cells: Sequence[Cell], prune: bool = False) -> None:

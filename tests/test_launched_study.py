@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -13,7 +14,7 @@ from data_preprocess.command import InputError, StopRequest
 from eval_hh.cells import load_cell
 from study.commands import Call
 from study.grid import Cell, Grid
-from study.launched_study import LaunchedStudy
+from study.launched_study import LaunchedStudy, machine_shares
 from tests.test_commands import REPOSITORY, fingerprints, rankings, type_in
 
 RAW = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -132,6 +133,47 @@ def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, 
     assert log.read_text().endswith("trained\n") and log.read_text().count("trained") == 2  # its call, and once run
     with pytest.raises(InputError, match="exit status 2: no such flag"):
         study.run_cells([wrong, works], StopRequest())
+
+
+def test_cells_run_side_by_side_with_shares_of_their_own(tmp_path, monkeypatch):
+    """Each waits for the other's mark, so that one after another they would never end."""
+    marks = "touch $STUDY_ROOT/$PORT; while [ $(ls $STUDY_ROOT | grep -c '^2950') -lt 2 ]; do sleep 0.1; done"
+    study = Scripted(name="opt-1.3b", title="", model="m", grid=Grid((8,), (2, 3)), replicates=((42, 42),))
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path))
+    monkeypatch.setattr(Scripted, "commands", {2: marks, 3: marks})
+    cells = [Cell("PRO", k, 8, seed=42) for k in (2, 3)]
+    assert study.run_cells(cells, StopRequest(), workers=2) == []
+    assert all(study.result(cell).is_file() for cell in cells)
+
+
+def test_a_wrong_call_stops_the_cells_beside_it(tmp_path, monkeypatch):
+    study = Scripted(name="opt-1.3b", title="", model="m", grid=Grid((8,), (2, 4)), replicates=((42, 42),))
+    begun = tmp_path / "begun"
+    monkeypatch.setattr(Scripted, "commands", {
+        2: f"touch {begun}; exec sleep 60", 4: f"while ! [ -e {begun} ]; do sleep 0.1; done; echo no such flag; exit 2",
+    })  # fmt: skip
+    long, wrong, last = Cell("PRO", 2, 8, seed=42), Cell("PRO", 4, 8, seed=42), Cell("PRO", 2, 8, seed=43)
+    began = time.monotonic()
+    with pytest.raises(InputError, match="exit status 2: no such flag"):
+        study.run_cells([long, wrong, last], StopRequest(), workers=2)
+    assert time.monotonic() - began < 30 and not study.log(last.exp).exists()
+
+
+@pytest.mark.parametrize(
+    ("visible", "processes", "expected"),
+    [(None, 1, [None, None, None]), ("0,1,2,3", 2, ["0,1", "2,3", "0,1"]), ("4,6,7", 1, ["4", "6", "7"]),
+     ("5", 1, [None, None, None]), ("0,1", 8, [None, None, None])],
+)  # fmt: skip
+def test_workers_share_the_gpus(monkeypatch, visible, processes, expected):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("PORT", "4000")
+    shares = machine_shares(3, processes)
+    assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares] == expected
+    assert [share["PORT"] for share in shares] == ["4000", "4001", "4002"]
+    assert machine_shares(1, processes) == [{}]
 
 
 def test_without_rankings_of_four_nothing_can_be_cut(tmp_path):

@@ -23,18 +23,15 @@ SCRIPT = REPOSITORY / "study" / "smollm2.sh"
 PROFILE = PROFILES / "smollm2.yaml"
 
 
-def default(variable: str) -> list[str]:
-    """The words that the script takes where the variable is not set."""
-    [words] = re.findall(rf"\{{{variable}:-(.*?)\}}", SCRIPT.read_text(encoding="utf-8"))
-    return words.split()
-
-
-def test_the_script_splits_as_the_profile_does():
+@pytest.mark.parametrize("study", ["smollm2", "smollm2-gpu"])
+def test_the_script_splits_as_the_profile_does(study, tmp_path):
     """Else pairs on which a reward model was trained would be among the prompts."""
-    words = shlex.join(built_in("smollm2").data_command)
-    assert f" {shlex.join(default('SPLIT'))} " in words and words.startswith("annotate.py --raw ")
+    script = SCRIPT.read_text(encoding="utf-8")
+    [split] = re.findall(rf"^{study}\)\n    split='(.*)'$", script, flags=re.MULTILINE)
+    words = shlex.join(built_in(study).data_command)
+    assert f" {split} " in words and words.startswith(f"annotate.py --raw {tmp_path}/runs/{study}/hh_rlhf ")
     flags = {"--train_from", "--max_rows", "--dev_rows", "--reward_rows", "--seed", "--published_parsing"}
-    assert flags & set(words.split()) == flags & set(default("SPLIT"))
+    assert flags & set(words.split()) == flags & set(split.split())
 
 
 def test_a_fresh_clone_prints_the_plan_and_names_what_is_missing(tmp_path, capsys):
@@ -59,6 +56,9 @@ def test_the_script_needs_its_data(tmp_path):
     assert failed.returncode == 2 and failed.stderr.startswith("usage: sh study/smollm2.sh HH_RLHF OASST")
     failed = subprocess.run(["sh", str(SCRIPT), str(tmp_path / "none"), "x"], capture_output=True, text=True)
     assert failed.returncode == 2 and "none" in failed.stderr
+    other = {**os.environ, "STUDY": "other"}
+    failed = subprocess.run(["sh", str(SCRIPT), str(tmp_path), "x"], capture_output=True, text=True, env=other)
+    assert failed.returncode == 2 and failed.stderr == "error: STUDY other: expected smollm2 or smollm2-gpu\n"
 
 
 def tiny_model(folder: Path) -> None:

@@ -29,7 +29,7 @@ def read(tmp_path, text: str):
 
 
 def test_the_profiles_are_study_files():
-    assert profile_names() == ["llama-7b", "opt-1.3b", "smollm2", "toy"]
+    assert profile_names() == ["llama-7b", "opt-1.3b", "smollm2", "smollm2-gpu", "toy"]
     assert {path.name for path in PROFILES.iterdir()} == {f"{name}.yaml" for name in profile_names()}
     toy, opt, llama = built_in("toy"), built_in("opt-1.3b"), built_in("llama-7b")
     assert toy.world == WorldConfig() and toy.replicates == ((42, 42),)
