@@ -48,20 +48,20 @@ from data_preprocess.command import (
 )
 from data_preprocess.files import hold_lock
 from data_preprocess.outputs import check_output_file
-from data_preprocess.provenance import machine
+from data_preprocess.provenance import machine_with_gpus
 from study import worlds
 from study.cost import plan_lines
 from study.finish import show_outcome
 from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, seeds_of_one_draw
 from study.launched_study import LaunchedStudy, write_array_job
-from study.publish import publish
+from study.publish import publish, publish_results
 from study.study_file import EXPERIMENTS, built_in, profile_names, read_study
 from study.toy_profile import ToyProfile
 from study.toy_study import ToyStudy
 from study.workers import Workers, duration
 
 # Flags that go with some studies, or with some runs, only.
-OF_TOY = ("check", "worlds", "publish", "augment")
+OF_TOY = ("check", "worlds", "augment")
 OF_LAUNCHED = ("model", "tokenizer", "slurm", "prune", "peak")
 NOT_WITH_WORLDS = ("seeds", "sizes", "fixed_size", "strategies", "augment", "only", "check")
 
@@ -112,7 +112,9 @@ class StudyConfig:
         "embedded world: also enlarge a subset by models, for high D, little overlap and at random", default=False
     )
     worlds: bool = setting("embedded world: instead run the equal-budget cells on several worlds", default=False)
-    publish: bool = setting("toy: copy results and figures to their committed places", default=False)
+    publish: bool = setting(
+        "built-in studies: copy results and report (toy: and figures) to their committed places", default=False
+    )
     model: str | None = setting("other studies: folder or hub name of the pre-trained model", default=None)
     tokenizer: str | None = setting(
         "other studies: tokenizer of the diversity D (default for opt-1.3b and llama-7b: $LLaMA_path, else LLaMA's)",
@@ -250,11 +252,15 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     failures = study.run_cells(cells, request, config.prune, config.workers or 1)
     study.make_rows(request)
     done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
-    made = (command, f"{duration(time.monotonic() - began)} this time on {machine()}")
+    made = (command, f"{duration(time.monotonic() - began)} this time on {machine_with_gpus()}")
     folder = study_root() / "runs" / study.name
-    show_outcome(folder, study.root, study.title, done, *made, compare_paper=study.compare_paper)
+    notes = study.reward_notes()
+    show_outcome(folder, study.root, study.title, done, *made, notes, compare_paper=study.compare_paper)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
+    if config.publish:
+        how = " ".join([f"Made by `{made[0]}`, which took {made[1]}.", *notes])
+        publish_results(study.name, folder, [*map(study.result, cells), *study.rows()], how, with_page=True)
 
 
 def parse_args(argv: Sequence[str]) -> tuple[StudyConfig, Study]:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 from data_preprocess.command import REPOSITORY
@@ -50,3 +51,11 @@ def machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"
+
+
+def machine_with_gpus() -> str:
+    """Returns `machine()` with the names of the GPUs that torch sees."""
+    import torch
+
+    names = Counter(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    return " and ".join([*(f"{count} {name}" for name, count in names.items()), machine()])

@@ -18,6 +18,7 @@ def show_outcome(
     results: Sequence[Path],
     command: str,
     took: str,
+    notes: Sequence[str] = (),
     compare_paper: bool = False,
 ) -> None:
     """Writes report.md, table1.tex, pics/ and report.html into `folder` and prints the report.
@@ -29,6 +30,7 @@ def show_outcome(
         results: result files; missing or mismatched ones are named in the report and left out.
         command: the command that made them.
         took: how long that took, in words.
+        notes: further sentences for the page's footer.
         compare_paper: show the paper's values beside ours.
     """
     from eval_hh.analysis.results import load_results
@@ -44,7 +46,7 @@ def show_outcome(
     found = analyse(loaded, compare_paper)
     text = write_report(folder, found)
     draw_pictures(folder / "pics", found, compare_paper)
-    made = Made(command, f"{date.today():%Y-%m-%d}", took, versions(loaded))
+    made = Made(command, f"{date.today():%Y-%m-%d}", took, versions(loaded), notes)
     for lacking in build_page(folder, root, loaded, text, title, made)[1]:
         print(f"warning: {lacking}", file=sys.stderr)
     print(text)

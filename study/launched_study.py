@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from tqdm import tqdm
 
 from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, parse_settings, study_root
-from data_preprocess.files import atomic_write, hold_lock
+from data_preprocess.files import atomic_write, hold_lock, read_json
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import FULL_LEN, RANDOM, rankings_file
 from eval_hh.run_paths import ModelNames, Names
@@ -21,6 +21,7 @@ from study.commands import Call
 from study.grid import BASE, CEILING, Cell, Study, sample_flags
 from training.checkpoints import RunFolder
 from training.config import TrainConfig
+from training.model_folder import METRICS_FILE
 
 REWARD_MODELS = ("DEV_REWARD_MODEL", "TEST_REWARD_MODEL")
 # Stand-ins for main.py's required flags that a study sets for each cell.
@@ -200,6 +201,23 @@ class LaunchedStudy(Study):
         finally:
             shares.put(share)
         return []
+
+    def reward_notes(self) -> list[str]:
+        """Returns a sentence on each reward model trained by train_reward.py: its held-out accuracy."""
+        command, environment = self.data_command, {**self.train_environment, **self.eval_environment}
+        found = {role: environment.get(name) for role, name in zip(("dev", "test"), REWARD_MODELS, strict=True)}
+        if "--reward_model" in command:
+            found = {"labelling": command[command.index("--reward_model") + 1], **found}
+        notes = []
+        for role, folder in found.items():
+            if folder and (Path(folder) / METRICS_FILE).is_file():
+                metrics = read_json(Path(folder) / METRICS_FILE)
+                files = metrics.get("files", {"held-out rankings": metrics})
+                each = " and ".join(
+                    f"{part['pair_accuracy']:.1%} of {part['pairs']} pairs of {name}" for name, part in files.items()
+                )
+                notes.append(f"The {role} reward model orders {each} as they are labelled.")
+        return notes
 
     def make_rows(self, request: StopRequest) -> None:
         """Evaluates the base model and the test data's best responses, if that is not done."""

@@ -23,7 +23,7 @@ BLEU_DECIMALS, EXTRA_DECIMALS = 2, 4
 
 def is_published(name: str) -> bool:
     """Returns whether a file in a folder of results is one that `publish_results` writes."""
-    return bool(re.fullmatch(r"report\.md|table1\.tex|cells\.jsonl\.xz|\.[\w.]+\.\d+\.tmp", name))
+    return bool(re.fullmatch(r"report\.(md|html)|table1\.tex|cells\.jsonl\.xz|\.[\w.]+\.\d+\.tmp", name))
 
 
 def publish(name: str, root: Path, cells: Sequence[Cell], rows: Sequence[Path], command: str, took: str) -> None:
@@ -49,14 +49,15 @@ def publish(name: str, root: Path, cells: Sequence[Cell], rows: Sequence[Path], 
     print(f"published: {RESULTS / name}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")
 
 
-def publish_results(name: str, folder: Path, results: Sequence[Path], made: str) -> None:
+def publish_results(name: str, folder: Path, results: Sequence[Path], made: str, with_page: bool = False) -> None:
     """Writes a folder of published results: one file of all cells, the report and the LaTeX table.
 
     Args:
         name: of the results folder.
-        folder: with report.md and table1.tex.
+        folder: with report.md, table1.tex and the page.
         results: the result files.
-        made: how they were made, in a sentence.
+        made: how they were made, in a sentence or more.
+        with_page: copy the page as well.
     """
     target = RESULTS / name
     clear_leftovers(target, is_published)
@@ -67,7 +68,8 @@ def publish_results(name: str, folder: Path, results: Sequence[Path], made: str)
     text = (folder / "report.md").read_text(encoding="utf-8")
     with atomic_write(fresh / "report.md") as file:
         file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
-    shutil.copy(folder / "table1.tex", fresh)
+    for file in ("table1.tex", *(["report.html"] if with_page else [])):
+        shutil.copy(folder / file, fresh)
     replace_folder(fresh, target)
 
 

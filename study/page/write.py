@@ -39,6 +39,7 @@ class Made:
     date: str  # of the page
     took: str  # how long, in words
     versions: dict[str, str]  # of the repository ("commit") and of libraries, for the cells
+    notes: Sequence[str] = ()  # further sentences
 
 
 def write_page(
