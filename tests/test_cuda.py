@@ -139,3 +139,20 @@ def test_a_bf16_run_follows_float32(study, zero_stage):
     for row, expected in zip(metrics(study, "bf16"), metrics(study, "float32"), strict=True):
         assert [row[name] for name in LOSSES] == pytest.approx([expected[name] for name in LOSSES], rel=0.03)
         assert row["loss"] != expected["loss"]  # it was bf16
+
+
+def test_weights_in_four_bits_train_and_go_on(study):
+    """QLoRA: the first loss is near that of 16-bit weights, and four steps and then a fifth are five."""
+    pytest.importorskip("bitsandbytes")
+    without_dropout(study)
+    lora = ("--lora_r", "4", "--learning_rate", "1e-2")
+    launch(study, "whole", 0, *lora, processes=1, precision="bf16")
+    four_bits = (*lora, "--load_in_4bit")
+    launch(study, "qlora", 0, *four_bits, processes=1, precision="bf16")
+    launch(study, "halted", 0, *four_bits, "--max_train_steps", "4", processes=1, precision="bf16")
+    launch(study, "halted", 0, *four_bits, processes=1, precision="bf16")
+    lora, qlora, halted = (metrics(study, name) for name in ("whole", "qlora", "halted"))
+    assert qlora[0]["loss"] == pytest.approx(lora[0]["loss"], rel=0.05)
+    assert qlora[0]["loss"] != lora[0]["loss"] and qlora[-1]["loss"] != qlora[0]["loss"]
+    for row, expected in zip(halted, qlora, strict=True):
+        assert [row[name] for name in LOSSES] == pytest.approx([expected[name] for name in LOSSES], rel=0.02)
