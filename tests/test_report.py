@@ -151,6 +151,7 @@ def test_comparisons_and_verdicts_are_in_the_text():
         ),
         ((7, 9), "opt-1.3b", "`python reproduce.py --profile opt-1.3b --replicates 3` gives one"),
         ((42, 43, 44), "mine", "`--draw` of data_preprocess/sample.py"),
+        ((42,), "mine", "`python reproduce.py --study FILE --replicates 3` gives one. Otherwise sample"),
         ((42,), None, "`--seed` of training/main.py"),
     ],
 )

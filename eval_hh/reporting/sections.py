@@ -24,7 +24,7 @@ from eval_hh.reporting.sections_contrasts import AUGMENTATION, EQUAL_BUDGET, FIX
 from eval_hh.reporting.table1 import latex, markdown_lines
 
 NAMED = 6  # number of missing cells that are named; further ones are counted
-REPRODUCED = ("toy", *PAPER_MODELS)  # profiles of reproduce.py
+REPRODUCED = ("toy", "smollm2", "smollm2-gpu", *PAPER_MODELS)  # profiles of reproduce.py
 
 
 def _head(results: Results, warnings: Sequence[str]) -> list[str]:
@@ -78,10 +78,11 @@ def _no_verdict(results: Results) -> list[str]:
         command = f"`python reproduce.py --profile {results.first.profile} --replicates {MIN_REPLICATES}` gives one."
     else:
         command = (
-            f"Sample subsets of {MIN_REPLICATES} draws (`--draw` of data_preprocess/sample.py), train and evaluate "
+            f"With a study file `python reproduce.py --study FILE --replicates {MIN_REPLICATES}` gives one. Otherwise "
+            f"sample subsets of {MIN_REPLICATES} draws (`--draw` of data_preprocess/sample.py), train and evaluate "
+            "every cell on each with a seed of its own (`--seed` of training/main.py), and run "
+            "`python eval_hh/report.py` again."
         )
-        command += "every cell on each with a seed of its own (`--seed` of training/main.py), then run "
-        command += "`python eval_hh/report.py` again."
     found = "1 draw of the subsets is" if draws == 1 else f"{draws} draws of the subsets are"
     return [f"This report gives no verdict: {found} too few, {MIN_REPLICATES} are needed. {command}", ""]
 
