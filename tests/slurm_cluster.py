@@ -152,7 +152,10 @@ def running(folder: Path) -> Iterator[Cluster]:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as cluster:
-        print(f"export SLURM_CONF={cluster.environment['SLURM_CONF']}   # partitions low and high; Ctrl-C stops it", flush=True)
+        print(
+            f"export SLURM_CONF={cluster.environment['SLURM_CONF']}   # partitions low and high; Ctrl-C stops it",
+            flush=True,
+        )
         with contextlib.suppress(KeyboardInterrupt):
             signal.pause()
 

@@ -2,14 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import slurm_cluster
 from slurm_cluster import wait_for
-from tiny_study import PROFILE
 
 import reproduce
 from eval_hh.cells import load_cell
@@ -21,7 +19,7 @@ STUDY = """
 name: tiny
 model: {model}
 rewards: {{dev: {reward}, test: {reward}}}
-prepare: {{source: {root}/rankings.jsonl, dev_rows: 3, test_rows: 4, decontaminate: false}}
+prepare: {{source: {root}/in/rankings.jsonl, dev_rows: 3, test_rows: 4, decontaminate: false}}
 grid: {{sizes: [16, 8], ranking_lens: [2], algorithms: [PRO], replicates: 1}}
 training: {{global_batch_size: 4, max_train_steps: 60, checkpointing_step: 30}}
 generation: {{max_new_tokens: 4}}
@@ -69,6 +67,15 @@ def submit(cluster, script, **environment) -> list[str]:
         ["bash", script], env={**cluster.environment, **environment}, capture_output=True, text=True, check=True
     )
     return re.findall(r"(?:data|cells|report|study) (\d+)", done.stdout)
+
+
+def preempt(cluster) -> None:
+    """Lets a job of higher priority take both nodes for a second."""
+    cluster("sbatch", "-phigh", "-N2", "--ntasks-per-node=2", "-o/dev/null", "--wrap=sleep 1")
+
+
+def logs_of(folder) -> str:
+    return "\n".join(f"{path}: {path.read_text()[-1500:]}" for path in sorted(folder.rglob("*.log")))
 
 
 def state(cluster, job) -> str:
@@ -119,8 +126,8 @@ def test_a_preempted_job_saves_and_comes_back(cluster, work, tmp_path, line, nam
     cluster.reconfigure(line)
     (job,) = submit(cluster, work(60, scratch=f"{tmp_path}/scratch"))
     wait_for("start", lambda: "started" in " ".join(told(tmp_path)))
-    first = cluster("sbatch", "--parsable", "-p", "high", "-N2", "--ntasks-per-node=2", "-o/dev/null", "--wrap=sleep 1")
-    assert ended(cluster, job, first.strip()) == ["COMPLETED"] * 2
+    preempt(cluster)
+    assert ended(cluster, job) == ["COMPLETED"]
     here = f"started in {tmp_path}/scratch/study-{job} True"
     assert told(tmp_path) == [here, f"saved after {name}", "saved; queued again", here]
     assert not list((tmp_path / "scratch").iterdir())
@@ -146,25 +153,53 @@ def test_a_failed_or_cancelled_job_does_not_come_back(cluster, work, tmp_path):
     assert "Restarts=0" in cluster("scontrol", "show", "job", cancelled)
 
 
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path / "a root"))
+    (tmp_path / "a root").mkdir()
+    return tmp_path / "a root"
+
+
 @pytest.mark.slow
 def test_a_study_of_two_nodes_per_cell_with_a_preempted_and_a_failed_cell(
-    cluster, tmp_path, monkeypatch, tiny_causal_lm_dir, tiny_reward_dir
+    cluster, root, tiny_causal_lm_dir, tiny_reward_dir
 ):
+    """The cell of 16 prompts is preempted in training; that of 8 has no room on its disk, and nothing else fails."""
     cluster.reconfigure("")
-    root = tmp_path / "a root"
-    rankings(root / "rankings.jsonl", 40)
+    rankings(root / "in" / "rankings.jsonl", 40)
     (root / "study.yaml").write_text(STUDY.format(model=tiny_causal_lm_dir("opt"), reward=tiny_reward_dir, root=root))
-    monkeypatch.setenv("STUDY_ROOT", str(root))
     reproduce.main(["--study", str(root / "study.yaml"), "--slurm", str(root / "job.sh")])
     data, cells, report = submit(cluster, root / "job.sh", OMP_NUM_THREADS="1")
     study = root / "runs" / "tiny"
-    steps = study / "logs" / "pro_len2_16_seed42" / "stage_2" / "metrics.jsonl"
-    wait_for("steps", lambda: steps.is_file() and steps.read_text().count("\n") > 3, 120)
-    high = cluster("sbatch", "--parsable", "-p", "high", "-N2", "--ntasks-per-node=2", "-o/dev/null", "--wrap=sleep 1")
-    assert ended(cluster, high.strip(), report, seconds=150) == ["COMPLETED", "FAILED"]
-    assert state(cluster, data) == "COMPLETED"
+    run = study / "logs" / "pro_len2_16_seed42" / "2"
+    wait_for("steps", lambda: (run / "metrics.jsonl").is_file(), 200)
+    preempt(cluster)
+    assert ended(cluster, report, seconds=250) == ["FAILED"], logs_of(study)
+    assert [state(cluster, job) for job in (data, f"{cells}_0", f"{cells}_1", f"{cells}_2")] == [
+        "COMPLETED", "COMPLETED", "FAILED", "COMPLETED",
+    ]  # fmt: skip
+    told = (study / "logs" / "slurm" / f"tiny-{cells}_0.log").read_text()
+    assert "saved; queued again" in told and "stopped: " in told
+    assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] == list(range(1, 61))
+    told = (study / "logs" / "slurm" / f"tiny-{cells}_1.log").read_text()
+    assert "File too large" in told and "queued again" not in told
+    cell = load_cell(study / "eval_hh" / "results" / "pro_len2_16_seed42_2.json")
+    assert cell["num_prompts"] == 16 and cell["profile"] == "tiny"
+    report_log = (study / "logs" / "slurm" / f"tiny-report-{report}.log").read_text()
+    assert "error: 1 of 2 cells have no result, the first is pro_len2_8_seed42 (output in " in report_log
+    assert (root / "runs" / "tiny" / "report.html").is_file()
 
 
 @pytest.mark.slow
-def test_the_small_study_is_one_job(cluster, tmp_path, monkeypatch):
-    pass
+def test_the_small_study_is_one_job(cluster, root):
+    """The whole of a tiny one, preempted in its first minute."""
+    script, study = root / "job.sh", root / "runs"
+    command = ["python", str(REPOSITORY / "tests" / "tiny_study.py"), "--only", "pro_len2_8_*"]
+    write_jobs(script, "toy", Cluster(cpus=2, partition="low"), root / "logs", command, [])
+    (job,) = submit(cluster, script)
+    wait_for("base model", lambda: list(study.glob("toy-*/checkpoints/base")), 100)
+    preempt(cluster)
+    assert ended(cluster, job, seconds=200) == ["COMPLETED"], logs_of(root)
+    told = (root / "logs" / f"toy-{job}.log").read_text()
+    assert "saved; queued again" in told and "stopped: " in told and "1 of 1 cells present" in told
+    assert list(study.glob("toy-*/report.html"))
