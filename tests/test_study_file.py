@@ -190,7 +190,7 @@ def test_flags_change_a_study_file(tmp_path, capsys):
     assert said.err.startswith("plan: 4 cells; cost not known")
     job = tmp_path / "job.sh"
     reproduce.main(["--study", str(path), "--slurm", str(job)])
-    assert f"reproduce.py --study {path} --replicates 3" in job.read_text()
+    assert f"reproduce.py --study {path} --model " in job.read_text()
     with pytest.raises(InputError, match=r"--worlds: not a flag of --study"):
         reproduce.parse_args(["--study", str(path), "--worlds"])
 
