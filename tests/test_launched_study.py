@@ -127,8 +127,8 @@ def test_a_papers_grid_is_three_jobs(cluster):
         f"sbatch --parsable --job-name=opt-1.3b-data {every} --output={logs}-%j.log --nodes=1 {script} data",
         f"sbatch --parsable --job-name=opt-1.3b {every} --output={logs}-%A_%a.log --dependency=afterok:1 "
         f"--kill-on-invalid-dep=yes --array=0-2 --nodes=1 --gpus-per-node=8 {script} cell",
-        f"sbatch --parsable --job-name=opt-1.3b-report {every} --output={logs}-%j.log --dependency=afterany:2 --nodes=1 "
-        f"{script} report",
+        f"sbatch --parsable --job-name=opt-1.3b-report {every} --output={logs}-%j.log --dependency=afterany:2 "
+        f"--nodes=1 {script} report",
     ]
     job = {"SLURM_JOB_ID": "12345678", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node[1-2]"}
     for task, part in (("1", "cells --only sft_len2_1500_seed42"), ("2", "rows")):
@@ -147,8 +147,8 @@ def test_a_papers_grid_is_three_jobs(cluster):
 def test_limits_come_from_the_study_file(cluster, monkeypatch):
     path = cluster / "study.yaml"
     made = {"machine": "{num_processes: 8}", "annotate": "{source: a/b, candidates: c/d, reward_model: e/f}"}
-    limits = """{nodes: 2, cpus: 32, memory: 200G, hours: 1.5, at_once: 3, save_seconds: 90, partition: gpu, account: me,
-  options: [--constraint=a100], scratch: $HOME/x, setup: "export IT=set"}"""
+    limits = """{nodes: 2, cpus: 32, memory: 200G, hours: 1.5, at_once: 3, save_seconds: 90, partition: gpu,
+  account: me, options: [--constraint=a100], scratch: $HOME/x, setup: "export IT=set"}"""
     lines = ["name: s", "model: m", "grid: {sizes: [8], ranking_lens: [2], algorithms: [PRO]}", f"cluster: {limits}"]
     path.write_text("\n".join([*lines, *(f"{key}: {value}" for key, value in made.items())]))
     script = cluster / "job.sh"
