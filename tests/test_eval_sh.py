@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from eval_study import TEST_FILES, build_study
+from warm_python import free_port
 
 from eval_hh.cells import load_cell
 
@@ -208,7 +209,7 @@ def test_the_documented_command_makes_the_result_file(processes, tmp_path, tiny_
     build_study(tmp_path, tiny_causal_lm_dir("opt"))
     done = evaluate(
         "sh", "trial", "2", "--max_new_tokens", "8",
-        NUM_PROCESSES=processes, PORT="29711", STUDY_ROOT=str(tmp_path), OMP_NUM_THREADS="1",
+        NUM_PROCESSES=processes, PORT=str(free_port()), STUDY_ROOT=str(tmp_path), OMP_NUM_THREADS="1",
         TEST_REWARD_MODEL=str(tiny_reward_dir), BATCH_SIZE="2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

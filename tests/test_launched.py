@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from warm_python import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAUNCHER = REPOSITORY / "training" / "launch.py"
@@ -22,7 +23,16 @@ def launched(tmp_path):
     processes = []
 
     def start(*words, flags=()):
-        command = [sys.executable, LAUNCHER, *flags, "--num_processes", "2", "--main_process_port", "29713", WORKER]
+        command = [
+            sys.executable,
+            LAUNCHER,
+            *flags,
+            "--num_processes",
+            "2",
+            "--main_process_port",
+            str(free_port()),
+            WORKER,
+        ]
         process = subprocess.Popen(
             [*map(str, command), words[0], str(tmp_path), *words[1:]], stderr=subprocess.PIPE, text=True,
             env={**os.environ, "DS_ACCELERATOR": "cpu"}, start_new_session=True,
