@@ -1,7 +1,9 @@
 """A study on a model and data: calls of the launchers and of eval.sh, printed or run."""
 
+import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,6 +53,11 @@ class LaunchedStudy(Study):
     def num_processes(self) -> int:
         """Processes of a cell, over all machines."""
         return int(self.train_environment.get("NUM_PROCESSES") or environment_count("NUM_PROCESSES", 8))
+
+    def variable(self, name: str, default: str) -> str:
+        """Returns a launcher's variable: the study's, else the environment's, else the default."""
+        made = {**self.train_environment, **self.eval_environment}
+        return made.get(name) or os.environ.get(name) or default
 
     @property
     def data_by_models(self) -> bool:
@@ -214,10 +221,13 @@ def train_config(flags: Sequence[str], stage: int = 1) -> TrainConfig:
 
 def _run(call: Call, log: Path, request: StopRequest) -> None:
     """Runs a call. Raises InputError for a usage error, Stopped after a stop request, else OSError if it fails."""
+    began = time.monotonic()
     status = call.run(log, request)
+    with open(log, "a", encoding="utf-8") as file:
+        print(f"took: {time.monotonic() - began:.1f} s", file=file)
     if request.number is not None and (status == 0 or status > 128):
         raise Stopped(request.number, f"run the same command to resume (output in {log})")
     if status:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        message = f"{call.shell()}: exit status {status}: {lines[-1]} (output in {log})"
+        message = f"{call.shell()}: exit status {status}: {lines[-2]} (output in {log})"
         raise InputError(message) if status == USAGE else OSError(message)

@@ -218,7 +218,8 @@ def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, 
     assert len(study.run_cells([fails, works], StopRequest())) == 1
     assert "1 of 2 cells are done already" in capsys.readouterr().err
     log = tmp_path / "logs" / "cells" / "pro_len2_8_seed42.log"
-    assert log.read_text().endswith("trained\n") and log.read_text().count("trained") == 2  # its call, and once run
+    assert re.search(r"\ntrained\ntook: [\d.]+ s\n$", log.read_text())
+    assert log.read_text().count("trained") == 2  # its call, and once run
     with pytest.raises(InputError, match="exit status 2: no such flag"):
         study.run_cells([wrong, works], StopRequest())
 
@@ -263,6 +264,12 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     report = (root / "runs" / "opt-1.3b" / "report.md").read_text()
     assert report in first.stdout and "- 2 of 4 cells present" in report
     assert (root / "runs" / "opt-1.3b" / "table1.tex").is_file()
+
+    plan = type_in("bash", command.replace("--seeds 42", "--seeds 42 --dry_run"), root, **more).stderr
+    estimated = float(re.search(r"^hours: ([\d.e-]+); training ", plan, re.MULTILINE)[1])
+    logs = [path.read_text() for path in (root / "logs" / "cells").glob("opt-1.3b_*.log")]
+    took = sum(float(seconds) for log in logs for seconds in re.findall(r"^took: ([\d.]+) s$", log, re.MULTILINE))
+    assert estimated * 3600 == pytest.approx(took, rel=0.5) and len(logs) == 4
 
     weights = fingerprints(root / "checkpoints")
     again = type_in("bash", command, root, **more)
