@@ -10,6 +10,7 @@ import reproduce
 from data_preprocess.command import InputError
 from data_preprocess.toy_world.world import WorldConfig
 from study.launched_study import LaunchedStudy
+from study.slurm import Cluster
 from study.study_file import PROFILES, GridSection, Rewards, StudyFile, built_in, profile_names, read_study
 
 MINE = """\
@@ -284,4 +285,5 @@ def test_the_readme_names_every_key():
     keys = {each.name for each in fields(StudyFile)} - {"grid", "rewards"}
     keys |= {f"grid.{each.name}" for each in fields(GridSection)} - {"grid.augmented"}
     keys |= {f"rewards.{each.name}" for each in fields(Rewards)}
+    keys |= {each.name for each in fields(Cluster)}
     assert keys <= named and "`grid.augmented`" in text
