@@ -279,6 +279,7 @@ def write_slurm(config: StudyConfig, study: Study, train_flags: Sequence[str]) -
         [cell.name for cell in cells] if launched else [],
         study.num_processes if launched else 0,
         launched and study.data_by_models,
+        launched and bool(study.rows()),
     )
     print(f"written: {config.slurm} ({len(cells)} cells); submit it: bash {shlex.quote(str(config.slurm))}")
 
@@ -293,11 +294,11 @@ def parse_args(argv: Sequence[str]) -> tuple[StudyConfig, Study]:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     config, study = parse_args(argv)
-    if config.no_locks:
-        os.environ[LOCKS] = "no"  # of what this starts, too
     if config.slurm:
         write_slurm(config, study, argv[argv.index("--") + 1 :] if "--" in argv else ())
         return
+    if config.no_locks:
+        os.environ[LOCKS] = "no"  # of what this starts, too
     command = shlex.join(["python", "reproduce.py", *argv])
     go = run_launched if isinstance(study, LaunchedStudy) else run_worlds if config.worlds else run_toy
     with stop_requests() as request:

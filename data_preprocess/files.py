@@ -71,10 +71,10 @@ def _locked(path: Path) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     if os.environ.get(LOCKS) == "no":
         yield True
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a soft lock would outlive a killed process
     try:
         lock.acquire()

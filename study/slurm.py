@@ -52,6 +52,7 @@ def write_jobs(
     cells: Sequence[str] = (),
     num_processes: int = 0,
     data_on_gpu: bool = False,
+    has_rows: bool = False,
 ) -> None:
     """Writes the script that submits a study's jobs, and that they run.
 
@@ -65,6 +66,7 @@ def write_jobs(
         cells: names of the cells, a task each; none: the study is one job.
         num_processes: of a cell, on all its nodes, a GPU each.
         data_on_gpu: whether models make the data.
+        has_rows: whether another task evaluates the base model and the ceiling.
 
     Raises:
         InputError: the nodes cannot share the processes.
@@ -98,6 +100,7 @@ def write_jobs(
         "cells=(",
         *(f"    {cell}" for cell in cells),
         ")",
+        f"last={len(cells) - 1 + has_rows}  # task",
         f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
         f"repository={shlex.quote(str(REPOSITORY))}",
         '. "$repository/study/slurm_jobs.sh"',

@@ -1,8 +1,8 @@
 # Sourced by the job scripts that `reproduce.py --slurm FILE` writes (study/slurm.py), which set what is used here.
 #
-# `bash FILE` submits: the data, then an array with a task per cell (the last task evaluates the base model and the
-# ceiling), then the report, whether or not a cell failed. A study on the embedded world is one job. Finished work is
-# not repeated, so a study is continued by submitting it again.
+# `bash FILE` submits: the data, then an array with a task per cell (and, but for a paper's grid, one that evaluates the
+# base model and the ceiling), then the report, whether or not a cell failed. A study on the embedded world is one job.
+# Finished work is not repeated, so a study is continued by submitting it again.
 #
 # A job that has to give way saves and is queued again. Slurm announces that in one of two ways, and the step ends with
 # the signal's status in both: before the time limit, and before preemption with preempt_send_user_signal, it sends
@@ -15,7 +15,7 @@ cd "$repository"
 # submit NAME FLAGS...: prints the job's number.
 submit() {
     local job
-    job=$(sbatch --parsable --job-name="$1" "${every[@]}" "${@:2}")
+    job=$(sbatch --parsable --job-name="$1" "${every[@]}" "${@:2}") || return # set -e does not reach in here
     echo "${job%%;*}"
 }
 
@@ -26,8 +26,8 @@ if [ $# = 0 ]; then
     else
         made=$(submit "$name-data" --output="$logs/%x-%j.log" "${data[@]}" "$script" data)
         array=$(submit "$name" --output="$logs/%x-%A_%a.log" --dependency="afterok:$made" --kill-on-invalid-dep=yes \
-            --array="0-${#cells[@]}$at_once" "${cell[@]}" "$script" cell)
-        told="data $made, cells $array (tasks 0 to ${#cells[@]}), report $(submit "$name-report" \
+            --array="0-$last$at_once" "${cell[@]}" "$script" cell)
+        told="data $made, cells $array (tasks 0 to $last), report $(submit "$name-report" \
             --output="$logs/%x-%j.log" --dependency="afterany:$array" "${report[@]}" "$script" report)"
     fi
     echo "submitted: $told; their output: $logs"

@@ -126,22 +126,24 @@ def test_a_papers_grid_is_three_jobs(cluster):
     assert said(cluster, script) == [
         f"sbatch --parsable --job-name=opt-1.3b-data {every} --output={logs}-%j.log --nodes=1 {script} data",
         f"sbatch --parsable --job-name=opt-1.3b {every} --output={logs}-%A_%a.log --dependency=afterok:1 "
-        f"--kill-on-invalid-dep=yes --array=0-2 --nodes=1 --gpus-per-node=8 {script} cell",
+        f"--kill-on-invalid-dep=yes --array=0-1 --nodes=1 --gpus-per-node=8 {script} cell",
         f"sbatch --parsable --job-name=opt-1.3b-report {every} --output={logs}-%j.log --dependency=afterany:2 "
         f"--nodes=1 {script} report",
     ]
     job = {"SLURM_JOB_ID": "12345678", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node[1-2]"}
-    for task, part in (("1", "cells --only sft_len2_1500_seed42"), ("2", "rows")):
-        srun, ran = said(cluster, script, "cell", **job, SLURM_ARRAY_TASK_ID=task)
-        assert srun.startswith("srun --ntasks=1 --ntasks-per-node=1 --kill-on-bad-exit=0 --wait=0 bash -c ")
-        assert ran.startswith(f"{REPOSITORY} {cluster} 25678 1 1 node1  --profile opt-1.3b --seeds 42 --only ")
-        assert ran.endswith(f" --no_locks --part {part} -- --max_train_steps 20")
-    words = ran.split("node1  ")[1].replace("--part rows", "--part cells --only sft_len2_1500_seed42").split()
+    srun, ran = said(cluster, script, "cell", **job, SLURM_ARRAY_TASK_ID="1")
+    assert srun.startswith("srun --ntasks=1 --ntasks-per-node=1 --kill-on-bad-exit=0 --wait=0 bash -c ")
+    assert ran.startswith(f"{REPOSITORY} {cluster} 25678 1 1 node1  --profile opt-1.3b --seeds 42 --only ")
+    assert ran.endswith(" --no_locks --part cells --only sft_len2_1500_seed42 -- --max_train_steps 20")
+    words = ran.split("node1  ")[1].split()
     config, study = reproduce.parse_args(words)
     assert (config.profile, config.seeds, config.only) == ("opt-1.3b", (42,), ("sft_len2_1500_seed42",))
     assert study.train_flags == ("--max_train_steps", "20")
     for part in ("data", "report"):
         assert said(cluster, script, part, **job)[1].endswith(f" --part {part} -- --max_train_steps 20")
+    (cluster / "sbatch").write_text('#!/bin/bash\necho "$*" >> "$SAID"; exit 1\n')
+    assert subprocess.run(["bash", script]).returncode == 1
+    assert (cluster / "said").read_text().count("\n") == 1  # after a refusal nothing else is submitted
 
 
 def test_limits_come_from_the_study_file(cluster, monkeypatch):
@@ -165,6 +167,8 @@ def test_limits_come_from_the_study_file(cluster, monkeypatch):
     assert "--ntasks=2 " in srun and " --cpus-per-task=32 bash" in srun
     assert " 20007 2 1 node1 set --study " in ran and ran.endswith("--part cells --only pro_len2_8_seed42")
     assert f"--study {path} --model m --tokenizer m --part" in ran
+    rows = said(cluster, script, "cell", **job, SLURM_ARRAY_TASK_ID="1", HOME=str(home))[1]
+    assert rows.endswith(" --part rows")
     assert gone.endswith('rm -rf -- "$HOME/x/study-$SLURM_JOB_ID"') and not list((home / "x").iterdir())
     path.write_text(path.read_text().replace("nodes: 2", "nodes: 3"))
     with pytest.raises(InputError, match=r"^cluster\.nodes 3: expected to divide the 8 processes of a cell$"):
