@@ -69,7 +69,8 @@ def arguments(root, exp, *more, stage=4):
 
 def run(command, root, expect=0, **environment):
     env = {**os.environ, "STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", **environment}
-    if command[0] == sys.executable and command[1] != "-m":
+    # On a GPU a fork could not start CUDA.
+    if command[0] == sys.executable and command[1] != "-m" and os.environ.get("TEST_DEVICE") != "cuda":
         result = Warm(command[1:], env).finish()
     else:
         result = subprocess.run(command, env=env, capture_output=True, text=True)
