@@ -5,7 +5,7 @@
     python reproduce.py --profile toy --worlds            claim 1 on several worlds
     python reproduce.py --profile toy --check             check the world itself, before any study
     python reproduce.py --profile opt-1.3b --dry_run      the commands of the paper's grid (also llama-7b)
-    python reproduce.py --profile opt-1.3b --slurm FILE   the same as an array job, one task per cell
+    python reproduce.py --profile opt-1.3b --slurm FILE   the same as jobs for a cluster, one task per cell
     python reproduce.py --profile opt-1.3b --only 'pro_len4_3000_*' -- --max_train_steps 20
     python reproduce.py --profile smollm2                 a small real study; study/smollm2.sh makes its models first
     python reproduce.py --study my_study.yaml             a study on your own model and data
@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from data_preprocess.command import (
     InputError,
     StopRequest,
+    available_cores,
     check_flags,
     check_one_given,
     check_seed,
@@ -45,16 +46,18 @@ from data_preprocess.command import (
     stop_requests,
     study_root,
     within,
+    words_of,
 )
-from data_preprocess.files import hold_lock
+from data_preprocess.files import LOCKS, hold_lock
 from data_preprocess.outputs import check_output_file
 from data_preprocess.provenance import machine_with_gpus
 from study import worlds
 from study.cost import plan_lines
 from study.finish import show_outcome
 from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, seeds_of_one_draw
-from study.launched_study import LaunchedStudy, write_array_job
+from study.launched_study import LaunchedStudy
 from study.publish import publish, publish_results
+from study.slurm import write_jobs
 from study.study_file import EXPERIMENTS, built_in, profile_names, read_study
 from study.toy_profile import ToyProfile
 from study.toy_study import ToyStudy
@@ -62,7 +65,8 @@ from study.workers import Workers, duration
 
 # Flags that go with some studies, or with some runs, only.
 OF_TOY = ("check", "worlds", "augment")
-OF_LAUNCHED = ("model", "tokenizer", "slurm", "prune", "peak")
+OF_LAUNCHED = ("model", "tokenizer", "part", "prune", "peak")
+PARTS = ("data", "cells", "rows", "report")
 NOT_WITH_WORLDS = ("seeds", "sizes", "fixed_size", "strategies", "augment", "only", "check")
 
 
@@ -121,7 +125,16 @@ class StudyConfig:
         default=None,
     )
     slurm: Path | None = setting(
-        "other studies: write an array job for a cluster and run nothing", metavar="FILE", default=None
+        "write a script that submits the study's jobs to a cluster, and run nothing", metavar="FILE", default=None
+    )
+    part: str | None = setting(
+        "other studies: make only the data, run only the cells, evaluate only the base model and the ceiling (rows), "
+        "or only report",
+        choices=PARTS,
+        default=None,
+    )
+    no_locks: bool = setting(
+        "take no locks, where a file system refuses them: then never start the same work twice at a time", default=False
     )
     prune: bool = setting(
         "other studies: keep only the weights of the best and last step of each tested run", default=False
@@ -146,6 +159,8 @@ class StudyConfig:
             raise InputError("--publish: expected a study that is built in (without --study)")
         if self.publish and (self.only or self.sizes):
             raise InputError("--publish: expected the whole grid (without --only and --sizes)")
+        if self.publish and self.part not in (None, "report"):
+            raise InputError(f"--publish and --part {self.part}: expected all parts or the report")
         for flag in NOT_WITH_WORLDS if self.worlds else ():
             if flag in given:
                 raise InputError(f"--worlds and --{flag}: give one of them (--worlds runs the equal-budget cells only)")
@@ -160,7 +175,7 @@ class StudyConfig:
     @property
     def toy_workers(self) -> int:
         """Number of cells of the embedded world that run at a time."""
-        return self.workers or os.cpu_count()
+        return self.workers or available_cores()
 
     @property
     def draws_and_seeds(self) -> Sequence[tuple[int, int]]:
@@ -241,26 +256,50 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
         print("\n".join(study.script(cells)), flush=True)
         print("\n".join(plan_lines(study, cells, config.peak)), file=sys.stderr)
         return
-    if config.slurm:
-        write_array_job(config.slurm, study, cells, config.prune)
-        print(f"written: {config.slurm} ({len(cells)} tasks); make the subsets before you submit it:")
-        print("\n".join(call.shell() for call in study.data_calls(cells)))
-        return
-    study.check_made()
+    parts, failures = (config.part,) if config.part else PARTS, []
     began = time.monotonic()
-    study.make_data(cells, request)
-    failures = study.run_cells(cells, request, config.prune, config.workers or 1)
-    study.make_rows(request)
-    done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
-    made = (command, f"{duration(time.monotonic() - began)} this time on {machine_with_gpus()}")
-    folder = study_root() / "runs" / study.name
-    notes = study.reward_notes()
-    show_outcome(folder, study.root, study.title, done, *made, notes, compare_paper=study.compare_paper)
+    if parts != ("report",):
+        study.check_made()
+    if "data" in parts:
+        study.make_data(cells, request)
+    if "cells" in parts:
+        failures = study.run_cells(cells, request, config.prune, config.workers or 1)
+    if "rows" in parts:
+        study.make_rows(request)
+    if "report" in parts:
+        done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
+        made = (command, f"{duration(time.monotonic() - began)} this time on {machine_with_gpus()}")
+        notes = study.reward_notes()
+        folder = study_root() / "runs" / study.name
+        show_outcome(folder, study.root, study.title, done, *made, notes, compare_paper=study.compare_paper)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
+    if config.part == "report":
+        study.check_done(cells)
     if config.publish:
         how = " ".join([f"Made by `{made[0]}`, which took {made[1]}.", *notes])
         publish_results(study.name, folder, [*map(study.result, cells), *study.rows()], how, with_page=True)
+
+
+def write_slurm(config: StudyConfig, study: Study, train_flags: Sequence[str]) -> None:
+    """Writes the script of the study's jobs. The study on the embedded world is one job, another a task per cell."""
+    cells, launched = chosen(config.every_cell(study), config.only), isinstance(study, LaunchedStudy)
+    same = {"slurm": None, "study": config.study and config.study.resolve()}
+    if launched:  # what the environment says now
+        same |= {"model": study.model, "tokenizer": study.tokenizer}
+    write_jobs(
+        config.slurm,
+        study.name,
+        study.cluster,
+        (study.root if launched else study.root()) / "logs" / "slurm",
+        ["python", "reproduce.py", *words_of(replace(config, **same))],
+        train_flags,
+        [cell.name for cell in cells] if launched else [],
+        study.num_processes if launched else 0,
+        launched and study.data_by_models,
+        launched and bool(study.rows()),
+    )
+    print(f"written: {config.slurm} ({len(cells)} cells); submit it: bash {shlex.quote(str(config.slurm))}")
 
 
 def parse_args(argv: Sequence[str]) -> tuple[StudyConfig, Study]:
@@ -273,6 +312,11 @@ def parse_args(argv: Sequence[str]) -> tuple[StudyConfig, Study]:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     config, study = parse_args(argv)
+    if config.slurm:
+        write_slurm(config, study, argv[argv.index("--") + 1 :] if "--" in argv else ())
+        return
+    if config.no_locks:
+        os.environ[LOCKS] = "no"  # of what this starts, too
     command = shlex.join(["python", "reproduce.py", *argv])
     go = run_launched if isinstance(study, LaunchedStudy) else run_worlds if config.worlds else run_toy
     with stop_requests() as request:

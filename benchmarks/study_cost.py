@@ -1,8 +1,10 @@
 """Cost of the paper's grids: tokens and operations per step, and GPU hours at a given utilisation.
 
 Run: python benchmarks/run.py study_cost [--peak TFLOPS] [--utilisation SHARE] [--tokenizer PATH_OR_NAME]
-These are counts, not timings: lengths are those of HH-RLHF's prompts and replies, truncated as in training. Hours cover
-training only; "separate" means K separate passes without padding, so the difference is what the shared prompt saves.
+These are counts, not timings: lengths are those of HH-RLHF's prompts and replies, truncated as in training. "separate"
+means K separate passes without padding, so the difference is what the shared prompt saves. Answers are those to the dev
+prompts at each checkpoint and to the test prompts, of the maximal length, with their scores by a reward model as large
+as the base model; their hours are at the share of the peak that answering has reached on a GPU (study/cost.py).
 """
 
 import statistics
@@ -13,6 +15,8 @@ from data_preprocess.command import setting, within
 
 STEPS, GLOBAL_BATCH, SEEDS, ALGORITHMS, RANKING_LENS = 4000, 112, 3, ("PRO", "SFT"), (2, 3, 4)
 GRIDS = {"OPT-1.3B": 8, "LLaMA-7B": 6}  # number of sizes M in the paper
+CHECKPOINTS, DEV_ROWS, TEST_ROWS, NEW_TOKENS = 8, 280, 8552, 128  # test rows: of the release
+KEEP_STATES = 2
 SAMPLE = 4000  # number of rankings whose lengths are averaged
 
 
@@ -45,6 +49,29 @@ def step_means(shape, sample: list[tuple[int, list[int]]], ranking_len: int) -> 
     return tokens, shared, statistics.fmean(separate_flops(shape, *ranking) for ranking in cut)
 
 
+def cell_rows(name: str, shape, sample: list[tuple[int, list[int]]], peak: float, n_cells: int) -> list[Row]:
+    """Returns the rows of answers and of disk, which do not depend on K."""
+    from study.cost import DECODING, HALF_COPY, STATE
+    from training.flops import answer_flops, score_flops
+
+    answers = CHECKPOINTS * DEV_ROWS + TEST_ROWS
+    each = statistics.fmean(
+        answer_flops(shape, prompt, NEW_TOKENS) + score_flops(shape, prompt + NEW_TOKENS) for prompt, _ in sample
+    )
+    hours = n_cells * answers * each / (peak * 1e12 * DECODING) / 3600
+    what = f"{name}, answers of a cell: {CHECKPOINTS} x {DEV_ROWS} dev and {TEST_ROWS} test prompts"
+    parameters = shape.body + shape.head
+    disk = (CHECKPOINTS * HALF_COPY + KEEP_STATES * (STATE + HALF_COPY)) * parameters / 1e9
+    note = f"{2 * HALF_COPY * parameters / 1e9:.1f} GB with --prune"
+    return [
+        Row(what, None, answers, "", note=f"{answers * each / 1e15:.2f} PFLOP with their scores"),
+        Row(f"{name}, answers of {n_cells} cells at {DECODING:.2%} of {peak:g} TFLOPS", None, hours, "GPU hours"),
+        Row(
+            f"{name}, disk of a cell: weights of {CHECKPOINTS} steps, {KEEP_STATES} states", None, disk, "GB", note=note
+        ),
+    ]
+
+
 def measure(sizes: Sizes) -> list[Row]:
     from benchmarks.flops import LLAMA_7B, OPT_1B3
 
@@ -61,6 +88,7 @@ def measure(sizes: Sizes) -> list[Row]:
             for way, flops in (("shared", shared), ("separate", separate)):
                 hours[way] += cells * STEPS * GLOBAL_BATCH * flops / rate / 3600
         n_cells = GRIDS[name] * SEEDS * len(ALGORITHMS) * len(RANKING_LENS)
+        rows += cell_rows(name, shape, sample, sizes.peak, n_cells)
         what = f"{name}, {n_cells} cells of {STEPS} steps at {sizes.utilisation:.0%} of {sizes.peak:g} TFLOPS"
         rows.append(Row(what, None, hours["shared"], "GPU hours", note=f"{hours['separate']:.0f} in separate passes"))
     return rows

@@ -297,14 +297,20 @@ def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
                 check(flag, one)
 
 
-def environment_count(name: str, default: int) -> int:
-    """Reads a positive integer from an environment variable; returns `default` if it is unset or empty."""
+def environment_count(name: str, default: int, at_least: int = 1) -> int:
+    """Reads a count from an environment variable; returns `default` if it is unset or empty."""
     text = os.environ.get(name)
     if not text:
         return default
-    if not text.isdecimal() or not 1 <= int(text[:20]) <= MAX_COUNT:
-        raise InputError(f"{name} {_shown(text)}: expected a whole number from 1 to {MAX_COUNT}")
+    if not text.isdecimal() or not at_least <= int(text[:20]) <= MAX_COUNT:
+        raise InputError(f"{name} {_shown(text)}: expected a whole number from {at_least} to {MAX_COUNT}")
     return int(text)
+
+
+def available_cores() -> int:
+    """Returns the cores that this process may use: those of its Slurm job or of its CPU set, else the machine's."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, environment_count("SLURM_CPUS_PER_TASK", allowed))
 
 
 def check_one_given(settings: Any, one: str, other: str, meaning: str) -> None:
@@ -363,10 +369,28 @@ def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
     return kind(**{name: tuple(value) if kinds[name] is tuple and value else value for name, value in values.items()})
 
 
+def words_of(settings: Any) -> list[str]:
+    """Returns the command line that `parse_settings` makes these settings from; positional ones are left out."""
+    words = []
+    for each in fields(settings):
+        value = getattr(settings, each.name)
+        if value == _default(each) or value is None or each.metadata["positional"]:
+            continue
+        if each.type is bool:
+            words.append(f"--{each.name}" if value else f"--no_{each.name}")
+        else:
+            words += [f"--{each.name}", *map(str, value if isinstance(value, list | tuple) else [value])]
+    return words
+
+
+def _default(each: Field) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()
+
+
 def _argument(each: Field) -> dict[str, Any]:
     """Returns the keyword arguments of argparse's add_argument for a `setting` field."""
     text, plain = each.metadata["help"].replace("%", "%%"), without_none(each.type)
-    default = each.default if each.default_factory is MISSING else each.default_factory()
+    default = _default(each)
     if plain is bool:
         text += f" (default; --no_{each.name} turns it off)" if default else ""
         return {"action": "store_true", "default": default, "help": text}

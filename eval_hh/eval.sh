@@ -16,7 +16,7 @@
 #                          refused where the run has one of its own
 #
 # Limits of the machine are environment variables, with the paper's values as defaults:
-#   NUM_PROCESSES (8)     processes on this machine; 1 runs without the launcher
+#   NUM_PROCESSES (8)     processes, over all machines; 1 runs without the launcher
 #   BATCH_SIZE (16)       prompts or dialogues per batch of a process
 #   TEST_REWARD_MODEL     folder or hub name of the reward model
 #   MIXED_PRECISION       bf16, fp16 or no, for the weights; default: on a GPU bf16 to generate, otherwise float32. A
@@ -25,6 +25,7 @@
 #                         values beside it; default: none
 #   STUDY_ROOT            folder of data/, checkpoints/ and eval_hh/; default: the repository
 #   PORT (29500)          of the launcher
+#   NUM_MACHINES (1), MACHINE_RANK (0), MAIN_PROCESS_IP: start it on each machine; the first writes the result file
 set -euf # -f: names are never expanded as file patterns
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
@@ -56,7 +57,7 @@ case $1 in
 esac
 case $name in -*) usage ;; esac
 . "$here/launcher.sh"
-check_whole NUM_PROCESSES "$processes" 1 99999
+check_machines "$processes"
 [ -n "$row" ] || check_whole RANKING_LEN "$ranking_len" 1 99999
 check_whole PORT "$port" 1 65535
 check_whole BATCH_SIZE "${BATCH_SIZE:-16}" 1 999999
@@ -85,8 +86,6 @@ while [ $# -gt 0 ]; do
     *) usage ;;
     esac
 done
-
-share_cores "$processes"
 
 # A signal to this script alone is forwarded to the running step, which stops at its next safe point; no other step is
 # started. A step runs in the background, where the shell makes it ignore Ctrl-C, so it is sent SIGTERM instead.
@@ -121,6 +120,10 @@ launch() {
     if [ "$processes" = 1 ]; then
         run "$python" "$@"
     else
+        if [ "$num_machines" != 1 ]; then
+            set -- --num_machines "$num_machines" --machine_rank "$machine_rank" \
+                --main_process_ip "$main_process_ip" "$@"
+        fi
         run "$python" "$repository/training/launch.py" --num_processes "$processes" --main_process_port "$port" "$@"
     fi
 }
@@ -141,4 +144,4 @@ run "$python" "$here/rewarding.py" --check "$@" $precision
 run "$python" "$here/scoring.py" --check "$@"
 generation launch "$here/generation.py" "$@"
 launch "$here/rewarding.py" "$@" $precision
-run "$python" "$here/scoring.py" "$@" ${PROFILE:+--profile "$PROFILE"}
+[ "$machine_rank" != 0 ] || run "$python" "$here/scoring.py" "$@" ${PROFILE:+--profile "$PROFILE"}

@@ -1,4 +1,4 @@
-# Sourced by training/launch.sh and eval.sh: checks of machine limits, choice of Python, threads. Needs $repository.
+# Sourced by training/launch.sh and eval.sh: checks of machine limits, choice of Python. Needs $repository.
 
 # fail MESSAGE: exits with one line on stderr; control characters are replaced by blanks.
 fail() {
@@ -22,11 +22,16 @@ if [ -z "${PYTHON:-}${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$repository/.v
     python=$repository/.venv/bin/python
 fi
 
-# share_cores PROCESSES: without a GPU, divides this machine's cores among that many processes.
-share_cores() {
-    if ! command -v nvidia-smi >/dev/null; then
-        export DS_ACCELERATOR="${DS_ACCELERATOR:-cpu}"
-        threads=$(($(getconf _NPROCESSORS_ONLN) / $1))
-        export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}"
-    fi
+# Several machines, each of which runs the same command: NUM_PROCESSES counts the processes of all.
+num_machines=${NUM_MACHINES:-1}
+machine_rank=${MACHINE_RANK:-0}
+main_process_ip=${MAIN_PROCESS_IP:-127.0.0.1}
+
+# check_machines NUM_PROCESSES
+check_machines() {
+    check_whole NUM_PROCESSES "$1" 1 99999
+    check_whole NUM_MACHINES "$num_machines" 1 99999
+    check_whole MACHINE_RANK "$machine_rank" 0 $((num_machines - 1))
+    [ $(($1 % num_machines)) = 0 ] ||
+        fail "NUM_PROCESSES $1: expected as many on each of the NUM_MACHINES $num_machines"
 }

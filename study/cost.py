@@ -1,8 +1,9 @@
-"""What the training of a study costs: steps, tokens, operations and hours, before it is run."""
+"""What a study costs: training steps, answers, operations, disk and hours, before it is run."""
 
+import re
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from data_preprocess.records import numbered_rows, to_record
 from study.grid import Cell
 from study.launched_study import LaunchedStudy, train_config
 from training.config import TrainConfig
-from training.flops import Weights, shared_flops, weights_of
+from training.flops import Weights, answer_flops, num_parameters, score_flops, shared_flops, weights_of
 from training.metrics import read_metrics
 
 if TYPE_CHECKING:
@@ -20,40 +21,100 @@ if TYPE_CHECKING:
 
 SAMPLE = 500  # rankings whose lengths are averaged
 UTILISATION = 0.4  # share of --peak that training is taken to reach
+# Of answering: an H100 answers with OPT-1.3B in batches of 16 at 0.65% of its 989 TFLOP/s (benchmarks/RESULTS.md).
+DECODING = 0.0065
+# Bytes per parameter: float32 weights with AdamW's two moments, and with DeepSpeed in bf16 the weights in bf16, too.
+STATE, HALF_COPY, WEIGHTS = 12, 2, 4
+TOOK = re.compile(r"^took: ([\d.]+) s$", re.MULTILINE)  # of each call in a cell's log
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Sums over the training of all cells."""
+    """Sums over all cells. Answers are those to the dev prompts, at each checkpoint, and to the test prompts."""
 
-    steps: int
-    tokens: float
+    steps: int = 0
+    tokens: float = 0.0  # of training
+    operations: float = 0.0  # of training
+    answers: int = 0
+    answer_operations: float = 0.0  # of answering, at the maximal length, and of scoring
+    disk: float = 0.0  # bytes of checkpoints and full states at the end
+    disk_pruned: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means over the first rankings, and what else is the same for all cells of a stage."""
+
+    settings: TrainConfig
+    tokens: float  # of a training pass over one ranking
     operations: float
+    n_dev: int
+    n_test: int
+    answer_operations: float  # of one answer and its score
+    weights_bytes: float  # of a checkpoint
+    state_bytes: float  # of a full state
+
+    def cost(self, num_prompts: int) -> Cost:
+        """Returns the cost of a cell with so many prompts."""
+        settings, total = self.settings, self.settings.total_steps(num_prompts)
+        rankings, checkpoints = total * settings.global_batch_size, -(-total // settings.checkpointing_step)
+        answers = checkpoints * self.n_dev + self.n_test
+        states = min(settings.keep_states, checkpoints)
+        return Cost(
+            total, rankings * self.tokens, rankings * self.operations, answers, answers * self.answer_operations,
+            checkpoints * self.weights_bytes + states * self.state_bytes, min(2, checkpoints) * self.weights_bytes,
+        )  # fmt: skip
 
 
-def training_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
+def study_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
     """Returns the cost of these cells, from the lengths of the first rankings and the matrices of the base model.
+
+    Dev and test prompts are taken to be as long as those of the rankings.
 
     Raises:
         InputError: there are no rankings yet, or the base model cannot be read.
     """
-    from transformers import AutoConfig
-
     if not study.rankings.is_file():
         raise InputError(f"{study.rankings}: no rankings yet, whose lengths would be averaged")
+    by_stage = {stage: stage_means(study, stage) for stage in {cell.stage for cell in cells}}
+    return sum((by_stage[cell.stage].cost(cell.num_prompts) for cell in cells), Cost())
+
+
+def stage_means(study: LaunchedStudy, stage: int) -> Means:
+    from transformers import AutoConfig
+
+    settings = train_config(study.train_flags, stage)
     config = AutoConfig.from_pretrained(study.model, **source_options(study.model))
-    weights, by_stage = weights_of(config), {}
-    steps, tokens, operations = 0, 0.0, 0.0
-    for cell in cells:
-        settings = train_config(study.train_flags, cell.stage)
-        if cell.stage not in by_stage:
-            by_stage[cell.stage] = ranking_means(weights, list(encoded(study, settings)))
-        each_tokens, each_operations = by_stage[cell.stage]
-        total = settings.total_steps(cell.num_prompts)
-        steps += total
-        tokens += total * settings.global_batch_size * each_tokens
-        operations += total * settings.global_batch_size * each_operations
-    return Cost(steps, tokens, operations)
+    weights, rankings = weights_of(config), list(encoded(study, settings))
+    prompt, most = round(statistics.fmean(len(one.prompt) for one in rankings)), settings.max_new_tokens
+    scored = score_flops(reward_weights(study) or weights, prompt + most)
+    # With LoRA a checkpoint has the adapter alone, which is small.
+    parameters = 0 if settings.lora_r else num_parameters(config)
+    has_copy = study.variable("ZERO_STAGE", "2") != "0" and study.variable("MIXED_PRECISION", "bf16") == "bf16"
+    return Means(
+        settings, *ranking_means(weights, rankings), count_rows(study, "hh_dev"), count_rows(study, "hh_test"),
+        answer_flops(weights, prompt, most) + scored, parameters * (HALF_COPY if has_copy else WEIGHTS),
+        parameters * (STATE + HALF_COPY * has_copy),
+    )  # fmt: skip
+
+
+def reward_weights(study: LaunchedStudy) -> Weights | None:
+    """Returns the matrices of the test reward model; None if it cannot be read now."""
+    from transformers import AutoConfig
+
+    name = study.variable("TEST_REWARD_MODEL", "")
+    try:
+        return weights_of(AutoConfig.from_pretrained(name, **source_options(name))) if name else None
+    except (InputError, OSError, ValueError):
+        return None
+
+
+def count_rows(study: LaunchedStudy, folder: str) -> int:
+    """Returns the number of rows of the dev or test files; 0 before they are made."""
+    return sum(1 for path in (study.root / "data" / folder).glob("*.json") for _ in numbered_rows(path))
 
 
 def encoded(study: LaunchedStudy, settings: TrainConfig) -> "Iterator[EncodedRanking]":
@@ -86,6 +147,20 @@ def measured_rate(study: LaunchedStudy) -> tuple[float, int]:
     return (statistics.median(runs), len(runs)) if runs else (0.0, 0)
 
 
+def measured_outside(study: LaunchedStudy, cells: Sequence[Cell]) -> tuple[float, int]:
+    """Returns (median seconds of finished cells outside of training steps, number of these cells); (0, 0) if none.
+
+    That is validation, checkpoints, evaluation, and the start of every program, over all starts of a cell.
+    """
+    found = []
+    for cell in cells:
+        log, metrics = study.log(cell.exp), study.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
+        if study.result(cell).is_file() and log.is_file():
+            took = sum(map(float, TOOK.findall(log.read_text(encoding="utf-8", errors="replace"))))
+            found.append(took - sum(row.get("seconds", 0.0) for row in read_metrics(metrics)))
+    return (max(0.0, statistics.median(found)), len(found)) if found else (0.0, 0)
+
+
 def plan_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) -> list[str]:
     """Returns the plan's cost in words, or why it is not known.
 
@@ -95,21 +170,36 @@ def plan_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) 
         peak: TFLOP/s of one device; hours follow from it where no run has been measured.
     """
     try:
-        cost = training_cost(study, cells)
+        cost = study_cost(study, cells)
     except InputError as error:
         return [f"plan: {len(cells)} cells; cost not known ({error})"]
     plan = f"plan: {len(cells)} cells, {cost.steps:,} training steps, {cost.tokens / 1e6:,.1f} M tokens, "
-    return [f"{plan}{cost.operations / 1e15:,.3g} PFLOP of training", hours_text(study, cost, peak)]
+    answers = f"{cost.answers:,} answers in validation and test, {cost.answer_operations / 1e15:,.3g} PFLOP at most"
+    disk = f"disk: {cost.disk / 1e9:,.3g} GB of checkpoints and full states, {cost.disk_pruned / 1e9:,.3g} with --prune"
+    return [
+        f"{plan}{cost.operations / 1e15:,.3g} PFLOP of training",
+        answers if cost.answers else "answers in validation and test: not counted before their files are made",
+        disk if cost.disk else "disk: adapters only, which are small",
+        hours_text(study, cells, cost, peak),
+    ]
 
 
-def hours_text(study: LaunchedStudy, cost: Cost, peak: float | None) -> str:
+def hours_text(study: LaunchedStudy, cells: Sequence[Cell], cost: Cost, peak: float | None) -> str:
     rate, runs = measured_rate(study)
     if rate:
         found = f"at {rate:,.0f} tokens a second, the median of {runs} run{'s' * (runs > 1)} logged here"
-        return f"hours of training: {cost.tokens / rate / 3600:,.2g} {found}"
+        training, (outside, n_cells) = cost.tokens / rate / 3600, measured_outside(study, cells)
+        if not n_cells:
+            return f"hours of training: {training:,.2g} {found}"
+        more = f"{outside:,.0f} s a cell outside of training steps, the median of {n_cells} cell{'s' * (n_cells > 1)}"
+        return f"hours: {training + outside * len(cells) / 3600:,.2g}; training {training:,.2g} {found}; {more}"
     if peak:
-        devices = int(study.train_environment.get("NUM_PROCESSES", 1))
-        hours = cost.operations / (peak * 1e12 * UTILISATION * devices) / 3600
+        devices = study.num_processes
+        rates = [peak * 1e12 * share * devices * 3600 for share in (UTILISATION, DECODING)]
+        training, answering = cost.operations / rates[0], cost.answer_operations / rates[1]
         on = f"{devices} device" + "s" * (devices > 1)
-        return f"hours of training: {hours:,.2g} at {UTILISATION:.0%} of {peak:g} TFLOP/s on {on}"
-    return "hours of training: not known before a cell has run here (or give --peak, the device's TFLOP/s)"
+        return (
+            f"hours: training {training:,.2g} at {UTILISATION:.0%} of {peak:g} TFLOP/s on {on}; "
+            f"answers {answering:,.2g} at {DECODING:.2%}"
+        )
+    return "hours: not known before a cell has run here (or give --peak, the device's TFLOP/s)"

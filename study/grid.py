@@ -14,6 +14,7 @@ from data_preprocess.selection import MATCHED, SELECTIONS, Selection
 from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_OVERLAP, AUGMENT_RANDOM, AUGMENTATIONS, RANDOM, Subset
 from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
+from study.slurm import Cluster
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
 BASE, CEILING = "base", "ceiling"  # rows of the base model and of the test data's best responses
@@ -46,6 +47,7 @@ class Study:
     replicates: Sequence[tuple[int, int]]  # (draw, seed) of each
     experiments: tuple[str, ...] = ()  # further cells
     source: tuple[str, ...] = ()  # the flag of reproduce.py that names it
+    cluster: Cluster = Cluster()
 
 
 @dataclass(frozen=True)

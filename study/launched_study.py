@@ -1,9 +1,10 @@
-"""A study on a model and data: calls of the launchers and of eval.sh, printed, written as a cluster job, or run."""
+"""A study on a model and data: calls of the launchers and of eval.sh, printed or run."""
 
 import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,9 @@ from queue import SimpleQueue
 
 from tqdm import tqdm
 
-from data_preprocess.command import REPOSITORY, InputError, Stopped, StopRequest, parse_settings, study_root
-from data_preprocess.files import atomic_write, hold_lock, read_json
-from data_preprocess.ranking import SEED
-from data_preprocess.subsets import FULL_LEN, RANDOM, rankings_file
+from data_preprocess.command import InputError, Stopped, StopRequest, environment_count, parse_settings, study_root
+from data_preprocess.files import hold_lock, read_json
+from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.run_paths import ModelNames, Names
 from study.commands import Call
 from study.grid import BASE, CEILING, Cell, Study, sample_flags
@@ -53,6 +53,21 @@ class LaunchedStudy(Study):
         """K of the rankings that all others are cut from: the paper's, or the largest of the grid."""
         return FULL_LEN if self.folder == "." else max(self.grid.ranking_lens)
 
+    @property
+    def num_processes(self) -> int:
+        """Processes of a cell, over all machines."""
+        return int(self.train_environment.get("NUM_PROCESSES") or environment_count("NUM_PROCESSES", 8))
+
+    def variable(self, name: str, default: str) -> str:
+        """Returns a launcher's variable: the study's, else the environment's, else the default."""
+        made = {**self.train_environment, **self.eval_environment}
+        return made.get(name) or os.environ.get(name) or default
+
+    @property
+    def data_by_models(self) -> bool:
+        """Whether models answer or rank the data's prompts."""
+        return self.data_command[:1] == ("annotate.py",)
+
     # Paths
 
     def names(self, cell: Cell) -> Names:
@@ -62,7 +77,9 @@ class LaunchedStudy(Study):
         return self.names(cell).cell()
 
     def log(self, name: str) -> Path:
-        return self.root / "logs" / "cells" / f"{name}.log"
+        """Returns the log of a cell, or of something else that is made; of several machines each has its own."""
+        machine = f".machine{rank}" if (rank := machine_rank()) else ""
+        return self.root / "logs" / "cells" / f"{name}{machine}.log"
 
     @property
     def rankings(self) -> Path:
@@ -170,7 +187,7 @@ class LaunchedStudy(Study):
         waiting = [cell for cell in cells if not self.result(cell).is_file()]
         print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already", file=sys.stderr)
         shares: SimpleQueue[Mapping[str, str]] = SimpleQueue()
-        for share in machine_shares(workers, int(self.train_environment.get("NUM_PROCESSES", 8))):
+        for share in machine_shares(workers, self.num_processes):
             shares.put(share)
         with ThreadPoolExecutor(workers) as pool:
             running = [pool.submit(self._run_cell, cell, request, prune, shares) for cell in waiting]
@@ -189,7 +206,7 @@ class LaunchedStudy(Study):
             with hold_lock(log.with_suffix("")):
                 for call in self.calls(cell):
                     _run(replace(call, environment=(*call.environment, *share.items())), log, request)
-            if prune:
+            if prune and not machine_rank():
                 RunFolder(self.names(cell).run_folder).drop_what_is_not_tested()
         except OSError as error:
             tqdm.write(f"failed: {error}", file=sys.stderr)
@@ -219,6 +236,13 @@ class LaunchedStudy(Study):
                 notes.append(f"The {role} reward model orders {each} as they are labelled.")
         return notes
 
+    def check_done(self, cells: Sequence[Cell]) -> None:
+        """Raises OSError if a cell has no result file."""
+        missing = [cell.exp for cell in cells if not self.result(cell).is_file()]
+        if missing:
+            found = f"{len(missing)} of {len(cells)} cells have no result, the first is {missing[0]}"
+            raise OSError(f"{found} (output in {self.log(missing[0])})")
+
     def make_rows(self, request: StopRequest) -> None:
         """Evaluates the base model and the test data's best responses, if that is not done."""
         log = self.log("rows")
@@ -226,6 +250,11 @@ class LaunchedStudy(Study):
             for path, call in self.rows().items():
                 if not path.is_file():
                     _run(call, log, request)
+
+
+def machine_rank() -> int:
+    """Returns this machine's number among those that run a cell together, from 0."""
+    return environment_count("MACHINE_RANK", 0, at_least=0)
 
 
 def machine_shares(workers: int, num_processes: int) -> list[dict[str, str]]:
@@ -256,52 +285,18 @@ def train_config(flags: Sequence[str], stage: int = 1) -> TrainConfig:
 
 def _run(call: Call, log: Path, request: StopRequest) -> None:
     """Runs a call. Raises InputError for a usage error, Stopped after a stop request, else OSError if it fails."""
+    began = time.monotonic()
     status = call.run(log, request)
+    with open(log, "a", encoding="utf-8") as file:
+        print(f"took: {time.monotonic() - began:.1f} s", file=file)
     if status == 0 or status > 128:
         _check_stop(request, log)
     if status:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        message = f"{call.shell()}: exit status {status}: {lines[-1]} (output in {log})"
+        message = f"{call.shell()}: exit status {status}: {lines[-2]} (output in {log})"
         raise InputError(message) if status == USAGE else OSError(message)
 
 
 def _check_stop(request: StopRequest, log: Path) -> None:
     if request.number is not None:
         raise Stopped(request.number, f"run the same command to resume (output in {log})")
-
-
-def write_array_job(path: Path, study: LaunchedStudy, cells: Sequence[Cell], prune: bool = False) -> None:
-    """Writes an sbatch script with one task per cell. If it is submitted again, its tasks run what is missing."""
-    logs = study.root / "logs" / "slurm"
-    seeds, draws = (sorted({getattr(cell, name) for cell in cells}) for name in ("seed", "draw"))
-    replicates = ["--seeds", *map(str, seeds)] if draws == [SEED] else ["--replicates", str(draws[-1] - SEED + 1)]
-    selected = {cell.selection for cell in cells} != {RANDOM}
-    # A task runs one cell by its name, so that a flag for more experiments than this one's is no harm.
-    varied = ["--fixed_size", str(study.grid.fixed_size), "--strategies"] if selected else []
-    command = shlex.join([
-        "python", "reproduce.py", *study.source, *replicates, "--sizes", *map(str, study.grid.sizes),
-        *varied, "--model", study.model, *(["--tokenizer", study.tokenizer] if study.tokenizer else []),
-        *(["--prune"] if prune else []),
-    ])  # fmt: skip
-    lines = [
-        "#!/bin/bash",
-        f"# {len(cells)} cells, a task each. Limits, partition and account are your cluster's: edit them here.",
-        f"#SBATCH --array=0-{len(cells) - 1}",
-        "#SBATCH --nodes=1",
-        "#SBATCH --gres=gpu:8",
-        "#SBATCH --time=24:00:00",
-        f"#SBATCH --output={logs}/%A_%a.log",
-        "set -eu",
-        f"cd {shlex.quote(str(REPOSITORY))}",
-        f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
-        "PATH=$PWD/.venv/bin:$PATH",
-        "cells=(",
-        *(f"    {cell.name}" for cell in cells),
-        ")",
-        "# Two tasks on one node must not share the launcher's port.",
-        "export PORT=$((20000 + SLURM_ARRAY_TASK_ID))",
-        f'exec {command} --only "${{cells[$SLURM_ARRAY_TASK_ID]}}" {shlex.join(["--", *study.train_flags])}',
-    ]
-    logs.mkdir(parents=True, exist_ok=True)  # sbatch writes no log into a missing folder
-    with atomic_write(path) as file:
-        file.write("\n".join(lines) + "\n")

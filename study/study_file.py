@@ -17,6 +17,7 @@ from eval_hh.estimates import budgets
 from labelling.sampling import AnnotateConfig
 from study.grid import Grid, Study, fresh_replicates, seeds_of_one_draw
 from study.launched_study import LaunchedStudy, train_config
+from study.slurm import Cluster
 from study.toy_profile import ToyProfile
 from study.yaml_settings import Flags, read_yaml, settings_from
 from training.config import TrainConfig, micro_batches
@@ -149,6 +150,7 @@ class StudyFile:
     training: Flags = flags_section(TrainConfig, SET_BY_STUDY, "flags of main.py")
     generation: Generation = setting("how models answer", default=Generation())
     machine: Machine | None = setting("processes, batch_size, precision", default=None)
+    cluster: Cluster = setting("limits of its jobs under Slurm", default=Cluster())
     world: WorldConfig | None = setting("the embedded world instead of a model and data", default=None)
     train_reward: Flags = flags_section(RewardConfig, REWARD_SET_BY_STUDY, "flags of train_reward.py, with a world")
     compare_paper: bool = setting("show the paper's values beside the study's", default=False)
@@ -175,6 +177,8 @@ class StudyFile:
                 for value in values:
                     check_number(f"grid.{key}", value, at_most=most)
             check_number("grid.ranking_lens", max(self.grid.ranking_lens), at_most=self.world.ranking_len)
+            if self.cluster.nodes > 1:
+                raise InputError("--cluster: expected one node with world:, which runs in the workers of one machine")
         if self.machine:
             self._check_step(self.machine.num_processes)
 
@@ -192,7 +196,7 @@ class StudyFile:
             replicates=self.grid.draws_and_seeds, experiments=self.experiments, pretrain=(),
             train_reward=tuple(self.train_reward), train=tuple(self.training),
             max_new_tokens=self.generation.max_new_tokens or 128, eval_batch_size=self.generation.batch_size or 16,
-            world=self.world, source=source,
+            world=self.world, source=source, cluster=self.cluster,
         )  # fmt: skip
 
     def launched(self, source: tuple[str, ...]) -> LaunchedStudy:
@@ -212,7 +216,7 @@ class StudyFile:
             train_flags=(*answers, *self.training), eval_flags=answers,
             train_environment=limits | ({"DEV_REWARD_MODEL": rewards.dev} if rewards.dev else {}),
             eval_environment=limits | batch | ({"TEST_REWARD_MODEL": rewards.test} if rewards.test else {}),
-            compare_paper=self.compare_paper, source=source,
+            compare_paper=self.compare_paper, source=source, cluster=self.cluster,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from stat import S_ISDIR
 
@@ -24,6 +25,12 @@ SAMPLE_TEXT = [
     "\n\nHuman: Tell me about whales.\n\nAssistant: Whales are mammals; they breathe air and sing under water.",
     "<|prompter|>Can you help me?<|assistant|>Of course! Human: no. Assistant: yes.",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many slow tests come first, so that processes that run files side by side end at about one time."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)

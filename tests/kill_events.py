@@ -7,7 +7,6 @@ an event meets every moment of a run without a race. Half of the kills at a file
 
 import builtins
 import io
-import multiprocessing
 import os
 import signal
 import sys
@@ -16,13 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from warm_python import forks
+
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate", "shutil.rmtree")
-# Imported once, by the process that is forked for every run.
-PRELOADED = [
-    "kill_events", "study_for_bad_input", "torch.utils.tensorboard", "transformers", "accelerate", "datasets",
-    "safetensors.torch", "scipy.stats", "matplotlib.pyplot", "pyarrow.parquet", "sacrebleu",
-    "training.trainer", "training.reward.trainer", "eval_hh.inference.decoding", "eval_hh.reward_model",
-]  # fmt: skip
 
 
 @dataclass
@@ -137,17 +132,10 @@ def run_command(command: str, root: Path, kill: Kill, log: Path) -> None:
         os.write(output, f"\nevents {events.number}\n".encode())
 
 
-class Forks:
-    """The process that is forked for every run."""
-
-    def __init__(self) -> None:
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOADED)
-
-    def run(self, command: str, root: Path, log: Path, kill: Kill | None = None) -> tuple[int, int]:
-        """(exit status, number of events) of a run; a killed one has status -9 and -1 events."""
-        process = self.context.Process(target=run_command, args=(command, root, kill or Kill(), log))
-        process.start()
-        process.join()
-        last = log.read_text(errors="replace").splitlines()[-1:]
-        return process.exitcode, int(last[0].removeprefix("events ")) if process.exitcode == 0 else -1
+def run_in_fork(command: str, root: Path, log: Path, kill: Kill | None = None) -> tuple[int, int]:
+    """(exit status, number of events) of a run; a killed one has status -9 and -1 events."""
+    process = forks().Process(target=run_command, args=(command, root, kill or Kill(), log))
+    process.start()
+    process.join()
+    last = log.read_text(errors="replace").splitlines()[-1:]
+    return process.exitcode, int(last[0].removeprefix("events ")) if process.exitcode == 0 else -1

@@ -13,6 +13,7 @@ from annotate_job import main as run_job
 from scipy.stats import chisquare
 from test_sampling import draw_sorted_by_hand
 from transformers import GPT2Config, GPT2LMHeadModel
+from warm_python import Warm, free_port
 
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import cut_at_stop, parse_pair, render_prompt
@@ -340,10 +341,9 @@ def test_killed_and_started_again(
     prompts = PROMPTS * 2
     run_job(job_words(prompts, tiny_causal_lm_dir("opt"), tiny_reward_dir, tmp_path / "whole"))
     words = job_words(prompts, tiny_causal_lm_dir("opt"), tiny_reward_dir, tmp_path / "killed")
-    killer = [sys.executable, "kill_at.py", "annotate_job", function, str(number), when, "--", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(killer, cwd=REPOSITORY / "tests", env=environment, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    killer = [REPOSITORY / "tests" / "kill_at.py", "annotate_job", function, number, when, "--", *words]
+    killed = Warm(killer, os.environ).finish()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     decoded = counted(monkeypatch)
     run_job(words)
     assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
@@ -358,7 +358,7 @@ def test_two_processes_make_what_one_makes(real_prompts, tiny_causal_lm_dir, tin
     run_job(job_words(real_prompts, model, reward_model, folders[0], 32, 1, 16))
     words = job_words(real_prompts, model, reward_model, folders[1], 20, 1, 16)
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "../eval_hh/dp_config.yaml"]
-    launch += ["--num_processes", "2", "--main_process_port", "29731", "annotate_job.py", *words]
+    launch += ["--num_processes", "2", "--main_process_port", str(free_port()), "annotate_job.py", *words]
     subprocess.run(launch, cwd=REPOSITORY / "tests", check=True, capture_output=True)
     one, two = files_of(folders[0]), files_of(folders[1])
     assert one["responses.jsonl"] == two["responses.jsonl"]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_python import free_port
 
 from data_preprocess.command import InputError
 from data_preprocess.preparing.raw_hh import SOURCES
@@ -134,7 +135,7 @@ def test_killed_twice_then_two_processes_then_split_sample_and_training(flags, t
         run([*killer, str(number), "after", "--", *flags], broken, "tests", -signal.SIGKILL)
         assert made(broken) == {}
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "../eval_hh/dp_config.yaml"]
-    launch += ["--num_processes", "2", "--main_process_port", "29745", "annotate.py", *flags]
+    launch += ["--num_processes", "2", "--main_process_port", str(free_port()), "annotate.py", *flags]
     printed = run(launch, broken, "labelling")
     assert printed.count("the data card") == 1  # one of two processes prints and writes
     assert made(broken) == made(whole) and len(made(whole)) == 6

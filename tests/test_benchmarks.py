@@ -129,10 +129,14 @@ def output(name, *flags):
 
 def test_cost_of_the_grids():
     rows = output("study_cost", "--peak", "100", "--utilisation", "0.5").splitlines()
-    assert [row.split(":")[0] for row in rows if "cells" in row] == [
+    assert [row.split(": ")[0] for row in rows if "cells" in row] == [
+        "OPT-1.3B, answers of 144 cells at 0.65% of 100 TFLOPS",
         "OPT-1.3B, 144 cells of 4000 steps at 50% of 100 TFLOPS",
+        "LLaMA-7B, answers of 108 cells at 0.65% of 100 TFLOPS",
         "LLaMA-7B, 108 cells of 4000 steps at 50% of 100 TFLOPS",
     ]
+    # Weights of 8 steps in bf16, two states: 44 bytes a parameter, of 1.31 billion without norms and positions.
+    assert "OPT-1.3B, disk of a cell: weights of 8 steps, 2 states: 57.68 GB  (5.2 GB with --prune)" in rows
     half = output("study_cost", "--peak", "200", "--utilisation", "0.5").splitlines()
     hours = [[float(row.split(": ")[1].split()[0]) for row in lines if "cells" in row] for lines in (rows, half)]
     assert hours[0] == pytest.approx([2 * value for value in hours[1]], rel=1e-3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from eval_study import TEST_FILES, build_study
+from warm_python import free_port
 
 from eval_hh.cells import load_cell
 
@@ -133,6 +134,23 @@ def test_wrong_words_start_nothing(shell, fakes):
     assert not (fakes / "calls.txt").exists()
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_several_machines_share_the_processes_and_the_first_writes_the_result(shell, fakes):
+    shared = {"NUM_PROCESSES": "4", "NUM_MACHINES": "2", "MAIN_PROCESS_IP": "10.0.0.1"}
+    for rank in ("1", "0"):
+        done = evaluate(shell, "trial", "1", fakes=fakes, MACHINE_RANK=rank, **shared)
+        assert (done.returncode, done.stderr) == (0, "")
+        launch = f"python {FOLDER.parent}/training/launch.py --num_processes 4 --main_process_port 29500 "
+        launch += f"--num_machines 2 --machine_rank {rank} --main_process_ip 10.0.0.1"
+        names = "--index trial --stage 1"
+        expected = [f"{launch} generation.py {names}", f"{launch} rewarding.py {names}", f"python scoring.py {names}"]
+        assert calls(fakes)[3:] == expected[: 2 if rank == "1" else 3]
+        (fakes / "calls.txt").unlink()
+    done = evaluate(shell, "trial", "1", fakes=fakes, **{**shared, "NUM_PROCESSES": "3"})
+    assert done.returncode == 2
+    assert done.stderr == "error: NUM_PROCESSES 3: expected as many on each of the NUM_MACHINES 2\n"
+
+
 WHOLE = "expected a whole number"
 
 
@@ -208,7 +226,7 @@ def test_the_documented_command_makes_the_result_file(processes, tmp_path, tiny_
     build_study(tmp_path, tiny_causal_lm_dir("opt"))
     done = evaluate(
         "sh", "trial", "2", "--max_new_tokens", "8",
-        NUM_PROCESSES=processes, PORT="29711", STUDY_ROOT=str(tmp_path), OMP_NUM_THREADS="1",
+        NUM_PROCESSES=processes, PORT=str(free_port()), STUDY_ROOT=str(tmp_path), OMP_NUM_THREADS="1",
         TEST_REWARD_MODEL=str(tiny_reward_dir), BATCH_SIZE="2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

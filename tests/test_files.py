@@ -98,9 +98,13 @@ def test_a_file_system_that_refuses_locks_is_named(tmp_path, monkeypatch, lock):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
-    with pytest.raises(OSError, match="No locks available .its file system refuses locks") as refused, lock(tmp_path):
+    expected = "No locks available .its file system refuses locks; FILE_LOCKS=no takes none: "
+    with pytest.raises(OSError, match=expected) as refused, lock(tmp_path):
         pass
     assert Path(refused.value.filename).name in ("lock", f".{tmp_path.name}.lock")
+    monkeypatch.setenv("FILE_LOCKS", "no")
+    with lock(tmp_path), lock(tmp_path):
+        assert not list(tmp_path.iterdir())
 
 
 def nested(depth):

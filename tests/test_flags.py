@@ -8,6 +8,7 @@ import pytest
 
 from data_preprocess.command import (
     InputError,
+    available_cores,
     check_flags,
     check_name,
     check_number,
@@ -20,6 +21,7 @@ from data_preprocess.command import (
     parse_settings,
     setting,
     within,
+    words_of,
 )
 
 
@@ -117,3 +119,18 @@ def test_a_variable_that_is_not_set_or_empty_means_the_default(monkeypatch):
     assert environment_count("BATCH_SIZE", 16) == 16
     monkeypatch.setenv("BATCH_SIZE", "4")
     assert environment_count("BATCH_SIZE", 16) == 4
+
+
+def test_settings_have_the_command_line_that_they_are_parsed_from():
+    words = ["--file", "f g", "--names", "a", "b", "--rate", "2.5"]
+    made = parse_settings(Settings, words, "")
+    assert words_of(made) == words and parse_settings(Settings, words_of(made), "") == made
+
+
+def test_cores_are_those_of_the_job_or_of_the_cpu_set(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(6), raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    assert available_cores() == 6
+    for given, expected in (("4", 4), ("8", 6)):  # more than the set has where a job's cores are not enforced
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
+        assert available_cores() == expected

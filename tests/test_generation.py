@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
+from warm_python import free_port
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
@@ -97,11 +98,11 @@ def test_check_only_looks(study):
         generation.main([*NAMES, "--check"])
 
 
-def command(root, *flags, processes=1, port=29701):
+def command(root, *flags, processes=1):
     python = [sys.executable]
     if processes > 1:
         python += ["-m", "accelerate.commands.launch", "--config_file", "dp_config.yaml"]
-        python += ["--num_processes", str(processes), "--main_process_port", str(port)]
+        python += ["--num_processes", str(processes), "--main_process_port", str(free_port())]
     environment = os.environ | {"STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1"}
     words = [*python, "generation.py", *NAMES, *flags]
     return {"args": words, "cwd": REPOSITORY / "eval_hh", "env": environment}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from kill_events import Forks, Kill
+from kill_events import Kill, run_in_fork
 from made_up import make_cell
 from study_for_bad_input import RUN, TRAIN, VALIDATE
 
@@ -123,21 +123,6 @@ COMMANDS = {
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    """The process that is forked for every run, with one thread and our folders on its path."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")]))
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("TOKENIZERS_PARALLELISM", "false")
-        patch.setenv("STUDY_ROOT", str(tmp_path_factory.mktemp("none")))
-        found = Forks()
-        root = tmp_path_factory.mktemp("started")
-        assert found.run("diversity.py --help", root, root / "log")[0] == 0  # it starts with this environment
-        yield found
-
-
-@pytest.fixture(scope="module")
 def figures(request):
     """[kills, of them with an equal end], shown when all are done."""
     counts = [0, 0]
@@ -184,7 +169,7 @@ def moments(name: str, kills: int, events: int) -> list[Kill]:
     ]
 
 
-def killed_ends_alike(case: Command, name: str, forks: Forks, figures: list[int], root: Path, folder: Path, found):
+def killed_ends_alike(case: Command, name: str, figures: list[int], root: Path, folder: Path, found):
     """Kills a command at its moments, runs it again each time, and compares what `found(root)` then is.
 
     `folder` is for the copy of the root and the log.
@@ -193,7 +178,7 @@ def killed_ends_alike(case: Command, name: str, forks: Forks, figures: list[int]
     shutil.copytree(root, start, symlinks=True)
 
     def go(kill: Kill | None = None) -> tuple[int, int]:
-        return forks.run(case.command.format(root=root), root, log, kill)
+        return run_in_fork(case.command.format(root=root), root, log, kill)
 
     def words() -> str:
         return log.read_text(errors="replace")[-3000:]
@@ -217,22 +202,22 @@ def killed_ends_alike(case: Command, name: str, forks: Forks, figures: list[int]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_killed_command_ends_like_one_that_was_not(name, forks, figures, study, tmp_path):
+def test_a_killed_command_ends_like_one_that_was_not(name, figures, study, tmp_path):
     case = COMMANDS[name]
     for user in USERS:
         text(user, "precious")(study)
     for change in case.change:
         change(study)
-    expected = killed_ends_alike(case, name, forks, figures, study, tmp_path, outcome)
+    expected = killed_ends_alike(case, name, figures, study, tmp_path, outcome)
     assert all(expected[user] == b"precious" for user in USERS)
 
 
 @pytest.mark.slow
-def test_reproduce_killed_ends_like_one_that_was_not(forks, figures, tmp_path):
+def test_reproduce_killed_ends_like_one_that_was_not(figures, tmp_path):
     """At the events of reproduce.py itself; its cells are the commands above, and are killed in test_reproduce.py."""
     case = Command("tiny_study.py --workers 1 --only 'pro_len2_8_*'", 4)
     (tmp_path / "root").mkdir()
-    made = killed_ends_alike(case, "reproduce", forks, figures, tmp_path / "root", tmp_path, study_outcome)
+    made = killed_ends_alike(case, "reproduce", figures, tmp_path / "root", tmp_path, study_outcome)
     assert sum("eval_hh/results/" in name for name in made) == 1 + 2  # a cell, and the rows of the base and the ceiling
 
 

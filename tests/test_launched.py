@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from warm_python import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LAUNCHER = REPOSITORY / "training" / "launch.py"
@@ -22,7 +23,7 @@ def launched(tmp_path):
     processes = []
 
     def start(*words, flags=()):
-        command = [sys.executable, LAUNCHER, *flags, "--num_processes", "2", "--main_process_port", "29713", WORKER]
+        command = [sys.executable, LAUNCHER, *flags, "--num_processes", "2", "--main_process_port", free_port(), WORKER]
         process = subprocess.Popen(
             [*map(str, command), words[0], str(tmp_path), *words[1:]], stderr=subprocess.PIPE, text=True,
             env={**os.environ, "DS_ACCELERATOR": "cpu"}, start_new_session=True,
@@ -141,3 +142,22 @@ def test_a_killed_worker_is_named(launched, tmp_path):
     os.kill(workers[1], signal.SIGKILL)
     _, errors = process.communicate(timeout=100)
     assert (process.returncode, errors) == (137, "error: process 1 was ended by SIGKILL\n")
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "made"), [(False, {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "3"}), (True, {})], ids=["cpu", "gpu"]
+)
+def test_cores_are_shared_where_torch_finds_no_gpu(monkeypatch, has_gpu, made):
+    """Whatever programs of a vendor are installed; a job has the cores that Slurm gave it."""
+    import torch
+
+    from training.launch import share_cores
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(64))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "7")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    for name in ("DS_ACCELERATOR", "OMP_NUM_THREADS"):
+        os.environ.pop(name, None)
+    share_cores(2)
+    assert {name: os.environ[name] for name in ("DS_ACCELERATOR", "OMP_NUM_THREADS") if name in os.environ} == made

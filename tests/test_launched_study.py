@@ -76,7 +76,7 @@ def test_a_replicate_has_its_own_draw_and_seed(capsys, tmp_path):
     assert lines[-2].endswith(f"{trained})") and lines[-1].endswith("llama-7b_pro_len4_1500_draw43_seed43 4)")
     job = tmp_path / "job.sh"
     reproduce.main([*flags[:4], "--only", "pro_len4_1500_draw43_*", "--slurm", str(job)])
-    assert "--profile llama-7b --replicates 2 --sizes" in job.read_text()
+    assert "--profile llama-7b --replicates 2 --only 'pro_len4_1500_draw43_*' --model " in job.read_text()
     assert "    pro_len4_1500_draw43_seed43\n" in job.read_text()
 
 
@@ -87,28 +87,121 @@ def test_strategies_are_sampled_from_a_half_and_freely_in_length(capsys, tmp_pat
     assert len(lines) == 7 + 2 * (48 + 20)
     flags = ["--profile", "opt-1.3b", "--seeds", "42", "--strategies", "--only", "pro_len4_3000_max_d_half_*"]
     reproduce.main([*flags, "--slurm", str(tmp_path / "job.sh")])
-    assert "--fixed_size 3000 --strategies --model" in (tmp_path / "job.sh").read_text()  # a task finds its cell
+    assert "--seeds 42 --strategies --only" in (tmp_path / "job.sh").read_text()  # a task finds its cell
     with pytest.raises(InputError, match="--augment: not a flag of --profile llama-7b"):
         reproduce.parse_args(["--profile", "llama-7b", "--augment"])
 
 
-def test_an_array_job_runs_a_cell_per_task(tmp_path):
-    """Under bash, with a python that says what it was called with."""
-    script = tmp_path / "a folder" / "job.sh"
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A PATH whose sbatch, srun and scontrol say how they were called, and whose python says what it is given."""
+    stubs = {
+        "sbatch": 'echo "sbatch $*" >> "$SAID"; wc -l < "$SAID"',  # the job's number: 1, 2, 3
+        "srun": 'echo "srun $*" >> "$SAID"; while [ "$1" != bash ]; do shift; done; SLURM_PROCID=1 exec "$@"',
+        "scontrol": "echo node1; echo node2",
+        "reproduce": 'echo "$PWD $STUDY_ROOT $PORT $NUM_MACHINES $MACHINE_RANK $MAIN_PROCESS_IP $IT $*" >> "$SAID"',
+    }
+    for name, body in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SAID", str(tmp_path / "said"))
+    return tmp_path
+
+
+def said(cluster, script, *task: str, **environment: str) -> list[str]:
+    text = script.read_text().replace("study=(python reproduce.py", "study=(reproduce")
+    script.write_text(text)
+    subprocess.run(["bash", script, *task], env={**os.environ, **environment}, check=True)
+    lines = (cluster / "said").read_text().splitlines()
+    (cluster / "said").unlink()
+    return lines
+
+
+def test_a_papers_grid_is_three_jobs(cluster):
+    script = cluster / "a folder" / "job.sh"
     flags = ["--profile", "opt-1.3b", "--seeds", "42", "--only", "pro_len4_3000_*", "sft_len2_1500_*"]
-    reproduce.main([*flags, "--slurm", str(script), "--", "--max_train_steps", "20"])
-    text = script.read_text()
-    assert "#SBATCH --array=0-1\n" in text and (tmp_path / "logs" / "slurm").is_dir()
-    text = text.replace("PATH=$PWD/.venv/bin:$PATH", f"PATH={tmp_path}:$PATH")
-    stub = tmp_path / "python"
-    stub.write_text('#!/bin/sh\necho "$PWD $STUDY_ROOT $PORT" "$@"\n')
-    stub.chmod(0o755)
-    env = {**os.environ, "SLURM_ARRAY_TASK_ID": "1"}
-    said = subprocess.run(["bash", "-c", text], env=env, capture_output=True, text=True, check=True).stdout.split()
-    assert said[:4] == [str(REPOSITORY), str(tmp_path), "20001", "reproduce.py"]
-    config, profile = reproduce.parse_args(said[4:])
+    reproduce.main([*flags, "--no_locks", "--slurm", str(script), "--", "--max_train_steps", "20"])
+    every = "--requeue --signal=B:USR1@600 --open-mode=append --time=1440"
+    logs = f"{cluster}/logs/slurm/%x"
+    assert said(cluster, script) == [
+        f"sbatch --parsable --job-name=opt-1.3b-data {every} --output={logs}-%j.log --nodes=1 {script} data",
+        f"sbatch --parsable --job-name=opt-1.3b {every} --output={logs}-%A_%a.log --dependency=afterok:1 "
+        f"--kill-on-invalid-dep=yes --array=0-1 --nodes=1 --gpus-per-node=8 {script} cell",
+        f"sbatch --parsable --job-name=opt-1.3b-report {every} --output={logs}-%j.log --dependency=afterany:2 "
+        f"--nodes=1 {script} report",
+    ]
+    job = {"SLURM_JOB_ID": "12345678", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "node[1-2]"}
+    srun, ran = said(cluster, script, "cell", **job, SLURM_ARRAY_TASK_ID="1")
+    assert srun.startswith("srun --ntasks=1 --ntasks-per-node=1 --kill-on-bad-exit=0 --wait=0 bash -c ")
+    assert ran.startswith(f"{REPOSITORY} {cluster} 25678 1 1 node1  --profile opt-1.3b --seeds 42 --only ")
+    assert ran.endswith(" --no_locks --part cells --only sft_len2_1500_seed42 -- --max_train_steps 20")
+    words = ran.split("node1  ")[1].split()
+    config, study = reproduce.parse_args(words)
     assert (config.profile, config.seeds, config.only) == ("opt-1.3b", (42,), ("sft_len2_1500_seed42",))
-    assert profile.train_flags == ("--max_train_steps", "20")
+    assert study.train_flags == ("--max_train_steps", "20")
+    for part in ("data", "report"):
+        assert said(cluster, script, part, **job)[1].endswith(f" --part {part} -- --max_train_steps 20")
+    (cluster / "sbatch").write_text('#!/bin/bash\necho "$*" >> "$SAID"; exit 1\n')
+    assert subprocess.run(["bash", script]).returncode == 1
+    assert (cluster / "said").read_text().count("\n") == 1  # after a refusal nothing else is submitted
+
+
+def test_limits_come_from_the_study_file(cluster, monkeypatch):
+    path = cluster / "study.yaml"
+    made = {"machine": "{num_processes: 8}", "annotate": "{source: a/b, candidates: c/d, reward_model: e/f}"}
+    limits = """{nodes: 2, cpus: 32, memory: 200G, hours: 1.5, at_once: 3, save_seconds: 90, partition: gpu,
+  account: me, options: [--constraint=a100], scratch: $HOME/x, setup: "export IT=set"}"""
+    lines = ["name: s", "model: m", "grid: {sizes: [8], ranking_lens: [2], algorithms: [PRO]}", f"cluster: {limits}"]
+    path.write_text("\n".join([*lines, *(f"{key}: {value}" for key, value in made.items())]))
+    script = cluster / "job.sh"
+    reproduce.main(["--study", str(path), "--slurm", str(script)])
+    data, cells, report = said(cluster, script)
+    every = "--time=90 --partition=gpu --account=me --constraint=a100"
+    node = "--cpus-per-task=32 --mem=200G"
+    assert all(every in line and node in line and "USR1@90" in line for line in (data, cells, report))
+    assert "--nodes=1 " in data and "--nodes=1 " in report and " --nodes=2 " in cells and "--array=0-1%3 " in cells
+    assert "--gpus-per-node=4" in data and "--gpus-per-node=4" in cells and "gpus" not in report
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n", "SLURM_CPUS_PER_TASK": "32"}
+    home = cluster / "home"
+    srun, ran, gone = said(cluster, script, "cell", **job, SLURM_ARRAY_TASK_ID="0", HOME=str(home))
+    assert "--ntasks=2 " in srun and " --cpus-per-task=32 bash" in srun
+    assert " 20007 2 1 node1 set --study " in ran and ran.endswith("--part cells --only pro_len2_8_seed42")
+    assert f"--study {path} --model m --tokenizer m --part" in ran
+    rows = said(cluster, script, "cell", **job, SLURM_ARRAY_TASK_ID="1", HOME=str(home))[1]
+    assert rows.endswith(" --part rows")
+    assert gone.endswith('rm -rf -- "$HOME/x/study-$SLURM_JOB_ID"') and not list((home / "x").iterdir())
+    path.write_text(path.read_text().replace("nodes: 2", "nodes: 3"))
+    with pytest.raises(InputError, match=r"^cluster\.nodes 3: expected to divide the 8 processes of a cell$"):
+        reproduce.main(["--study", str(path), "--slurm", str(script)])
+
+
+def test_the_small_study_is_one_job(cluster):
+    script = cluster / "job.sh"
+    reproduce.main(["--profile", "toy", "--replicates", "2", "--slurm", str(script)])
+    (line,) = said(cluster, script)
+    assert " --job-name=toy --requeue " in line and line.endswith(f" --nodes=1 {script} study")
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n"}
+    assert said(cluster, script, "study", **job)[1].endswith(" --profile toy --replicates 2")
+
+
+def test_parts_are_made_one_by_one(tmp_path, capsys, monkeypatch):
+    """As the jobs of a cluster make them: what another part makes is not made."""
+    made = []
+    for name in ("make_data", "run_cells", "make_rows", "check_made"):
+        monkeypatch.setattr(LaunchedStudy, name, lambda self, *more, name=name: made.append(name) or [])
+    for part in reproduce.PARTS[:3]:
+        reproduce.main(["--profile", "opt-1.3b", "--only", "pro_len4_3000_seed42", "--part", part])
+    assert made == ["check_made", "make_data", "check_made", "run_cells", "check_made", "make_rows"]
+    with pytest.raises(OSError, match=r"^1 of 1 cells have no result, the first is opt-1\.3b_pro_len4_3000_seed42 "):
+        reproduce.main(["--profile", "opt-1.3b", "--only", "pro_len4_3000_seed42", "--part", "report"])
+
+
+def test_each_machine_of_a_cell_has_its_log(tmp_path, monkeypatch):
+    study = LaunchedStudy(name="s", title="", model="m", grid=Grid((8,), (2,)), replicates=())
+    assert study.log("a") == tmp_path / "logs" / "cells" / "a.log"
+    monkeypatch.setenv("MACHINE_RANK", "1")
+    assert study.log("a") == tmp_path / "logs" / "cells" / "a.machine1.log"
 
 
 class Scripted(LaunchedStudy):
@@ -130,7 +223,8 @@ def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, 
     assert len(study.run_cells([fails, works], StopRequest())) == 1
     assert "1 of 2 cells are done already" in capsys.readouterr().err
     log = tmp_path / "logs" / "cells" / "pro_len2_8_seed42.log"
-    assert log.read_text().endswith("trained\n") and log.read_text().count("trained") == 2  # its call, and once run
+    assert re.search(r"\ntrained\ntook: [\d.]+ s\n$", log.read_text())
+    assert log.read_text().count("trained") == 2  # its call, and once run
     with pytest.raises(InputError, match="exit status 2: no such flag"):
         study.run_cells([wrong, works], StopRequest())
 
@@ -216,6 +310,12 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     report = (root / "runs" / "opt-1.3b" / "report.md").read_text()
     assert report in first.stdout and "- 2 of 4 cells present" in report
     assert (root / "runs" / "opt-1.3b" / "table1.tex").is_file()
+
+    plan = type_in("bash", command.replace("--seeds 42", "--seeds 42 --dry_run"), root, **more).stderr
+    estimated = float(re.search(r"^hours: ([\d.e-]+); training ", plan, re.MULTILINE)[1])
+    logs = [path.read_text() for path in (root / "logs" / "cells").glob("opt-1.3b_*.log")]
+    took = sum(float(seconds) for log in logs for seconds in re.findall(r"^took: ([\d.]+) s$", log, re.MULTILINE))
+    assert estimated * 3600 == pytest.approx(took, rel=0.5) and len(logs) == 4
 
     weights = fingerprints(root / "checkpoints")
     again = type_in("bash", command, root, **more)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from study_for_bad_input import THINGS, ranking, write_rows
+from warm_python import free_port
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
 DATA = "hh_train_len4_16"
@@ -38,9 +39,9 @@ def start(root, exp, zero_stage, **more):
         "--global_batch_size", "4", "--max_train_steps", str(STEPS), "--checkpointing_step", "100",
         "--block_size", "96", "--max_prompt", "64", "--learning_rate", "1e-2",
     ]  # fmt: skip
-    more["TORCH_EXTENSIONS_DIR"] = str(root / "compiled")
+    more = {"PORT": str(free_port()), "TORCH_EXTENSIONS_DIR": str(root / "compiled"), **more}
     return subprocess.Popen(
-        list(map(str, command)), env=environment(root, ZERO_STAGE=str(zero_stage), PORT="29731", **more),
+        list(map(str, command)), env=environment(root, ZERO_STAGE=str(zero_stage), **more),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # a shell without a terminal starts what runs in its background deaf to Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -96,7 +97,8 @@ def test_a_run_stopped_by_signals_ends_with_the_same_weights(zero_stage, root):
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_machines_stops_both(root):
     """Two launchers of one process each stand for two machines."""
-    machines = [start(root, "two", 0, NUM_MACHINES="2", MACHINE_RANK=str(rank)) for rank in range(2)]
+    both = {"NUM_MACHINES": "2", "PORT": str(free_port())}
+    machines = [start(root, "two", 0, MACHINE_RANK=str(rank), **both) for rank in range(2)]
     end = time.monotonic() + 200
     while len(steps(root, "two")) < 2 and machines[0].poll() is None and time.monotonic() < end:
         time.sleep(0.01)
@@ -114,7 +116,7 @@ def test_a_row_that_is_found_bad_after_the_launch_is_said_once(root):
     path = root / "data" / DATA / "train.json"
     path.write_text(path.read_text() + '{"prefix": []}\n')
     command = [
-        sys.executable, TRAINING / "launch.py", "--num_processes", "2", "--main_process_port", "29731",
+        sys.executable, TRAINING / "launch.py", "--num_processes", "2", "--main_process_port", free_port(),
         TRAINING / "main.py", "--do_train", "--index", "bad", "--model_name_or_path", root / "model",
         "--train_file_path", path, "--training_stage_num", "4", "--global_batch_size", "4",
     ]  # fmt: skip

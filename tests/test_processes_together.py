@@ -1,13 +1,10 @@
 """Runs of two processes, DDP and ZeRO: what one of them meets ends both, in one step and by one line."""
 
 import os
-import resource
 import signal
-import socket
-import subprocess
-import sys
 
 import pytest
+from warm_python import Warm, free_port
 
 from tests.test_trainer import (  # noqa: F401
     MAIN,
@@ -50,26 +47,18 @@ def together(root, zero_stage, flags, *starts, limits=(None, None), **more):
         starts: of each process, what comes before the flags instead of main.py.
         limits: of each process, the most bytes of a file that it writes.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = []
+    running, port = [], free_port()
     for rank, limit in enumerate(limits):
-        command = [sys.executable, *(starts[rank] if starts else [MAIN]), *flags]
-        set_limit = (lambda size=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))) if limit else None
-        running.append(
-            subprocess.Popen(
-                list(map(str, command)), env={**environment(root, zero_stage, rank, 2, port), **more}, text=True,
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=set_limit,
-            )
-        )  # fmt: skip
+        words = [*(starts[rank] if starts else [MAIN]), *flags]
+        running.append(Warm(words, {**environment(root, zero_stage, rank, 2, port), **more}, limit))
     found = []
     for process in running:
-        error = process.communicate(timeout=600)[1]
+        ended = process.finish()
+        error = ended.stderr
         print(error)  # which pytest shows where the test fails
         assert "Traceback" not in error, error
         said = [line for line in error.replace("\r", "\n").splitlines() if line.startswith(("error: ", "stopped: "))]
-        found.append((process.returncode, said))
+        found.append((ended.returncode, said))
     return found
 
 
@@ -146,12 +135,11 @@ def test_a_disk_that_is_full_for_one_process_ends_both(study, zero_stage, rank):
 
 def test_the_number_of_processes_may_change(study):  # noqa: F811
     without_dropout(study)
-    alone = [sys.executable, MAIN]
 
     def run_alone(exp, *more):
         flags = [*arguments(study, exp, *more)]
         env = {**os.environ, "STUDY_ROOT": str(study), "OMP_NUM_THREADS": "1"}
-        subprocess.run([*alone, *flags], env=env, check=True, capture_output=True)
+        assert Warm([MAIN, *flags], env).finish().returncode == 0
 
     run_alone("plain")
     run_alone("changed", "--max_train_steps", "2")

@@ -228,8 +228,9 @@ def test_several_worlds_are_run_alike_and_compared(tmp_path):
         (["--worlds", "--fixed_size"], "--worlds and --fixed_size: give one of them"),
         (["--profile", "llama-7b", "--worlds"], "--worlds: not a flag of --profile llama-7b"),
         (["--sizes", "5000"], "--sizes 5000: expected a number of at most 3,000"),
-        (["--slurm", "job.sh"], "--slurm: not a flag of --profile toy"),
+        (["--part", "data"], "--part: not a flag of --profile toy"),
         (["--publish", "--only", "pro_*"], "--publish: expected the whole grid"),
+        (["--profile", "smollm2", "--publish", "--part", "data"], "--publish and --part data: expected all parts or"),
         (["--profile", "opt-1.3b", "--check"], "--check: not a flag of --profile opt-1.3b"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from eval_study import read_lines
+from warm_python import free_port
 
 from data_preprocess.command import FAILURE_FILE, InputError, RunError, Stopped, stop_requests
 from data_preprocess.files import try_lock
@@ -164,7 +165,7 @@ def test_a_lock_is_of_one_holder_and_leaves_nothing(tmp_path):
         assert again
 
 
-def start(output, *arguments, rank=None, port=29713):
+def start(output, *arguments, rank=None, port=None):
     """Starts the job's script; with `rank`, as one of two processes."""
     launched = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = os.environ | ({name: str(value) for name, value in launched.items()} if rank is not None else {})
@@ -195,7 +196,8 @@ def test_a_command_that_waits_can_be_stopped(tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, monkeypatch, rank):
     monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "status"))  # as a launcher does
-    ranks = [start(tmp_path / "out.json", 0.5, rank=number, port=29714 + rank) for number in range(2)]
+    port = free_port()
+    ranks = [start(tmp_path / "out.json", 0.5, rank=number, port=port) for number in range(2)]
     assert ranks[0].stdout.readline() == ranks[1].stdout.readline() == "batch\n"
     ranks[rank].send_signal(signal.SIGTERM)
     ends = [process.communicate(timeout=60) for process in ranks]
@@ -212,8 +214,8 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path, monkeypatch, rank
 @pytest.mark.slow
 def test_a_failure_in_one_of_two_processes_ends_both_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "status"))  # as a launcher does
-    began = time.monotonic()
-    ranks = [start(tmp_path / "out.json", 0.1, 6, rank=number, port=29716) for number in range(2)]  # row 6 is rank 1's
+    began, port = time.monotonic(), free_port()
+    ranks = [start(tmp_path / "out.json", 0.1, 6, rank=number, port=port) for number in range(2)]  # row 6 is rank 1's
     ends = [process.communicate(timeout=60) for process in ranks]
     assert [process.returncode for process in ranks] == [1, 1] and time.monotonic() - began < 50
     assert json.loads((tmp_path / "status").read_text()) == [1, "error: row 6 cannot be computed"]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from reward_rankings import arguments, losses, write_rankings
 from transformers import AutoModelForSequenceClassification
+from warm_python import Warm, free_port
 
 from data_preprocess.command import InputError, RunError, Stopped
 from data_preprocess.records import load_records
@@ -170,14 +171,17 @@ def test_a_reward_model_is_uploaded_with_its_card(files, tiny_reward_dir, tmp_pa
 
 def run(command: list, expect: int = 0, **more: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment)
+    if command[0] == sys.executable:
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
+    else:
+        result = Warm(command, environment).finish()
     assert result.returncode == expect, result.stderr[-3000:]
     return result.stderr
 
 
 def killed(argv: list[str], function: str, number: int, when: str = "before") -> None:
     killer = REPOSITORY / "tests" / "kill_at.py"
-    run([sys.executable, killer, "training.train_reward", function, number, when, "--", *argv], -signal.SIGKILL)
+    run([killer, "training.train_reward", function, number, when, "--", *argv], -signal.SIGKILL)
 
 
 @pytest.fixture
@@ -330,7 +334,7 @@ def test_a_run_without_a_whole_state_is_refused(files, dropout_model, tmp_path, 
 def launched(argv: list[str], folder: Path, *flags: str, expect: int = 0, entry: tuple = (ENTRY,)) -> str:
     """Runs train_reward.py in two processes; without a GPU, whatever DeepSpeed compiles goes into `folder`."""
     launch = [sys.executable, REPOSITORY / "training" / "launch.py", "--num_processes", "2",
-              "--main_process_port", "29655", *(flags or ("--config_file", DDP)), *entry]  # fmt: skip
+              "--main_process_port", free_port(), *(flags or ("--config_file", DDP)), *entry]  # fmt: skip
     return run([*launch, *argv], expect, TORCH_EXTENSIONS_DIR=str(folder / "compiled"), SEND="SIGTERM")
 
 
@@ -378,7 +382,7 @@ def test_bf16_follows_float32(files, tiny_reward_dir, tmp_path):
     needs_bf16()
     for precision in ("no", "bf16"):
         argv = arguments(files, tiny_reward_dir, tmp_path / precision, "--learning_rate", "2e-4")
-        run([sys.executable, ENTRY, *argv, "--mixed_precision", precision])
+        run([ENTRY, *argv, "--mixed_precision", precision])
     assert_same_steps(tmp_path / "bf16", tmp_path / "no", rel=0.05)
     assert losses(tmp_path / "bf16") != losses(tmp_path / "no")
     saved = json.loads((tmp_path / "bf16" / "training_settings.json").read_text())

@@ -10,6 +10,7 @@ import reproduce
 from data_preprocess.command import InputError
 from data_preprocess.toy_world.world import WorldConfig
 from study.launched_study import LaunchedStudy
+from study.slurm import Cluster
 from study.study_file import PROFILES, GridSection, Rewards, StudyFile, built_in, profile_names, read_study
 
 MINE = """\
@@ -190,17 +191,17 @@ def test_flags_change_a_study_file(tmp_path, capsys):
     assert said.err.startswith("plan: 4 cells; cost not known")
     job = tmp_path / "job.sh"
     reproduce.main(["--study", str(path), "--slurm", str(job)])
-    assert f"reproduce.py --study {path} --replicates 3" in job.read_text()
+    assert f"reproduce.py --study {path} --model " in job.read_text()
     with pytest.raises(InputError, match=r"--worlds: not a flag of --study"):
         reproduce.parse_args(["--study", str(path), "--worlds"])
 
 
 def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
     """Against a sum over every ranking, with one token a word."""
-    from study.cost import training_cost
+    from study.cost import study_cost
     from tests.test_commands import rankings
     from training.collator import RankingCollator
-    from training.flops import CountedWeights, shared_flops, weights_of
+    from training.flops import CountedWeights, answer_flops, score_flops, shared_flops, weights_of
 
     model = tiny_causal_lm_dir("llama")
     study = read(
@@ -209,7 +210,9 @@ def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
     assert isinstance(study, LaunchedStudy)
     rankings(study.rankings, 12)
     cells = reproduce.cells_of(study.grid, study.replicates[:1])
-    cost = training_cost(study, cells)
+    for name, rows in (("hh_dev/sampled_dev", 3), ("hh_test/a", 4)):
+        rankings(study.root / "data" / f"{name}.json", rows)
+    cost = study_cost(study, cells)
     assert cost.steps == 5 * len(cells) == 5 * 8
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -229,6 +232,33 @@ def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
         each = [shared_flops(weights, len(one.prompt), [len(s) for s in one.segments]) for one in encoded]
         operations += count * 30 * sum(each) / len(each)
     assert cost.tokens == pytest.approx(tokens) and cost.operations == pytest.approx(operations)
+    # 5 steps with one checkpoint: 3 dev and 4 test answers, scored by a model taken to be as large.
+    prompt, most = round(sum(len(one.prompt) for one in encoded) / len(encoded)), 128
+    each = answer_flops(weights, prompt, most) + score_flops(weights, prompt + most)
+    assert cost.answers == 8 * (3 + 4) and cost.answer_operations == pytest.approx(8 * 7 * each)
+    # The launchers' bf16 with ZeRO-2: weights of 2 bytes, and a state with float32 weights and two moments as well.
+    parameters = sum(weight.numel() for weight in loaded.parameters())
+    assert (cost.disk, cost.disk_pruned) == (8 * parameters * (2 + 14), 8 * parameters * 2)
+
+
+def test_operations_of_an_answer_are_those_that_torch_counts(tiny_causal_lm_dir, monkeypatch):
+    """A prompt, then one token after another, each with the keys of those before."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from eval_hh.inference.models import load_causal_lm
+    from training.flops import answer_flops, score_flops, weights_of
+
+    model = load_causal_lm(tiny_causal_lm_dir("llama"))
+    weights, prompt, answer = weights_of(model.config), 24, 8
+    counter = FlopCounterMode(display=False)
+    model.set_attn_implementation("eager")  # its products are counted on every device
+    with torch.no_grad(), counter:
+        past = model(torch.ones(1, prompt, dtype=torch.long), logits_to_keep=1).past_key_values
+        for _ in range(answer - 1):
+            past = model(torch.ones(1, 1, dtype=torch.long), past_key_values=past, logits_to_keep=1).past_key_values
+    assert answer_flops(weights, prompt, answer) == pytest.approx(counter.get_total_flops(), rel=0.1)
+    assert score_flops(weights, prompt + answer) < answer_flops(weights, prompt, answer)
 
 
 def test_a_path_in_a_study_file_is_relative_to_it(tmp_path, monkeypatch):
@@ -255,4 +285,5 @@ def test_the_readme_names_every_key():
     keys = {each.name for each in fields(StudyFile)} - {"grid", "rewards"}
     keys |= {f"grid.{each.name}" for each in fields(GridSection)} - {"grid.augmented"}
     keys |= {f"rewards.{each.name}" for each in fields(Rewards)}
+    keys |= {each.name for each in fields(Cluster)}
     assert keys <= named and "`grid.augmented`" in text

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_python import Warm, free_port
 
 from data_preprocess.command import InputError
 from eval_hh.inference.models import check_cpu_precision
@@ -67,10 +68,12 @@ def arguments(root, exp, *more, stage=4):
 
 
 def run(command, root, expect=0, **environment):
-    result = subprocess.run(
-        command, env={**os.environ, "STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True, text=True,
-    )  # fmt: skip
+    env = {**os.environ, "STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", **environment}
+    # On a GPU a fork could not start CUDA.
+    if command[0] == sys.executable and command[1] != "-m" and os.environ.get("TEST_DEVICE") != "cuda":
+        result = Warm(command[1:], env).finish()
+    else:
+        result = subprocess.run(command, env=env, capture_output=True, text=True)
     assert result.returncode == expect, result.stderr[-3000:]
     return result
 
@@ -182,13 +185,12 @@ def without_dropout(study):
 
 
 def launch(study, exp, zero_stage, *more, processes=2, precision="no"):
-    """Processes through the launch body; tests that run side by side (pytest-xdist) take ports of their own."""
-    port = 29600 + zero_stage + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    """Processes through the launch body."""
     flags = arguments(study, exp, *more)
     keep = [flag for flag in flags if flag != "--do_train"]
     command = ["sh", REPOSITORY / "training" / "launch.sh", study / "model", exp, "hh_train_len4_20", "4", "42"]
     run([*command, *keep], study, NUM_PROCESSES=str(processes), ZERO_STAGE=str(zero_stage), BATCH_SIZE="8",
-        MIXED_PRECISION=precision, DEV_REWARD_MODEL=str(study / "reward_model"), PORT=str(port),
+        MIXED_PRECISION=precision, DEV_REWARD_MODEL=str(study / "reward_model"), PORT=str(free_port()),
         PYTHON=sys.executable)  # fmt: skip
 
 
@@ -247,7 +249,7 @@ def test_two_processes_have_the_gradients_of_one(study):
     for processes in (1, 2):
         flags = arguments(study, f"gradients{processes}")
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes),
-                   "--master_port", "29611", script, study / f"{processes}.pt", *flags]  # fmt: skip
+                   "--master_port", str(free_port()), script, study / f"{processes}.pt", *flags]  # fmt: skip
         run(command, study)
     one, two = (torch.load(study / f"{processes}.pt") for processes in (1, 2))
     assert set(one) == set(two) and len(one) > 10

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 class Weights(Protocol):
@@ -42,13 +42,25 @@ class CountedWeights:
     width: int
 
 
-def weights_of(config: "PretrainedConfig") -> CountedWeights:
-    """Counts the matrices of the causal language model with this configuration; no weight is read or allocated."""
+def _model_of(config: "PretrainedConfig") -> "PreTrainedModel":
+    """Returns the causal language model with this configuration; no weight is read or allocated."""
     import torch
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        return AutoModelForCausalLM.from_config(config)
+
+
+def num_parameters(config: "PretrainedConfig") -> int:
+    """Returns the number of parameters of the causal language model with this configuration."""
+    return sum(weight.numel() for weight in _model_of(config).parameters())
+
+
+def weights_of(config: "PretrainedConfig") -> CountedWeights:
+    """Counts the matrices of the causal language model with this configuration."""
+    import torch
+
+    model = _model_of(config)
     head = model.get_output_embeddings()
     layers = [module for module in model.modules() if not isinstance(module, torch.nn.Embedding) and module is not head]
     weights = [weight for module in layers for weight in module.parameters(recurse=False)]
@@ -67,6 +79,16 @@ def shared_flops(model: Weights, prompt: int, responses: Sequence[int]) -> int:
     """Returns the operations of one ranking with its prompt computed once, and logits only for response tokens."""
     pairs = _causal(prompt) + sum(prompt * length + _causal(length) for length in responses)
     return step_flops(model, prompt + sum(responses), sum(responses), pairs)
+
+
+def answer_flops(model: Weights, prompt: int, answer: int) -> int:
+    """Returns the operations of decoding an answer: a forward pass over prompt and answer, token by token."""
+    return shared_flops(model, prompt, [answer]) // 3
+
+
+def score_flops(model: Weights, n_tokens: int) -> int:
+    """Returns the operations of a reward model on one text, whose head of one row is left out."""
+    return step_flops(model, n_tokens, 0, _causal(n_tokens)) // 3
 
 
 def separate_flops(model: Weights, prompt: int, responses: Sequence[int]) -> int:

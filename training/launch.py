@@ -24,7 +24,17 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import FAILURE_FILE, REPOSITORY, SAME_REQUEST, STOP_SIGNALS, RunError, Stopped, run, say
+from data_preprocess.command import (
+    FAILURE_FILE,
+    REPOSITORY,
+    SAME_REQUEST,
+    STOP_SIGNALS,
+    RunError,
+    Stopped,
+    available_cores,
+    run,
+    say,
+)
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -72,6 +82,15 @@ def handled(signals: Signals) -> Iterator[None]:
         end_workers()
 
 
+def share_cores(processes: int) -> None:
+    """Without a GPU that torch finds, divides this machine's cores among its processes."""
+    import torch
+
+    if not torch.cuda.is_available():  # which is true for AMD's, too
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+
+
 def start(argv: Sequence[str]) -> None:
     """Runs the workers to completion, as `accelerate launch` with these flags."""
     from accelerate.commands.launch import launch_command, launch_command_parser
@@ -83,6 +102,7 @@ def start(argv: Sequence[str]) -> None:
     args = launch_command_parser().parse_args(argv)
     args.config_file = args.config_file or str(CONFIG)
     args.shutdown_timeout = TIME_TO_SAVE
+    share_cores((args.num_processes or 1) // (args.num_machines or 1) or 1)
     # Handled by the agent: a closed terminal ends the workers, unless under nohup.
     ending = [name for name in ("SIGHUP", "SIGQUIT") if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN]
     args.signals_to_handle = ",".join(ending)

@@ -15,20 +15,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 root=${STUDY_ROOT:-$repository}
 num_processes=${NUM_PROCESSES:-8}
-num_machines=${NUM_MACHINES:-1}
-machine_rank=${MACHINE_RANK:-0}
 zero_stage=${ZERO_STAGE:-2}
 precision=${MIXED_PRECISION:-bf16}
 port=${PORT:-29500}
 
 . "$repository/eval_hh/launcher.sh"
-check_whole NUM_PROCESSES "$num_processes" 1 99999
-check_whole NUM_MACHINES "$num_machines" 1 99999
-check_whole MACHINE_RANK "$machine_rank" 0 $((num_machines - 1))
+check_machines "$num_processes"
 check_whole PORT "$port" 1 65535
 check_whole BATCH_SIZE "${BATCH_SIZE-}" 1 999999
-[ $((num_processes % num_machines)) = 0 ] ||
-    fail "NUM_PROCESSES $num_processes: expected as many on each of the NUM_MACHINES $num_machines"
 case $precision in bf16 | no) ;; *) fail "MIXED_PRECISION $precision: expected bf16 or no" ;; esac
 case $zero_stage in
 0) config=$repository/eval_hh/dp_config.yaml ;;
@@ -52,7 +46,6 @@ set -- \
 # Check settings and data before any process is started.
 ACCELERATE_MIXED_PRECISION=$precision "$python" "$here/main.py" "$@" --preflight "$num_processes"
 
-share_cores $((num_processes / num_machines))
 if [ "$zero_stage" != 0 ]; then
     set -- --zero_stage "$zero_stage" "$here/main.py" "$@"
 else
@@ -61,5 +54,5 @@ fi
 exec "$python" "$here/launch.py" --config_file "$config" \
     --mixed_precision "$precision" --num_processes "$num_processes" \
     --num_machines "$num_machines" --machine_rank "$machine_rank" \
-    --main_process_ip "${MAIN_PROCESS_IP:-127.0.0.1}" --main_process_port "$port" \
+    --main_process_ip "$main_process_ip" --main_process_port "$port" \
     "$@"

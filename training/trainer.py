@@ -37,7 +37,7 @@ from eval_hh.inference.decoding import eos_ids
 from eval_hh.inference.models import load_causal_lm, wrong_weight
 from eval_hh.inference.prompt_format import prompt_format
 from eval_hh.inference.resumable_jobs import WAIT
-from eval_hh.inference.together import agreed, end_all, in_first
+from eval_hh.inference.together import agreed, end_all, in_first, keep_group
 from eval_hh.reward_model import load_reward_model
 from training.batches import balanced, step_indices
 from training.checkpoints import ZERO, RunFolder, describe
@@ -193,6 +193,7 @@ class Trainer:
             log.info(summary(self.config))
             print(summary(self.config))
         in_first(self.accelerator, push_run, self.config, self.run)
+        keep_group()
         self.accelerator.end_training()
 
     def _start_trackers(self, first_step: int, settings: dict[str, Any]) -> None:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 
 from data_preprocess.command import InputError, RunError, Stopped
+
+kept_groups: list[Any] = []  # see keep_group
 
 
 @contextmanager
@@ -39,5 +42,16 @@ def in_first(processes: Accelerator | PartialState, act: Callable, *args: Any) -
 def end_all(processes: Accelerator | PartialState, error: InputError | RunError | OSError | Stopped) -> NoReturn:
     """Raises the error; every process must call this at the same place."""
     state = processes.state if isinstance(processes, Accelerator) else processes
+    keep_group()
     state.destroy_process_group()
     raise error
+
+
+def keep_group() -> None:
+    """Keeps the memory of torch's process group until this process ends; to be called before the group is destroyed.
+
+    A DDP model must not have the last reference to it: torch then waits for gloo's thread while it holds Python's
+    global lock, for which that thread may wait, and a run that is done would hang.
+    """
+    if torch.distributed.is_initialized():
+        kept_groups.append(torch.distributed.group.WORLD)

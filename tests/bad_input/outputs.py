@@ -151,5 +151,12 @@ ROWS = [
     refused("augment over its pool", "augment.py hh_train_len4_12 --add 1 --answer_model {root}/model --reward_model "
             "{root}/reward_model --pool {root}/data/hh_train_len4_13_augment_diverse", "is read as --pool",
             lambda root: (root / "data/hh_train_len4_13_augment_diverse").symlink_to("original/hh_train_len4")),
+    refused("nodes that cannot share the processes", "reproduce.py --study {root}/s.yaml --slurm {root}/job.sh",
+            "cluster.nodes 3: expected to divide the 8 processes of a cell",
+            text("s.yaml", "name: s\nmodel: m/n\ngrid: {sizes: [8]}\nmachine: {num_processes: 8}\n"
+                 "cluster: {nodes: 3}\n")),
+    refused("a flag of sbatch without dashes", "reproduce.py --study {root}/s.yaml --slurm {root}/job.sh",
+            "s.yaml:4: cluster.options constraint=a100: expected a flag of sbatch, like --constraint=a100",
+            text("s.yaml", "name: s\nmodel: m/n\ngrid: {sizes: [8]}\ncluster: {options: [constraint=a100]}\n")),
     refused("a job into a folder", "reproduce.py --profile opt-1.3b --slurm {root}/data", "--slurm {root}/data: is a"),
 ]  # fmt: skip

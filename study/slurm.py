@@ -1,0 +1,113 @@
+"""A study's jobs under Slurm: their limits, `cluster:` of a study file, and the script that submits them.
+
+The script sets what study/slurm_jobs.sh, which it sources, submits and runs.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_preprocess.command import REPOSITORY, InputError, count, setting, study_root, within
+from data_preprocess.files import atomic_write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What a cell may use of a cluster; the jobs for data and report get one node and the same limits."""
+
+    hours: float = setting("time limit of a job", within(above=0.01, at_most=10_000), default=24.0)
+    nodes: int = setting("nodes of a cell; machine.num_processes counts the processes on all", count(), default=1)
+    gpus: int | None = setting("GPUs per node (default: one per process)", count(at_least=0), default=None)
+    cpus: int | None = setting("cores per node (default: the cluster's)", default=None)
+    memory: str | None = setting("memory per node, like 64G (default: the cluster's)", default=None)
+    at_once: int | None = setting("cells that run at a time (default: as many as the cluster lets)", default=None)
+    save_seconds: int = setting("a job is asked to save so long before its limit", count(at_most=65535), default=600)
+    partition: str | None = setting("of all jobs", default=None)
+    account: str | None = setting("of all jobs", default=None)
+    options: tuple[str, ...] = setting("further flags of sbatch, like --constraint=a100", default=())
+    setup: str = setting("shell lines that each job begins with: modules, an environment, variables", default=":")
+    scratch: str = setting("folder on each node for temporary files, like $SLURM_TMPDIR or /scratch", default="")
+
+    def __post_init__(self) -> None:
+        if any(char in self.scratch for char in "\"'`\\\n"):
+            raise InputError(f"--scratch {self.scratch!r}: expected a folder, without quotes, backslashes or line ends")
+        for option in self.options:
+            if not option.startswith("-"):
+                raise InputError(f"--options {option}: expected a flag of sbatch, like --constraint=a100")
+
+    def limits(self, nodes: int, gpus: int) -> list[str]:
+        """Returns sbatch's flags of a job on so many nodes with so many GPUs each."""
+        given = {"--cpus-per-task": self.cpus, "--mem": self.memory, "--gpus-per-node": gpus or None}
+        return [f"--nodes={nodes}", *(f"{flag}={value}" for flag, value in given.items() if value is not None)]
+
+
+def write_jobs(
+    path: Path,
+    name: str,
+    cluster: Cluster,
+    logs: Path,
+    command: Sequence[str],
+    train_flags: Sequence[str],
+    cells: Sequence[str] = (),
+    num_processes: int = 0,
+    data_on_gpu: bool = False,
+    has_rows: bool = False,
+) -> None:
+    """Writes the script that submits a study's jobs, and that they run.
+
+    Args:
+        path: of the script.
+        name: of the study and its jobs.
+        cluster: the jobs' limits.
+        logs: folder of their output.
+        command: the call of reproduce.py for the whole study, without what selects a part of it.
+        train_flags: flags for every training run.
+        cells: names of the cells, a task each; none: the study is one job.
+        num_processes: of a cell, on all its nodes, a GPU each.
+        data_on_gpu: whether models make the data.
+        has_rows: whether another task evaluates the base model and the ceiling.
+
+    Raises:
+        InputError: the nodes cannot share the processes.
+    """
+    if num_processes % cluster.nodes:
+        raise InputError(f"cluster.nodes {cluster.nodes}: expected to divide the {num_processes} processes of a cell")
+    gpus = num_processes // cluster.nodes if cluster.gpus is None else cluster.gpus
+    minutes = max(1, round(cluster.hours * 60))
+    placed = {"--partition": cluster.partition, "--account": cluster.account}
+    every = [
+        "--requeue", f"--signal=B:USR1@{cluster.save_seconds}", "--open-mode=append", f"--time={minutes}",
+        *(f"{flag}={value}" for flag, value in placed.items() if value), *cluster.options,
+    ]  # fmt: skip
+    lines = [
+        "#!/bin/bash",
+        f"# usage: bash {path.name}   submits the jobs of the study {name}; study/slurm_jobs.sh says how they run",
+        f"name={shlex.quote(name)}",
+        f"logs={shlex.quote(str(logs))}",
+        "# Flags of sbatch, from `cluster:` of the study file: of every job, of the data, of a cell and of the report.",
+        _array("every", every),
+        _array("data", cluster.limits(1, gpus if data_on_gpu else 0)),
+        _array("cell", cluster.limits(cluster.nodes, gpus)),
+        _array("report", cluster.limits(1, 0)),
+        f"at_once={'' if cluster.at_once is None else f'%{cluster.at_once}'}",
+        f"scratch='{cluster.scratch.rstrip('/')}'",
+        "setup() {",
+        cluster.setup.rstrip("\n"),
+        "}",
+        _array("study", command),
+        _array("flags", ["--", *train_flags] if train_flags else []),
+        "cells=(",
+        *(f"    {cell}" for cell in cells),
+        ")",
+        f"last={len(cells) - 1 + has_rows}  # task",
+        f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
+        f"repository={shlex.quote(str(REPOSITORY))}",
+        '. "$repository/study/slurm_jobs.sh"',
+    ]
+    with atomic_write(path) as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def _array(name: str, words: Sequence[str]) -> str:
+    return f"{name}=({shlex.join(words)})"
