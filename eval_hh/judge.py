@@ -4,12 +4,12 @@ Run from this folder, after both were evaluated (eval.sh):
     python judge.py A B --reward_model PATH_OR_NAME
     python judge.py A B --endpoint URL --endpoint_model NAME [--dry_run]
 
-A and B are names of result files in eval_hh/results or its models/, without .json, or patterns that match the
-replicates of one setting, which are paired by draw and seed: 'pro_len4_120_*' 'pro_len2_240_*'. `data` stands for the
-test data's own first responses. Writes eval_hh/results/judged/NAME.json, which report.py shows: win rates of A, raw and
-at equal length, with 95% intervals over replicates or, for one pair, over prompts. An LLM sees every pair in both
-orders; its prompt and how its answer is read are in judging/rubric.yaml ("ours": the paper's is not known). --dry_run
-counts pairs and tokens and asks nothing. A killed run resumes; no answer is asked for twice.
+A and B are names of result files in eval_hh/results or its models/, without .json. Several names with commas between
+them, or a pattern like 'pro_len4_120_draw*', are the replicates of one setting: they are paired by draw and seed.
+`data` stands for the test data's own first responses. Writes eval_hh/results/judged/NAME.json, which report.py shows:
+win rates of A, raw and at equal length, with 95% intervals over replicates or, for one pair, over prompts. An LLM sees
+every pair in both orders; its prompt and how its answer is read are in judging/rubric.yaml ("ours": the paper's is not
+known). --dry_run counts pairs and tokens and asks nothing. A killed run resumes; no answer is asked for twice.
 """
 
 import re
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 class Judging(EndpointFlags):
     """What is compared, and by which judge."""
 
-    a: str = setting("result file without .json, or a pattern of replicates", positional=True)
+    a: str = setting("result file without .json, or several, or a pattern", positional=True)
     b: str = setting("the same, or `data`", positional=True)
     reward_model: str | None = setting("judge: folder or hub name of a reward model", default=None)
     prompts: int | None = setting("judge N prompts of each test file, drawn with --seed (default: all)", count(),

@@ -123,6 +123,15 @@ class Messages:
         return text.strip()
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """How responses are sampled."""
+
+    seeds: list[list[int]]  # of each prompt's samples
+    temperature: float
+    top_p: float
+
+
 class ServedTexts:
     """Asks for the responses to encoded prompts; row prompt * count + sample is a prompt's sample.
 
@@ -131,20 +140,18 @@ class ServedTexts:
         prompts: how they are sent and read.
         encoded: by `prompts.encode`.
         max_new_tokens: of a response.
-        seeds: of each prompt's samples; None for greedy decoding, one response to a prompt.
-        temperature, top_p: of sampling.
+        drawn: how responses are sampled; None: greedy decoding, one response to a prompt.
     """
 
     def __init__(
         self, endpoint: Endpoint, prompts: TokenPrompts | Messages, encoded: list[Any], max_new_tokens: int,
-        seeds: list[list[int]] | None = None, temperature: float = 0.0, top_p: float = 1.0,
+        drawn: Drawn | None = None,
     ):  # fmt: skip
-        self.endpoint, self.prompts, self.encoded, self.seeds = endpoint, prompts, encoded, seeds
-        self.settings = {
-            "model": endpoint.model, "max_tokens": max_new_tokens, "temperature": temperature,
-            **({"top_p": top_p} if seeds else {}),
-        }  # fmt: skip
-        self.count = len(seeds[0]) if seeds else 1
+        self.endpoint, self.prompts, self.encoded = endpoint, prompts, encoded
+        how = {"temperature": drawn.temperature, "top_p": drawn.top_p} if drawn else {"temperature": 0.0}
+        self.settings = {"model": endpoint.model, "max_tokens": max_new_tokens, **how}
+        self.seeds = drawn.seeds if drawn else None
+        self.count = len(drawn.seeds[0]) if drawn and drawn.seeds else 1
         self.gives_n = True  # until it gives fewer
         self.differing: set[int] = set()  # prompts of which the server reads other tokens
 

@@ -69,7 +69,7 @@ def _turns(rows: list[dict]) -> list[list[str]]:
 
 
 def find_models(flag: str, wanted: str) -> list[Model]:
-    """Returns the models whose result files have a name, or match a pattern, in order of their names.
+    """Returns the models whose result files have a name, or match a pattern; several are separated by commas.
 
     Raises InputError, naming the argument, if there is none, or if they are of several settings.
     """
@@ -77,15 +77,22 @@ def find_models(flag: str, wanted: str) -> list[Model]:
         return [Model(DATA, "the test data's first responses", None, None)]
     folder = study_root() / "eval_hh" / "results"
     paths = sorted([*folder.glob("*.json"), *folder.glob(f"{MODEL_ROWS}/*.json")])
-    found = [_model(path) for path in paths if path.stem == wanted or _matches(path.stem, wanted)]
-    if not found:
-        names = ", ".join(path.stem for path in paths[:4]) + (", ..." if len(paths) > 4 else "")
-        expected = f"expected {DATA}, or the name of a result file there, without .json: {names or 'none yet'}"
-        raise InputError(f"{flag} {wanted!r:.80}: no such result in {folder} ({expected})")
+    found = []
+    for one in wanted.split(","):
+        matching = [path for path in paths if path.stem == one or _matches(path.stem, one)]
+        if not matching:
+            raise InputError(_no_such_result(flag, one, folder, paths))
+        found += [_model(path) for path in matching]
     settings = sorted({model.setting for model in found})
     if len(settings) > 1:
         raise InputError(f"{flag} {wanted!r:.80}: matches several settings (expected one): {'; '.join(settings[:4])}")
     return found
+
+
+def _no_such_result(flag: str, wanted: str, folder: Path, paths: list[Path]) -> str:
+    names = ", ".join(path.stem for path in paths[:4]) + (", ..." if len(paths) > 4 else "")
+    expected = f"expected {DATA}, or the name of a result file there, without .json: {names or 'none yet'}"
+    return f"{flag} {wanted!r:.80}: no such result in {folder} ({expected})"
 
 
 def _matches(name: str, wanted: str) -> bool:
