@@ -36,6 +36,7 @@ class FaultServer(ThreadingHTTPServer):
         self.answer = answer
         self.bodies: list[Any] = []
         self.headers: list[dict[str, str]] = []
+        self.models_status = 200
         self.lock = threading.Lock()
 
     @property
@@ -63,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def do_GET(self) -> None:  # noqa: N802 (the library's name)
-        self._send(200, json.dumps({"data": []}).encode(), {})
+        self._send(self.server.models_status, json.dumps({"data": []}).encode(), {})
 
     def do_POST(self) -> None:  # noqa: N802
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

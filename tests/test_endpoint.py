@@ -116,9 +116,18 @@ def test_no_server_at_the_start_is_said_at_once():
         endpoint.reach(url)
 
 
-def test_a_server_that_only_answers_404_is_reached():
+@pytest.mark.parametrize("status", [200, 404, 405, 500])
+def test_a_server_that_lists_no_models_is_reached(status):
     with FaultServer(lambda path, body, number: completion("a")) as server:
+        server.models_status = status
         endpoint.reach(server.url)
+
+
+def test_a_key_that_is_not_accepted_is_said_at_once():
+    with FaultServer(lambda path, body, number: completion("a")) as server:
+        server.models_status = 401
+        with pytest.raises(InputError, match="ENDPOINT_API_KEY is not set"):
+            endpoint.reach(server.url)
 
 
 def test_a_certificate_that_nobody_signed_is_refused(tmp_path):

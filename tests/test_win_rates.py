@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from eval_hh.analysis.simulated_judgements import judged_coverage
+from eval_hh.analysis import simulated_judgements
 from eval_hh.analysis.win_rates import RIDGE, controlled_win_rate, fit_logistic, length_term, win_contrasts
 
 
@@ -64,7 +64,7 @@ def test_the_ridge_moves_a_rate_little():
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
 def test_prompts_that_all_go_one_way_give_a_finite_interval(value):
-    raw, controlled = win_contrasts([[value] * 12], [list(range(12))])
+    raw, controlled = win_contrasts([[value] * 12], [list(range(-6, 6))])
     assert raw.difference == value - 0.5 and raw.low == raw.high == raw.difference
     assert abs(controlled.difference - (value - 0.5)) < 0.01
     assert controlled.low <= controlled.difference <= controlled.high
@@ -92,7 +92,8 @@ def test_no_pair_is_an_error():
         win_contrasts([], [])
 
 
-def test_intervals_cover_the_truth():
+def test_intervals_cover_the_truth(monkeypatch):
     """Of 200 comparisons; the table of eval_hh/README.md is from more. Four standard errors of 95% are 6%."""
-    for row in judged_coverage(200, seed=5):
+    monkeypatch.setattr(simulated_judgements, "TRUTH_SIZE", (500, 100))
+    for row in simulated_judgements.judged_coverage(200, seed=5):
         assert abs(row.raw - 0.95) < 0.06 and abs(row.controlled - 0.95) < 0.06, row

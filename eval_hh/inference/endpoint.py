@@ -6,7 +6,6 @@ $ENDPOINT_API_KEY alone, is sent to that address and written nowhere. A request 
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import ssl
@@ -33,7 +32,7 @@ Answer = TypeVar("Answer")
 
 
 class Refused(InputError):
-    """The server does not accept what was asked (400 or 422)."""
+    """The server does not accept what was asked."""
 
 
 class Passing(Exception):
@@ -148,12 +147,13 @@ class Client:
 
     async def reach(self) -> None:
         """Raises InputError unless something answers at the address, whatever it says, and accepts the key."""
-        with contextlib.suppress(Passing, Refused):
-            try:
-                await self._once("GET", "models", None)
-            except Passing as error:
-                if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
-                    raise InputError(f"--endpoint {self.url}: {error} (expected a running server)") from error
+        try:
+            await self._once("GET", "models", None)
+        except Refused:  # not every server lists its models
+            pass
+        except Passing as error:
+            if isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout):
+                raise InputError(f"--endpoint {self.url}: {error} (expected a running server)") from error
 
     async def ask(self, kind: str, body: dict[str, Any], most: int | None = None) -> Reply:
         """Returns the reply to a request, sent again while its failure may pass.
@@ -164,8 +164,8 @@ class Client:
             most: new tokens that the server was told to make at most.
 
         Raises:
-            Refused: the server does not accept the request.
-            InputError: it does not know the address, the model or the key.
+            Refused: the server does not accept the request, or does not know the address or the model.
+            InputError: it does not accept the key, or its certificate cannot be verified.
             RunError: the failure did not pass, or the server does not heed `most`.
         """
         reply = await self._patiently(lambda: self._read(kind, body))
@@ -225,8 +225,8 @@ class Client:
             raise InputError(f"{self.url}: answers {status}: ${KEY} {has} ({said})")
         if status in (400, 422):
             raise Refused(f"{self.url}: answers {status}: {said}")
-        expected = "expected a 200; --endpoint is the address up to /v1, --endpoint_model a model that it serves"
-        raise InputError(f"{self.url}/{path}: answers {status}: {said} ({expected})")
+        expected = "--endpoint is the address up to /v1, --endpoint_model a model that it serves"
+        raise Refused(f"{self.url}/{path}: answers {status}: {said} ({expected})")
 
     def _said(self, what: object) -> str:
         """Returns a message of others in one short line without the key, which some servers repeat."""

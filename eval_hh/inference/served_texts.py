@@ -108,7 +108,9 @@ class Messages:
     takes_ids = False
 
     def encode(self, turns: list[str]) -> list[dict[str, str]]:
-        return chat_messages(turns, "")[:-1]
+        """Returns the messages of a prompt; one that a response would continue is sent as it stands."""
+        messages = chat_messages(turns, "")
+        return messages if messages[-1]["content"].strip() else messages[:-1]
 
     async def begin(self, client: Client, model: str, prompts: list[list[dict[str, str]]]) -> None:
         """There is nothing to find out."""
