@@ -109,11 +109,11 @@ def _model(path: Path) -> Model:
 
 
 def paired(a: list[Model], b: list[Model]) -> list[tuple[Model, Model]]:
-    """Returns the pairs to judge: of one replicate, or all of one side with the one model of the other.
+    """Returns the pairs to judge: of one replicate, or all of one side with a model of no run on the other.
 
     Raises InputError if no replicate is common to both, or one of them occurs twice.
     """
-    if len(a) == 1 or len(b) == 1:
+    if len(a) == len(b) == 1 or a[0].replicate is None or b[0].replicate is None:
         pairs = [(one, other) for one in a for other in b]
     else:
         by_replicate = [{model.replicate: model for model in models} for models in (a, b)]
