@@ -229,6 +229,7 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
         study.run_grid(workers, cells)
         done = [path for path in map(study.result, every_cell) if path.exists()]
         workers.run("the base model", {"rows": (study.make_rows,), "samples": (study.sample_base, done)})
+        workers.run("judged comparisons", {"judged": (study.judge, every_cell)})
         made = (command, workers.took())
         show_outcome(study.root, study.root, profile.title, [*done, *study.rows()], *made)
         if config.publish:

@@ -1,6 +1,7 @@
 """Measures how often the study's intervals and verdicts are wrong, on simulated studies whose truth is known.
 
     cd eval_hh; python calibrate.py [--results DIR] [--replicates R ...] [--draw_sd S ...] [--simulations N]
+    cd eval_hh; python calibrate.py --judged
 
 Each simulated study goes through the code that analyses real cells, from rewards to words. Its errors are drawn from
 the normal distribution and, as a second case, from the residuals of the replicates in --results, which also give D at
@@ -57,6 +58,7 @@ class Calibration:
         "spreads of a cell over draws of its subset", within(at_least=0), default=(0.0, 2.0, 4.0)
     )
     seed_sd: float = setting("spread of a cell over training seeds", within(above=0), default=2.2)
+    judged: bool = setting("only measure the intervals of judged win rates (judge.py)", default=False)
     rise: float = setting("rise of reward from the smallest to the largest size", within(above=0), default=15.0)
     simulations: int = setting("simulated studies per case", count(), default=1000)
     seed: int = setting("of the simulation", default=0)
@@ -291,6 +293,13 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_settings(Calibration, argv, __doc__)
     from tqdm import tqdm
 
+    if config.judged:
+        from eval_hh.analysis.simulated_judgements import coverage_table
+        from eval_hh.reporting.markdown_table import markdown
+
+        header, *rows = coverage_table(config.simulations, config.seed)
+        print("\n".join(["Coverage of nominal 95% intervals of judged win rates", "", *markdown(header, rows)]))
+        return
     todo = list(cases(config))
     with ProcessPoolExecutor(config.workers) as pool:
         jobs = [pool.submit(simulate, case, config.simulations, (config.seed, n)) for n, case in enumerate(todo)]

@@ -87,7 +87,9 @@ OPTIONAL: Fields = {
 # The settings of generation.py and of rewarding.py.
 EVALUATION_FIELDS: Fields = {"checkpoint": (str,), "generation": (dict,), "rewarding": (dict,)}
 GENERATION_FIELDS: Fields = {"model": (str,), "max_new_tokens": (int,), "mixed_precision": (str,)}
-GENERATION_OPTIONAL: Fields = {"prompt_format": (str,)}  # absent: the published text
+# Absent: the published text, and a model that was loaded here.
+GENERATION_OPTIONAL: Fields = {"prompt_format": (str,), "endpoint_model": (str,)}
+SERVED = "served"  # the precision of a model behind an endpoint, which only its server knows
 REWARDING_FIELDS: Fields = {"reward_model": (str,), "mixed_precision": (str,)}
 RESPONSES = "responses"  # in a cell's diversity: that of the responses that the run trains on
 COUNT_FIELDS: Fields = {"score": (int, float), "unique": (int,), "total": (int,), "samples": (int,)}

@@ -14,6 +14,8 @@
 #   --prompt_format NAME   hh, chat or auto; default: the format in which the run was trained
 #   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name, and is
 #                          refused where the run has one of its own
+#   --endpoint URL         asks a server for the responses, which has the model under the name --endpoint_model NAME;
+#                          a key is taken from ENDPOINT_API_KEY
 #
 # Limits of the machine are environment variables, with the paper's values as defaults:
 #   NUM_PROCESSES (8)     processes, over all machines; 1 runs without the launcher
@@ -29,8 +31,9 @@
 set -euf # -f: names are never expanded as file patterns
 usage() {
     echo "usage: sh eval.sh EXP RANKING_LEN [--checkpoint NAME] [--test_files NAME...] [--max_new_tokens N]" \
-        "[--prompt_format NAME] [--model_path MODEL];" \
-        "or sh eval.sh --model MODEL NAME [--test_files NAME...] [--max_new_tokens N] [--prompt_format NAME];" \
+        "[--prompt_format NAME] [--model_path MODEL] [--endpoint URL --endpoint_model NAME];" \
+        "or sh eval.sh --model MODEL NAME [--test_files NAME...] [--max_new_tokens N] [--prompt_format NAME]" \
+        "[--endpoint URL --endpoint_model NAME];" \
         "or sh eval.sh --best_responses NAME" >&2
     exit 2
 }
@@ -66,7 +69,7 @@ case ${MIXED_PRECISION:-no} in
 bf16 | fp16 | no) ;;
 *) fail "MIXED_PRECISION $MIXED_PRECISION: expected bf16, fp16 or no" ;;
 esac
-checkpoint='' test_files='' max_new_tokens='' prompt_format=''
+checkpoint='' test_files='' max_new_tokens='' prompt_format='' endpoint='' endpoint_model=''
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     flag=$1 value=$2
@@ -76,6 +79,8 @@ while [ $# -gt 0 ]; do
     --max_new_tokens) max_new_tokens=$value ;;
     --model_path) model_path=$value ;;
     --prompt_format) prompt_format=$value ;;
+    --endpoint) endpoint=$value ;;
+    --endpoint_model) endpoint_model=$value ;;
     --test_files)
         test_files=$value
         while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
@@ -133,15 +138,20 @@ precision=${MIXED_PRECISION:+--mixed_precision $MIXED_PRECISION}
 if [ -n "$row" ]; then set -- --name "$name"; else set -- --index "$exp" --stage "$ranking_len"; fi
 set -- "$@" ${checkpoint:+--checkpoint "$checkpoint"} ${test_files:+--test_files $test_files}
 
+# A server decides on its model's precision, and one process asks it.
+alone() { run "$python" "$@"; }
+decoding=launch decoding_precision=$precision
+[ -z "$endpoint" ] || decoding=alone decoding_precision=''
 generation() {
-    "$@" $precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} ${model_path:+--model_path "$model_path"} \
-        ${prompt_format:+--prompt_format "$prompt_format"} $best
+    "$@" $decoding_precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} \
+        ${model_path:+--model_path "$model_path"} ${prompt_format:+--prompt_format "$prompt_format"} $best \
+        ${endpoint:+--endpoint "$endpoint"} ${endpoint_model:+--endpoint_model "$endpoint_model"}
 }
 
 # Check all inputs first, so that a misspelt reward model does not end hours of generation.
 generation run "$python" "$here/generation.py" --check "$@"
 run "$python" "$here/rewarding.py" --check "$@" $precision
 run "$python" "$here/scoring.py" --check "$@"
-generation launch "$here/generation.py" "$@"
+generation $decoding "$here/generation.py" "$@"
 launch "$here/rewarding.py" "$@" $precision
 [ "$machine_rank" != 0 ] || run "$python" "$here/scoring.py" "$@" ${PROFILE:+--profile "$PROFILE"}

@@ -2,11 +2,15 @@
 
 Run from this folder: python generation.py --index EXP --stage RANKING_LEN
 or, for a model of no run: python generation.py --name NAME --model_path MODEL
+or, with a server that has the model: ... --endpoint URL --endpoint_model NAME_THERE
 
 For each data/hh_test/FILE.json, writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
 best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}; for --name, eval_hh/inference_res/models/NAME/
 cache/infer_generate_main_FILE.json. With --best_responses a row's text is its own first response: the ceiling. A run
 that was killed or stopped by a signal resumes when started again; a finished file is not made again.
+
+With --endpoint nothing is loaded but the tokenizer of the checkpoint or of --model_path, whose token ids are sent; a
+--name without --model_path is a model known to the server alone, which gets the dialogues as chat messages.
 
 Prompts are in the format in which the run was trained, which its run.json holds (training/README.md, "Prompt formats");
 --prompt_format names it where --model_path names another model.
@@ -15,14 +19,16 @@ Prompts are in the format in which the run was trained, which its run.json holds
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
-from data_preprocess.dialogue import HH, PROMPT_FORMATS, with_system
-from eval_hh.cells import BEST_RESPONSES
+from data_preprocess.dialogue import CHAT, HH, PROMPT_FORMATS, with_system
+from eval_hh.cells import BEST_RESPONSES, SERVED
+from eval_hh.inference.endpoint import EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
 from eval_hh.run_paths import GIVEN, PRECISIONS, Evaluation, check_same_model, recorded_precision
 
@@ -30,17 +36,18 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from eval_hh.inference.decoding import Decoder
+    from eval_hh.inference.served_texts import Messages, TokenPrompts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation(Evaluation):
+class Generation(Evaluation, EndpointFlags):
     """How responses are generated."""
 
     model_path: str | None = setting("folder or hub name to test instead of the run's checkpoint",
                                      default=None)  # fmt: skip
     best_responses: bool = setting("with --name: no model, but the test rows' own first responses", default=False)
     max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
-    batch_size: int = setting("prompts decoded at a time, per process ($BATCH_SIZE)",
+    batch_size: int = setting("prompts decoded or asked at a time, per process ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
     mixed_precision: str | None = setting(
         "precision of the weights (default: bf16 on a GPU, no, which is float32, on the CPU)",
@@ -53,16 +60,28 @@ class Generation(Evaluation):
     @property
     def precision(self) -> str:
         """As results record it, see `recorded_precision`."""
-        return recorded_precision(self.mixed_precision, "bf16")
+        return SERVED if self.endpoint else recorded_precision(self.mixed_precision, "bf16")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name or self.best_responses:
+        self.check_endpoint()
+        if self.endpoint and (self.best_responses or self.mixed_precision):
+            raise InputError(
+                "--endpoint: its server has model and precision (expected no --best_responses or --mixed_precision)"
+            )
+        if self.is_remote and self.prompt_format == HH:
+            raise InputError("--prompt_format hh: needs the tokenizer of the served model (expected its --model_path)")
+        if not self.endpoint and (self.name or self.best_responses):
             check_one_given(self, "model_path", "best_responses", "what --name is the row of")
         if self.best_responses and not self.name:
             raise InputError("--best_responses: is no run's (expected --name NAME)")
         if self.best_responses and self.prompt_format:
             raise InputError("--prompt_format and --best_responses: give one of them (no model reads a prompt)")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the tested model is known to the endpoint alone."""
+        return bool(self.endpoint and self.name and not self.model_path)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -80,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
 def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, list[dict]]]:
     """Returns the path of the tested model and the rows of each test file. Raises InputError if one is unusable.
 
-    The path is None for --best_responses.
+    The path is None for --best_responses and for a model known to the endpoint alone.
     """
     from data_preprocess.hub import source_options
     from data_preprocess.records import read_rows
@@ -95,6 +114,8 @@ def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, lis
     if model_path is not None:
         source_options(model_path)
         _ = config.precision  # which this machine may not have
+    if config.endpoint:
+        reach(config.endpoint)
     for name in config.test_files:
         if not names.test_file(name).is_file():
             hint = "run first: cd data_preprocess; python prepare.py"
@@ -109,6 +130,8 @@ def tested_format(config: Generation, model_path: str | Path | None) -> str:
         InputError: the flag contradicts the format in which the tested checkpoint was trained.
     """
     trained, asked = config.names.trained_format() if config.index else None, config.prompt_format
+    if config.is_remote:
+        return CHAT
     if asked is None:
         return trained or HH
     from eval_hh.inference.prompt_format import resolved_format
@@ -122,11 +145,13 @@ def tested_format(config: Generation, model_path: str | Path | None) -> str:
 
 def plan_jobs(config: Generation, model_path: str | Path | None, format_name: str) -> dict[str, Job]:
     """Returns the job of each test file. The batch size is left out: it changes texts by float error only."""
+    unloaded = {"name": config.endpoint_model if config.endpoint else BEST_RESPONSES}
     settings = {
         "step": "generation",
-        "model": {"name": BEST_RESPONSES} if model_path is None else folder_identity(model_path),
+        "model": unloaded if model_path is None else folder_identity(model_path),
         "max_new_tokens": config.max_new_tokens,
         "mixed_precision": config.precision,
+        **({"endpoint_model": config.endpoint_model} if config.endpoint else {}),
         **({GIVEN: True} if config.index and config.model_path else {}),
         **format_setting(format_name),
     }
@@ -167,6 +192,8 @@ def generate_files(
     state: "PartialState",
 ) -> int:
     """Loads the model once and generates for each job's test file; returns how many were made."""
+    if config.endpoint:
+        return ask_files(jobs, tests, model_path, format_name, config, state)
     if model_path is None:
         return sum(copy_best(job, tests[name], state) for name, job in jobs.items())
     from data_preprocess.hub import load_tokenizer
@@ -191,8 +218,33 @@ def generate_files(
     return made
 
 
-def encode_rows(decoder: "Decoder", rows: list[dict], path: Path) -> list[list[int]]:
-    """Returns the token ids of a test file's prompts. Raises InputError that names the line of a bad one."""
+def ask_files(
+    jobs: dict[str, Job],
+    tests: dict[str, list[dict]],
+    model_path: str | Path | None,
+    format_name: str,
+    config: Generation,
+    state: "PartialState",
+) -> int:
+    """Asks the endpoint for each job's test file; returns how many were made."""
+    from data_preprocess.hub import load_tokenizer
+    from eval_hh.inference.served_texts import Endpoint, Messages, ServedTexts, TokenPrompts, ask_parts
+
+    prompts = Messages() if model_path is None else TokenPrompts(load_tokenizer(model_path), format_name)
+    endpoint = Endpoint(config.endpoint, config.endpoint_model, config.batch_size)
+    fill = partial(ask_parts, endpoint=endpoint)
+    encoded = {name: encode_rows(prompts, tests[name], job.source) for name, job in jobs.items()}
+    made = 0
+    for name, job in jobs.items():
+        ask = ServedTexts(endpoint, prompts, encoded[name], config.max_new_tokens)
+        made += run_job(job, tests[name], ask.units, ask, "t", state, fill)
+        if state.is_main_process:
+            print(f"{name}: {ask.said()}")
+    return made
+
+
+def encode_rows(decoder: "Decoder | TokenPrompts | Messages", rows: list[dict], path: Path) -> list:
+    """Returns the encoded prompts of a test file. Raises InputError that names the line of a bad one."""
     encoded = []
     for number, row in enumerate(rows, 1):
         try:

@@ -2,9 +2,9 @@
 
     cd eval_hh; python report.py [--results DIR] [--profile NAME] [--output DIR] [--compare_paper] [--json]
 
-Reads result files (default: eval_hh/results/ under STUDY_ROOT), prints Markdown and writes report.md and table1.tex
-(LaTeX) into --output (default: runs/report/ under STUDY_ROOT). With --json, prints the verdicts, contrasts and lines as
-one JSON object and writes nothing. Needs no GPU, network or torch.
+Reads result files (default: eval_hh/results/ under STUDY_ROOT) and what judge.py made of them, prints Markdown and
+writes report.md and table1.tex (LaTeX) into --output (default: runs/report/ under STUDY_ROOT). With --json, prints the
+verdicts, contrasts and lines as one JSON object and writes nothing. Needs no GPU, network or torch.
 """
 
 import json
@@ -43,12 +43,13 @@ def main(argv: list[str] | None = None) -> None:
     results = config.results or study_root() / "eval_hh" / "results"
     output = config.output or study_root() / "runs" / "report"
     if config.json:
-        print(json.dumps(as_json(analyse(load_results(results, config.profile))), ensure_ascii=False, indent=1))
+        found = analyse(load_results(results, config.profile), folder=results)
+        print(json.dumps(as_json(found), ensure_ascii=False, indent=1))
         return
     for name, opening in OPENINGS.items():
         check_output_file("output", output / name, {})
         check_opening(output / name, opening)
-    print(write_report(output, analyse(load_results(results, config.profile), config.compare_paper)))
+    print(write_report(output, analyse(load_results(results, config.profile), config.compare_paper, results)))
     print(f"Written to {output / 'report.md'}")
 
 

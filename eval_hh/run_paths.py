@@ -225,9 +225,13 @@ def _test_row(row: dict) -> dict:
 
 
 def is_value(key: str, value: Any) -> bool:
-    """Returns whether `value` can be infer[key]: a text for "t", else a finite number."""
+    """Returns whether `value` can be infer[key]: a text for "t", a judge's for "answer", else a finite number."""
     if key == "t":
         return isinstance(value, str)
+    if key == "answer":
+        counts = ("prompt_tokens", "completion_tokens")
+        is_whole = isinstance(value, dict) and all(type(value.get(name)) is int for name in counts)
+        return is_whole and isinstance(value.get("text"), str)
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 

@@ -2,6 +2,7 @@
 
 Run: cd labelling; python augment.py SUBSET --pool DATA | --write_prompts N --generator MODEL
          --add A [--by diverse|overlap|random] [--match_length] --answer_model MODEL --reward_model MODEL
+or, with a server in place of generator and answer model: --endpoint URL --endpoint_model NAME
 SUBSET is the folder of a random subset under data/, such as hh_train_len4_1500 or draw43/hh_train_len4_1500. Pool
 prompts that are near-duplicates of the subset's or of each other are dropped. Of the rest, one by one, --by diverse
 adds the prompt that raises D of the enlarged subset the most, --by overlap the prompt with the smallest share of its
@@ -80,7 +81,10 @@ class AugmentConfig(Sampling):
         "instead of --pool: let --generator write N prompts", count(), metavar="N", default=None
     )
     generator: str | None = setting(
-        "causal LM that writes prompts, given examples of the subset", check_text, metavar="MODEL", default=None
+        "causal LM that writes prompts, given examples of the subset (default: --endpoint_model)",
+        check_text,
+        metavar="MODEL",
+        default=None,
     )
     add: int = setting("prompts to add", count(), metavar="A")
     by: str = setting(
@@ -95,7 +99,10 @@ class AugmentConfig(Sampling):
         metavar="J",
         default=0.8,
     )
-    answer_model: str = setting("causal LM that answers the added prompts", check_text, metavar="MODEL")
+    answer_model: str | None = setting(
+        "causal LM that answers the added prompts (default: --endpoint_model)", check_text, metavar="MODEL",
+        default=None,
+    )  # fmt: skip
     reward_model: str = setting("ranks the answers", check_text, metavar="MODEL")
     num_per_prompt: int | None = setting(
         f"answers sampled per prompt, K different ones of which are kept (default: {SAMPLES_PER_RESPONSE} K)",
@@ -108,12 +115,22 @@ class AugmentConfig(Sampling):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_one_given(self, "pool", "write_prompts", "existing prompts, or prompts to be written")
-        if (self.write_prompts is None) != (self.generator is None):
+        if len(self.endpoint_model) > 1:
+            raise InputError("--endpoint_model: several (expected one)")
+        if self.generator and not self.write_prompts or self.write_prompts and not (self.generator or self.endpoint):
             raise InputError("--write_prompts and --generator: give both, or neither")
+        if not self.answer_model and not self.endpoint:
+            raise InputError("--answer_model: expected a model that answers, or --endpoint")
+        if self.answer_model and self.endpoint and (self.generator or not self.write_prompts):
+            raise InputError("--endpoint: is not asked (expected --answer_model or --generator to be left out)")
         if self.match_length and self.by == RANDOM:
             raise InputError(
                 "--match_length applies to --by diverse and overlap: random prompts have the pool's mean length"
             )
+
+    def sampler(self, model: str | None) -> tuple[str, bool]:
+        """Returns (name of the model that samples, whether it is the served one) where `model` was asked for."""
+        return (model, False) if model else (self.endpoint_model[0], True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -132,7 +149,7 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
     output = base._replace(size=base.size + config.add, selection=selection)
     file = data / output.folder / "train.json"
     check_no_input(str(file), file, {"pool": [config.pool]})
-    check_models([config.generator, config.answer_model, config.reward_model])
+    check_models([config.generator, config.answer_model, config.reward_model], config)
     record = DiversityRecord(draw_folder(data, base.draw))
     from labelling.model_labels import scored
 
@@ -192,11 +209,12 @@ def read_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -> li
         check_prompts(pool)
         return pool
     asked = requests(openings(prompts), config.write_prompts, config.seed)
+    generator, served = config.sampler(config.generator)
     from labelling.model_labels import sample_responses
 
-    texts = sample_responses(asked, config.generator, 1, work / "prompts.jsonl", config)
-    pool = written([text for (text,) in texts], config.generator)
-    print(f"{len(pool)} of {len(asked)} texts of {config.generator} are prompts")
+    texts = sample_responses(asked, generator, 1, work / "prompts.jsonl", config, served)
+    pool = written([text for (text,) in texts], generator)
+    print(f"{len(pool)} of {len(asked)} texts of {generator} are prompts")
     return pool
 
 
@@ -209,15 +227,15 @@ def answered(
         raise InputError(f"--num_per_prompt: {count} (expected at least the {ranking_len} of a ranking)")
     from labelling.model_labels import sample_responses
 
-    rounds = itertools.count()
+    rounds, (model, served) = itertools.count(), config.sampler(config.answer_model)
 
     def answer(indices: list[int]) -> dict[int, Candidates]:
         prompts = [with_system(pool[index].prefix, pool[index].meta) for index in indices]
         file = work / f"answers_{next(rounds)}.jsonl"
-        texts = sample_responses(prompts, config.answer_model, count, file, config)
+        texts = sample_responses(prompts, model, count, file, config, served)
         found = {}
         for index, answers in zip(indices, texts, strict=True):
-            kept, _ = choose([add_responses(pool[index], answers, config.answer_model)], ranking_len, config.seed)
+            kept, _ = choose([add_responses(pool[index], answers, model)], ranking_len, config.seed)
             if kept:
                 found[index] = kept[0]
         return found

@@ -9,27 +9,31 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, check_number
-from data_preprocess.dialogue import HH, split_system, with_system
+from data_preprocess.dialogue import CHAT, HH, split_system, with_system
 from data_preprocess.files import read_jsonl
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.preparing.candidates import Candidates
+from eval_hh.cells import SERVED
 from eval_hh.inference.decoding import Decoder, plan_batches, plan_units
 from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 from eval_hh.inference.prompt_format import prompt_format, resolved_format
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, make_rows, processes, waiting_jobs
 from eval_hh.inference.seeded_sampling import Sampler, response_seeds
+from eval_hh.inference.served_texts import Drawn, Endpoint, Messages, ServedTexts, TokenPrompts, ask_parts
 from eval_hh.reward_model import check_finite, load_reward_model
 from eval_hh.run_paths import recorded_precision
 from labelling.sampling import Sampling
 
 
 def sample_responses(
-    prompts: list[list[str]], model_path: str, num_per_prompt: int, output: Path, sampling: Sampling
-) -> list[list[str]]:
+    prompts: list[list[str]], model_path: str, num_per_prompt: int, output: Path, sampling: Sampling,
+    served: bool = False,
+) -> list[list[str]]:  # fmt: skip
     """Samples responses to each prompt with temperature and top-p.
 
     A prompt is truncated from the left to 384 tokens. A response ends at EOS, before the first stop string (or, in chat
@@ -39,10 +43,12 @@ def sample_responses(
 
     Args:
         prompts: each a list of turns, the last one a bare tag; the first may be a system message.
-        model_path: folder or hub name of any causal language model.
+        model_path: folder or hub name of any causal language model or, where it is served, its name at the endpoint.
         num_per_prompt: responses to each prompt.
         output: the JSONL file to write, a row {"index": i, "responses": [...]} per prompt.
         sampling: the settings; without a precision the weights are bf16 on a GPU and float32 on the CPU.
+        served: ask the endpoint of `sampling`. Each prompt's seeds are sent, but only the server knows what it makes of
+            them; after a kill no answer is drawn again.
 
     Returns:
         The responses, num_per_prompt per prompt, in every process.
@@ -51,24 +57,29 @@ def sample_responses(
         InputError: a model that cannot be loaded, or one with too few positions, or a prompt that its format refuses.
     """
     check_number("num_per_prompt", num_per_prompt, at_least=1)
-    format_name = resolved_format(sampling.prompt_format, model_path)
+    tokenizer = sampling.endpoint_tokenizer if served else model_path
+    format_name = resolved_format(sampling.prompt_format, tokenizer) if tokenizer else CHAT
     if format_name == HH:  # the published text has no system message, so none may change the seeds
         prompts = [split_system(turns)[1] for turns in prompts]
     settings = {
         "step": "sampling",
         "prompts": _digest(prompts),
-        "model": folder_identity(model_path),
+        "model": {"name": model_path} if served else folder_identity(model_path),
+        **({"tokenizer": folder_identity(tokenizer)} if served and tokenizer else {}),
         "num_per_prompt": num_per_prompt,
         "seed": sampling.seed,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_new_tokens": sampling.max_new_tokens,
-        "mixed_precision": recorded_precision(sampling.mixed_precision, "bf16"),
+        "mixed_precision": SERVED if served else recorded_precision(sampling.mixed_precision, "bf16"),
         **format_setting(format_name),
     }
     job = Job(f"sampling from {Path(model_path).name}", output, None, settings)
     if waiting_jobs([job], processes()):
-        _sample(job, prompts, model_path, sampling.batch_size)
+        if served:
+            _sample_served(job, prompts, model_path, sampling)
+        else:
+            _sample(job, prompts, model_path, sampling.batch_size)
     return [row["responses"] for _, row in read_jsonl(output)]
 
 
@@ -90,11 +101,30 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
         sampler = Sampler(model, own, job.settings["temperature"], job.settings["top_p"])
         return decoder.decode([encoded[row // count] for row in unit], batch_size, sampler)
 
-    def by_prompt(texts: list[str]) -> list[dict]:
-        return [{"index": i, "responses": texts[i * count : (i + 1) * count]} for i in range(len(prompts))]
-
-    make_rows(job, units, sample, "t", state, by_prompt)
+    make_rows(job, units, sample, "t", state, partial(_by_prompt, count=count))
     state.wait_for_everyone()
+
+
+def _sample_served(job: Job, prompts: list[list[str]], model: str, sampling: Sampling) -> None:
+    """Like `_sample`, by asking the endpoint."""
+    state, count = processes(), job.settings["num_per_prompt"]
+    endpoint = Endpoint(sampling.endpoint, model, sampling.batch_size)
+    asked: TokenPrompts | Messages = Messages()
+    if sampling.endpoint_tokenizer:
+        asked = TokenPrompts(load_tokenizer(sampling.endpoint_tokenizer), job.settings.get("prompt_format", HH))
+    encoded = [_named(i, asked.encode, turns) for i, turns in enumerate(prompts)]
+    drawn = Drawn(response_seeds(prompts, count, sampling.seed), sampling.temperature, sampling.top_p)
+    ask = ServedTexts(endpoint, asked, encoded, sampling.max_new_tokens, drawn)
+    fill = partial(ask_parts, endpoint=endpoint)
+    make_rows(job, ask.units, ask, "t", state, partial(_by_prompt, count=count), fill)
+    if state.is_main_process:
+        print(ask.said())
+    state.wait_for_everyone()
+
+
+def _by_prompt(texts: list[str], count: int) -> list[dict]:
+    """Returns the rows of a sampling job's output from `count` texts for each prompt."""
+    return [{"index": i, "responses": texts[i * count : (i + 1) * count]} for i in range(len(texts) // count)]
 
 
 def score_rankings(

@@ -5,17 +5,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 
-from data_preprocess.command import check_seed, check_settings, setting, within
+from data_preprocess.command import InputError, check_seed, check_settings, check_text, setting, within
 from data_preprocess.dialogue import HH, PROMPT_FORMATS
-from data_preprocess.hub import source_options
+from data_preprocess.hub import TOKENIZER_FILE, source_options
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
+from eval_hh.inference.endpoint import EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import is_main_process
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Settings for sampling responses from a causal language model."""
+class Sampling(EndpointFlags):
+    """Settings for sampling responses from a causal language model, loaded here or behind an endpoint."""
 
     temperature: float = setting("sampling temperature", within(above=0), default=1.0)
     top_p: float = setting("nucleus sampling: cumulative probability", within(above=0, at_most=1), default=0.95)
@@ -35,8 +36,22 @@ class Sampling:
         default=HH,
     )
 
+    endpoint_model: tuple[str, ...] = setting(
+        "names by which the server knows the models that sample", check_text, metavar="NAME", default=()
+    )
+    endpoint_tokenizer: str | None = setting(
+        "folder or hub name with the served model's tokenizer: prompts are then sent as its token ids, in "
+        "--prompt_format, else as chat messages",
+        check_text,
+        metavar="MODEL",
+        default=None,
+    )
+
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_endpoint()
+        if self.endpoint_tokenizer and not self.endpoint:
+            raise InputError("--endpoint_tokenizer: expected --endpoint beside it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +64,18 @@ class AnnotateConfig(DataConfig, Sampling):
 
     @property
     def n_sampled(self) -> int:
-        return len(self.candidates) * self.num_per_model
+        return (len(self.candidates) + len(self.endpoint_model)) * self.num_per_model
 
 
-def check_models(models: Iterable[str | None]) -> None:
-    """Raises InputError for a missing model before other models work for hours; None means not given."""
+def check_models(models: Iterable[str | None], sampling: Sampling) -> None:
+    """Raises InputError for a missing model or server before others work for hours; None means not given."""
     for model in models:
         if model is not None:
             source_options(model)
+    if sampling.endpoint_tokenizer:
+        source_options(sampling.endpoint_tokenizer, TOKENIZER_FILE)
+    if sampling.endpoint:
+        reach(sampling.endpoint)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def show_outcome(
     if not loaded.random:
         print("no report yet: it needs a cell of a random subset", *loaded.warnings, sep="\n")
         return
-    found = analyse(loaded, compare_paper)
+    found = analyse(loaded, compare_paper, root / "eval_hh" / "results")
     text = write_report(folder, found)
     draw_pictures(folder / "pics", found, compare_paper)
     made = Made(command, f"{date.today():%Y-%m-%d}", took, versions(loaded), notes)

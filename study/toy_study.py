@@ -3,11 +3,13 @@
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 from data_preprocess.files import atomic_write, read_json, write_json
-from data_preprocess.subsets import Subset, rankings_file
+from data_preprocess.subsets import RANDOM, Subset, rankings_file
 from data_preprocess.toy_world.world import world_hash, write_world
+from eval_hh.estimates import budgets
 from eval_hh.run_paths import BEST_CHECKPOINT, ModelNames, Names
 from study.commands import Call
 from study.grid import BASE, CEILING, Cell, answering_cell, augment_flags, sample_flags
@@ -18,7 +20,7 @@ from training.checkpoints import RunFolder
 # Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
 SECONDS = {
     "data": 2, "subsets": 4, "base": 80, "reward_model": 100, "cell": 9, "response": 4, "enlarged": 5, "samples": 5,
-    "rows": 8, "check": 60,
+    "rows": 8, "judged": 1, "check": 60,
 }  # fmt: skip
 
 
@@ -108,6 +110,27 @@ class ToyStudy:
             for name, model in models.items()
         }
 
+    def judgements(self, cells: Sequence[Cell]) -> list[Call]:
+        """Returns the calls that judge K=4 against K=2 at the largest equal budget with results, per algorithm.
+
+        The judge is the reward model: the table's reward is the world's own.
+        """
+        done = {
+            (cell.algorithm, cell.ranking_len, cell.num_prompts, cell.draw, cell.seed): self.result(cell).stem
+            for cell in cells
+            if cell.selection == RANDOM and self.result(cell).exists()
+        }
+        replicates = sorted({key[3:] for key in done})
+        calls = {}
+        for algorithm, budget in product(self.profile.grid.algorithms, budgets({key[2] for key in done})):
+            sides = [[(algorithm, k, budget[k], *one) for one in replicates] for k in (4, 2)]
+            both = [names for names in zip(*sides, strict=True) if set(names) <= set(done)]
+            if both and algorithm not in calls:
+                names = [",".join(done[key] for key in side) for side in zip(*both, strict=True)]
+                flags = ["--reward_model", self.reward_model, "--name", f"{algorithm.lower()}_equal_budget"]
+                calls[algorithm] = self._call("eval_hh", "judge.py", *names, *flags)
+        return [*calls.values()]
+
     def script(self, cells: Sequence[Cell]) -> list[Call]:
         """Returns the calls of all these cells; augmented ones come last, after those that make their training data."""
         augmented = [cell for cell in cells if cell.is_augmented]
@@ -178,6 +201,11 @@ class ToyStudy:
         for path, calls in self.rows().items():
             for call in calls if not path.exists() else ():
                 self.run_here(call)
+
+    def judge(self, cells: Sequence[Cell]) -> None:
+        """Judges what the cells' models said; their texts are scored already, so that no model is loaded."""
+        for call in self.judgements(cells):
+            self.run_here(call)
 
     def sample_base(self, results: Sequence[Path]) -> None:
         """Generates the base model's answers to the prompts that the study's page shows."""
@@ -277,7 +305,7 @@ class ToyStudy:
             f"augmentation_draw{draw}": SECONDS["enlarged"] * len(_one_per_subset(group))
             for draw, group in _by_draw(enlarged).items()
         }
-        return {**first, **work, **enlarging, "samples": SECONDS["samples"], "rows": SECONDS["rows"]}
+        return {**first, **work, **enlarging, **{name: SECONDS[name] for name in ("samples", "rows", "judged")}}
 
 
 def _task(cell: Cell) -> str:

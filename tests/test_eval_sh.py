@@ -83,6 +83,16 @@ def test_eight_processes_are_the_default(shell, fakes):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_an_endpoint_is_asked_by_one_process_and_has_its_own_precision(shell, fakes):
+    flags = ["--endpoint", "http://localhost:8000/v1", "--endpoint_model", "a b"]
+    done = evaluate(shell, "trial", "1", *flags, fakes=fakes, MIXED_PRECISION="bf16")
+    assert done.returncode == 0
+    _, _, _, generation, rewarding, _ = calls(fakes)
+    assert generation == f"python generation.py --index trial --stage 1 {' '.join(flags)}"
+    assert "launch.py --num_processes 8" in rewarding and rewarding.endswith("--mixed_precision bf16")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_what_is_tested_is_told_to_every_step(shell, fakes):
     flags = ["--test_files", "helpful_base", "mine", "--model_path", "a model", "--checkpoint", "step_500"]
     done = evaluate(shell, "trial", "4", *flags, "--max_new_tokens", "9", fakes=fakes, NUM_PROCESSES="1")

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # file in a room, those of the room, of the rooms before it, and what lies beside the rooms.
 ORDER = {
     "data_preprocess": ("ngrams", "preparing", "toy_world"),
-    "eval_hh": ("inference", "analysis", "reporting"),
+    "eval_hh": ("inference", "analysis", "judging", "reporting"),
     "training": ("reward",),
     "pics": (),
     "labelling": (),

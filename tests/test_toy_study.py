@@ -1,7 +1,17 @@
-"""study/toy_study.py: the order of the tasks."""
+"""study/toy_study.py: the order of the tasks, and the judged comparison on the study's page."""
+
+import json
+import shutil
 
 import pytest
+from made_up import make_cell
+from made_up_runs import test_row, write_lines, write_texts
 
+from eval_hh.analysis.results import load_results
+from eval_hh.cells import TEST_FILES, write_cell
+from eval_hh.inference.resumable_jobs import folder_identity
+from eval_hh.reporting.findings import analyse
+from eval_hh.reporting.sections import make_report
 from study.grid import answering_cell, cells_of, fresh_replicates
 from study.study_file import built_in
 from study.toy_study import ToyStudy
@@ -50,3 +60,37 @@ def test_what_is_done_is_not_run_again(study):
     plain, enlarged = study.missing(cells)
     assert {cell.draw for cell in plain} == {cell.draw for cell in enlarged} == {43}
     assert not [task for batch in study.batches(plain, enlarged) for task in batch if "draw43" not in task]
+
+
+def test_the_page_s_report_judges_the_largest_equal_budget(study, tiny_reward_dir, monkeypatch, tmp_path):
+    """As in the quickstart: other sizes in the first replicate only; scores are there, so that no model is loaded."""
+    rows = dict.fromkeys(TEST_FILES, 4)
+    shutil.copytree(tiny_reward_dir, study.reward_model)
+    settings = {"reward_model": folder_identity(study.reward_model), "mixed_precision": "no"}
+    every_cell = cells_of(TOY.grid, fresh_replicates(3), augment=True)
+    for cell in every_cell:
+        shape = (cell.ranking_len, cell.num_prompts)
+        if cell.is_augmented or shape not in ((4, 120), (2, 240)) and (cell.draw != 42 or cell.ranking_len == 3):
+            continue
+        reward = 0.4 + 0.02 * cell.ranking_len
+        made = make_cell(cell.algorithm, *shape, cell.seed, reward, rows=rows, draw=cell.draw)
+        made = {**made, "exp": cell.exp}
+        write_cell(study.result(cell), made)
+        write_texts(tmp_path, made, lambda file, line, cell=cell: f"{cell.exp} {line}")
+    for file in TEST_FILES:
+        write_lines(tmp_path / "data" / "hh_test" / f"{file}.json", [test_row(file, line) for line in range(4)])
+    for path in (tmp_path / "eval_hh" / "inference_res").glob("infer_main_*.json"):
+        note = {"fingerprint": "x", "settings": settings}
+        path.with_name(path.name + ".done.json").write_text(json.dumps(note))
+    monkeypatch.setattr("eval_hh.reward_model.load_reward_model", None)
+    calls = study.judgements(every_cell)
+    names = [",".join(f"pro_len{k}_{m}{at}_{k}" for at in ("_seed42", "_draw43_seed43", "_draw44_seed44"))
+             for k, m in ((4, 120), (2, 240))]  # fmt: skip
+    assert list(calls[0].words[:4]) == ["python", "judge.py", *names] and len(calls) == 2
+    study.judge(every_cell)
+    results = tmp_path / "eval_hh" / "results"
+    report = make_report(analyse(load_results(results), folder=results))
+    section = report.split("## Judged comparisons")[1].split("\n## ")[0]
+    judged = [line for line in section.splitlines() if line.startswith("| reward_model")]
+    assert [line.split("|")[2].strip() for line in judged] == ["PRO K=4 M=120", "SFT K=4 M=120"]
+    assert all("3 replicates: new draws and seeds, these prompts" in line and "% to " in line for line in judged)

@@ -74,6 +74,7 @@ class PublishedText:
 
     name = HH
     stop_ids: frozenset[int] = frozenset()  # tokens that end a response, besides the model's EOS
+    stop_strings = STOP_STRINGS  # texts that end it
     template_ids: frozenset[int] = frozenset()  # control tokens that it uses, besides BOS and EOS
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -126,7 +127,11 @@ class PublishedText:
 
     def text(self, response: list[int]) -> str:
         """Returns the stripped text of a response's ids, up to the first stop string."""
-        return cut_at_stop(decoded(self.tokenizer, response)).strip()
+        return self.cleaned(decoded(self.tokenizer, response))
+
+    def cleaned(self, text: str) -> str:
+        """Returns a response's stripped text, up to the first stop string."""
+        return cut_at_stop(text).strip()
 
 
 def chat_messages(turns: list[str], response: str) -> Messages:
@@ -212,6 +217,15 @@ class ChatTemplate:
     def text(self, response: list[int]) -> str:
         """Returns the stripped text of a response's ids."""
         return decoded(self.tokenizer, response).strip()
+
+    def cleaned(self, text: str) -> str:
+        """Returns the stripped text of a response from a server, which may show the end of the turn."""
+        return text.split(self.stop_strings[0])[0].strip()
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The text of the end of a turn."""
+        return (self._closing[0].strip(),)
 
     @property
     def stop_ids(self) -> frozenset[int]:

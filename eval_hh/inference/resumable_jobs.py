@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
 Compute = Callable[[list[int]], list[Any]]
+# fill(job, batches, compute, key, state) -> part files that then hold every row: `compute_parts`, or `ask_parts` of
+# served_texts.py.
+Fill = Callable[[Any, list[list[int]], Any, str, "PartialState"], Any]
 # How long a process waits for the slowest one; the default of ten minutes is too short for many batches.
 WAIT = timedelta(days=1)
 LOOK_AGAIN = 0.2  # seconds between checks whether another command is done
@@ -245,25 +248,26 @@ def sole_maker(job: Job, state: "PartialState") -> Iterator[None]:
             if state.is_main_process and not announced:
                 print(f"waiting: another command is making {job.output}", file=sys.stderr, flush=True)
                 announced = True
-            _stop_if_asked(request, state, lambda: f"{job.label}: not started; run the same command again")
+            stop_if_asked(request, state, lambda: f"{job.label}: not started; run the same command again")
             time.sleep(LOOK_AGAIN)
 
 
 def run_job(
-    job: Job, rows: list[dict], batches: list[list[int]], compute: Compute, key: str, state: "PartialState"
-) -> bool:
+    job: Job, rows: list[dict], batches: list[list[int]], compute: Any, key: str, state: "PartialState",
+    fill: "Fill | None" = None,
+) -> bool:  # fmt: skip
     """Like `make_rows`; writes the source's `rows`, each with its value as row["infer"][key]."""
 
     def with_values(values: list[Any]) -> list[dict]:
         pairs = zip(rows, values, strict=True)
         return [{**row, "infer": {**row.get("infer", {}), key: value}} for row, value in pairs]
 
-    return make_rows(job, batches, compute, key, state, with_values)
+    return make_rows(job, batches, compute, key, state, with_values, fill)
 
 
 def make_rows(
-    job: Job, batches: list[list[int]], compute: Compute, key: str, state: "PartialState",
-    as_rows: Callable[[list[Any]], list[dict]],
+    job: Job, batches: list[list[int]], compute: Any, key: str, state: "PartialState",
+    as_rows: Callable[[list[Any]], list[dict]], fill: "Fill | None" = None,
 ) -> bool:  # fmt: skip
     """Computes one value per row and writes the job's output, which holds `as_rows` of all values, in order.
 
@@ -273,14 +277,15 @@ def make_rows(
         job: what is made; part files of an earlier, killed run are used.
         batches: row numbers from 0, each in one batch; the same in every process.
         compute: row numbers of a batch -> their values (JSON values).
-        key: the name of the value: "t" for a text, anything else for a finite number.
+        key: the name of the value, which says what it can be (`run_paths.is_value`).
         state: this process among all.
         as_rows: the values of all rows -> the rows of the output.
+        fill: how the part files are filled, `compute_parts` unless given; it says what `compute` is.
     """
     with sole_maker(job, state):
         if job.is_done():
             return False
-        parts = compute_parts(job, batches, compute, key, state)
+        parts = (fill or compute_parts)(job, batches, compute, key, state)
         if state.is_main_process:
             finish(job, parts, as_rows([row[key] for row in parts.merge(sum(map(len, batches)))]))
     return True
@@ -297,19 +302,13 @@ def compute_parts(job: Job, batches: list[list[int]], compute: Compute, key: str
     """
     from eval_hh.inference.together import agreed
 
-    n_rows = sum(map(len, batches))
-
-    def is_row(row: dict[str, Any]) -> bool:
-        return has_index(row) and 0 <= row["index"] < n_rows and is_value(key, row.get(key))
-
-    parts = Parts(job.output, job.fingerprint(), state.process_index, is_row)
+    parts, n_rows = open_parts(job, batches, key, state), sum(map(len, batches))
     done = parts.done()
     mine = batches[state.process_index :: state.num_processes]
     waiting = [batch for batch in mine if any(row not in done for row in batch)]
-    bar = tqdm(total=sum(map(len, waiting)), desc=job.label, unit="row", disable=not state.is_main_process)
-    with bar, stop_requests() as request:
+    with progress_bar(job, waiting, state) as bar, stop_requests() as request:
         for number in range(_most(len(waiting))):
-            _stop_if_asked(request, state, _kept(job, parts, n_rows))
+            stop_if_asked(request, state, kept(job, parts, n_rows))
             with agreed(state):
                 for batch in waiting[number : number + 1]:
                     values = compute(batch)
@@ -319,7 +318,23 @@ def compute_parts(job: Job, batches: list[list[int]], compute: Compute, key: str
     return parts
 
 
-def _kept(job: Job, parts: Parts, n_rows: int) -> Callable[[], str]:
+def open_parts(job: Job, batches: list[list[int]], key: str, state: "PartialState") -> Parts:
+    """Returns the part files of a job on numbered rows, {"index": row, key: value}, as this process writes them."""
+    n_rows = sum(map(len, batches))
+
+    def is_row(row: dict[str, Any]) -> bool:
+        return has_index(row) and 0 <= row["index"] < n_rows and is_value(key, row.get(key))
+
+    return Parts(job.output, job.fingerprint(), state.process_index, is_row)
+
+
+def progress_bar(job: Job, waiting: list[list[int]], state: "PartialState") -> tqdm:
+    """Returns the bar of the rows that this process has to make; only the main process shows its own."""
+    return tqdm(total=sum(map(len, waiting)), desc=job.label, unit="row", disable=not state.is_main_process)
+
+
+def kept(job: Job, parts: Parts, n_rows: int) -> Callable[[], str]:
+    """Returns the line on how much of a stopped job is kept."""
     return lambda: f"{job.label}: {len(parts.done())} of {n_rows} rows are done; run the same command to resume"
 
 
@@ -330,7 +345,7 @@ def _most(number: int) -> int:
     return max(gather_object([number]))
 
 
-def _stop_if_asked(request: StopRequest, state: "PartialState", message: Callable[[], str]) -> None:
+def stop_if_asked(request: StopRequest, state: "PartialState", message: Callable[[], str]) -> None:
     """Raises Stopped with the message in every process if any received a signal."""
     from eval_hh.inference.together import end_all
 

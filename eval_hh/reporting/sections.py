@@ -21,6 +21,7 @@ from eval_hh.markup import REWARD, interval_text, markdown_text, p_text
 from eval_hh.reporting.findings import Findings
 from eval_hh.reporting.markdown_table import markdown
 from eval_hh.reporting.sections_contrasts import AUGMENTATION, EQUAL_BUDGET, FIXED_SIZE, STRATEGIES, contrast_section
+from eval_hh.reporting.sections_judged import judged_section
 from eval_hh.reporting.table1 import latex, markdown_lines
 
 NAMED = 6  # number of missing cells that are named; further ones are counted
@@ -201,7 +202,7 @@ def make_report(found: Findings) -> str:
     ]  # fmt: skip
     lines += _line_lines(found.lines) + _joint_lines(found.joint)
     lines += contrast_section(FIXED_SIZE, found.fixed_size) + contrast_section(STRATEGIES, found.strategies)
-    lines += contrast_section(AUGMENTATION, found.augmentations)
+    lines += contrast_section(AUGMENTATION, found.augmentations) + judged_section(found.judged)
     return "\n".join([*lines, *_verdict_lines(found.verdicts, results)])
 
 

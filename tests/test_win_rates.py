@@ -1,0 +1,99 @@
+"""Win rates against a general optimiser and slow loops, and how often their intervals cover a known truth."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from eval_hh.analysis import simulated_judgements
+from eval_hh.analysis.win_rates import RIDGE, controlled_win_rate, fit_logistic, length_term, win_contrasts
+
+
+def data(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    lengths = rng.normal(20, 80, n)
+    p = 1 / (1 + np.exp(-(0.4 + 0.9 * np.tanh(lengths / lengths.std()))))
+    wins = (rng.random(n) < p).astype(float)
+    wins[:5] = 0.5
+    return wins, lengths
+
+
+def loss_by_hand(coefficients, wins, term):
+    total = 0.5 * RIDGE * sum(value**2 for value in coefficients)
+    for y, x in zip(wins, term, strict=True):
+        p = 1 / (1 + math.exp(-(coefficients[0] + coefficients[1] * x)))
+        total -= y * math.log(p) + (1 - y) * math.log(1 - p)
+    return total
+
+
+def test_the_fit_is_that_of_a_general_optimiser():
+    wins, lengths = data()
+    term = length_term(lengths)
+    found = minimize(loss_by_hand, [0, 0], args=(wins, term), tol=1e-12)
+    level, _ = fit_logistic(wins, term)
+    assert level == pytest.approx(found.x[0], abs=1e-4)
+    assert controlled_win_rate(wins, lengths) == pytest.approx(1 / (1 + math.exp(-found.x[0])), abs=1e-4)
+
+
+def test_the_error_is_the_sandwich_by_hand():
+    wins, lengths = data(40, 3)
+    term = length_term(lengths)
+    level, error = fit_logistic(wins, term)
+    slope = minimize(loss_by_hand, [0, 0], args=(wins, term), tol=1e-12).x[1]
+    bread, filling = np.eye(2) * RIDGE, np.zeros((2, 2))
+    for y, x in zip(wins, term, strict=True):
+        p, row = 1 / (1 + math.exp(-(level + slope * x))), np.array([1, x])
+        bread += p * (1 - p) * np.outer(row, row)
+        filling += (y - p) ** 2 * np.outer(row, row)
+    inverse = np.linalg.inv(bread)
+    assert error == pytest.approx(math.sqrt((inverse @ filling @ inverse)[0, 0] * 40 / 38), rel=1e-3)
+
+
+def test_longer_answers_that_win_for_their_length_alone_do_not_win_at_equal_length():
+    rng = np.random.default_rng(1)
+    lengths = rng.normal(60, 60, 4000)  # the first is longer on the whole
+    wins = (rng.random(4000) < 1 / (1 + np.exp(-2 * np.tanh(lengths / lengths.std())))).astype(float)
+    assert wins.mean() > 0.7 and abs(controlled_win_rate(wins, lengths) - 0.5) < 0.03
+
+
+def test_the_ridge_moves_a_rate_little():
+    wins = np.array([1.0] * 28 + [0.0] * 12)
+    assert controlled_win_rate(wins, np.zeros(40)) == pytest.approx(0.7, abs=0.001)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_prompts_that_all_go_one_way_give_a_finite_interval(value):
+    raw, controlled = win_contrasts([[value] * 12], [list(range(-6, 6))])
+    assert raw.difference == value - 0.5 and raw.low == raw.high == raw.difference
+    assert abs(controlled.difference - (value - 0.5)) < 0.01
+    assert controlled.low <= controlled.difference <= controlled.high
+
+
+def test_swapping_the_models_mirrors_the_rates():
+    wins, lengths = data(50, 5)
+    for one, other in zip(win_contrasts([wins], [lengths]), win_contrasts([1 - wins], [-lengths]), strict=True):
+        assert one.difference == pytest.approx(-other.difference) and one.low == pytest.approx(-other.high)
+        assert one.p == pytest.approx(other.p)
+
+
+def test_replicates_are_the_unit_where_there_are_several():
+    groups = [data(30, seed) for seed in range(4)]
+    raw, controlled = win_contrasts(*zip(*groups, strict=True))
+    means = [wins.mean() - 0.5 for wins, _ in groups]
+    assert raw.difference == pytest.approx(sum(means) / 4) and raw.n_replicates == 4 and raw.df == 3
+    rates = [controlled_win_rate(*group) - 0.5 for group in groups]
+    half = 3.182446 * np.std(rates, ddof=1) / 2
+    assert (controlled.low, controlled.high) == pytest.approx((np.mean(rates) - half, np.mean(rates) + half), rel=1e-5)
+
+
+def test_no_pair_is_an_error():
+    with pytest.raises(ValueError, match="no judged pair"):
+        win_contrasts([], [])
+
+
+def test_intervals_cover_the_truth(monkeypatch):
+    """Of 200 comparisons; the table of eval_hh/README.md is from more. Four standard errors of 95% are 6%."""
+    monkeypatch.setattr(simulated_judgements, "TRUTH_SIZE", (500, 100))
+    for row in simulated_judgements.judged_coverage(200, seed=5):
+        assert abs(row.raw - 0.95) < 0.06 and abs(row.controlled - 0.95) < 0.06, row
