@@ -7,7 +7,7 @@ import pytest
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import training_text
 from data_preprocess.preparing.candidates import Candidates
-from data_preprocess.preparing.export import preference_pairs, write_prompts, write_trl
+from data_preprocess.preparing.export import PAIR_FORMS, preference_pairs, trl_standard, write_pairs, write_prompts
 from data_preprocess.preparing.row_formats import Mapping, read_source
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Rice?", "<|assistant|>"]
@@ -21,14 +21,14 @@ MESSAGES = [
 
 def test_conversational_rows():
     answer = {"prompt": MESSAGES, "rejected": [{"role": "assistant", "content": "No."}]}
-    assert list(preference_pairs(POOL, conversational=True)) == [
+    assert [PAIR_FORMS["trl"](*pair) for pair in preference_pairs(POOL)] == [
         {**answer, "chosen": [{"role": "assistant", "content": "Boil it."}]},
         {**answer, "chosen": [{"role": "assistant", "content": "Rinse it."}]},
     ]
 
 
 def test_standard_rows_join_to_the_text_trained_on():
-    rows = list(preference_pairs(POOL, conversational=False))
+    rows = [trl_standard(*pair) for pair in preference_pairs(POOL)]
     assert [row["prompt"] + row["chosen"] for row in rows] == [
         training_text(TURNS, "Boil it."),
         training_text(TURNS, "Rinse it."),
@@ -37,21 +37,23 @@ def test_standard_rows_join_to_the_text_trained_on():
     assert rows[0]["rejected"] == " No."
 
 
-def test_rankings_without_a_pair_are_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(InputError, match="pairs.parquet: no pairs .expected .*rewards differ"):
-        write_trl(tmp_path / "pairs.parquet", [Candidates(TURNS, ["a", "b"], [1.0, 1.0], {"id": "p"})], True)
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".json"])
+def test_rankings_without_a_pair_are_refused_and_nothing_is_written(tmp_path, ending):
+    with pytest.raises(InputError, match=f"pairs{ending}: no pairs .expected .*rewards differ"):
+        write_pairs(tmp_path / f"pairs{ending}", [Candidates(TURNS, ["a", "b"], [1.0, 1.0], {"id": "p"})], trl_standard)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".json"])
 @pytest.mark.parametrize("conversational", [True, False])
-def test_parquet_comes_back(shared, tmp_path, monkeypatch, conversational):
+def test_pairs_come_back(shared, tmp_path, monkeypatch, conversational, ending):
     """`datasets` reads the columns that TRL wants, and the pairs are those of the ranking."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[0][:50]
-    path = tmp_path / "out" / "pairs.parquet"
-    count = write_trl(path, pool, conversational)
+    path = tmp_path / "out" / f"pairs{ending}"
+    count = write_pairs(path, pool, PAIR_FORMS["trl"] if conversational else trl_standard)
     again, _ = read_source(str(path), "train", Mapping())
     expected = [
         (c.prefix, [c.responses[a], c.responses[b]])
@@ -62,7 +64,9 @@ def test_parquet_comes_back(shared, tmp_path, monkeypatch, conversational):
     ]
     assert count == len(expected) > 200
     assert [(c.prefix, c.responses) for c in again] == expected
-    assert datasets.Dataset.from_parquet(str(path)).column_names == ["prompt", "chosen", "rejected"]
+    kind = {".parquet": "parquet"}.get(ending, "json")
+    loaded = datasets.load_dataset(kind, data_files=str(path), split="train")
+    assert set(loaded.column_names) == {"prompt", "chosen", "rejected"} and len(loaded) == count
 
 
 def test_prompts_for_labelling(tmp_path):
