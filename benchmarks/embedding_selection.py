@@ -49,7 +49,7 @@ def choose(count: int, strategy: str) -> tuple[float, str]:
     began = time.perf_counter()
     chosen = select_by_embedding(vectors, count // SHARE, strategy)
     seconds = time.perf_counter() - began
-    near = nearest_similarity(vectors, chosen)
+    near = nearest_similarity(vectors, vectors[chosen])
     reached = f"similarity to the nearest selected prompt {near.mean():.3f} in the mean, {near.min():.3f} at least"
     return seconds, reached
 
@@ -61,7 +61,7 @@ def facility_loss(count: int) -> tuple[float, float, float]:
     exact = facility_location(vectors, size, SEED, cluster_size=count)
     seconds = time.perf_counter() - began
     ours = facility_location(vectors, size, SEED)
-    return *(float(np.maximum(nearest_similarity(vectors, one), 0).mean()) for one in (exact, ours)), seconds
+    return *(float(np.maximum(nearest_similarity(vectors, vectors[one]), 0).mean()) for one in (exact, ours)), seconds
 
 
 def measure(sizes: Sizes) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import parse_settings, run
-from data_preprocess.outputs import check_only_ours, check_output_file, check_place
+from data_preprocess.outputs import check_only_ours, check_opening, check_output_file, check_place
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import (
     ENDINGS,
@@ -27,7 +27,13 @@ from data_preprocess.preparing.export import (
     write_pairs,
     write_prompts,
 )
-from data_preprocess.preparing.labelling_tools import ARGILLA_FILES, write_argilla, write_label_studio, write_table
+from data_preprocess.preparing.labelling_tools import (
+    ARGILLA_FILES,
+    LABEL_STUDIO,
+    write_argilla,
+    write_label_studio,
+    write_table,
+)
 from data_preprocess.preparing.prepare_config import TO_LABEL, PrepareConfig
 from data_preprocess.preparing.prepared_data import Labels, prepare, read_pool, require_rewards
 from data_preprocess.preparing.returned_labels import unique_prompts
@@ -69,6 +75,8 @@ def check_output(config: PrepareConfig) -> None:
     check_output_file("output", config.output, {"source": [config.source]})
     endings = {"prompts": (".jsonl", ".json"), "label_studio": (".json",), "table": (".csv", ".tsv", ".xlsx")}
     check_ending(config.output, endings.get(config.export, ENDINGS))
+    if config.export == "label_studio":
+        check_opening(config.output.with_suffix(".xml"), LABEL_STUDIO[:30])  # is written beside it
 
 
 def export_to_label(config: PrepareConfig, pool: list[Candidates]) -> None:

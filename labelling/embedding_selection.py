@@ -10,6 +10,7 @@ from heapq import heapify, heapreplace, merge
 from itertools import islice
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from data_preprocess.ranking import SEED
 from data_preprocess.selection import kind_bins
@@ -207,8 +208,10 @@ def k_means(vectors: np.ndarray, count: int, seed: int = SEED) -> np.ndarray:
     centres = vectors[order[:count]]
     for _ in range(ROUNDS):
         labels = _nearest_centre(sample, centres)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, labels, sample)
+        members = csr_array(
+            (np.ones_like(labels, dtype=np.float32), (labels, np.arange(len(labels)))), (count, len(labels))
+        )
+        sums = members @ sample
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         centres = np.where(norms > 0, sums / np.where(norms > 0, norms, 1), centres)
     return np.unique(_nearest_centre(vectors, centres), return_inverse=True)[1]
@@ -219,10 +222,10 @@ def _nearest_centre(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.concatenate([(vectors[start : start + BLOCK] @ centres.T).argmax(axis=1) for start in starts])
 
 
-def nearest_similarity(vectors: np.ndarray, chosen: Sequence[int]) -> np.ndarray:
-    """Returns the similarity of each prompt to its nearest chosen one: [N]."""
+def nearest_similarity(vectors: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Returns the similarity of each prompt to the nearest of chosen ones, [M, dimensions]: [N]."""
     similarity = np.full(len(vectors), -1.0, dtype=np.float32)
-    _raise_to(similarity, vectors, vectors[np.asarray(chosen, dtype=np.int64)])
+    _raise_to(similarity, vectors, chosen)
     return similarity
 
 

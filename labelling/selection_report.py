@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TOPICS = 12  # clusters that stand for topics
 TOPIC_WORDS = 4  # words that name one
 MOST_VALUES = 20  # a column with more values has no table
+PER_TOPIC = 500  # prompts of a cluster whose words count
+MEASURED = 20_000  # prompts whose distance to the selection is measured
 RANDOM_DRAWS = 5  # selections that the distances are compared with
 ON_MAP = {"left out": 2500, "chosen": 1500}  # points drawn of each
 SHOWN = 80  # characters of a prompt on the map and in lists
@@ -41,7 +43,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances of all prompts of the pool to the nearest chosen one: of one selection, or means over several."""
+    """Distances of prompts of the pool to the nearest chosen one: of one selection, or means over several."""
 
     name: str
     mean: float
@@ -120,17 +122,20 @@ def columns_of(pool: Sequence[Candidates]) -> dict[str, list[str]]:
 
 def topics(pool: Sequence[Candidates], vectors: np.ndarray) -> list[str]:
     """Returns a name for each prompt's k-means cluster: the words that are most frequent in it for their frequency
-    elsewhere (share of its prompts that have the word, squared, over the share of all)."""
+    elsewhere: prompts of it with the word, squared, over all with it, among at most PER_TOPIC of each cluster."""
     labels = k_means(vectors, min(TOPICS, len(pool)))
-    sets = [{word for word in words(text_of(one).lower()) if len(word) > 3} for one in pool]
-    everywhere = Counter(word for own in sets for word in own)
+    clusters = [np.flatnonzero(labels == label)[:PER_TOPIC] for label in range(labels.max(initial=-1) + 1)]
+    inside = [Counter(word for index in members for word in _long_words(pool[index])) for members in clusters]
+    everywhere = sum(inside, Counter())
     names = []
-    for label in range(labels.max(initial=-1) + 1):
-        members = np.flatnonzero(labels == label)
-        inside = Counter(word for index in members for word in sets[index])
-        typical = sorted(inside, key=lambda word: (-(inside[word] ** 2) / everywhere[word], word))
+    for label, counts in enumerate(inside):
+        typical = sorted(counts, key=lambda word: (-(counts[word] ** 2) / everywhere[word], word))
         names.append(f"{label + 1}: {', '.join(typical[:TOPIC_WORDS])}")
     return [names[label] for label in labels]
+
+
+def _long_words(one: Candidates) -> set[str]:
+    return {word for word in words(text_of(one).lower()) if len(word) > 3}
 
 
 def text_of(one: Candidates) -> str:
@@ -147,10 +152,13 @@ def length_classes(pool: Sequence[Candidates]) -> list[str]:
 
 
 def distances(vectors: np.ndarray, chosen: Sequence[int], seed: int) -> list[Distances]:
-    """Returns the distances of this selection and, as means, of RANDOM_DRAWS random ones of its size."""
+    """Returns the distances of this selection and, as means, of RANDOM_DRAWS random ones of its size, from at most
+    MEASURED random prompts of the pool."""
+
+    sample = vectors[np.sort(random_prompts(vectors, min(MEASURED, len(vectors)), seed))]
 
     def of(selection: Sequence[int]) -> tuple[float, float, float]:
-        distance = np.sqrt(np.maximum(2 - 2 * nearest_similarity(vectors, selection), 0))
+        distance = np.sqrt(np.maximum(2 - 2 * nearest_similarity(sample, vectors[selection]), 0))
         return float(distance.mean()), float(np.quantile(distance, 0.95)), float(distance.max())
 
     random = [of(random_prompts(vectors, len(chosen), seed + 1 + draw)) for draw in range(RANDOM_DRAWS)]

@@ -1,13 +1,22 @@
 """TRL's Parquet: literal rows of both forms, and back again through the reader of any source."""
 
+import copy
 import json
 
 import pytest
+from chat_templates import TEMPLATES
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import training_text
 from data_preprocess.preparing.candidates import Candidates
-from data_preprocess.preparing.export import PAIR_FORMS, preference_pairs, trl_standard, write_pairs, write_prompts
+from data_preprocess.preparing.export import (
+    PAIR_FORMS,
+    preference_pairs,
+    trl_standard,
+    usage,
+    write_pairs,
+    write_prompts,
+)
 from data_preprocess.preparing.row_formats import Mapping, read_source
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Rice?", "<|assistant|>"]
@@ -75,3 +84,71 @@ def test_prompts_for_labelling(tmp_path):
     assert json.loads(path.read_text()) == {"id": "p", "prompt": MESSAGES}
     [again], _ = read_source(str(path), "train", Mapping())
     assert again.prefix == TURNS and again.meta["id"] == "p"
+
+
+SYSTEM = Candidates(TURNS, ["Boil it.", "No."], [1.0, 0.0], {"id": "p", "system": "Be kind."})
+SAID = [{"role": "system", "content": "Be kind."}, *MESSAGES]
+GOOD, BAD = ({"role": "assistant", "content": text} for text in ("Boil it.", "No."))
+
+
+@pytest.mark.parametrize(
+    "tool, row",
+    [
+        ("trl", {"prompt": SAID, "chosen": [GOOD], "rejected": [BAD]}),
+        ("openrlhf", {"chosen": [*SAID, GOOD], "rejected": [*SAID, BAD]}),
+        ("axolotl", {"messages": SAID, "chosen": GOOD, "rejected": BAD}),
+        (
+            "llamafactory",
+            {
+                "conversations": [
+                    {"from": "human", "value": "Hi"},
+                    {"from": "gpt", "value": "Hello."},
+                    {"from": "human", "value": "Rice?"},
+                ],
+                "chosen": {"from": "gpt", "value": "Boil it."},
+                "rejected": {"from": "gpt", "value": "No."},
+                "system": "Be kind.",
+            },
+        ),
+    ],
+)
+def test_rows_in_each_tools_documented_form(tmp_path, tool, row):
+    for ending in (".jsonl", ".json"):
+        path = tmp_path / f"pairs{ending}"
+        assert write_pairs(path, [SYSTEM], PAIR_FORMS[tool]) == 1
+        text = path.read_text()
+        assert (json.loads(text) if ending == ".json" else [json.loads(text)]) == [row]
+
+
+def test_what_to_tell_each_tool(tmp_path):
+    path = tmp_path / "pairs.json"
+    assert usage("trl", path) == ""
+    entry = json.loads("{" + usage("llamafactory", path).split(": ", maxsplit=2)[2] + "}")
+    assert entry["pairs"]["file_name"] == "pairs.json" and entry["pairs"]["ranking"] is True
+    assert set(entry["pairs"]["columns"].values()) == {"conversations", "chosen", "rejected", "system"}
+    assert "type: chat_template.default" in usage("axolotl", path) and "ds_type: json" in usage("axolotl", path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["conversational", "standard"])
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_trl_itself_trains_on_them(tmp_path, tiny_causal_lm_dir, byte_tokenizer, monkeypatch, form, ending):
+    """One step of DPO, on a file as the command writes it."""
+    trl = pytest.importorskip("trl")
+    import datasets
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    path = tmp_path / f"pairs{ending}"
+    write_pairs(path, [SYSTEM, *POOL] * 4, PAIR_FORMS["trl"] if form == "conversational" else trl_standard)
+    kind = {".jsonl": "json", ".parquet": "parquet"}[ending]
+    rows = datasets.load_dataset(kind, data_files=str(path), split="train")
+    tokenizer = copy.deepcopy(byte_tokenizer)
+    tokenizer.chat_template = TEMPLATES["smollm2"]
+    arguments = trl.DPOConfig(
+        output_dir=str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True,
+        max_length=256, bf16=False, gradient_checkpointing=False,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(tiny_causal_lm_dir("qwen2"))
+    trainer = trl.DPOTrainer(model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    assert trainer.train().global_step == 1

@@ -8,6 +8,7 @@ from data_preprocess import prepare
 from data_preprocess.command import InputError
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.labelling_tools import write_argilla, write_label_studio, write_table
+from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.preparing.returned_labels import join, read_table
 from data_preprocess.preparing.tool_exports import own_rows
 
@@ -191,3 +192,16 @@ def test_columns_survive_from_pool_to_training_row(tmp_path, capsys):
     assert [row["meta"]["columns"] for row in written] == [{"topic": "food", "level": i} for i in range(2)]
     assert written[0]["suffix"] == ["b", "a"]
     assert "missing: prompts without a judgement: 1 (" in capsys.readouterr().out
+
+
+def test_a_workbook_is_a_pool(tmp_path):
+    """As other files: texts, whole numbers without a point, blank rows left out."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["prompt", "id", "level"], ["Why?", 7, 2.5], [None, None, None], ["=Rice?", "p", None]):
+        book.active.append(row)
+    book.active["A4"].data_type = "s"
+    book.save(tmp_path / "pool.xlsx")
+    first, second = load_pool(str(tmp_path / "pool.xlsx"))[0]
+    assert first.meta["id"] == "7" and first.prefix[0] == "<|prompter|>Why?" and first.columns() == {"level": "2.5"}
+    assert second.meta == {"columns": {"level": ""}, "id": "p", "source": str(tmp_path / "pool.xlsx"), "line": 4}

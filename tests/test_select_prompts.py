@@ -45,7 +45,7 @@ def test_facility_location_is_the_greedy_order(vectors):
 
 def test_clusters_cost_facility_location_little(vectors):
     def objective(chosen):
-        return np.maximum(nearest_similarity(vectors, chosen), 0).mean()
+        return np.maximum(nearest_similarity(vectors, vectors[chosen]), 0).mean()
 
     exact = objective(facility_location(vectors, 60, 1, cluster_size=1200))
     assert exact >= objective(facility_location(vectors, 60, 1, cluster_size=100)) >= 0.97 * exact

@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from scipy.sparse import csr_array
 
-MAX_VALUES = 300  # distinct values of one scale; more are rounded to as many steps
+MAX_VALUES = 100  # distinct values of one scale; more are rounded to as many steps
 RESAMPLES = 500
 SEED = 42
 CONFIDENCE = 0.95

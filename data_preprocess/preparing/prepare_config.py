@@ -207,6 +207,8 @@ class PrepareConfig(DataConfig):
             raise InputError("--join and --merge_prompts (expected one of them: --join takes each prompt once)")
         if self.combine and not self.join:
             raise InputError(f"--combine {self.combine} needs --join, the judgements to combine")
+        if self.form == "standard" and self.export != "trl":
+            raise InputError("--form standard applies to --export trl")
         if bool(self.export) != bool(self.output):
             raise InputError("--export and --output: give both, or neither")
 
