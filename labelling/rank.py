@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -36,7 +37,7 @@ from data_preprocess.command import (
 from data_preprocess.files import disk_full_as_oserror, json_line, read_jsonl, sync, try_lock
 from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.candidates import Candidates, responses_digest
-from data_preprocess.preparing.export import prompt_messages
+from data_preprocess.preparing.export import check_ending, prompt_messages
 from data_preprocess.preparing.labelling_tools import require_responses
 from data_preprocess.preparing.returned_labels import unique_prompts
 from data_preprocess.preparing.row_formats import Mapping, read_source
@@ -46,6 +47,7 @@ from pics.style import LOOK
 ADDRESS = "127.0.0.1"
 PAGE = Path(__file__).with_name("rank.html")
 MOST_RESPONSES = 9  # each is ranked by one digit key
+OPENING = b'{"id": "'  # of every line of the file of rankings
 MAX_BODY = 1 << 16  # bytes of a request
 
 
@@ -63,6 +65,7 @@ class RankConfig:
     def __post_init__(self) -> None:
         check_settings(self)
         check_output_file("output", self.output, {"source": [self.source]})
+        check_ending(self.output, (".jsonl",))
 
 
 class Rankings:
@@ -74,13 +77,29 @@ class Rankings:
         self.place = {one.meta["id"]: index for index, one in enumerate(pool)}
         self.given: dict[tuple[str, str], list] = {}  # (annotator, id) -> ranking
         if path.exists():
-            _cut_unfinished_line(path)
-        for number, row in read_jsonl(path) if path.exists() else ():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Reads the file, and removes what a killed server left of a line that it had not confirmed to the page.
+
+        Nothing is changed before every line is known to be ours.
+        """
+        content = self.path.read_bytes()
+        if content.lstrip().startswith(b"["):
+            raise InputError(f"{self.path}:1: a JSON array (expected a file of this command, one ranking per line)")
+        end = content.rfind(b"\n") + 1
+        unfinished = _is_unfinished(content[end:])
+        rows = islice(read_jsonl(self.path), content.count(b"\n") if unfinished else None)
+        for number, row in rows:
             try:
                 self.check(row)
             except InputError as error:
-                raise InputError(f"{path}:{number}: {error}") from None
+                raise InputError(f"{self.path}:{number}: {error}") from None
             self.given[row["annotator"], row["id"]] = row["ranking"]
+        if unfinished:
+            os.truncate(self.path, end)
+        elif content[end:]:
+            _append(self.path, b"\n")
 
     def check(self, row: dict) -> None:
         """Raises InputError unless a row is a complete ranking of a prompt by somebody."""
@@ -135,11 +154,10 @@ class Rankings:
         }
 
 
-def _cut_unfinished_line(path: Path) -> None:
-    """Removes what a killed server left of a line that it had not finished, so had not confirmed to the page."""
-    with open(path, "rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+def _is_unfinished(line: bytes) -> bool:
+    """Returns whether a text is the beginning of a line that `Rankings.add` writes."""
+    begins = line.startswith(OPENING) or OPENING.startswith(line)
+    return bool(line) and begins and not line.endswith(b"}")
 
 
 def _append(path: Path, line: bytes) -> None:

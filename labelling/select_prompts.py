@@ -21,7 +21,7 @@ from data_preprocess.command import InputError, check_seed, check_settings, pars
 from data_preprocess.dialogue import PROMPTER, split_turn
 from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.candidates import Candidates
-from data_preprocess.preparing.export import write_prompts
+from data_preprocess.preparing.export import check_ending, write_prompts
 from data_preprocess.preparing.near_duplicates import N_WORDS, NearDuplicates, without_near_copies
 from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.ranking import SEED
@@ -75,6 +75,7 @@ class SelectConfig:
         for flag, path in written.items():
             if path is not None:
                 check_output_file(flag, path, inputs)
+        check_ending(self.output, (".jsonl", ".json"))
         paths = [path for path in written.values() if path is not None]
         if len(set(paths)) < len(paths):
             raise InputError("--output, --vectors and --report: one file twice (expected different files)")

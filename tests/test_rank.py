@@ -148,9 +148,12 @@ def test_a_line_that_a_killed_server_did_not_finish_is_cut(served, source):
     rankings, ask = served
     ask("POST", "/rank", RANKING)
     whole = rankings.path.read_bytes()
-    rankings.path.write_bytes(whole + b'{"id": "p1", "anno')
-    again = Rankings(load(source)[0], rankings.path)
-    assert again.done("ann") == 1 and rankings.path.read_bytes() == whole
+    for rest in (b'{"id": "p1", "anno', b"{"):
+        rankings.path.write_bytes(whole + rest)
+        again = Rankings(load(source)[0], rankings.path)
+        assert again.done("ann") == 1 and rankings.path.read_bytes() == whole
+    rankings.path.write_bytes(whole.rstrip())  # as an editor may leave it
+    assert Rankings(load(source)[0], rankings.path).done("ann") == 1 and rankings.path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,15 @@ def test_a_file_of_another_pool_is_refused(source, tmp_path, row, message):
         Rankings(load(source)[0], path)
 
 
+@pytest.mark.parametrize("content", [b"a thesis", b"x\n{", b'{"id": "p9"}', b'{"id": "p9"}\n{"id": "p', b"[1]"])
+def test_somebody_elses_file_stays_as_it_is(source, tmp_path, content):
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"r\.jsonl:"):
+        Rankings(load(source)[0], path)
+    assert path.read_bytes() == content
+
+
 def test_pools_that_cannot_be_ranked(tmp_path):
     for texts, message in ((["a"], "1 responses .expected at least two"), (list("abcdefghij"), "has 10 responses")):
         path = tmp_path / "one.jsonl"
@@ -176,7 +188,7 @@ def test_pools_that_cannot_be_ranked(tmp_path):
         with pytest.raises(InputError, match=message):
             load(str(path))
     with pytest.raises(InputError, match="--port 70000"):
-        RankConfig(source="x", output=tmp_path / "o", port=70000)
+        RankConfig(source="x", output=tmp_path / "o.jsonl", port=70000)
 
 
 class Session:
