@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from labelling.embedding_selection import (
     select_by_embedding,
 )
 from labelling.embeddings import embedded, load_embedder
+from labelling.languages import UNKNOWN, detector
 from labelling.selection_report import distances, shares
 
 
@@ -190,6 +193,17 @@ def test_folders_without_an_embedding_model_are_refused(tmp_path):
         load_embedder(str(tmp_path / "none"))
     with pytest.raises(InputError, match="holds no tokenizer.json"):
         load_embedder(str(tmp_path))
+
+
+def test_languages_of_real_questions():
+    """Where a guess is not sure, the language is unknown: no English question of the example is taken for another's."""
+    pytest.importorskip("py3langid")
+    detect, codes = detector()
+    path = Path(__file__).resolve().parents[1] / "data_preprocess" / "example" / "rankings.jsonl"
+    found = Counter(detect(json.loads(line)["prompt"]) for line in path.open(encoding="utf-8"))
+    assert set(found) <= {"en", UNKNOWN} and found["en"] > 200
+    for text, code in ((GERMAN, "de"), ("日本の首都はどこですか?", "ja"), ("hi", UNKNOWN)):
+        assert detect(text) == code and code in {*codes, UNKNOWN}
 
 
 # --- the command and its page
