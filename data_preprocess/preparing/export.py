@@ -85,7 +85,7 @@ PAIR_FORMS: dict[str, ToRow] = {
 
 def usage(tool: str, path: Path) -> str:
     """Returns what to tell a tool to read a file of pairs; "" for TRL, which reads its columns as they are."""
-    kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}[path.suffix]
+    kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}[path.suffix.lower()]
     columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "system": "system"}
     entry = {path.stem: {"file_name": path.name, "formatting": "sharegpt", "ranking": True, "columns": columns}}
     return {

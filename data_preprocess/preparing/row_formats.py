@@ -411,6 +411,7 @@ def _columns(fields: Fields, meta: dict, mapping: Mapping) -> dict[str, Any]:
         return {}
     apart = (*fields.read, *mapping.ignore, *CONTEXT_FIELDS, *PROMPT_FIELDS, *ID_FIELDS)
     own = {name: value for name, value in fields.row.items() if name not in apart and isinstance(value, PLAIN)}
+    own = {name: value for name, value in own.items() if value == value}  # a table may have NaN for what is missing
     fields.read |= own.keys()
     earlier = meta.get(COLUMNS)
     return {**(earlier if isinstance(earlier, dict) else {}), **own}
