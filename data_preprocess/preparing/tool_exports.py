@@ -35,10 +35,8 @@ def own_rows(where: str, row: dict) -> Iterator[tuple[str, dict]]:
         yield from _argilla_flat(where, row)
     elif isinstance(row.get("data"), dict) and "annotations" in row:
         yield from _label_studio(where, row)
-    elif PROMPT_ID in row and "annotator" in row and "ranking" in row:
-        own = {"id": row[PROMPT_ID], "annotator": row["annotator"], RANKING: _ranker(row[RANKING], where)}
-        known = (PROMPT_ID, RANKING, *LABEL_STUDIO_OWN)
-        yield where, {**own, **{name: value for name, value in row.items() if name not in known}}
+    elif PROMPT_ID in row and ("annotation_id" in row or {"annotator", RANKING} <= row.keys()):
+        yield from _label_studio_flat(where, row)
     else:
         yield where, row
 
@@ -87,6 +85,15 @@ def _label_studio(where: str, row: dict) -> Iterator[tuple[str, dict]]:
             if isinstance(result, dict) and result.get("type") == "ranker":
                 ranking = _ranker(result.get("value"), where)
                 yield where, {"id": row["data"].get(PROMPT_ID), "annotator": annotator, RANKING: ranking}
+
+
+def _label_studio_flat(where: str, row: dict) -> Iterator[tuple[str, dict]]:
+    """JSON-MIN and CSV: the data's fields beside the annotation; a skipped task has no ranking."""
+    if row.get(RANKING) in (None, "", [], {}):
+        return
+    own = {"id": row[PROMPT_ID], "annotator": row.get("annotator"), RANKING: _ranker(row[RANKING], where)}
+    known = (PROMPT_ID, RANKING, *LABEL_STUDIO_OWN)
+    yield where, {**own, **{name: value for name, value in row.items() if name not in known}}
 
 
 def _ranker(value: Any, where: str) -> list[str]:
