@@ -12,24 +12,21 @@ dropped and why, how the selection covers the pool, and a map.
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from fractions import Fraction
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_seed, check_settings, parse_settings, run, setting, within
-from data_preprocess.dialogue import PROMPTER, split_turn
 from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import check_ending, write_prompts
-from data_preprocess.preparing.near_duplicates import N_WORDS, NearDuplicates, without_near_copies
+from data_preprocess.preparing.near_duplicates import N_WORDS
 from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.ranking import SEED
 from labelling.embedding_selection import STRATEGIES, select_by_embedding
 from labelling.embeddings import WORDLLAMA, embedded
-from labelling.languages import UNKNOWN, detector
-
-NAMED_DROPPED = 5  # examples of what was dropped, per reason
+from labelling.languages import detector
+from labelling.prompt_filters import Dropped, prompt_words, wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,28 +80,13 @@ class SelectConfig:
             raise InputError(f"--vectors {self.vectors}: expected a name that ends in .npz")
 
 
-@dataclass
-class Dropped:
-    """Prompts that were left out before the selection, for one reason."""
-
-    why: str
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def drops(self, is_dropped: bool, one: Candidates) -> bool:
-        """Counts a prompt if it is dropped; returns whether it is."""
-        self.count += is_dropped
-        if is_dropped and len(self.examples) < NAMED_DROPPED:
-            self.examples.append(prompt_words(one))
-        return is_dropped
-
-
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(SelectConfig, argv, __doc__)
     detect = language_detector(config)
     every, copies, notes = load_pool(config.source, config.column, config.split, drop_duplicates=True)
     print("".join(f"{line}\n" for line in notes), end="")
-    pool, dropped = filtered(config, every, detect)
+    done = [one.prefix for path in config.labelled for one in load_pool(path, drop_duplicates=True)[0]]
+    pool, dropped = wanted(every, done, config.max_jaccard, config.languages, detect)
     dropped.insert(0, Dropped("exact copies of an earlier prompt", copies))
     print(f"pool: {len(every) + copies:,} prompts of {config.source}, {len(pool):,} to select from")
     print("".join(f"dropped: {one.count:,} {one.why}\n" for one in dropped if one.count), end="")
@@ -116,11 +98,13 @@ def main(argv: list[str] | None = None) -> None:
     write_prompts(config.output, [pool[index] for index in chosen], with_responses=True)
     print(f"{config.output}: {len(chosen):,} prompts, selected by {config.select}")
     if config.report:
-        from labelling.selection_report import write_report
+        from labelling.selection_report import Report, write_report
 
         command = shlex.join(["python", "select_prompts.py", *(sys.argv[1:] if argv is None else argv)])
         languages = [detect(prompt_words(one)) for one in pool] if detect else None
-        write_report(config.report, pool, vectors, chosen, dropped, languages, config, command)
+        shared = f", with the pool's shares of {config.quota}" if config.quota else ""
+        how = f"Selected by {config.select} on embeddings by {config.embeddings}{shared}."
+        write_report(config.report, Report(pool, vectors, chosen, dropped, languages, how, command, config.seed))
         print(f"{config.report}: the report")
 
 
@@ -139,31 +123,6 @@ def language_detector(config: SelectConfig) -> Callable[[str], str] | None:
     if unknown:
         raise InputError(f"--languages {unknown[0]}: expected one of {', '.join(sorted(codes))}")
     return detect
-
-
-def prompt_words(candidates: Candidates) -> str:
-    """Returns what the user says in a prompt, without roles: what is embedded, and whose language counts."""
-    said = [text for tag, text in map(split_turn, candidates.prefix) if tag == PROMPTER]
-    return "\n".join(said).strip()
-
-
-def filtered(
-    config: SelectConfig, pool: list[Candidates], detect: Callable[[str], str] | None
-) -> tuple[list[Candidates], list[Dropped]]:
-    """Returns (the prompts that are neither labelled, near-copies nor in another language, what was dropped)."""
-    done = [one.prefix for path in config.labelled for one in load_pool(path, drop_duplicates=True)[0]]
-    near = NearDuplicates(done, Fraction(str(config.max_jaccard)), above=True)
-    labelled = Dropped("labelled already, or near-copies of such prompts")
-    copies = Dropped(f"near-copies of an earlier prompt (Jaccard similarity above {config.max_jaccard})")
-    foreign = Dropped(f"in another language than {', '.join(config.languages)}")
-    new = [one for one in pool if not (done and labelled.drops(near.has(one.prefix), one))]
-    kept = set(without_near_copies([one.prefix for one in new], [], config.max_jaccard))
-    own = [one for index, one in enumerate(new) if not copies.drops(index not in kept, one)]
-    wanted = (*config.languages, UNKNOWN)
-    rest = [
-        one for one in own if not (config.languages and foreign.drops(detect(prompt_words(one)) not in wanted, one))
-    ]
-    return rest, [labelled, copies, foreign]
 
 
 def quota_groups(column: str | None, pool: list[Candidates]) -> list[str] | None:

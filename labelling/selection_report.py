@@ -1,12 +1,9 @@
 """The page about a selection of prompts: what was dropped, coverage, distances, and a map. One file, no scripts."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,10 +13,8 @@ from data_preprocess.files import atomic_write
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.words import count_words, words
 from labelling.embedding_selection import k_means, nearest_similarity, random_prompts
+from labelling.prompt_filters import Dropped
 from pics.style import LOOK
-
-if TYPE_CHECKING:
-    from labelling.select_prompts import Dropped, SelectConfig
 
 TOPICS = 12  # clusters that stand for topics
 TOPIC_WORDS = 4  # words that name one
@@ -30,6 +25,20 @@ RANDOM_DRAWS = 5  # selections that the distances are compared with
 ON_MAP = {"left out": 2500, "chosen": 1500}  # points drawn of each
 SHOWN = 80  # characters of a prompt on the map and in lists
 WIDTH, HEIGHT, MARGIN = 900, 560, 12  # of the map, in its own units
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page is about."""
+
+    pool: Sequence[Candidates]  # N prompts from which was selected
+    vectors: np.ndarray  # their embeddings, [N, dimensions], unit length
+    chosen: Sequence[int]  # indices of the selected prompts
+    dropped: Sequence[Dropped]  # what was left out before
+    languages: Sequence[str] | None  # of each prompt, if known
+    how: str  # a sentence on how they were selected
+    command: str  # for the footer
+    seed: int  # of random draws
 
 
 @dataclass(frozen=True)
@@ -60,32 +69,13 @@ class Point:
     text: str
 
 
-def write_report(
-    path: Path,
-    pool: Sequence[Candidates],
-    vectors: np.ndarray,
-    chosen: Sequence[int],
-    dropped: Sequence[Dropped],
-    languages: Sequence[str] | None,
-    config: SelectConfig,
-    command: str,
-) -> None:
-    """Writes the page.
-
-    Args:
-        path: the HTML file.
-        pool: N prompts from which was selected.
-        vectors: their embeddings, [N, dimensions], unit length.
-        chosen: indices of the selected prompts.
-        dropped: what was left out before, for which reason.
-        languages: the language of each prompt, if known.
-        config: the settings.
-        command: the command line, for the footer.
-    """
-    tables = {"Cluster": shares(topics(pool, vectors), chosen)}
+def write_report(path: Path, report: Report) -> None:
+    """Writes the page."""
+    pool, chosen = report.pool, report.chosen
+    tables = {"Cluster": shares(topics(pool, report.vectors), chosen)}
     tables |= {name: shares(values, chosen) for name, values in columns_of(pool).items()}
-    if languages:
-        tables["Language"] = shares(languages, chosen)
+    if report.languages:
+        tables["Language"] = shares(report.languages, chosen)
     tables["Length"] = shares(length_classes(pool), chosen)
     environment = Environment(
         loader=FileSystemLoader([Path(__file__).parent, LOOK]),
@@ -96,11 +86,15 @@ def write_report(
         keep_trailing_newline=True,
     )
     values = {
-        "n_pool": len(pool), "n_chosen": len(chosen), "tables": tables,
-        "dropped": [one for one in dropped if one.count],
-        "distances": distances(vectors, chosen, config.seed), "map": points(pool, vectors, chosen, config.seed),
-        "config": config, "command": command, "shown": SHOWN, "width": WIDTH, "height": HEIGHT,
-    }  # fmt: skip
+        "report": report,
+        "dropped": [one for one in report.dropped if one.count],
+        "tables": tables,
+        "distances": distances(report.vectors, chosen, report.seed),
+        "map": points(pool, report.vectors, chosen, report.seed),
+        "shown": SHOWN,
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
     page = environment.get_template("selection_report.html").render(values)
     with atomic_write(path) as file:
         file.write(page)
