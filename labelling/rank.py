@@ -1,6 +1,6 @@
 """Serves a page on this computer on which people rank the responses of each prompt, and saves every ranking at once.
 
-Run: cd labelling; python rank.py SOURCE --output rankings.jsonl [--annotators ANN BOB] [--port 8765]
+Run: cd labelling; python rank.py SOURCE --output rankings.jsonl [--annotators ANN BOB] [--per_prompt N]
 
 SOURCE is a pool with responses, in any format of prepare.py. Each ranking is a line of --output, on disk before the
 page goes on, so a killed server loses none; the same command resumes. Whoever ranks gives a name, and each person's
@@ -10,11 +10,13 @@ training data. The page needs no network, and only this computer reaches it (127
 """
 
 import json
+import math
 import os
 import random
 import secrets
 import sys
 import threading
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,6 +31,7 @@ from data_preprocess.command import (
     InputError,
     check_name,
     check_settings,
+    count,
     parse_settings,
     run,
     setting,
@@ -60,6 +63,12 @@ class RankConfig:
     annotators: tuple[str, ...] = setting(
         "names of those who rank (default: whoever opens the page gives one)", check_name, metavar="NAME", default=()
     )
+    per_prompt: int | None = setting(
+        "people per prompt, so that many share the work (default: everybody is asked for every prompt)",
+        count(),
+        metavar="N",
+        default=None,
+    )
     port: int = setting("port of the page; 0: a free one", within(at_least=0, at_most=65535), default=8765)
 
     def __post_init__(self) -> None:
@@ -71,9 +80,13 @@ class RankConfig:
 class Rankings:
     """The prompts to rank, and the rankings so far, in a file to which each is added."""
 
-    def __init__(self, pool: list[Candidates], path: Path):
-        """Reads the file of an earlier session; InputError, naming the line, for one of other prompts or responses."""
+    def __init__(self, pool: list[Candidates], path: Path, per_prompt: int | None = None):
+        """Reads the file of an earlier session; InputError, naming the line, for one of other prompts or responses.
+
+        `per_prompt`: how many people are asked for each prompt; None: all of them.
+        """
         self.pool, self.path, self.lock = pool, path, threading.Lock()
+        self.per_prompt = per_prompt or math.inf
         self.place = {one.meta["id"]: index for index, one in enumerate(pool)}
         self.given: dict[tuple[str, str], list] = {}  # (annotator, id) -> ranking
         if path.exists():
@@ -132,10 +145,15 @@ class Rankings:
         """Returns how many prompts somebody has ranked."""
         return sum(name == annotator for name, _ in list(self.given))
 
-    def next_of(self, annotator: str) -> int:
-        """Returns the first prompt that somebody has not ranked; the last one if all are."""
-        free = (i for i, one in enumerate(self.pool) if (annotator, one.meta["id"]) not in self.given)
-        return next(free, len(self.pool) - 1)
+    def left(self, annotator: str) -> list[int]:
+        """Returns the prompts that somebody is still asked for: those not ranked by them, nor by enough others."""
+        given = list(self.given)
+        own, people = {place for name, place in given if name == annotator}, Counter(place for _, place in given)
+        return [
+            index
+            for index, one in enumerate(self.pool)
+            if one.meta["id"] not in own and people[one.meta["id"]] < self.per_prompt
+        ]
 
     def shown(self, annotator: str, index: int) -> dict:
         """Returns what the page shows of a prompt: the responses in an order of this person's own, against bias."""
@@ -146,6 +164,7 @@ class Rankings:
             "index": index,
             "total": len(self.pool),
             "done": self.done(annotator),
+            "left": len(self.left(annotator)),
             "id": one.meta["id"],
             "prompt": prompt_messages(one),
             "columns": one.columns(),
@@ -219,15 +238,17 @@ class Handler(BaseHTTPRequestHandler):
         except OSError as error:
             self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, f"{error.filename}: {error.strerror}")
         else:
-            self._send_json({"done": self.server.rankings.done(annotator)})
+            rankings = self.server.rankings
+            self._send_json({"done": rankings.done(annotator), "left": len(rankings.left(annotator))})
 
     def _send_prompt(self, query: dict[str, str]) -> None:
         rankings = self.server.rankings
         try:
             annotator = self._name(query.get("annotator"))
-            index = int(query["index"]) if "index" in query else rankings.next_of(annotator)
-            if not 0 <= index < len(rankings.pool):
-                raise InputError(f"index {index} (expected 0 to {len(rankings.pool) - 1})")
+            last = len(rankings.pool) - 1
+            index = int(query["index"]) if "index" in query else next(iter(rankings.left(annotator)), last)
+            if not 0 <= index <= last:
+                raise InputError(f"index {index} (expected 0 to {last})")
         except ValueError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
             return
@@ -308,7 +329,7 @@ def main(argv: list[str] | None = None) -> None:
     with try_lock(config.output) as held:
         if not held:
             raise InputError(f"--output {config.output}: another server writes to it (expected another file)")
-        rankings = Rankings(pool, config.output)
+        rankings = Rankings(pool, config.output, config.per_prompt)
         server = RankServer(config.port, rankings, config.annotators)
         print(f"{config.output}: {len(rankings.given)} rankings so far, {len(pool)} prompts")
         print(f"open http://{ADDRESS}:{server.server_address[1]} (Ctrl-C ends the server)", flush=True)

@@ -61,7 +61,7 @@ RANKING = {"annotator": "ann", "id": "p0", "ranking": [["2"], ["0", "1"]]}
 
 def test_a_ranking_is_on_disk_when_it_is_confirmed(served):
     rankings, ask = served
-    assert ask("POST", "/rank", RANKING) == (200, {"done": 1})
+    assert ask("POST", "/rank", RANKING) == (200, {"done": 1, "left": 3})
     digest = responses_digest(TEXTS[0])
     assert json.loads(rankings.path.read_text()) == {
         "id": "p0", "annotator": "ann", "ranking": [["2"], ["0", "1"]], "digest": digest
@@ -71,6 +71,20 @@ def test_a_ranking_is_on_disk_when_it_is_confirmed(served):
     assert ask("GET", "/prompt?annotator=bob")[1]["index"] == 0
     assert ask("GET", "/prompt?annotator=ann&index=0")[1]["ranking"] == RANKING["ranking"]
     assert shown["columns"] == {"topic": "food"}
+
+
+def test_people_share_the_work(source, tmp_path):
+    """Two per prompt: whoever comes third is asked for none, and may still change what they ranked."""
+    rankings = Rankings(load(source)[0], tmp_path / "r.jsonl", per_prompt=2)
+    for name in ("ann", "bob"):
+        for index in rankings.left(name)[:2]:
+            one = rankings.pool[index]
+            rankings.add(name, one.meta["id"], [str(i) for i in range(len(one.responses))])
+    assert rankings.left("ann") == rankings.left("bob") == rankings.left("cat") == [2, 3]
+    rankings.add("ann", "p0", ["1", "0", "2"])
+    assert (rankings.done("ann"), len(rankings.path.read_text().splitlines())) == (2, 5)
+    again = Rankings(rankings.pool, rankings.path, per_prompt=3)
+    assert again.left("cat") == [0, 1, 2, 3] and again.given["ann", "p0"] == ["1", "0", "2"]
 
 
 def test_each_person_sees_the_responses_in_an_order_of_their_own(served):

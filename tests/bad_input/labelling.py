@@ -51,6 +51,7 @@ ROWS = [
              (RANKED, text("out.jsonl", "{ x"))),
     BadInput("select: another ending", SELECT.replace("out.jsonl", "out.csv"), ("--output {root}/out.csv: the ending",),
              (PROMPTS,)),
+    BadInput("rank: nobody per prompt", f"{RANK} --per_prompt 0", ("--per_prompt 0: expected",), (RANKED,)),
     BadInput("rank: port", f"{RANK} --port 70000", ("--port 70000",), (RANKED,)),
     BadInput("rank: blank name", f"{RANK} --annotators ' '", ("--annotators ' ': expected a name",), (RANKED,)),
     BadInput("rank: output is the pool", RANK.replace("out.jsonl", "in.jsonl"), ("is read as --source",), (RANKED,)),
