@@ -13,7 +13,7 @@ RANK, INSTALL = "python rank.py ", "pip install "  # what waits for people, and 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # a minute of CPU time
+@pytest.mark.timeout(2400)  # a minute of CPU time
 def test_the_whole_loop(tmp_path):
     pytest.importorskip("wordllama")
     pytest.importorskip("py3langid")
