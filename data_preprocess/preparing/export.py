@@ -159,7 +159,9 @@ def write_prompts(path: Path, pool: Iterable[Candidates], with_responses: bool =
 
 
 def _prompt_row(candidates: Candidates, with_responses: bool) -> dict:
-    turns = candidates.prefix
-    prompt = prompt_messages(candidates) if alternates(turns) else render_prompt(turns)
+    turns, system = candidates.prefix, candidates.meta.get("system")
+    prompt = {"prompt": prompt_messages(candidates)}
+    if not alternates(turns):
+        prompt = {"prompt": render_prompt(turns), **({"system": system} if system else {})}
     responses = {"completions": candidates.responses} if with_responses and candidates.responses else {}
-    return {"id": candidates.meta["id"], "prompt": prompt, **responses, **candidates.columns()}
+    return {"id": candidates.meta["id"], **prompt, **responses, **candidates.columns()}
