@@ -55,13 +55,13 @@ def ranks_of(rng: np.random.Generator, n_prompts: int, n_judges: int, noise: flo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_prompts", [20, 40, 100])
+@pytest.mark.parametrize("n_prompts", [20, 60])
 @pytest.mark.parametrize("noise", [0.5, 2.0])
 def test_the_interval_covers_alpha(noise, n_prompts):
-    """95% nominal, of 300 sets ranked by three people; 93% to 96% were measured on 600, and the band is 3 errors."""
+    """95% nominal, of 200 sets ranked by three people; 93% to 96% were measured on 600, and the band is 3 errors."""
     rng = np.random.default_rng(1)
     truth = krippendorff_alpha([unit for units in ranks_of(rng, 5000, 3, noise) for unit in units], "ordinal")
-    intervals = [alpha_interval(ranks_of(rng, n_prompts, 3, noise), "ordinal") for _ in range(300)]
+    intervals = [alpha_interval(ranks_of(rng, n_prompts, 3, noise), "ordinal") for _ in range(200)]
     assert 0.89 <= np.mean([low <= truth <= high for low, high in intervals]) <= 0.99
 
 
