@@ -309,6 +309,11 @@ class RankServer(ThreadingHTTPServer):
         except OSError as error:
             raise InputError(f"--port {port}: {error.strerror} (expected a free port; 0 takes one)") from None
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that went away in the middle of an answer."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
 
 def load(source: str) -> tuple[list[Candidates], list[str]]:
     """Returns (prompts with 2 to MOST_RESPONSES responses, each once; lines on what is not read)."""
