@@ -149,6 +149,19 @@ def test_tables_come_back_filled_in(tmp_path, ending):
     assert joined.notes == ["annotators: 1; no answer was judged by two of them, so agreement is not known"]
 
 
+def test_copies_of_a_sheet_by_several_people(tmp_path):
+    """Each fills in what they judged; the answers are there twice, and mean ranks are over those who ranked."""
+    paths = [tmp_path / f"{name}.csv" for name in ("ann", "bob")]
+    for path, ranks in zip(paths, ({2: "1", 3: "2", 4: "1", 5: "2", 6: "3"}, {2: "2", 3: "1"}), strict=True):
+        write_table(path, POOL)
+        fill_in(path, {line: (rank, path.stem) for line, rank in ranks.items()})
+    joined = join(POOL, [str(path) for path in paths])
+    assert [one.rewards for one in joined.pool] == [[-1.5, -1.5], [-1.0, -2.0, -3.0]] and joined.missing == []
+    paths[1].write_text(paths[1].read_text().replace("Boil it.", "Fry it."))
+    with pytest.raises(InputError, match=r"bob\.csv:2: a second answer '0' to prompt p1"):
+        join(POOL, [str(path) for path in paths])
+
+
 def fill_in(path, ranks_by_line):
     """Writes ranks and annotators into a table as a person would."""
     if path.suffix == ".xlsx":

@@ -194,7 +194,9 @@ def _add_answer(prompt: Returned, row: dict, where: str) -> None:
     name = str(len(prompt.answers) if row.get("answer") is None else row["answer"])
     if not isinstance(row["response"], str):
         raise InputError(f"{where}: response is {row['response']!r:.40} (expected a text)")
-    if prompt.answers.get(name, row["response"]) != row["response"]:
+    # The copies of a sheet that several people filled in repeat its answers.
+    is_copy = prompt.answers.get(name) == row["response"] and (row.get("annotator") or not _kind(row, where))
+    if name in prompt.answers and not is_copy:
         raise InputError(f"{where}: a second answer {name!r} to prompt {row['id']} (expected another name)")
     row["answer"] = name
     prompt.answers[name] = row["response"]
