@@ -38,7 +38,7 @@ class SelectConfig:
     output: Path = setting("file of the selected prompts, JSONL with ids", metavar="FILE")
     select: str = setting(
         "how: random; clusters, random with every cluster's share; facility, typical of their surroundings; k_center, "
-        "far from each other; novelty, as NovelSelect",
+        "far from each other; novelty, as NovelSelect (none is shown to earn more reward than random)",
         choices=tuple(STRATEGIES),
         default="clusters",
     )
