@@ -17,6 +17,7 @@ BENCHMARKS = {
     "preference_trainer": "PRO against TRL's DPOTrainer",
     "diversity_counts": "Diversity",
     "selection_speed": "Selection",
+    "embedding_selection": "Selection by embeddings",
     "generation_speed": "Generation",
     "reward_scoring": "Reward scoring",
     "cpu_bf16": "bfloat16 on the CPU",

@@ -16,9 +16,25 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import parse_settings, run
-from data_preprocess.outputs import check_output_file
-from data_preprocess.preparing.export import write_prompts, write_trl
-from data_preprocess.preparing.prepare_config import PrepareConfig
+from data_preprocess.outputs import check_only_ours, check_opening, check_output_file, check_place
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.export import (
+    ENDINGS,
+    PAIR_FORMS,
+    check_ending,
+    trl_standard,
+    usage,
+    write_pairs,
+    write_prompts,
+)
+from data_preprocess.preparing.labelling_tools import (
+    ARGILLA_FILES,
+    LABEL_STUDIO,
+    write_argilla,
+    write_label_studio,
+    write_table,
+)
+from data_preprocess.preparing.prepare_config import TO_LABEL, PrepareConfig
 from data_preprocess.preparing.prepared_data import Labels, prepare, read_pool, require_rewards
 from data_preprocess.preparing.returned_labels import unique_prompts
 
@@ -31,21 +47,51 @@ def main(argv: list[str] | None = None) -> None:
     given = " ".join(config.rewards_from or ()) or config.winner_from or "as the format or recipe has them"
     rewards = [] if config.raw else [f"rewards: {given}"]
     command = shlex.join(["python", "prepare.py", *(sys.argv[1:] if argv is None else argv)])
-    prepare(config, Labels(join=config.join or (), facts=rewards), command)
+    prepare(config, Labels(join=config.join or (), combine=config.combine, facts=rewards), command)
 
 
 def export(config: PrepareConfig) -> None:
-    """Exports --source for another tool."""
-    check_output_file("output", config.output, {"source": [config.source]})
+    """Exports --source for another tool, or for people."""
+    check_output(config)
     pool, notes = read_pool(config)
     print("\n".join(notes))
-    if config.export == "prompts":
-        pool = unique_prompts(pool)
-        write_prompts(config.output, pool)
-        print(f"{config.output}: {len(pool)} prompts")
+    if config.export in TO_LABEL:
+        export_to_label(config, unique_prompts(pool))
         return
-    count = write_trl(config.output, require_rewards(pool), config.form == "conversational")
+    form = trl_standard if config.form == "standard" else PAIR_FORMS[config.export]
+    count = write_pairs(config.output, require_rewards(pool), form)
     print(f"{config.output}: {count} pairs of {len(pool)} rankings")
+    if line := usage(config.export, config.output):
+        print(line)
+
+
+def check_output(config: PrepareConfig) -> None:
+    """Raises InputError, before any work, for an --output that may not be written or has the wrong ending."""
+    if config.export == "argilla":
+        where = f"--output {config.output}"
+        check_place(where, config.output / "records.json")
+        check_only_ours(where, config.output, ARGILLA_FILES.__contains__)
+        return
+    check_output_file("output", config.output, {"source": [config.source]})
+    endings = {"prompts": (".jsonl", ".json"), "label_studio": (".json",), "table": (".csv", ".tsv", ".xlsx")}
+    check_ending(config.output, endings.get(config.export, ENDINGS))
+    if config.export == "label_studio":
+        check_opening(config.output.with_suffix(".xml"), LABEL_STUDIO[:30])  # is written beside it
+
+
+def export_to_label(config: PrepareConfig, pool: list[Candidates]) -> None:
+    """Writes prompts to be answered, or responses to be ranked."""
+    more = ""
+    if config.export == "argilla":
+        write_argilla(config.output, pool, config.output.name)
+        more = f"; in Python: rg.Dataset.from_disk({str(config.output)!r}), after rg.Argilla(...)"
+    elif config.export == "label_studio":
+        more = f"; its labelling configuration: {write_label_studio(config.output, pool)}"
+    elif config.export == "table":
+        write_table(config.output, pool)
+    else:
+        write_prompts(config.output, pool)
+    print(f"{config.output}: {len(pool)} prompts{more}")
 
 
 if __name__ == "__main__":

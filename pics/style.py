@@ -32,6 +32,7 @@ class ByK(dict):
         return self.other
 
 
+LOOK = Path(__file__).parent  # holds page.css, the style of the HTML pages
 GREY = "#555555"
 GRID = "#E4E4E4"
 # By K: the Okabe-Ito palette, which is safe for colour-blind readers, and markers for greyscale print. The study has

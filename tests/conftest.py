@@ -170,3 +170,21 @@ def study(whole_study, monkeypatch):
     _restore(whole_study, whole_study.with_name("fresh"))
     monkeypatch.setenv("STUDY_ROOT", str(whole_study))
     return whole_study
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's or another installed Chromium, without a window and without a network."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        message = "no chromium on PATH"
+        if os.environ.get("REQUIRE_CHROMIUM") == "1":
+            pytest.fail(message + " and REQUIRE_CHROMIUM=1")
+        pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # root has no sandbox
+        chromium = playwright.chromium.launch(executable_path=path, args=options)
+        yield chromium
+        chromium.close()

@@ -10,9 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import diversity_counts, hh_like, selection_speed, side_by_side, stand_in_models, subset_files
+from benchmarks import (
+    diversity_counts,
+    embedding_selection,
+    hh_like,
+    selection_speed,
+    side_by_side,
+    stand_in_models,
+    subset_files,
+)
 from benchmarks.side_by_side import in_turns
 from data_preprocess import selection
+from data_preprocess.command import InputError
 from data_preprocess.diversity import diversity_curve
 from data_preprocess.ngrams import new_ngrams, piecewise_bpe, sparse_rows
 from data_preprocess.ngrams.token_ids import encode_prompts
@@ -113,6 +122,19 @@ def test_what_is_measured_of_a_selection():
     chosen = selection.select_max_diversity(token_ids, 5)
     score = diversity_curve([token_ids[index] for index in chosen], [5])[5].score
     assert note == f"D {score:.2f}, {token_ids.lengths[chosen].mean():.0f} tokens a prompt" and seconds > 0
+
+
+def test_what_is_measured_of_a_selection_by_embeddings(monkeypatch):
+    def absent(*_: object) -> None:
+        raise InputError("wordllama is not installed")
+
+    monkeypatch.setattr(embedding_selection, "embedded", absent)  # vectors are made up then, in a moment
+    vectors = embedding_selection.vectors_of(400)
+    assert vectors.dtype == "float32" and (vectors**2).sum(axis=1) == pytest.approx(1, abs=1e-5)
+    seconds, note = embedding_selection.choose(400, "random")
+    assert seconds > 0 and note.startswith("similarity to the nearest selected prompt 0.")
+    exact, ours, seconds = embedding_selection.facility_loss(1200)
+    assert exact >= ours > 0.9 * exact > 0 and seconds > 0
 
 
 def test_subset_files_on_tiny_sizes(tmp_path):

@@ -1,13 +1,22 @@
 """TRL's Parquet: literal rows of both forms, and back again through the reader of any source."""
 
+import copy
 import json
 
 import pytest
+from chat_templates import TEMPLATES
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import training_text
 from data_preprocess.preparing.candidates import Candidates
-from data_preprocess.preparing.export import preference_pairs, write_prompts, write_trl
+from data_preprocess.preparing.export import (
+    PAIR_FORMS,
+    preference_pairs,
+    trl_standard,
+    usage,
+    write_pairs,
+    write_prompts,
+)
 from data_preprocess.preparing.row_formats import Mapping, read_source
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Rice?", "<|assistant|>"]
@@ -21,14 +30,14 @@ MESSAGES = [
 
 def test_conversational_rows():
     answer = {"prompt": MESSAGES, "rejected": [{"role": "assistant", "content": "No."}]}
-    assert list(preference_pairs(POOL, conversational=True)) == [
+    assert [PAIR_FORMS["trl"](*pair) for pair in preference_pairs(POOL)] == [
         {**answer, "chosen": [{"role": "assistant", "content": "Boil it."}]},
         {**answer, "chosen": [{"role": "assistant", "content": "Rinse it."}]},
     ]
 
 
 def test_standard_rows_join_to_the_text_trained_on():
-    rows = list(preference_pairs(POOL, conversational=False))
+    rows = [trl_standard(*pair) for pair in preference_pairs(POOL)]
     assert [row["prompt"] + row["chosen"] for row in rows] == [
         training_text(TURNS, "Boil it."),
         training_text(TURNS, "Rinse it."),
@@ -37,21 +46,23 @@ def test_standard_rows_join_to_the_text_trained_on():
     assert rows[0]["rejected"] == " No."
 
 
-def test_rankings_without_a_pair_are_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(InputError, match="pairs.parquet: no pairs .expected .*rewards differ"):
-        write_trl(tmp_path / "pairs.parquet", [Candidates(TURNS, ["a", "b"], [1.0, 1.0], {"id": "p"})], True)
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".json"])
+def test_rankings_without_a_pair_are_refused_and_nothing_is_written(tmp_path, ending):
+    with pytest.raises(InputError, match=f"pairs{ending}: no pairs .expected .*rewards differ"):
+        write_pairs(tmp_path / f"pairs{ending}", [Candidates(TURNS, ["a", "b"], [1.0, 1.0], {"id": "p"})], trl_standard)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".json"])
 @pytest.mark.parametrize("conversational", [True, False])
-def test_parquet_comes_back(shared, tmp_path, monkeypatch, conversational):
+def test_pairs_come_back(shared, tmp_path, monkeypatch, conversational, ending):
     """`datasets` reads the columns that TRL wants, and the pairs are those of the ranking."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[0][:50]
-    path = tmp_path / "out" / "pairs.parquet"
-    count = write_trl(path, pool, conversational)
+    path = tmp_path / "out" / f"pairs{ending}"
+    count = write_pairs(path, pool, PAIR_FORMS["trl"] if conversational else trl_standard)
     again, _ = read_source(str(path), "train", Mapping())
     expected = [
         (c.prefix, [c.responses[a], c.responses[b]])
@@ -62,7 +73,9 @@ def test_parquet_comes_back(shared, tmp_path, monkeypatch, conversational):
     ]
     assert count == len(expected) > 200
     assert [(c.prefix, c.responses) for c in again] == expected
-    assert datasets.Dataset.from_parquet(str(path)).column_names == ["prompt", "chosen", "rejected"]
+    kind = {".parquet": "parquet"}.get(ending, "json")
+    loaded = datasets.load_dataset(kind, data_files=str(path), split="train")
+    assert set(loaded.column_names) == {"prompt", "chosen", "rejected"} and len(loaded) == count
 
 
 def test_prompts_for_labelling(tmp_path):
@@ -71,3 +84,71 @@ def test_prompts_for_labelling(tmp_path):
     assert json.loads(path.read_text()) == {"id": "p", "prompt": MESSAGES}
     [again], _ = read_source(str(path), "train", Mapping())
     assert again.prefix == TURNS and again.meta["id"] == "p"
+
+
+SYSTEM = Candidates(TURNS, ["Boil it.", "No."], [1.0, 0.0], {"id": "p", "system": "Be kind."})
+SAID = [{"role": "system", "content": "Be kind."}, *MESSAGES]
+GOOD, BAD = ({"role": "assistant", "content": text} for text in ("Boil it.", "No."))
+
+
+@pytest.mark.parametrize(
+    "tool, row",
+    [
+        ("trl", {"prompt": SAID, "chosen": [GOOD], "rejected": [BAD]}),
+        ("openrlhf", {"chosen": [*SAID, GOOD], "rejected": [*SAID, BAD]}),
+        ("axolotl", {"messages": SAID, "chosen": GOOD, "rejected": BAD}),
+        (
+            "llamafactory",
+            {
+                "conversations": [
+                    {"from": "human", "value": "Hi"},
+                    {"from": "gpt", "value": "Hello."},
+                    {"from": "human", "value": "Rice?"},
+                ],
+                "chosen": {"from": "gpt", "value": "Boil it."},
+                "rejected": {"from": "gpt", "value": "No."},
+                "system": "Be kind.",
+            },
+        ),
+    ],
+)
+def test_rows_in_each_tools_documented_form(tmp_path, tool, row):
+    for ending in (".jsonl", ".json"):
+        path = tmp_path / f"pairs{ending}"
+        assert write_pairs(path, [SYSTEM], PAIR_FORMS[tool]) == 1
+        text = path.read_text()
+        assert (json.loads(text) if ending == ".json" else [json.loads(text)]) == [row]
+
+
+def test_what_to_tell_each_tool(tmp_path):
+    path = tmp_path / "pairs.json"
+    assert usage("trl", path) == ""
+    entry = json.loads("{" + usage("llamafactory", path).split(": ", maxsplit=2)[2] + "}")
+    assert entry["pairs"]["file_name"] == "pairs.json" and entry["pairs"]["ranking"] is True
+    assert set(entry["pairs"]["columns"].values()) == {"conversations", "chosen", "rejected", "system"}
+    assert "type: chat_template.default" in usage("axolotl", path) and "ds_type: json" in usage("axolotl", path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["conversational", "standard"])
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_trl_itself_trains_on_them(tmp_path, tiny_causal_lm_dir, byte_tokenizer, monkeypatch, form, ending):
+    """One step of DPO, on a file as the command writes it."""
+    trl = pytest.importorskip("trl")
+    import datasets
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    path = tmp_path / f"pairs{ending}"
+    write_pairs(path, [SYSTEM, *POOL] * 4, PAIR_FORMS["trl"] if form == "conversational" else trl_standard)
+    kind = {".jsonl": "json", ".parquet": "parquet"}[ending]
+    rows = datasets.load_dataset(kind, data_files=str(path), split="train")
+    tokenizer = copy.deepcopy(byte_tokenizer)
+    tokenizer.chat_template = TEMPLATES["smollm2"]
+    arguments = trl.DPOConfig(
+        output_dir=str(tmp_path / "out"), max_steps=1, per_device_train_batch_size=2, report_to=[], use_cpu=True,
+        max_length=256, bf16=False, gradient_checkpointing=False,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(tiny_causal_lm_dir("qwen2"))
+    trainer = trl.DPOTrainer(model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    assert trainer.train().global_step == 1

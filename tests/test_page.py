@@ -1,8 +1,6 @@
 """study/page/: one file that holds everything it shows, shown as it should be in a real browser."""
 
-import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -263,24 +261,6 @@ def test_text_can_be_told_from_its_ground(page, scheme):
         assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{ink} on {ground}"
     for k in COLOURS if scheme else ():  # on white they are Okabe and Ito's, told apart by their marks too
         assert (luminance(colours[f"k{k}"]) + 0.05) / (luminance(colours["paper"]) + 0.05) >= 4.5
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Debian's or another installed Chromium, without a window and without a network."""
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        message = "no chromium on PATH"
-        if os.environ.get("REQUIRE_CHROMIUM") == "1":
-            pytest.fail(message + " and REQUIRE_CHROMIUM=1")
-        pytest.skip(message)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"]  # root has no sandbox
-        chromium = playwright.chromium.launch(executable_path=path, args=options)
-        yield chromium
-        chromium.close()
 
 
 @pytest.mark.slow

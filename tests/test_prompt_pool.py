@@ -85,16 +85,19 @@ def test_a_line_that_is_cut_short_is_named(tmp_path):
 
 def test_what_is_written_reads_back_even_where_a_role_speaks_twice(source, tmp_path):
     twice = ["<|prompter|>Hi", "<|prompter|>Are you there?", "<|assistant|>"]
-    odd = {"prefix": [twice] * 2, "suffix": ["a", "b"], "reward": [1, 0], "meta": {"id": "odd"}}
-    pool, _, _ = load_pool(source(odd, RANKING))
+    odd = {"prefix": [twice] * 2, "suffix": ["a", "b"], "reward": [1, 0], "meta": {"id": "odd", "system": "Be kind."}}
+    kind = {"id": "k", "prompt": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]}
+    pool, _, _ = load_pool(source(odd, RANKING, {**kind, "topic": "food", "level": 2}))
     write_prompts(tmp_path / "out.jsonl", pool)
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert written == [
-        {"id": "odd", "prompt": "\n\nHuman: Hi\n\nHuman: Are you there?\n\nAssistant:"},
+        {"id": "odd", "prompt": "\n\nHuman: Hi\n\nHuman: Are you there?\n\nAssistant:", "system": "Be kind."},
         {"id": "r1", "prompt": [{"role": "user", "content": "What is amber?"}]},
+        {**kind, "topic": "food", "level": 2},
     ]
     again, _, _ = load_pool(str(tmp_path / "out.jsonl"))
-    assert [(one.prefix, one.meta["id"]) for one in again] == [(one.prefix, one.meta["id"]) for one in pool]
+    for name in ("id", "system", "columns"):
+        assert [(one.prefix, one.meta.get(name)) for one in again] == [(one.prefix, one.meta.get(name)) for one in pool]
     copy = tmp_path / "copy.jsonl"
     prepare.main(["--source", str(tmp_path / "out.jsonl"), "--export", "prompts", "--output", str(copy)])
     assert copy.read_text() == (tmp_path / "out.jsonl").read_text()

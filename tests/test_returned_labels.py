@@ -39,7 +39,7 @@ def test_scores_of_several_judges_are_averaged(tmp_path):
     assert pool[0].responses == ["Hello.", "Hey, you!", ""] and pool[0].rewards == [1.5, 2.5, 0.0]
     assert pool[0].origins == ["m1", "data", "data"]
     assert pool[1].rewards == [1.0, -1.0] and pool[1].prefix == PROMPTS[1].prefix
-    assert missing == ["prompt p3: no answer"]
+    assert missing == ["prompts without an answer: 1 (p3)"]
 
 
 def test_ranks_are_negated_and_answers_without_a_judgement_named(tmp_path):
@@ -48,9 +48,8 @@ def test_ranks_are_negated_and_answers_without_a_judgement_named(tmp_path):
     assert pool[0].responses == ["Hello.", "Hey, you!"] and pool[0].rewards == [-2.0, -1.0]
     assert pool[1].responses == ["Boil it."] and pool[1].rewards == [-1.5]
     assert missing == [
-        "prompt p1: no judgement of answer z",
-        "prompt p2: no judgement of answer 1",
-        "prompt p3: no answer",
+        "answers without a judgement: 2 (p1: z, p2: 1)",
+        "prompts without an answer: 1 (p3)",
     ]
 
 
@@ -60,7 +59,7 @@ def test_votes_become_copeland_counts_and_missing_pairs_are_named(tmp_path):
     pool, missing, _ = joined(tmp_path, [{"id": i, "a": a, "b": b, "vote": v} for i, a, b, v in votes])
     # x beats y by 2 votes to 1; y beats z; nobody compared x and z.
     assert pool[0].rewards == [1.0, 0.0, -1.0] and pool[1].rewards == [0.0, 0.0]
-    assert missing == ["prompt p1: no vote between answers x and z", "prompt p3: no answer"]
+    assert missing == ["pairs of answers without a vote: 1 (p1: x and z)", "prompts without an answer: 1 (p3)"]
 
 
 def test_csv_gives_what_jsonl_gives(tmp_path):
@@ -139,11 +138,17 @@ def test_fields_that_mean_nothing_are_named(tmp_path):
     (tmp_path / "b.csv").write_text("id,answer,score\np1,x,3\n")
     pool, _, unread = join(PROMPTS, [lines(tmp_path / "a.jsonl", rows), str(tmp_path / "b.csv")])
     assert pool[0].rewards[0] == 2.0
-    assert unread == [f"{tmp_path / 'a.jsonl'}: fields that are not read: who (5 rows), note (1 rows)"]
+    assert unread == [
+        f"{tmp_path / 'a.jsonl'}: fields that are not read: who (5 rows), note (1 rows)",
+        "warning: prompts with all answers tied, which give no pairs: 1 (p2)",
+    ]
 
 
 def test_no_judged_answer_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no prompt has a judged answer .prompt p1: no judgement of answer x, "):
+    with pytest.raises(
+        InputError,
+        match=r"no prompt has a judged answer .prompts without a judgement: 2 .p1, p2.; prompts without an answer: 1 ",
+    ):
         join(PROMPTS, [lines(tmp_path / "a.jsonl", ANSWERS)])
     with pytest.raises(InputError, match="a.jsonl: no rows .expected answers or judgements"):
         join(PROMPTS, [lines(tmp_path / "a.jsonl", [])])
@@ -154,3 +159,78 @@ def test_prompts_once_by_id():
     other = Candidates(PROMPTS[1].prefix, [], None, {"id": "p1", "source": "s", "line": 8})
     with pytest.raises(InputError, match="s:8: id p1 is already used by the prompt in line 1"):
         unique_prompts([*PROMPTS, other])
+
+
+THREE = ["x", "y", "z"]
+
+
+def ranked(*rows):
+    return [{"id": "p1", "annotator": name, "ranking": ranking} for name, ranking in rows]
+
+
+def test_rankings_of_several_people_become_mean_ranks(tmp_path):
+    rows = ranked(("ann", ["x", "y", "z"]), ("bob", "y > x = z"), ("ann", [["y"], ["x"], ["z"]]))
+    pool, _, notes = joined(tmp_path, rows)
+    # ann's second ranking replaces her first: y 1, x 2, z 3; bob: y 1, x and z 2.5 each.
+    assert pool[0].responses == ["Hello.", "Hey, you!", ""] and pool[0].rewards == [-2.25, -1.0, -2.75]
+    assert any("annotators: 2; Krippendorff's alpha (ordinal)" in line for line in notes)
+
+
+def test_best_and_worst_are_counted(tmp_path):
+    rows = [{"id": "p1", "annotator": a, "best": b, "worst": w} for a, b, w in [("ann", "x", "z"), ("bob", "x", "y")]]
+    assert joined(tmp_path, rows)[0][0].rewards == [1.0, -0.5, -0.5]
+
+
+def test_combined_by_pairs(tmp_path):
+    rows = ranked(("ann", "x > y > z"), ("bob", "x > z > y"), ("eve", "z > x > y"))
+    paths = [lines(tmp_path / "a.jsonl", ANSWERS), lines(tmp_path / "j.jsonl", rows)]
+    assert join(PROMPTS, paths, "copeland").pool[0].rewards == [2.0, -2.0, 0.0]
+    strengths = join(PROMPTS, paths, "bradley_terry").pool[0].rewards
+    assert strengths[0] > strengths[2] > strengths[1] and sum(strengths) == pytest.approx(0, abs=1e-6)
+    votes = lines(tmp_path / "v.jsonl", [{"id": "p1", "a": "x", "b": "y", "vote": "a"}])
+    with pytest.raises(InputError, match="--combine mean: the judgements are votes .expected copeland"):
+        join(PROMPTS, [paths[0], votes], "mean")
+
+
+def test_the_pools_own_responses_are_judged_where_no_file_holds_answers(tmp_path):
+    pool = [Candidates(PROMPTS[0].prefix, ["a", "b"], None, PROMPTS[0].meta, ["m1", "m2"])]
+    [one], missing, _ = join(pool, [lines(tmp_path / "j.jsonl", [{"id": "p1", "ranking": "1 > 0"}])])
+    assert (one.responses, one.rewards, one.origins, missing) == (["a", "b"], [-2.0, -1.0], ["m1", "m2"], [])
+    other = lines(tmp_path / "k.jsonl", [{"id": "p1", "ranking": "1 > 0", "digest": "0"}])
+    with pytest.raises(InputError, match="k.jsonl:1: prompt p1 had other responses when it was ranked"):
+        join(pool, [other])
+
+
+def test_warnings_about_what_says_little(tmp_path):
+    votes = [("x", "y", "a"), ("y", "z", "a"), ("z", "x", "a"), ("x", "y", "b"), ("x", "y", "a")]
+    rows = [{"id": "p1", "a": a, "b": b, "vote": v} for a, b, v in votes]
+    notes = joined(tmp_path, [*rows, {"id": "p2", "a": "0", "b": "1", "vote": "tie"}]).notes
+    assert notes == [
+        "warning: prompts with all answers tied, which give no pairs: 2 (p1, p2)",
+        "warning: prompts where one judge voted both ways on a pair: 1 (p1)",
+        "warning: prompts where the majority prefers in a circle (a over b, b over c, c over a): 1 (p1)",
+    ]
+
+
+def test_gaps_are_counted_not_listed(tmp_path):
+    prompts = [Candidates(PROMPTS[0].prefix, ["a", "b"], None, {"id": str(i), "source": "s"}) for i in range(900)]
+    _, missing, _ = join(prompts, [lines(tmp_path / "j.jsonl", [{"id": "7", "ranking": "1 > 0"}])])
+    assert missing == ["prompts without a judgement: 899 (0, 1, 2, 3, 4 and 894 more)"]
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"id": "p1", "ranking": "x > x"}, "ranking is 'x > x' .expected each answer once"),
+        ({"id": "p1", "ranking": []}, "ranking is .. .expected each answer once"),
+        ({"id": "p1", "ranking": "x > q"}, "answer 'q' to prompt p1"),
+        ({"id": "p1", "best": "x", "worst": "x"}, "answer 'x' is both best and worst"),
+        ({"id": "p1", "best": "x"}, "answer '' to prompt p1"),
+        ({"id": "p1", "ranking": "x > y", "annotator": ""}, "j.jsonl:2: no annotator .expected a name"),
+    ],
+)
+def test_bad_rankings(tmp_path, row, message):
+    first = {"id": "p2", "ranking": "0 > 1", "annotator": "ann"}
+    paths = [lines(tmp_path / "a.jsonl", ANSWERS), lines(tmp_path / "j.jsonl", [first, row])]
+    with pytest.raises(InputError, match=message):
+        join(PROMPTS, paths)

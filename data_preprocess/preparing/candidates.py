@@ -13,6 +13,7 @@ from data_preprocess.dialogue import ASSISTANT, render_prompt
 from data_preprocess.ranking import RESPONSE_FROM
 
 FROM_DATA = "data"  # origin of a response that was not sampled by a model here
+COLUMNS = "columns"  # in meta: the other fields of the prompt's row
 ID_LENGTH = 16  # hex digits: the chance of a collision among 10 million prompts is 3e-6
 
 
@@ -26,6 +27,10 @@ class Candidates:
     meta: dict[str, Any] = field(default_factory=dict)
     origins: list[str] = field(default_factory=list)  # FROM_DATA or a model, per response; empty: all FROM_DATA
 
+    def columns(self) -> dict[str, Any]:
+        """Returns the other fields of the prompt's row, where they were kept (`Mapping.keep`)."""
+        return self.meta.get(COLUMNS, {})
+
     def response_from(self) -> list[str]:
         return self.origins or [FROM_DATA] * len(self.responses)
 
@@ -33,6 +38,11 @@ class Candidates:
 def prompt_id(prefix: list[str]) -> str:
     """Returns an id that depends only on the prompt's text, so it survives reordering, filtering and reruns."""
     return hashlib.sha256(render_prompt(prefix).encode("utf-8")).hexdigest()[:ID_LENGTH]
+
+
+def responses_digest(responses: list[str]) -> str:
+    """Returns a short hash of a prompt's responses, in order: a ranking says by it what it is a ranking of."""
+    return hashlib.sha256("\0".join(responses).encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
 def add_responses(candidates: Candidates, responses: list[str], origin: str) -> Candidates:

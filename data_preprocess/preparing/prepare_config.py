@@ -13,10 +13,13 @@ from data_preprocess.command import (
     setting,
     within,
 )
+from data_preprocess.preparing.export import PAIR_FORMS
 from data_preprocess.preparing.recipes import NONE, RECIPES, Mapping, Recipe
+from data_preprocess.preparing.votes import COMBINATIONS
 from data_preprocess.ranking import SEED
 
 DEV_ROWS = 280
+TO_LABEL = ("prompts", "argilla", "label_studio", "table")  # exports for people; the others are for training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,9 @@ class DataConfig:
         "field of the prompt's id (default: id or prompt_id, else a hash of its words)", metavar="FIELD", default=None
     )
     ignore: tuple[str, ...] = setting("fields with text to ignore", metavar="FIELD", default=())
+    keep_columns: bool = setting(
+        "keep the other plain fields of a row in meta.columns (always with --join)", default=False
+    )
     drop_unrated: bool = setting("drop responses without a reward (N/A, null)", default=False)
     skip_invalid: bool = setting("skip rows that would be refused, and count them", default=False)
     merge_prompts: bool = setting("merge rows that share a prompt into one ranking", default=False)
@@ -96,7 +102,7 @@ class DataConfig:
         if self.dev_rows is not None:
             check_number("dev_rows", self.dev_rows, at_least=1 if self.raw else 0)
         self.refuse_with_raw("recipe", "split", "subset", "prompt_from", "responses_from", "id_from", "ignore",
-                             "drop_unrated", "skip_invalid", "merge_prompts")  # fmt: skip
+                             "keep_columns", "drop_unrated", "skip_invalid", "merge_prompts")  # fmt: skip
         if self.subset and Path(self.source).is_file():
             raise InputError(f"--subset {self.subset}: {self.source} is a file (expected a data set with subsets)")
         if self.raw and self.test_rows:
@@ -148,6 +154,7 @@ class DataConfig:
             responses=self.responses_from or base.responses,
             id=self.id_from,
             ignore=self.ignore,
+            keep=self.keep_columns,
             drop_unrated=self.drop_unrated or base.drop_unrated,
         )
 
@@ -171,13 +178,18 @@ class PrepareConfig(DataConfig):
     join: tuple[str, ...] | None = setting(
         "files of answers and judgements for the prompts of --source, by id", metavar="FILE", default=None
     )
+    combine: str | None = setting(
+        "how --join makes one reward of several judgements (default: mean; of votes: copeland)",
+        choices=COMBINATIONS,
+        default=None,
+    )
     export: str | None = setting(
-        "only export --source: as TRL preference pairs, or its prompts with ids",
-        choices=("trl", "prompts"),
+        "only export --source: its pairs for training, or its prompts, with responses to rank or without, for people",
+        choices=(*PAIR_FORMS, *TO_LABEL),
         default=None,
     )
     form: str = setting("TRL format of --export trl", choices=("conversational", "standard"), default="conversational")
-    output: Path | None = setting("output file of --export", metavar="FILE", default=None)
+    output: Path | None = setting("output file of --export; a folder for argilla", metavar="FILE", default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,6 +205,10 @@ class PrepareConfig(DataConfig):
             )
         if self.join and self.merge_prompts:
             raise InputError("--join and --merge_prompts (expected one of them: --join takes each prompt once)")
+        if self.combine and not self.join:
+            raise InputError(f"--combine {self.combine} needs --join, the judgements to combine")
+        if self.form == "standard" and self.export != "trl":
+            raise InputError("--form standard applies to --export trl")
         if bool(self.export) != bool(self.output):
             raise InputError("--export and --output: give both, or neither")
 
@@ -200,7 +216,8 @@ class PrepareConfig(DataConfig):
         return super().names_columns() or bool(self.rewards_from or self.winner_from)
 
     def mapping(self, recipe: Recipe | None) -> Mapping:
-        mapping, base = super().mapping(recipe), recipe.mapping if recipe else Mapping()
+        base = recipe.mapping if recipe else Mapping()
+        mapping = replace(super().mapping(recipe), keep=self.keep_columns or bool(self.join) or self.export in TO_LABEL)
         if self.rewards_from:
             return replace(mapping, rewards=self.rewards_from, ranks=self.ranks)
         if self.winner_from:

@@ -58,6 +58,7 @@ class Labels:
     add: Callable[[list[Candidates]], list[Candidates]] = lambda pool: pool  # adds responses to prompts
     judge: Callable[[list[Candidates]], list[Candidates]] = require_rewards  # sets the reward of each response
     join: Sequence[str] = ()  # files of answers and judgements to join with the pool
+    combine: str | None = None  # how, see returned_labels.join
     facts: Sequence[str] = ()  # lines of the data card about responses and rewards
     models: Sequence[str] = ()  # the first one's tokenizer measures texts by default
 
@@ -74,7 +75,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     data = study_root() / "data"
     check_opening(data / "README.md", CARD_TITLE)
     lengths, unit = load_lengths(config.tokenizer, labels.models)
-    splits, tests = read_raw(config) if config.raw else read_other(config, labels.join)
+    splits, tests = read_raw(config) if config.raw else read_other(config, labels)
     rankings, facts = rank(splits, config, labels) if splits.train else ([], [])
     if not rankings and (config.source or config.train_from == "test" or has_split(config.raw, "train")):
         raise InputError("no training prompts left: " + "; ".join(splits.notes))
@@ -134,15 +135,13 @@ def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
     return Splits(train, dev, test, [LEAK, *notes], tuple(read_files)), tests
 
 
-def read_other(config: DataConfig, joined: Sequence[str]) -> tuple[Splits, dict[str, list[Candidates]]]:
+def read_other(config: DataConfig, labels: Labels) -> tuple[Splits, dict[str, list[Candidates]]]:
     """Reads any other source as train, dev and, with --test_rows, test; train is checked against all test files."""
     pool, notes = read_pool(config)
-    if joined:
-        pool, missing, unread = join(pool, joined)
-        print("".join(f"missing: {line}\n" for line in missing), end="")
-        notes += unread
-        counts = f"{len(pool)} prompts have judged answers, {len(missing)} gaps"
-        notes.append(f"joined with {', '.join(joined)}: {counts}")
+    if labels.join:
+        pool, missing, more = join(pool, labels.join, labels.combine)
+        notes.append(f"joined with {', '.join(labels.join)}: {len(pool)} prompts have judged answers")
+        notes += [*(f"missing: {line}" for line in missing), *more]
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))

@@ -29,7 +29,7 @@ def load_pool(
         InputError: naming the lines of repeated prompts, of prompts that end where the user speaks or of a prompt with
             another one's id; also what row_formats.read_row rejects.
     """
-    mapping, left_out = Mapping(prompt=(column,) if column else None), LeftOut()
+    mapping, left_out = Mapping(prompt=(column,) if column else None, keep=True), LeftOut()
     numbered = [
         (where.rpartition(":")[2], read_row(row, where, source, mapping, left_out))
         for where, row in source_rows(source, split)

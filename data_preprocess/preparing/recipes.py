@@ -22,6 +22,7 @@ class Mapping:
     ranks: bool = False  # the numbers are ranks, lowest is best
     id: str | None = None  # field of the prompt's id
     ignore: tuple[str, ...] = ()  # fields whose text is not read
+    keep: bool = False  # keep the other plain fields of a row in meta.columns
     drop_unrated: bool = False  # treat a missing reward ("N/A") as null instead of an error
     winner: str | None = None  # instead of rewards: the field that says which response is better
     winner_values: tuple[str, ...] | None = None  # its value for each response, see votes.rewards_of_winner

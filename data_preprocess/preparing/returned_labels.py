@@ -1,25 +1,46 @@
 """Joins answers and judgements returned by labellers to their prompts, by id.
 
-For prepare.py --join. A file is JSONL or CSV (with a header); the fields of a row determine its kind:
+For prepare.py --join. A file is JSONL, a JSON array, CSV or XLSX (with a header), or the export of a labelling tool
+(`tool_exports`); the fields of a row determine its kind:
     id, response [, answer] [, score | rank] [, from]    an answer, named by `answer` (default: 0, 1, ... per prompt)
     id, answer, score | rank                             a judgement of one answer
+    id, ranking                                          answers from the best on, [["b"], ["a", "c"]] or "b > a = c"
+    id, best, worst                                      the best and the worst of a prompt's answers
     id, a, b, vote                                       a judgement between two answers: a, b or tie
+and `annotator` names who judged. Where no file holds answers, the prompts' own responses are judged, named 0, 1, ...
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from itertools import combinations
+from typing import NamedTuple
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_jsonl
-from data_preprocess.preparing.candidates import FROM_DATA, Candidates
+from data_preprocess.preparing.agreement import Judged, agreement_lines
+from data_preprocess.preparing.candidates import FROM_DATA, Candidates, responses_digest
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.row_formats import named
-from data_preprocess.preparing.votes import copeland, number, preference
+from data_preprocess.preparing.tool_exports import own_rows, reads_header
+from data_preprocess.preparing.votes import (
+    BRADLEY_TERRY,
+    COPELAND,
+    MEAN,
+    bradley_terry,
+    copeland,
+    is_circle,
+    mean_values,
+    number,
+    preference,
+    values_of_ranking,
+)
+from data_preprocess.preparing.xlsx_rows import is_xlsx, read_xlsx
 
-KINDS = ("score", "rank", "vote")
-COLUMNS = ("id", "answer", "response", "from", *KINDS, "a", "b")
+KINDS = ("score", "rank", "vote", "ranking", "best")
+COLUMNS = ("id", "answer", "response", "from", *KINDS, "worst", "a", "b", "annotator", "digest")
+OF_POOL = ("prompt",)  # columns of our own exports that the pool holds
+NAMED_GAPS = 5  # items named in a line; the rest are counted
 
 
 @dataclass
@@ -28,47 +49,77 @@ class Returned:
 
     answers: dict[str, str] = field(default_factory=dict)  # name -> text
     origins: dict[str, str] = field(default_factory=dict)
-    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # scores, or minus ranks
-    votes: list[tuple[str, str, float]] = field(default_factory=list)
+    # judge -> answer -> value, the higher the better: a score, minus the rank, 1 for the best and -1 for the worst
+    values: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    votes: list[tuple[str, str, str, float]] = field(default_factory=list)  # judge, a, b, `preference`
+
+    def pairs(self) -> list[tuple[str, str, float]]:
+        """Returns all votes, also those that values of one judge imply: (a, b, +1 for a, -1 for b, 0 for a tie)."""
+        implied = [
+            (a, b, float((values[a] > values[b]) - (values[a] < values[b])))
+            for values in self.values.values()
+            for a, b in combinations(values, 2)
+        ]
+        return [*(vote[1:] for vote in self.votes), *implied]
+
+    def judged(self) -> list[str]:
+        """Returns the names of the judged answers, in the order of the answers."""
+        names = {name for values in self.values.values() for name in values}
+        names |= {name for vote in self.votes for name in vote[1:3]}
+        return [name for name in self.answers if name in names]
 
 
-def join(prompts: list[Candidates], paths: list[str]) -> tuple[list[Candidates], list[str], list[str]]:
+class Joined(NamedTuple):
+    """The prompts with judged answers, and what to tell about them."""
+
+    pool: list[Candidates]
+    missing: list[str]  # a line for each kind of gap
+    notes: list[str]  # fields that are not read, agreement, warnings
+
+
+def join(prompts: list[Candidates], paths: Sequence[str], combine: str | None = None) -> Joined:
     """Returns the prompts with the returned answers and judgements as responses and rewards.
 
-    Several judgements of one answer are averaged; votes become Copeland scores, each pair decided by the majority of
-    its votes. Responses that the prompts already had are replaced.
-
-    Returns:
-        (prompts with an answer; one line per missing item: prompts without answers, answers without a judgement (which
-        are left out of the rankings); one line per file with fields that are not read).
+    Args:
+        prompts: the pool.
+        paths: files of answers and judgements.
+        combine: MEAN of scores, of minus ranks, or of 1 for the best and -1 for the worst (the default of these);
+            COPELAND (the default of votes) or BRADLEY_TERRY, of votes or of the pairs that other judgements imply.
 
     Raises:
         InputError: naming file and line: no rows, an unknown prompt id, an unknown or repeated answer, judgements of
-            different kinds; or if no prompt has a judged answer.
+            different kinds, or without an annotator where others name theirs; or if no prompt has a judged answer.
     """
     prompts = unique_prompts(prompts)
     returned = {candidates.meta["id"]: Returned() for candidates in prompts}
     tables = {path: list(read_table(path)) for path in paths}
-    rows = [row for table in tables.values() for row in table]
-    for where, row in rows:  # all answers first, since a judgement may be in an earlier file
-        if "response" in row:
-            _add_answer(_of(returned, row, where), row, where)
-    kinds = {kind: where for where, row in rows if (kind := _add_judgement(_of(returned, row, where), row, where))}
-    if len(kinds) > 1:
-        found = ", ".join(f"{kind} ({where})" for kind, where in kinds.items())
-        raise InputError(f"--join: judgements of different kinds: {found} (expected {', '.join(KINDS)}: one of them)")
-    missing: list[str] = []
-    joined = [_candidates(candidates, returned[candidates.meta["id"]], missing) for candidates in prompts]
+    rows = [(path, where, row) for path, table in tables.items() for where, row in table]
+    _add_answers(prompts, returned, rows)
+    kind, by_name = _add_judgements(returned, rows)
+    combine = combine or (COPELAND if kind == "vote" else MEAN)
+    if kind == "vote" and combine == MEAN:
+        raise InputError(f"--combine {MEAN}: the judgements are votes (expected {COPELAND} or {BRADLEY_TERRY})")
+    gaps: dict[str, list[str]] = defaultdict(list)
+    joined = [_candidates(candidates, returned[candidates.meta["id"]], combine, gaps) for candidates in prompts]
+    missing = [f"{what}: {_listed(items)}" for what, items in gaps.items()]
     kept = [candidates for candidates in joined if candidates.responses]
     if not kept:
-        raise InputError(f"--join {' '.join(paths)}: no prompt has a judged answer ({missing[0]}, ...)")
-    return kept, missing, [line for path, table in tables.items() if (line := _unread(path, table))]
+        raise InputError(f"--join {' '.join(paths)}: no prompt has a judged answer ({'; '.join(missing)})")
+    columns = {name for candidates in prompts for name in candidates.columns()}
+    notes = [line for path, table in tables.items() if (line := _unread(path, table, columns))]
+    return Joined(kept, missing, [*notes, *_warnings(kept, returned), *_agreement(returned, kind, by_name)])
 
 
-def _unread(path: str, table: list[tuple[str, dict]]) -> str:
-    """Returns a line that names the unknown fields of a file."""
-    unread = Counter(name for _, row in table for name in row if name not in COLUMNS)
+def _unread(path: str, table: list[tuple[str, dict]], columns: set[str]) -> str:
+    """Returns a line that names the unknown fields of a file; `columns` are the pool's."""
+    known = {*COLUMNS, *OF_POOL, *columns}
+    unread = Counter(name for _, row in table for name in row if name not in known)
     return f"{path}: fields that are not read: {named(unread)}" if unread else ""
+
+
+def _listed(items: list[str]) -> str:
+    more = f" and {len(items) - NAMED_GAPS} more" if len(items) > NAMED_GAPS else ""
+    return f"{len(items)} ({', '.join(items[:NAMED_GAPS])}{more})"
 
 
 def unique_prompts(pool: list[Candidates]) -> list[Candidates]:
@@ -84,29 +135,41 @@ def unique_prompts(pool: list[Candidates]) -> list[Candidates]:
 
 
 def read_table(path: str) -> Iterator[tuple[str, dict]]:
-    """Yields ("path:line", row) of a JSONL or CSV file; for CSV only the non-empty fields.
+    """Yields ("path:line", row) of a file in the forms of this module's docstring; of tables only non-empty fields.
 
-    InputError for a file without rows, and for a CSV file without a header of distinct column names.
+    InputError for a file without rows, and for a table without a header of distinct column names.
     """
-    rows = _csv_rows(path) if delimiter_of(path) else ((f"{path}:{line}", row) for line, row in read_jsonl(path))
+    if is_xlsx(path):
+        rows = _filled(read_xlsx(path, _check_header))
+    elif delimiter_of(path):
+        rows = _filled(read_csv(path, _check_header, allow_short=True))
+    else:
+        rows = ((f"{path}:{line}", row) for line, row in read_jsonl(path))
     empty = True
     for where, row in rows:
-        yield where, row
         empty = False
+        yield from own_rows(where, row)
     if empty:
         raise InputError(f"{path}: no rows (expected answers or judgements)")
 
 
-def _csv_rows(path: str) -> Iterator[tuple[str, dict]]:
-    for where, texts in read_csv(path, _check_header, allow_short=True):
+def _filled(rows: Iterator[tuple[str, dict]]) -> Iterator[tuple[str, dict]]:
+    for where, texts in rows:
         # The text of an answer may be empty; a judgement may not.
         yield where, {name: text for name, text in texts.items() if text or name == "response"}
 
 
 def _check_header(where: str, names: list[str]) -> None:
+    if reads_header(names):
+        return
     if "id" not in names or not set(names) & {"response", *KINDS}:
         found = f"no header, columns are {', '.join(map(repr, names))!s:.200}" if names else "the file is empty"
         raise InputError(f"{where}: {found} (expected id and others of {', '.join(COLUMNS)}, with commas between)")
+
+
+# --- reading rows
+
+Rows = list[tuple[str, str, dict]]  # path, "path:line", row
 
 
 def _of(returned: dict[str, Returned], row: dict, where: str) -> Returned:
@@ -116,55 +179,151 @@ def _of(returned: dict[str, Returned], row: dict, where: str) -> Returned:
     return returned[identity]
 
 
+def _add_answers(prompts: list[Candidates], returned: dict[str, Returned], rows: Rows) -> None:
+    """Adds all answers first, since a judgement may be in an earlier file; without any, the prompts' own responses."""
+    answers = [(where, row) for _, where, row in rows if "response" in row]
+    for where, row in answers:
+        _add_answer(_of(returned, row, where), row, where)
+    for candidates in () if answers else prompts:
+        prompt = returned[candidates.meta["id"]]
+        prompt.answers = {str(index): text for index, text in enumerate(candidates.responses)}
+        prompt.origins = dict(zip(prompt.answers, candidates.response_from(), strict=True))
+
+
 def _add_answer(prompt: Returned, row: dict, where: str) -> None:
     name = str(len(prompt.answers) if row.get("answer") is None else row["answer"])
     if not isinstance(row["response"], str):
         raise InputError(f"{where}: response is {row['response']!r:.40} (expected a text)")
-    if name in prompt.answers:
+    # The copies of a sheet that several people filled in repeat its answers.
+    is_copy = prompt.answers.get(name) == row["response"] and (row.get("annotator") or not _kind(row, where))
+    if name in prompt.answers and not is_copy:
         raise InputError(f"{where}: a second answer {name!r} to prompt {row['id']} (expected another name)")
     row["answer"] = name
     prompt.answers[name] = row["response"]
     prompt.origins[name] = str(FROM_DATA if row.get("from") is None else row["from"])
 
 
-def _add_judgement(prompt: Returned, row: dict, where: str) -> str | None:
-    """Adds the judgement in a row and returns its kind; None for an answer without one."""
+def _add_judgements(returned: dict[str, Returned], rows: Rows) -> tuple[str, bool]:
+    """Adds all judgements; returns (their kind, whether annotators are named)."""
+    kinds, unnamed, a_named = {}, "", False
+    for path, where, row in rows:
+        kind = _kind(row, where)
+        if kind is None:
+            continue
+        prompt, annotator = _of(returned, row, where), row.get("annotator")
+        is_named = annotator is not None and str(annotator).strip() != ""
+        a_named, unnamed = a_named or is_named, unnamed or ("" if is_named else where)
+        _add_judgement(prompt, kind, row, where, str(annotator) if is_named else path, is_named)
+        kinds.setdefault("rank" if kind == "ranking" else kind, where)
+    if len(kinds) > 1:
+        found = ", ".join(f"{kind} ({where})" for kind, where in kinds.items())
+        raise InputError(f"--join: judgements of different kinds: {found} (expected {', '.join(KINDS)}: one of them)")
+    if a_named and unnamed:
+        raise InputError(f"{unnamed}: no annotator (expected a name, since other judgements have one)")
+    return next(iter(kinds), "score"), a_named
+
+
+def _kind(row: dict, where: str) -> str | None:
+    """Returns the kind of the judgement in a row; None for an answer without one."""
     kinds = [kind for kind in KINDS if row.get(kind) is not None]
     if len(kinds) > 1 or not (kinds or "response" in row):
-        expected = "response, answer and score or rank, or a, b and vote"
+        expected = "response, answer and score or rank, ranking, best and worst, or a, b and vote"
         raise InputError(f"{where}: fields are {', '.join(row)} (expected id with {expected})")
-    if not kinds:
-        return None
-    names = [str(row.get(key, "")) for key in (("a", "b") if kinds[0] == "vote" else ("answer",))]
-    for name in names:
-        if name not in prompt.answers:
+    return kinds[0] if kinds else None
+
+
+def _add_judgement(prompt: Returned, kind: str, row: dict, where: str, judge: str, is_named: bool) -> None:
+    """Adds a judgement. A named annotator's later value of an answer replaces the earlier one."""
+
+    def known(name: object) -> str:
+        if str(name) not in prompt.answers:
             there = ", ".join(prompt.answers) or "none"
-            raise InputError(f"{where}: answer {name!r} to prompt {row['id']} (expected one of: {there})")
-    if kinds[0] == "vote":
-        if names[0] == names[1]:
-            raise InputError(f"{where}: a vote between answer {names[0]!r} and itself")
-        prompt.votes.append((*names, preference(row["vote"], where)))
+            raise InputError(f"{where}: answer {str(name)!r:.40} to prompt {row['id']} (expected one of: {there})")
+        return str(name)
+
+    if row.get("digest", digest := responses_digest(list(prompt.answers.values()))) != digest:
+        raise InputError(f"{where}: prompt {row['id']} had other responses when it was ranked (expected the same pool)")
+    if kind == "vote":
+        a, b = known(row.get("a", "")), known(row.get("b", ""))
+        if a == b:
+            raise InputError(f"{where}: a vote between answer {a!r} and itself")
+        prompt.votes.append((judge, a, b, preference(row["vote"], where)))
+        return
+    if kind == "ranking":
+        values = {known(name): value for name, value in values_of_ranking(row["ranking"], where).items()}
+    elif kind == "best":
+        best, worst = known(row["best"]), known(row.get("worst", ""))
+        if best == worst:
+            raise InputError(f"{where}: answer {best!r} is both best and worst (expected two answers)")
+        values = {name: float(name == best) - float(name == worst) for name in prompt.answers}
     else:
-        value = number(row[kinds[0]], f"{where}: {kinds[0]}")
-        prompt.values[names[0]].append(value if kinds[0] == "score" else 0.0 - value)
-    return kinds[0]
+        value = number(row[kind], f"{where}: {kind}")
+        values = {known(row.get("answer", "")): value if kind == "score" else 0.0 - value}
+    nth = 0
+    while not is_named and prompt.values[f"{judge} {nth}"].keys() & values.keys():
+        nth += 1  # rows without a name that judge an answer again are another judge's
+    prompt.values[judge if is_named else f"{judge} {nth}"].update(values)
 
 
-def _candidates(candidates: Candidates, prompt: Returned, missing: list[str]) -> Candidates:
-    identity = candidates.meta["id"]
+# --- rewards, and what to say about them
+
+
+def _candidates(candidates: Candidates, prompt: Returned, combine: str, gaps: dict[str, list[str]]) -> Candidates:
+    identity, judged = candidates.meta["id"], prompt.judged()
     if not prompt.answers:
-        missing.append(f"prompt {identity}: no answer")
-    voted = {name for a, b, _ in prompt.votes for name in (a, b)}
-    judged = [name for name in prompt.answers if name in prompt.values or name in voted]
-    missing += [f"prompt {identity}: no judgement of answer {n}" for n in prompt.answers if n not in judged]
-    rewards = {name: fmean(values) for name, values in prompt.values.items()}
+        gaps["prompts without an answer"].append(identity)
+    elif not judged:
+        gaps["prompts without a judgement"].append(identity)
+    else:
+        gaps_here = [f"{identity}: {name}" for name in prompt.answers if name not in judged]
+        if gaps_here:
+            gaps["answers without a judgement"] += gaps_here
     if prompt.votes:
-        place = {name: index for index, name in enumerate(judged)}
-        pairs = {frozenset(vote[:2]) for vote in prompt.votes}
-        for i, a in enumerate(judged):
-            lacking = [b for b in judged[i + 1 :] if frozenset((a, b)) not in pairs]
-            missing += [f"prompt {identity}: no vote between answers {a} and {b}" for b in lacking]
-        counts = copeland(len(judged), [(place[a], place[b], vote) for a, b, vote in prompt.votes])
-        rewards = dict(zip(judged, counts, strict=True))
+        voted = {frozenset(vote[1:3]) for vote in prompt.votes}
+        lacking = [f"{identity}: {a} and {b}" for a, b in combinations(judged, 2) if frozenset((a, b)) not in voted]
+        if lacking:
+            gaps["pairs of answers without a vote"] += lacking
+    rewards = _rewards(prompt, judged, combine)
     texts, origins = ([source[name] for name in judged] for source in (prompt.answers, prompt.origins))
-    return Candidates(candidates.prefix, texts, [rewards[name] for name in judged], candidates.meta, origins)
+    return Candidates(candidates.prefix, texts, rewards, candidates.meta, origins)
+
+
+def _rewards(prompt: Returned, judged: list[str], combine: str) -> list[float]:
+    if combine == MEAN:
+        return mean_values(judged, list(prompt.values.values()))
+    place = {name: index for index, name in enumerate(judged)}
+    votes = [(place[a], place[b], vote) for a, b, vote in prompt.pairs()]
+    return {COPELAND: copeland, BRADLEY_TERRY: bradley_terry}[combine](len(judged), votes)
+
+
+def _warnings(pool: list[Candidates], returned: dict[str, Returned]) -> list[str]:
+    """Returns a line for each kind of prompt whose judgements say little: all answers tied, contradictions, circles."""
+    tied = [one.meta["id"] for one in pool if len(one.responses) > 1 and len(set(one.rewards)) == 1]
+    contradicting = [identity for identity, prompt in returned.items() if _contradicts(prompt.votes)]
+    circles = [identity for identity, prompt in returned.items() if is_circle(prompt.pairs())]
+    found = {
+        "prompts with all answers tied, which give no pairs": tied,
+        "prompts where one judge voted both ways on a pair": contradicting,
+        "prompts where the majority prefers in a circle (a over b, b over c, c over a)": circles,
+    }
+    return [f"warning: {what}: {_listed(items)}" for what, items in found.items() if items]
+
+
+def _contradicts(votes: list[tuple[str, str, str, float]]) -> bool:
+    seen: dict[tuple[str, frozenset], set[str]] = defaultdict(set)
+    for judge, a, b, vote in votes:
+        seen[judge, frozenset((a, b))].add(a if vote > 0 else b if vote < 0 else "")
+    return any(len(winners - {""}) > 1 for winners in seen.values())
+
+
+def _agreement(returned: dict[str, Returned], kind: str, by_name: bool) -> list[str]:
+    if not by_name:
+        return []
+    judged = []
+    for prompt in returned.values():
+        units = Judged(prompt.values if kind != "vote" else {}, defaultdict(dict))
+        for judge, a, b, vote in prompt.votes:
+            first, second = sorted((a, b))
+            units.pairs[judge][first, second] = vote if first == a else -vote
+        judged.append(units)
+    return agreement_lines(judged, "interval" if kind == "score" else "ordinal")

@@ -12,7 +12,7 @@ from typing import Any
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, ParsedPair, explain_pair, has_text, render_prompt, split_turn
-from data_preprocess.preparing.candidates import Candidates, prompt_id
+from data_preprocess.preparing.candidates import COLUMNS, Candidates, prompt_id
 from data_preprocess.preparing.oasst import is_oasst, oasst_candidates
 from data_preprocess.preparing.raw_hh import NO_ALTERNATION, alternates
 from data_preprocess.preparing.recipes import Mapping
@@ -38,6 +38,7 @@ LIST_FIELDS = ("completions", "responses")
 RESPONSE_FIELDS = ("response", "output", "completion")  # of a row with one response
 TEXT_KEYS = ("response", "text", "content", "value", "completion", "answer", "output")
 ID_FIELDS = ("id", "prompt_id")
+PLAIN = str | int | float | bool  # values of a column
 NAMED_FIELDS = 12  # fields named in a line
 UNREAD = "fields with text that are not read"
 LOST_SYSTEM = "a system message is left out of the prompt, which has no turn for it"
@@ -150,6 +151,7 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
         left_out.reasons[LOST_REPLY] += 1
     if row.get("sft_index") and "suffix" in fields.read:
         left_out.reasons[LOST_SFT_INDEX] += 1
+    columns = _columns(fields, meta, mapping)
     unread = list(_unread(fields, dialogue, responses, mapping))
     _check_context(fields, unread, mapping)
     left_out.unread.update(unread)
@@ -157,7 +159,8 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     identity = {"id": _identity(fields, meta, mapping) or prompt_id(dialogue.prompt)}
     origin = {"source": meta.get("source") or source, "line": meta.get("line", row_number(where))}
     origins = meta.pop(RESPONSE_FROM, None)  # in a file written by prepare.py
-    return Candidates(dialogue.prompt, responses, rewards, {**meta, **identity, **origin}, origins or [])
+    meta = {**meta, **({COLUMNS: columns} if columns else {}), **identity, **origin}
+    return Candidates(dialogue.prompt, responses, rewards, meta, origins or [])
 
 
 def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
@@ -399,7 +402,19 @@ def _identity(fields: Fields, meta: dict, mapping: Mapping) -> str | None:
     return str(value)
 
 
-# --- what is left out
+# --- what is kept beside the prompt, and what is left out
+
+
+def _columns(fields: Fields, meta: dict, mapping: Mapping) -> dict[str, Any]:
+    """Returns the fields to keep with the prompt: texts, numbers and truth values that are no part of it."""
+    if not mapping.keep:
+        return {}
+    apart = (*fields.read, *mapping.ignore, *CONTEXT_FIELDS, *PROMPT_FIELDS, *ID_FIELDS)
+    own = {name: value for name, value in fields.row.items() if name not in apart and isinstance(value, PLAIN)}
+    own = {name: value for name, value in own.items() if value == value}  # a table may have NaN for what is missing
+    fields.read |= own.keys()
+    earlier = meta.get(COLUMNS)
+    return {**(earlier if isinstance(earlier, dict) else {}), **own}
 
 
 def _system(fields: Fields, dialogue: Dialogue, mapping: Mapping) -> str:

@@ -1,4 +1,4 @@
-"""Reads rows from JSONL files, JSON arrays, CSV files, and data sets on disk or on the hub."""
+"""Reads rows from JSONL files, JSON arrays, CSV files and workbooks, and data sets on disk or on the hub."""
 
 import codecs
 import json
@@ -11,6 +11,7 @@ from data_preprocess.files import read_jsonl
 from data_preprocess.hub import load_data_set
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.turns import is_message
+from data_preprocess.preparing.xlsx_rows import is_xlsx, read_xlsx
 
 # Columns of a CSV file whose cells are lists, written as JSON. Other cells are texts, or messages written as JSON.
 LIST_COLUMNS = ("messages", "conversations", "conversation", "completions", "responses", "scores", "history")
@@ -19,7 +20,7 @@ LIST_COLUMNS = ("messages", "conversations", "conversation", "completions", "res
 OTHER_FORMS = {
     b"PAR1": "a Parquet file (expected a name that ends in .parquet)",
     b"ARROW1": "an Arrow file (expected the folder that save_to_disk wrote, or Parquet)",
-    b"PK\x03\x04": "a ZIP archive or an Excel workbook (expected JSONL, CSV or Parquet)",
+    b"PK\x03\x04": "a ZIP archive (expected JSONL, CSV, Parquet, or a workbook whose name ends in .xlsx)",
     b"SQLite format 3": "an SQLite database (expected JSONL, CSV or Parquet)",
     codecs.BOM_UTF16_LE: "UTF-16 (expected UTF-8)",
     codecs.BOM_UTF16_BE: "UTF-16 (expected UTF-8)",
@@ -27,7 +28,8 @@ OTHER_FORMS = {
 
 
 def source_rows(source: str, split: str, subset: str | None = None) -> Iterator[tuple[str, dict]]:
-    """Yields ("source:line", row) of a JSONL file, a JSON array, a CSV file, a folder with train.json, or a data set.
+    """Yields ("source:line", row) of a JSONL file, a JSON array, a CSV file, a workbook, a folder with train.json, or a
+    data set.
 
     Args:
         source: a path, or a name on the hub.
@@ -37,10 +39,12 @@ def source_rows(source: str, split: str, subset: str | None = None) -> Iterator[
     path = Path(source)
     if (path / "train.json").is_file():
         path = path / "train.json"
-    if path.is_file() and path.suffix != ".parquet":
+    is_table = path.is_file() and (is_xlsx(source) or bool(delimiter_of(source)))
+    if path.is_file() and path.suffix != ".parquet" and not is_xlsx(source):
         _check_form(path)
-    if path.is_file() and delimiter_of(source):
-        for where, texts in read_csv(source, _check_header):
+    if is_table:
+        read = read_xlsx if is_xlsx(source) else read_csv
+        for where, texts in read(source, _check_header):
             yield where, {name: _cell(name, text, where) for name, text in texts.items()}
     elif path.is_file() and path.suffix != ".parquet":
         yield from ((f"{path}:{number}", row) for number, row in read_jsonl(path))

@@ -2,6 +2,9 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from statistics import fmean
 from typing import Any
 
 from data_preprocess.command import InputError
@@ -10,6 +13,8 @@ from data_preprocess.records import FLOAT32_MAX
 NOT_GIVEN = ("", "-", "n/a", "na", "nan", "none", "null")  # mean a missing number, in upper or lower case
 BY_SIGN = ("negative", "positive")  # of a number that compares two responses, 0 for a tie
 TIE = "tie"  # a preference for neither starts with it, as in "tie (both bad)"
+COMBINATIONS = MEAN, COPELAND, BRADLEY_TERRY = "mean", "copeland", "bradley_terry"  # of several judgements
+PRIOR = 0.1  # Bradley-Terry: precision of the strengths' normal prior, without which an unbeaten answer has no estimate
 VOTE_FORMS = "[winner, loser] or [a, b, 'a' | 'b' | 'tie'], responses numbered from 0"
 
 
@@ -29,6 +34,73 @@ def copeland(n_responses: int, votes: list[tuple[int, int, float]]) -> list[floa
         rewards[a] += won
         rewards[b] -= won
     return rewards
+
+
+def bradley_terry(n_responses: int, votes: Sequence[tuple[int, int, float]]) -> list[float]:
+    """Returns Bradley-Terry strengths, in logits, centred: P(a beats b) = 1 / (1 + exp(s_b - s_a)).
+
+    Bradley and Terry (1952); a tie counts as half a win for each. The mode under a normal prior of precision PRIOR.
+    Arguments as for `copeland`.
+    """
+    import numpy as np
+    from scipy.optimize import minimize
+
+    if not votes:
+        return [0.0] * n_responses
+    first, second, won = (np.array(column) for column in zip(*votes, strict=True))
+    first, second, won = first.astype(int), second.astype(int), (1 + won) / 2
+
+    def loss(strengths: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = strengths[first] - strengths[second]
+        value = (np.logaddexp(0, -margin) * won + np.logaddexp(0, margin) * (1 - won)).sum()
+        slope = 1 / (1 + np.exp(-margin)) - won
+        gradient = np.bincount(first, slope, n_responses) - np.bincount(second, slope, n_responses)
+        return value + PRIOR / 2 * strengths @ strengths, gradient + PRIOR * strengths
+
+    found = minimize(loss, np.zeros(n_responses), jac=True, method="BFGS", options={"gtol": 1e-9})
+    return [round(value, 9) + 0.0 for value in (found.x - found.x.mean()).tolist()]
+
+
+def mean_values(names: Sequence[str], judgements: Sequence[dict[str, float]]) -> list[float]:
+    """Returns the mean value of each answer over the judgements that have one."""
+    return [fmean(values[name] for values in judgements if name in values) for name in names]
+
+
+def values_of_ranking(ranking: Any, where: str) -> dict[str, float]:
+    """Returns minus the rank of each answer of a ranking, from 1; ties share the mean of their ranks.
+
+    Args:
+        ranking: from the best on: [["b"], ["a", "c"]], ["b", "a"] or "b > a = c".
+        where: names the row in errors.
+    """
+    listed = [group.split("=") for group in ranking.split(">")] if isinstance(ranking, str) else ranking
+    groups = [group if isinstance(group, list) else [group] for group in listed] if isinstance(listed, list) else []
+    names = [str(name).strip() for group in groups for name in group]
+    if not names or "" in names or len(set(names)) < len(names):
+        expected = "each answer once, the best first: 'b > a = c' or [['b'], ['a', 'c']]"
+        raise InputError(f"{where}: ranking is {ranking!r:.60} (expected {expected})")
+    values, before = {}, 0
+    for group in groups:
+        values |= {str(name).strip(): 0.0 - (before + (1 + len(group)) / 2) for name in group}
+        before += len(group)
+    return values
+
+
+def is_circle(votes: Sequence[tuple[str, str, float]]) -> bool:
+    """Returns whether majorities of the votes, as in `copeland`, prefer a to b, b to c and c to a, or so on."""
+    balance: dict[tuple[str, str], float] = defaultdict(float)
+    for a, b, preference in votes:
+        balance[min(a, b), max(a, b)] += preference if a < b else -preference
+    graph: dict[str, set[str]] = defaultdict(set)
+    for (a, b), votes_for_a in balance.items():
+        if votes_for_a:
+            winner, loser = (a, b) if votes_for_a > 0 else (b, a)
+            graph[loser].add(winner)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def rewards_from(

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from data_preprocess.files import atomic_write
 from eval_hh.markup import DIFFERENCE, REWARD
-from pics.style import NARROW
+from pics.style import LOOK, NARROW
 from study.page.inline_svg import inline_svg
 from study.page.markdown_to_html import split_report, to_part
 from study.page.sample_answers import Samples
@@ -89,7 +89,7 @@ def write_page(
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, LOOK]),
         autoescape=True,  # a response can be any text
         undefined=StrictUndefined,
         trim_blocks=True,

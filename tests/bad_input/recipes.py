@@ -104,7 +104,9 @@ ROWS = [
     # Other forms of files.
     BadInput("Parquet by another name", PREPARE, ("{root}/in.jsonl:1: not UTF-8 text but a Parquet file", ".parquet"),
              (text("in.jsonl", b"PAR1\x15\x04PAR1"),)),
-    BadInput("Excel workbook", "prepare.py --source {root}/in.xlsx", ("{root}/in.xlsx:1: not UTF-8 text but a ZIP",),
+    BadInput("ZIP archive", "prepare.py --source {root}/in.jsonl", ("{root}/in.jsonl:1: not UTF-8 text but a ZIP",),
+             (text("in.jsonl", b"PK\x03\x04\x14"),)),
+    BadInput("damaged workbook", "prepare.py --source {root}/in.xlsx", ("{root}/in.xlsx: not an Excel workbook",),
              (text("in.xlsx", b"PK\x03\x04\x14"),)),
     BadInput("csv source in UTF-16", CSV, ("{root}/in.csv:1: not UTF-8 text but UTF-16 (expected UTF-8)",),
              (text("in.csv", "prompt,chosen,rejected\na,b,c\n".encode("utf-16")),)),

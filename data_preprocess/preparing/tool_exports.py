@@ -1,0 +1,117 @@
+"""Reads what labelling tools export as this project's own rows of judgements (`returned_labels`).
+
+Argilla 2: the list that `dataset.records.to_json` writes, or `records.to_list(flatten=True)`. Label Studio: JSON,
+JSON-MIN and CSV. Both of tasks that `labelling_tools` wrote: a question or Ranker called RANKING over answers.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from data_preprocess.command import InputError
+
+RANKING = "ranking"  # the name of the question in Argilla and of the Ranker in Label Studio
+RESPONSE = "response_"  # before an answer's name in Argilla's fields and values
+PROMPT_ID = "prompt_id"  # in Label Studio's data; its exports call the task's own number id
+NOT_SUBMITTED = ("draft", "discarded")
+LABEL_STUDIO_OWN = ("id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "prompt", "items")
+
+
+def reads_header(names: Sequence[str]) -> bool:
+    """Returns whether a table with these columns is Label Studio's."""
+    return PROMPT_ID in names and RANKING in names
+
+
+def own_rows(where: str, row: dict) -> Iterator[tuple[str, dict]]:
+    """Yields ("path:line", row) in this project's own form: one per ranking of a tool's row, or the row itself.
+
+    InputError, naming file and line, for a ranking that is not in the tool's form.
+    """
+    if "fields" in row and "responses" in row:
+        yield from _argilla(
+            where, row, row["responses"].get(RANKING) or [] if isinstance(row["responses"], dict) else None
+        )
+    elif f"{RANKING}.responses" in row:
+        yield from _argilla_flat(where, row)
+    elif isinstance(row.get("data"), dict) and "annotations" in row:
+        yield from _label_studio(where, row)
+    elif PROMPT_ID in row and ("annotation_id" in row or {"annotator", RANKING} <= row.keys()):
+        yield from _label_studio_flat(where, row)
+    else:
+        yield where, row
+
+
+def _argilla(where: str, row: dict, responses: Any) -> Iterator[tuple[str, dict]]:
+    if not isinstance(responses, list):
+        raise InputError(f"{where}: responses is {row['responses']!r:.40} (expected Argilla's, by question)")
+    for response in responses:
+        if not isinstance(response, dict) or response.get("status") in NOT_SUBMITTED:
+            continue
+        yield from _argilla_row(where, row, response.get("value"), response.get("user_id"))
+
+
+def _argilla_flat(where: str, row: dict) -> Iterator[tuple[str, dict]]:
+    values = row[f"{RANKING}.responses"] or []
+    users = row.get(f"{RANKING}.responses.users") or [None] * len(values)
+    statuses = row.get(f"{RANKING}.responses.status") or [None] * len(values)
+    if not len(values) == len(users) == len(statuses):
+        raise InputError(f"{where}: {RANKING}.responses has {len(values)} values for {len(users)} users")
+    for value, user, status in zip(values, users, statuses, strict=True):
+        if status not in NOT_SUBMITTED:
+            yield from _argilla_row(where, row, value, user)
+
+
+def _argilla_row(where: str, row: dict, value: Any, user: Any) -> Iterator[tuple[str, dict]]:
+    """Yields the row of a ranking, [{"value": "response_1", "rank": 1}, ...] with equal ranks; none without a rank."""
+    items = value if isinstance(value, list) else []
+    if not items or not all(isinstance(item, dict) and isinstance(item.get("value"), str) for item in items):
+        raise InputError(f"{where}: {RANKING} is {value!r:.60} (expected a list of value and rank)")
+    texts = row.get("fields") or row
+    shown = {name for name, text in texts.items() if name.startswith(RESPONSE) and text}  # a prompt may have fewer
+    items = [item for item in items if item["value"] in shown or not shown]
+    ranks = sorted({item["rank"] for item in items if isinstance(item.get("rank"), int)})
+    groups = [[item["value"].removeprefix(RESPONSE) for item in items if item.get("rank") == rank] for rank in ranks]
+    if groups:
+        yield where, {"id": row.get("id"), "annotator": user, RANKING: groups}
+
+
+def _label_studio(where: str, row: dict) -> Iterator[tuple[str, dict]]:
+    for annotation in row["annotations"] if isinstance(row["annotations"], list) else []:
+        if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
+            continue
+        by = annotation.get("completed_by")
+        annotator = next((by[key] for key in ("email", "id") if by.get(key)), None) if isinstance(by, dict) else by
+        for result in annotation.get("result") or []:
+            if isinstance(result, dict) and result.get("type") == "ranker":
+                ranking = _ranker(result.get("value"), where)
+                yield where, {"id": row["data"].get(PROMPT_ID), "annotator": annotator, RANKING: ranking}
+
+
+def _label_studio_flat(where: str, row: dict) -> Iterator[tuple[str, dict]]:
+    """JSON-MIN and CSV: the data's fields beside the annotation; a skipped task has no ranking."""
+    if row.get(RANKING) in (None, "", [], {}):
+        return
+    own = {"id": row[PROMPT_ID], "annotator": row.get("annotator"), RANKING: _ranker(row[RANKING], where)}
+    known = (PROMPT_ID, RANKING, *LABEL_STUDIO_OWN)
+    yield where, {**own, **{name: value for name, value in row.items() if name not in known}}
+
+
+def _ranker(value: Any, where: str) -> list[str]:
+    """Returns the ids in a Ranker's value: a list, in an object or not, and in CSV as JSON."""
+    found = value
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except ValueError:
+            found = None
+    while isinstance(found, dict | list) and len(found) == 1 and not _are_ids(found):
+        (found,) = found.values() if isinstance(found, dict) else found
+    if isinstance(found, dict) and "ranker" in found:
+        return _ranker(found["ranker"], where)
+    if not _are_ids(found):
+        raise InputError(f"{where}: {RANKING} is {value!r:.60} (expected Label Studio's list of ids, the best first)")
+    return [str(name) for name in found]
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str | int) for item in value)

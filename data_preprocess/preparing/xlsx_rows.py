@@ -1,0 +1,89 @@
+"""Reads and writes Excel workbooks as rows of texts: the first sheet, with a header. Needs openpyxl."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.command import InputError
+from data_preprocess.files import atomic_write
+
+REQUIREMENTS = "pip install -r data_preprocess/requirements-xlsx.txt"
+MAX_CELL = 32_767  # characters, Excel's own limit
+WIDE, NARROW = 60, 14  # characters
+
+
+def is_xlsx(path: str | Path) -> bool:
+    return Path(path).suffix.lower() == ".xlsx"
+
+
+def _openpyxl() -> Any:
+    try:
+        import openpyxl
+    except ImportError:
+        raise InputError(f".xlsx needs openpyxl, which is not installed ({REQUIREMENTS})") from None
+    return openpyxl
+
+
+def read_xlsx(path: str, check_header: Callable[[str, list[str]], None]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields ("path:row", texts by column) of each record after the header; arguments as for `csv_rows.read_csv`.
+
+    Numbers that are whole are written without a point; an empty cell is an empty text.
+    """
+    openpyxl = _openpyxl()
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except Exception as error:  # zipfile, xml and openpyxl raise many kinds for a damaged file
+        raise InputError(f"{path}: not an Excel workbook that can be read ({type(error).__name__})") from None
+    rows = book.worksheets[0].iter_rows(values_only=True)
+    names = [_text(value).strip() for value in next(rows, ())]
+    while names and not names[-1]:
+        names.pop()
+    check_header(f"{path}:1", names)
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}:1: two columns of one name (expected each name once)")
+    for number, values in enumerate(rows, start=2):
+        texts = [_text(value) for value in values]
+        if any(text for text in texts[len(names) :]):
+            raise InputError(f"{path}:{number}: more values than the {len(names)} columns")
+        if any(texts):
+            yield f"{path}:{number}", dict(zip(names, texts, strict=False))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value)
+
+
+def write_xlsx(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes one sheet, atomically. Every text is stored as a text: one that begins with "=" is no formula.
+
+    InputError for a text that Excel cannot hold: over MAX_CELL characters, or with control characters.
+    """
+    openpyxl = _openpyxl()
+    from openpyxl.styles import Alignment, Font
+    from openpyxl.utils.exceptions import IllegalCharacterError
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.freeze_panes = "A2"
+    for number, values in enumerate([names, *rows], start=1):
+        for column, value in enumerate(values, start=1):
+            if isinstance(value, str) and len(value) > MAX_CELL:
+                raise InputError(
+                    f"{path}:{number}: a text of {len(value):,} characters (a cell holds {MAX_CELL:,}; use .csv)"
+                )
+            try:
+                cell = sheet.cell(number, column, value)
+            except IllegalCharacterError:
+                raise InputError(f"{path}:{number}: {value!r:.40} has control characters (use .csv)") from None
+            if isinstance(value, str):
+                cell.data_type = "s"
+                cell.alignment = Alignment(wrap_text=True, vertical="top")
+            if number == 1:
+                cell.font = Font(bold=True)
+                sheet.column_dimensions[cell.column_letter].width = WIDE if value in ("prompt", "response") else NARROW
+    with atomic_write(path, "wb") as file:
+        book.save(file)

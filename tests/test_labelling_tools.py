@@ -1,0 +1,223 @@
+"""Exports for Argilla, Label Studio and spreadsheets, and the way back: literal files in each tool's form."""
+
+import json
+
+import pytest
+
+from data_preprocess import prepare
+from data_preprocess.command import InputError
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.labelling_tools import write_argilla, write_label_studio, write_table
+from data_preprocess.preparing.prompt_pool import load_pool
+from data_preprocess.preparing.returned_labels import join, read_table
+from data_preprocess.preparing.tool_exports import own_rows
+
+PREFIX = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>=Rice?", "<|assistant|>"]
+META = {"source": "s", "line": 1}
+POOL = [
+    Candidates(PREFIX, ["Boil it.", "=No."], None, {**META, "id": "p1", "columns": {"topic": "food", "level": 2}}),
+    Candidates(
+        ["<|prompter|>Why?", "<|assistant|>"], ["a", "b", "c"], None, {**META, "id": "p2", "system": "Be kind."}
+    ),
+]
+
+
+def test_argilla_folder(tmp_path):
+    write_argilla(tmp_path / "out", POOL, "rice")
+    settings = json.loads((tmp_path / "out/.argilla/settings.json").read_text())
+    assert [(field["name"], field["type"], field["required"]) for field in settings["fields"]] == [
+        ("prompt", "chat", True),
+        ("response_0", "text", True),
+        ("response_1", "text", True),
+        ("response_2", "text", False),
+    ]
+    [question] = settings["questions"]
+    options = [{"value": f"response_{i}", "text": f"response_{i}"} for i in range(3)]
+    assert question["name"] == "ranking" and question["settings"] == {"type": "ranking", "options": options}
+    first, second = json.loads((tmp_path / "out/records.json").read_text())
+    assert first["id"] == "p1" and first["metadata"] == {"topic": "food", "level": 2}
+    assert first["fields"]["response_1"] == "=No." and first["fields"]["prompt"][-1] == {
+        "role": "user",
+        "content": "=Rice?",
+    }
+    assert second["fields"]["prompt"][0] == {"role": "system", "content": "Be kind."}
+    assert json.loads((tmp_path / "out/.argilla/dataset.json").read_text())["name"] == "rice"
+
+
+def ranks(*names):
+    return [{"value": f"response_{name}", "rank": rank} for name, rank in names]
+
+
+ARGILLA = {"id": "p1", "fields": {}, "metadata": {}, "suggestions": {}, "responses": {"ranking": [
+    {"value": ranks(("0", 2), ("1", 1)), "user_id": "u1"}, {"value": ranks(("0", 1), ("1", 1)), "user_id": "u2"},
+    {"value": ranks(("0", 1), ("1", 2)), "user_id": "u3", "status": "draft"}]}}  # fmt: skip
+ARGILLA_FLAT = {"id": "p1", "topic": "food", "ranking.responses.users": ["u1", "u2", "u3"],
+                "ranking.responses": [one["value"] for one in ARGILLA["responses"]["ranking"]],
+                "ranking.responses.status": ["submitted", "submitted", "discarded"]}  # fmt: skip
+STUDIO = {"id": 7, "data": {"prompt_id": "p1", "topic": "food"}, "annotations": [
+    {"completed_by": 3, "result": [{"type": "ranker", "from_name": "ranking", "value": {"ranker": ["1", "0"]}}]},
+    {"completed_by": {"id": 4, "email": "a@b.c"}, "was_cancelled": False,
+     "result": [{"type": "ranker", "value": {"ranker": {"ranking": ["0", "1"]}}}]},
+    {"completed_by": 5, "was_cancelled": True,
+     "result": [{"type": "ranker", "value": {"ranker": ["0", "1"]}}]}]}  # fmt: skip
+STUDIO_MIN = {"id": 7, "prompt_id": "p1", "topic": "food", "prompt": "x", "annotator": 3, "annotation_id": 1,
+              "ranking": [{"ranker": ["1", "0"]}], "created_at": "t", "updated_at": "t", "lead_time": 2.5}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        (ARGILLA, [("u1", [["1"], ["0"]]), ("u2", [["0", "1"]])]),
+        (ARGILLA_FLAT, [("u1", [["1"], ["0"]]), ("u2", [["0", "1"]])]),
+        ({**ARGILLA, "fields": {"response_1": "x", "response_0": None}}, [("u1", [["1"]]), ("u2", [["1"]])]),
+        (STUDIO, [(3, ["1", "0"]), ("a@b.c", ["0", "1"])]),
+        (STUDIO_MIN, [(3, ["1", "0"])]),
+        ({**STUDIO_MIN, "ranking": '["1", "0"]'}, [(3, ["1", "0"])]),
+        ({**STUDIO_MIN, "ranking": {"ranking": ["1", "0"]}}, [(3, ["1", "0"])]),
+        ({name: value for name, value in STUDIO_MIN.items() if name != "ranking"}, []),  # skipped
+        ({**STUDIO, "annotations": []}, []),
+        ({**ARGILLA, "responses": {}}, []),
+    ],
+)
+def test_what_tools_export_becomes_our_rows(row, expected):
+    rows = [row for _, row in own_rows("f:1", row)]
+    assert [(one["annotator"], one["ranking"]) for one in rows] == expected
+    assert {one["id"] for one in rows} <= {"p1"}
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl", ".csv"])
+def test_exports_are_joined_as_files(tmp_path, ending):
+    path = tmp_path / f"export{ending}"
+    if ending == ".csv":
+        path.write_text('id,prompt_id,annotator,ranking,lead_time\n7,p1,3,"[""1"", ""0""]",2.5\n')
+    else:
+        path.write_text(json.dumps([STUDIO]) if ending == ".json" else json.dumps(STUDIO) + "\n")
+    joined = join(POOL, [str(path)])
+    assert joined.pool[0].responses == ["Boil it.", "=No."]
+    assert joined.pool[0].rewards == ([-2.0, -1.0] if ending == ".csv" else [-1.5, -1.5])
+    assert joined.missing == ["prompts without a judgement: 1 (p2)"]
+    assert joined.pool[0].meta["columns"]["topic"] == "food"
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({**ARGILLA, "responses": [1]}, "f:1: responses is .1. .expected Argilla's"),
+        (
+            {**ARGILLA, "responses": {"ranking": [{"value": "response_1"}]}},
+            "f:1: ranking is 'response_1' .expected a list",
+        ),
+        ({**ARGILLA_FLAT, "ranking.responses.users": []}, None),
+        ({**ARGILLA_FLAT, "ranking.responses.users": ["u1"]}, "f:1: ranking.responses has 3 values for 1 users"),
+        ({**STUDIO_MIN, "ranking": "1,0"}, "f:1: ranking is '1,0' .expected Label Studio's list of ids"),
+        ({**STUDIO_MIN, "ranking": {"good": ["1"], "bad": ["0"]}}, "expected Label Studio's list of ids"),
+    ],
+)
+def test_rankings_in_other_forms_are_refused(row, message):
+    if message is None:
+        assert [one["annotator"] for _, one in own_rows("f:1", row)] == [None, None]
+        return
+    with pytest.raises(InputError, match=message):
+        list(own_rows("f:1", row))
+
+
+def test_label_studio_tasks(tmp_path):
+    config = write_label_studio(tmp_path / "tasks.json", POOL)
+    first, second = json.loads((tmp_path / "tasks.json").read_text())
+    items = [{"id": "0", "title": "", "body": "Boil it."}, {"id": "1", "title": "", "body": "=No."}]
+    text = "User: Hi\n\nAssistant: Hello.\n\nUser: =Rice?"
+    assert first["data"] == {"topic": "food", "level": 2, "prompt_id": "p1", "prompt": text, "items": items}
+    assert second["data"]["prompt"] == "System: Be kind.\n\nUser: Why?"
+    assert config == tmp_path / "tasks.xml" and '<Ranker name="ranking" toName="responses"/>' in config.read_text()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".xlsx"])
+def test_tables_come_back_filled_in(tmp_path, ending):
+    path = tmp_path / f"table{ending}"
+    if ending == ".xlsx":
+        pytest.importorskip("openpyxl")
+    write_table(path, POOL)
+    rows = [row for _, row in read_table(str(path))]
+    assert [(row["id"], row["answer"], row["response"]) for row in rows][:2] == [
+        ("p1", "0", "Boil it."),
+        ("p1", "1", "=No."),
+    ]
+    assert rows[0]["topic"] == "food" and "topic" not in rows[2] and "rank" not in rows[0]
+    fill_in(path, {2: ("2", "ann"), 3: ("1", "ann")})
+    joined = join(POOL, [str(path)])
+    assert joined.pool[0].rewards == [-2.0, -1.0] and joined.missing == ["prompts without a judgement: 1 (p2)"]
+    assert joined.notes == ["annotators: 1; no answer was judged by two of them, so agreement is not known"]
+
+
+def test_copies_of_a_sheet_by_several_people(tmp_path):
+    """Each fills in what they judged; the answers are there twice, and mean ranks are over those who ranked."""
+    paths = [tmp_path / f"{name}.csv" for name in ("ann", "bob")]
+    for path, ranks in zip(paths, ({2: "1", 3: "2", 4: "1", 5: "2", 6: "3"}, {2: "2", 3: "1"}), strict=True):
+        write_table(path, POOL)
+        fill_in(path, {line: (rank, path.stem) for line, rank in ranks.items()})
+    joined = join(POOL, [str(path) for path in paths])
+    assert [one.rewards for one in joined.pool] == [[-1.5, -1.5], [-1.0, -2.0, -3.0]] and joined.missing == []
+    paths[1].write_text(paths[1].read_text().replace("Boil it.", "Fry it."))
+    with pytest.raises(InputError, match=r"bob\.csv:2: a second answer '0' to prompt p1"):
+        join(POOL, [str(path) for path in paths])
+
+
+def fill_in(path, ranks_by_line):
+    """Writes ranks and annotators into a table as a person would."""
+    if path.suffix == ".xlsx":
+        import openpyxl
+
+        book = openpyxl.load_workbook(path)
+        assert book.active["D3"].value == "=No." and book.active["D3"].data_type == "s"  # no formula
+        for line, (rank, name) in ranks_by_line.items():
+            book.active.cell(line, 5, int(rank))
+            book.active.cell(line, 6, name)
+        book.save(path)
+        return
+    import csv
+
+    delimiter = {".csv": ",", ".tsv": "\t"}[path.suffix]
+    with open(path, newline="") as file:
+        table = list(csv.reader(file, delimiter=delimiter))
+    for line, given in ranks_by_line.items():
+        table[line - 1][4:6] = given
+    with open(path, "w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(table)
+
+
+def test_texts_that_excel_cannot_hold_are_refused(tmp_path):
+    pytest.importorskip("openpyxl")
+    for text, message in (("x" * 32_768, "a text of 32,768 characters"), ("a\x01", "has control characters")):
+        pool = [Candidates(PREFIX, [text, "b"], None, {**META, "id": "p"})]
+        with pytest.raises(InputError, match=f"t.xlsx:2: .*{message}"):
+            write_table(tmp_path / "t.xlsx", pool)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_columns_survive_from_pool_to_training_row(tmp_path, capsys):
+    """Out for labelling and back: the pool's topic and level are in the rankings."""
+    source, sheet = tmp_path / "pool.jsonl", tmp_path / "sheet.csv"
+    rows = [{"prompt": f"What of {i}?", "completions": ["a", "b"], "topic": "food", "level": i} for i in range(3)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare.main(["--source", str(source), "--export", "table", "--output", str(sheet)])
+    fill_in(sheet, {2: ("2", "ann"), 3: ("1", "ann"), 4: ("1", "ann"), 5: ("2", "ann")})
+    prepare.main(["--source", str(source), "--join", str(sheet), "--dev_rows", "0"])
+    written = [
+        json.loads(line) for line in (tmp_path / "data/original/hh_train_len2/train.json").read_text().splitlines()
+    ]
+    assert [row["meta"]["columns"] for row in written] == [{"topic": "food", "level": i} for i in range(2)]
+    assert written[0]["suffix"] == ["b", "a"]
+    assert "missing: prompts without a judgement: 1 (" in capsys.readouterr().out
+
+
+def test_a_workbook_is_a_pool(tmp_path):
+    """As other files: texts, whole numbers without a point, blank rows left out."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["prompt", "id", "level"], ["Why?", 7, 2.5], [None, None, None], ["=Rice?", "p", None]):
+        book.active.append(row)
+    book.active["A4"].data_type = "s"
+    book.save(tmp_path / "pool.xlsx")
+    first, second = load_pool(str(tmp_path / "pool.xlsx"))[0]
+    assert first.meta["id"] == "7" and first.prefix[0] == "<|prompter|>Why?" and first.columns() == {"level": "2.5"}
+    assert second.meta == {"columns": {"level": ""}, "id": "p", "source": str(tmp_path / "pool.xlsx"), "line": 4}

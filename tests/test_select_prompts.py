@@ -1,0 +1,279 @@
+"""Selection by embeddings: against brute force, and what the command drops, keeps and shows."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_preprocess.command import InputError
+from labelling import embedding_selection, select_prompts
+from labelling.embedding_selection import (
+    STRATEGIES,
+    facility_location,
+    k_center,
+    k_means,
+    local_density,
+    nearest_similarity,
+    novelty,
+    select_by_embedding,
+)
+from labelling.embeddings import embedded, load_embedder
+from labelling.languages import UNKNOWN, detector
+from labelling.selection_report import distances, shares
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    """1,200 unit vectors around 30 centres."""
+    rng = np.random.default_rng(0)
+    found = rng.normal(size=(30, 24))[rng.integers(30, size=1200)] + 0.6 * rng.normal(size=(1200, 24))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_facility_location_is_the_greedy_order(vectors):
+    """By the definition, with all similarities at hand, for a pool that is one cluster."""
+    part = vectors[:300]
+    similarity, nearest, expected = np.maximum(part @ part.T, 0), np.zeros(300), []
+    for _ in range(40):
+        gains = np.maximum(similarity - nearest[:, None], 0).sum(axis=0)
+        gains[expected] = -1
+        expected.append(int(gains.argmax()))
+        nearest = np.maximum(nearest, similarity[:, expected[-1]])
+    assert facility_location(part, 40, 1) == expected
+    assert sorted(facility_location(part, 300, 1)) == list(range(300))
+
+
+def test_clusters_cost_facility_location_little(vectors):
+    def objective(chosen):
+        return np.maximum(nearest_similarity(vectors, vectors[chosen]), 0).mean()
+
+    exact = objective(facility_location(vectors, 60, 1, cluster_size=1200))
+    assert exact >= objective(facility_location(vectors, 60, 1, cluster_size=100)) >= 0.97 * exact
+    assert objective(select_by_embedding(vectors, 60, "random")) < 0.97 * exact
+
+
+@pytest.mark.parametrize("farthest", [1, 16, 4096])
+def test_k_center_is_the_farthest_first_order(vectors, monkeypatch, farthest):
+    monkeypatch.setattr(embedding_selection, "FARTHEST", farthest)
+    similarity, expected = vectors @ vectors[0], [0]
+    for _ in range(149):
+        similarity[expected] = np.inf
+        expected.append(int(similarity.argmin()))
+        similarity = np.maximum(similarity, vectors @ vectors[expected[-1]])
+    assert k_center(vectors, 150, 1) == expected
+
+
+def test_novelty_is_the_greedy_order_of_its_definition(vectors):
+    """Distance, rank of nearness and density of the 10 nearest selected ones, in a slow loop; all are candidates."""
+    part = vectors[:120]
+    weight = np.sqrt(local_density(part, np.zeros(120, dtype=int)))
+    similarity = part @ part.T
+    distance = np.sqrt(np.maximum(2 - 2 * similarity, 0))
+    nearest = np.sort(distance, axis=1)[:, :11].sum(axis=1)  # the first is its own, 0
+    assert weight**2 == pytest.approx(1 / nearest, rel=1e-2)
+    chosen = [int(weight.argmax())]
+    while len(chosen) < 30:
+        scores = []
+        for one in range(120):
+            order = sorted(chosen, key=lambda other: distance[one, other])[:10]
+            scores.append(sum(distance[one, other] * weight[other] / rank for rank, other in enumerate(order, start=1)))
+        scores = [-1 if one in chosen else score for one, score in enumerate(scores)]
+        chosen.append(int(np.argmax(scores)))
+    assert novelty(part, 30, 1) == chosen
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_selects_each_prompt_once_and_the_same_again(vectors, strategy):
+    for size in (0, 1, 37, 120):
+        chosen = select_by_embedding(vectors[:1000], size, strategy)
+        assert len(set(chosen)) == len(chosen) == size and chosen == select_by_embedding(vectors[:1000], size, strategy)
+    copies = np.repeat(vectors[:3], 4, axis=0)
+    assert sorted(select_by_embedding(copies, 12, strategy)) == list(range(12))
+    with pytest.raises(ValueError, match="expected 0 to 3"):
+        select_by_embedding(vectors[:3], 4, strategy)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_groups_keep_their_shares(vectors, strategy):
+    groups = ["a"] * 700 + ["b"] * 300
+    chosen = select_by_embedding(vectors[:1000], 50, strategy, groups)
+    assert sum(groups[index] == "a" for index in chosen) == 35 and len(set(chosen)) == 50
+
+
+def test_k_means_finds_clusters_that_lie_apart():
+    centres = np.eye(8, dtype=np.float32)
+    found = k_means(np.repeat(centres, 50, axis=0) + 0.01, 8)
+    assert [len(set(found[start : start + 50].tolist())) for start in range(0, 400, 50)] == [1] * 8
+    assert k_means(centres, 1).tolist() == [0] * 8
+
+
+# --- embeddings
+
+
+def static_folder(folder, byte_tokenizer):
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    byte_tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    save_file(
+        {"embeddings": np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)}, folder / "model.safetensors"
+    )
+    return folder
+
+
+def test_static_embeddings_are_means_of_token_vectors(tmp_path, byte_tokenizer):
+    from safetensors.numpy import load_file
+
+    folder = static_folder(tmp_path / "static", byte_tokenizer)
+    table = load_file(folder / "model.safetensors")["embeddings"]
+    mean = table[byte_tokenizer.encode("whales sing", add_special_tokens=False)].mean(axis=0)
+    found = embedded(["whales sing", ""], str(folder))
+    assert found[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6) and not found[1].any()
+
+
+@pytest.mark.parametrize("by_first", [False, True])
+def test_transformers_are_pooled(tmp_path, tiny_causal_lm_dir, by_first):
+    """Mean over a text's own tokens, or its first token, whatever the padding."""
+    import shutil
+
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_causal_lm_dir("qwen2"), folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_cls_token": by_first}))
+    texts = ["Tell me about whales.", "no"]
+    found = embedded(texts, str(folder))
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    for text, vector in zip(texts, found, strict=True):
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        expected = states[0] if by_first else states.mean(dim=0)
+        assert vector == pytest.approx((expected / expected.norm()).numpy(), abs=1e-5)
+
+
+def test_wordllama_needs_no_network_and_knows_what_is_alike():
+    pytest.importorskip("wordllama")
+    found = embedded(
+        ["How do I cook rice?", "What is the way to boil rice?", "Who won the football game?"], "wordllama"
+    )
+    assert found.shape == (3, 256) and found[0] @ found[1] > found[0] @ found[2] + 0.2
+
+
+def test_a_cache_is_used_and_checked(tmp_path, byte_tokenizer):
+    folder, path = str(static_folder(tmp_path / "static", byte_tokenizer)), tmp_path / "v.npz"
+    first = embedded(["a", "b"], folder, path)
+    before = path.read_bytes()
+    assert (embedded(["a", "b"], folder, path) == first).all() and path.read_bytes() == before
+    with pytest.raises(InputError, match="v.npz: made of other prompts"):
+        embedded(["a", "c"], folder, path)
+    other = str(static_folder(tmp_path / "other", byte_tokenizer))
+    with pytest.raises(InputError, match="v.npz: made by another model"):
+        embedded(["a", "b"], other, path)
+    with open(path, "wb") as file:
+        np.savez(file, vectors=np.zeros((2, 5)), made_of=np.load(before_file(tmp_path, before))["made_of"])
+    with pytest.raises(InputError, match="v.npz: holds 2 x 5 numbers .expected 2 x 8"):
+        embedded(["a", "b"], folder, path)
+    path.write_bytes(b"PK")
+    with pytest.raises(InputError, match="v.npz: not a file of embeddings"):
+        embedded(["a", "b"], folder, path)
+
+
+def before_file(folder, content):
+    (folder / "before.npz").write_bytes(content)
+    return folder / "before.npz"
+
+
+def test_folders_without_an_embedding_model_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder .expected wordllama"):
+        load_embedder(str(tmp_path / "none"))
+    with pytest.raises(InputError, match="holds no tokenizer.json"):
+        load_embedder(str(tmp_path))
+
+
+def test_languages_of_real_questions():
+    """Where a guess is not sure, the language is unknown: no English question of the example is taken for another's."""
+    pytest.importorskip("py3langid")
+    detect, codes = detector()
+    path = Path(__file__).resolve().parents[1] / "data_preprocess" / "example" / "rankings.jsonl"
+    found = Counter(detect(json.loads(line)["prompt"]) for line in path.open(encoding="utf-8"))
+    assert set(found) <= {"en", UNKNOWN} and found["en"] > 200
+    for text, code in ((GERMAN, "de"), ("日本の首都はどこですか?", "ja"), ("hi", UNKNOWN)):
+        assert detect(text) == code and code in {*codes, UNKNOWN}
+
+
+# --- the command and its page
+
+GERMAN = "Wie heißt die Hauptstadt von Frankreich, und warum ist sie so berühmt?"
+BAD = "<script>alert(1)</script> What is amber made of, and where do people find it?"
+
+
+def pool_file(tmp_path):
+    import random
+
+    rng = random.Random(0)
+    words = [f"{a}{b}" for a in ("ri", "mo", "ta", "lu", "se") for b in ("ver", "ton", "las", "min", "rok")]
+    texts = [f"What is {' '.join(rng.sample(words, 6))} and where is it?" for _ in range(30)]
+    rows = [{"prompt": text, "topic": "ab"[i % 3 == 0], "id": f"p{i}"} for i, text in enumerate([*texts, GERMAN, BAD])]
+    rows += [{"prompt": texts[0], "topic": "a"}, {"prompt": texts[1] + " Why?", "topic": "a"}]
+    path = tmp_path / "pool.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_the_command_drops_selects_and_reports(tmp_path, byte_tokenizer, capsys):
+    pytest.importorskip("py3langid")
+    model = static_folder(tmp_path / "static", byte_tokenizer)
+    flags = [
+        "--size",
+        "12",
+        "--languages",
+        "en",
+        "--quota",
+        "topic",
+        "--embeddings",
+        str(model),
+        "--max_jaccard",
+        "0.6",
+    ]
+    outputs = ["--output", str(tmp_path / "out.jsonl"), "--report", str(tmp_path / "out.html")]
+    select_prompts.main([str(pool_file(tmp_path)), *flags, *outputs])
+    printed = capsys.readouterr().out
+    assert "dropped: 1 exact copies of an earlier prompt" in printed
+    assert "dropped: 1 near-copies of an earlier prompt (Jaccard similarity above 0.6)" in printed
+    assert "dropped: 1 in another language than en" in printed
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and {row["id"] for row in rows} <= {f"p{i}" for i in range(32)} - {"p30"}
+    assert sum(row["topic"] == "b" for row in rows) == 4  # of 31 left, 10 are: 12 x 10 / 31 = 3.9
+    html = (tmp_path / "out.html").read_text()
+    assert "<script" not in html and "12 of 31 prompts to label" in html and html.count("<circle") == 31
+    assert "Wie heißt die Hauptstadt" in html and "mean of 5 random ones" in html
+    assert re.search(r"<td>b</td><td class=\"number\">10</td><td class=\"number\">4</td>", html)
+
+
+def test_what_the_report_counts(vectors):
+    assert [tuple(vars(one).values()) for one in shares(["a", "b", "b"], [1])] == [("b", 2, 1), ("a", 1, 0)]
+    [ours, at_random] = distances(vectors, list(range(1200)), 1)
+    assert (ours.mean, ours.most) == pytest.approx((0, 0), abs=2e-3) and at_random.mean == pytest.approx(0, abs=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_the_report(browser, tmp_path, byte_tokenizer, scheme):
+    model = static_folder(tmp_path / "static", byte_tokenizer)
+    outputs = ["--output", str(tmp_path / "out.jsonl"), "--report", str(tmp_path / "out.html")]
+    select_prompts.main([str(pool_file(tmp_path)), "--size", "9", "--embeddings", str(model), *outputs])
+    for width in (390, 1280):
+        tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        told, asked = [], []
+        tab.on("console", lambda message, told=told: told.append(message.text))
+        tab.on("request", lambda request, asked=asked: asked.append(request.url))
+        tab.goto((tmp_path / "out.html").as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth") == width, "the page is wider than the window"
+        assert tab.locator("circle.chosen").count() == 9 and told == []
+        assert {url for url in asked if not url.startswith("data:")} == {(tmp_path / "out.html").as_uri()}
+        tab.close()
