@@ -44,17 +44,32 @@ class ChosenPrompts:
     tokens: float  # mean per prompt
 
 
-def split_budget(budget: Decimal, prices: Prices, ranking_lens: Sequence[int], pool_size: int) -> list[Split]:
+def split_budget(
+    budget: Decimal, prices: Prices, ranking_lens: Sequence[int], pool_size: int, labelled: int = 0
+) -> list[Split]:
     """Returns for each K as many prompts as the budget covers and the pool has.
 
+    Args:
+        budget: the whole budget.
+        prices: of the labels.
+        ranking_lens: the K to compare.
+        pool_size: prompts that there are.
+        labelled: how many of them have been labelled and paid for already, at the largest K. They count as prompts of
+            every K, whose rankings are cut from theirs.
+
     Raises:
-        InputError: the budget covers no prompt at any K.
+        InputError: the budget covers no prompt at any K, or not those labelled.
     """
+    largest = prices.of_prompt(max(ranking_lens))
+    rest = budget - labelled * largest
+    if rest < 0:
+        found = f"{labelled:,} prompts are labelled at K = {max(ranking_lens)}, which cost {labelled * largest:,}"
+        raise InputError(f"a budget of {budget:,} is spent already: {found}")
     splits = []
     for ranking_len in ranking_lens:
         price = prices.of_prompt(ranking_len)
-        size = min(int(budget // price), pool_size)
-        splits.append(Split(ranking_len, size, size * price))
+        more = min(int(rest // price), pool_size - labelled)
+        splits.append(Split(ranking_len, labelled + more, labelled * largest + more * price))
     if not any(split.size for split in splits):
         lens, least = ", ".join(map(str, ranking_lens)), min(map(prices.of_prompt, ranking_lens))
         found = f"a budget of {budget:,} does not cover a single prompt at K = {lens}"
