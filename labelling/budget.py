@@ -8,7 +8,12 @@ from data_preprocess.command import InputError
 from data_preprocess.diversity import diversity_curve
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds
+from data_preprocess.ranking import SEED
 from data_preprocess.selection import select_prompts
+from data_preprocess.subsets import RANDOM
+from labelling.plan_clusters import cluster_prompts
+
+STRATIFIED = "stratified"
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,14 @@ def split_budget(
 def choose_prompts(
     token_ids: TokenIds, sizes: Sequence[int], strategy: str, match_length: bool = False
 ) -> dict[int, ChosenPrompts]:
-    """Returns the prompts that a strategy selects at each size (1 or more), with D and mean length (select_prompts)."""
-    found = {}
-    for size, indices in select_prompts(token_ids, sizes, strategy, match_length).items():
+    """Returns the prompts that a strategy selects at each size (1 or more), with D and mean length.
+
+    STRATIFIED draws random prompts from clusters of the pool (plan_clusters), as many of each as its share of the pool;
+    any other strategy is one of `select_prompts`.
+    """
+    kinds = cluster_prompts(token_ids, SEED) if strategy == STRATIFIED else None
+    found, drawn = {}, RANDOM if strategy == STRATIFIED else strategy
+    for size, indices in select_prompts(token_ids, sizes, drawn, match_length, kinds).items():
         score = diversity_curve([token_ids[index] for index in indices], [size], NGRAM)[size].score
         found[size] = ChosenPrompts(indices, score, float(token_ids.lengths[indices].mean()))
     return found
@@ -90,6 +100,6 @@ def choose_prompts(
 
 def random_diversity(token_ids: TokenIds, sizes: Sequence[int]) -> dict[int, float]:
     """Returns D of random prompts at each size, counted in one pass over the seeded shuffle."""
-    order = select_prompts(token_ids, [max(sizes)], "random")[max(sizes)]
+    order = select_prompts(token_ids, [max(sizes)], RANDOM)[max(sizes)]
     curve = diversity_curve([token_ids[index] for index in order], sizes, NGRAM)
     return {size: diversity.score for size, diversity in curve.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 
 import numpy as np
 
@@ -44,13 +45,8 @@ def pilot_cells(ranking_lens: Sequence[int], size: int) -> list[tuple[int, int, 
 
     The smallest and the largest K: those between them would say little more about effects that are linear in log K.
     """
-    draws = range(SEED, SEED + DRAWS)
-    return [
-        (k, m, draw)
-        for draw in draws
-        for k in sorted({min(ranking_lens), max(ranking_lens)})
-        for m in (size, size // 2)
-    ]
+    lens, draws = sorted({min(ranking_lens), max(ranking_lens)}), range(SEED, SEED + DRAWS)
+    return [(k, m, draw) for draw in draws for k in lens for m in (size, size // 2)]
 
 
 def paper_studies() -> dict[str, np.ndarray]:
@@ -66,6 +62,7 @@ def paper_studies() -> dict[str, np.ndarray]:
     return found
 
 
+@cache
 def our_studies() -> dict[str, np.ndarray]:
     """Returns the same of our small study's committed results, by algorithm."""
     results = load_results(OUR_STUDY)

@@ -4,9 +4,9 @@ The reward of a model trained on M prompts with K responses each, in points of 1
 
     a + b x + c z + d x z + u[draw] + e,    x = log2(M) - the mean of the fitted cells,    z = log2(K) - log2(3),
 
-u ~ N(0, tau^2) for each draw of prompts, e ~ N(0, sigma^2) for each cell. Given tau and sigma the posterior of (a, b, c,
-d) is normal and known in closed form (Gelman et al., Bayesian Data Analysis, 3rd ed., sections 14.8 and 15.3); tau and
-sigma, half-normal, are summed over a grid. tests/fixtures/pilot_posterior.json has the same posterior by PyMC.
+u ~ N(0, tau^2) for each draw of prompts, e ~ N(0, sigma^2) for each cell. Given tau and sigma the posterior of (a, b,
+c, d) is normal and known in closed form (Gelman et al., Bayesian Data Analysis, 3rd ed., sections 14.8 and 15.3); tau
+and sigma, half-normal, are summed over a grid. tests/fixtures/pilot_posterior.json has the same posterior by PyMC.
 """
 
 from __future__ import annotations
@@ -112,32 +112,25 @@ def fit(cells: PilotCells, prior: Prior) -> Posterior:
     centre = float(np.mean(np.log2(cells.sizes)))
     rows = design(cells.ranking_lens, cells.sizes, centre)
     mean, precision = np.append(LEVEL_PRIOR[0], prior.mean), np.diag(np.append(LEVEL_PRIOR[1], prior.sd) ** -2.0)
-    spreads = np.array([(tau, sigma) for tau in GRID for sigma in GRID])
-    found = [_given_spreads(rows, cells, mean, precision, *one) for one in spreads]
-    evidence, means, covariances = map(np.array, zip(*found, strict=True))
-    log_weights = evidence - (spreads**2).sum(axis=1) / (2 * SPREAD_SCALE**2)
-    weights = np.exp(log_weights - log_weights.max())
-    return Posterior(centre, weights / weights.sum(), spreads, means, covariances)
-
-
-def _noise(draws: np.ndarray, tau: float, sigma: float) -> np.ndarray:
-    """Returns the covariance of cells [n, n] about their expected rewards."""
-    return tau**2 * (draws[:, None] == draws[None, :]) + sigma**2 * np.eye(len(draws))
-
-
-def _given_spreads(
-    rows: np.ndarray, cells: PilotCells, mean: np.ndarray, precision: np.ndarray, tau: float, sigma: float
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Returns (log evidence up to a constant, posterior mean, posterior covariance) given tau and sigma."""
+    tau, sigma = (one.ravel() for one in np.meshgrid(GRID, GRID, indexing="ij"))
     noise = _noise(cells.draws, tau, sigma)
-    weighed = np.linalg.solve(noise, rows)  # [n, 4]
+    weighed = np.linalg.solve(noise, np.broadcast_to(rows, (len(tau), *rows.shape)))  # [g, n, 4]
     posterior = precision + rows.T @ weighed
-    covariance = np.linalg.inv(posterior)
-    at = covariance @ (precision @ mean + weighed.T @ cells.rewards)
-    residual, moved = cells.rewards - rows @ at, at - mean
-    misfit = residual @ np.linalg.solve(noise, residual) + moved @ precision @ moved
-    evidence = -0.5 * (misfit + np.linalg.slogdet(noise)[1] + np.linalg.slogdet(posterior)[1])
-    return float(evidence), at, covariance
+    covariances = np.linalg.inv(posterior)
+    means = np.einsum("gij,gj->gi", covariances, precision @ mean + np.einsum("gni,n->gi", weighed, cells.rewards))
+    residuals, moved = cells.rewards - means @ rows.T, means - mean
+    misfit = np.einsum("gn,gn->g", residuals, np.linalg.solve(noise, residuals[..., None])[..., 0])
+    misfit += np.einsum("gi,ij,gj->g", moved, precision, moved)
+    evidence = -0.5 * (misfit + np.linalg.slogdet(noise)[1] + np.linalg.slogdet(posterior)[1])  # up to a constant
+    log_weights = evidence - (tau**2 + sigma**2) / (2 * SPREAD_SCALE**2)
+    weights = np.exp(log_weights - log_weights.max())
+    return Posterior(centre, weights / weights.sum(), np.column_stack([tau, sigma]), means, covariances)
+
+
+def _noise(draws: np.ndarray, tau: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Returns the covariance of cells about their expected rewards [g, n, n] for each tau and sigma [g]."""
+    together = draws[:, None] == draws[None, :]
+    return tau[:, None, None] ** 2 * together + sigma[:, None, None] ** 2 * np.eye(len(draws))
 
 
 @dataclass(frozen=True)
@@ -184,11 +177,11 @@ def expected_gain(
         seed: of the Monte Carlo estimate, whose standard error is below 0.1 points.
     """
     ranking_lens, sizes, draws = map(np.array, zip(*stage, strict=True))
-    rows, learnt = design(ranking_lens, sizes, posterior.centre), []
-    for covariance, spreads in zip(posterior.covariances, posterior.spreads, strict=True):
-        across = covariance @ rows.T
-        learnt.append(across @ np.linalg.solve(rows @ across + _noise(draws, *spreads), across.T))
+    rows = design(ranking_lens, sizes, posterior.centre)
+    across = posterior.covariances @ rows.T  # [g, 4, n]
+    seen = rows @ across + _noise(draws, *posterior.spreads.T)
+    learnt = across @ np.linalg.solve(seen, across.transpose(0, 2, 1))  # the variance that the stage removes
     rng = np.random.default_rng(seed)
-    moves = _normal(np.array(learnt), rng.choice(len(learnt), N_SAMPLES, p=posterior.weights), rng)
+    moves = _normal(learnt, rng.choice(len(learnt), N_SAMPLES, p=posterior.weights), rng)
     after = posterior.rewards(later, moves - moves.mean(axis=0)) + posterior.expected(later)
     return float(after.max(axis=1).mean() - posterior.expected(now).max())

@@ -116,7 +116,7 @@ class TeamStudy(ToyStudy):
         super().run_here(call)
 
     def make_team_data(self, source: Path, first: int, n_rows: int) -> None:
-        """Writes `n_rows` of the rankings in `source` from row `first` on, shorter rankings of them, and dev and test files."""
+        """Writes `n_rows` rankings of `source` from row `first` on, shorter ones of them, and dev and test files."""
         data = self.root / "data"
         if (data / "done.json").exists():
             return
