@@ -32,6 +32,7 @@ from data_preprocess.command import (
     setting,
     stop_requests,
     study_root,
+    within,
 )
 from data_preprocess.files import hold_lock, write_json
 from data_preprocess.ranking import SEED
@@ -46,13 +47,11 @@ from study.toy_study import ToyStudy
 from study.workers import Workers, duration
 
 LENS = (2, 3, 4)
-POOL = 800  # prompts of a team
 MOST_TEAMS = 24
-MAX_STAGES = 2
-PILOT_SHARE = 0.2  # of the budget, in the first stage
 SECONDS = 8.0  # of a cell, for the progress bar
 OLD_PLAN = "max_d"
 NOISY = 4.0  # the embedded world's noisiest annotators among its sensitivity worlds
+POOL = 800  # prompts of a team
 PROFILE = ToyProfile(
     name="simulated_teams",
     title="Simulated teams",
@@ -89,12 +88,32 @@ KINDS = (
 )
 
 
+@dataclass(frozen=True)
+class Design:
+    """What is simulated."""
+
+    profile: ToyProfile = PROFILE
+    kinds: tuple[Kind, ...] = KINDS
+    pool: int = POOL
+    pilot_share: float = 0.2  # of the budget, in the first stage
+    max_stages: int = 2
+
+    @property
+    def noises(self) -> list[float]:
+        return sorted({kind.noise for kind in self.kinds})
+
+    def root(self) -> Path:
+        """Returns runs/simulated_teams-<hash>, one folder per code of the world and design."""
+        made_of = json.dumps([world_hash(replace(self.profile.world, train_rows=self.pool)), repr(asdict(self))])
+        return study_root() / "runs" / f"{self.profile.name}-{hashlib.sha256(made_of.encode()).hexdigest()[:10]}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeamsConfig:
     """How many teams to simulate, and how."""
 
     teams: int = setting(
-        "number of teams, of four kinds in turn", count(at_least=8, at_most=MOST_TEAMS), default=MOST_TEAMS
+        "number of teams, of four kinds in turn", within(at_least=8, at_most=MOST_TEAMS), default=MOST_TEAMS
     )
     workers: int = setting("cells run at a time", count(at_most=1024), default=os.cpu_count())
     dry_run: bool = setting("print what each team pays and trains at least, and run nothing", default=False)
@@ -151,15 +170,16 @@ class Team:
     """One team: its place among the teams decides its kind, its prompts and its seeds."""
 
     number: int
+    design: Design
     root: Path
-    shared: ToyStudy
+    shared: ToyStudy  # which has the base model and the reward model
 
     def task(self, what: str) -> str:
         return f"team_{self.number:02d}_{what}"
 
     @property
     def kind(self) -> Kind:
-        return KINDS[self.number % len(KINDS)]
+        return self.design.kinds[self.number % len(self.design.kinds)]
 
     @property
     def source(self) -> Path:
@@ -169,16 +189,16 @@ class Team:
     @cached_property
     def study(self) -> TeamStudy:
         """The cells on the whole pool: what a budget buys."""
-        return TeamStudy(self.root / self.task("pool"), PROFILE, self.shared)
+        return TeamStudy(self.root / self.task("pool"), self.design.profile, self.shared)
 
     def pilot_size(self, stage: int) -> int:
         """Returns the prompts labelled when a stage, from 1 on, is over."""
         from labelling.pilot import pilot_size
 
-        return stage * pilot_size(self.kind.budget, self.kind.prices, max(LENS), PILOT_SHARE)
+        return stage * pilot_size(self.kind.budget, self.kind.prices, max(LENS), self.design.pilot_share)
 
     def pilot(self, stage: int) -> TeamStudy:
-        return TeamStudy(self.root / self.task(f"pilot_{stage}"), PROFILE, self.shared)
+        return TeamStudy(self.root / self.task(f"pilot_{stage}"), self.design.profile, self.shared)
 
     def cell(self, ranking_len: int, size: int, draw: int = SEED, selection: str = RANDOM) -> Cell:
         """Returns the cell of a setting; a seed is used by one team and draw only."""
@@ -193,16 +213,16 @@ class Team:
     def split_cell(self, ranking_len: int, stages: int = 0) -> Cell:
         """Returns the cell of the split at K that is affordable after some stages of the pilot."""
         labelled = self.pilot_size(stages)
-        splits = split_budget(self.kind.budget, self.kind.prices, LENS, POOL, labelled)
+        splits = split_budget(self.kind.budget, self.kind.prices, LENS, self.design.pool, labelled)
         return self.cell(ranking_len, next(one.size for one in splits if one.ranking_len == ranking_len))
 
     # Tasks
 
     def make_data(self) -> None:
         """Writes the pool and the pilots, whose prompts are the first of the pool, which is in random order."""
-        first = POOL * self.number
-        self.study.make_team_data(self.source, first, POOL)
-        for stage in range(1, MAX_STAGES + 1):
+        first = self.design.pool * self.number
+        self.study.make_team_data(self.source, first, self.design.pool)
+        for stage in range(1, self.design.max_stages + 1):
             self.pilot(stage).make_team_data(self.source, first, self.pilot_size(stage))
 
     # Decisions
@@ -220,8 +240,8 @@ class Team:
             for cell in self.pilot_cells(stage)
         ]
         posterior = fit(PilotCells(*map(np.array, zip(*rows, strict=True))), weak_prior(paper_studies()))
-        more = self.pilot_size(1) if stages < MAX_STAGES else 0
-        spent = self.kind.budget, self.kind.prices, LENS, POOL, self.pilot_size(stages)
+        more = self.pilot_size(1) if stages < self.design.max_stages else 0
+        spent = self.kind.budget, self.kind.prices, LENS, self.design.pool, self.pilot_size(stages)
         return decide(posterior, *spent, more)
 
     def without_pilot(self) -> int:
@@ -256,17 +276,10 @@ class Team:
         return self.cell(k, sizes[k], selection=OLD_PLAN)
 
 
-def teams_root() -> Path:
-    """Returns runs/simulated_teams-<hash>, one folder per code of the world, settings and kinds of teams."""
-    made_of = [world_hash(WorldConfig()), repr(asdict(PROFILE)), repr(KINDS), POOL, PILOT_SHARE, MAX_STAGES]
-    digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:10]
-    return study_root() / "runs" / f"{PROFILE.name}-{digest}"
-
-
-def make_world(root: Path, noise: float) -> None:
-    """Writes the world's data with annotators of this noise; its texts are the same for every noise."""
+def make_world(root: Path, world: WorldConfig) -> None:
+    """Writes the world's data; its texts are the same for annotators of any noise."""
     if not (root / "data" / "toy" / "world.json").exists():
-        write_world(root, replace(PROFILE.world, annotator_noise=noise))
+        write_world(root, world)
 
 
 def cell_tasks(rounds: Iterable[tuple[str, TeamStudy, Iterable[Cell]]]) -> dict[str, tuple]:
@@ -281,25 +294,20 @@ def cell_tasks(rounds: Iterable[tuple[str, TeamStudy, Iterable[Cell]]]) -> dict[
 
 def run_teams(root: Path, teams: Sequence[Team], workers: Workers) -> list[dict]:
     """Runs what is missing of all teams and returns a row of rewards and decisions for each."""
-    shared = teams[0].shared
-    workers.run("worlds", {f"noise_{noise:g}": (make_world, root / f"noise_{noise:g}", noise) for noise in noises()})
+    design, shared = teams[0].design, teams[0].shared
+    worlds = {f"noise_{one:g}": replace(design.profile.world, annotator_noise=one) for one in design.noises}
+    workers.run("worlds", {name: (make_world, root / name, world) for name, world in worlds.items()})
     workers.run("models", {"base": (shared.train_base,), "reward_model": (shared.train_reward_model,)}, by_steps=True)
     workers.run("pools", {one.task("pool"): (one.make_data,) for one in teams})
     stages = dict.fromkeys(teams, 0)
-    for stage in range(1, MAX_STAGES + 1):
+    for stage in range(1, design.max_stages + 1):
         going_on = [one for one in teams if stage == 1 or stages[one] == stage - 1 and one.decide(stage - 1).gain > 0]
-        pilots = (
-            (f"team_{one.number:02d}_pilot_{stage}", one.pilot(stage), one.pilot_cells(stage)) for one in going_on
-        )
+        pilots = [(one.task(f"pilot_{stage}"), one.pilot(stage), one.pilot_cells(stage)) for one in going_on]
         workers.run(f"stage {stage} of the pilots", cell_tasks(pilots))
         stages |= dict.fromkeys(going_on, stage)
     finals = {one: final_cells(one, stages[one]) for one in teams}
     workers.run("splits", cell_tasks([(one.task("splits"), one.study, finals[one].values()) for one in teams]))
     return [team_row(one, stages[one], finals[one]) for one in teams]
-
-
-def noises() -> list[float]:
-    return sorted({kind.noise for kind in KINDS})
 
 
 def final_cells(team: Team, stages: int) -> dict[str, Cell]:
@@ -331,8 +339,8 @@ def team_row(team: Team, stages: int, cells: dict[str, Cell]) -> dict:
 
 def plan_lines(teams: Sequence[Team], workers: int) -> list[str]:
     """Returns what the teams pay and train at least."""
-    lines, n_cells = [], 0
-    for one in teams[: len(KINDS)]:
+    lines = []
+    for one in teams[: len(teams[0].design.kinds)]:
         sizes = ", ".join(f"K={k} M={one.split_cell(k).num_prompts}" for k in LENS)
         pilot = ", ".join(f"K={cell.ranking_len} M={cell.num_prompts}" for cell in one.pilot_cells(1))
         lines.append(f"{one.kind.name}: {sizes}; pilot {one.pilot_size(1)} prompts: {pilot}")
@@ -340,14 +348,19 @@ def plan_lines(teams: Sequence[Team], workers: int) -> list[str]:
     return [*lines, f"plan: {n_cells} cells or more, about {duration(n_cells * SECONDS / workers)}"]
 
 
+def make_teams(design: Design, count: int) -> tuple[Path, list[Team]]:
+    """Returns (the folder of everything, the teams)."""
+    root = design.root()
+    shared = ToyStudy(root / f"noise_{design.noises[0]:g}", design.profile)
+    return root, [Team(number, design, root, shared) for number in range(count)]
+
+
 def main(argv: list[str] | None = None) -> None:
     from study.teams_report import publish_teams, write_teams_report
 
     config = parse_settings(TeamsConfig, argv, __doc__)
     command = shlex.join(["python", "simulated_teams.py", *(sys.argv[1:] if argv is None else argv)])
-    root = teams_root()
-    shared = ToyStudy(root / f"noise_{noises()[0]:g}", PROFILE)
-    teams = [Team(number, root, shared) for number in range(config.teams)]
+    root, teams = make_teams(Design(), config.teams)
     if config.dry_run:
         print("\n".join(plan_lines(teams, config.workers)))
         return

@@ -122,9 +122,7 @@ def test_beyond_the_law_nothing_is_predicted(pool, results, capsys, tmp_path):
     """A prompt by itself has a D below 1."""
     output = tmp_path / "out.jsonl"
     words = [pool, "--responses", 2, "--results", results, "--output", output]
-    with pytest.raises(
-        InputError, match=r"no prediction, D is outside .* .K = 2: 0.9[0-9] is below 1.10;"
-    ):
+    with pytest.raises(InputError, match=r"no prediction, D is outside .* .K = 2: 0.9[0-9] is below 1.10;"):
         planned(capsys, *words)
     printed = capsys.readouterr().out
     assert "recommended: none, D is outside the fitted range" in printed
