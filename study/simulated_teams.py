@@ -19,8 +19,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import (
@@ -41,10 +42,13 @@ from data_preprocess.toy_world.world import WorldConfig, world_hash, write_world
 from labelling.budget import Prices, split_budget
 from study.commands import Call
 from study.grid import Cell, Grid
-from study.publish import RESULTS
 from study.toy_profile import ToyProfile
 from study.toy_study import ToyStudy
 from study.workers import Workers, duration
+
+if TYPE_CHECKING:
+    from eval_hh.analysis.reward_lines import Law
+    from labelling.pilot import Decision
 
 LENS = (2, 3, 4)
 MOST_TEAMS = 24
@@ -227,8 +231,8 @@ class Team:
 
     # Decisions
 
-    def decide(self, stages: int):
-        """Returns the decision (labelling.pilot.Decision) after some stages, from the cells of all of them."""
+    def decide(self, stages: int) -> "Decision":
+        """Returns the decision after some stages, from the cells of all of them."""
         import numpy as np
 
         from labelling.pilot import decide, paper_studies
@@ -262,11 +266,10 @@ class Team:
         from data_preprocess.hub import load_tokenizer
         from data_preprocess.ngrams.token_ids import encode_prompts
         from data_preprocess.records import load_records
-        from eval_hh.analysis.results import load_results
-        from eval_hh.analysis.reward_lines import recommend, results_law
+        from eval_hh.analysis.reward_lines import recommend
         from labelling.budget import choose_prompts
 
-        law, _ = results_law(load_results(RESULTS / "toy"), "SFT", "toy")
+        law = our_law()
         texts = [render_prompt(one.prefix) for one in load_records(rankings_file(self.study.root / "data", max(LENS)))]
         token_ids = encode_prompts(load_tokenizer(str(self.shared.world / "tokenizer")), texts)
         sizes = {k: self.split_cell(k).num_prompts for k in LENS}
@@ -274,6 +277,16 @@ class Team:
         outlooks = {k: law.outlook(k, chosen[size].diversity, extrapolate=True).prediction for k, size in sizes.items()}
         k = recommend(outlooks).ranking_len
         return self.cell(k, sizes[k], selection=OLD_PLAN)
+
+
+@cache
+def our_law() -> "Law":
+    """Returns our small study's lines of SFT on D."""
+    from eval_hh.analysis.results import load_results
+    from eval_hh.analysis.reward_lines import results_law
+    from labelling.pilot import OUR_STUDY
+
+    return results_law(load_results(OUR_STUDY), "SFT", str(OUR_STUDY))[0]
 
 
 def make_world(root: Path, world: WorldConfig) -> None:

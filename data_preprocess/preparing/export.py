@@ -66,14 +66,17 @@ def write_trl(path: Path, pool: Iterable[Candidates], conversational: bool) -> i
     return count
 
 
-def write_prompts(path: Path, pool: Iterable[Candidates]) -> None:
+def write_prompts(path: Path, pool: Iterable[Candidates], with_responses: bool = False) -> None:
     """Writes each prompt's id and messages as JSONL, for labellers to answer; --join reads the answers.
 
     A prompt in which a role speaks twice in a row is written as text, since such messages are not read.
+    `with_responses` also writes responses as `completions`, without rewards, for those who rank them.
     """
-    write_jsonl(path, map(_prompt_row, pool))
+    write_jsonl(path, (_prompt_row(candidates, with_responses) for candidates in pool))
 
 
-def _prompt_row(candidates: Candidates) -> dict:
+def _prompt_row(candidates: Candidates, with_responses: bool) -> dict:
     turns = candidates.prefix
-    return {"id": candidates.meta["id"], "prompt": messages(turns) if alternates(turns) else render_prompt(turns)}
+    responses = {"completions": candidates.responses} if with_responses and candidates.responses else {}
+    prompt = messages(turns) if alternates(turns) else render_prompt(turns)
+    return {"id": candidates.meta["id"], "prompt": prompt, **responses}
