@@ -32,6 +32,7 @@ from labelling.pilot_model import (
 SHARE = 0.15  # of the budget
 DRAWS = 2  # subsets of the pilot's prompts at each size, each with a training seed of its own
 LEAST_PROMPTS = 8
+LEAST_GAIN = 0.5  # points of 100 x reward for which one more stage's cells are worth training
 OUR_STUDY = REPOSITORY / "eval_hh" / "results" / "toy"
 
 
@@ -103,6 +104,11 @@ class Decision:
     outlooks: list[SplitOutlook]  # one per split
     stage: int  # prompts that one more stage would label at the largest K
     gain: float  # expected, of that stage over labelling the best split now; -inf if it cannot be paid
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether one more stage is worth it."""
+        return self.gain >= LEAST_GAIN
 
     @property
     def best(self) -> int:

@@ -179,7 +179,7 @@ def format_decision(decision: Decision) -> list[str]:
     if decision.gain == float("-inf"):
         return [*lines, f"recommended: {now} (the budget or the pool has no room for another stage)"]
     more = f"one more stage of {decision.stage:,} prompts: expected gain {decision.gain:+.2f} points over deciding now"
-    return [*lines, f"recommended: {f'{more}; label them first' if decision.gain > 0 else f'{now} ({more})'}"]
+    return [*lines, f"recommended: {f'{more}; label them first' if decision.goes_on else f'{now} ({more})'}"]
 
 
 def warnings(config: PlanConfig, decision: Decision, cells: PilotCells, pool_size: int) -> list[str]:
@@ -207,7 +207,7 @@ def write_next(
         raise InputError(f"--ranking_len: {config.ranking_len} (expected one of {', '.join(map(str, splits))})")
     if not config.output:
         return
-    if decision.gain > 0 and config.ranking_len is None:
+    if decision.goes_on and config.ranking_len is None:
         ranking_len, n_more = max(config.ranking_lens), decision.stage
     else:
         split = splits[config.ranking_len] if config.ranking_len else decision.splits[decision.best]

@@ -1,6 +1,6 @@
 """Is staged planning worth it? Simulated teams on the embedded world, every one of their cells trained.
 
-Run: cd study; python simulated_teams.py [--teams 24] [--workers N] [--dry_run] [--publish]
+Run: cd study; python simulated_teams.py [--teams 20] [--workers N] [--dry_run] [--publish]
 
 Each team has 800 prompts that no other team has, prices, a budget and annotators. It labels a pilot, trains the pilot's
 cells, and decides as `labelling/plan.py --pilot_results` does: one more stage, or the split of the rest. What it
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 LENS = (2, 3, 4)
 MOST_TEAMS = 24
+N_TEAMS = 20
 SECONDS = 8.0  # of a cell, for the progress bar
 OLD_PLAN = "max_d"
 NOISY = 4.0  # the embedded world's noisiest annotators among its sensitivity worlds
@@ -117,7 +118,7 @@ class TeamsConfig:
     """How many teams to simulate, and how."""
 
     teams: int = setting(
-        "number of teams, of four kinds in turn", within(at_least=8, at_most=MOST_TEAMS), default=MOST_TEAMS
+        "number of teams, of four kinds in turn", within(at_least=8, at_most=MOST_TEAMS), default=N_TEAMS
     )
     workers: int = setting("cells run at a time", count(at_most=1024), default=os.cpu_count())
     dry_run: bool = setting("print what each team pays and trains at least, and run nothing", default=False)
@@ -314,7 +315,7 @@ def run_teams(root: Path, teams: Sequence[Team], workers: Workers) -> list[dict]
     workers.run("pools", {one.task("pool"): (one.make_data,) for one in teams})
     stages = dict.fromkeys(teams, 0)
     for stage in range(1, design.max_stages + 1):
-        going_on = [one for one in teams if stage == 1 or stages[one] == stage - 1 and one.decide(stage - 1).gain > 0]
+        going_on = [one for one in teams if stage == 1 or stages[one] == stage - 1 and one.decide(stage - 1).goes_on]
         pilots = [(one.task(f"pilot_{stage}"), one.pilot(stage), one.pilot_cells(stage)) for one in going_on]
         workers.run(f"stage {stage} of the pilots", cell_tasks(pilots))
         stages |= dict.fromkeys(going_on, stage)

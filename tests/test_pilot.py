@@ -137,18 +137,18 @@ def test_the_plan_of_the_rest_by_its_own_parts(pool, tokenizer, capsys, tmp_path
     assert "times the largest M of the pilot" in printed
     written = {json.loads(line)["id"] for line in output.read_text().splitlines()}
     assert not written & {f"p{i}" for i in range(16)}
-    n_more = decision.stage if decision.gain > 0 else decision.splits[decision.best].size - 16
+    n_more = decision.stage if decision.goes_on else decision.splits[decision.best].size - 16
     assert len(written) == n_more
     planned(capsys, *words, "--output", output, "--ranking_len", 3)
     assert len(output.read_text().splitlines()) == 74 - 16
 
 
 def test_a_stage_is_recommended_only_where_it_gains(pool, tokenizer):
-    """A gain above zero: the stage first; below: label the rest. No room: the rest."""
+    """A gain of half a point or more: the stage first; below: label the rest. No room: the rest."""
     cells = pilot_cells((2, 3, 4), 16)
     posterior = fit(PilotCells(*map(np.array, zip(*cells, strict=True)), np.full(8, 30.0)), default_prior())
     decision = decide(posterior, Decimal(240), Prices(), (2, 3, 4), 80, 16, 16)
-    for gain, text in ((0.4, "label them first"), (-0.4, "label the rest with K ="), (float("-inf"), "no room")):
+    for gain, text in ((0.6, "label them first"), (0.4, "label the rest with K ="), (float("-inf"), "no room")):
         assert text in format_decision(Decision(decision.splits, decision.outlooks, 16, gain))[-1]
     assert decide(posterior, Decimal(64), Prices(), (2, 3, 4), 80, 16, 16).gain == float("-inf")
 
