@@ -2,6 +2,7 @@
 
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -27,26 +28,34 @@ LABELS = "labels.csv"
 ALGORITHM = "PRO"
 
 
+class Parts(NamedTuple):
+    """The prompts of a pilot."""
+
+    train: int
+    dev: int
+    test: int
+
+    @classmethod
+    def of(cls, size: int) -> "Parts":
+        dev, test = max(1, round(DEV_SHARE * size)), max(1, round(TEST_SHARE * size))
+        return cls(size - dev - test, dev, test)
+
+
 def plan_pilot(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -> None:
     """Prints which pilot to label, and writes its prompts and the study of its cells."""
     money, largest = config.spending, max(config.ranking_lens)
     size = pilot_size(money.budget, money.prices, largest, config.pilot)
+    parts, price = Parts.of(size), money.prices.of_prompt(largest)
+    where = f"--pilot {config.pilot:g}"
     if size > len(pool):
-        raise InputError(
-            f"--pilot {config.pilot:g}: {size:,} prompts, but the pool has {len(pool):,} (expected a smaller share)"
-        )
-    n_dev, n_test = max(1, round(DEV_SHARE * size)), max(1, round(TEST_SHARE * size))
-    n_train = size - n_dev - n_test
-    if n_train < LEAST_PROMPTS:
-        cost = f"{size:,} prompts with {largest} responses"
-        raise InputError(
-            f"--pilot {config.pilot:g}: buys {cost} (expected {LEAST_PROMPTS} or more besides dev and test)"
-        )
-    price = money.prices.of_prompt(largest)
-    cells = sorted({(k, m) for k, m, _ in pilot_cells(config.ranking_lens, n_train)})
+        raise InputError(f"{where}: {size:,} prompts, but the pool has {len(pool):,} (expected a smaller share)")
+    if parts.train < LEAST_PROMPTS:
+        found = f"buys {size:,} prompts with {largest} responses"
+        raise InputError(f"{where}: {found} (expected {LEAST_PROMPTS} or more besides dev and test)")
+    cells = sorted({(k, m) for k, m, _ in pilot_cells(config.ranking_lens, parts.train)})
     print(
         f"pilot:  {size:,} prompts with {largest} responses each, {size * price:,} of {money.budget:,} {money.unit}; "
-        f"{n_train:,} to train on, {n_dev:,} dev, {n_test:,} test\n"
+        f"{parts.train:,} to train on, {parts.dev:,} dev, {parts.test:,} test\n"
         f"cells:  {', '.join(f'K = {k} M = {m:,}' for k, m in cells)}, each on two draws (rankings of fewer responses "
         f"and smaller subsets are cut from the pilot's for free)"
     )
@@ -55,23 +64,29 @@ def plan_pilot(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) 
         write_prompts(config.output, [pool[index] for index in chosen.indices])
         print(f"{config.output}: the pilot's prompts, to be given {largest} responses each")
     if config.study:
-        write_study(config, n_train, n_dev, n_test)
-        print("\n".join(next_steps(config)))
+        write_study(config, config.output, size)
 
 
-def write_study(config: PlanConfig, n_train: int, n_dev: int, n_test: int) -> None:
-    """Writes the study file of the pilot's cells, for reproduce.py --study."""
-    cells = pilot_cells(config.ranking_lens, n_train)
+def write_study(config: PlanConfig, prompts: Path, size: int) -> None:
+    """Writes the study of a pilot's cells, for reproduce.py --study, and prints what comes next.
+
+    Args:
+        config: names the study's file, model, reward model and algorithm.
+        prompts: the file of all prompts that are or will be labelled.
+        size: their number.
+    """
+    parts, study = Parts.of(size), config.study.resolve()
+    cells = pilot_cells(config.ranking_lens, parts.train)
     lens, sizes, draws = (sorted(set(values), reverse=True) for values in zip(*cells, strict=True))
     scorer = from_here(config.reward_model)
     rewards = {"rewards": {"dev": scorer, "test": scorer}} if scorer else {}
-    study = {
-        "name": config.study.stem,
+    described = {
+        "name": study.stem,
         "model": from_here(config.model),
         **rewards,
         "prepare": {
-            "source": str(config.output.resolve()), "join": str(config.study.resolve().parent / LABELS),
-            "ranking_len": max(config.ranking_lens), "dev_rows": n_dev, "test_rows": n_test,
+            "source": str(prompts.resolve()), "join": str(study.parent / LABELS),
+            "ranking_len": max(config.ranking_lens), "dev_rows": parts.dev, "test_rows": parts.test,
         },
         "grid": {
             "sizes": sizes, "ranking_lens": lens, "algorithms": [config.algorithm or ALGORITHM],
@@ -79,11 +94,12 @@ def write_study(config: PlanConfig, n_train: int, n_dev: int, n_test: int) -> No
         },
     }  # fmt: skip
     with atomic_write(config.study) as file:
+        file.write("# A pilot, written by labelling/plan.py. Add training:, generation: and machine: as your model\n")
         file.write(
-            "# A pilot, written by labelling/plan.py. Add training:, generation: and machine: as your model needs\n"
+            f"# needs (study/README.md). {LABELS} beside this file holds all labels (data_preprocess/README.md).\n"
         )
-        file.write(f"# (study/README.md); {LABELS} beside this file holds the labels (data_preprocess/README.md).\n")
-        yaml.safe_dump(study, file, sort_keys=False, default_flow_style=None, width=120)
+        yaml.safe_dump(described, file, sort_keys=False, default_flow_style=None, width=120)
+    print("\n".join(next_steps(config)))
 
 
 def from_here(name: str | None) -> str | None:
@@ -92,16 +108,17 @@ def from_here(name: str | None) -> str | None:
 
 
 def next_steps(config: PlanConfig) -> list[str]:
-    """Returns the commands that lead from the pilot's prompts to the plan of the rest."""
+    """Returns the commands that lead from the prompts of a stage to the next plan."""
     study, results = config.study.resolve(), study_root() / "runs" / config.study.stem / "eval_hh" / "results"
-    again = shlex.join(["python", "plan.py", config.source, *config.words_again])
-    then = shlex.join(["--pilot_results", str(results), "--labelled", str(config.output)])
+    again = ["python", "plan.py", config.source, *config.words_again]
+    again += ["--pilot_results", *(config.pilot_results or ()), str(results)]
+    again += ["--labelled", *config.labelled, str(config.output)]
     return [
         f"{config.study}: the study of its cells",
         "next:",
-        f"  1. put answers and judgements into {study.parent / LABELS}",
+        f"  1. put the answers and judgements of all stages into {study.parent / LABELS}",
         f"  2. in the repository: python reproduce.py --study {shlex.quote(str(study))}",
-        f"  3. here: {again} {then}",
+        f"  3. here: {shlex.join(again)}",
     ]
 
 
@@ -133,9 +150,8 @@ def find_labelled(config: PlanConfig, pool: list[Candidates]) -> set[int]:
         texts = [render_prompt(one.prefix) for one in load_pool(source)[0]]
         unknown = sum(text not in place for text in texts)
         if unknown:
-            raise InputError(
-                f"--labelled {source}: {unknown} of {len(texts)} prompts are not in the pool {config.source}"
-            )
+            found = f"{unknown} of {len(texts)} prompts are not in the pool {config.source}"
+            raise InputError(f"--labelled {source}: {found} (expected prompts that --pilot chose from it)")
         found |= {place[text] for text in texts}
     return found
 
@@ -201,22 +217,30 @@ def warnings(config: PlanConfig, decision: Decision, cells: PilotCells, pool_siz
 def write_next(
     config: PlanConfig, decision: Decision, pool: list[Candidates], token_ids: TokenIds, labelled: set[int]
 ) -> None:
-    """Writes the prompts to label next, if --output is given: those of the next stage, or of the rest."""
+    """Writes the prompts to label next, if --output is given: those of the next stage, or of the rest.
+
+    With --study, a next stage has a study too, whose cells have the prompts of all stages.
+    """
     splits = {one.ranking_len: one for one in decision.splits}
     if config.ranking_len is not None and config.ranking_len not in splits:
         raise InputError(f"--ranking_len: {config.ranking_len} (expected one of {', '.join(map(str, splits))})")
     if not config.output:
         return
-    if decision.goes_on and config.ranking_len is None:
+    is_stage = decision.goes_on and config.ranking_len is None
+    if is_stage:
         ranking_len, n_more = max(config.ranking_lens), decision.stage
     else:
         split = splits[config.ranking_len] if config.ranking_len else decision.splits[decision.best]
         ranking_len, n_more = split.ranking_len, split.size - len(labelled)
     rest = [index for index in range(len(pool)) if index not in labelled]
     if not n_more:
-        raise InputError(
-            f"--output: no prompt is left to label with K = {ranking_len} (expected a larger budget or pool)"
-        )
+        found = f"no prompt is left to label with K = {ranking_len}"
+        raise InputError(f"--output: {found} (expected a larger budget or pool)")
     chosen = choose_prompts(token_ids.take(rest), [n_more], config.select, config.match_length)[n_more]
-    write_prompts(config.output, [pool[rest[place]] for place in chosen.indices])
+    more = [pool[rest[place]] for place in chosen.indices]
+    write_prompts(config.output, more)
     print(f"{config.output}: {n_more:,} prompts, to be given {ranking_len} responses each")
+    if config.study and is_stage:
+        together = config.study.with_suffix(".prompts.jsonl")
+        write_prompts(together, [*(pool[index] for index in sorted(labelled)), *more])
+        write_study(config, together, len(labelled) + n_more)

@@ -64,7 +64,7 @@ class PlanConfig:
         "pilots: the K to choose from", count(at_least=2, at_most=1000), metavar="K", default=(2, 3, 4)
     )
     study: Path | None = setting(
-        "--pilot: write the study of its cells to FILE, for reproduce.py --study", metavar="FILE", default=None
+        "pilots: write the study of a stage's cells to FILE, for reproduce.py --study", metavar="FILE", default=None
     )
     model: str | None = setting("--study: the base model, a folder or a hub name", default=None)
     reward_model: str | None = setting("--study: its reward model (default: the paper's two)", default=None)
@@ -117,8 +117,6 @@ class PlanConfig:
         refused = dict.fromkeys(("labelled", "ranking_lens", *OF_PILOT) if is_line else OF_LINES)
         if given[0] == "pilot":
             refused |= dict.fromkeys(("labelled", "ranking_len"))
-        if given[0] == "pilot_results":
-            refused |= dict.fromkeys(OF_PILOT)
         if given[0] == "law":
             refused |= dict.fromkeys(("algorithm", "profile"))
         defaults = {"labelled": (), "ranking_lens": (2, 3, 4), "extrapolate": False, "trust_tokenizer": False}
@@ -133,10 +131,8 @@ class PlanConfig:
             raise InputError(f"--ranking_lens {lens}: expected two or more, each once")
         if basis == "pilot_results" and not self.labelled:
             raise InputError("--pilot_results: needs --labelled, the pilot's prompts (they are paid for already)")
-        if basis == "pilot" and self.study and not (self.model and self.output):
-            raise InputError(
-                "--study: needs --model and --output (the base model, and the file of the pilot's prompts)"
-            )
+        if self.study and not (self.model and self.output):
+            raise InputError("--study: needs --model and --output (the base model, and the prompts to label)")
         for flag in ("model", "reward_model"):
             if getattr(self, flag) and not self.study:
                 raise InputError(f"--{flag}: needs --study, the file that names it")

@@ -10,7 +10,7 @@ import pytest
 import reproduce
 from data_preprocess.command import InputError, run, stop_requests
 from eval_hh.cells import write_cell
-from labelling import plan
+from labelling import pilot, plan
 from labelling.budget import Prices
 from labelling.pilot import Decision, decide, default_prior, paper_studies, pilot_cells, pilot_size
 from labelling.pilot_model import PilotCells, fit
@@ -151,6 +151,23 @@ def test_a_stage_is_recommended_only_where_it_gains(pool, tokenizer):
     for gain, text in ((0.6, "label them first"), (0.4, "label the rest with K ="), (float("-inf"), "no room")):
         assert text in format_decision(Decision(decision.splits, decision.outlooks, 16, gain))[-1]
     assert decide(posterior, Decimal(64), Prices(), (2, 3, 4), 80, 16, 16).gain == float("-inf")
+
+
+def test_a_next_stage_has_a_study_of_all_prompts(pool, tokenizer, capsys, tmp_path, monkeypatch):
+    """16 prompts labelled and 16 more: 32, of which 3 are dev, 6 test and 23 train."""
+    monkeypatch.setattr(pilot, "LEAST_GAIN", -100.0)
+    folder, done = write_results(tmp_path / "results", lambda *_: 0.3), labelled(pool, 16, tmp_path)
+    output, study = tmp_path / "next.jsonl", tmp_path / "second.yaml"
+    words = [pool, "--responses", 240, "--pilot_results", folder, "--labelled", done, "--tokenizer", tokenizer]
+    printed = planned(capsys, *words, "--output", output, "--study", study, "--model", tokenizer)
+    assert "label them first" in printed
+    new, every = (path.read_text().splitlines() for path in (output, tmp_path / "second.prompts.jsonl"))
+    assert len(new) == 16 and len(every) == 32 and set(new) < set(every)
+    (tmp_path / "labels.csv").write_text("id,response,score\n")
+    described = read_study(study, ("--study", str(study)))
+    assert described.grid.sizes == (23, 11) and described.name == "second"
+    results = tmp_path / "runs" / "second" / "eval_hh" / "results"
+    assert f"--pilot_results {folder} {results} --labelled {done} {output}" in printed
 
 
 @pytest.mark.parametrize(
