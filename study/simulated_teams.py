@@ -49,6 +49,7 @@ from study.workers import Workers, duration
 if TYPE_CHECKING:
     from eval_hh.analysis.reward_lines import Law
     from labelling.pilot import Decision
+    from labelling.pilot_model import Posterior
 
 LENS = (2, 3, 4)
 MOST_TEAMS = 24
@@ -232,11 +233,11 @@ class Team:
 
     # Decisions
 
-    def decide(self, stages: int) -> "Decision":
-        """Returns the decision after some stages, from the cells of all of them."""
+    def posterior(self, stages: int) -> "Posterior":
+        """Returns the fit to the cells of some stages."""
         import numpy as np
 
-        from labelling.pilot import decide, paper_studies
+        from labelling.pilot import paper_studies
         from labelling.pilot_model import PilotCells, fit, weak_prior
 
         rows = [
@@ -244,10 +245,15 @@ class Team:
             for stage in range(1, stages + 1)
             for cell in self.pilot_cells(stage)
         ]
-        posterior = fit(PilotCells(*map(np.array, zip(*rows, strict=True))), weak_prior(paper_studies()))
+        return fit(PilotCells(*map(np.array, zip(*rows, strict=True))), weak_prior(paper_studies()))
+
+    def decide(self, stages: int) -> "Decision":
+        """Returns the decision after some stages."""
+        from labelling.pilot import decide
+
         more = self.pilot_size(1) if stages < self.design.max_stages else 0
         spent = self.kind.budget, self.kind.prices, LENS, self.design.pool, self.pilot_size(stages)
-        return decide(posterior, *spent, more)
+        return decide(self.posterior(stages), *spent, more)
 
     def without_pilot(self) -> int:
         """Returns the K that the prior alone expects most of."""
@@ -339,11 +345,16 @@ def final_cells(team: Team, stages: int) -> dict[str, Cell]:
 
 def team_row(team: Team, stages: int, cells: dict[str, Cell]) -> dict:
     """Returns what the report needs of a team, as JSON."""
+    from labelling.pilot_model import outlooks
+
+    fixed = [(cell.ranking_len, cell.num_prompts) for cell in map(team.split_cell, LENS)]
+    foreseen = outlooks(team.posterior(stages), fixed)
     return {
         "team": team.number,
         "kind": team.kind.name,
         "stages": stages,
         "pilot": team.pilot_size(stages),
+        "foreseen": {str(k): [one.low, one.high] for (k, _), one in zip(fixed, foreseen, strict=True)},
         "choices": {
             name: {"K": cell.ranking_len, "M": cell.num_prompts, "reward": team.study.reward(cell)}
             for name, cell in cells.items()

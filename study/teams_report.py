@@ -116,6 +116,8 @@ def report_lines(rows: Sequence[dict], made: str) -> list[str]:
         "## The kinds of teams",
         "",
         *kind_lines(rows),
+        coverage_line(rows),
+        "",
         "## How it was made",
         "",
         made,
@@ -138,6 +140,22 @@ def kind_lines(rows: Sequence[dict]) -> list[str]:
         table.append(line)
     header = ["kind", "teams", *(f"{name}: reward ± sd" for name in fixed)]
     return markdown([*header, "staged: teams with K=2, 3, 4", "two stages"], table)
+
+
+def coverage_line(rows: Sequence[dict]) -> str:
+    """Returns how often a team's 95% interval for a fixed split holds the mean of its kind's teams, in words.
+
+    The means have errors of their own, and teams of a kind share them: it is a check of the model, not a test.
+    """
+    means: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        for k in row["foreseen"]:
+            means.setdefault((row["kind"], k), []).append(row["choices"][FIXED.format(k)]["reward"])
+    held = [low <= np.mean(means[row["kind"], k]) <= high for row in rows for k, (low, high) in row["foreseen"].items()]
+    return (
+        f"The pilots' 95% intervals of the expected reward of these splits held the mean of the kind's teams in "
+        f"{sum(held)} of {len(held)} cases."
+    )
 
 
 def draw_regret(found: Sequence[Policy], path: Path) -> None:

@@ -18,6 +18,7 @@ from study.teams_report import (
     NO_PILOT,
     OLD,
     STAGED,
+    coverage_line,
     policies,
     report_lines,
     word,
@@ -31,7 +32,15 @@ def row(team, kind, rewards, staged):
     """A team whose fixed splits earned `rewards` at K = 2, 3, 4; every plan took its own K or 4."""
     fixed = {FIXED.format(k): {"K": k, "M": 8, "reward": reward} for k, reward in zip(LENS, rewards, strict=True)}
     rest = {NO_PILOT: fixed[FIXED.format(4)], OLD: {"K": 4, "M": 8, "reward": rewards[2] - 3}}
-    return {"team": team, "kind": kind, "stages": 1, "pilot": 4, "choices": {**fixed, **rest, STAGED: staged}}
+    foreseen = {str(k): [reward - 5, reward + 1] for k, reward in zip(LENS, rewards, strict=True)}
+    return {
+        "team": team,
+        "kind": kind,
+        "stages": 1,
+        "pilot": 4,
+        "foreseen": foreseen,
+        "choices": {**fixed, **rest, STAGED: staged},
+    }
 
 
 ROWS = [
@@ -50,6 +59,14 @@ def test_regret_by_hand():
     assert 100 * found[OLD].regret == pytest.approx([3, 3, 23, 33])
     assert 100 * found[BY_LOT].regret == pytest.approx([50 - 40, 51 - 41, 40 - 40, 50 - 125 / 3])
     assert found[STAGED].lens == {4: 1, 2: 3} and not found[BY_LOT].lens
+
+
+def test_intervals_that_hold_their_kinds_mean_by_hand():
+    """From 5 below to 1 above a team's own. The means: 31.5, 39.5, 50.5 of a; 55, 47.5, 20 of b.
+
+    Team 0 misses the first, 1 none, 2 the second (55 is the end of 55 to 61), and 3 the first and the second.
+    """
+    assert "in 8 of 12 cases" in coverage_line(ROWS)
 
 
 def test_one_team_of_a_kind_has_no_other_to_compare_with():
