@@ -2,24 +2,29 @@
 
 Run: cd labelling; python annotate.py --raw DIR | --source DATA --reward_model MODEL [--candidates MODEL ...]
          [--endpoint URL --endpoint_model NAME ...] [flags]
+     python annotate.py --source PROMPTS --candidates MODEL ... --to_rank FILE [--ranking_len K]
 
 Reads and writes the same data as data_preprocess/prepare.py: prompts, pairs or rankings become
 data/original/hh_train_lenK/train.json, dev and test files and the data card, under STUDY_ROOT, all or nothing. Each
 model of --candidates, and of --endpoint_model behind a server, samples further responses to every training prompt; K
-different responses are kept and ranked by the reward model. Also runs under training/launch.py, and resumes a killed
-run (data/original/annotation/).
+different responses are kept and ranked by the reward model. With --to_rank there is no reward model: the prompts are
+written with K responses each, for people to rank, and prepare.py --source FILE --join RANKINGS makes the training data.
+Also runs under training/launch.py, and resumes a killed run (data/original/annotation/).
 """
 
 import shlex
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import parse_settings, run, study_root
+from data_preprocess.command import InputError, parse_settings, run, study_root
 from data_preprocess.dialogue import HH, with_system
-from data_preprocess.preparing.candidates import Candidates, add_responses
-from data_preprocess.preparing.prepared_data import Labels, prepare
+from data_preprocess.preparing.candidates import Candidates, add_responses, choose, commonest_len
+from data_preprocess.preparing.export import write_prompts
+from data_preprocess.preparing.prepared_data import Labels, prepare, read_pool
+from data_preprocess.preparing.returned_labels import unique_prompts
 from labelling.sampling import AnnotateConfig, check_models, only_first_process_prints
 
 
@@ -28,42 +33,64 @@ def main(argv: list[str] | None = None) -> None:
     check_models([*config.candidates, config.reward_model], config)
     command = shlex.join(["python", "annotate.py", *(sys.argv[1:] if argv is None else argv)])
     with only_first_process_prints() as is_first:
-        prepare(config, labels_by_models(config), command, writes=is_first)
+        if config.to_rank:
+            write_to_rank(config, writes=is_first)
+        else:
+            prepare(config, labels_by_models(config), command, writes=is_first)
+
+
+def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
+    """Writes the prompts of --source with K different responses each, of the data and of the candidate models."""
+    pool, notes = read_pool(config)
+    pool = sample_candidates(config, unique_prompts(pool))
+    ranking_len = config.ranking_len or commonest_len(pool)
+    kept, dropped = choose(pool, ranking_len, config.seed)
+    notes += [f"{number} prompts dropped: {why}" for why, number in dropped.items()]
+    if not kept:
+        raise InputError("; ".join([f"--ranking_len: no prompt has {ranking_len} different responses", *notes]))
+    if writes:
+        write_prompts(config.to_rank, kept, with_responses=True)
+        print("\n".join(notes))
+        print(f"{config.to_rank}: {len(kept)} prompts with {ranking_len} responses each, to be ranked")
+
+
+def work_folder() -> Path:
+    """Returns the folder in which the models' work is kept, so that a killed run resumes."""
+    return study_root() / "data" / "original" / "annotation"
+
+
+def sample_candidates(config: AnnotateConfig, pool: list[Candidates]) -> list[Candidates]:
+    """Returns the prompts with responses of the candidate models added, model i with seed + i, served ones last."""
+    from labelling.model_labels import sample_responses
+
+    prompts = [with_system(one.prefix, one.meta) for one in pool]
+    for index, model in enumerate(config.samplers):
+        sampling, output = replace(config, seed=config.seed + index), work_folder() / f"responses_{index}.jsonl"
+        served = index >= len(config.candidates)
+        texts = sample_responses(prompts, model, config.num_per_model, output, sampling, served)
+        pool = [add_responses(one, responses, model) for one, responses in zip(pool, texts, strict=True)]
+    return pool
 
 
 def labels_by_models(config: AnnotateConfig) -> Labels:
-    """Returns labels from the candidate models, model i with seed + i, and from the reward model.
-
-    Served models come after those that are loaded.
-    """
-    samplers = [*config.candidates, *config.endpoint_model]
-    work = study_root() / "data" / "original" / "annotation"
-
-    def add(pool: list[Candidates]) -> list[Candidates]:
-        from labelling.model_labels import sample_responses
-
-        prompts = [with_system(one.prefix, one.meta) for one in pool]
-        for index, model in enumerate(samplers):
-            sampling, output = replace(config, seed=config.seed + index), work / f"responses_{index}.jsonl"
-            served = index >= len(config.candidates)
-            texts = sample_responses(prompts, model, config.num_per_model, output, sampling, served)
-            pool = [add_responses(one, responses, model) for one, responses in zip(pool, texts, strict=True)]
-        return pool
+    """Returns labels from the candidate models and from the reward model."""
 
     def judge(pool: list[Candidates]) -> list[Candidates]:
         from labelling.model_labels import scored
 
-        return scored(pool, config.reward_model, work / "rewards.jsonl", config.batch_size)
+        return scored(pool, config.reward_model, work_folder() / "rewards.jsonl", config.batch_size)
 
     facts = [f"rewards: raw logits of {config.reward_model}"]
-    if samplers:
+    if config.samplers:
         facts.insert(0, (
-            f"{config.num_per_model} responses by each of {', '.join(samplers)} (temperature "
+            f"{config.num_per_model} responses by each of {', '.join(config.samplers)} (temperature "
             f"{config.temperature}, top-p {config.top_p}, at most {config.max_new_tokens} tokens, model i's seed is "
             f"{config.seed} + i, from 0"
             f"{'' if config.prompt_format == HH else f', prompt format {config.prompt_format}'})"
         ))  # fmt: skip
-    return Labels(add, judge, facts=facts, models=[config.reward_model, *config.candidates])
+    return Labels(
+        partial(sample_candidates, config), judge, facts=facts, models=[config.reward_model, *config.candidates]
+    )
 
 
 if __name__ == "__main__":

@@ -1,110 +1,39 @@
 """Plans what to label next within a budget: which prompts of a pool, and how many responses to each.
 
-Run: cd labelling; python plan.py SOURCE --responses N --law paper-pro [--select STRATEGY] [--output FILE]
+Run: cd labelling
+     python plan.py SOURCE --responses N --pilot --output FILE --study FILE --model MODEL    first a pilot
+     python plan.py SOURCE --responses N --pilot_results DIR --labelled FILE --output FILE    then the rest
+     python plan.py SOURCE --responses N --law paper-pro [--output FILE]                      or without a pilot
      python plan.py SOURCE --budget X --response_cost X ... --results DIR --algorithm PRO
 
-Prints for each number of responses K: the number of prompts M that the budget covers, the diversity D of M random and
-of M selected prompts of SOURCE, the reward that a line in D, one per K, predicts for each, and the recommended split.
---output writes its prompts as JSONL with ids, ready to be answered and ranked (prepare.py --join).
+A pilot measures on your own model, prompts and annotators how reward rises with K and M (labelling/README.md). Without
+one, lines of reward on the diversity D, one per K, predict the reward of each split: for each K it prints the number of
+prompts M that the budget covers, D, the predicted reward and what speaks against believing it. --output writes the
+prompts to label as JSONL with ids, ready to be answered and ranked (prepare.py --join).
 """
 
 import sys
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from data_preprocess.command import (
-    MAX_SHOWN,
-    InputError,
-    check_one_given,
-    check_settings,
-    count,
-    parse_settings,
-    run,
-    setting,
-    study_root,
-    within,
-)
+from data_preprocess.command import InputError, parse_settings, run, study_root
 from data_preprocess.dialogue import render_prompt
-from data_preprocess.diversity import TOKENIZER_HELP, default_tokenizer, under_root
+from data_preprocess.diversity import default_tokenizer, under_root
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
-from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
-from data_preprocess.selection import STRATEGIES, Selection
+from data_preprocess.selection import Selection
+from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.results import load_results
 from eval_hh.analysis.reward_lines import LLAMA_PROBE, Law, Outlook, is_llama, paper_law, recommend, results_law
-from labelling.budget import ChosenPrompts, Prices, Split, choose_prompts, random_diversity, split_budget
+from labelling import plan_warnings
+from labelling.budget import STRATIFIED, ChosenPrompts, Prices, Split, choose_prompts, random_diversity, split_budget
+from labelling.pilot_plan import plan_pilot, plan_rest
+from labelling.plan_config import PAPER_LAWS, PlanConfig, Spending
 
-PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
-COSTS = ("prompt_cost", "response_cost", "comparison_cost")
-# Limits of budgets and costs: a quotient of two has fewer digits than Decimal's precision.
-LEAST, MOST = Decimal("1e-9"), Decimal("1e15")
 CHART_STEPS = 60  # budgets in the chart, up to twice the plan's
-RANDOM_ONLY = (
-    "These lines were fitted on random prompts, where D and M rise together. Whether selected prompts earn what random",
-    "ones of the same D do is not in that data; the experiment that tests it is reproduce.py --fixed_size.",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanConfig:
-    """One plan: a pool, a budget, the fitted lines for prediction, and the selection of prompts."""
-
-    source: str = setting(
-        "the pool: JSONL, Parquet, a folder, or a data set on the hub; one prompt per row", positional=True
-    )
-    column: str | None = setting("field of the prompt, if it has none of the usual names", default=None)
-    split: str = setting("split of a data set", default="train")
-    drop_duplicates: bool = setting("drop prompts that repeat another one", default=False)
-    responses: int | None = setting("budget in labelled responses", within(), metavar="N", default=None)
-    budget: str | None = setting("budget in money; needs at least one of the costs", metavar="X", default=None)
-    prompt_cost: str | None = setting("cost per prompt written", metavar="X", default=None)
-    response_cost: str | None = setting("cost per response written", metavar="X", default=None)
-    comparison_cost: str | None = setting("cost per pair of responses compared", metavar="X", default=None)
-    comparisons: int | None = setting(
-        "comparisons per prompt (default: every pair, K (K - 1) / 2)", count(at_most=10**6), metavar="N", default=None
-    )
-    law: str | None = setting("use the lines fitted on the paper's results", choices=tuple(PAPER_LAWS), default=None)
-    results: str | None = setting("use lines fitted on the result files in DIR", metavar="DIR", default=None)
-    algorithm: str | None = setting("algorithm of --results, if it has both", choices=("PRO", "SFT"), default=None)
-    profile: str | None = setting("profile of --results (default: the most frequent)", default=None)
-    select: str = setting("how prompts are selected", choices=STRATEGIES, default="max_d")
-    match_length: bool = setting("keep the mean length in tokens within 5% of the pool's", default=False)
-    extrapolate: bool = setting("predict outside the fitted range of D too, marked by *", default=False)
-    tokenizer: str | None = setting(f"{TOKENIZER_HELP}; with --results: the tokenizer used for their D", default=None)
-    trust_tokenizer: bool = setting("assert that --tokenizer is the lines' tokenizer under another name", default=False)
-    ranking_len: int | None = setting(
-        "use the split of this K instead of the recommended one", count(at_most=1000), metavar="K", default=None
-    )
-    output: Path | None = setting("write the split's prompts to FILE", metavar="FILE", default=None)
-    chart: Path | None = setting("plot predicted reward against budget as a PNG", metavar="FILE", default=None)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        check_one_given(self, "law", "results", "the paper's lines, or those of result files")
-        for flag in ("algorithm", "profile"):
-            if self.law and getattr(self, flag):
-                raise InputError(f"--{flag} applies to --results, and --law is given")
-        if (self.responses is None) == (self.budget is None):
-            raise InputError("--responses or --budget: give one of them (labelled responses, or money)")
-        inputs = {"source": [self.source], "results": [self.results], "tokenizer": [self.tokenizer]}
-        for flag in ("output", "chart"):
-            if getattr(self, flag):
-                check_output_file(flag, getattr(self, flag), inputs)
-        if self.output and self.output == self.chart:
-            raise InputError(f"--chart {self.chart}: is --output's file too (expected another)")
-
-
-@dataclass(frozen=True)
-class Spending:
-    """The budget and its prices."""
-
-    budget: Decimal
-    prices: Prices
-    unit: str  # of both
 
 
 @dataclass(frozen=True)
@@ -119,18 +48,32 @@ class Share:
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(PlanConfig, argv, __doc__)
-    money = spending(config)
-    law = load_law(config)
+    money = config.spending
+    law = load_law(config) if config.law or config.results else None
     pool, dropped, left_out = load_pool(config.source, config.column, config.split, config.drop_duplicates)
-    splits = split_budget(money.budget, money.prices, sorted(law.points), len(pool))
-    tokenizer, token_ids = count_tokens(config, law, pool)
-    rows = make_rows(config, law, splits, token_ids)
     duplicates = f" ({dropped} duplicates dropped)" if dropped else ""
-    print(f"lines:  {law.name}, fitted on random prompts")
-    print(f"pool:   {len(pool):,} prompts of {config.source}{duplicates}, D counted with {tokenizer}")
-    print("".join(f"        {line}\n" for line in left_out), end="")
+    told = [f"pool:   {len(pool):,} prompts of {config.source}{duplicates}", *(f"        {line}" for line in left_out)]
+    if law:
+        plan_by_lines(config, money, law, pool, told)
+        return
+    print("\n".join([*told, f"budget: {money.budget:,} {money.unit}"]))
+    (plan_pilot if config.pilot else plan_rest)(config, pool, load_token_ids(config.tokenizer, pool)[1])
+
+
+def plan_by_lines(config: PlanConfig, money: Spending, law: Law, pool: list[Candidates], told: list[str]) -> None:
+    """Prints the plan that lines on D give, and writes its prompts and chart."""
+    splits = split_budget(money.budget, money.prices, sorted(law.points), len(pool))
+    tokenizer, token_ids, warnings = count_tokens(config, law, pool)
+    rows = make_rows(config, law, splits, token_ids)
+    print("\n".join([f"lines:  {law.name}, fitted on random prompts", *told, f"D:      counted with {tokenizer}"]))
     print(f"budget: {money.budget:,} {money.unit}\n")
+    warnings += plan_warnings.length_warning(law, float(token_ids.lengths.mean()))
+    warnings += plan_warnings.budget_warnings(splits, money.budget, money.prices, len(pool))
     print("\n".join([*format_table(config, money.prices, splits, rows), "", *notes(config, rows)]))
+    recommended = [] if config.ranking_len else best_lens(rows)
+    warnings += [line for k in recommended for line in plan_warnings.edge_warning(k, list(rows))]
+    warnings += [*plan_warnings.selection_warning(config.select, config.match_length), plan_warnings.TRANSFER]
+    print("\n".join(f"warning: {line}." for line in warnings))
     taken = row_to_take(config, rows)
     if config.chart:
         draw_chart(config, money, law, rows, token_ids)
@@ -138,34 +81,6 @@ def main(argv: list[str] | None = None) -> None:
     if config.output:
         write_prompts(config.output, [pool[index] for index in taken.choice.indices])
         print(f"{config.output}: {taken.split.size} prompts, to be given {taken.split.ranking_len} responses each")
-
-
-def spending(config: PlanConfig) -> Spending:
-    """Returns the budget given by the flags; InputError for inconsistent flags."""
-    costs = {flag: getattr(config, flag) for flag in COSTS if getattr(config, flag) is not None}
-    if config.responses is not None:
-        if costs or config.comparisons is not None:
-            flag = next(iter(costs), "comparisons")
-            raise InputError(f"--{flag} applies to --budget, and --responses is given")
-        return Spending(amount("responses", config.responses), Prices(), "labelled responses")
-    if not costs:
-        raise InputError(f"--budget: needs a cost (expected one or more of --{', --'.join(COSTS)})")
-    if config.comparisons is not None and config.comparison_cost is None:
-        raise InputError(f"--comparisons: {config.comparisons} (expected --comparison_cost with it)")
-    values = [amount(flag, costs[flag]) if flag in costs else Decimal(0) for flag in COSTS]
-    return Spending(amount("budget", config.budget), Prices(*values, config.comparisons), "units of money")
-
-
-def amount(flag: str, text: str | int) -> Decimal:
-    """Parses a positive number exactly as written, so that ten times 0.1 is 1."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal("nan")
-    if not value.is_finite() or not LEAST <= value <= MOST:
-        expected = f"a number above zero, from {LEAST:f} to {MOST:g}; leave out a cost that you do not have"
-        raise InputError(f"--{flag} {str(text)[:MAX_SHOWN]}: expected {expected}")
-    return value
 
 
 def load_law(config: PlanConfig) -> Law:
@@ -185,20 +100,26 @@ def load_law(config: PlanConfig) -> Law:
     return law
 
 
-def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[str, TokenIds]:
-    """Returns (tokenizer name, token ids of the prompts), using the tokenizer that counted the D of the lines.
+def load_token_ids(name: str | None, pool: list[Candidates]):
+    """Returns (the tokenizer, the token ids of the prompts); the tokenizer by default is that of D."""
+    from data_preprocess.hub import load_tokenizer
+
+    tokenizer = load_tokenizer(name or default_tokenizer())
+    return tokenizer, encode_prompts(tokenizer, [render_prompt(candidates.prefix) for candidates in pool])
+
+
+def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[str, TokenIds, list[str]]:
+    """Returns (tokenizer name, token ids of the prompts, warnings), by the tokenizer that counted the D of the lines.
 
     InputError for another tokenizer, since D is not comparable between tokenizers.
     """
-    from data_preprocess.hub import load_tokenizer
-
     name = config.tokenizer
     if name is None and law.tokenizer:
         # A record stores a folder under STUDY_ROOT as its relative path.
         inside = study_root() / law.tokenizer
         name = str(inside) if inside.is_dir() else law.tokenizer
     name = name or default_tokenizer()
-    tokenizer = load_tokenizer(name)
+    tokenizer, token_ids = load_token_ids(name, pool)
     if law.tokenizer is None:
         same = is_llama(tokenizer.encode(LLAMA_PROBE, add_special_tokens=False))
     else:
@@ -209,7 +130,7 @@ def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[
             f"--tokenizer: {name}, but the lines' D was counted with {wanted} (expected the same tokenizer; "
             "pass --trust_tokenizer if only the name differs)"
         )
-    return name, encode_prompts(tokenizer, [render_prompt(candidates.prefix) for candidates in pool])
+    return name, token_ids, plan_warnings.tokenizer_warning(law, name, same)
 
 
 def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, Share]:
@@ -229,15 +150,23 @@ def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: Toke
     }
 
 
+def selects_at_random(config: PlanConfig) -> bool:
+    """Whether the prompts are random ones, as those of the lines are."""
+    return config.select in (RANDOM, STRATIFIED) and not config.match_length
+
+
 def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: dict[int, Share]) -> list[str]:
-    """Formats a line per K: what is bought, D and predicted reward for random and for selected prompts."""
+    """Formats a line per K: what is bought, D and predicted reward, for selected prompts beside as many random ones."""
     selection = Selection(config.select, config.match_length).name
-    lines = [f"K       M {'cost':>10}   {'random: D, reward x 100':<31}   {f'{selection}: D, reward x 100':<31} tokens"]
+    both = [] if selects_at_random(config) else [f"{'random: D, reward x 100':<31}"]
+    titles = "   ".join([*both, f"{f'{selection}: D, reward x 100':<31}"])
+    lines = [f"K       M {'cost':>10}   {titles} tokens"]
     for split in splits:
         head = f"{split.ranking_len} {split.size:>7,} {split.cost:>10,}"
         if split.size:
             row = rows[split.ranking_len]
-            lines.append(f"{head}   {row.random!s:<31}   {row.chosen!s:<31} {row.choice.tokens:>6.0f}")
+            shown = [row.random] * len(both) + [row.chosen]
+            lines.append("   ".join([head, *(f"{one!s:<31}" for one in shown)]) + f" {row.choice.tokens:>6.0f}")
         else:
             lines.append(f"{head}   unaffordable: one prompt costs {prices.of_prompt(split.ranking_len):,}")
     return lines
@@ -248,8 +177,8 @@ def notes(config: PlanConfig, rows: dict[int, Share]) -> list[str]:
     lines = ["Intervals: 95% prediction intervals for a new subset of K responses."]
     if config.extrapolate and any(one.outside for row in rows.values() for one in (row.random, row.chosen)):
         lines.append("* extrapolated: D is outside the fitted range.")
-    if (config.select, config.match_length) != ("random", False):
-        lines += [*RANDOM_ONLY, f"for random prompts: {advice(rows, {k: row.random for k, row in rows.items()})}"]
+    if not selects_at_random(config):
+        lines.append(f"for random prompts: {advice(rows, {k: row.random for k, row in rows.items()})}")
     return [*lines, f"recommended: {advice(rows, {k: row.chosen for k, row in rows.items()})}"]
 
 
@@ -271,19 +200,24 @@ def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
     return "; ".join([text, *parts, *left_out])
 
 
+def best_lens(rows: dict[int, Share]) -> list[int]:
+    """Returns the K with the highest prediction, in a list; empty without a prediction."""
+    predictions = {k: row.chosen.prediction for k, row in rows.items() if row.chosen.prediction}
+    return [recommend(predictions).ranking_len] if predictions else []
+
+
 def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
     """Returns the split of --ranking_len, else the recommended one; InputError without a prediction or any prompt."""
-    predictions = {k: row.chosen.prediction for k, row in rows.items() if row.chosen.prediction}
     if config.ranking_len is not None:
         if config.ranking_len not in rows:
             found = f"the budget does not cover a single prompt with {config.ranking_len} responses"
             raise InputError(f"--ranking_len: {found}")
         return rows[config.ranking_len]
-    if not predictions:
-        reasons = ", ".join(f"K = {k}: {row.chosen.diversity:.2f} is {row.chosen.outside}" for k, row in rows.items())
-        found = "no prediction, D is outside the fitted range"
-        raise InputError(f"{found} ({reasons}; --extrapolate predicts all the same)")
-    return rows[recommend(predictions).ranking_len]
+    for best in best_lens(rows):
+        return rows[best]
+    reasons = ", ".join(f"K = {k}: {row.chosen.diversity:.2f} is {row.chosen.outside}" for k, row in rows.items())
+    found = "no prediction, D is outside the fitted range"
+    raise InputError(f"{found} ({reasons}; --extrapolate predicts all the same)")
 
 
 def draw_chart(config: PlanConfig, money: Spending, law: Law, rows: dict[int, Share], token_ids: TokenIds) -> None:

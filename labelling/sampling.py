@@ -3,11 +3,13 @@
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from data_preprocess.command import InputError, check_seed, check_settings, check_text, setting, within
 from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.hub import TOKENIZER_FILE, source_options
+from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import EndpointFlags, reach
@@ -56,15 +58,42 @@ class Sampling(EndpointFlags):
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotateConfig(DataConfig, Sampling):
-    """Preparation of data labelled by models."""
+    """Preparation of data labelled by models, or of responses for people to rank."""
 
-    reward_model: str = setting("scores every training response, as raw logits", metavar="MODEL")
+    reward_model: str | None = setting("scores every training response, as raw logits", metavar="MODEL", default=None)
+    to_rank: Path | None = setting(
+        "instead of --reward_model: write each prompt of --source with --ranking_len different responses, for people "
+        "to rank",
+        metavar="FILE",
+        default=None,
+    )
     candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
     num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
 
+    def __post_init__(self) -> None:
+        DataConfig.__post_init__(self)
+        Sampling.__post_init__(self)
+        if not (self.reward_model or self.to_rank):
+            meant = "a model that scores the responses, or --to_rank FILE for people to rank them"
+            raise InputError(f"--reward_model: missing (expected {meant})")
+        if not self.to_rank:
+            return
+        check_output_file("to_rank", self.to_rank, {"source": [self.source]})
+        defaults = {each.name: each.default for each in fields(self)}
+        for flag in ("reward_model", "raw", "dev_rows", "test_rows", "train_rows", "decontaminate"):
+            if getattr(self, flag) != defaults[flag]:
+                raise InputError(
+                    f"--{flag}: does not apply to --to_rank, which writes the prompts of --source for people"
+                )
+
+    @property
+    def samplers(self) -> tuple[str, ...]:
+        """The models that sample responses, the served ones last."""
+        return (*self.candidates, *self.endpoint_model)
+
     @property
     def n_sampled(self) -> int:
-        return (len(self.candidates) + len(self.endpoint_model)) * self.num_per_model
+        return len(self.samplers) * self.num_per_model
 
 
 def check_models(models: Iterable[str | None], sampling: Sampling) -> None:

@@ -146,7 +146,7 @@ class StudyFile:
     experiments: tuple[str, ...] = setting("further cells", choices=EXPERIMENTS, default=())
     rewards: Rewards | None = setting("dev and test reward model", default=None)
     prepare: Flags = flags_section(PrepareConfig, {"export": None, "output": None}, "flags of prepare.py")
-    annotate: Flags = flags_section(AnnotateConfig, {}, "flags of annotate.py")
+    annotate: Flags = flags_section(AnnotateConfig, {"to_rank": None}, "flags of annotate.py")
     training: Flags = flags_section(TrainConfig, SET_BY_STUDY, "flags of main.py")
     generation: Generation = setting("how models answer", default=Generation())
     machine: Machine | None = setting("processes, batch_size, precision", default=None)

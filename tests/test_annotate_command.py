@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from warm_python import free_port
 
+from data_preprocess import prepare
 from data_preprocess.command import InputError
 from data_preprocess.preparing.raw_hh import SOURCES
 from data_preprocess.records import load_records, read_rows
@@ -82,12 +83,6 @@ def raw_pair(raw, meta):
     return json.loads(lines[meta["line"] - 1])
 
 
-def test_candidates_without_a_reward_model_are_refused(flags, capsys):
-    with pytest.raises(SystemExit):
-        main(flags[:-2])
-    assert "required: --reward_model" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("model", [("--candidates",), ("--reward_model",)])
 def test_a_model_that_is_not_there_is_named_before_anything_is_sampled(flags, model, tmp_path):
     flags[flags.index(*model) + 1] = str(tmp_path / "nowhere")
@@ -152,3 +147,43 @@ def test_killed_twice_then_two_processes_then_split_sample_and_training(flags, t
     run([sys.executable, "main.py", *arguments, "--dev_reward_model", flags[-1]], whole, "training")
     checkpoint = whole / "checkpoints" / "index_e" / "stage_4" / "best_checkpoint"
     assert (checkpoint / "model.safetensors").is_file()
+
+
+def test_candidates_for_people_need_no_reward_model(tmp_path, tiny_causal_lm_dir, capsys):
+    """Two models and the data's own response; what people say of them is joined by prepare.py."""
+    source, output = tmp_path / "pool.jsonl", tmp_path / "to_rank.jsonl"
+    rows = [{"id": f"p{i}", "prompt": f"question {i}?", "response": f"own answer {i}"} for i in range(6)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    models = [str(tiny_causal_lm_dir("opt")), str(tiny_causal_lm_dir("gpt2"))]
+    words = ["--source", str(source), "--candidates", *models, "--num_per_model", "2", "--max_new_tokens", "6"]
+    main([*words, "--to_rank", str(output), "--ranking_len", "3"])
+    assert f"{output}: 6 prompts with 3 responses each, to be ranked" in capsys.readouterr().out
+    written = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["id"] for row in written] == [f"p{i}" for i in range(6)]
+    assert all(len({text.strip() for text in row["completions"]}) == 3 for row in written)
+    assert not (tmp_path / "data" / "original" / "hh_train_len3").exists()
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text("".join(
+        json.dumps({"id": row["id"], "response": text, "score": place}) + "\n"
+        for row in written for place, text in enumerate(row["completions"])
+    ))  # fmt: skip
+    prepare.main(["--source", str(output), "--join", str(votes), "--dev_rows", "0"])
+    ranked = read_rows(tmp_path / "data" / "original" / "hh_train_len3" / "train.json")
+    assert [row["suffix"] for row in ranked] == [row["completions"][::-1] for row in written]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "--reward_model: missing .expected a model that scores the responses, or --to_rank"),
+        (["--to_rank", "{root}/a", "--reward_model", "m"], "--reward_model: does not apply to --to_rank"),
+        (["--to_rank", "{root}/a", "--dev_rows", "3"], "--dev_rows: does not apply to --to_rank"),
+        (["--to_rank", "{root}/pool.jsonl"], "is read as --source"),
+        (["--to_rank", "{root}/a", "--ranking_len", "5"], "--ranking_len: no prompt has 5 different responses"),
+    ],
+)
+def test_bad_flags_of_candidates_for_people(words, message, tmp_path):
+    (tmp_path / "pool.jsonl").write_text('{"prompt": "a?", "response": "b"}\n')
+    with pytest.raises(InputError, match=message):
+        main(["--source", str(tmp_path / "pool.jsonl"), *(word.format(root=tmp_path) for word in words)])
+    assert not (tmp_path / "a").exists()

@@ -49,6 +49,16 @@ def test_what_a_budget_does_not_pay_for():
         split_budget(Decimal(1), Prices(), [2, 3, 4], 9)
 
 
+def test_what_is_labelled_already_counts_at_every_k():
+    """10 prompts at K = 4 have cost 40 of 100: 60 are left for 30, 20 or 15 more."""
+    splits = split_budget(Decimal(100), Prices(), [2, 3, 4], 99, labelled=10)
+    assert [(split.size, split.cost) for split in splits] == [(40, 100), (30, 100), (25, 100)]
+    assert [split.size for split in split_budget(Decimal(100), Prices(), [2, 3, 4], 35, labelled=10)] == [35, 30, 25]
+    assert split_budget(Decimal(40), Prices(), [2, 4], 99, labelled=10)[0].size == 10
+    with pytest.raises(InputError, match="a budget of 39 is spent already: 10 prompts are labelled at K = 4, .* 40"):
+        split_budget(Decimal(39), Prices(), [2, 4], 99, labelled=10)
+
+
 def test_d_of_choices_and_of_random_prompts_by_a_loop():
     rng = random.Random(3)
     pool = [[rng.randrange(6) for _ in range(rng.randint(2, 9))] for _ in range(30)]

@@ -12,8 +12,11 @@ import pytest
 
 from data_preprocess import prepare
 from data_preprocess.command import InputError, run
+from data_preprocess.ngrams.token_ids import packed
 from eval_hh.cells import write_cell
 from labelling import plan
+from labelling.budget import STRATIFIED, choose_prompts
+from labelling.plan_clusters import cluster_prompts
 from tests.made_up import keep_figures, make_grid
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -57,7 +60,7 @@ def d_of(tokenizer, texts):
 
 def test_the_table_by_slow_arithmetic(pool, results, byte_tokenizer, capsys, tmp_path):
     output = tmp_path / "to_label.jsonl"
-    plan.main([*map(str, [pool, "--responses", 48, "--results", results, "--output", output])])
+    plan.main([*map(str, [pool, "--responses", 48, "--results", results, "--output", output, "--select", "max_d"])])
     printed = capsys.readouterr().out
     texts = [json.loads(line)["prompt"] for line in pool.read_text().splitlines()]
     shuffled = list(texts)
@@ -112,14 +115,14 @@ def test_a_split_of_ones_own_choice(pool, results, capsys, tmp_path):
     words = [pool, "--responses", 48, "--results", results, "--output", output, "--ranking_len", 2]
     printed = planned(capsys, *words, "--select", "random")
     assert len(output.read_text().splitlines()) == 24 and "to be given 2 responses each" in printed
-    assert "fitted on random prompts, where" not in printed and "recommended: K = 4" in printed
+    assert "recommended: K = 4" in printed and "edge" not in printed  # the K taken was not recommended
 
 
 def test_beyond_the_law_nothing_is_predicted(pool, results, capsys, tmp_path):
     """A prompt by itself has a D below 1."""
     output = tmp_path / "out.jsonl"
     words = [pool, "--responses", 2, "--results", results, "--output", output]
-    with pytest.raises(InputError, match=r"no prediction, D is outside the fitted range .K = 2: 0.98 is below 1.10;"):
+    with pytest.raises(InputError, match=r"no prediction, D is outside .* .K = 2: 0.9[0-9] is below 1.10;"):
         planned(capsys, *words)
     printed = capsys.readouterr().out
     assert "recommended: none, D is outside the fitted range" in printed
@@ -148,7 +151,9 @@ def test_beyond_the_law_nothing_is_predicted(pool, results, capsys, tmp_path):
             ["--responses", 3, "--ranking_len", 4],
             r"--ranking_len: the budget does not cover a single prompt with 4 responses",
         ),
-        (["--responses", 48, "--law", "paper-pro"], r"--law or --results: give one of them"),
+        (["--responses", 48, "--law", "paper-pro"], r"--law, .*: --law and --results .expected one of them"),
+        (["--responses", 48, "--labelled", "a.jsonl"], r"--labelled: does not apply to --results"),
+        (["--responses", 48, "--study", "a.yaml"], r"--study: does not apply to --results"),
         (["--responses", 48, "--tokenizer", "{other}"], r"--tokenizer: .* D was counted with .*--trust_tokenizer"),
     ],
 )
@@ -175,7 +180,7 @@ def test_bad_pools_and_laws_end_in_one_line(pool, results, capsys, tmp_path):
     assert "absent: no such file or folder of results" in absent
     (tmp_path / "empty").mkdir()
     assert "empty: no result file to fit lines on" in refusal(capsys, *good, "--results", tmp_path / "empty")
-    assert "applies to --results" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")
+    assert "does not apply to --law" in refusal(capsys, *good, "--law", "paper-sft", "--algorithm", "SFT")
     copies = tmp_path / "copies.jsonl"
     copies.write_text(pool.read_text() + pool.read_text().splitlines()[3] + "\n")
     assert "line 61 (as 4)" in refusal(capsys, copies, *good[1:], "--results", results)
@@ -188,9 +193,60 @@ def test_the_papers_law_wants_llamas_tokenizer(pool, tiny_causal_lm_dir, capsys)
     assert "the paper's PRO lines" in planned(capsys, *words, "--trust_tokenizer", "--extrapolate")
 
 
+def test_warnings_that_the_case_needs(pool, results, capsys, tiny_causal_lm_dir):
+    """Each in one case that needs it and one that does not."""
+    plain = planned(capsys, pool, "--responses", 48, "--results", results)
+    assert "how far they carry over is not in the intervals" in plain
+    assert "warning: K = 4 is the largest K compared" in plain and "max_d" not in plain
+    assert "is left" not in plain and "higher for that reason" not in plain and "cannot be compared" not in plain
+    much = planned(capsys, pool, "--responses", 180, "--results", results, "--extrapolate")
+    assert re.search(r"warning: K = 2: the pool's 60 prompts cost 120, and 60 of the budget is left", much)
+    assert "warning: K = 3:" not in much  # 60 prompts with three responses cost all of it
+    selected = planned(capsys, pool, "--responses", 48, "--results", results, "--select", "max_d")
+    quoted = re.search(r"warning: max_d against as many random prompts in our small study, in points: (.*)", selected)[
+        1
+    ]
+    # The rows of eval_hh/results/toy/report.md.
+    assert "PRO K=2 +2.06 (-1.72 to +5.85)" in quoted and "no difference from random is beyond chance" in quoted
+    other = tiny_causal_lm_dir("llama")
+    trusted = [
+        pool,
+        "--responses",
+        48,
+        "--results",
+        results,
+        "--tokenizer",
+        other,
+        "--trust_tokenizer",
+        "--extrapolate",
+    ]
+    assert "D of two tokenizers cannot be compared" in planned(capsys, *trusted)
+
+
+def test_prompts_of_another_length_than_the_lines_are_named(pool, capsys, tiny_causal_lm_dir):
+    """HH-RLHF's have 165 tokens; these have about 60 bytes, and a byte each."""
+    words = [pool, "--responses", 48, "--law", "paper-pro", "--tokenizer", tiny_causal_lm_dir("opt")]
+    printed = planned(capsys, *words, "--trust_tokenizer", "--extrapolate")
+    assert re.search(
+        r"warning: the pool's prompts have \d+ tokens in the mean, those of the lines 165: .* higher", printed
+    )
+
+
+def test_stratified_prompts_have_each_clusters_share():
+    """Two kinds of prompt without a word in common, 75 and 25: any number drawn has three quarters of the first."""
+    rng = random.Random(2)
+    pool = [[rng.randrange(20) + 100 * (i % 4 == 0) for _ in range(12)] for i in range(100)]
+    for size in (4, 20, 60):
+        indices = choose_prompts(packed(pool), [size], STRATIFIED)[size].indices
+        assert len(set(indices)) == size and sum(i % 4 == 0 for i in indices) == size // 4
+    assert len(set(cluster_prompts(packed(pool), 42))) == 4
+    assert set(cluster_prompts(packed(pool[:49]), 42)) == {"0"}  # too small a pool to be divided
+
+
 def test_the_chart_shows_random_prompts_and_this_plan(pool, results, capsys, tmp_path, monkeypatch):
     drawn = keep_figures(monkeypatch)
-    printed = planned(capsys, pool, "--responses", 48, "--results", results, "--chart", tmp_path / "plan.png")
+    words = [pool, "--responses", 48, "--results", results, "--select", "random"]
+    printed = planned(capsys, *words, "--chart", tmp_path / "plan.png")
     assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
     axes = drawn[0].axes[0]
     assert axes.get_xlabel() == "budget (labelled responses)"

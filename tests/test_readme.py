@@ -24,7 +24,7 @@ DOCUMENTS = [
 ]  # fmt: skip
 NAMED = re.compile(r"(?<![\w/.$*{])(?:\.\./)*((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff|css))\b")
 LINK = re.compile(r"\]\(([^)#]+)#?([^)]*)\)")
-MADE = ("my_study.yaml", "run.json", "data/README.md", "report.md", "job.sh")  # by the commands
+MADE = ("my_study.yaml", "pilot.yaml", "run.json", "data/README.md", "report.md", "job.sh")  # by the commands
 
 
 def text_of(name: str) -> str:

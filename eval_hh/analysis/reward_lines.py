@@ -13,6 +13,7 @@ from data_preprocess.command import InputError
 from eval_hh.analysis.lines_on_d import MIN_SIZES
 from eval_hh.analysis.paper_numbers import paper_results
 from eval_hh.analysis.results import Results
+from eval_hh.cells import Setting
 from eval_hh.estimates import Prediction, predict_point, prediction_difference
 
 # LLaMA's token ids, without BOS, of a text formatted like a prompt; they identify its tokenizer.
@@ -20,6 +21,9 @@ LLAMA_PROBE = "\n\nHuman: naïve 2+2?\n\nAssistant:"
 LLAMA_IDS = [
     29871, 13, 13, 29950, 7889, 29901, 1055, 30085, 345, 29871, 29906, 29974, 29906, 29973, 13, 13, 7900, 22137, 29901
 ]  # fmt: skip
+# Mean tokens of a prompt of HH-RLHF's test release by LLaMA's tokenizer, as labelling/plan.py prints it for that pool;
+# the paper does not give those of its prompts, which are HH-RLHF's too.
+HH_TOKENS = 165.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Law:
     name: str  # in words
     tokenizer: str | None  # that D was counted with; None: LLaMA's, under any name
     points: dict[int, tuple[Sequence[float], Sequence[float]]]  # K -> (D [n], mean reward [n], 0 to 1), n >= 3
+    tokens: float | None = None  # mean number per prompt, BOS included
 
     def fitted_range(self, ranking_len: int) -> tuple[float, float]:
         """Returns the lowest and highest D of K's points."""
@@ -85,7 +90,9 @@ def paper_law(algorithm: str) -> Law:
     """Returns the paper's points of PRO or SFT (Figure 4: OPT-1.3B, Global)."""
     figure = paper_results()["figure4"]
     points = {int(k): (figure["diversity"], rewards) for k, rewards in figure["reward"][algorithm].items()}
-    return Law(f"the paper's {algorithm} lines (Figure 4, {figure['model']}, {figure['pool']})", None, points)
+    return Law(
+        f"the paper's {algorithm} lines (Figure 4, {figure['model']}, {figure['pool']})", None, points, HH_TOKENS
+    )
 
 
 def results_law(results: Results, algorithm: str | None, source: str) -> tuple[Law, list[str]]:
@@ -123,7 +130,14 @@ def results_law(results: Results, algorithm: str | None, source: str) -> tuple[L
         points[ranking_len] = (scores, rewards)
     if not points:
         raise InputError("; ".join([f"{source}: too few points for a line", *warnings]))
-    return Law(f"{algorithm} lines of {source} (Global)", results.tokenizer, points), warnings
+    tokens = mean_tokens(results, [one for (name, _), its in lines.items() if name == algorithm for one in its])
+    return Law(f"{algorithm} lines of {source} (Global)", results.tokenizer, points, tokens), warnings
+
+
+def mean_tokens(results: Results, settings: Sequence[Setting]) -> float:
+    """Returns the mean number of tokens of the prompts of these settings, which have D: one more than its bigrams."""
+    records = [record for one in settings for record in results.records(one, results.units(one))]
+    return 1 + sum(one["total"] for one in records) / sum(one["samples"] for one in records)
 
 
 def is_llama(ids: Sequence[int]) -> bool:

@@ -15,6 +15,7 @@ REWARD = (
 )
 PLAN = "plan.py {root}/prompts.jsonl --law paper-pro --tokenizer {root}/model --trust_tokenizer --extrapolate"
 MONEY = f"{PLAN} --budget 90 --response_cost 1"
+PILOT = "plan.py {root}/prompts.jsonl --responses 90 --tokenizer {root}/model"
 AUGMENT = (
     "augment.py hh_train_len4_12 --pool {root}/prompts.jsonl --add 1 --answer_model {root}/model "
     "--reward_model {root}/reward_model --tokenizer {root}/model"
@@ -52,8 +53,12 @@ VALUES = {
     PLAN: {"responses": ("0", "-3", HUGE)},
     MONEY: {
         "budget": ("1e400", "nan", "-1", "0", "", "1e-10"), "response_cost": ("1e-400", "inf", "sNaN", "1e16"),
-        "comparisons": ("0", HUGE), "ranking_len": ("0", "7"), "output": ("",), "column": ("",),
+        "comparisons": ("0", HUGE), "select": ("", "best"), "pilot": ("0.2",), "labelled": ("{root}/prompts.jsonl",),
+        "ranking_len": ("0", "7"), "output": ("",), "column": ("",),
     },
+    PILOT: {"pilot": ("0", "-1", "nan", "0.6", "0.01")},
+    f"{PILOT} --pilot": {"ranking_lens": ("1", "2", HUGE), "model": ("", "m"), "study": ("", "{root}/new.yaml")},
+    f"{PILOT} --labelled {{root}}/prompts.jsonl": {"pilot_results": ("",)},
     AUGMENT: {
         "add": ("0", HUGE), "temperature": ("0", "nan", "inf"), "top_p": ("0", "1.5"), "max_new_tokens": ("-1",),
         "batch_size": ("0",), "num_per_prompt": ("0",), "max_jaccard": ("1", "nan", "-0.1"), "seed": ("-1",),
@@ -107,5 +112,11 @@ ROWS = [
     *(row(command, flag, value) for command, flags in VALUES.items() for flag in flags for value in flags[flag]),
     BadInput("sample.py K of 1", "sample.py 1 --sizes 4 --tokenizer {root}/model", ("--ranking_len 1",)),
     BadInput("profiles that are there", f"report.py --results {RESULTS} --profile nope", ("nope", "no profile")),
+    BadInput("plan.py without a basis", PILOT, ("--law, --results, --pilot, --pilot_results", "none")),
+    BadInput("plan.py without what is labelled", f"{PILOT} --pilot_results {RESULTS}", ("needs --labelled",)),
+    BadInput("plan.py without results", f"{PILOT} --labelled {{root}}/prompts.jsonl --pilot_results {{root}}/no",
+             ("{root}/no: no such file or folder of results",)),
+    BadInput("plan.py labelled elsewhere", f"{PILOT} --labelled {{root}}/reward_train.json --pilot_results {RESULTS}",
+             ("--labelled {root}/reward_train.json", "not in the pool")),
     BadInput("convert_weights.py without a folder", "convert_weights.py ''", ("--FOLDER",)),
-]
+]  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from study_for_bad_input import RESULT
 
-from bad_input.flags import DIVERSITY, MONEY, PLAN, PREPARE, PRETRAIN, RESULTS, REWARD
+from bad_input.flags import DIVERSITY, MONEY, PILOT, PLAN, PREPARE, PRETRAIN, RESULTS, REWARD
 from bad_input.table import BadInput, Change, text
 
 THESIS = (text("mine/thesis/c.txt", "precious"), text("mine/notes.md", "more"))
@@ -119,6 +119,9 @@ ROWS = [
     refused("plan: a result file", f"plan.py {{root}}/prompts.jsonl --responses 9 --results {RESULTS} "
             f"--output {{root}}/{RESULT}", "is read as --results"),
     refused("plan: two outputs of one name", f"{MONEY} --chart {{root}}/a --output {{root}}/a", "--chart {root}/a: "),
+    refused("plan: a study over the pilot's prompts",
+            f"{PILOT} --pilot --model m --output {{root}}/a --study {{root}}/a",
+            "--study {root}/a: is --output's file too"),
     refused("plan: a device", f"{MONEY} --output /dev/null", "--output /dev/null: is not a regular file"),
     refused("export over its source", f"{PREPARE} --export prompts --output {{root}}/reward_train.json",
             "is read as --source"),

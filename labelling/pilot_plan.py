@@ -1,0 +1,246 @@
+"""The two steps of a plan with a pilot (plan.py): what to label first, and what its cells say of the rest."""
+
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from data_preprocess.command import InputError, study_root
+from data_preprocess.dialogue import render_prompt
+from data_preprocess.files import atomic_write
+from data_preprocess.hub import looks_like_path
+from data_preprocess.ngrams.token_ids import TokenIds
+from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.export import write_prompts
+from data_preprocess.preparing.prompt_pool import load_pool
+from eval_hh.analysis.results import load_results
+from labelling.budget import choose_prompts
+from labelling.pilot import LEAST_PROMPTS, Decision, cells_of, decide, default_prior, pilot_cells, pilot_size
+from labelling.pilot_model import PilotCells, fit
+from labelling.plan_config import PlanConfig
+from labelling.plan_warnings import budget_warnings, edge_warning
+
+# Of the pilot's prompts: those that select the checkpoints of its cells and those that test them.
+DEV_SHARE, TEST_SHARE = 0.1, 0.2
+LABELS = "labels.csv"
+ALGORITHM = "PRO"
+
+
+class Parts(NamedTuple):
+    """The prompts of a pilot."""
+
+    train: int
+    dev: int
+    test: int
+
+    @classmethod
+    def of(cls, size: int) -> "Parts":
+        dev, test = max(1, round(DEV_SHARE * size)), max(1, round(TEST_SHARE * size))
+        return cls(size - dev - test, dev, test)
+
+
+def plan_pilot(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -> None:
+    """Prints which pilot to label, and writes its prompts and the study of its cells."""
+    money, largest = config.spending, max(config.ranking_lens)
+    size = pilot_size(money.budget, money.prices, largest, config.pilot)
+    parts, price = Parts.of(size), money.prices.of_prompt(largest)
+    where = f"--pilot {config.pilot:g}"
+    if size > len(pool):
+        raise InputError(f"{where}: {size:,} prompts, but the pool has {len(pool):,} (expected a smaller share)")
+    if parts.train < LEAST_PROMPTS:
+        found = f"buys {size:,} prompts with {largest} responses"
+        raise InputError(f"{where}: {found} (expected {LEAST_PROMPTS} or more besides dev and test)")
+    cells = sorted({(k, m) for k, m, _ in pilot_cells(config.ranking_lens, parts.train)})
+    print(
+        f"pilot:  {size:,} prompts with {largest} responses each, {size * price:,} of {money.budget:,} {money.unit}; "
+        f"{parts.train:,} to train on, {parts.dev:,} dev, {parts.test:,} test\n"
+        f"cells:  {', '.join(f'K = {k} M = {m:,}' for k, m in cells)}, each on two draws (rankings of fewer responses "
+        f"and smaller subsets are cut from the pilot's for free)"
+    )
+    if config.output:
+        chosen = choose_prompts(token_ids, [size], config.select, config.match_length)[size]
+        write_prompts(config.output, [pool[index] for index in chosen.indices])
+        print(f"{config.output}: the pilot's prompts, to be given {largest} responses each")
+    if config.study:
+        write_study(config, config.output, size)
+
+
+def write_study(config: PlanConfig, prompts: Path, size: int) -> None:
+    """Writes the study of a pilot's cells, for reproduce.py --study, and prints what comes next.
+
+    Args:
+        config: names the study's file, model, reward model and algorithm.
+        prompts: the file of all prompts that are or will be labelled.
+        size: their number.
+    """
+    parts, study = Parts.of(size), config.study.resolve()
+    cells = pilot_cells(config.ranking_lens, parts.train)
+    lens, sizes, draws = (sorted(set(values), reverse=True) for values in zip(*cells, strict=True))
+    scorer = from_here(config.reward_model)
+    rewards = {"rewards": {"dev": scorer, "test": scorer}} if scorer else {}
+    described = {
+        "name": study.stem,
+        "model": from_here(config.model),
+        **rewards,
+        "prepare": {
+            "source": str(prompts.resolve()), "join": str(study.parent / LABELS),
+            "ranking_len": max(config.ranking_lens), "dev_rows": parts.dev, "test_rows": parts.test,
+        },
+        "grid": {
+            "sizes": sizes, "ranking_lens": lens, "algorithms": [config.algorithm or ALGORITHM],
+            "replicates": len(draws),
+        },
+    }  # fmt: skip
+    with atomic_write(config.study) as file:
+        file.write("# A pilot, written by labelling/plan.py. Add training:, generation: and machine: as your model\n")
+        file.write(
+            f"# needs (study/README.md). {LABELS} beside this file holds all labels (data_preprocess/README.md).\n"
+        )
+        yaml.safe_dump(described, file, sort_keys=False, default_flow_style=None, width=120)
+    print("\n".join(next_steps(config)))
+
+
+def from_here(name: str | None) -> str | None:
+    """Returns a path as an absolute one, and a hub name unchanged: the study file lies elsewhere."""
+    return str(Path(name).expanduser().resolve()) if name and (looks_like_path(name) or Path(name).exists()) else name
+
+
+def next_steps(config: PlanConfig) -> list[str]:
+    """Returns the commands that lead from the prompts of a stage to the next plan."""
+    study, results = config.study.resolve(), study_root() / "runs" / config.study.stem / "eval_hh" / "results"
+    again = ["python", "plan.py", config.source, *config.words_again]
+    again += ["--pilot_results", *(config.pilot_results or ()), str(results)]
+    again += ["--labelled", *config.labelled, str(config.output)]
+    return [
+        f"{config.study}: the study of its cells",
+        "next:",
+        f"  1. put the answers and judgements of all stages into {study.parent / LABELS}",
+        f"  2. in the repository: python reproduce.py --study {shlex.quote(str(study))}",
+        f"  3. here: {shlex.join(again)}",
+    ]
+
+
+def plan_rest(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -> None:
+    """Prints what a pilot's results say of the rest of the budget, and writes the prompts to label next."""
+    money, labelled = config.spending, find_labelled(config, pool)
+    cells, source = load_cells(config)
+    prior = default_prior()
+    posterior = fit(cells, prior)
+    decision = decide(
+        posterior, money.budget, money.prices, config.ranking_lens, len(pool), len(labelled), len(labelled)
+    )
+    spreads = posterior.weights @ posterior.spreads
+    print(
+        f"pilot:  {len(labelled):,} prompts labelled at K = {max(config.ranking_lens)}; {len(cells.rewards)} {source}\n"
+        f"fit:    reward on log M, log K and both, weak prior from {prior.source}; standard deviation {spreads[0]:.1f} "
+        f"points between draws, {spreads[1]:.1f} between cells of a draw\n"
+    )
+    print("\n".join([*format_decision(decision), ""]))
+    print("\n".join(f"warning: {line}." for line in warnings(config, decision, cells, len(pool))))
+    write_next(config, decision, pool, token_ids, labelled)
+
+
+def find_labelled(config: PlanConfig, pool: list[Candidates]) -> set[int]:
+    """Returns the indices of the labelled prompts in the pool. InputError names how many it does not have."""
+    place = {render_prompt(one.prefix): index for index, one in enumerate(pool)}
+    found: set[int] = set()
+    for source in config.labelled:
+        texts = [render_prompt(one.prefix) for one in load_pool(source)[0]]
+        unknown = sum(text not in place for text in texts)
+        if unknown:
+            found = f"{unknown} of {len(texts)} prompts are not in the pool {config.source}"
+            raise InputError(f"--labelled {source}: {found} (expected prompts that --pilot chose from it)")
+        found |= {place[text] for text in texts}
+    return found
+
+
+def load_cells(config: PlanConfig) -> tuple[PilotCells, str]:
+    """Returns the pilot's cells and what they are, in words. InputError where they cannot tell K from M."""
+    parts, algorithms = [], set()
+    for folder in config.pilot_results:
+        results = load_results(folder)
+        for line in results.warnings:
+            print(f"warning: {line}")
+        algorithms |= set(results.values_of("algorithm"))
+        parts.append(results)
+    wanted = config.algorithm or (algorithms.pop() if len(algorithms) == 1 else None)
+    if not wanted:
+        found = " and ".join(sorted(algorithms)) or "no result files of random subsets"
+        raise InputError(f"--pilot_results: {found} (expected one algorithm, or --algorithm to name it)")
+    folders = ", ".join(config.pilot_results)
+    cells = [cells_of(results, wanted) for results in parts]
+    # Two stages draw from different prompts, so that their draws are not the same.
+    draws = np.concatenate([1000 * stage + one.draws for stage, one in enumerate(cells)])
+    lens, sizes, rewards = (
+        np.concatenate([getattr(one, name) for one in cells]) for name in ("ranking_lens", "sizes", "rewards")
+    )
+    if len(set(lens)) < 2 or len(set(sizes)) < 2:
+        found = f"{len(lens)} {wanted} cells of K = {sorted(set(lens.tolist()))}, M = {sorted(set(sizes.tolist()))}"
+        raise InputError(f"--pilot_results {folders}: {found} (expected two or more K and two or more M)")
+    return PilotCells(lens, sizes, draws, rewards), f"{wanted} cells of {folders}"
+
+
+def format_decision(decision: Decision) -> list[str]:
+    """Returns the table of the splits and the recommendation."""
+    lines = [f"K       M {'cost':>10}   {'expected reward x 100 (95%)':<30} P(best)   expected regret"]
+    for split, one in zip(decision.splits, decision.outlooks, strict=True):
+        reward = f"{one.reward:.1f} ({one.low:.1f} to {one.high:.1f})"
+        head = f"{split.ranking_len} {split.size:>7,} {split.cost:>10,}"
+        lines.append(f"{head}   {reward:<30} {one.p_best:>7.2f}   {one.regret:>15.2f}")
+    best = decision.splits[decision.best]
+    now = f"label the rest with K = {best.ranking_len}, M = {best.size:,} in all"
+    lines += ["", "Intervals: 95% credible intervals of the expected reward over new draws and seeds."]
+    if decision.gain == float("-inf"):
+        return [*lines, f"recommended: {now} (the budget or the pool has no room for another stage)"]
+    more = f"one more stage of {decision.stage:,} prompts: expected gain {decision.gain:+.2f} points over deciding now"
+    return [*lines, f"recommended: {f'{more}; label them first' if decision.goes_on else f'{now} ({more})'}"]
+
+
+def warnings(config: PlanConfig, decision: Decision, cells: PilotCells, pool_size: int) -> list[str]:
+    """Returns what the plan must be read with."""
+    money, best = config.spending, decision.splits[decision.best]
+    found = budget_warnings(decision.splits, money.budget, money.prices, pool_size)
+    found += edge_warning(best.ranking_len, config.ranking_lens)
+    reach = best.size / cells.sizes.max()
+    if reach > 2:
+        found.append(
+            f"M = {best.size:,} is {reach:.1f} times the largest M of the pilot: that reward is a line in log M that "
+            "far, with a slope that depends on log K, is assumed and not measured"
+        )
+    if decision.outlooks[decision.best].p_best < 0.8:
+        found.append("the splits are undecided: no K is the best with a probability of 0.8")
+    return found
+
+
+def write_next(
+    config: PlanConfig, decision: Decision, pool: list[Candidates], token_ids: TokenIds, labelled: set[int]
+) -> None:
+    """Writes the prompts to label next, if --output is given: those of the next stage, or of the rest.
+
+    With --study, a next stage has a study too, whose cells have the prompts of all stages.
+    """
+    splits = {one.ranking_len: one for one in decision.splits}
+    if config.ranking_len is not None and config.ranking_len not in splits:
+        raise InputError(f"--ranking_len: {config.ranking_len} (expected one of {', '.join(map(str, splits))})")
+    if not config.output:
+        return
+    is_stage = decision.goes_on and config.ranking_len is None
+    if is_stage:
+        ranking_len, n_more = max(config.ranking_lens), decision.stage
+    else:
+        split = splits[config.ranking_len] if config.ranking_len else decision.splits[decision.best]
+        ranking_len, n_more = split.ranking_len, split.size - len(labelled)
+    rest = [index for index in range(len(pool)) if index not in labelled]
+    if not n_more:
+        found = f"no prompt is left to label with K = {ranking_len}"
+        raise InputError(f"--output: {found} (expected a larger budget or pool)")
+    chosen = choose_prompts(token_ids.take(rest), [n_more], config.select, config.match_length)[n_more]
+    more = [pool[rest[place]] for place in chosen.indices]
+    write_prompts(config.output, more)
+    print(f"{config.output}: {n_more:,} prompts, to be given {ranking_len} responses each")
+    if config.study and is_stage:
+        together = config.study.with_suffix(".prompts.jsonl")
+        write_prompts(together, [*(pool[index] for index in sorted(labelled)), *more])
+        write_study(config, together, len(labelled) + n_more)

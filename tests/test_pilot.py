@@ -1,0 +1,213 @@
+"""plan.py with a pilot: the prompts and the study that it writes, and the plan of the rest from result files."""
+
+import json
+import re
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+import reproduce
+from data_preprocess.command import InputError, run, stop_requests
+from eval_hh.cells import write_cell
+from labelling import pilot, plan
+from labelling.budget import Prices
+from labelling.pilot import Decision, decide, default_prior, paper_studies, pilot_cells, pilot_size
+from labelling.pilot_model import PilotCells, fit
+from labelling.pilot_plan import format_decision
+from study.study_file import read_study
+from tests.made_up import make_cell
+
+
+@pytest.fixture
+def pool(tmp_path):
+    path = tmp_path / "pool.jsonl"
+    path.write_text(
+        "".join(json.dumps({"id": f"p{i}", "prompt": f"question {i} of {i % 7}?"}) + "\n" for i in range(80))
+    )
+    return path
+
+
+@pytest.fixture
+def tokenizer(tiny_causal_lm_dir):
+    return tiny_causal_lm_dir("opt")
+
+
+def planned(capsys, *words):
+    capsys.readouterr()
+    plan.main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def refusal(capsys, *words):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run(lambda: plan.main([str(word) for word in words]))
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
+    return error
+
+
+def test_a_pilots_size_and_cells_by_hand():
+    assert pilot_size(Decimal(6000), Prices(), 4, 0.15) == 225
+    # Comparisons at 2: a prompt with four responses costs 4 + 6 * 2 = 16.
+    assert pilot_size(Decimal(2560), Prices(comparison=Decimal(2)), 4, 0.2) == 32
+    cells = pilot_cells((2, 3, 4), 33)
+    assert sorted(set(cells)) == sorted(cells) and len(cells) == 8
+    assert {(k, m) for k, m, _ in cells} == {(2, 33), (2, 16), (4, 33), (4, 16)} and {d for *_, d in cells} == {42, 43}
+
+
+def test_the_papers_points_as_a_prior():
+    """K = 4 above K = 2 and more prompts above fewer, by the means of Figure 4's first and last columns."""
+    for level, on_m, on_k, _ in paper_studies().values():
+        assert 50 < level < 56 and 0.5 < on_m < 1.5 and 2 < on_k < 4
+    assert (default_prior().sd > np.abs(default_prior().mean)).all()
+
+
+def test_the_pilot_and_its_study(pool, tokenizer, capsys, tmp_path):
+    """20% of 320 responses are 16 prompts with four; 2 are dev, 3 test and 11 train."""
+    output, study = tmp_path / "pilot.jsonl", tmp_path / "my pilot.yaml"
+    words = [pool, "--responses", 320, "--pilot", 0.2, "--output", output, "--study", study, "--model", tokenizer]
+    printed = planned(capsys, *words, "--tokenizer", tokenizer, "--algorithm", "SFT")
+    assert (
+        "pilot:  16 prompts with 4 responses each, 64 of 320 labelled responses; 11 to train on, 2 dev, 3 test"
+        in printed
+    )
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len({row["id"] for row in rows}) == 16
+    (tmp_path / "labels.csv").write_text("id,response,score\n")
+    described = read_study(study, ("--study", str(study)))
+    assert described.grid.sizes == (11, 5) and described.grid.ranking_lens == (4, 2)
+    assert described.grid.algorithms == ("SFT",) and len(described.replicates) == 2
+    assert f"--study '{study}'" in printed
+    again = re.search(r"here: python plan.py (.*)", printed)[1]
+    assert again.startswith(f"{pool} --responses 320 --pilot_results ") and again.endswith(f"--labelled {output}")
+
+
+@pytest.mark.slow
+def test_the_pilots_labels_become_its_cells_subsets(pool, tokenizer, capsys, tmp_path):
+    """Up to the training: the commands that the study runs first, on labels as they come back."""
+    output, study = tmp_path / "pilot.jsonl", tmp_path / "pilot.yaml"
+    words = [pool, "--responses", 320, "--pilot", 0.2, "--output", output, "--study", study, "--model", tokenizer]
+    planned(capsys, *words, "--tokenizer", tokenizer)
+    ids = [json.loads(line)["id"] for line in output.read_text().splitlines()]
+    lines = [f"{name},answer {rank} to {name},{rank}" for name in ids for rank in range(4)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,response,score", *lines]) + "\n")
+    config, described = reproduce.parse_args(["--study", str(study)])
+    with stop_requests() as request:
+        described.make_data(config.every_cell(described), request)
+    for draw in ("", "draw43/"):
+        for k, m in ((4, 11), (4, 5), (2, 11), (2, 5)):
+            rows = (tmp_path / f"runs/pilot/data/{draw}hh_train_len{k}_{m}/train.json").read_text().splitlines()
+            assert len(rows) == m and {len(json.loads(row)["suffix"]) for row in rows} == {k}
+
+
+def write_results(folder, reward, cells=None, algorithm="PRO"):
+    for k, m, draw in cells or pilot_cells((2, 3, 4), 16):
+        cell = make_cell(algorithm, k, m, draw, reward(k, m, draw), draw=draw)
+        cell["diversity"] = None  # made_up's D is for larger subsets
+        write_cell(folder / f"{cell['exp']}_{draw}.json", cell)
+    return folder
+
+
+def labelled(pool, n, tmp_path):
+    path = tmp_path / "labelled.jsonl"
+    path.write_text("".join(line + "\n" for line in pool.read_text().splitlines()[:n]))
+    return path
+
+
+def test_the_plan_of_the_rest_by_its_own_parts(pool, tokenizer, capsys, tmp_path):
+    """The table is that of `decide` on the cells' rewards, and the prompts written are the rest's."""
+    rewards = {(k, m): 0.30 + 0.03 * np.log2(m / 11) + 0.02 * np.log2(k / 3) for k, m, _ in pilot_cells((2, 4), 16)}
+    folder = write_results(tmp_path / "results", lambda k, m, draw: rewards[k, m] + 0.01 * (draw == 43))
+    done, output = labelled(pool, 16, tmp_path), tmp_path / "next.jsonl"
+    words = [pool, "--responses", 240, "--pilot_results", folder, "--labelled", done, "--tokenizer", tokenizer]
+    printed = planned(capsys, *words, "--output", output)
+    cells = pilot_cells((2, 3, 4), 16)
+    found = [100 * (rewards[k, m] + 0.01 * (draw == 43)) for k, m, draw in cells]
+    posterior = fit(PilotCells(*map(np.array, zip(*cells, strict=True)), np.array(found)), default_prior())
+    decision = decide(posterior, Decimal(240), Prices(), (2, 3, 4), 80, 16, 16)
+    # 176 responses are left: 88 more prompts at K = 2, of which the pool has 64; 58 at K = 3; 44 at K = 4.
+    assert [(one.ranking_len, one.size) for one in decision.splits] == [(2, 80), (3, 74), (4, 60)]
+    for split, one in zip(decision.splits, decision.outlooks, strict=True):
+        row = re.search(rf"^{split.ranking_len} +{split.size} +{split.cost} +(.*)$", printed, re.MULTILINE)[1]
+        shown = [float(number) for number in re.findall(r"[\d.]+", row)]
+        assert shown == pytest.approx([one.reward, one.low, one.high, one.p_best, one.regret], abs=0.2)
+    assert "K = 2: the pool's 80 prompts cost 192, and 48 of the budget is left" in printed
+    assert "times the largest M of the pilot" in printed
+    written = {json.loads(line)["id"] for line in output.read_text().splitlines()}
+    assert not written & {f"p{i}" for i in range(16)}
+    n_more = decision.stage if decision.goes_on else decision.splits[decision.best].size - 16
+    assert len(written) == n_more
+    planned(capsys, *words, "--output", output, "--ranking_len", 3)
+    assert len(output.read_text().splitlines()) == 74 - 16
+
+
+def test_a_stage_is_recommended_only_where_it_gains(pool, tokenizer):
+    """A gain of half a point or more: the stage first; below: label the rest. No room: the rest."""
+    cells = pilot_cells((2, 3, 4), 16)
+    posterior = fit(PilotCells(*map(np.array, zip(*cells, strict=True)), np.full(8, 30.0)), default_prior())
+    decision = decide(posterior, Decimal(240), Prices(), (2, 3, 4), 80, 16, 16)
+    for gain, text in ((0.6, "label them first"), (0.4, "label the rest with K ="), (float("-inf"), "no room")):
+        assert text in format_decision(Decision(decision.splits, decision.outlooks, 16, gain))[-1]
+    assert decide(posterior, Decimal(64), Prices(), (2, 3, 4), 80, 16, 16).gain == float("-inf")
+
+
+def test_a_next_stage_has_a_study_of_all_prompts(pool, tokenizer, capsys, tmp_path, monkeypatch):
+    """16 prompts labelled and 16 more: 32, of which 3 are dev, 6 test and 23 train."""
+    monkeypatch.setattr(pilot, "LEAST_GAIN", -100.0)
+    folder, done = write_results(tmp_path / "results", lambda *_: 0.3), labelled(pool, 16, tmp_path)
+    output, study = tmp_path / "next.jsonl", tmp_path / "second.yaml"
+    words = [pool, "--responses", 240, "--pilot_results", folder, "--labelled", done, "--tokenizer", tokenizer]
+    printed = planned(capsys, *words, "--output", output, "--study", study, "--model", tokenizer)
+    assert "label them first" in printed
+    new, every = (path.read_text().splitlines() for path in (output, tmp_path / "second.prompts.jsonl"))
+    assert len(new) == 16 and len(every) == 32 and set(new) < set(every)
+    (tmp_path / "labels.csv").write_text("id,response,score\n")
+    described = read_study(study, ("--study", str(study)))
+    assert described.grid.sizes == (23, 11) and described.name == "second"
+    results = tmp_path / "runs" / "second" / "eval_hh" / "results"
+    assert f"--pilot_results {folder} {results} --labelled {done} {output}" in printed
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--pilot", 0.01], r"--pilot 0.01: buys 0 prompts with 4 responses"),
+        (["--pilot", 0.6], r"--pilot 0.6: expected a number above 0 and at most 0.5"),
+        (["--pilot", "--study", "{root}/a.yaml"], r"--study: needs --model and --output"),
+        (["--pilot", "--model", "m"], r"--model: needs --study"),
+        (["--pilot", "--ranking_lens", 4], r"--ranking_lens 4: expected two or more, each once"),
+        (["--pilot", "--ranking_lens", 2, 2], r"--ranking_lens 2 2: expected two or more, each once"),
+        (["--pilot", "--extrapolate"], r"--extrapolate: does not apply to --pilot"),
+        (["--pilot", "--ranking_len", 3], r"--ranking_len: does not apply to --pilot"),
+        (["--pilot_results", "{root}"], r"--pilot_results: needs --labelled"),
+        (["--pilot_results", "{root}/none", "--labelled", "{pool}"], r"none: no such file or folder of results"),
+        (
+            ["--pilot_results", "{root}/none", "--labelled", "{other}"],
+            r"--labelled .*: 1 of 1 prompts are not in the pool",
+        ),
+        (["--pilot", 0.2, "--law", "paper-pro"], r"--law and --pilot .expected one of them"),
+        ([], r"--law, --results, --pilot, --pilot_results: none .expected one of them"),
+    ],
+)
+def test_bad_flags_end_in_one_line(words, message, pool, tokenizer, capsys, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"prompt": "not in the pool"}\n')
+    words = [str(word).format(root=tmp_path, pool=pool, other=other) for word in words]
+    assert re.search(message, refusal(capsys, pool, "--responses", 320, "--tokenizer", tokenizer, *words))
+
+
+def test_bad_results_end_in_one_line(pool, tokenizer, capsys, tmp_path):
+    words = [pool, "--responses", 320, "--tokenizer", tokenizer, "--labelled", labelled(pool, 16, tmp_path)]
+    one_k = write_results(tmp_path / "one_k", lambda *_: 0.3, [(4, 16, 42), (4, 8, 42)])
+    assert "expected two or more K and two or more M" in refusal(capsys, *words, "--pilot_results", one_k)
+    both = write_results(tmp_path / "both", lambda *_: 0.3)
+    write_results(both, lambda *_: 0.3, algorithm="SFT")
+    assert "PRO and SFT (expected one algorithm" in refusal(capsys, *words, "--pilot_results", both)
+    assert "PRO cells" in planned(capsys, *words, "--pilot_results", both, "--algorithm", "PRO")
+    spent = [pool, "--responses", 60, "--tokenizer", tokenizer, "--labelled", words[-1], "--pilot_results", both]
+    assert "a budget of 60 is spent already" in refusal(capsys, *spent, "--algorithm", "PRO")
+    with pytest.raises(InputError, match="no prompt is left to label with K = 4"):
+        flags = ["--algorithm", "PRO", "--output", tmp_path / "o.jsonl"]
+        plan.main([str(word) for word in [*spent[:2], 64, *spent[3:], *flags, "--ranking_len", 4]])
