@@ -50,6 +50,10 @@ class Sampling(EndpointFlags):
     def __post_init__(self) -> None:
         check_settings(self)
         self.check_endpoint()
+
+    def check_endpoint(self) -> None:
+        """Raises InputError unless the endpoint's flags go together."""
+        super().check_endpoint()
         if self.endpoint_tokenizer and not self.endpoint:
             raise InputError("--endpoint_tokenizer: expected --endpoint beside it")
 
@@ -61,6 +65,10 @@ class AnnotateConfig(DataConfig, Sampling):
     reward_model: str = setting("scores every training response, as raw logits", metavar="MODEL")
     candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
     num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_endpoint()
 
     @property
     def n_sampled(self) -> int:
