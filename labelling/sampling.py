@@ -52,6 +52,10 @@ class Sampling(EndpointFlags):
     def __post_init__(self) -> None:
         check_settings(self)
         self.check_endpoint()
+
+    def check_endpoint(self) -> None:
+        """Raises InputError unless the endpoint's flags go together."""
+        super().check_endpoint()
         if self.endpoint_tokenizer and not self.endpoint:
             raise InputError("--endpoint_tokenizer: expected --endpoint beside it")
 
@@ -71,8 +75,8 @@ class AnnotateConfig(DataConfig, Sampling):
     num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
 
     def __post_init__(self) -> None:
-        DataConfig.__post_init__(self)
-        Sampling.__post_init__(self)
+        super().__post_init__()
+        self.check_endpoint()
         if not (self.reward_model or self.to_rank):
             meant = "a model that scores the responses, or --to_rank FILE for people to rank them"
             raise InputError(f"--reward_model: missing (expected {meant})")

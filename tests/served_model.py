@@ -9,7 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-START = 120  # seconds that a server may take to load
+START = 600  # seconds that a server may take to load on a machine that has much else to do
 
 
 def free_port() -> int:

@@ -19,7 +19,6 @@ SECRET = "sk-very-secret"
 def _impatient(monkeypatch):
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(endpoint, "LONGEST_PAUSE", 0.02)
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.5)
     monkeypatch.setenv("NO_PROXY", "localhost")
     monkeypatch.delenv(KEY, raising=False)
 
@@ -54,7 +53,8 @@ def test_what_may_pass_is_asked_again(fault, capsys):
     assert capsys.readouterr().err.count("waiting:") == 1
 
 
-def test_what_does_not_pass_is_one_line():
+def test_what_does_not_pass_is_one_line(monkeypatch):
+    monkeypatch.setattr(endpoint, "PATIENCE", 0.5)
     with FaultServer(lambda path, body, number: (429, {}, {})) as server:
         with pytest.raises(
             RunError, match=r"localhost:\d+/v1: answers 429, for \d+ s \(run the same command to resume"
@@ -69,7 +69,6 @@ def test_a_server_that_asks_for_a_longer_pause_gets_it(monkeypatch):
         pauses.append(seconds)
 
     monkeypatch.setattr(Client, "_pause", pause)
-    monkeypatch.setattr(endpoint, "PATIENCE", 100)
     answers = [
         (429, {}, {"Retry-After": "7"}),
         (429, {}, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}),

@@ -26,7 +26,6 @@ SEEDS = (42, 43, 44)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.3)
     monkeypatch.setenv("NO_PROXY", "localhost")
 
 
@@ -203,7 +202,7 @@ def test_the_report_shows_it_escaped(study, capsys):
         judge.main([*ALL, "--endpoint", server.url, "--endpoint_model", "<script>*llm*", "--name", "found"])
     report.main([])
     text = (study / "runs" / "report" / "report.md").read_text()
-    row = next(line for line in text.splitlines() if "script" in line)
+    row = next(line for line in text.splitlines() if line.startswith("| &#60;script"))
     assert "<script>" not in text and "&#60;script&#62;&#42;llm&#42;" in row and "(ours-1)" in row
     assert "| 83.3% " in row and "3 replicates: new draws and seeds, these prompts" in row
     capsys.readouterr()

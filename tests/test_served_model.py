@@ -115,7 +115,7 @@ def test_kills_of_client_and_server_change_no_text(study, model, tmp_path_factor
     with server:
         client = start()
         for _ in range(KILLS):
-            before, end = kept(), time.monotonic() + 30
+            before, end = kept(), time.monotonic() + 120
             while client.is_alive() and kept() <= before and time.monotonic() < end:
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.05))

@@ -25,7 +25,6 @@ PROMPTS = [[f"<|prompter|>{text}", "<|assistant|>"] for text in QUESTIONS]
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(endpoint, "PATIENCE", 0.3)
     monkeypatch.setenv("NO_PROXY", "localhost")
 
 
@@ -120,7 +119,8 @@ def test_a_model_that_only_the_server_knows_gets_messages(study):
     assert server.bodies[1]["messages"][-1]["role"] == "user"
 
 
-def test_no_answer_is_lost_or_asked_for_twice_when_the_server_goes_down(study, tiny_causal_lm_dir):
+def test_no_answer_is_lost_or_asked_for_twice_when_the_server_goes_down(study, tiny_causal_lm_dir, monkeypatch):
+    monkeypatch.setattr(endpoint, "PATIENCE", 0.3)
     answered = []
 
     def dying(path, body, number):
@@ -132,6 +132,7 @@ def test_no_answer_is_lost_or_asked_for_twice_when_the_server_goes_down(study, t
     with FaultServer(dying) as server:
         with pytest.raises(RunError, match=r"RemoteProtocolError.*run the same command to resume"):
             generate(server)
+    monkeypatch.setattr(endpoint, "PATIENCE", 100)
     with FaultServer(lambda path, body, number: completion(f"to {sum(body['prompt'])}")) as server:
         generate(server)
         answered += [str(body["prompt"]) for body in asked(server)]
