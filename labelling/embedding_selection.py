@@ -23,7 +23,7 @@ BLOCK = 1 << 14  # prompts multiplied at a time; bounds the memory
 PAIRS_BLOCK = 1 << 11  # prompts compared with all of their cluster at a time
 FARTHEST = 4096  # k_center: candidates between two passes over the pool
 NEAREST = 10  # novelty: selected prompts that count for a candidate, and neighbours that measure density
-CANDIDATES = 10  # novelty: candidates per prompt to select
+CANDIDATES = 5  # novelty: candidates per prompt to select
 DENSITY_POWER = 0.5  # novelty: beta of NovelSum, whose alpha is 1
 
 
@@ -157,7 +157,7 @@ def novelty(vectors: np.ndarray, size: int, seed: int) -> list[int]:
     Novelty is the sum over selected prompts of distance times a weight of 1 / rank of nearness and of the square root
     of the density at the selected prompt, which is 1 / sum of the distances to its 10 nearest neighbours (Yang et al.,
     "Measuring Data Diversity for Instruction Tuning", arXiv 2502.17184). Ours to keep it fast: the 10 nearest selected
-    prompts count, neighbours are of the same k-means cluster, and candidates are 10 random prompts for each to select.
+    prompts count, neighbours are of the same k-means cluster, and candidates are 5 random prompts for each to select.
     """
     candidates = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: CANDIDATES * size])
     own = vectors[candidates]
