@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import hh_like, run, side_by_side, training_ways
+from benchmarks import hh_like, run, side_by_side, study_cost, training_ways
 from benchmarks.flops import OPT_125M, Shape
 from benchmarks.side_by_side import Row, in_fresh_process, in_turns, same
 from training.flops import separate_flops, shared_flops
@@ -127,19 +127,22 @@ def output(name, *flags):
     return done.stdout
 
 
-def test_cost_of_the_grids():
-    rows = output("study_cost", "--peak", "100", "--utilisation", "0.5").splitlines()
-    assert [row.split(": ")[0] for row in rows if "cells" in row] == [
+def test_cost_of_the_grids(monkeypatch):
+    """The command itself is run below, by run.py."""
+    monkeypatch.setattr(study_cost, "SAMPLE", 200)
+    rows, half = (study_cost.measure(study_cost.Sizes(peak=peak, utilisation=0.5)) for peak in (100.0, 200.0))
+    assert [row.what for row in rows if row.unit == "GPU hours"] == [
         "OPT-1.3B, answers of 144 cells at 0.65% of 100 TFLOPS",
         "OPT-1.3B, 144 cells of 4000 steps at 50% of 100 TFLOPS",
         "LLaMA-7B, answers of 108 cells at 0.65% of 100 TFLOPS",
         "LLaMA-7B, 108 cells of 4000 steps at 50% of 100 TFLOPS",
     ]
+    for row, other in zip(rows, half, strict=True):
+        assert row.ours == pytest.approx(2 * other.ours if row.unit == "GPU hours" else other.ours)
     # Weights of 8 steps in bf16, two states: 44 bytes a parameter, of 1.31 billion without norms and positions.
-    assert "OPT-1.3B, disk of a cell: weights of 8 steps, 2 states: 57.68 GB  (5.2 GB with --prune)" in rows
-    half = output("study_cost", "--peak", "200", "--utilisation", "0.5").splitlines()
-    hours = [[float(row.split(": ")[1].split()[0]) for row in lines if "cells" in row] for lines in (rows, half)]
-    assert hours[0] == pytest.approx([2 * value for value in hours[1]], rel=1e-3)
+    (disk,) = (row for row in rows if row.what == "OPT-1.3B, disk of a cell: weights of 8 steps, 2 states")
+    assert (disk.unit, disk.note) == ("GB", "5.2 GB with --prune")
+    assert disk.ours == pytest.approx(44 * (24 * 12 * 2048**2 + 50272 * 2048) / 1e9)
 
 
 TINY = ("--layers", "1", "--rounds", "1", "--threads", "1")
