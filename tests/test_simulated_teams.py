@@ -8,15 +8,17 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from data_preprocess.command import InputError, stop_requests
+from data_preprocess.command import REPOSITORY, InputError, stop_requests
 from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import over_replicates
+from study.publish import RESULTS
 from study.simulated_teams import KINDS, LENS, MOST_TEAMS, PROFILE, Design, Team, make_teams, simulate
 from study.teams_report import (
     BY_LOT,
     FIXED,
     NO_PILOT,
     OLD,
+    PUBLISHED,
     STAGED,
     coverage_line,
     policies,
@@ -134,3 +136,11 @@ def test_teams_from_the_world_to_the_report(tmp_path, monkeypatch):
     assert [json.loads(line)["team"] for line in (root / "teams.jsonl").read_text().splitlines()] == list(range(4))
     assert {path: os.stat(path).st_mtime_ns for path in root.rglob("eval_hh/results/*.json")} == made
     assert len(made) >= 4 * (8 + 4)
+
+
+def test_the_readme_says_what_the_published_rows_say():
+    folder = RESULTS / PUBLISHED
+    rows = [json.loads(line) for line in (folder / "teams.jsonl").read_text().splitlines()]
+    report, lines = (folder / "report.md").read_text(), report_lines(rows, "")
+    assert len(rows) == 20 and "\n".join(lines).split("## How it was made")[0] in report
+    assert lines[4] in (REPOSITORY / "labelling" / "README.md").read_text()
