@@ -311,12 +311,6 @@ def test_cells_of_a_papers_grid_from_rankings_to_report(tmp_path, tiny_causal_lm
     assert report in first.stdout and "- 2 of 4 cells present" in report
     assert (root / "runs" / "opt-1.3b" / "table1.tex").is_file()
 
-    plan = type_in("bash", command.replace("--seeds 42", "--seeds 42 --dry_run"), root, **more).stderr
-    estimated = float(re.search(r"^hours: ([\d.e-]+); training ", plan, re.MULTILINE)[1])
-    logs = [path.read_text() for path in (root / "logs" / "cells").glob("opt-1.3b_*.log")]
-    took = sum(float(seconds) for log in logs for seconds in re.findall(r"^took: ([\d.]+) s$", log, re.MULTILINE))
-    assert estimated * 3600 == pytest.approx(took, rel=0.5) and len(logs) == 4
-
     weights = fingerprints(root / "checkpoints")
     again = type_in("bash", command, root, **more)
     assert "4 of 4 cells are done already" in again.stderr and fingerprints(root / "checkpoints") == weights
