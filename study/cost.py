@@ -155,9 +155,9 @@ def measured_outside(study: LaunchedStudy, cells: Sequence[Cell]) -> tuple[float
     found = []
     for cell in cells:
         log, metrics = study.log(cell.exp), study.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
-        if study.result(cell).is_file() and log.is_file():
-            took = sum(map(float, TOOK.findall(log.read_text(encoding="utf-8", errors="replace"))))
-            found.append(took - sum(row.get("seconds", 0.0) for row in read_metrics(metrics)))
+        took = TOOK.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
+        if took and study.result(cell).is_file():
+            found.append(sum(map(float, took)) - sum(row.get("seconds", 0.0) for row in read_metrics(metrics)))
     return (max(0.0, statistics.median(found)), len(found)) if found else (0.0, 0)
 
 

@@ -94,7 +94,7 @@ def _checked(kind: type, values: Mapping[str, Any], place: Place, entries: Mappi
     except InputError as error:
         named = re.search(r"--(\w+)", str(error))
         key_node = entries[named[1]][0] if named and named[1] in entries else place.node
-        message = re.sub(r"--(?=\w)", place.prefix, str(error))
+        message = re.sub(r"--(?=\w+(?![\w=]))", place.prefix, str(error))  # not a flag of another program, --x=1
         raise place.error(key_node, message) from None
 
 

@@ -273,7 +273,7 @@ def run_main(root: Path, exp: str, *more: str) -> Path:
 def test_a_run_s_checkpoints_are_used_by_every_entry(study, tmp_path):
     """Trained with validation, evaluated, merged, and gone on from: the merged model answers as the adapter does."""
     from eval_hh import generation
-    from labelling.sampling import check_models
+    from labelling.sampling import Sampling, check_models
 
     folder = run_main(
         study, "lora", "--lora_r", "4", "--do_validation", "--dev_reward_model", str(study / "reward_model"),
@@ -285,7 +285,7 @@ def test_a_run_s_checkpoints_are_used_by_every_entry(study, tmp_path):
         assert path.stat().st_size < whole / 2, path
     assert json.loads((best / "adapter_config.json").read_text())["base_model_name_or_path"] == str(study / "model")
     generation.main(["--index", "lora", "--stage", "4", "--max_new_tokens", "4"])
-    check_models([str(best)])
+    check_models([str(best)], Sampling())
     merge_adapter.main([str(best), str(tmp_path / "merged")])
     generation.main(["--index", "again", "--stage", "4", "--max_new_tokens", "4", "--model_path",
                      str(tmp_path / "merged")])  # fmt: skip

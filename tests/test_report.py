@@ -258,7 +258,7 @@ HOSTILE = (
 
 def test_json_has_what_the_report_says_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("STUDY_ROOT", str(tmp_path / "root"))
-    committed = COMMITTED[0]
+    committed = Path(report.__file__).parent / "results" / "toy"
     report.main(["--results", str(committed), "--json"])
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # strict JSON has no NaN
     text = (committed / "report.md").read_text(encoding="utf-8")

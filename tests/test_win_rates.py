@@ -62,12 +62,22 @@ def test_the_ridge_moves_a_rate_little():
     assert controlled_win_rate(wins, np.zeros(40)) == pytest.approx(0.7, abs=0.001)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
-def test_prompts_that_all_go_one_way_give_a_finite_interval(value):
-    raw, controlled = win_contrasts([[value] * 12], [list(range(-6, 6))])
-    assert raw.difference == value - 0.5 and raw.low == raw.high == raw.difference
-    assert abs(controlled.difference - (value - 0.5)) < 0.01
-    assert controlled.low <= controlled.difference <= controlled.high
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("n", [2, 3, 12, 40])
+def test_prompts_that_all_go_one_way_give_the_exact_interval(value, n):
+    from scipy.stats import binomtest
+
+    known = binomtest(int(value * n), n)
+    interval = known.proportion_ci(0.95)
+    for found in win_contrasts([[value] * n], [list(range(n))]):
+        assert found.difference == value - 0.5 and found.p == pytest.approx(known.pvalue)
+        assert (found.low + 0.5, found.high + 0.5) == pytest.approx((interval.low, interval.high))
+
+
+def test_prompts_that_all_tie_are_half_a_win():
+    raw, controlled = win_contrasts([[0.5] * 12], [list(range(-6, 6))])
+    assert raw.difference == raw.low == raw.high == 0 and raw.p == 1
+    assert abs(controlled.difference) < 0.01 and controlled.low <= 0 <= controlled.high
 
 
 def test_swapping_the_models_mirrors_the_rates():

@@ -79,7 +79,20 @@ def win_contrasts(
     if not preferences:
         raise ValueError("no judged pair")
     values = np.asarray(preferences[0], dtype=float)
+    if len(values) > 1 and np.ptp(values) == 0 and values[0] != TIE:
+        return (_unanimous(len(values), values[0]),) * 2
     return over_replicates(values - TIE), _controlled_over_prompts(values, length_differences[0])
+
+
+def _unanimous(n: int, preference: float) -> Contrast:
+    """Returns the win rate of a side that wins (1) or loses (0) every one of n prompts, minus one half.
+
+    Prompts that all agree have no variance to make an interval from; the exact one of Clopper and Pearson (1934,
+    Biometrika 26) has one end at (0.05 / 2)^(1 / n). p is the sign test's.
+    """
+    bound, p = (LEVEL / 2) ** (1 / n), min(1.0, 2 * 0.5**n)
+    low, high = (bound, 1.0) if preference == 1 else (0.0, 1 - bound)
+    return Contrast(preference - TIE, low - TIE, high - TIE, p, n - 1, n)
 
 
 def _controlled_over_prompts(preference: np.ndarray, length_difference: Sequence[float]) -> Contrast:
