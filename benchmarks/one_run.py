@@ -30,7 +30,8 @@ GPU_BENCHMARKS = {  # run by gpu.sh
     "gpu_step": "PRO step",
     "gpu_inference": "Generation and reward scoring",
 }
-TITLES = BENCHMARKS | GPU_BENCHMARKS
+SERVER_BENCHMARKS = {"served_generation": "Generation here and by a server"}  # they need a server that is running
+TITLES = BENCHMARKS | GPU_BENCHMARKS | SERVER_BENCHMARKS
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,12 @@ import torch
 from benchmarks import hh_like, padded_decoding, reward_scoring, side_by_side, stand_in_models
 from benchmarks.padded_decoding import Ends, is_near_tie
 from benchmarks.side_by_side import benchmark
+from data_preprocess.command import InputError
+from data_preprocess.hub import load_tokenizer
 from eval_hh.inference.decoding import Decoder
+from eval_hh.inference.models import load_causal_lm
 from eval_hh.reward_model import RewardModel
+from tests.fault_server import FaultServer, completion
 from tests.test_trainer import needs_bf16
 
 GENERATION = ["--prompts", "7", "--batch_size", "3", "--layers", "1", "--width", "24", "--max_new_tokens", "6"]
@@ -51,6 +55,30 @@ def test_generation_stops_where_one_text_differs(monkeypatch):
     monkeypatch.setattr(Decoder, "decode", wrong)
     with pytest.raises(SystemExit, match="error: prompt 0: the two ways give different texts"):
         benchmark("generation_speed", GENERATION)
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_served_model_is_timed_beside_its_own_texts(wrong, tmp_path, tiny_causal_lm_dir):
+    """The server here decodes as the local way does, but for its first prompt if `wrong`."""
+    folder = tiny_causal_lm_dir("opt")
+    model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
+    decoder, first = Decoder(model, tokenizer, 6), []
+
+    def answer(path, body, number):
+        first[:] = first or [body["prompt"]]
+        [text] = decoder.decode([body["prompt"]], 1)
+        return completion(text + " indeed" * (wrong and body["prompt"] == first[0]))
+
+    with FaultServer(answer) as server:
+        flags = ["--model", str(folder), "--endpoint", server.url, "--endpoint_model", "m", "--prompts", "5",
+                 "--max_new_tokens", "6", "--rounds", "1"]  # fmt: skip
+        (row,) = rows_of("served_generation", flags, tmp_path)
+    assert min(row["naive"], row["ours"]) > 0 and f"{5 - wrong} of 5 texts are equal" in row["note"]
+
+
+def test_a_served_model_must_be_named():
+    with pytest.raises(InputError, match="--endpoint: missing"):
+        benchmark("served_generation", ["--model", "m"])
 
 
 def test_both_ways_end_at_the_drawn_lengths():

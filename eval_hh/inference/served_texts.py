@@ -221,7 +221,7 @@ def ask_parts(
         def stopped() -> bool:
             return request.number is not None
 
-        failure = asyncio.run(_ask_all(waiting, ask, store, endpoint, stopped)) if waiting else None
+        failure = asyncio.run(ask_all(waiting, ask, store, endpoint, stopped)) if waiting else None
         if failure and not stopped():
             raise failure
     stop_if_asked(request, state, kept(job, parts, n_rows))
@@ -229,7 +229,7 @@ def ask_parts(
     return parts
 
 
-async def _ask_all(
+async def ask_all(
     units: list[list[int]], ask: Asks, store: Store, endpoint: Endpoint, stopped: Callable[[], bool]
 ) -> Exception | None:
     """Asks for all units, `endpoint.concurrency` at a time; returns the first failure, after which none is begun."""
