@@ -56,7 +56,7 @@ def export(config: PrepareConfig) -> None:
     pool, notes = read_pool(config)
     print("\n".join(notes))
     if config.export in TO_LABEL:
-        export_to_label(config, unique_prompts(pool))
+        export_to_label(config, unique_prompts(pool, to_rank=config.export != "prompts"))
         return
     form = trl_standard if config.form == "standard" else PAIR_FORMS[config.export]
     count = write_pairs(config.output, require_rewards(pool), form)

@@ -6,7 +6,7 @@ The reward of a model trained on M prompts with K responses each, in points of 1
 
 u ~ N(0, tau^2) for each draw of prompts, e ~ N(0, sigma^2) for each cell. Given tau and sigma the posterior of (a, b,
 c, d) is normal and known in closed form (Gelman et al., Bayesian Data Analysis, 3rd ed., sections 14.8 and 15.3); tau
-and sigma, half-normal, are summed over a grid. tests/fixtures/pilot_posterior.json has the same posterior by PyMC.
+and sigma, half-normal, are summed over a grid. tests/fixtures/pilot_posterior.json has the same by numpyro.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import (
@@ -105,17 +105,18 @@ class Rankings:
         rows = islice(read_jsonl(self.path), content.count(b"\n") if unfinished else None)
         for number, row in rows:
             try:
-                self.check(row)
+                ranking = self.check(row)
             except InputError as error:
                 raise InputError(f"{self.path}:{number}: {error}") from None
-            self.given[row["annotator"], row["id"]] = row["ranking"]
+            self.given[row["annotator"], row["id"]] = ranking
         if unfinished:
             os.truncate(self.path, end)
-        elif content[end:]:
-            _append(self.path, b"\n")
 
-    def check(self, row: dict) -> None:
-        """Raises InputError unless a row is a complete ranking of a prompt by somebody."""
+    def check(self, row: dict) -> list[list[str]]:
+        """Returns the ranking in a row, ties together; InputError unless it is a complete one of a prompt by somebody.
+
+        Like `--join`, it believes a row without a digest, which another program wrote.
+        """
         annotator, identity = row.get("annotator"), row.get("id")
         if not isinstance(annotator, str):
             raise InputError(f"annotator is {annotator!r:.40} (expected a name)")
@@ -123,23 +124,26 @@ class Rankings:
         if not isinstance(identity, str) or identity not in self.place:
             raise InputError(f"id {identity!r:.40} (expected the id of a prompt of the pool)")
         responses = self.pool[self.place[identity]].responses
-        if row.get("digest") != responses_digest(responses):
+        if row.get("digest", digest := responses_digest(responses)) != digest:
             raise InputError(
                 f"prompt {identity} had other responses then (expected the same pool, or another --output)"
             )
-        if values_of_ranking(row.get("ranking"), "ranking").keys() != {str(i) for i in range(len(responses))}:
+        values = values_of_ranking(row.get("ranking"), "ranking")
+        if values.keys() != {str(i) for i in range(len(responses))}:
             raise InputError(
                 f"ranking is {row['ranking']!r:.60} (expected each of the {len(responses)} responses once)"
             )
+        best_first = sorted(values, key=values.__getitem__, reverse=True)
+        return [list(tied) for _, tied in groupby(best_first, values.__getitem__)]
 
     def add(self, annotator: Any, identity: Any, ranking: Any) -> None:
         """Checks a ranking and puts it on disk; a later one of the same person and prompt replaces an earlier one."""
         known = self.pool[self.place[identity]].responses if identity in self.place else []
         row = {"id": identity, "annotator": annotator, "ranking": ranking, "digest": responses_digest(known)}
-        self.check(row)
+        row["ranking"] = self.check(row)
         with self.lock:
             _append(self.path, json_line(row).encode("utf-8"))
-            self.given[annotator, identity] = ranking
+            self.given[annotator, identity] = row["ranking"]
 
     def done(self, annotator: str) -> int:
         """Returns how many prompts somebody has ranked."""
@@ -180,11 +184,17 @@ def _is_unfinished(line: bytes) -> bool:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Adds a line to a file, on disk at return; on failure the file is as before."""
+    """Adds a line to a file, on disk at return; on failure the file is as before.
+
+    An editor may have left the file without its last line end.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
-    with disk_full_as_oserror(path), open(path, "ab", buffering=0) as file:
+    with disk_full_as_oserror(path), open(path, "a+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            line = line if file.read(1) == b"\n" else b"\n" + line
         try:
             while line:
                 line = line[file.write(line) :]
@@ -204,18 +214,18 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 30  # seconds; a client that sends nothing
 
     def do_GET(self) -> None:
-        url = urlsplit(self.path)
+        path, _, query = self.path.partition("?")
         if not self._is_from_here():
             return
-        if url.path == "/":
+        if path == "/":
             nonce = secrets.token_urlsafe(16)
             text = PAGE.read_text(encoding="utf-8").replace("NONCE", nonce)
             text = text.replace("/* LOOK */", (LOOK / "page.css").read_text(encoding="utf-8"))
             self._send(HTTPStatus.OK, text.encode("utf-8"), "text/html; charset=utf-8", nonce)
-        elif url.path == "/names":
+        elif path == "/names":
             self._send_json({"names": self.server.names})
-        elif url.path == "/prompt":
-            self._send_prompt({name: values[-1] for name, values in parse_qs(url.query).items()})
+        elif path == "/prompt":
+            self._send_prompt({name: values[-1] for name, values in parse_qs(query).items()})
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "no such page")
 
@@ -223,7 +233,8 @@ class Handler(BaseHTTPRequestHandler):
         if not self._is_from_here():
             return
         length = self.headers.get("Content-Length", "")
-        if self.path != "/rank" or not length.isdecimal() or int(length) > MAX_BODY:
+        is_short = length.isdecimal() and len(length) <= len(str(MAX_BODY)) and int(length) <= MAX_BODY
+        if self.path != "/rank" or not is_short:
             self._refuse(HTTPStatus.BAD_REQUEST, f"expected a ranking of at most {MAX_BODY} bytes at /rank")
             return
         if self.headers.get_content_type() != "application/json":  # a form of another site cannot send it
@@ -233,7 +244,7 @@ class Handler(BaseHTTPRequestHandler):
             row = json.loads(self.rfile.read(int(length)))
             annotator = self._name(row.get("annotator"))
             self.server.rankings.add(annotator, row.get("id"), row.get("ranking"))
-        except (InputError, ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except OSError as error:
             self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, f"{error.filename}: {error.strerror}")
@@ -246,7 +257,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             annotator = self._name(query.get("annotator"))
             last = len(rankings.pool) - 1
-            index = int(query["index"]) if "index" in query else next(iter(rankings.left(annotator)), last)
+            left = rankings.left(annotator)
+            after = [index for index in left if index > int(query.get("after", -1))]
+            index = int(query["index"]) if "index" in query else next(iter([*after, *left]), last)
             if not 0 <= index <= last:
                 raise InputError(f"index {index} (expected 0 to {last})")
         except ValueError as error:
@@ -258,8 +271,14 @@ class Handler(BaseHTTPRequestHandler):
         if not isinstance(name, str):
             raise InputError(f"annotator is {name!r:.40} (expected a name)")
         check_name("annotator", name)
-        if self.server.names and name not in self.server.names:
-            raise InputError(f"annotator {name!r} (expected one of {', '.join(self.server.names)})")
+        if self.server.names:
+            if name not in self.server.names:
+                raise InputError(f"annotator {name!r} (expected one of {', '.join(self.server.names)})")
+            return name
+        known = {annotator for annotator, _ in list(self.server.rankings.given)}
+        alike = [other for other in known if other.casefold() == name.casefold()]
+        if alike and name not in alike:
+            raise InputError(f"annotator {name!r} (expected {alike[0]!r}, as it was written before, or another name)")
         return name
 
     def _is_from_here(self) -> bool:
@@ -318,7 +337,7 @@ class RankServer(ThreadingHTTPServer):
 def load(source: str) -> tuple[list[Candidates], list[str]]:
     """Returns (prompts with 2 to MOST_RESPONSES responses, each once; lines on what is not read)."""
     pool, notes = read_source(source, "train", Mapping(keep=True))
-    pool = unique_prompts(pool)
+    pool = unique_prompts(pool, to_rank=True)
     most = require_responses(pool)
     if most > MOST_RESPONSES:
         raise InputError(

@@ -72,7 +72,7 @@ STUDIO_MIN = {"id": 7, "prompt_id": "p1", "topic": "food", "prompt": "x", "annot
         ({**ARGILLA, "fields": {"response_1": "x", "response_0": None}}, [("u1", [["1"]]), ("u2", [["1"]])]),
         (STUDIO, [(3, ["1", "0"]), ("a@b.c", ["0", "1"])]),
         (STUDIO_MIN, [(3, ["1", "0"])]),
-        ({**STUDIO_MIN, "ranking": '["1", "0"]'}, [(3, ["1", "0"])]),
+        ({**STUDIO_MIN, "ranking": '["1", "0"]', "score": 3.5, "digest": "x"}, [(3, ["1", "0"])]),
         ({**STUDIO_MIN, "ranking": {"ranking": ["1", "0"]}}, [(3, ["1", "0"])]),
         ({name: value for name, value in STUDIO_MIN.items() if name != "ranking"}, []),  # skipped
         ({**STUDIO, "annotations": []}, []),
@@ -82,7 +82,7 @@ STUDIO_MIN = {"id": 7, "prompt_id": "p1", "topic": "food", "prompt": "x", "annot
 def test_what_tools_export_becomes_our_rows(row, expected):
     rows = [row for _, row in own_rows("f:1", row)]
     assert [(one["annotator"], one["ranking"]) for one in rows] == expected
-    assert {one["id"] for one in rows} <= {"p1"}
+    assert {one["id"] for one in rows} <= {"p1"} and not any({"score", "digest"} & one.keys() for one in rows)
 
 
 @pytest.mark.parametrize("ending", [".json", ".jsonl", ".csv"])
@@ -192,6 +192,17 @@ def test_texts_that_excel_cannot_hold_are_refused(tmp_path):
         with pytest.raises(InputError, match=f"t.xlsx:2: .*{message}"):
             write_table(tmp_path / "t.xlsx", pool)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_column_called_score_is_no_judgement(tmp_path):
+    pool = [Candidates(one.prefix, one.responses, None, {**one.meta, "columns": {"score": 3.5, "from": "web"}})
+            for one in POOL]  # fmt: skip
+    path = tmp_path / "sheet.csv"
+    write_table(path, pool)
+    fill_in(path, {2: ("2", "ann"), 3: ("1", "ann")})
+    joined = join(pool, [str(path)])
+    assert joined.pool[0].rewards == [-2.0, -1.0] and joined.pool[0].meta["columns"]["score"] == 3.5
+    assert joined.pool[0].response_from() == ["data", "data"]
 
 
 def test_columns_survive_from_pool_to_training_row(tmp_path, capsys):

@@ -84,7 +84,7 @@ def test_people_share_the_work(source, tmp_path):
     rankings.add("ann", "p0", ["1", "0", "2"])
     assert (rankings.done("ann"), len(rankings.path.read_text().splitlines())) == (2, 5)
     again = Rankings(rankings.pool, rankings.path, per_prompt=3)
-    assert again.left("cat") == [0, 1, 2, 3] and again.given["ann", "p0"] == ["1", "0", "2"]
+    assert again.left("cat") == [0, 1, 2, 3] and again.given["ann", "p0"] == [["1"], ["0"], ["2"]]
 
 
 def test_each_person_sees_the_responses_in_an_order_of_their_own(served):
@@ -130,6 +130,10 @@ def test_what_is_no_ranking_is_refused_and_not_saved(served, change, message):
         ("POST", "/rank", b"x" * 70_000, {}, 400),
         ("POST", "/rank", b"[1]", {}, 400),
         ("POST", "/rank", b"\xff", {}, 400),
+        ("POST", "/rank", b"[" * 60_000, {}, 400),
+        ("POST", "/rank", RANKING, {"Content_Length": "1" * 5000}, 400),
+        ("GET", "http://[", None, {}, 404),
+        ("GET", "/prompt?annotator=ann&after=x", None, {}, 400),
         ("POST", "/other", RANKING, {}, 400),
         ("GET", "/../rank.py", None, {}, 404),
         ("GET", "/prompt?annotator=ann&index=4", None, {}, 400),
@@ -166,8 +170,37 @@ def test_a_line_that_a_killed_server_did_not_finish_is_cut(served, source):
         rankings.path.write_bytes(whole + rest)
         again = Rankings(load(source)[0], rankings.path)
         assert again.done("ann") == 1 and rankings.path.read_bytes() == whole
-    rankings.path.write_bytes(whole.rstrip())  # as an editor may leave it
-    assert Rankings(load(source)[0], rankings.path).done("ann") == 1 and rankings.path.read_bytes() == whole
+
+
+def test_a_ranking_is_added_after_an_editor_left_out_the_last_line_end(served, source):
+    rankings, ask = served
+    ask("POST", "/rank", RANKING)
+    rankings.path.write_bytes(rankings.path.read_bytes().rstrip())
+    assert ask("POST", "/rank", {**RANKING, "id": "p1", "ranking": "1 > 0"})[0] == 200
+    again = Rankings(load(source)[0], rankings.path)
+    assert again.given == {("ann", "p0"): [["2"], ["0", "1"]], ("ann", "p1"): [["1"], ["0"]]}
+
+
+def test_a_skipped_prompt_comes_again_after_the_others(served):
+    _, ask = served
+    assert ask("GET", "/prompt?annotator=ann&after=0")[1]["index"] == 1
+    ask("POST", "/rank", {**RANKING, "id": "p1", "ranking": ["0", "1"]})
+    assert [ask("GET", f"/prompt?annotator=ann&after={index}")[1]["index"] for index in (0, 1, 3)] == [2, 2, 0]
+
+
+def test_a_name_in_another_case_is_not_another_person(served):
+    _, ask = served
+    ask("POST", "/rank", {**RANKING, "annotator": "Zoë"})
+    status, answer = ask("GET", "/prompt?annotator=ZO%C3%8B")
+    assert (status, "expected 'Zoë', as it was written before" in answer["error"]) == (400, True)
+    assert ask("GET", "/prompt?annotator=Zo%C3%AB")[1]["done"] == 1
+
+
+def test_a_ranking_by_another_program_needs_no_digest(source, tmp_path):
+    """As the README's loop writes them; the page gets them in its own form."""
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({**RANKING, "ranking": "2 > 1 = 0"}) + "\n")
+    assert Rankings(load(source)[0], path).given == {("ann", "p0"): [["2"], ["1", "0"]]}
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,10 @@ def test_prompts_once_by_id():
     other = Candidates(PROMPTS[1].prefix, [], None, {"id": "p1", "source": "s", "line": 8})
     with pytest.raises(InputError, match="s:8: id p1 is already used by the prompt in line 1"):
         unique_prompts([*PROMPTS, other])
+    other = Candidates(PROMPTS[0].prefix, ["new"], None, {"id": "p1", "source": "s", "line": 9})
+    assert unique_prompts([*PROMPTS, other]) == PROMPTS
+    with pytest.raises(InputError, match="s:9: prompt p1 has other responses than in line 1"):
+        unique_prompts([*PROMPTS, other], to_rank=True)
 
 
 THREE = ["x", "y", "z"]
@@ -174,6 +178,13 @@ def test_rankings_of_several_people_become_mean_ranks(tmp_path):
     # ann's second ranking replaces her first: y 1, x 2, z 3; bob: y 1, x and z 2.5 each.
     assert pool[0].responses == ["Hello.", "Hey, you!", ""] and pool[0].rewards == [-2.25, -1.0, -2.75]
     assert any("annotators: 2; Krippendorff's alpha (ordinal)" in line for line in notes)
+
+
+def test_spellings_of_a_name(tmp_path):
+    """Blanks around a name are dropped; other spellings stay two people, and a line says so."""
+    given = joined(tmp_path, ranked(("ann", "x > y > z"), (" ann ", "y > x > z"), ("Ann", "z > y > x"))).notes
+    assert given[0].startswith("warning: annotators Ann and ann count as different people")
+    assert given[1].startswith("annotators: 2;")
 
 
 def test_best_and_worst_are_counted(tmp_path):

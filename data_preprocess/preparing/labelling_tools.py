@@ -15,7 +15,7 @@ from data_preprocess.files import atomic_write, write_files
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.csv_rows import delimiter_of
 from data_preprocess.preparing.export import prompt_messages
-from data_preprocess.preparing.tool_exports import PROMPT_ID, RANKING, RESPONSE
+from data_preprocess.preparing.tool_exports import COLUMNS, PROMPT_ID, RANKING, RESPONSE
 from data_preprocess.preparing.xlsx_rows import is_xlsx, write_xlsx
 
 GUIDELINES = "Rank the responses to the prompt, the best first. Responses of equal quality may share a rank."
@@ -101,9 +101,12 @@ def write_label_studio(path: Path, pool: Sequence[Candidates]) -> Path:
 
 
 def write_table(path: Path, pool: Sequence[Candidates]) -> None:
-    """Writes one row per response, with empty columns to fill in, as CSV, TSV or XLSX by the file's ending."""
+    """Writes one row per response, with empty columns to fill in, as CSV, TSV or XLSX by the file's ending.
+
+    A column of the pool is left out where `--join` would read it as a judgement, as one called score.
+    """
     require_responses(pool)
-    columns = [name for name in dict.fromkeys(name for one in pool for name in one.columns()) if name not in TABLE]
+    columns = dict.fromkeys(name for one in pool for name in one.columns() if name not in (*TABLE, *COLUMNS))
     rows = [
         [one.meta["id"], prompt_text(one), str(index), text, "", "", *(one.columns().get(name, "") for name in columns)]
         for one in pool

@@ -22,7 +22,7 @@ from data_preprocess.preparing.agreement import Judged, agreement_lines
 from data_preprocess.preparing.candidates import FROM_DATA, Candidates, responses_digest
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.row_formats import named
-from data_preprocess.preparing.tool_exports import own_rows, reads_header
+from data_preprocess.preparing.tool_exports import COLUMNS, KINDS, own_rows, reads_header
 from data_preprocess.preparing.votes import (
     BRADLEY_TERRY,
     COPELAND,
@@ -37,8 +37,6 @@ from data_preprocess.preparing.votes import (
 )
 from data_preprocess.preparing.xlsx_rows import is_xlsx, read_xlsx
 
-KINDS = ("score", "rank", "vote", "ranking", "best")
-COLUMNS = ("id", "answer", "response", "from", *KINDS, "worst", "a", "b", "annotator", "digest")
 OF_POOL = ("prompt",)  # columns of our own exports that the pool holds
 NAMED_GAPS = 5  # items named in a line; the rest are counted
 
@@ -90,10 +88,10 @@ def join(prompts: list[Candidates], paths: Sequence[str], combine: str | None = 
         InputError: naming file and line: no rows, an unknown prompt id, an unknown or repeated answer, judgements of
             different kinds, or without an annotator where others name theirs; or if no prompt has a judged answer.
     """
-    prompts = unique_prompts(prompts)
-    returned = {candidates.meta["id"]: Returned() for candidates in prompts}
     tables = {path: list(read_table(path)) for path in paths}
     rows = [(path, where, row) for path, table in tables.items() for where, row in table]
+    prompts = unique_prompts(prompts, to_rank=not any("response" in row for _, _, row in rows))
+    returned = {candidates.meta["id"]: Returned() for candidates in prompts}
     _add_answers(prompts, returned, rows)
     kind, by_name = _add_judgements(returned, rows)
     combine = combine or (COPELAND if kind == "vote" else MEAN)
@@ -122,15 +120,22 @@ def _listed(items: list[str]) -> str:
     return f"{len(items)} ({', '.join(items[:NAMED_GAPS])}{more})"
 
 
-def unique_prompts(pool: list[Candidates]) -> list[Candidates]:
-    """Returns each prompt once, by id; InputError if two different prompts share an id."""
+def unique_prompts(pool: list[Candidates], to_rank: bool = False) -> list[Candidates]:
+    """Returns each prompt once, by id; InputError if two different prompts share an id.
+
+    `to_rank`: also if two rows of a prompt have different responses, for nobody would rank those of the second.
+    """
     by_id: dict[str, Candidates] = {}
     for candidates in pool:
-        first = by_id.setdefault(candidates.meta["id"], candidates)
+        first, problem = by_id.setdefault(candidates.meta["id"], candidates), ""
         if first.prefix != candidates.prefix:
-            where = f"{candidates.meta['source']}:{candidates.meta['line']}"
             found = f"id {candidates.meta['id']} is already used by the prompt in line {first.meta['line']}"
-            raise InputError(f"{where}: {found} (expected a unique id)")
+            problem = f"{found} (expected a unique id)"
+        elif to_rank and first.responses != candidates.responses:
+            found = f"prompt {candidates.meta['id']} has other responses than in line {first.meta['line']}"
+            problem = f"{found} (expected all responses to a prompt in one row)"
+        if problem:
+            raise InputError(f"{candidates.meta['source']}:{candidates.meta['line']}: {problem}")
     return list(by_id.values())
 
 
@@ -211,9 +216,10 @@ def _add_judgements(returned: dict[str, Returned], rows: Rows) -> tuple[str, boo
         if kind is None:
             continue
         prompt, annotator = _of(returned, row, where), row.get("annotator")
-        is_named = annotator is not None and str(annotator).strip() != ""
+        name = "" if annotator is None else str(annotator).strip()
+        is_named = name != ""
         a_named, unnamed = a_named or is_named, unnamed or ("" if is_named else where)
-        _add_judgement(prompt, kind, row, where, str(annotator) if is_named else path, is_named)
+        _add_judgement(prompt, kind, row, where, name or path, is_named)
         kinds.setdefault("rank" if kind == "ranking" else kind, where)
     if len(kinds) > 1:
         found = ", ".join(f"{kind} ({where})" for kind, where in kinds.items())
@@ -319,6 +325,7 @@ def _contradicts(votes: list[tuple[str, str, str, float]]) -> bool:
 def _agreement(returned: dict[str, Returned], kind: str, by_name: bool) -> list[str]:
     if not by_name:
         return []
+    spellings: dict[str, set[str]] = defaultdict(set)
     judged = []
     for prompt in returned.values():
         units = Judged(prompt.values if kind != "vote" else {}, defaultdict(dict))
@@ -326,4 +333,11 @@ def _agreement(returned: dict[str, Returned], kind: str, by_name: bool) -> list[
             first, second = sorted((a, b))
             units.pairs[judge][first, second] = vote if first == a else -vote
         judged.append(units)
-    return agreement_lines(judged, "interval" if kind == "score" else "ordinal")
+        for judge in (*units.values, *units.pairs):
+            spellings[judge.casefold()].add(judge)
+    doubts = [
+        f"warning: annotators {' and '.join(sorted(names))} count as different people (expected one spelling of a name)"
+        for names in spellings.values()
+        if len(names) > 1
+    ]
+    return [*doubts, *agreement_lines(judged, "interval" if kind == "score" else "ordinal")]

@@ -11,10 +11,12 @@ from typing import Any
 from data_preprocess.command import InputError
 
 RANKING = "ranking"  # the name of the question in Argilla and of the Ranker in Label Studio
+KINDS = ("score", "rank", "vote", RANKING, "best")  # of judgements in this project's own rows
+COLUMNS = ("id", "answer", "response", "from", *KINDS, "worst", "a", "b", "annotator", "digest")  # of these rows
 RESPONSE = "response_"  # before an answer's name in Argilla's fields and values
 PROMPT_ID = "prompt_id"  # in Label Studio's data; its exports call the task's own number id
 NOT_SUBMITTED = ("draft", "discarded")
-LABEL_STUDIO_OWN = ("id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time", "prompt", "items")
+LABEL_STUDIO_OWN = (PROMPT_ID, "annotation_id", "created_at", "updated_at", "lead_time", "prompt", "items")
 
 
 def reads_header(names: Sequence[str]) -> bool:
@@ -88,12 +90,14 @@ def _label_studio(where: str, row: dict) -> Iterator[tuple[str, dict]]:
 
 
 def _label_studio_flat(where: str, row: dict) -> Iterator[tuple[str, dict]]:
-    """JSON-MIN and CSV: the data's fields beside the annotation; a skipped task has no ranking."""
+    """JSON-MIN and CSV: the data's fields beside the annotation; a skipped task has no ranking.
+
+    A column of the pool that is called as one of ours, such as score, is no judgement.
+    """
     if row.get(RANKING) in (None, "", [], {}):
         return
     own = {"id": row[PROMPT_ID], "annotator": row.get("annotator"), RANKING: _ranker(row[RANKING], where)}
-    known = (PROMPT_ID, RANKING, *LABEL_STUDIO_OWN)
-    yield where, {**own, **{name: value for name, value in row.items() if name not in known}}
+    yield where, {**{name: value for name, value in row.items() if name not in (*COLUMNS, *LABEL_STUDIO_OWN)}, **own}
 
 
 def _ranker(value: Any, where: str) -> list[str]:

@@ -39,6 +39,8 @@ ROWS = [
              (PROMPTS,)),
     BadInput("rank: ten responses", RANK, ("a prompt has 10 responses (expected at most 9",),
              (rows("in.jsonl", {**ASKED[0], "completions": list("abcdefghij")}),)),
+    BadInput("rank: a prompt in two rows", RANK, ("{root}/in.jsonl:2: prompt p0 has other responses than in line 1",),
+             (rows("in.jsonl", TO_RANK[0], {**TO_RANK[0], "completions": ["c", "d"]}),)),
     BadInput("rank: another file", RANK, ("{root}/out.jsonl:1: annotator is None",),
              (RANKED, rows("out.jsonl", {"a": 1}))),
     BadInput("rank: another pool", RANK, ("{root}/out.jsonl:1: prompt p0 had other responses then",),
