@@ -155,8 +155,9 @@ class PlanConfig:
 
     @property
     def words_again(self) -> list[str]:
-        """The words of the flags that say pool, budget, prices and K, for the plan after the pilot."""
-        flags = ("column", "split", "drop_duplicates", "responses", "budget", *COSTS, "comparisons", "ranking_lens")
+        """The words of the flags that say pool, budget, prices, K and how to select, for the plan after the pilot."""
+        of_budget = ("responses", "budget", *COSTS, "comparisons", "ranking_lens")
+        flags = ("column", "split", "drop_duplicates", *of_budget, "algorithm", "select", "match_length", "tokenizer")
         words = []
         for each in fields(self):
             value = getattr(self, each.name)

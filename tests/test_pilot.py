@@ -81,7 +81,8 @@ def test_the_pilot_and_its_study(pool, tokenizer, capsys, tmp_path):
     assert described.grid.algorithms == ("SFT",) and len(described.replicates) == 2
     assert f"--study '{study}'" in printed
     again = re.search(r"here: python plan.py (.*)", printed)[1]
-    assert again.startswith(f"{pool} --responses 320 --pilot_results ") and again.endswith(f"--labelled {output}")
+    assert again.startswith(f"{pool} --responses 320 --algorithm SFT --tokenizer {tokenizer} --pilot_results ")
+    assert again.endswith(f"--labelled {output}")
 
 
 @pytest.mark.slow
