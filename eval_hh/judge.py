@@ -12,6 +12,7 @@ every pair in both orders; its prompt and how its answer is read are in judging/
 known). --dry_run counts pairs and tokens and asks nothing. A killed run resumes; no answer is asked for twice.
 """
 
+import json
 import re
 import sys
 from dataclasses import dataclass
@@ -230,7 +231,8 @@ def write_result(config: Judging, result: dict[str, Any]) -> None:
     if not is_main_process():
         return
     validate_judgement(result, str(config.output))
-    write_json(config.output, result)
+    if not says_the_same(config.output, result):
+        write_json(config.output, result)
     one = summarised(result)
     print(f"{one.a} against {one.b}, judged by {one.judge}: {one.n_prompts} prompts, {population(one)}")
     print(f"win rate {rate_text(one.win_rate)} ({rate_interval(one.win_rate)})")
@@ -244,6 +246,18 @@ def write_result(config: Judging, result: dict[str, Any]) -> None:
         print("tokens: {prompt:,} of prompts, {completion:,} new".format(**result["tokens"]))
     print("".join(f"warning: {line}\n" for line in remarks_on(one)), end="")
     print(f"written: {config.output}")
+
+
+def says_the_same(path: Path, result: dict[str, Any]) -> bool:
+    """Returns whether a result file holds this result, whatever the versions it was made with."""
+    from data_preprocess.files import read_json
+
+    try:
+        kept = read_json(path)
+    except (OSError, ValueError):
+        return False
+    made_with = {"git": None, "versions": None}
+    return isinstance(kept, dict) and {**kept, **made_with} == {**json.loads(json.dumps(result)), **made_with}
 
 
 if __name__ == "__main__":

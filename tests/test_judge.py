@@ -104,8 +104,10 @@ def test_nothing_is_asked_twice_and_a_dry_run_asks_nothing(study, capsys):
         assert not server.bodies and not (study / "eval_hh" / "results" / "judged").exists()
         planned = capsys.readouterr().out
         judged(server, ALL)
+        [path] = (study / "eval_hh" / "results" / "judged").iterdir()
+        before = path.stat().st_mtime_ns
         judged(server, ALL)
-        assert len(server.bodies) == 48
+        assert len(server.bodies) == 48 and path.stat().st_mtime_ns == before
         length = sum(len(message["content"]) for body in server.bodies for message in body["messages"])
     assert "36 pairs of responses; 12 are equal" in planned and "48 requests, both orders of 24 pairs" in planned
     estimate = int(re.search(r"about ([\d,]+) prompt tokens", planned)[1].replace(",", ""))

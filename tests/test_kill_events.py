@@ -84,7 +84,7 @@ COMMANDS = {
         "annotate.py --source {root}/prompts.jsonl --dev_rows 2 --candidates {root}/model --num_per_model 3 " + LABELS,
         14,
     ),
-    "export": Command("prepare.py --source {root}/reward_train.json --export trl --output {root}/export", 5),
+    "export": Command("prepare.py --source {root}/reward_train.json --export trl --output {root}/export.parquet", 5),
     "diversity": Command("diversity.py {root}/prompts.jsonl --tokenizer {root}/model --json {root}/d.json", 4),
     "plan": Command(
         "plan.py {root}/prompts.jsonl --responses 24 --law paper-pro --tokenizer {root}/model --trust_tokenizer "
