@@ -16,10 +16,10 @@ def cut_ranking(row: dict, rng: random.Random, ranking_len: int) -> dict:
     Responses with equal rewards stay in the order of the draw, as in the published files. sft_index is dropped, since
     it would point at another response. meta is kept, with its list of response origins cut the same way.
     """
-    return keep_responses(row, rng.sample(range(len(row["suffix"])), ranking_len))
+    return cut_to(row, rng.sample(range(len(row["suffix"])), ranking_len))
 
 
-def keep_responses(row: dict, drawn: Sequence[int]) -> dict:
+def cut_to(row: dict, drawn: Sequence[int]) -> dict:
     """Keeps the responses of these indices as `cut_ranking` does: best reward first, equal ones in the order given."""
     kept = sorted(drawn, key=row["reward"].__getitem__, reverse=True)
     cut = {key: [row[key][index] for index in kept] for key in ("prefix", "suffix", "reward")}

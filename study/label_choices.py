@@ -32,7 +32,7 @@ from data_preprocess.command import (
     within,
 )
 from data_preprocess.files import hold_lock, json_lines, read_jsonl
-from data_preprocess.ranking import keep_responses, nested_subsets
+from data_preprocess.ranking import cut_to, nested_subsets
 from data_preprocess.records import read_rows
 from data_preprocess.subsets import rankings_file
 from labelling.score_choices import by_preference_variance, choose_pair
@@ -163,9 +163,7 @@ def labelled(rows: Sequence[dict], scores: Sequence[Sequence[float]], choice: Ch
     rng = Random(f"{choice.name} {draw}")
     half = nested_subsets(list(range(len(rows))), [len(rows) // 2], draw)[len(rows) // 2]
     if choice.of_responses:
-        return [
-            keep_responses(rows[index], choose_pair(scores[index], choice.how, rng)) for index in half[: choice.size]
-        ]
+        return [cut_to(rows[index], choose_pair(scores[index], choice.how, rng)) for index in half[: choice.size]]
     if not choice.is_control:
         ordered = [half[place] for place in by_preference_variance([scores[index] for index in half], rng)]
         half = ordered if choice.how == "highest" else ordered[::-1]
