@@ -35,6 +35,7 @@ from data_preprocess.files import hold_lock, json_lines, read_jsonl
 from data_preprocess.ranking import cut_to, nested_subsets
 from data_preprocess.records import read_rows
 from data_preprocess.subsets import rankings_file
+from eval_hh.analysis.rules import MIN_REPLICATES
 from labelling.score_choices import by_preference_variance, choose_pair
 from study.choices_report import ALGORITHMS, CHOICES, Choice, publish_choices, row_of, write_choices_report
 from study.grid import Cell, fresh_replicates
@@ -53,7 +54,7 @@ class ChoicesConfig:
 
     replicates: int = setting(
         "number of replicates, each with a draw of prompts and a training seed",
-        within(at_least=2, at_most=MOST_REPLICATES),
+        within(at_least=MIN_REPLICATES, at_most=MOST_REPLICATES),
         default=8,
     )
     workers: int = setting("cells run at a time", count(at_most=1024), default=os.cpu_count())
