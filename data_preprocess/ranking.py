@@ -4,6 +4,7 @@ The random draws follow the published scripts call by call, so that a seed gives
 """
 
 import random
+from collections.abc import Sequence
 
 SEED = 42  # for split.py's cuts and sample.py's shuffle, each with its own random stream
 RESPONSE_FROM = "response_from"  # in meta: the origin of each response, "data" or the model that sampled it
@@ -15,7 +16,11 @@ def cut_ranking(row: dict, rng: random.Random, ranking_len: int) -> dict:
     Responses with equal rewards stay in the order of the draw, as in the published files. sft_index is dropped, since
     it would point at another response. meta is kept, with its list of response origins cut the same way.
     """
-    drawn = rng.sample(range(len(row["suffix"])), ranking_len)
+    return cut_to(row, rng.sample(range(len(row["suffix"])), ranking_len))
+
+
+def cut_to(row: dict, drawn: Sequence[int]) -> dict:
+    """Keeps the responses of these indices as `cut_ranking` does: best reward first, equal ones in the order given."""
     kept = sorted(drawn, key=row["reward"].__getitem__, reverse=True)
     cut = {key: [row[key][index] for index in kept] for key in ("prefix", "suffix", "reward")}
     meta, origins = row["meta"], row["meta"].get(RESPONSE_FROM)

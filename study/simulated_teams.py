@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,15 +34,14 @@ from data_preprocess.command import (
     study_root,
     within,
 )
-from data_preprocess.files import hold_lock, write_json
+from data_preprocess.files import hold_lock
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM, rankings_file
 from data_preprocess.toy_world.world import WorldConfig, world_hash, write_world
 from labelling.budget import Prices, split_budget
-from study.commands import Call
 from study.grid import Cell, Grid
 from study.toy_profile import ToyProfile
-from study.toy_study import ToyStudy
+from study.toy_study import StudyOnRankings, ToyStudy
 from study.workers import Workers, duration
 
 if TYPE_CHECKING:
@@ -129,48 +127,6 @@ class TeamsConfig:
         check_settings(self)
 
 
-class TeamStudy(ToyStudy):
-    """Cells on a team's rankings, with the world's own base model, reward model and tokenizer."""
-
-    def __init__(self, root: Path, profile: ToyProfile, shared: ToyStudy):
-        super().__init__(root, profile)
-        self.base, self.reward_model, self.world = shared.base, shared.reward_model, shared.world
-
-    def run_here(self, call: Call) -> None:
-        os.environ["STUDY_ROOT"] = str(self.root)  # a worker serves several roots
-        super().run_here(call)
-
-    def make_team_data(self, source: Path, first: int, n_rows: int) -> None:
-        """Writes `n_rows` rankings of `source` from row `first` on, shorter ones of them, and dev and test files."""
-        data = self.root / "data"
-        if (data / "done.json").exists():
-            return
-        rankings = rankings_file(data, max(LENS))
-        rankings.parent.mkdir(parents=True, exist_ok=True)
-        rows = rankings_file(source, max(LENS)).read_text(encoding="utf-8").splitlines(keepends=True)
-        rankings.write_text("".join(rows[first : first + n_rows]), encoding="utf-8")
-        for name in ("hh_dev", "hh_test"):
-            shutil.copytree(source / name, data / name, dirs_exist_ok=True)
-        (data / "toy").mkdir(exist_ok=True)
-        shutil.copy(source / "toy" / "world.json", data / "toy")
-        self.run_here(self._call("data_preprocess", "split.py", "--ranking_len", max(LENS)))
-        write_json(data / "done.json", {})
-
-    def run_cells(self, cells: Sequence[Cell]) -> None:
-        """Makes the subsets of these cells and runs the cells, one after another."""
-        self.sample(cells)
-        for cell in cells:
-            if not self.result(cell).exists():
-                self.run_cell(cell)
-
-    def reward(self, cell: Cell) -> float:
-        """Returns the mean gold reward of a finished cell, in points of 100 x reward."""
-        from eval_hh.analysis.results import CellResult
-        from eval_hh.cells import load_cell
-
-        return 100 * float(CellResult.of(load_cell(self.result(cell))).values("Global").mean())
-
-
 @dataclass(frozen=True)
 class Team:
     """One team: its place among the teams decides its kind, its prompts and its seeds."""
@@ -193,9 +149,9 @@ class Team:
         return self.root / f"noise_{self.kind.noise:g}" / "data"
 
     @cached_property
-    def study(self) -> TeamStudy:
+    def study(self) -> StudyOnRankings:
         """The cells on the whole pool: what a budget buys."""
-        return TeamStudy(self.root / self.task("pool"), self.design.profile, self.shared)
+        return StudyOnRankings(self.root / self.task("pool"), self.design.profile, self.shared)
 
     def pilot_size(self, stage: int) -> int:
         """Returns the prompts labelled when a stage, from 1 on, is over."""
@@ -203,8 +159,8 @@ class Team:
 
         return stage * pilot_size(self.kind.budget, self.kind.prices, max(LENS), self.design.pilot_share)
 
-    def pilot(self, stage: int) -> TeamStudy:
-        return TeamStudy(self.root / self.task(f"pilot_{stage}"), self.design.profile, self.shared)
+    def pilot(self, stage: int) -> StudyOnRankings:
+        return StudyOnRankings(self.root / self.task(f"pilot_{stage}"), self.design.profile, self.shared)
 
     def cell(self, ranking_len: int, size: int, draw: int = SEED, selection: str = RANDOM) -> Cell:
         """Returns the cell of a setting; a seed is used by one team and draw only."""
@@ -227,9 +183,11 @@ class Team:
     def make_data(self) -> None:
         """Writes the pool and the pilots, whose prompts are the first of the pool, which is in random order."""
         first = self.design.pool * self.number
-        self.study.make_team_data(self.source, first, self.design.pool)
+        rankings = rankings_file(self.source, max(LENS)).read_text(encoding="utf-8").splitlines(keepends=True)
+        own = rankings[first : first + self.design.pool]
+        self.study.write_rankings(self.source, own, max(LENS))
         for stage in range(1, self.design.max_stages + 1):
-            self.pilot(stage).make_team_data(self.source, first, self.pilot_size(stage))
+            self.pilot(stage).write_rankings(self.source, own[: self.pilot_size(stage)], max(LENS))
 
     # Decisions
 
@@ -302,7 +260,7 @@ def make_world(root: Path, world: WorldConfig) -> None:
         write_world(root, world)
 
 
-def cell_tasks(rounds: Iterable[tuple[str, TeamStudy, Iterable[Cell]]]) -> dict[str, tuple]:
+def cell_tasks(rounds: Iterable[tuple[str, StudyOnRankings, Iterable[Cell]]]) -> dict[str, tuple]:
     """Returns {task: ...} of the cells without a result, one task per study, so that its record of D has one writer."""
     tasks = {}
     for name, study, cells in rounds:

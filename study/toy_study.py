@@ -1,8 +1,10 @@
 """The small study on the embedded world: its files, the commands of its cells, and how workers run them."""
 
 import importlib
+import os
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -153,7 +155,8 @@ class ToyStudy:
     # The tasks
 
     def run_here(self, call: Call) -> None:
-        """Calls the entry's main in this process, whose STUDY_ROOT is the study's."""
+        """Calls the entry's main in this process, whose STUDY_ROOT becomes the study's: a worker serves several."""
+        os.environ["STUDY_ROOT"] = str(self.root)
         script, *flags = call.words[1:]
         importlib.import_module(f"{call.folder}.{Path(script).stem}").main(flags)
 
@@ -306,6 +309,43 @@ class ToyStudy:
             for draw, group in _by_draw(enlarged).items()
         }
         return {**first, **work, **enlarging, **{name: SECONDS[name] for name in ("samples", "rows", "judged")}}
+
+
+class StudyOnRankings(ToyStudy):
+    """Cells on given rankings, with the world, base model, reward model and tokenizer of another study."""
+
+    def __init__(self, root: Path, profile: ToyProfile, shared: ToyStudy):
+        super().__init__(root, profile)
+        self.base, self.reward_model, self.world = shared.base, shared.reward_model, shared.world
+
+    def write_rankings(self, source: Path, lines: Iterable[str], ranking_len: int) -> None:
+        """Writes these lines as its rankings, shorter ones of them, and the dev and test files of the data `source`."""
+        data = self.root / "data"
+        if (data / "done.json").exists():
+            return
+        with atomic_write(rankings_file(data, ranking_len)) as file:
+            file.writelines(lines)
+        for name in ("hh_dev", "hh_test"):
+            shutil.copytree(source / name, data / name, dirs_exist_ok=True)
+        (data / "toy").mkdir(exist_ok=True)
+        shutil.copy(source / "toy" / "world.json", data / "toy")
+        if ranking_len > 2:
+            self.run_here(self._call("data_preprocess", "split.py", "--ranking_len", ranking_len))
+        write_json(data / "done.json", {})
+
+    def run_cells(self, cells: Sequence[Cell]) -> None:
+        """Makes the subsets of these cells and runs the cells, one after another."""
+        self.sample(cells)
+        for cell in cells:
+            if not self.result(cell).exists():
+                self.run_cell(cell)
+
+    def reward(self, cell: Cell) -> float:
+        """Returns the mean gold reward of a finished cell, in points of 100 x reward."""
+        from eval_hh.analysis.results import CellResult
+        from eval_hh.cells import load_cell
+
+        return 100 * float(CellResult.of(load_cell(self.result(cell))).values("Global").mean())
 
 
 def _task(cell: Cell) -> str:
