@@ -53,15 +53,8 @@ def check_url(flag: str, value: str) -> None:
         raise InputError(f"--{flag}: {error} ({expected})") from error
     if parts.username or parts.password:
         raise InputError(f"--{flag}: holds a name or password (expected none in the address; a key goes into ${KEY})")
-    is_plain = value.isprintable() and " " not in value
-    if (
-        not is_plain
-        or parts.scheme not in ("http", "https")
-        or not parts.hostname
-        or port == 0
-        or parts.query
-        or parts.fragment
-    ):
+    is_http = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    if not is_http or parts.query or parts.fragment or " " in value or not value.isprintable():
         raise InputError(f"--{flag} {one_line(value)!r:.60}: {expected}")
 
 
