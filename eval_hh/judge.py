@@ -77,8 +77,17 @@ class Judging(EndpointFlags):
 
 
 def plain_name(text: str) -> str:
-    """Returns a file name of letters, digits and _.- alone, of at most MAX_NAME bytes; a * is left out."""
-    return re.sub(r"[^\w.-]+", "_", text.replace("*", ""), flags=re.ASCII).strip("._-")[:MAX_NAME] or "judged"
+    """Returns a file name of letters, digits and _.- alone; a * is left out.
+
+    What is longer than MAX_NAME bytes ends with a fingerprint of the whole in place of its end.
+    """
+    name = re.sub(r"[^\w.-]+", "_", text.replace("*", ""), flags=re.ASCII).strip("._-") or "judged"
+    if len(name) <= MAX_NAME:
+        return name
+    from data_preprocess.provenance import fingerprint
+
+    end = "_" + fingerprint({"name": text})[:12]
+    return name[: MAX_NAME - len(end)] + end
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -92,6 +101,10 @@ def main(argv: list[str] | None = None) -> None:
         for index, pair in enumerate(pairs)
         for file in files
     }
+    n_prompts = sum(len(a.texts) for a, _ in answers.values())
+    if len(pairs) == 1 and n_prompts < 2:
+        expected = "expected two prompts or more, or several replicates"
+        raise InputError(f"A, B: one pair of models and {n_prompts} prompt ({expected}: an interval needs them)")
     if config.dry_run:
         print(planned(config, list(answers.values())))
         return

@@ -269,7 +269,7 @@ def machine_shares(workers: int, num_processes: int) -> list[dict[str, str]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
     gpus = visible.split(",")
     groups = max(1, len(gpus) // num_processes)
-    first_port = int(os.environ.get("PORT", 29500))
+    first_port = environment_count("PORT", 29500)
     shares = [{"PORT": str(first_port + worker)} for worker in range(workers)]
     if groups > 1:
         for worker, share in enumerate(shares):

@@ -93,6 +93,7 @@ def write_jobs(
         f"at_once={'' if cluster.at_once is None else f'%{cluster.at_once}'}",
         f"scratch='{cluster.scratch.rstrip('/')}'",
         "setup() {",
+        ":",  # a function of comments alone is no shell
         cluster.setup.rstrip("\n"),
         "}",
         _array("study", command),

@@ -77,7 +77,7 @@ while :; do
     [ "$signals" != "$before" ] || break # otherwise a signal ended the wait, not the step
 done
 step=''
-[ -z "$scratch" ] || "${on_each_node[@]}" bash -c "rm -rf -- $folder"
+[ -z "$scratch" ] || "${on_each_node[@]}" bash -c "rm -rf -- $folder" || : # a saved job comes back all the same
 
 case $status in
 138 | 143) # it saved after SIGUSR1 or SIGTERM

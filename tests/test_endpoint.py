@@ -36,6 +36,7 @@ PASSING_FAULTS = {
     "500": (500, {"error": "boom"}, {}),
     "503 of a proxy": (503, b"<html>busy</html>", {}),
     "half an answer": CUT,
+    "a body that cannot be unpacked": (200, b"plain", {"Content-Encoding": "gzip"}),
     "malformed JSON": b'{"choices": [{"text": "a',
     "deep JSON": b"[" * 100_000,
     "no choices": {"error": "what"},
@@ -106,6 +107,23 @@ def test_the_key_is_sent_and_said_nowhere(monkeypatch, capsys):
     assert SECRET not in str(found.value) + "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("key", ["sk-very\nsecret", "sk-very\x1bsecret", "sk-vérysecret"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_said(key, monkeypatch, capsys):
+    monkeypatch.setenv(KEY, key)
+    with FaultServer(lambda path, body, number: completion("a")) as server:
+        for call in (ask, endpoint.reach):
+            with pytest.raises(InputError, match=r"^\$ENDPOINT_API_KEY: expected a key of printable ASCII") as found:
+                call(server.url)
+            assert "secret" not in str(found.value) + "".join(capsys.readouterr())
+        assert not server.bodies
+
+
+def test_https_to_a_server_of_http_is_not_called_a_certificate():
+    with FaultServer(lambda path, body, number: completion("a")) as server:
+        with pytest.raises(InputError, match=r"--endpoint https://.*WRONG_VERSION_NUMBER.*expected a running server"):
+            endpoint.reach(server.url.replace("http:", "https:"))
+
+
 def test_no_server_at_the_start_is_said_at_once():
     with FaultServer(lambda path, body, number: completion("a")) as server:
         url = server.url
@@ -158,7 +176,7 @@ def test_a_certificate_that_nobody_signed_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "value",
     ["localhost:8000", "ftp://a/v1", "http://", "http:///v1", "http://a:99999/v1", "http://a:x/v1", "http://a/v1?key=1",
-     "http://a/v1#x", "file:///etc/passwd", "http://[::1/v1"],
+     "http://a/v1#x", "file:///etc/passwd", "http://[::1/v1", "http://a\x00b/v1", "http://a b/v1"],
 )  # fmt: skip
 def test_addresses_that_are_none(value):
     with pytest.raises(InputError, match="--endpoint.*expected an address like"):

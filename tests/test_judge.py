@@ -124,9 +124,34 @@ def test_a_judge_that_always_names_the_first_is_found_out(study, capsys):
 
 def test_a_judge_that_answers_in_prose_gives_no_result(study):
     with FaultServer(lambda path, body, number: chat("Both have merits; [[1]] is nice, but [[2]] too.")) as server:
-        with pytest.raises(RunError, match=r"llm: 48 of 72 answers hold no verdict \(expected \[\[1\]\]"):
+        with pytest.raises(RunError, match=r"llm: 48 of 48 answers hold no verdict \(expected \[\[1\]\]"):
             judged(server, ALL)
     assert not (study / "eval_hh" / "results" / "judged").exists()
+
+
+def test_answers_that_nobody_gave_do_not_make_up_for_prose(study):
+    """A third of the prompts have equal responses and are not asked about."""
+
+    def answer(path, body, number):
+        return honest(path, body, number) if number % 8 < 3 else chat("I would rather not say.")
+
+    with FaultServer(answer) as server:
+        with pytest.raises(RunError, match=r"llm: 30 of 48 answers hold no verdict"):
+            judged(server, ALL, "--batch_size", "1")
+
+
+def test_one_prompt_is_refused_before_it_is_asked(study, monkeypatch):
+    monkeypatch.setattr("eval_hh.judging.pairs.all_test_files", lambda: ["harmless_base"])
+    with FaultServer(honest) as server:
+        with pytest.raises(InputError, match=r"A, B: one pair of models and 1 prompt \(expected two prompts or more"):
+            judged(server, ONE, "--prompts", "1")
+        assert not server.bodies
+
+
+def test_long_names_of_replicates_give_different_results():
+    a, b = (",".join(f"pro_len{k}_3000_draw{n}_seed{n}_{k}" for n in range(42, 52)) for k in (4, 2))
+    config = [judge.Judging(a=a, b=other, reward_model="rm").output.stem for other in (b, "data", "base")]
+    assert len(set(config)) == 3 and all(len(name) <= judge.MAX_NAME for name in config)
 
 
 def test_some_prose_counts_as_ties_and_is_said(study, capsys):

@@ -176,6 +176,24 @@ def test_limits_come_from_the_study_file(cluster, monkeypatch):
         reproduce.main(["--study", str(path), "--slurm", str(script)])
 
 
+def test_a_saved_job_comes_back_even_if_its_scratch_cannot_be_cleared(cluster):
+    limits = "{scratch: $HOME/x, setup: '# of comments alone'}"
+    path, script = cluster / "study.yaml", cluster / "job.sh"
+    path.write_text(
+        f"name: s\nmodel: m\ngrid: {{sizes: [8], ranking_lens: [2], algorithms: [PRO]}}\ncluster: {limits}\n"
+    )
+    reproduce.main(["--study", str(path), "--slurm", str(script)])
+    stubs = {"srun": 'case "$*" in *"rm -rf"*) exit 1 ;; esac; exit 138', "squeue": "echo RUNNING",
+             "scontrol": 'echo "scontrol $*" >> "$SAID"; echo n'}  # fmt: skip
+    for name, body in stubs.items():
+        (cluster / name).write_text(f"#!/bin/bash\n{body}\n")
+        (cluster / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_NODELIST": "n"}
+    done = subprocess.run(["bash", script, "report"], env={**os.environ, **job}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (138, "saved; queued again\nn\n"), done.stderr
+    assert (cluster / "said").read_text().endswith("scontrol requeue 7\n")
+
+
 def test_the_small_study_is_one_job(cluster):
     script = cluster / "job.sh"
     reproduce.main(["--profile", "toy", "--replicates", "2", "--slurm", str(script)])
@@ -268,6 +286,12 @@ def test_workers_share_the_gpus(monkeypatch, visible, processes, expected):
     assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares] == expected
     assert [share["PORT"] for share in shares] == ["4000", "4001", "4002"]
     assert machine_shares(1, processes) == [{}]
+
+
+def test_a_port_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("PORT", "http")
+    with pytest.raises(InputError, match="^PORT http: expected a whole number"):
+        machine_shares(2, 1)
 
 
 def test_without_rankings_of_four_nothing_can_be_cut(tmp_path):

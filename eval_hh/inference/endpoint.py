@@ -53,7 +53,8 @@ def check_url(flag: str, value: str) -> None:
         raise InputError(f"--{flag}: {error} ({expected})") from error
     if parts.username or parts.password:
         raise InputError(f"--{flag}: holds a name or password (expected none in the address; a key goes into ${KEY})")
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.query or parts.fragment:
+    is_http = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    if not is_http or parts.query or parts.fragment or " " in value or not value.isprintable():
         raise InputError(f"--{flag} {one_line(value)!r:.60}: {expected}")
 
 
@@ -124,6 +125,9 @@ class Client:
         url: the address, up to and with /v1.
         concurrency: most connections at a time.
         stopped: whether this process was asked to stop; then no request is sent again.
+
+    Raises:
+        InputError: $ENDPOINT_API_KEY cannot be a key.
     """
 
     def __init__(self, url: str, concurrency: int = 1, stopped: Callable[[], bool] = lambda: False):
@@ -131,15 +135,14 @@ class Client:
         self.concurrency = concurrency
         self.stopped = stopped
         self._key = os.environ.get(KEY, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):  # an error of the HTTP library would repeat it
+            raise InputError(f"${KEY}: expected a key of printable ASCII characters in one line")
         self._announced = False
 
     async def __aenter__(self) -> Self:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         limits = httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
-        try:
-            self._http = httpx2.AsyncClient(headers=headers, limits=limits, timeout=TIMEOUT)
-        except UnicodeEncodeError:
-            raise InputError(f"${KEY}: expected a key of ASCII characters") from None
+        self._http = httpx2.AsyncClient(headers=headers, limits=limits, timeout=TIMEOUT)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -210,7 +213,7 @@ class Client:
         """Sends one request; returns the answer if its status is 200."""
         try:
             answer = await self._http.request(method, f"{self.url}/{path}", json=body)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:  # of the connection, or of a body that cannot be unpacked
             if _is_certificate(error):
                 raise InputError(f"{self.url}: its certificate cannot be verified ({self._said(error)})") from error
             raise Passing(f"{type(error).__name__}, {self._said(error) or 'no answer'}") from error
@@ -236,7 +239,7 @@ class Client:
 
 def _is_certificate(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

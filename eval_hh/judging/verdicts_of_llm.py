@@ -31,6 +31,7 @@ class Verdicts:
     b_first: list[float | None]
     prompt_tokens: int  # as the server counts them
     completion_tokens: int
+    n_answers: int  # two for each row whose responses differ
 
     @property
     def preference(self) -> list[float]:
@@ -119,16 +120,16 @@ def read_verdicts(rubric: Rubric, answers: list[dict[str, Any]], a: Answers, b: 
         a_first[row], other = (rubric.verdict(answer["text"]) for answer in answers[2 * number : 2 * number + 2])
         b_first[row] = None if other is None else 1 - other
     tokens = (sum(answer[name] for answer in answers) for name in ("prompt_tokens", "completion_tokens"))
-    return Verdicts(a_first, b_first, *tokens)
+    return Verdicts(a_first, b_first, *tokens, len(answers))
 
 
 def check_read(found: list[Verdicts], name: str, rubric: Rubric) -> None:
     """Raises RunError if most answers of a judge hold no verdict."""
     read = [one for verdicts in found for one in (*verdicts.a_first, *verdicts.b_first)]
-    unread = sum(one is None for one in read)
-    if len(read) >= MIN_UNREAD and unread > MOST_UNREAD * len(read):
+    unread, n_answers = sum(one is None for one in read), sum(verdicts.n_answers for verdicts in found)
+    if n_answers >= MIN_UNREAD and unread > MOST_UNREAD * n_answers:
         marks = ", ".join(rubric.verdicts)
         raise RunError(
-            f"{name}: {unread} of {len(read)} answers hold no verdict (expected {marks} alone on the last line; "
+            f"{name}: {unread} of {n_answers} answers hold no verdict (expected {marks} alone on the last line; "
             "is --judge_tokens enough?); nothing was written"
         )
