@@ -182,7 +182,7 @@ def test_a_study_of_two_nodes_per_cell_with_a_preempted_and_a_failed_cell(
     assert "saved; queued again" in told and "stopped: " in told
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] == list(range(1, 61))
     told = (study / "logs" / "slurm" / f"tiny-{cells}_1.log").read_text()
-    assert "File too large" in told and "queued again" not in told
+    assert told.rfind("queued again") < told.index("File too large")  # it may have given way, too, but not after that
     cell = load_cell(study / "eval_hh" / "results" / "pro_len2_16_seed42_2.json")
     assert cell["num_prompts"] == 16 and cell["profile"] == "tiny"
     report_log = (study / "logs" / "slurm" / f"tiny-report-{report}.log").read_text()
