@@ -67,10 +67,7 @@ def sample_responses(
         "model": {"name": model_path} if served else folder_identity(model_path),
         **({"tokenizer": folder_identity(tokenizer)} if served and tokenizer else {}),
         "num_per_prompt": num_per_prompt,
-        "seed": sampling.seed,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_new_tokens": sampling.max_new_tokens,
+        **{name: getattr(sampling, name) for name in ("seed", "temperature", "top_p", "max_new_tokens")},
         "mixed_precision": SERVED if served else recorded_precision(sampling.mixed_precision, "bf16"),
         **format_setting(format_name),
     }

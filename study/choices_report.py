@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_preprocess.files import atomic_write
-from data_preprocess.outputs import check_only_ours
 from data_preprocess.records import KIND, Record, load_records
 from data_preprocess.toy_world.gold_reward import gold_reward
 from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
 from eval_hh.reporting.markdown_table import markdown
 from labelling.score_choices import BEST_WORST, CLOSEST, RANDOM
-from study.publish import RESULTS
+from study.publish import publish_rows_report, write_rows_report
 
 if TYPE_CHECKING:
     from study.grid import Cell
@@ -28,7 +24,7 @@ if TYPE_CHECKING:
 ALGORITHMS = ("PRO", "SFT")
 HIGHEST, LOWEST = "highest", "lowest"
 HARMFUL = "harmless_base"  # the world's kind of prompts that ask for help with a deed
-REPORT, ROWS = "report.md", "cells.jsonl"
+ROWS = "cells.jsonl"
 PUBLISHED = "label_choices"
 
 
@@ -171,19 +167,9 @@ def fact_lines(rows: Sequence[dict]) -> list[str]:
 
 def write_choices_report(folder: Path, rows: Sequence[dict], made: str) -> str:
     """Writes report.md and cells.jsonl into `folder`; returns the report."""
-    text = "\n".join(report_lines(rows, made))
-    with atomic_write(folder / REPORT) as file:
-        file.write(text)
-    with atomic_write(folder / ROWS) as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    return text
+    return write_rows_report(folder, report_lines(rows, made), ROWS, rows)
 
 
 def publish_choices(folder: Path) -> None:
     """Copies report and rows to eval_hh/results/label_choices/."""
-    target = RESULTS / PUBLISHED
-    check_only_ours(str(target), target, lambda name: name in (REPORT, ROWS))
-    target.mkdir(exist_ok=True)
-    for name in (REPORT, ROWS):
-        shutil.copy(folder / name, target)
-    print(f"published: {target}")
+    publish_rows_report(PUBLISHED, folder, ROWS)

@@ -16,6 +16,7 @@ from eval_hh.cells import STUDY_FILE, is_row, load_cell, validate_cell
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
+REPORT = "report.md"
 REFERENCE_LOGS = REPOSITORY / "training" / "reference_logs"  # losses of one run per algorithm, for comparison
 # Decimals that are kept of a response's scores, so that a study is a small file; the reward is kept as it is.
 BLEU_DECIMALS, EXTRA_DECIMALS = 2, 4
@@ -65,12 +66,32 @@ def publish_results(name: str, folder: Path, results: Sequence[Path], made: str,
     fresh = temporary_folder(target)
     fresh.mkdir(parents=True)
     (fresh / STUDY_FILE).write_bytes(packed(results))
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    with atomic_write(fresh / "report.md") as file:
+    text = (folder / REPORT).read_text(encoding="utf-8")
+    with atomic_write(fresh / REPORT) as file:
         file.write(f"{text.rstrip()}\n\n## How it was made\n\n{made}\n")
     for file in ("table1.tex", *(["report.html"] if with_page else [])):
         shutil.copy(folder / file, fresh)
     replace_folder(fresh, target)
+
+
+def write_rows_report(folder: Path, lines: Sequence[str], rows_file: str, rows: Sequence[dict]) -> str:
+    """Writes report.md, and the rows that it was made from as JSONL, into `folder`; returns the report."""
+    text = "\n".join(lines)
+    with atomic_write(folder / REPORT) as file:
+        file.write(text)
+    with atomic_write(folder / rows_file) as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    return text
+
+
+def publish_rows_report(name: str, folder: Path, rows_file: str) -> None:
+    """Copies what `write_rows_report` wrote to the results folder of this name."""
+    target = RESULTS / name
+    check_only_ours(str(target), target, lambda file: file in (REPORT, rows_file))
+    target.mkdir(exist_ok=True)
+    for file in (REPORT, rows_file):
+        shutil.copy(folder / file, target)
+    print(f"published: {target}")
 
 
 def packed(results: Sequence[Path]) -> bytes:

@@ -41,19 +41,26 @@ class Cluster:
         given = {"--cpus-per-task": self.cpus, "--mem": self.memory, "--gpus-per-node": gpus or None}
         return [f"--nodes={nodes}", *(f"{flag}={value}" for flag, value in given.items() if value is not None)]
 
+    def gpus_per_node(self, num_processes: int) -> int:
+        """Returns a cell's GPUs on each of its nodes. Raises InputError if the nodes cannot share the processes."""
+        if num_processes % self.nodes:
+            raise InputError(f"cluster.nodes {self.nodes}: expected to divide the {num_processes} processes of a cell")
+        return num_processes // self.nodes if self.gpus is None else self.gpus
+
+    def of_every_job(self) -> list[str]:
+        """Returns sbatch's flags that all jobs have."""
+        placed = {"--partition": self.partition, "--account": self.account}
+        return [
+            "--requeue", f"--signal=B:USR1@{self.save_seconds}", "--open-mode=append",
+            f"--time={max(1, round(self.hours * 60))}",
+            *(f"{flag}={value}" for flag, value in placed.items() if value), *self.options,
+        ]  # fmt: skip
+
 
 def write_jobs(
-    path: Path,
-    name: str,
-    cluster: Cluster,
-    logs: Path,
-    command: Sequence[str],
-    train_flags: Sequence[str],
-    cells: Sequence[str] = (),
-    num_processes: int = 0,
-    data_on_gpu: bool = False,
-    has_rows: bool = False,
-) -> None:
+    path: Path, name: str, cluster: Cluster, logs: Path, command: Sequence[str], train_flags: Sequence[str],
+    cells: Sequence[str] = (), num_processes: int = 0, data_on_gpu: bool = False, has_rows: bool = False,
+) -> None:  # fmt: skip
     """Writes the script that submits a study's jobs, and that they run.
 
     Args:
@@ -71,22 +78,14 @@ def write_jobs(
     Raises:
         InputError: the nodes cannot share the processes.
     """
-    if num_processes % cluster.nodes:
-        raise InputError(f"cluster.nodes {cluster.nodes}: expected to divide the {num_processes} processes of a cell")
-    gpus = num_processes // cluster.nodes if cluster.gpus is None else cluster.gpus
-    minutes = max(1, round(cluster.hours * 60))
-    placed = {"--partition": cluster.partition, "--account": cluster.account}
-    every = [
-        "--requeue", f"--signal=B:USR1@{cluster.save_seconds}", "--open-mode=append", f"--time={minutes}",
-        *(f"{flag}={value}" for flag, value in placed.items() if value), *cluster.options,
-    ]  # fmt: skip
+    gpus = cluster.gpus_per_node(num_processes)
     lines = [
         "#!/bin/bash",
         f"# usage: bash {path.name}   submits the jobs of the study {name}; study/slurm_jobs.sh says how they run",
         f"name={shlex.quote(name)}",
         f"logs={shlex.quote(str(logs))}",
         "# Flags of sbatch, from `cluster:` of the study file: of every job, of the data, of a cell and of the report.",
-        _array("every", every),
+        _array("every", cluster.of_every_job()),
         _array("data", cluster.limits(1, gpus if data_on_gpu else 0)),
         _array("cell", cluster.limits(cluster.nodes, gpus)),
         _array("report", cluster.limits(1, 0)),

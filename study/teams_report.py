@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -12,19 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from data_preprocess.command import REPOSITORY, InputError
-from data_preprocess.files import atomic_write
-from data_preprocess.outputs import check_only_ours
 from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
 from eval_hh.reporting.markdown_table import markdown
-from study.publish import RESULTS
+from study.publish import publish_rows_report, write_rows_report
 
 STAGED = "staged planning"
 NO_PILOT = "the plan without a pilot"
 OLD = "the plan of before (lines on D, max_d)"
 BY_LOT = "K by lot"
 FIXED = "fixed K={}"
-REPORT, ROWS, CHART = "report.md", "teams.jsonl", "regret.png"
+ROWS, CHART = "teams.jsonl", "regret.png"
 PUBLISHED = "simulated_teams"
 
 
@@ -177,21 +174,13 @@ def draw_regret(found: Sequence[Policy], path: Path) -> None:
 
 def write_teams_report(folder: Path, rows: Sequence[dict], made: str) -> str:
     """Writes report.md, teams.jsonl and regret.png into `folder`; returns the report."""
-    text = "\n".join(report_lines(rows, made))
-    with atomic_write(folder / REPORT) as file:
-        file.write(text)
-    with atomic_write(folder / ROWS) as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
     draw_regret(policies(rows), folder / CHART)
-    return text
+    return write_rows_report(folder, report_lines(rows, made), ROWS, rows)
 
 
 def publish_teams(folder: Path) -> None:
     """Copies report and rows to eval_hh/results/simulated_teams/, and the chart to pics/simulated_teams.png."""
-    target = RESULTS / PUBLISHED
-    check_only_ours(str(target), target, lambda name: name in (REPORT, ROWS))
-    target.mkdir(exist_ok=True)
-    for name in (REPORT, ROWS):
-        shutil.copy(folder / name, target)
-    shutil.copy(folder / CHART, REPOSITORY / "pics" / f"{PUBLISHED}.png")
-    print(f"published: {target}, {REPOSITORY / 'pics' / f'{PUBLISHED}.png'}")
+    publish_rows_report(PUBLISHED, folder, ROWS)
+    chart = REPOSITORY / "pics" / f"{PUBLISHED}.png"
+    shutil.copy(folder / CHART, chart)
+    print(f"published: {chart}")

@@ -247,3 +247,19 @@ def test_publishing_keeps_what_it_did_not_publish(tmp_path, monkeypatch):
     publish.publish("toy", root, [], [], "python reproduce.py", "2 minutes")
     assert sorted(path.name for path in (results / "toy").iterdir()) == ["cells.jsonl.xz", "report.md", "table1.tex"]
     assert [path.name for path in results.iterdir()] == ["toy"]
+
+
+def test_a_report_with_its_rows_is_published_beside_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "RESULTS", tmp_path / "results")
+    folder, target = tmp_path / "run", tmp_path / "results" / "mine"
+    target.mkdir(parents=True)
+    folder.mkdir()
+    assert publish.write_rows_report(folder, ["# Mine", ""], "rows.jsonl", [{"a": 1}, {"a": 2}]) == "# Mine\n"
+    (target / "notes.txt").write_text("precious")
+    with pytest.raises(InputError, match="contains files not written by this command"):
+        publish.publish_rows_report("mine", folder, "rows.jsonl")
+    assert [path.name for path in target.iterdir()] == ["notes.txt"]
+    (target / "notes.txt").unlink()
+    publish.publish_rows_report("mine", folder, "rows.jsonl")
+    assert (target / "report.md").read_text() == "# Mine\n"
+    assert (target / "rows.jsonl").read_text().splitlines() == ['{"a": 1}', '{"a": 2}']
