@@ -3,12 +3,14 @@
 Run: cd labelling; python annotate.py --raw DIR | --source DATA --reward_model MODEL [--candidates MODEL ...]
          [--endpoint URL --endpoint_model NAME ...] [flags]
      python annotate.py --source PROMPTS --candidates MODEL ... --to_rank FILE [--ranking_len K]
+         [--show best_worst|closest --reward_model MODEL]
 
 Reads and writes the same data as data_preprocess/prepare.py: prompts, pairs or rankings become
 data/original/hh_train_lenK/train.json, dev and test files and the data card, under STUDY_ROOT, all or nothing. Each
 model of --candidates, and of --endpoint_model behind a server, samples further responses to every training prompt; K
-different responses are kept and ranked by the reward model. With --to_rank there is no reward model: the prompts are
-written with K responses each, for people to rank, and prepare.py --source FILE --join RANKINGS makes the training data.
+different responses are kept and ranked by the reward model. With --to_rank people rank: the prompts are written with K
+random responses each, or with two that --show chooses by the scores of --reward_model, and
+prepare.py --source FILE --join RANKINGS makes the training data.
 Also runs under training/launch.py, and resumes a killed run (data/original/annotation/).
 """
 
@@ -17,15 +19,17 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, parse_settings, run, study_root
 from data_preprocess.dialogue import HH, with_system
-from data_preprocess.preparing.candidates import Candidates, add_responses, choose, commonest_len
+from data_preprocess.preparing.candidates import Candidates, add_responses, at_random, choose, commonest_len, distinct
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prepared_data import Labels, prepare, read_pool
 from data_preprocess.preparing.returned_labels import unique_prompts
 from labelling.sampling import AnnotateConfig, check_models, only_first_process_prints
+from labelling.score_choices import RANDOM, choose_pair
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,8 +47,12 @@ def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
     """Writes the prompts of --source with K different responses each, of the data and of the candidate models."""
     pool, notes = read_pool(config)
     pool = sample_candidates(config, unique_prompts(pool))
-    ranking_len = config.ranking_len or commonest_len(pool)
-    kept, dropped = choose(pool, ranking_len, config.seed)
+    if config.show == RANDOM:
+        ranking_len, pick = config.ranking_len or commonest_len(pool), at_random
+    else:
+        ranking_len, pick = 2, partial(pick_pair, how=config.show)
+        pool = scores_of(config, list(map(distinct, pool)))
+    kept, dropped = choose(pool, ranking_len, config.seed, pick)
     notes += [f"{number} prompts dropped: {why}" for why, number in dropped.items()]
     if not kept:
         raise InputError("; ".join([f"--ranking_len: no prompt has {ranking_len} different responses", *notes]))
@@ -52,6 +60,18 @@ def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
         write_prompts(config.to_rank, kept, with_responses=True)
         print("\n".join(notes))
         print(f"{config.to_rank}: {len(kept)} prompts with {ranking_len} responses each, to be ranked")
+
+
+def pick_pair(candidates: Candidates, ranking_len: int, rng: Random, how: str) -> tuple[int, int]:
+    """Returns the indices of the two responses that `how` chooses by their scores, for `choose`."""
+    return choose_pair(candidates.rewards, how, rng)
+
+
+def scores_of(config: AnnotateConfig, pool: list[Candidates]) -> list[Candidates]:
+    """Returns the prompts with the reward model's raw logits as rewards."""
+    from labelling.model_labels import scored
+
+    return scored(pool, config.reward_model, work_folder() / "rewards.jsonl", config.batch_size)
 
 
 def work_folder() -> Path:
@@ -74,12 +94,6 @@ def sample_candidates(config: AnnotateConfig, pool: list[Candidates]) -> list[Ca
 
 def labels_by_models(config: AnnotateConfig) -> Labels:
     """Returns labels from the candidate models and from the reward model."""
-
-    def judge(pool: list[Candidates]) -> list[Candidates]:
-        from labelling.model_labels import scored
-
-        return scored(pool, config.reward_model, work_folder() / "rewards.jsonl", config.batch_size)
-
     facts = [f"rewards: raw logits of {config.reward_model}"]
     if config.samplers:
         facts.insert(0, (
@@ -89,7 +103,10 @@ def labels_by_models(config: AnnotateConfig) -> Labels:
             f"{'' if config.prompt_format == HH else f', prompt format {config.prompt_format}'})"
         ))  # fmt: skip
     return Labels(
-        partial(sample_candidates, config), judge, facts=facts, models=[config.reward_model, *config.candidates]
+        partial(sample_candidates, config),
+        partial(scores_of, config),
+        facts=facts,
+        models=[config.reward_model, *config.candidates],
     )
 
 

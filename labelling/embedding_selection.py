@@ -45,14 +45,24 @@ def select_by_embedding(
     """
     if not 0 <= size <= len(vectors):
         raise ValueError(f"size {size} (expected 0 to {len(vectors)}, the number of prompts)")
-    if groups is None:
-        return STRATEGIES[strategy](vectors, size, seed) if size else []
+    return within_groups(
+        groups or [""] * len(vectors), size, lambda members, quota: STRATEGIES[strategy](vectors[members], quota, seed)
+    )
+
+
+def within_groups(groups: Sequence[str], size: int, choose: Callable[[np.ndarray, int], list[int]]) -> list[int]:
+    """Returns the indices of `size` of N prompts, each group with its share, by `choose`.
+
+    Args:
+        groups: [N], the group of each prompt.
+        size: from 0 to N.
+        choose: returns which places among `members`, indices of one group's prompts, are its so many.
+    """
     bins = kind_bins(groups, size)
     chosen: list[int] = []
     for number, quota in enumerate(bins.quotas):
         members = np.flatnonzero(bins.number == number)
-        own = STRATEGIES[strategy](vectors[members], int(quota), seed) if quota else []
-        chosen += members[own].tolist()
+        chosen += members[choose(members, int(quota)) if quota else []].tolist()
     return chosen
 
 

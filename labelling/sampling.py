@@ -14,6 +14,7 @@ from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import is_main_process
+from labelling.score_choices import PAIRS, RANDOM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,14 @@ class AnnotateConfig(DataConfig, Sampling):
         metavar="FILE",
         default=None,
     )
+    show: str = setting(
+        "which responses --to_rank writes where a prompt has more: random, or two of them by --reward_model: "
+        "best_worst, of the highest and the lowest score, or closest, of the closest scores (minus random pairs in the "
+        "embedded world, 95% interval, points: best_worst PRO +8.03, +4.67 to +11.40, SFT +8.10, +5.34 to +10.87, "
+        "better; closest PRO -2.40, -4.95 to +0.15, SFT -2.56, -6.21 to +1.09, undecided)",
+        choices=PAIRS,
+        default=RANDOM,
+    )
     candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
     num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
 
@@ -80,15 +89,29 @@ class AnnotateConfig(DataConfig, Sampling):
         if not (self.reward_model or self.to_rank):
             meant = "a model that scores the responses, or --to_rank FILE for people to rank them"
             raise InputError(f"--reward_model: missing (expected {meant})")
+        self.check_show()
         if not self.to_rank:
             return
         check_output_file("to_rank", self.to_rank, {"source": [self.source]})
         defaults = {each.name: each.default for each in fields(self)}
-        for flag in ("reward_model", "raw", "dev_rows", "test_rows", "train_rows", "decontaminate"):
+        for flag in ("raw", "dev_rows", "test_rows", "train_rows", "decontaminate"):
             if getattr(self, flag) != defaults[flag]:
                 raise InputError(
                     f"--{flag}: does not apply to --to_rank, which writes the prompts of --source for people"
                 )
+
+    def check_show(self) -> None:
+        """Raises InputError for flags that do not fit --show, which is of --to_rank."""
+        if self.show == RANDOM and self.reward_model and self.to_rank:
+            raise InputError("--reward_model: does not apply to --to_rank with --show random, which needs no scores")
+        if self.show == RANDOM:
+            return
+        if not self.to_rank:
+            raise InputError(f"--show {self.show}: expected --to_rank FILE beside it")
+        if not self.reward_model:
+            raise InputError(f"--show {self.show}: expected --reward_model MODEL beside it, whose scores it compares")
+        if self.ranking_len not in (None, 2):
+            raise InputError(f"--ranking_len {self.ranking_len}: --show {self.show} shows two responses (expected 2)")
 
     @property
     def samplers(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from random import Random
 
 RANDOM = "random"
 BEST_WORST, CLOSEST = "best_worst", "closest"
+PREFERENCE_VARIANCE = "preference_variance"
 PAIRS = (RANDOM, BEST_WORST, CLOSEST)
 
 

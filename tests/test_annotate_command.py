@@ -15,6 +15,7 @@ from data_preprocess import prepare
 from data_preprocess.command import InputError
 from data_preprocess.preparing.raw_hh import SOURCES
 from data_preprocess.records import load_records, read_rows
+from eval_hh.reward_model import load_reward_model
 from labelling.annotate import main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -51,8 +52,6 @@ def test_rankings_are_the_reward_models_order(flags, tmp_path, tiny_reward_dir, 
     assert 12 <= len(rows) <= 24 and len(dev) == 4
     prompts = [json.dumps(row["prefix"][0]) for row in rows + dev]
     assert len(set(prompts)) == len(prompts)
-
-    from eval_hh.reward_model import load_reward_model
 
     model = load_reward_model(tiny_reward_dir)
     sampled = 0
@@ -172,11 +171,37 @@ def test_candidates_for_people_need_no_reward_model(tmp_path, tiny_causal_lm_dir
     assert [row["suffix"] for row in ranked] == [row["completions"][::-1] for row in written]
 
 
+def test_two_responses_for_people_by_score(tmp_path, tiny_reward_dir, capsys):
+    """The pair that a slow loop over the model's scores finds, one of a text that repeats; none is a reward."""
+    source, texts = tmp_path / "pool.jsonl", ["no", "a long answer", "yes, of course", "perhaps", "perhaps "]
+    source.write_text("".join(json.dumps({"prompt": f"q{i}?", "responses": texts}) + "\n" for i in range(3)))
+    model = load_reward_model(tiny_reward_dir)
+    for how, best in (("best_worst", max), ("closest", min)):
+        output = tmp_path / f"{how}.jsonl"
+        main(["--source", str(source), "--to_rank", str(output), "--show", how, "--reward_model", str(tiny_reward_dir)])
+        assert "3 prompts with 2 responses each, to be ranked" in capsys.readouterr().out
+        for i, line in enumerate(output.read_text().splitlines()):
+            scores = model.score([[f"<|prompter|>q{i}?", "<|assistant|>"]] * 4, texts[:4])
+            gaps = {(a, b): abs(scores[a] - scores[b]) for b in range(4) for a in range(b)}
+            row = json.loads(line)
+            assert row["completions"] == [texts[index] for index in best(gaps, key=gaps.get)]
+            assert not {"reward", "rewards", "score"} & set(row)
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         ([], "--reward_model: missing .expected a model that scores the responses, or --to_rank"),
-        (["--to_rank", "{root}/a", "--reward_model", "m"], "--reward_model: does not apply to --to_rank"),
+        (
+            ["--to_rank", "{root}/a", "--reward_model", "m"],
+            "--reward_model: does not apply to --to_rank with --show ra",
+        ),
+        (["--to_rank", "{root}/a", "--show", "closest"], "--show closest: expected --reward_model MODEL"),
+        (["--reward_model", "m", "--show", "closest"], "--show closest: expected --to_rank FILE"),
+        (
+            ["--to_rank", "{root}/a", "--reward_model", "m", "--show", "best_worst", "--ranking_len", "3"],
+            "--ranking_len 3: --show best_worst shows two responses .expected 2.",
+        ),
         (["--to_rank", "{root}/a", "--dev_rows", "3"], "--dev_rows: does not apply to --to_rank"),
         (["--to_rank", "{root}/pool.jsonl"], "is read as --source"),
         (["--to_rank", "{root}/a", "--ranking_len", "5"], "--ranking_len: no prompt has 5 different responses"),

@@ -8,19 +8,31 @@ from random import Random
 import numpy as np
 import pytest
 
-from data_preprocess.command import stop_requests
+from data_preprocess.command import REPOSITORY, stop_requests
 from data_preprocess.ranking import nested_subsets
 from data_preprocess.records import Record
 from data_preprocess.toy_world.gold_reward import gold_reward
 from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import holm, over_replicates
+from labelling import annotate, select_prompts
 from labelling.score_choices import preference_variance
-from study.choices_report import ALGORITHMS, CHOICES, comparisons, control_of, label_facts, report_lines, word
+from study.choices_report import (
+    ALGORITHMS,
+    CHOICES,
+    PUBLISHED,
+    ROWS,
+    comparisons,
+    control_of,
+    label_facts,
+    report_lines,
+    word,
+)
 from study.choices_report import write_choices_report as write_report
 from study.label_choices import ChoiceStudy, labelled, simulate
 from study.study_file import built_in
 from tests.tiny_study import SMALL
 
+LABELLING = REPOSITORY / "labelling"
 TOY = built_in("toy")
 SMALLER = [replace(one, size=one.size // 30) for one in CHOICES]  # 8 prompts with two, or 4 with four responses
 N = 40
@@ -150,3 +162,26 @@ def test_choices_from_the_world_to_the_report(tmp_path, monkeypatch):
     assert {path: os.stat(path).st_mtime_ns for path in found.root.rglob("eval_hh/results/*.json")} == made
     assert len(made) == len(rows) == 24 and "than random" in text
     assert [json.loads(line) for line in (found.root / "cells.jsonl").read_text().splitlines()] == rows
+
+
+def test_published_rows_are_what_the_report_the_readme_and_the_help_say(capsys):
+    """Each number that is quoted comes from the committed cells."""
+    folder = REPOSITORY / "eval_hh" / "results" / PUBLISHED
+    rows = [json.loads(line) for line in (folder / ROWS).read_text().splitlines()]
+    table = [line for line in report_lines(rows, "") if line.startswith("|")]
+    report, readme = ((path / name).read_text() for path, name in ((folder, "report.md"), (LABELLING, "README.md")))
+    assert all(line in report for line in table) and all(line in readme for line in table[:10])
+    quoted = {}
+    for module in (annotate, select_prompts):
+        with pytest.raises(SystemExit):
+            module.main(["--help"])
+        quoted[module] = " ".join(capsys.readouterr().out.split())
+    said = {"best_worst": annotate, "closest": annotate, "highest": select_prompts}
+    for choice, algorithm, found, p in comparisons(rows):
+        if choice.how in said:
+            numbers = f"{100 * found.difference:+.2f}, {100 * found.low:+.2f} to {100 * found.high:+.2f}"
+            assert f"{algorithm} {numbers}" in quoted[said[choice.how]]
+            assert word(found, p) == ("better" if choice.how == "best_worst" else "undecided")
+    best = [[one["best"] for one in rows if one["choice"] == name and one["algorithm"] == "PRO"]
+            for name in ("pair_best_worst", "pair_random")]  # fmt: skip
+    assert "{:.2f} points, with random pairs\n{:.2f}".format(*map(np.mean, best)) in readme

@@ -255,6 +255,35 @@ def test_the_command_drops_selects_and_reports(tmp_path, byte_tokenizer, capsys)
     assert re.search(r"<td>b</td><td class=\"number\">10</td><td class=\"number\">4</td>", html)
 
 
+def rewarded(tmp_path):
+    """Six prompts whose rewards differ by 1 to 6, half of either topic."""
+    path = tmp_path / "pool.jsonl"
+    rows = [{"prompt": f"Question {'abcdef'[i]} of {i}?", "responses": ["x", "y"], "scores": [i + 1, 0],
+             "topic": "even" if i % 2 == 0 else "odd"} for i in range(6)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_preference_variance_selects_by_the_rewards_and_needs_no_embeddings(tmp_path):
+    pool, output = rewarded(tmp_path), tmp_path / "out.jsonl"
+    words = [str(pool), "--output", str(output), "--select", "preference_variance", "--max_jaccard", "0.9"]
+    words += ["--embeddings", str(tmp_path / "none")]
+    for flags, expected in (["--size", "3"], "fed"), (["--size", "4", "--quota", "topic"], "ecfd"):
+        select_prompts.main([*words, *flags])
+        rows = [json.loads(line) for line in output.read_text().splitlines()]
+        assert [row["prompt"][0]["content"][9] for row in rows] == list(expected)
+        assert all(row["completions"] == ["x", "y"] and "scores" not in row for row in rows)
+
+
+def test_preference_variance_names_the_line_without_rewards(tmp_path):
+    pool = rewarded(tmp_path)
+    pool.write_text(pool.read_text() + '{"prompt": "And another one?", "responses": ["x", "y"]}\n')
+    with pytest.raises(InputError, match=r"pool.jsonl:7: no rewards of two responses"):
+        select_prompts.main([str(pool), "--output", str(tmp_path / "out.jsonl"), "--select", "preference_variance",
+                             "--size", "2"])  # fmt: skip
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_what_the_report_counts(vectors):
     assert [tuple(vars(one).values()) for one in shares(["a", "b", "b"], [1])] == [("b", 2, 1), ("a", 1, 0)]
     [ours, at_random] = distances(vectors, list(range(1200)), 1)

@@ -6,6 +6,7 @@ All sources are read into this form.
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -94,11 +95,21 @@ def commonest_len(pool: list[Candidates]) -> int:
     return min(counts, key=lambda length: (-counts[length], length), default=2)
 
 
-def choose(pool: list[Candidates], ranking_len: int, seed: int) -> tuple[list[Candidates], dict[str, int]]:
+def at_random(candidates: Candidates, ranking_len: int, rng: random.Random) -> Sequence[int]:
+    """Returns the indices of random responses."""
+    return rng.sample(range(len(candidates.responses)), ranking_len)
+
+
+def choose(
+    pool: list[Candidates],
+    ranking_len: int,
+    seed: int,
+    pick: Callable[[Candidates, int, random.Random], Sequence[int]] = at_random,
+) -> tuple[list[Candidates], dict[str, int]]:
     """Returns the prompts that can become rankings of `ranking_len`, and the number dropped by reason.
 
-    If a prompt has more distinct responses, a random draw seeded by the seed and the prompt's id selects them, so
-    neither the order of the data nor other prompts matter.
+    If a prompt has more distinct responses, `pick` selects them, given a random stream seeded by the seed and the
+    prompt's id, so neither the order of the data nor other prompts matter.
     """
     kept, dropped = [], Counter()
     for candidates in pool:
@@ -111,7 +122,7 @@ def choose(pool: list[Candidates], ranking_len: int, seed: int) -> tuple[list[Ca
             continue
         if len(left.responses) > ranking_len:
             rng = random.Random(f"{seed} {candidates.meta['id']}")
-            left = keep_responses(left, sorted(rng.sample(range(len(left.responses)), ranking_len)))
+            left = keep_responses(left, sorted(pick(left, ranking_len, rng)))
         kept.append(left)
     return kept, dict(dropped)
 

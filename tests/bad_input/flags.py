@@ -71,6 +71,7 @@ VALUES = {
     },
     ANNOTATE: {
         "num_per_model": ("0",), "temperature": ("-1",), "top_p": ("nan",), "seed": ("-7",), "candidates": ("",),
+        "show": ("widest", "closest"),
     },
     SAMPLE: {"sizes": ("0", "-4", HUGE), "max_tokens": ("-1",)},
     DIVERSITY: {"n": ("0", HUGE), "sizes": ("-1", HUGE)},
