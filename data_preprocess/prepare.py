@@ -88,7 +88,8 @@ def export_to_label(config: PrepareConfig, pool: list[Candidates]) -> None:
     elif config.export == "label_studio":
         more = f"; its labelling configuration: {write_label_studio(config.output, pool)}"
     elif config.export == "table":
-        write_table(config.output, pool)
+        if computed := write_table(config.output, pool):
+            more = f"; warning: {computed} rows have a text that a spreadsheet takes for a formula (expected .xlsx)"
     else:
         write_prompts(config.output, pool)
     print(f"{config.output}: {len(pool)} prompts{more}")

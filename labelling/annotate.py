@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
 def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
     """Writes the prompts of --source with K different responses each, of the data and of the candidate models."""
     pool, notes = read_pool(config)
-    pool = sample_candidates(config, unique_prompts(pool))
+    pool = sample_candidates(config, unique_prompts(pool, to_rank=True))
     if config.show == RANDOM:
         ranking_len, pick = config.ranking_len or commonest_len(pool), at_random
     else:

@@ -24,6 +24,7 @@ from labelling.plan_warnings import budget_warnings, edge_warning
 
 # Of the pilot's prompts: those that select the checkpoints of its cells and those that test them.
 DEV_SHARE, TEST_SHARE = 0.1, 0.2
+SPARE_SHARE = 0.05  # and in no cell: some prompts come back without labels, or with fewer different responses
 LABELS = "labels.csv"
 ALGORITHM = "PRO"
 
@@ -34,11 +35,12 @@ class Parts(NamedTuple):
     train: int
     dev: int
     test: int
+    spare: int
 
     @classmethod
     def of(cls, size: int) -> "Parts":
-        dev, test = max(1, round(DEV_SHARE * size)), max(1, round(TEST_SHARE * size))
-        return cls(size - dev - test, dev, test)
+        dev, test, spare = (max(1, round(share * size)) for share in (DEV_SHARE, TEST_SHARE, SPARE_SHARE))
+        return cls(size - dev - test - spare, dev, test, spare)
 
 
 def plan_pilot(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -> None:
@@ -51,11 +53,11 @@ def plan_pilot(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) 
         raise InputError(f"{where}: {size:,} prompts, but the pool has {len(pool):,} (expected a smaller share)")
     if parts.train < LEAST_PROMPTS:
         found = f"buys {size:,} prompts with {largest} responses"
-        raise InputError(f"{where}: {found} (expected {LEAST_PROMPTS} or more besides dev and test)")
+        raise InputError(f"{where}: {found} (expected {LEAST_PROMPTS} or more besides dev, test and spare)")
     cells = sorted({(k, m) for k, m, _ in pilot_cells(config.ranking_lens, parts.train)})
     print(
         f"pilot:  {size:,} prompts with {largest} responses each, {size * price:,} of {money.budget:,} {money.unit}; "
-        f"{parts.train:,} to train on, {parts.dev:,} dev, {parts.test:,} test\n"
+        f"{parts.train:,} to train on, {parts.dev:,} dev, {parts.test:,} test, {parts.spare:,} spare\n"
         f"cells:  {', '.join(f'K = {k} M = {m:,}' for k, m in cells)}, each on two draws (rankings of fewer responses "
         f"and smaller subsets are cut from the pilot's for free)"
     )

@@ -42,8 +42,9 @@ from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.candidates import Candidates, responses_digest
 from data_preprocess.preparing.export import check_ending, prompt_messages
 from data_preprocess.preparing.labelling_tools import require_responses
+from data_preprocess.preparing.prepare_config import DataConfig
+from data_preprocess.preparing.prepared_data import read_pool
 from data_preprocess.preparing.returned_labels import unique_prompts
-from data_preprocess.preparing.row_formats import Mapping, read_source
 from data_preprocess.preparing.votes import values_of_ranking
 from pics.style import LOOK
 
@@ -69,6 +70,11 @@ class RankConfig:
         metavar="N",
         default=None,
     )
+    columns: tuple[str, ...] = setting(
+        "fields of the rows to show beside the prompt (default: none, for one may give an answer away)",
+        metavar="FIELD",
+        default=(),
+    )
     port: int = setting("port of the page; 0: a free one", within(at_least=0, at_most=65535), default=8765)
 
     def __post_init__(self) -> None:
@@ -80,17 +86,20 @@ class RankConfig:
 class Rankings:
     """The prompts to rank, and the rankings so far, in a file to which each is added."""
 
-    def __init__(self, pool: list[Candidates], path: Path, per_prompt: int | None = None):
+    def __init__(
+        self, pool: list[Candidates], path: Path, per_prompt: int | None = None, columns: tuple[str, ...] = ()
+    ):
         """Reads the file of an earlier session; InputError, naming the line, for one of other prompts or responses.
 
-        `per_prompt`: how many people are asked for each prompt; None: all of them.
+        `per_prompt`: how many people are asked for each prompt; None: all of them. `columns`: what to show of a row.
         """
-        self.pool, self.path, self.lock = pool, path, threading.Lock()
+        self.pool, self.path, self.columns, self.lock = pool, path, columns, threading.Lock()
         self.per_prompt = per_prompt or math.inf
         self.place = {one.meta["id"]: index for index, one in enumerate(pool)}
         self.given: dict[tuple[str, str], list] = {}  # (annotator, id) -> ranking
         if path.exists():
             self._go_on()
+        self.size = _size(path)
 
     def _go_on(self) -> None:
         """Reads the file, and removes what a killed server left of a line that it had not confirmed to the page.
@@ -142,7 +151,10 @@ class Rankings:
         row = {"id": identity, "annotator": annotator, "ranking": ranking, "digest": responses_digest(known)}
         row["ranking"] = self.check(row)
         with self.lock:
+            if _size(self.path) < self.size - 1:  # an editor may leave out the last line end
+                raise InputError(f"{self.path}: shortened or deleted by another program (restart the server)")
             _append(self.path, json_line(row).encode("utf-8"))
+            self.size = _size(self.path)
             self.given[annotator, identity] = row["ranking"]
 
     def done(self, annotator: str) -> int:
@@ -171,7 +183,7 @@ class Rankings:
             "left": len(self.left(annotator)),
             "id": one.meta["id"],
             "prompt": prompt_messages(one),
-            "columns": one.columns(),
+            "columns": {name: value for name, value in one.columns().items() if name in self.columns},
             "responses": [{"name": str(name), "text": one.responses[name]} for name in names],
             "ranking": self.given.get((annotator, one.meta["id"])),
         }
@@ -181,6 +193,10 @@ def _is_unfinished(line: bytes) -> bool:
     """Returns whether a text is the beginning of a line that `Rankings.add` writes."""
     begins = line.startswith(OPENING) or OPENING.startswith(line)
     return bool(line) and begins and not line.endswith(b"}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _append(path: Path, line: bytes) -> None:
@@ -336,7 +352,7 @@ class RankServer(ThreadingHTTPServer):
 
 def load(source: str) -> tuple[list[Candidates], list[str]]:
     """Returns (prompts with 2 to MOST_RESPONSES responses, each once; lines on what is not read)."""
-    pool, notes = read_source(source, "train", Mapping(keep=True))
+    pool, notes = read_pool(DataConfig(source=source, keep_columns=True))
     pool = unique_prompts(pool, to_rank=True)
     most = require_responses(pool)
     if most > MOST_RESPONSES:
@@ -346,6 +362,14 @@ def load(source: str) -> tuple[list[Candidates], list[str]]:
     return pool, notes
 
 
+def check_columns(names: tuple[str, ...], pool: list[Candidates]) -> None:
+    """Raises InputError for a field to show that no prompt has."""
+    known = sorted({name for one in pool for name in one.columns()})
+    for name in names:
+        if name not in known:
+            raise InputError(f"--columns {name}: no such field (expected one of: {', '.join(known) or 'none'})")
+
+
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(RankConfig, argv, __doc__)
     pool, notes = load(config.source)
@@ -353,7 +377,8 @@ def main(argv: list[str] | None = None) -> None:
     with try_lock(config.output) as held:
         if not held:
             raise InputError(f"--output {config.output}: another server writes to it (expected another file)")
-        rankings = Rankings(pool, config.output, config.per_prompt)
+        check_columns(config.columns, pool)
+        rankings = Rankings(pool, config.output, config.per_prompt, config.columns)
         server = RankServer(config.port, rankings, config.annotators)
         print(f"{config.output}: {len(rankings.given)} rankings so far, {len(pool)} prompts")
         print(f"open http://{ADDRESS}:{server.server_address[1]} (Ctrl-C ends the server)", flush=True)

@@ -10,7 +10,6 @@ is under runs/toy-<hash>/label_choices, beside the small study, whose world, bas
 started again, the command does what is missing.
 """
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import (
     StopRequest,
+    available_cores,
     check_settings,
     count,
     parse_settings,
@@ -57,7 +57,7 @@ class ChoicesConfig:
         within(at_least=MIN_REPLICATES, at_most=MOST_REPLICATES),
         default=8,
     )
-    workers: int = setting("cells run at a time", count(at_most=1024), default=os.cpu_count())
+    workers: int = setting("cells run at a time", count(at_most=1024), default_factory=available_cores)
     dry_run: bool = setting("print what is run, and run nothing", default=False)
     publish: bool = setting("copy report and rows to eval_hh/results/label_choices", default=False)
 

@@ -12,7 +12,6 @@ paper's points only, since our small study is of the same world.
 
 import hashlib
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import (
     StopRequest,
+    available_cores,
     check_settings,
     count,
     parse_settings,
@@ -119,7 +119,7 @@ class TeamsConfig:
     teams: int = setting(
         "number of teams, of four kinds in turn", within(at_least=8, at_most=MOST_TEAMS), default=N_TEAMS
     )
-    workers: int = setting("cells run at a time", count(at_most=1024), default=os.cpu_count())
+    workers: int = setting("cells run at a time", count(at_most=1024), default_factory=available_cores)
     dry_run: bool = setting("print what each team pays and trains at least, and run nothing", default=False)
     publish: bool = setting("copy table, chart and the teams' rewards to their committed places", default=False)
 

@@ -1,5 +1,6 @@
 """Exports for Argilla, Label Studio and spreadsheets, and the way back: literal files in each tool's form."""
 
+import csv
 import json
 
 import pytest
@@ -35,8 +36,9 @@ def test_argilla_folder(tmp_path):
     options = [{"value": f"response_{i}", "text": f"response_{i}"} for i in range(3)]
     assert question["name"] == "ranking" and question["settings"] == {"type": "ranking", "options": options}
     first, second = json.loads((tmp_path / "out/records.json").read_text())
+    order = first["metadata"].pop("response_order").split()
     assert first["id"] == "p1" and first["metadata"] == {"topic": "food", "level": 2}
-    assert first["fields"]["response_1"] == "=No." and first["fields"]["prompt"][-1] == {
+    assert first["fields"][f"response_{order.index('1')}"] == "=No." and first["fields"]["prompt"][-1] == {
         "role": "user",
         "content": "=Rice?",
     }
@@ -124,6 +126,7 @@ def test_rankings_in_other_forms_are_refused(row, message):
 def test_label_studio_tasks(tmp_path):
     config = write_label_studio(tmp_path / "tasks.json", POOL)
     first, second = json.loads((tmp_path / "tasks.json").read_text())
+    first["data"]["items"].sort(key=lambda item: item["id"])
     items = [{"id": "0", "title": "", "body": "Boil it."}, {"id": "1", "title": "", "body": "=No."}]
     text = "User: Hi\n\nAssistant: Hello.\n\nUser: =Rice?"
     assert first["data"] == {"topic": "food", "level": 2, "prompt_id": "p1", "prompt": text, "items": items}
@@ -138,12 +141,12 @@ def test_tables_come_back_filled_in(tmp_path, ending):
         pytest.importorskip("openpyxl")
     write_table(path, POOL)
     rows = [row for _, row in read_table(str(path))]
-    assert [(row["id"], row["answer"], row["response"]) for row in rows][:2] == [
+    assert sorted((row["id"], row["answer"], row["response"]) for row in rows)[:2] == [
         ("p1", "0", "Boil it."),
         ("p1", "1", "=No."),
     ]
     assert rows[0]["topic"] == "food" and "topic" not in rows[2] and "rank" not in rows[0]
-    fill_in(path, {2: ("2", "ann"), 3: ("1", "ann")})
+    fill_in(path, {"Boil it.": ("2", "ann"), "=No.": ("1", "ann")})
     joined = join(POOL, [str(path)])
     assert joined.pool[0].rewards == [-2.0, -1.0] and joined.missing == ["prompts without a judgement: 1 (p2)"]
     assert joined.notes == ["annotators: 1; no answer was judged by two of them, so agreement is not known"]
@@ -152,37 +155,86 @@ def test_tables_come_back_filled_in(tmp_path, ending):
 def test_copies_of_a_sheet_by_several_people(tmp_path):
     """Each fills in what they judged; the answers are there twice, and mean ranks are over those who ranked."""
     paths = [tmp_path / f"{name}.csv" for name in ("ann", "bob")]
-    for path, ranks in zip(paths, ({2: "1", 3: "2", 4: "1", 5: "2", 6: "3"}, {2: "2", 3: "1"}), strict=True):
+    ranked = ["Boil it.", "=No.", "a", "b", "c"], ["=No.", "Boil it."]
+    for path, best_first in zip(paths, ranked, strict=True):
         write_table(path, POOL)
-        fill_in(path, {line: (rank, path.stem) for line, rank in ranks.items()})
+        ranks = [1, 2, 1, 2, 3][: len(best_first)]
+        fill_in(path, {text: (str(rank), path.stem) for text, rank in zip(best_first, ranks, strict=True)})
     joined = join(POOL, [str(path) for path in paths])
     assert [one.rewards for one in joined.pool] == [[-1.5, -1.5], [-1.0, -2.0, -3.0]] and joined.missing == []
     paths[1].write_text(paths[1].read_text().replace("Boil it.", "Fry it."))
-    with pytest.raises(InputError, match=r"bob\.csv:2: a second answer '0' to prompt p1"):
+    with pytest.raises(InputError, match=r"bob\.csv:[27]: a second answer '0' to prompt p1"):
         join(POOL, [str(path) for path in paths])
 
 
-def fill_in(path, ranks_by_line):
-    """Writes ranks and annotators into a table as a person would."""
+def fill_in(path, given):
+    """Writes ranks and annotators into a table as a person would, by the response's text."""
     if path.suffix == ".xlsx":
         import openpyxl
 
         book = openpyxl.load_workbook(path)
-        assert book.active["D3"].value == "=No." and book.active["D3"].data_type == "s"  # no formula
-        for line, (rank, name) in ranks_by_line.items():
-            book.active.cell(line, 5, int(rank))
-            book.active.cell(line, 6, name)
+        for row in book.active.iter_rows(min_row=2):
+            assert row[3].data_type == "s"  # no formula
+            if row[3].value in given:
+                rank, name = given[row[3].value]
+                row[4].value, row[5].value = int(rank), name
         book.save(path)
         return
-    import csv
-
     delimiter = {".csv": ",", ".tsv": "\t"}[path.suffix]
     with open(path, newline="") as file:
         table = list(csv.reader(file, delimiter=delimiter))
-    for line, given in ranks_by_line.items():
-        table[line - 1][4:6] = given
+    for row in table[1:]:
+        row[4:6] = given.get(row[3], row[4:6])
     with open(path, "w", newline="") as file:
         csv.writer(file, delimiter=delimiter).writerows(table)
+
+
+def test_no_place_is_the_better_response_s(tmp_path):
+    """Data sets list the better response first; people must see it in the first place half of the time only."""
+    pool = [Candidates(PREFIX, ["good", "bad"], None, {**META, "id": f"p{number}"}) for number in range(400)]
+    write_argilla(tmp_path / "argilla", pool, "x")
+    write_label_studio(tmp_path / "tasks.json", pool)
+    write_table(tmp_path / "table.csv", pool)
+    records = json.loads((tmp_path / "argilla/records.json").read_text())
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    with open(tmp_path / "table.csv", newline="") as file:
+        responses = [row["response"] for row in csv.DictReader(file)]
+    shown = (
+        [record["fields"]["response_0"] for record in records],
+        [task["data"]["items"][0]["body"] for task in tasks],
+        responses[::2],
+    )
+    for first in shown:  # 200 with a standard deviation of 10
+        assert 160 < first.count("good") < 240
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_shuffled_argilla_record_comes_back_as_the_data_has_it(tmp_path, flat):
+    """Whatever place each response was shown in, the answer that people put first is the one with its text."""
+    pool = [Candidates(PREFIX, ["x", "y", "z"], None, {**META, "id": f"p{number}"}) for number in range(20)]
+    write_argilla(tmp_path / "out", pool, "x")
+    back = []
+    for record in json.loads((tmp_path / "out/records.json").read_text()):
+        place = {text: name for name, text in record["fields"].items() if name != "prompt"}
+        value = [{"value": place[text], "rank": rank} for rank, text in enumerate("zxy", 1)]
+        if flat:
+            fields = {"id": record["id"], **record["fields"], **record["metadata"]}
+            back.append({**fields, "ranking.responses": [value], "ranking.responses.users": ["u"]})
+        else:
+            back.append({**record, "responses": {"ranking": [{"value": value, "user_id": "u"}]}})
+    (tmp_path / "export.json").write_text(json.dumps(back))
+    joined = join(pool, [str(tmp_path / "export.json")])
+    assert all(one.responses == ["x", "y", "z"] and one.rewards == [-2.0, -3.0, -1.0] for one in joined.pool)
+
+
+def test_a_table_s_texts_may_be_formulas_to_a_spreadsheet(tmp_path):
+    """A CSV file cannot say that "=No." is a text: the export says so, and so does the join if it came back changed."""
+    path = tmp_path / "t.csv"
+    assert write_table(path, POOL) == 1
+    path.write_text(path.read_text().replace("=No.", "#NAME?"))
+    fill_in(path, {"Boil it.": ("2", "ann"), "#NAME?": ("1", "ann")})
+    changed = "differ from the response of --source (written anew, or changed by a spreadsheet): 1 (p1: 1)"
+    assert any(changed in note for note in join(POOL, [str(path)]).notes)
 
 
 def test_texts_that_excel_cannot_hold_are_refused(tmp_path):
@@ -199,7 +251,7 @@ def test_a_column_called_score_is_no_judgement(tmp_path):
             for one in POOL]  # fmt: skip
     path = tmp_path / "sheet.csv"
     write_table(path, pool)
-    fill_in(path, {2: ("2", "ann"), 3: ("1", "ann")})
+    fill_in(path, {"Boil it.": ("2", "ann"), "=No.": ("1", "ann")})
     joined = join(pool, [str(path)])
     assert joined.pool[0].rewards == [-2.0, -1.0] and joined.pool[0].meta["columns"]["score"] == 3.5
     assert joined.pool[0].response_from() == ["data", "data"]
@@ -208,16 +260,18 @@ def test_a_column_called_score_is_no_judgement(tmp_path):
 def test_columns_survive_from_pool_to_training_row(tmp_path, capsys):
     """Out for labelling and back: the pool's topic and level are in the rankings."""
     source, sheet = tmp_path / "pool.jsonl", tmp_path / "sheet.csv"
-    rows = [{"prompt": f"What of {i}?", "completions": ["a", "b"], "topic": "food", "level": i} for i in range(3)]
+    rows = [
+        {"prompt": f"What of {i}?", "completions": [f"a{i}", f"b{i}"], "topic": "food", "level": i} for i in range(3)
+    ]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare.main(["--source", str(source), "--export", "table", "--output", str(sheet)])
-    fill_in(sheet, {2: ("2", "ann"), 3: ("1", "ann"), 4: ("1", "ann"), 5: ("2", "ann")})
+    fill_in(sheet, {"a0": ("2", "ann"), "b0": ("1", "ann"), "a1": ("1", "ann"), "b1": ("2", "ann")})
     prepare.main(["--source", str(source), "--join", str(sheet), "--dev_rows", "0"])
     written = [
         json.loads(line) for line in (tmp_path / "data/original/hh_train_len2/train.json").read_text().splitlines()
     ]
     assert [row["meta"]["columns"] for row in written] == [{"topic": "food", "level": i} for i in range(2)]
-    assert written[0]["suffix"] == ["b", "a"]
+    assert [row["suffix"] for row in written] == [["b0", "a0"], ["a1", "b1"]]
     assert "missing: prompts without a judgement: 1 (" in capsys.readouterr().out
 
 

@@ -65,19 +65,19 @@ def test_the_papers_points_as_a_prior():
 
 
 def test_the_pilot_and_its_study(pool, tokenizer, capsys, tmp_path):
-    """20% of 320 responses are 16 prompts with four; 2 are dev, 3 test and 11 train."""
+    """20% of 320 responses are 16 prompts with four; 2 are dev, 3 test, 1 spare and 10 train."""
     output, study = tmp_path / "pilot.jsonl", tmp_path / "my pilot.yaml"
     words = [pool, "--responses", 320, "--pilot", 0.2, "--output", output, "--study", study, "--model", tokenizer]
     printed = planned(capsys, *words, "--tokenizer", tokenizer, "--algorithm", "SFT")
     assert (
-        "pilot:  16 prompts with 4 responses each, 64 of 320 labelled responses; 11 to train on, 2 dev, 3 test"
+        "pilot:  16 prompts with 4 responses each, 64 of 320 labelled responses; 10 to train on, 2 dev, 3 test, 1 spare"
         in printed
     )
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert len({row["id"] for row in rows}) == 16
     (tmp_path / "labels.csv").write_text("id,response,score\n")
     described = read_study(study, ("--study", str(study)))
-    assert described.grid.sizes == (11, 5) and described.grid.ranking_lens == (4, 2)
+    assert described.grid.sizes == (10, 5) and described.grid.ranking_lens == (4, 2)
     assert described.grid.algorithms == ("SFT",) and len(described.replicates) == 2
     assert f"--study '{study}'" in printed
     again = re.search(r"here: python plan.py (.*)", printed)[1]
@@ -98,7 +98,7 @@ def test_the_pilots_labels_become_its_cells_subsets(pool, tokenizer, capsys, tmp
     with stop_requests() as request:
         described.make_data(config.every_cell(described), request)
     for draw in ("", "draw43/"):
-        for k, m in ((4, 11), (4, 5), (2, 11), (2, 5)):
+        for k, m in ((4, 10), (4, 5), (2, 10), (2, 5)):
             rows = (tmp_path / f"runs/pilot/data/{draw}hh_train_len{k}_{m}/train.json").read_text().splitlines()
             assert len(rows) == m and {len(json.loads(row)["suffix"]) for row in rows} == {k}
 
@@ -155,7 +155,7 @@ def test_a_stage_is_recommended_only_where_it_gains(pool, tokenizer):
 
 
 def test_a_next_stage_has_a_study_of_all_prompts(pool, tokenizer, capsys, tmp_path, monkeypatch):
-    """16 prompts labelled and 16 more: 32, of which 3 are dev, 6 test and 23 train."""
+    """16 prompts labelled and 16 more: 32, of which 3 are dev, 6 test, 2 spare and 21 train."""
     monkeypatch.setattr(pilot, "LEAST_GAIN", -100.0)
     folder, done = write_results(tmp_path / "results", lambda *_: 0.3), labelled(pool, 16, tmp_path)
     output, study = tmp_path / "next.jsonl", tmp_path / "second.yaml"
@@ -166,7 +166,7 @@ def test_a_next_stage_has_a_study_of_all_prompts(pool, tokenizer, capsys, tmp_pa
     assert len(new) == 16 and len(every) == 32 and set(new) < set(every)
     (tmp_path / "labels.csv").write_text("id,response,score\n")
     described = read_study(study, ("--study", str(study)))
-    assert described.grid.sizes == (23, 11) and described.name == "second"
+    assert described.grid.sizes == (21, 10) and described.name == "second"
     results = tmp_path / "runs" / "second" / "eval_hh" / "results"
     assert f"--pilot_results {folder} {results} --labelled {done} {output}" in printed
 

@@ -15,7 +15,7 @@ import pytest
 from data_preprocess import prepare
 from data_preprocess.command import InputError
 from data_preprocess.preparing.candidates import responses_digest
-from labelling.rank import RankConfig, Rankings, RankServer, load
+from labelling.rank import RankConfig, Rankings, RankServer, check_columns, load
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BAD_TEXT = '<script>document.title = "taken"</script><img src="https://example.org/a.png" onerror="alert(1)"> & </p>'
@@ -70,7 +70,32 @@ def test_a_ranking_is_on_disk_when_it_is_confirmed(served):
     assert (status, shown["index"], shown["done"], shown["total"]) == (200, 1, 1, 4)
     assert ask("GET", "/prompt?annotator=bob")[1]["index"] == 0
     assert ask("GET", "/prompt?annotator=ann&index=0")[1]["ranking"] == RANKING["ranking"]
-    assert shown["columns"] == {"topic": "food"}
+    assert shown["columns"] == {}
+
+
+def test_fields_of_the_row_are_shown_when_asked_for(source, tmp_path):
+    """A field may say which model wrote what: none is shown unasked."""
+    pool = load(source)[0]
+    assert Rankings(pool, tmp_path / "r.jsonl", columns=("topic",)).shown("ann", 0)["columns"] == {"topic": "food"}
+    check_columns(("topic",), pool)
+    with pytest.raises(InputError, match="--columns topics: no such field .expected one of: topic"):
+        check_columns(("topics",), pool)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("")])
+def test_a_file_that_another_program_changed_is_not_added_to(served, change):
+    """The rankings before would be missing in what looks like a whole file."""
+    rankings, ask = served
+    assert ask("POST", "/rank", RANKING)[0] == 200
+    change(rankings.path)
+    status, answer = ask("POST", "/rank", {**RANKING, "id": "p1", "ranking": ["1", "0"]})
+    assert status == 400 and "shortened or deleted by another program" in answer["error"]
+    assert not rankings.path.exists() or not rankings.path.read_text()
+
+
+def test_a_published_data_set_is_read_by_its_recipe():
+    pool, notes = load(str(REPOSITORY / "tests/fixtures/recipes/nectar.jsonl"))
+    assert len(pool[0].responses) == 7 and any("nectar" in note for note in notes)
 
 
 def test_people_share_the_work(source, tmp_path):

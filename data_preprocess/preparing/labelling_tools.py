@@ -1,7 +1,7 @@
 """Exports a pool for people to rank its responses: Argilla, Label Studio, and a table for a spreadsheet.
 
 For prepare.py --export. `tool_exports` and `returned_labels` read what comes back. A prompt's columns (its other
-fields) go along as metadata.
+fields) go along as metadata. Each prompt's responses are shuffled: many data sets list the better one first.
 """
 
 import csv
@@ -9,13 +9,14 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 from data_preprocess.command import InputError
 from data_preprocess.files import atomic_write, write_files
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.csv_rows import delimiter_of
 from data_preprocess.preparing.export import prompt_messages
-from data_preprocess.preparing.tool_exports import COLUMNS, PROMPT_ID, RANKING, RESPONSE
+from data_preprocess.preparing.tool_exports import COLUMNS, ORDER, PROMPT_ID, RANKING, RESPONSE
 from data_preprocess.preparing.xlsx_rows import is_xlsx, write_xlsx
 
 GUIDELINES = "Rank the responses to the prompt, the best first. Responses of equal quality may share a rank."
@@ -28,6 +29,7 @@ LABEL_STUDIO = f"""<View>
 """
 RECORDS, SETTINGS, DATASET = ARGILLA_FILES = ("records.json", ".argilla/settings.json", ".argilla/dataset.json")
 TABLE = ("id", "prompt", "answer", "response", "rank", "annotator")  # columns; people fill in the last two
+FORMULA = ("=", "+", "-", "@")  # what begins with one of them, spreadsheets compute when they open a CSV file
 
 
 def require_responses(pool: Sequence[Candidates]) -> int:
@@ -37,6 +39,13 @@ def require_responses(pool: Sequence[Candidates]) -> int:
             where, found = f"{one.meta['source']}:{one.meta['line']}", len(one.responses)
             raise InputError(f"{where}: {found} responses (expected at least two to rank, as annotate.py samples them)")
     return max(len(one.responses) for one in pool)
+
+
+def shown_order(candidates: Candidates) -> list[int]:
+    """Returns the indices of the responses in the order in which people see them, the same at every export."""
+    order = list(range(len(candidates.responses)))
+    Random(candidates.meta["id"]).shuffle(order)
+    return order
 
 
 def prompt_text(candidates: Candidates) -> str:
@@ -50,7 +59,8 @@ def prompt_text(candidates: Candidates) -> str:
 def write_argilla(folder: Path, pool: Sequence[Candidates], name: str) -> None:
     """Writes the folder that `rg.Dataset.from_disk` of Argilla 2 reads: dataset, settings and records.
 
-    A prompt with fewer responses than others leaves the last fields empty.
+    A prompt with fewer responses than others leaves the last fields empty. The fields hold the responses as shown;
+    which is which stands in the record's metadata, from where `--join` reads it.
     """
     most = require_responses(pool)
     names = [f"{RESPONSE}{index}" for index in range(most)]
@@ -81,10 +91,12 @@ def _argilla_field(name: str, kind: str, required: bool = True) -> dict:
 
 
 def _argilla_record(one: Candidates) -> dict:
-    texts = {f"{RESPONSE}{index}": text for index, text in enumerate(one.responses)}
+    order = shown_order(one)
+    texts = {f"{RESPONSE}{place}": one.responses[index] for place, index in enumerate(order)}
     fields = {"prompt": prompt_messages(one), **texts}
+    metadata = {**one.columns(), ORDER: " ".join(map(str, order))}
     empty = {"suggestions": {}, "responses": {}, "vectors": {}, "status": "pending"}
-    return {"id": one.meta["id"], "fields": fields, "metadata": one.columns(), **empty}
+    return {"id": one.meta["id"], "fields": fields, "metadata": metadata, **empty}
 
 
 def write_label_studio(path: Path, pool: Sequence[Candidates]) -> Path:
@@ -92,7 +104,7 @@ def write_label_studio(path: Path, pool: Sequence[Candidates]) -> Path:
     require_responses(pool)
     tasks = []
     for one in pool:
-        items = [{"id": str(index), "title": "", "body": text} for index, text in enumerate(one.responses)]
+        items = [{"id": str(index), "title": "", "body": one.responses[index]} for index in shown_order(one)]
         data = {PROMPT_ID: one.meta["id"], "prompt": prompt_text(one), "items": items}
         tasks.append({"data": {**one.columns(), **data}})
     config = path.with_suffix(".xml")
@@ -100,23 +112,28 @@ def write_label_studio(path: Path, pool: Sequence[Candidates]) -> Path:
     return config
 
 
-def write_table(path: Path, pool: Sequence[Candidates]) -> None:
+def write_table(path: Path, pool: Sequence[Candidates]) -> int:
     """Writes one row per response, with empty columns to fill in, as CSV, TSV or XLSX by the file's ending.
 
     A column of the pool is left out where `--join` would read it as a judgement, as one called score.
+
+    Returns:
+        The number of rows with a text that a spreadsheet would compute; in XLSX, which stores its kind, none.
     """
     require_responses(pool)
     columns = dict.fromkeys(name for one in pool for name in one.columns() if name not in (*TABLE, *COLUMNS))
     rows = [
-        [one.meta["id"], prompt_text(one), str(index), text, "", "", *(one.columns().get(name, "") for name in columns)]
+        [one.meta["id"], prompt_text(one), str(index), one.responses[index], "", "",
+         *(one.columns().get(name, "") for name in columns)]
         for one in pool
-        for index, text in enumerate(one.responses)
-    ]
+        for index in shown_order(one)
+    ]  # fmt: skip
     names = [*TABLE, *columns]
     if is_xlsx(path):
         write_xlsx(path, names, rows)
-        return
+        return 0
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter_of(str(path)), lineterminator="\n").writerows([names, *rows])
     with atomic_write(path) as file:
         file.write(text.getvalue())
+    return sum(any(isinstance(cell, str) and cell.startswith(FORMULA) for cell in row) for row in rows)

@@ -39,6 +39,7 @@ from data_preprocess.preparing.xlsx_rows import is_xlsx, read_xlsx
 
 OF_POOL = ("prompt",)  # columns of our own exports that the pool holds
 NAMED_GAPS = 5  # items named in a line; the rest are counted
+Rows = list[tuple[str, str, dict]]  # path, "path:line", row
 
 
 @dataclass
@@ -92,6 +93,7 @@ def join(prompts: list[Candidates], paths: Sequence[str], combine: str | None = 
     rows = [(path, where, row) for path, table in tables.items() for where, row in table]
     prompts = unique_prompts(prompts, to_rank=not any("response" in row for _, _, row in rows))
     returned = {candidates.meta["id"]: Returned() for candidates in prompts}
+    changed = _changed(prompts, rows)  # before answers without a name get one
     _add_answers(prompts, returned, rows)
     kind, by_name = _add_judgements(returned, rows)
     combine = combine or (COPELAND if kind == "vote" else MEAN)
@@ -105,7 +107,8 @@ def join(prompts: list[Candidates], paths: Sequence[str], combine: str | None = 
         raise InputError(f"--join {' '.join(paths)}: no prompt has a judged answer ({'; '.join(missing)})")
     columns = {name for candidates in prompts for name in candidates.columns()}
     notes = [line for path, table in tables.items() if (line := _unread(path, table, columns))]
-    return Joined(kept, missing, [*notes, *_warnings(kept, returned), *_agreement(returned, kind, by_name)])
+    notes += [*changed, *_warnings(kept, returned), *_agreement(returned, kind, by_name)]
+    return Joined(kept, missing, notes)
 
 
 def _unread(path: str, table: list[tuple[str, dict]], columns: set[str]) -> str:
@@ -174,8 +177,6 @@ def _check_header(where: str, names: list[str]) -> None:
 
 # --- reading rows
 
-Rows = list[tuple[str, str, dict]]  # path, "path:line", row
-
 
 def _of(returned: dict[str, Returned], row: dict, where: str) -> Returned:
     identity = str(row.get("id", ""))
@@ -189,6 +190,9 @@ def _add_answers(prompts: list[Candidates], returned: dict[str, Returned], rows:
     answers = [(where, row) for _, where, row in rows if "response" in row]
     for where, row in answers:
         _add_answer(_of(returned, row, where), row, where)
+    for prompt in returned.values():  # numbers are places in the data, whose order a shuffled table does not keep
+        names = sorted(prompt.answers, key=lambda name: (len(name), name) if name.isdecimal() else (0, ""))
+        prompt.answers = {name: prompt.answers[name] for name in names}
     for candidates in () if answers else prompts:
         prompt = returned[candidates.meta["id"]]
         prompt.answers = {str(index): text for index, text in enumerate(candidates.responses)}
@@ -300,6 +304,15 @@ def _rewards(prompt: Returned, judged: list[str], combine: str) -> list[float]:
     place = {name: index for index, name in enumerate(judged)}
     votes = [(place[a], place[b], vote) for a, b, vote in prompt.pairs()]
     return {COPELAND: copeland, BRADLEY_TERRY: bradley_terry}[combine](len(judged), votes)
+
+
+def _changed(prompts: list[Candidates], rows: Rows) -> list[str]:
+    """Returns a line that names the answers whose text is not the prompt's own response of the number they give."""
+    own = {(one.meta["id"], str(index)): text for one in prompts for index, text in enumerate(one.responses)}
+    given = [((str(row.get("id")), str(row.get("answer"))), row["response"]) for *_, row in rows if "response" in row]
+    changed = dict.fromkeys(": ".join(name) for name, text in given if own.get(name, text) != text)
+    what = "answers that differ from the response of --source (written anew, or changed by a spreadsheet)"
+    return [f"{what}: {_listed(list(changed))}"] if changed else []
 
 
 def _warnings(pool: list[Candidates], returned: dict[str, Returned]) -> list[str]:

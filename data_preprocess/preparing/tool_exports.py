@@ -5,7 +5,7 @@ JSON-MIN and CSV. Both of tasks that `labelling_tools` wrote: a question or Rank
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from data_preprocess.command import InputError
@@ -13,7 +13,8 @@ from data_preprocess.command import InputError
 RANKING = "ranking"  # the name of the question in Argilla and of the Ranker in Label Studio
 KINDS = ("score", "rank", "vote", RANKING, "best")  # of judgements in this project's own rows
 COLUMNS = ("id", "answer", "response", "from", *KINDS, "worst", "a", "b", "annotator", "digest")  # of these rows
-RESPONSE = "response_"  # before an answer's name in Argilla's fields and values
+RESPONSE = "response_"  # before a response's place in Argilla's fields and values
+ORDER = "response_order"  # in Argilla's metadata: the name of the answer in each place
 PROMPT_ID = "prompt_id"  # in Label Studio's data; its exports call the task's own number id
 NOT_SUBMITTED = ("draft", "discarded")
 LABEL_STUDIO_OWN = (PROMPT_ID, "annotation_id", "created_at", "updated_at", "lead_time", "prompt", "items")
@@ -71,10 +72,19 @@ def _argilla_row(where: str, row: dict, value: Any, user: Any) -> Iterator[tuple
     texts = row.get("fields") or row
     shown = {name for name, text in texts.items() if name.startswith(RESPONSE) and text}  # a prompt may have fewer
     items = [item for item in items if item["value"] in shown or not shown]
+    names = _argilla_names(row)
     ranks = sorted({item["rank"] for item in items if isinstance(item.get("rank"), int)})
-    groups = [[item["value"].removeprefix(RESPONSE) for item in items if item.get("rank") == rank] for rank in ranks]
+    groups = [[names(item["value"]) for item in items if item.get("rank") == rank] for rank in ranks]
     if groups:
         yield where, {"id": row.get("id"), "annotator": user, RANKING: groups}
+
+
+def _argilla_names(row: dict) -> Callable[[str], str]:
+    """Returns what gives the answer of a value such as response_1; without an order in the metadata, its place."""
+    metadata = row.get("metadata")
+    order = (metadata if isinstance(metadata, dict) else row).get(ORDER)
+    names = {str(place): name for place, name in enumerate(order.split())} if isinstance(order, str) else {}
+    return lambda value: names.get(place := value.removeprefix(RESPONSE), place)
 
 
 def _label_studio(where: str, row: dict) -> Iterator[tuple[str, dict]]:
