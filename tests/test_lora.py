@@ -1,5 +1,6 @@
 """LoRA: packed rows equal separate passes in every family, peft reads what is saved, and every entry merges it."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -224,6 +225,15 @@ def test_an_adapter_is_not_a_reward_model(adapter):
         load_reward_model(adapter)
 
 
+@pytest.fixture
+def without_bitsandbytes(monkeypatch):
+    """As if it were not installed: it is optional."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else found(name, *more)
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -240,11 +250,7 @@ def test_an_adapter_is_not_a_reward_model(adapter):
         ("--lora_r 4 --model_name_or_path {root}/adapter", "is an adapter, and --lora_r would put another on it"),
     ],
 )  # fmt: skip
-def test_flags_that_cannot_be_are_one_line_before_a_run(flags, message, study, adapter):
-    import importlib.util
-
-    if "4bit" in flags and "--lora_r" in flags and importlib.util.find_spec("bitsandbytes"):
-        pytest.fail("bitsandbytes is installed, which the tests are to do without")
+def test_flags_that_cannot_be_are_one_line_before_a_run(flags, message, study, adapter, without_bitsandbytes):
     shutil.copytree(adapter, study / "adapter")
     with pytest.raises(InputError) as error:
         run_main(study, "bad", *flags.format(root=study).split())
@@ -300,6 +306,23 @@ def test_a_run_s_checkpoints_are_used_by_every_entry(study, tmp_path):
         assert torch.equal(plain.state_dict()[name], value), name
     on = run_main(study, "on", "--model_name_or_path", str(best))
     assert (on / "step_2" / "model.safetensors").stat().st_size == whole
+
+
+def test_frozen_weights_in_four_bits(study):
+    """QLoRA on a CPU: losses near LoRA's, and two steps and then two more are four, bit for bit."""
+    pytest.importorskip("bitsandbytes")
+    four = ("--lora_r", "4", "--max_train_steps", "4")
+    whole = run_main(study, "four", "--load_in_4bit", *four)
+    run_main(study, "lora", *four)
+    run_main(study, "halted", "--load_in_4bit", "--lora_r", "4")
+    halted = run_main(study, "halted", "--load_in_4bit", *four)
+    name = "step_4/adapter_model.safetensors"
+    assert (halted / name).read_bytes() == (whole / name).read_bytes()
+    losses = [
+        [json.loads(line)["loss"] for line in (study / f"logs/{exp}/4/metrics.jsonl").read_text().splitlines()]
+        for exp in ("four", "lora")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] != losses[1]
 
 
 def test_a_changed_base_is_another_run_and_another_model(study):
@@ -411,7 +434,7 @@ def test_a_reward_model_from_before_lora_is_kept(study, capsys):
         ("model", ("--lora_dropout", "0.5"), "--lora_dropout: has no effect without LoRA"),
     ],
 )
-def test_what_a_reward_model_cannot_start_from_is_one_line(source, more, message, study, adapter):
+def test_what_a_reward_model_cannot_start_from_is_one_line(source, more, message, study, adapter, without_bitsandbytes):
     shutil.copytree(adapter, study / "adapter")
     with pytest.raises(InputError, match=message):
         run_reward(study, "bad", study / source, *more)

@@ -24,6 +24,7 @@ DOCUMENTS = [
 ]  # fmt: skip
 NAMED = re.compile(r"(?<![\w/.$*{])(?:\.\./)*((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff|css))\b")
 LINK = re.compile(r"\]\(([^)#]+)#?([^)]*)\)")
+QUOTED = ("toy", "worlds", "smollm2-gpu", "label_choices")  # the published results
 MADE = ("my_study.yaml", "pilot.yaml", "run.json", "data/README.md", "report.md", "job.sh")  # by the commands
 
 
@@ -84,9 +85,8 @@ def test_the_published_commands_are_documented(shared):
 def test_the_results_quoted_are_those_of_the_report():
     """Every signed number and every p of the text, from the report or from what figures.py --paper prints."""
     quoted = section("README.md", "Main results") + section("study/README.md", "Experiments with selected prompts")
-    known = "\n".join(
-        [text_of(f"eval_hh/results/{name}/report.md") for name in ("toy", "worlds", "smollm2-gpu", "label_choices")] + paper_evidence()
-    )
+    reports = [text_of(f"eval_hh/results/{name}/report.md") for name in QUOTED]
+    known = "\n".join(reports + paper_evidence())
     numbers = re.findall(r"(?<!\w)[+-]\d+\.\d+|\bp \d\.\d+", quoted)
     assert len(numbers) == 57 and not [number for number in numbers if number.removeprefix("p ") not in known]
 

@@ -61,10 +61,6 @@ def check_start(settings: LoraSettings, name: str) -> None:
     if importlib.util.find_spec("bitsandbytes") is None:
         hint = f"pip install -r {QLORA_REQUIREMENTS}"
         raise InputError(f"--load_in_4bit: bitsandbytes, which keeps weights in 4 bits, is not installed ({hint})")
-    import torch
-
-    if not torch.cuda.is_available():
-        raise InputError("--load_in_4bit: no GPU is there (on a CPU the 4-bit layers of bitsandbytes cannot train)")
 
 
 def loading_options(settings: LoraSettings, device: "torch.device", is_deepspeed: bool) -> dict[str, Any]:
@@ -140,8 +136,14 @@ def add_lora(model: "PreTrainedModel", settings: LoraSettings, base: str, seed: 
         except ValueError as error:  # a module that is not linear, or none at all
             where = f"--lora_target_modules {' '.join(targets)}"
             raise InputError(f"{where}: {describe(error)} ({_linear_modules(model)})") from error
-    if settings.load_in_4bit:  # peft gives the matrices the type of computation, bfloat16, which loses small updates
-        for parameter in trainable(model):
+    if settings.load_in_4bit:
+        for module in model.modules():
+            # On a CPU a layer would repack its weights for inference, for good, when it is first in evaluation mode.
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        for parameter in trainable(
+            model
+        ):  # peft gives them the type of computation, bfloat16, which loses small updates
             parameter.data = parameter.data.float()
 
 
