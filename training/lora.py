@@ -141,9 +141,8 @@ def add_lora(model: "PreTrainedModel", settings: LoraSettings, base: str, seed: 
             # On a CPU a layer would repack its weights for inference, for good, when it is first in evaluation mode.
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
-        for parameter in trainable(
-            model
-        ):  # peft gives them the type of computation, bfloat16, which loses small updates
+        for parameter in trainable(model):
+            # peft gives them the type of computation, bfloat16, which loses small updates.
             parameter.data = parameter.data.float()
 
 
