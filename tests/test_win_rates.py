@@ -107,3 +107,16 @@ def test_intervals_cover_the_truth(monkeypatch):
     monkeypatch.setattr(simulated_judgements, "TRUTH_SIZE", (500, 100))
     for row in simulated_judgements.judged_coverage(200, seed=5):
         assert abs(row.raw - 0.95) < 0.06 and abs(row.controlled - 0.95) < 0.06, row
+
+
+def test_win_rates_that_are_equal_by_chance_decide_nothing():
+    """Three pairs of models with 6 of 10 wins each: no variance between pairs, and no reason to be certain."""
+    wins = [[1] * 6 + [0] * 4, [0, 1] * 4 + [1, 1], [1, 0, 1, 1, 0, 1, 0, 1, 0, 1]]
+    lengths = [list(range(10)), list(range(10)), list(range(10))]
+    assert {sum(one) for one in wins} == {6}
+    raw, _ = win_contrasts(wins, lengths)
+    assert (raw.difference, raw.n_replicates) == (pytest.approx(0.1), 3) and raw.low < 0 < raw.high and raw.p > 0.4
+    alone, _ = win_contrasts(wins[:1], lengths[:1])
+    assert (raw.low, raw.high) == pytest.approx((alone.low, alone.high))
+    unanimous, _ = win_contrasts([[1] * 4] * 3, [[0] * 4] * 3)
+    assert 0 < unanimous.high - unanimous.low < 1 and unanimous.p == 0.125

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,7 +61,8 @@ def win_contrasts(
     """Returns (win rate, length-controlled win rate) of the first over the second, each minus one half.
 
     With two or more pairs of models, replicates, the unit is the pair: new draws and seeds, these prompts. With one, it
-    is the prompt: these two models, new prompts; `n_replicates` then counts prompts.
+    is the prompt: these two models, new prompts; `n_replicates` then counts prompts. Win rates of few prompts may be
+    equal in all pairs by chance, which leaves no variance: then the raw interval is the widest of the pairs' own.
 
     Args:
         preferences: for each pair, one number a prompt: 1 the first wins, 0 the second, 0.5 a tie.
@@ -75,13 +77,27 @@ def win_contrasts(
             controlled_win_rate(one, lengths) - TIE
             for one, lengths in zip(preferences, length_differences, strict=True)
         ]
-        return over_replicates(raw), over_replicates(controlled)
+        found = over_replicates(raw)
+        if found.low == found.high and min(map(len, preferences)) > 1:
+            own = max(map(_over_prompts, preferences), key=lambda one: one.high - one.low)
+            found = replace(own, n_replicates=len(raw))
+        return found, over_replicates(controlled)
     if not preferences:
         raise ValueError("no judged pair")
     values = np.asarray(preferences[0], dtype=float)
-    if len(values) > 1 and np.ptp(values) == 0 and values[0] != TIE:
-        return (_unanimous(len(values), values[0]),) * 2
-    return over_replicates(values - TIE), _controlled_over_prompts(values, length_differences[0])
+    raw = _over_prompts(values)
+    return raw, raw if _is_unanimous(values) else _controlled_over_prompts(values, length_differences[0])
+
+
+def _over_prompts(preference: Sequence[float]) -> Contrast:
+    """Returns one pair's win rate minus one half, with an interval over prompts."""
+    values = np.asarray(preference, dtype=float)
+    return _unanimous(len(values), values[0]) if _is_unanimous(values) else over_replicates(values - TIE)
+
+
+def _is_unanimous(preference: np.ndarray) -> bool:
+    """Returns whether one side wins every one of several prompts."""
+    return len(preference) > 1 and np.ptp(preference) == 0 and preference[0] != TIE
 
 
 def _unanimous(n: int, preference: float) -> Contrast:
