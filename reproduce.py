@@ -51,17 +51,17 @@ from data_preprocess.command import (
 from data_preprocess.files import LOCKS, hold_lock
 from data_preprocess.outputs import check_output_file
 from data_preprocess.provenance import machine_with_gpus
-from study import worlds
 from study.cost import plan_lines
 from study.finish import show_outcome
 from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, seeds_of_one_draw
-from study.launched_study import LaunchedStudy
 from study.publish import publish, publish_results
+from study.running.launched_study import LaunchedStudy
+from study.running.workers import Workers, duration
 from study.slurm import write_jobs
 from study.study_file import EXPERIMENTS, built_in, profile_names, read_study
-from study.toy_profile import ToyProfile
-from study.toy_study import ToyStudy
-from study.workers import Workers, duration
+from study.toy import worlds
+from study.toy.toy_profile import ToyProfile
+from study.toy.toy_study import ToyStudy
 
 # Flags that go with some studies, or with some runs, only.
 OF_TOY = ("check", "worlds", "augment")

@@ -16,8 +16,13 @@ import numpy as np
 from benchmarks import hh_like
 from benchmarks.side_by_side import Row, Settings, in_fresh_process, sized
 from data_preprocess.command import InputError
-from labelling.embedding_selection import STRATEGIES, facility_location, nearest_similarity, select_by_embedding
-from labelling.embeddings import WORDLLAMA, embedded
+from labelling.selecting.embedding_selection import (
+    STRATEGIES,
+    facility_location,
+    nearest_similarity,
+    select_by_embedding,
+)
+from labelling.selecting.embeddings import WORDLLAMA, embedded
 
 SHARE = 100  # one prompt in this many is selected
 DIMENSIONS, CENTRES = 256, 400  # of made-up vectors

@@ -29,7 +29,7 @@ from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prepared_data import Labels, prepare, read_pool
 from data_preprocess.preparing.returned_labels import unique_prompts
 from labelling.sampling import AnnotateConfig, check_models, only_first_process_prints
-from labelling.score_choices import RANDOM, choose_pair
+from labelling.selecting.score_choices import RANDOM, choose_pair
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -28,10 +28,18 @@ from data_preprocess.selection import Selection
 from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.results import load_results
 from eval_hh.analysis.reward_lines import LLAMA_PROBE, Law, Outlook, is_llama, paper_law, recommend, results_law
-from labelling import plan_warnings
-from labelling.budget import STRATIFIED, ChosenPrompts, Prices, Split, choose_prompts, random_diversity, split_budget
-from labelling.pilot_plan import plan_pilot, plan_rest
-from labelling.plan_config import PAPER_LAWS, PlanConfig, Spending
+from labelling.planning import plan_warnings
+from labelling.planning.budget import (
+    STRATIFIED,
+    ChosenPrompts,
+    Prices,
+    Split,
+    choose_prompts,
+    random_diversity,
+    split_budget,
+)
+from labelling.planning.pilot_plan import plan_pilot, plan_rest
+from labelling.planning.plan_config import PAPER_LAWS, PlanConfig, Spending
 
 CHART_STEPS = 60  # budgets in the chart, up to twice the plan's
 
@@ -222,7 +230,7 @@ def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
 
 def draw_chart(config: PlanConfig, money: Spending, law: Law, rows: dict[int, Share], token_ids: TokenIds) -> None:
     """Draws the predicted reward of random prompts at increasing budgets, and the plan's own splits."""
-    from labelling.plan_chart import Curve, Mark, draw_plan
+    from labelling.planning.plan_chart import Curve, Mark, draw_plan
 
     budgets = [2 * money.budget * step / CHART_STEPS for step in range(1, CHART_STEPS + 1)]
     curves = []

@@ -14,7 +14,7 @@ from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import is_main_process
-from labelling.score_choices import PAIRS, RANDOM
+from labelling.selecting.score_choices import PAIRS, RANDOM
 
 
 @dataclass(frozen=True, kw_only=True)

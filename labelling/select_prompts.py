@@ -25,11 +25,11 @@ from data_preprocess.preparing.export import check_ending, write_prompts
 from data_preprocess.preparing.near_duplicates import N_WORDS
 from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.ranking import SEED
-from labelling.embedding_selection import STRATEGIES, select_by_embedding, within_groups
-from labelling.embeddings import WORDLLAMA, embedded
-from labelling.languages import detector
-from labelling.prompt_filters import Dropped, prompt_words, wanted
-from labelling.score_choices import PREFERENCE_VARIANCE, by_preference_variance
+from labelling.selecting.embedding_selection import STRATEGIES, select_by_embedding, within_groups
+from labelling.selecting.embeddings import WORDLLAMA, embedded
+from labelling.selecting.languages import detector
+from labelling.selecting.prompt_filters import Dropped, prompt_words, wanted
+from labelling.selecting.score_choices import PREFERENCE_VARIANCE, by_preference_variance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     write_prompts(config.output, [pool[index] for index in chosen], with_responses=True)
     print(f"{config.output}: {len(chosen):,} prompts, selected by {config.select}")
     if config.report:
-        from labelling.selection_report import Report, write_report
+        from labelling.selecting.selection_report import Report, write_report
 
         command = shlex.join(["python", "select_prompts.py", *(sys.argv[1:] if argv is None else argv)])
         languages = [detect(prompt_words(one)) for one in pool] if detect else None

@@ -11,7 +11,7 @@ from data_preprocess.command import InputError
 from data_preprocess.hub import load_tokenizer, source_options
 from data_preprocess.records import numbered_rows, to_record
 from study.grid import Cell
-from study.launched_study import LaunchedStudy, train_config
+from study.running.launched_study import LaunchedStudy, train_config
 from training.config import TrainConfig
 from training.flops import Weights, answer_flops, num_parameters, score_flops, shared_flops, weights_of
 from training.metrics import read_metrics

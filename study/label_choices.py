@@ -36,13 +36,13 @@ from data_preprocess.ranking import cut_to, nested_subsets
 from data_preprocess.records import read_rows
 from data_preprocess.subsets import rankings_file
 from eval_hh.analysis.rules import MIN_REPLICATES
-from labelling.score_choices import by_preference_variance, choose_pair
-from study.choices_report import ALGORITHMS, CHOICES, Choice, publish_choices, row_of, write_choices_report
+from labelling.selecting.score_choices import by_preference_variance, choose_pair
 from study.grid import Cell, fresh_replicates
+from study.running.workers import Workers, duration
 from study.study_file import built_in
-from study.toy_profile import ToyProfile
-from study.toy_study import SECONDS, StudyOnRankings, ToyStudy
-from study.workers import Workers, duration
+from study.toy.choices_report import ALGORITHMS, CHOICES, Choice, publish_choices, row_of, write_choices_report
+from study.toy.toy_profile import ToyProfile
+from study.toy.toy_study import SECONDS, StudyOnRankings, ToyStudy
 
 MOST_REPLICATES = 50
 PROFILE = "toy"

@@ -38,16 +38,16 @@ from data_preprocess.files import hold_lock
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM, rankings_file
 from data_preprocess.toy_world.world import WorldConfig, world_hash, write_world
-from labelling.budget import Prices, split_budget
+from labelling.planning.budget import Prices, split_budget
 from study.grid import Cell, Grid
-from study.toy_profile import ToyProfile
-from study.toy_study import StudyOnRankings, ToyStudy
-from study.workers import Workers, duration
+from study.running.workers import Workers, duration
+from study.toy.toy_profile import ToyProfile
+from study.toy.toy_study import StudyOnRankings, ToyStudy
 
 if TYPE_CHECKING:
     from eval_hh.analysis.reward_lines import Law
-    from labelling.pilot import Decision
-    from labelling.pilot_model import Posterior
+    from labelling.planning.pilot import Decision
+    from labelling.planning.pilot_model import Posterior
 
 LENS = (2, 3, 4)
 MOST_TEAMS = 24
@@ -155,7 +155,7 @@ class Team:
 
     def pilot_size(self, stage: int) -> int:
         """Returns the prompts labelled when a stage, from 1 on, is over."""
-        from labelling.pilot import pilot_size
+        from labelling.planning.pilot import pilot_size
 
         return stage * pilot_size(self.kind.budget, self.kind.prices, max(LENS), self.design.pilot_share)
 
@@ -167,7 +167,7 @@ class Team:
         return Cell("SFT", ranking_len, size, selection, seed=10 * self.number + draw, draw=draw)
 
     def pilot_cells(self, stage: int) -> list[Cell]:
-        from labelling.pilot import DRAWS, pilot_cells
+        from labelling.planning.pilot import DRAWS, pilot_cells
 
         later = DRAWS * (stage - 1)  # each stage has draws of its own
         return [self.cell(k, size, draw + later) for k, size, draw in pilot_cells(LENS, self.pilot_size(stage))]
@@ -195,8 +195,8 @@ class Team:
         """Returns the fit to the cells of some stages."""
         import numpy as np
 
-        from labelling.pilot import paper_studies
-        from labelling.pilot_model import PilotCells, fit, weak_prior
+        from labelling.planning.pilot import paper_studies
+        from labelling.planning.pilot_model import PilotCells, fit, weak_prior
 
         rows = [
             (cell.ranking_len, cell.num_prompts, cell.draw, self.pilot(stage).reward(cell))
@@ -207,7 +207,7 @@ class Team:
 
     def decide(self, stages: int) -> "Decision":
         """Returns the decision after some stages."""
-        from labelling.pilot import decide
+        from labelling.planning.pilot import decide
 
         more = self.pilot_size(1) if stages < self.design.max_stages else 0
         spent = self.kind.budget, self.kind.prices, LENS, self.design.pool, self.pilot_size(stages)
@@ -217,8 +217,8 @@ class Team:
         """Returns the K that the prior alone expects most of."""
         import numpy as np
 
-        from labelling.pilot import paper_studies
-        from labelling.pilot_model import design, weak_prior
+        from labelling.planning.pilot import paper_studies
+        from labelling.planning.pilot_model import design, weak_prior
 
         cells = [self.split_cell(k) for k in LENS]
         lens, sizes = [one.ranking_len for one in cells], [one.num_prompts for one in cells]
@@ -232,7 +232,7 @@ class Team:
         from data_preprocess.ngrams.token_ids import encode_prompts
         from data_preprocess.records import load_records
         from eval_hh.analysis.reward_lines import recommend
-        from labelling.budget import choose_prompts
+        from labelling.planning.budget import choose_prompts
 
         law = our_law()
         texts = [render_prompt(one.prefix) for one in load_records(rankings_file(self.study.root / "data", max(LENS)))]
@@ -249,7 +249,7 @@ def our_law() -> "Law":
     """Returns our small study's lines of SFT on D."""
     from eval_hh.analysis.results import load_results
     from eval_hh.analysis.reward_lines import results_law
-    from labelling.pilot import OUR_STUDY
+    from labelling.planning.pilot import OUR_STUDY
 
     return results_law(load_results(OUR_STUDY), "SFT", str(OUR_STUDY))[0]
 
@@ -290,7 +290,7 @@ def run_teams(root: Path, teams: Sequence[Team], workers: Workers) -> list[dict]
 
 def final_cells(team: Team, stages: int) -> dict[str, Cell]:
     """Returns the cell that each policy ends with, by the policy's name."""
-    from study.teams_report import FIXED, NO_PILOT, OLD, STAGED
+    from study.toy.teams_report import FIXED, NO_PILOT, OLD, STAGED
 
     decision = team.decide(stages)
     return {
@@ -303,7 +303,7 @@ def final_cells(team: Team, stages: int) -> dict[str, Cell]:
 
 def team_row(team: Team, stages: int, cells: dict[str, Cell]) -> dict:
     """Returns what the report needs of a team, as JSON."""
-    from labelling.pilot_model import outlooks
+    from labelling.planning.pilot_model import outlooks
 
     fixed = [(cell.ranking_len, cell.num_prompts) for cell in map(team.split_cell, LENS)]
     foreseen = outlooks(team.posterior(stages), fixed)
@@ -339,7 +339,7 @@ def make_teams(design: Design, count: int) -> tuple[Path, list[Team]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    from study.teams_report import publish_teams, write_teams_report
+    from study.toy.teams_report import publish_teams, write_teams_report
 
     config = parse_settings(TeamsConfig, argv, __doc__)
     command = shlex.join(["python", "simulated_teams.py", *(sys.argv[1:] if argv is None else argv)])

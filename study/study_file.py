@@ -16,9 +16,9 @@ from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import budgets
 from labelling.sampling import AnnotateConfig
 from study.grid import Grid, Study, fresh_replicates, seeds_of_one_draw
-from study.launched_study import LaunchedStudy, train_config
+from study.running.launched_study import LaunchedStudy, train_config
 from study.slurm import Cluster
-from study.toy_profile import ToyProfile
+from study.toy.toy_profile import ToyProfile
 from study.yaml_settings import Flags, read_yaml, settings_from
 from training.config import TrainConfig, micro_batches
 from training.reward.config import RewardConfig

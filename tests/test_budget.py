@@ -8,7 +8,7 @@ import pytest
 
 from data_preprocess.command import InputError
 from data_preprocess.ngrams.token_ids import packed
-from labelling.budget import Prices, Split, choose_prompts, random_diversity, split_budget
+from labelling.planning.budget import Prices, Split, choose_prompts, random_diversity, split_budget
 
 
 def d_of(pool, chosen):

@@ -15,8 +15,10 @@ from data_preprocess.toy_world.gold_reward import gold_reward
 from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import holm, over_replicates
 from labelling import annotate, select_prompts
-from labelling.score_choices import preference_variance
-from study.choices_report import (
+from labelling.selecting.score_choices import preference_variance
+from study.label_choices import ChoiceStudy, labelled, simulate
+from study.study_file import built_in
+from study.toy.choices_report import (
     ALGORITHMS,
     CHOICES,
     PUBLISHED,
@@ -27,9 +29,7 @@ from study.choices_report import (
     report_lines,
     word,
 )
-from study.choices_report import write_choices_report as write_report
-from study.label_choices import ChoiceStudy, labelled, simulate
-from study.study_file import built_in
+from study.toy.choices_report import write_choices_report as write_report
 from tests.tiny_study import SMALL
 
 LABELLING = REPOSITORY / "labelling"

@@ -1,4 +1,4 @@
-"""study/launched_study.py: the paper's grids as commands, as an array job, and run on models that take seconds."""
+"""launched_study.py: the paper's grids as commands, as an array job, and run on models that take seconds."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import pytest
 import reproduce
 from data_preprocess.command import InputError, StopRequest
 from eval_hh.cells import load_cell
-from study.commands import Call
 from study.grid import Cell, Grid
-from study.launched_study import LaunchedStudy, machine_shares
+from study.running.commands import Call
+from study.running.launched_study import LaunchedStudy, machine_shares
 from tests.test_commands import REPOSITORY, fingerprints, rankings, type_in
 
 RAW = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")

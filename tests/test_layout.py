@@ -18,8 +18,8 @@ ORDER = {
     "eval_hh": ("inference", "analysis", "judging", "reporting"),
     "training": ("reward",),
     "pics": (),
-    "labelling": (),
-    "study": ("page",),
+    "labelling": ("selecting", "planning"),
+    "study": ("running", "page", "toy"),
     "benchmarks": (),
 }
 FOLDERS = [REPOSITORY / folder / room for folder, rooms in ORDER.items() for room in ("", *rooms)]

@@ -10,11 +10,12 @@ import pytest
 import reproduce
 from data_preprocess.command import InputError, run, stop_requests
 from eval_hh.cells import write_cell
-from labelling import pilot, plan
-from labelling.budget import Prices
-from labelling.pilot import Decision, decide, default_prior, paper_studies, pilot_cells, pilot_size
-from labelling.pilot_model import PilotCells, fit
-from labelling.pilot_plan import format_decision
+from labelling import plan
+from labelling.planning import pilot
+from labelling.planning.budget import Prices
+from labelling.planning.pilot import Decision, decide, default_prior, paper_studies, pilot_cells, pilot_size
+from labelling.planning.pilot_model import PilotCells, fit
+from labelling.planning.pilot_plan import format_decision
 from study.study_file import read_study
 from tests.made_up import make_cell
 

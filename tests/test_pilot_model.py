@@ -1,4 +1,4 @@
-"""labelling/pilot_model.py against Hamiltonian Monte Carlo, scalar formulas and simulated pilots."""
+"""labelling/planning/pilot_model.py against Hamiltonian Monte Carlo, scalar formulas and simulated pilots."""
 
 import json
 import math
@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelling import pilot_model
-from labelling.pilot_model import PilotCells, Prior, expected_gain, fit, least_squares, outlooks, weak_prior
+from labelling.planning import pilot_model
+from labelling.planning.pilot_model import PilotCells, Prior, expected_gain, fit, least_squares, outlooks, weak_prior
 
 FIXTURE = json.loads((Path(__file__).parent / "fixtures" / "pilot_posterior.json").read_text())
 PRIOR = Prior(np.array(FIXTURE["prior"]["mean"]), np.array(FIXTURE["prior"]["sd"]), "a test")

@@ -15,8 +15,8 @@ from data_preprocess.command import InputError, run
 from data_preprocess.ngrams.token_ids import packed
 from eval_hh.cells import write_cell
 from labelling import plan
-from labelling.budget import STRATIFIED, choose_prompts
-from labelling.plan_clusters import cluster_prompts
+from labelling.planning.budget import STRATIFIED, choose_prompts
+from labelling.planning.plan_clusters import cluster_prompts
 from tests.made_up import keep_figures, make_grid
 
 REPOSITORY = Path(__file__).resolve().parents[1]

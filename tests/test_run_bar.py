@@ -1,11 +1,11 @@
-"""study/run_bar.py: the bar moves while a task is at work, and the time left follows from what is done of the run."""
+"""run_bar.py: the bar moves while a task is at work, and the time left follows from what is done of the run."""
 
 import re
 
 import pytest
 
-from study import run_bar
-from study.run_bar import RunBar, last_steps
+from study.running import run_bar
+from study.running.run_bar import RunBar, last_steps
 
 
 @pytest.fixture

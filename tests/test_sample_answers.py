@@ -5,8 +5,8 @@ import json
 import pytest
 
 from eval_hh.cells import TEST_FILES, Setting, file_scores
-from study.page.base_model_answers import make_base_samples
 from study.page.sample_answers import chosen_rows, gather_samples, rule, shown_cells, spread_ranks
+from study.toy.base_model_answers import make_base_samples
 from tests.made_up import make_cell, make_grid, results_of
 from tests.made_up_runs import test_row, write_lines, write_texts
 
@@ -125,7 +125,7 @@ def test_the_base_model_answers_just_the_rows_shown(tmp_path, monkeypatch):
         asked.append((model, max_new_tokens, batch_size))
         return lambda rows: [row["suffix"][0] for row in rows]
 
-    monkeypatch.setattr("study.toy_check.model_responses", model_responses)
+    monkeypatch.setattr("study.toy.toy_check.model_responses", model_responses)
     for cell in cells:
         write_texts(tmp_path, cell, answer(cell))
     for _ in range(2):  # the second time there is nothing to do

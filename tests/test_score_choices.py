@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from labelling.score_choices import PAIRS, by_preference_variance, choose_pair, preference_variance
+from labelling.selecting.score_choices import PAIRS, by_preference_variance, choose_pair, preference_variance
 
 
 def test_pairs_are_those_of_a_slow_loop():

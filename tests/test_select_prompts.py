@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from data_preprocess.command import InputError
-from labelling import embedding_selection, select_prompts
-from labelling.embedding_selection import (
+from labelling import select_prompts
+from labelling.selecting import embedding_selection
+from labelling.selecting.embedding_selection import (
     STRATEGIES,
     facility_location,
     k_center,
@@ -20,9 +21,9 @@ from labelling.embedding_selection import (
     novelty,
     select_by_embedding,
 )
-from labelling.embeddings import embedded, load_embedder
-from labelling.languages import UNKNOWN, detector
-from labelling.selection_report import distances, shares
+from labelling.selecting.embeddings import embedded, load_embedder
+from labelling.selecting.languages import UNKNOWN, detector
+from labelling.selecting.selection_report import distances, shares
 
 
 @pytest.fixture(scope="module")

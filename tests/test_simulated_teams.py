@@ -13,7 +13,7 @@ from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import over_replicates
 from study.publish import RESULTS
 from study.simulated_teams import KINDS, LENS, MOST_TEAMS, PROFILE, Design, Team, make_teams, simulate
-from study.teams_report import (
+from study.toy.teams_report import (
     BY_LOT,
     FIXED,
     NO_PILOT,
@@ -26,7 +26,7 @@ from study.teams_report import (
     word,
     write_teams_report,
 )
-from study.toy_study import ToyStudy
+from study.toy.toy_study import ToyStudy
 from tests.tiny_study import SMALL
 
 

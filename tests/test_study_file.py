@@ -9,7 +9,7 @@ import pytest
 import reproduce
 from data_preprocess.command import InputError
 from data_preprocess.toy_world.world import WorldConfig
-from study.launched_study import LaunchedStudy
+from study.running.launched_study import LaunchedStudy
 from study.slurm import Cluster
 from study.study_file import PROFILES, GridSection, Rewards, StudyFile, built_in, profile_names, read_study
 

@@ -12,8 +12,8 @@ from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
 from data_preprocess.subsets import write_split
 from data_preprocess.toy_world.word_tokenizer import filler_words
 from data_preprocess.toy_world.world import WorldConfig, write_world
-from study import toy_check
-from study.toy_check import (
+from study.toy import toy_check
+from study.toy.toy_check import (
     RECORD,
     asked_facts,
     best_of,

@@ -1,4 +1,4 @@
-"""study/toy_study.py: the order of the tasks, and the judged comparison on the study's page."""
+"""study/toy/toy_study.py: the order of the tasks, and the judged comparison on the study's page."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from eval_hh.reporting.findings import analyse
 from eval_hh.reporting.sections import make_report
 from study.grid import answering_cell, cells_of, fresh_replicates
 from study.study_file import built_in
-from study.toy_study import ToyStudy
+from study.toy.toy_study import ToyStudy
 
 TOY = built_in("toy")
 

@@ -1,4 +1,4 @@
-"""study/workers.py: a failure, or a request to stop, ends every task before the folder's lock goes."""
+"""study/running/workers.py: a failure, or a request to stop, ends every task before the folder's lock goes."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ import sys, time
 from pathlib import Path
 from data_preprocess.command import InputError, Stopped, run, stop_requests
 from data_preprocess.files import hold_lock
-from study.workers import Workers
+from study.running.workers import Workers
 
 ROOT = Path(sys.argv[1])
 

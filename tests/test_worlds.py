@@ -1,4 +1,4 @@
-"""study/worlds.py: claim 1 in several worlds, and study/publish.py: a study's cells as one small file."""
+"""study/toy/worlds.py: claim 1 in several worlds, and study/publish.py: a study's cells as one small file."""
 
 import json
 import lzma
@@ -12,8 +12,9 @@ from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.analysis.results import load_results
 from eval_hh.cells import write_cell
 from eval_hh.reporting.findings import analyse
-from study import publish, worlds
+from study import publish
 from study.study_file import built_in
+from study.toy import worlds
 
 TOY = built_in("toy")
 EFFECTS = {"own": (0.05, 0.06, 0.04, 0.07), "noise": (0.03, -0.02, 0.05, 0.01)}  # of K=4, by replicate

@@ -8,9 +8,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import reproduce
 from data_preprocess.toy_world.world import WorldConfig
-from study import worlds
 from study.grid import Grid
 from study.study_file import built_in
+from study.toy import worlds
 
 TOY = built_in("toy")
 WORLD = WorldConfig(train_rows=96, dev_rows=8, test_rows=12, reward_rows=40, reward_heldout_rows=20, corpus_lines=200)

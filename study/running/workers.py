@@ -18,7 +18,7 @@ from types import FrameType
 from data_preprocess.command import STOP_SIGNALS, InputError, Stopped, StopRequest, end_with_parent
 from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import machine
-from study.run_bar import RunBar
+from study.running.run_bar import RunBar
 
 POLL = 0.2  # seconds between checks for a stop request
 

@@ -8,8 +8,8 @@ from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count
 from data_preprocess.diversity import TOKENIZER_HELP
 from data_preprocess.outputs import check_output_file
 from data_preprocess.selection import STRATEGIES
-from labelling.budget import STRATIFIED, Prices
-from labelling.pilot import SHARE
+from labelling.planning.budget import STRATIFIED, Prices
+from labelling.planning.pilot import SHARE
 
 PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")

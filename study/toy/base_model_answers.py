@@ -27,7 +27,7 @@ def make_base_samples(
         batch_size: of generation; the answers do not depend on it.
         per_file: number of prompts per test file.
     """
-    from study.toy_check import model_responses
+    from study.toy.toy_check import model_responses
 
     path = root / BASE_SAMPLES
     wanted = {file: sorted(rows) for file, rows in chosen_rows(shown_cells(results), per_file).items()}

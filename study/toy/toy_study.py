@@ -13,10 +13,10 @@ from data_preprocess.subsets import RANDOM, Subset, rankings_file
 from data_preprocess.toy_world.world import world_hash, write_world
 from eval_hh.estimates import budgets
 from eval_hh.run_paths import BEST_CHECKPOINT, ModelNames, Names
-from study.commands import Call
 from study.grid import BASE, CEILING, Cell, answering_cell, augment_flags, sample_flags
-from study.toy_profile import AUGMENT, ToyProfile
-from study.workers import Workers
+from study.running.commands import Call
+from study.running.workers import Workers
+from study.toy.toy_profile import AUGMENT, ToyProfile
 from training.checkpoints import RunFolder
 
 # Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
@@ -213,7 +213,7 @@ class ToyStudy:
     def sample_base(self, results: Sequence[Path]) -> None:
         """Generates the base model's answers to the prompts that the study's page shows."""
         from eval_hh.analysis.results import load_results
-        from study.page.base_model_answers import make_base_samples
+        from study.toy.base_model_answers import make_base_samples
 
         loaded = load_results(results)
         if loaded.random:
@@ -221,7 +221,7 @@ class ToyStudy:
 
     def check(self) -> None:
         """Writes check.md: base, ceiling, SFT on plenty of best responses, D by size, the reward model's accuracy."""
-        from study.toy_check import best_responses, check_lines, model_responses
+        from study.toy.toy_check import best_responses, check_lines, model_responses
 
         self.run_here(self.training("check_sft_plenty", 1, self.world / "plenty.json", seed=42))
         tuned = self.best_checkpoint("check_sft_plenty", 1)

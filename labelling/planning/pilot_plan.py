@@ -16,11 +16,11 @@ from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
 from eval_hh.analysis.results import load_results
-from labelling.budget import choose_prompts
-from labelling.pilot import LEAST_PROMPTS, Decision, cells_of, decide, default_prior, pilot_cells, pilot_size
-from labelling.pilot_model import PilotCells, fit
-from labelling.plan_config import PlanConfig
-from labelling.plan_warnings import budget_warnings, edge_warning
+from labelling.planning.budget import choose_prompts
+from labelling.planning.pilot import LEAST_PROMPTS, Decision, cells_of, decide, default_prior, pilot_cells, pilot_size
+from labelling.planning.pilot_model import PilotCells, fit
+from labelling.planning.plan_config import PlanConfig
+from labelling.planning.plan_warnings import budget_warnings, edge_warning
 
 # Of the pilot's prompts: those that select the checkpoints of its cells and those that test them.
 DEV_SHARE, TEST_SHARE = 0.1, 0.2

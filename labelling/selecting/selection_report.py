@@ -12,8 +12,8 @@ from data_preprocess.dialogue import split_turn
 from data_preprocess.files import atomic_write
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.words import count_words, words
-from labelling.embedding_selection import k_means, nearest_similarity, random_prompts
-from labelling.prompt_filters import Dropped
+from labelling.selecting.embedding_selection import k_means, nearest_similarity, random_prompts
+from labelling.selecting.prompt_filters import Dropped
 from pics.style import LOOK
 
 TOPICS = 12  # clusters that stand for topics

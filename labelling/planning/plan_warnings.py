@@ -12,8 +12,8 @@ from eval_hh.analysis.results import load_results
 from eval_hh.analysis.reward_lines import Law
 from eval_hh.estimates import LEVEL
 from eval_hh.markup import DIFFERENCE, interval_text
-from labelling.budget import STRATIFIED, Prices, Split
-from labelling.pilot import OUR_STUDY
+from labelling.planning.budget import STRATIFIED, Prices, Split
+from labelling.planning.pilot import OUR_STUDY
 
 LENGTH_TOLERANCE = 0.2  # relative difference of mean lengths; D falls with length, since U grows more slowly than T
 TRANSFER = (

@@ -11,7 +11,7 @@ from data_preprocess.ngrams.token_ids import TokenIds
 from data_preprocess.ranking import SEED
 from data_preprocess.selection import select_prompts
 from data_preprocess.subsets import RANDOM
-from labelling.plan_clusters import cluster_prompts
+from labelling.planning.plan_clusters import cluster_prompts
 
 STRATIFIED = "stratified"
 

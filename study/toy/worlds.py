@@ -11,9 +11,9 @@ from data_preprocess.files import atomic_write, hold_lock
 from data_preprocess.toy_world.world import SENSITIVITY_WORLDS
 from study.grid import Cell
 from study.publish import RESULTS, publish_results
-from study.toy_profile import ToyProfile
-from study.toy_study import ToyStudy
-from study.workers import Workers
+from study.running.workers import Workers
+from study.toy.toy_profile import ToyProfile
+from study.toy.toy_study import ToyStudy
 
 if TYPE_CHECKING:
     from eval_hh.reporting.findings import Findings

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 
 from data_preprocess.command import InputError
-from labelling.embeddings import REQUIREMENTS
+from labelling.selecting.embeddings import REQUIREMENTS
 
 UNKNOWN = "unknown"  # of a text about which the library is not sure, such as a short one
 LEAST_CONFIDENCE = 0.5  # on real English questions of five to ten words, wrong guesses had at most 0.32

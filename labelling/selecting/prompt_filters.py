@@ -7,7 +7,7 @@ from fractions import Fraction
 from data_preprocess.dialogue import PROMPTER, split_turn
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.near_duplicates import NearDuplicates, without_near_copies
-from labelling.languages import UNKNOWN
+from labelling.selecting.languages import UNKNOWN
 
 NAMED_DROPPED = 5  # examples of what was dropped, per reason
 

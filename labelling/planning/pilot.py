@@ -17,8 +17,8 @@ from data_preprocess.command import REPOSITORY
 from data_preprocess.ranking import SEED
 from eval_hh.analysis.paper_numbers import paper_results
 from eval_hh.analysis.results import Results, load_results
-from labelling.budget import Prices, Split, split_budget
-from labelling.pilot_model import (
+from labelling.planning.budget import Prices, Split, split_budget
+from labelling.planning.pilot_model import (
     PilotCells,
     Posterior,
     Prior,

@@ -14,12 +14,12 @@ from data_preprocess.toy_world.gold_reward import gold_reward
 from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
 from eval_hh.reporting.markdown_table import markdown
-from labelling.score_choices import BEST_WORST, CLOSEST, RANDOM
+from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
 from study.publish import publish_rows_report, write_rows_report
 
 if TYPE_CHECKING:
     from study.grid import Cell
-    from study.toy_study import StudyOnRankings
+    from study.toy.toy_study import StudyOnRankings
 
 ALGORITHMS = ("PRO", "SFT")
 HIGHEST, LOWEST = "highest", "lowest"

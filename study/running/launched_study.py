@@ -17,8 +17,8 @@ from data_preprocess.command import InputError, Stopped, StopRequest, environmen
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.run_paths import ModelNames, Names
-from study.commands import Call
 from study.grid import BASE, CEILING, Cell, Study, sample_flags
+from study.running.commands import Call
 from training.checkpoints import RunFolder
 from training.config import TrainConfig
 from training.model_folder import METRICS_FILE
