@@ -91,7 +91,8 @@ def _on_effect(claim: str, effect: Effect | None, missing: str, prediction: Pred
     if effect is None:
         return Verdict(claim, NOT_TESTED, None, (missing,))
     difference = effect.difference
-    details = [f"Primary effect, the mean of {len(effect.pairs)} differences: {contrast_text(difference)}."]
+    mean = f", the mean of {len(effect.pairs)} differences" if len(effect.pairs) > 1 else ""
+    details = [f"Primary effect{mean}: {contrast_text(difference)}."]
     details += _reservations(difference.n_replicates, effect.one_draw, effect.n_left_out)
     if effect.verdict == UNDECIDED:
         details.append(f"Undecided: {needed(difference)}.")
