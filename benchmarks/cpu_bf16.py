@@ -1,4 +1,4 @@
-"""bfloat16 against float32 on this CPU, with OPT-125M's shape: a PRO step and generation, both ours.
+"""bfloat16 against float32 on this CPU, with OPT-125M's shape: a PRO step, also the published way's, and generation.
 
 Run: python benchmarks/run.py cpu_bf16 [--quick]
 A step runs under autocast from float32 weights, as MIXED_PRECISION=bf16 trains; generation has bfloat16 weights, as it
@@ -6,7 +6,7 @@ decodes. The losses of a step must agree to 1%; texts may differ, and the number
 without instructions for bfloat16 it does not run.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,25 +26,31 @@ class Sizes(Settings):
     width: int = sized("hidden size of the model, a multiple of 12", 768)
 
 
-def pro_step(sizes: Sizes) -> Row:
-    """Times forward, loss and backward in both precisions, on one model with float32 weights."""
+def pro_steps(sizes: Sizes) -> Iterator[Row]:
+    """Times forward, loss and backward in both precisions, ours and the published way, from float32 weights."""
     import torch
 
     from benchmarks.stand_in_models import opt_125m
-    from benchmarks.training_ways import encoded_rankings, packed
+    from benchmarks.training_ways import encoded_rankings, packed, separate_passes
 
     model, rankings = opt_125m(sizes.layers, sizes.width).train(), encoded_rankings(sizes.rankings, sizes.ranking_len)
 
-    def step(half: bool, count: int = sizes.rankings) -> float:
+    def step(way: Callable, half: bool, count: int = sizes.rankings) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            return packed(model, rankings[:count], 2)
+            return way(model, rankings[:count], 2)
 
-    step(False, 2), step(True, 2)  # warm both up
-    ways = partial(step, False), partial(step, True)
-    seconds, losses = in_turns(*ways, sizes.rounds, before=lambda _: model.zero_grad())
-    off = same("loss", losses[:1], losses[1:], 0.01)
-    what = f"PRO step, K = {sizes.ranking_len}, {sizes.rankings} rankings: float32 (as naive), bfloat16 autocast (ours)"
-    return Row(what, *seconds, "s", note=f"losses differ by {off:.0e}")
+    ours = partial(step, packed, True)
+    compared = {
+        "float32 (as naive)": (partial(step, packed, False), "2x"),
+        "the published way in float32 (as naive)": (partial(step, separate_passes, False), "10x"),
+        "the published way in bfloat16 (as naive)": (partial(step, separate_passes, True), "5x"),
+    }
+    for what, (naive, target) in compared.items():
+        naive(2), ours(2)  # warm both up
+        seconds, losses = in_turns(naive, ours, sizes.rounds, before=lambda _: model.zero_grad())
+        off = same("loss", losses[:1], losses[1:], 0.01)
+        what = f"PRO step, K = {sizes.ranking_len}, {sizes.rankings} rankings: {what}, bfloat16 autocast (ours)"
+        yield Row(what, *seconds, "s", target, f"losses differ by {off:.0e}")
 
 
 def generation(sizes: Sizes) -> Row:
@@ -76,5 +82,5 @@ def measure(sizes: Sizes) -> Iterator[Row]:
     from eval_hh.inference.models import check_cpu_precision
 
     check_cpu_precision("bf16", "cpu_bf16")
-    yield pro_step(sizes)
+    yield from pro_steps(sizes)
     yield generation(sizes)
