@@ -70,6 +70,17 @@ class Judging(EndpointFlags):
         return self.endpoint_model or Path(str(self.reward_model)).name
 
     @property
+    def place(self) -> str | None:
+        """Where a reward model is, since folders may share a name; None for a served one, whose server may move."""
+        if self.endpoint:
+            return None
+        folder, root = Path(str(self.reward_model)), study_root().resolve()
+        if not folder.is_dir():
+            return str(folder)
+        folder = folder.resolve()  # within the study root from there, since a study may be moved
+        return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+    @property
     def output(self) -> Path:
         """The result file."""
         name = self.name or plain_name(f"{self.a}_vs_{self.b}_by_{self.judge}")
@@ -109,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         print(planned(config, list(answers.values())))
         return
     check_judge(config)
+    check_output(config, pairs)
     with stop_requests():
         judged = judged_columns(config, answers)
     result = described(config, pairs, [{file: judged[index, file] for file in files} for index in range(len(pairs))])
@@ -125,6 +137,24 @@ def check_judge(config: Judging) -> None:
     from data_preprocess.hub import source_options
 
     source_options(config.reward_model)
+
+
+def check_output(config: Judging, pairs: "list[tuple[Model, Model]]") -> None:
+    """Raises InputError if the result file holds another judge's verdicts, or pairs that are not among these."""
+    from data_preprocess.files import read_json
+    from eval_hh.analysis.judgements import PLACE, validate_judgement
+
+    if not config.output.exists():
+        return
+    kept, expected = read_json(config.output), "expected another --name, or the file away"
+    validate_judgement(kept, str(config.output))
+    now = {(a.name, b.name) for a, b in pairs}
+    for pair in kept["pairs"]:
+        if (pair["a"], pair["b"]) not in now:
+            raise InputError(f"{config.output}: compares {pair['a']} and {pair['b']} ({expected})")
+    judge = kept["judge"]
+    if judge["name"] != config.judge or (judge.get(PLACE) or config.place) != config.place:
+        raise InputError(f"{config.output}: its judge is {judge.get(PLACE) or judge['name']} ({expected})")
 
 
 def planned(config: Judging, answers: "list[tuple[Answers, Answers]]") -> str:
@@ -203,7 +233,7 @@ def columns(a: "Answers", b: "Answers", preference: list[float]) -> dict[str, An
 def described(config: Judging, pairs: "list[tuple[Model, Model]]", files: list[dict[str, dict]]) -> dict[str, Any]:
     """Returns the content of the result file."""
     from data_preprocess.provenance import git_hash, versions
-    from eval_hh.analysis.judgements import ENDPOINT, REWARD_MODEL, SCHEMA
+    from eval_hh.analysis.judgements import ENDPOINT, PLACE, REWARD_MODEL, SCHEMA
     from eval_hh.judging.rubric import load_rubric
 
     cell = next(model.cell for pair in pairs for model in pair if model.cell)
@@ -216,6 +246,7 @@ def described(config: Judging, pairs: "list[tuple[Model, Model]]", files: list[d
             "kind": ENDPOINT if config.endpoint else REWARD_MODEL,
             "name": config.judge,
             "rubric": load_rubric().version if config.endpoint else None,
+            PLACE: config.place,
         },
         "profile": cell["profile"],
         "world": cell["world"],

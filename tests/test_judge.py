@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 from fault_server import FaultServer, chat
@@ -285,3 +286,21 @@ def test_texts_of_another_evaluation_are_refused(study):
     path.write_text(path.read_text().replace('"bleu": ', '"bleu": 1'))
     with pytest.raises(InputError, match="its texts are not those of pro_4_1500_42_4.json"):
         judge.main([*ONE, "--reward_model", "x"])
+
+
+def test_no_judge_s_result_replaces_another_s(study, tiny_reward_dir, tmp_path):
+    """Two folders of one name, another model, another pair: each is refused before it judges."""
+    first, second = (tmp_path / place / "rm" for place in "ab")
+    for folder in (first, second):
+        shutil.copytree(tiny_reward_dir, folder)
+    judge.main([*ALL, "--reward_model", str(first)])
+    (path,) = (study / "eval_hh/results/judged").iterdir()
+    kept = path.read_bytes()
+    judge.main([*ALL, "--reward_model", str(first)])  # the same again
+    with pytest.raises(InputError, match=r"its judge is .*/a/rm .expected another --name"):
+        judge.main([*ALL, "--reward_model", str(second)])
+    with pytest.raises(InputError, match="its judge is .*/a/rm"):
+        judge.main([*ALL, "--reward_model", str(tiny_reward_dir), "--name", path.stem])
+    with pytest.raises(InputError, match=r"compares .* and .* .expected another --name"):
+        judge.main([*ONE, "--reward_model", str(first), "--name", path.stem])
+    assert path.read_bytes() == kept

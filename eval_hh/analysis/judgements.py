@@ -24,6 +24,7 @@ FIELDS: Fields = {
     "pairs": (list,), "tokens": (dict,), "git": (str, NULL), "versions": (dict,),
 }  # fmt: skip
 JUDGE_FIELDS: Fields = {"kind": (str,), "name": (str,), "rubric": (str, NULL)}
+PLACE = "place"  # of a judge: a reward model's folder or hub name, null for a served one; older files do not have it
 PAIR_FIELDS: Fields = {"a": (str,), "b": (str,), "draw": (int, NULL), "seed": (int, NULL), "files": (dict,)}
 # Per prompt: the preference for a (1, 0 or 0.5), what each order of an LLM's said (null: no verdict), a's reward minus
 # b's (null: unknown), and a's length minus b's in characters.
@@ -62,7 +63,7 @@ def validate_judgement(found: object, name: str) -> None:
     check_fields(found, FIELDS, name, "")
     if found["schema"] != SCHEMA:
         raise InputError(f"{name}: schema: expected {SCHEMA}, found {found['schema']}")
-    check_fields(found["judge"], JUDGE_FIELDS, name, "judge.")
+    check_fields(found["judge"], JUDGE_FIELDS, name, "judge.", optional=[PLACE])
     if not found["pairs"]:
         raise InputError(f"{name}: pairs: none")
     for index, pair in enumerate(found["pairs"]):
