@@ -297,9 +297,9 @@ def test_no_judge_s_result_replaces_another_s(study, tiny_reward_dir, tmp_path):
     (path,) = (study / "eval_hh/results/judged").iterdir()
     kept = path.read_bytes()
     judge.main([*ALL, "--reward_model", str(first)])  # the same again
-    with pytest.raises(InputError, match=r"its judge is .*/a/rm .expected another --name"):
+    with pytest.raises(InputError, match="its judge is a/rm .expected another --name"):
         judge.main([*ALL, "--reward_model", str(second)])
-    with pytest.raises(InputError, match="its judge is .*/a/rm"):
+    with pytest.raises(InputError, match="its judge is a/rm"):
         judge.main([*ALL, "--reward_model", str(tiny_reward_dir), "--name", path.stem])
     with pytest.raises(InputError, match=r"compares .* and .* .expected another --name"):
         judge.main([*ONE, "--reward_model", str(first), "--name", path.stem])
