@@ -8,8 +8,8 @@ import torch
 from model_families import FAMILIES, outcome, plain_sums, rankings, table
 
 from data_preprocess.command import InputError
+from eval_hh.inference import varlen_attention
 from eval_hh.inference.decoding import Decoder
-from training import varlen_attention
 from training.collator import collate
 from training.losses import response_logps
 from training.model_check import check_model
@@ -82,8 +82,8 @@ def _one_by_one(query, key, value, of, scaling):
 def test_attention_in_one_call_is_that_of_separate_passes(number, monkeypatch):
     """The GPU's path, with its kernel written out."""
     calls = []
-    monkeypatch.setattr("training.shared_prompt.usable", lambda query, value, dropout: True)
-    monkeypatch.setattr("training.varlen_attention._kernel", lambda *given: calls.append(1) or _one_by_one(*given))
+    monkeypatch.setattr("eval_hh.inference.shared_prompt.usable", lambda query, value, dropout: True)
+    monkeypatch.setattr(varlen_attention, "_kernel", lambda *given: calls.append(1) or _one_by_one(*given))
     found = []
     for sums in (lambda model: response_logps(model, collate(rankings()))[0], plain_sums):
         model = FAMILIES[number].model()

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from eval_hh.inference.packed_ranking import responses_mask
+from eval_hh.inference.shared_prompt import PackedRow, additive
 from training.collator import EncodedRanking, collate
 from training.losses import pro_loss, response_logps, token_logps
-from training.packed_ranking import responses_mask
-from training.shared_prompt import PackedRow, additive
 
 FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
 

@@ -1,8 +1,8 @@
 """Tokenises ranking records, truncates them, and lays them out as shared-prompt batches.
 
 A ranking is the prompt, then its K responses one after another; a batch is one row of concatenated rankings without
-padding. The position ids of each response continue from the end of its prompt, so that under `training.shared_prompt`
-each response is computed as if it alone followed the prompt.
+padding. The position ids of each response continue from the end of its prompt, so that under
+`eval_hh.inference.shared_prompt` each response is computed as if it alone followed the prompt.
 """
 
 from collections.abc import Sequence

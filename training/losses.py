@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from data_preprocess.command import InputError
+from eval_hh.inference.shared_prompt import PackedRow, packed
 from training.model_check import check_model
-from training.shared_prompt import PackedRow, packed
 
 MAX_LOGITS = 1 << 26  # 256 MiB of float32
 

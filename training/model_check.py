@@ -33,10 +33,10 @@ from eval_hh.inference.models import (
     rope_limit,
 )
 from eval_hh.inference.prompt_format import PromptFormat, prompt_format
+from eval_hh.inference.shared_prompt import PackedRow, Unpackable, packed
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig
 from training.lora import check_targets
-from training.shared_prompt import PackedRow, Unpackable, packed
 
 SHORT = [(7, 5, 3), (4, 2, 6)]  # probe: lengths of a prompt and its two responses, twice; up to 12 tokens
 # Tolerance between a packed row and plain passes, for float error: ULPS units in the last place of the largest number,

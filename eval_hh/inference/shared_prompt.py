@@ -6,7 +6,7 @@ full attention is one call per layer (varlen_attention.py). A token sees what it
 followed the prompt: transformers passes the mask function of each kind of layer (full attention, sliding window,
 chunks) to `visible_positions`, which evaluates it by position, not by index in the row.
 
-Everything else in a layer must treat each token separately. training/model_check.py checks whether it does.
+Everything else in a layer must treat each token separately. Whoever uses this compares it with a plain pass first.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from eval_hh.inference.models import without_plans
-from training.packed_ranking import Ranking, responses_mask
-from training.varlen_attention import Sequences, attend, sequences, usable
+from eval_hh.inference.packed_ranking import Ranking, responses_mask
+from eval_hh.inference.varlen_attention import Sequences, attend, sequences, usable
 
 ALIGNMENT = 8  # numbers; rows of an additive mask start at multiples of it
 NAME = "shared_prompt"  # of the attention implementation registered with transformers
@@ -109,9 +109,9 @@ def packed(model: PreTrainedModel, row: PackedRow, batch: dict[str, torch.Tensor
     """Yields the keyword arguments of a forward pass of `model` over a batch of rankings, for use inside the block.
 
     Args:
-        model: a transformers causal LM.
+        model: a transformers model.
         row: made of the batch's lengths.
-        batch: output of `training.collator.collate`.
+        batch: input_ids and position_ids, both [1, T].
 
     Raises:
         Unpackable: the model was loaded with another attention implementation (e.g. eager), whose results may differ;
