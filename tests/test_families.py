@@ -180,12 +180,12 @@ def test_half_precision_is_checked_in_float32_and_stays_half(number):
 @pytest.mark.parametrize("number", RIGHT[::6], ids=lambda number: str(FAMILIES[number]))
 def test_half_precision_without_room_for_float32(number, monkeypatch):
     """What is right stays right to the error of half precision."""
-    monkeypatch.setattr("training.model_check._free_memory", lambda device: 0)
+    monkeypatch.setattr("training.model_check.free_memory", lambda device: 0)
     check_model(FAMILIES[number].model().bfloat16(), 64)
 
 
 def test_half_precision_without_room_still_refuses(monkeypatch):
-    monkeypatch.setattr("training.model_check._free_memory", lambda device: 0)
+    monkeypatch.setattr("training.model_check.free_memory", lambda device: 0)
     number = numbers("roberta as a decoder")[0].values[0]
     with pytest.raises(InputError, match="RobertaForCausalLM cannot be trained.*differ from those of plain passes"):
         check_model(FAMILIES[number].model().bfloat16(), 64)

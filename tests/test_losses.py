@@ -85,7 +85,7 @@ def test_mask_by_hand():
 
 def test_window_by_hand():
     """A prompt of three, responses of two and one, a window of two: distance counts by position, not by column."""
-    row = PackedRow(torch.tensor([[3, 2, 1]]))
+    row = PackedRow([[3, 2, 1]])
     positions = torch.arange(5)
     window = (positions <= positions[:, None]) & (positions > positions[:, None] - 2)
     prompt, responses = row.masks(window[None, None], torch.float32)[0]

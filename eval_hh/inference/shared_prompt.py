@@ -9,7 +9,7 @@ chunks) to `visible_positions`, which evaluates it by position, not by index in 
 Everything else in a layer must treat each token separately. Whoever uses this compares it with a plain pass first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -44,16 +44,16 @@ Masks = tuple[torch.Tensor | None, torch.Tensor]
 class PackedRow:
     """How a row is split into rankings, and what its tokens see in each kind of layer."""
 
-    def __init__(self, lengths: torch.Tensor):
-        """lengths: [B, 1 + K] tokens of each prompt and each of its responses, in row order."""
-        self.device = lengths.device
+    def __init__(self, lengths: Sequence[Sequence[int]], device: torch.device | None = None):
+        """lengths: per ranking, tokens of its prompt and of each of its responses, if any, in row order."""
+        self.device = device or torch.device("cpu")
         self.rankings: list[Ranking] = []
         start = 0
-        for n_prompt, *responses in lengths.tolist():
+        for n_prompt, *responses in lengths:
             self.rankings.append(Ranking(start, responses, start + n_prompt))
             start = self.rankings[-1].end
         self.n_tokens = start
-        self.n_positions = max(ranking.n_prompt + max(ranking.responses) for ranking in self.rankings)
+        self.n_positions = max(ranking.n_prompt + max(ranking.responses, default=0) for ranking in self.rankings)
         self._masks: dict[tuple[int | None, torch.dtype], tuple[torch.Tensor | None, list[Masks]]] = {}
 
     @cached_property
@@ -229,12 +229,13 @@ def attention(
     for number, masks in enumerate(row.masks(attention_mask, query.dtype)):
         seen = row.rankings[number].n_prompt, lengths[number]
         for rows, n_seen, mask in zip(queries[2 * number : 2 * number + 2], seen, masks, strict=True):
-            parts.append(
-                F.scaled_dot_product_attention(
-                    rows, keys[number][:, :, :n_seen], values[number][:, :, :n_seen],
-                    attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout,
-                )
-            )  # fmt: skip
+            if rows.shape[2]:
+                parts.append(
+                    F.scaled_dot_product_attention(
+                        rows, keys[number][:, :, :n_seen], values[number][:, :, :n_seen],
+                        attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout,
+                    )
+                )  # fmt: skip
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
