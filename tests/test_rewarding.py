@@ -93,7 +93,7 @@ def test_the_environment_names_the_reward_model(monkeypatch):
 
 
 def test_a_score_that_is_not_finite_ends_the_run_and_names_file_and_lines(study, tiny_reward_dir, capsys, monkeypatch):
-    def scores(self, encoded):
+    def scores(self, encoded, prompts):
         return [0.5, math.nan, 0.5, math.inf, 0.5][: len(encoded)]  # the longest dialogue is first
 
     monkeypatch.setattr(RewardModel, "score_batch", scores)

@@ -22,11 +22,10 @@ def test_texts_of_other_prompts_share_nothing():
 
 
 def test_what_texts_share_is_no_whole_text():
-    """Each text keeps a token of its own, the last, at which it is pooled: equal texts and one that begins another."""
-    assert n_shared([[1, 2, 3], [1, 2, 3]]) == 2
+    """Each text keeps a token of its own, the last, also one that begins another."""
     assert n_shared([[1, 2], [1, 2, 3]]) == 1
-    assert n_shared([[7], [7]]) == 0
-    assert shared_row([[7], [7]], [0, 0]).lengths == [[1], [1]]
+    assert n_shared([[7], [7, 8]]) == n_shared([[7, 8]]) == 0
+    assert shared_row([[7], [7, 8]], [0, 0]).lengths == [[1], [2]]
 
 
 def test_texts_that_share_little_are_computed_alone():
@@ -79,6 +78,10 @@ def test_a_text_that_adds_nothing_has_its_prompt_s_columns():
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
-def test_equal_texts_are_computed_once_but_for_their_last_token(n):
-    row = shared_row([[1, 2, 3, 4]] * n, [0] * n)
-    assert len(row.input_ids) == (4 if n == 1 else 3 + n)
+def test_equal_texts_are_computed_once(n):
+    """So that their scores are equal, and a comparison of them is a tie."""
+    row = shared_row([*[[1, 2, 3, 4]] * n, [1, 2, 5], [1, 2, 3, 4]], [*[0] * n, 0, 0])
+    assert row.lengths == [[2, 2, 1]]
+    assert row.columns == [*[[0, 1, 2, 3]] * n, [0, 1, 4], [0, 1, 2, 3]]
+    assert shared_row([[1, 2, 3, 4]] * n, [0] * n).lengths == [[4]]
+    assert group_texts([[1, 2], [3], [1, 2]], [0, 0, 0], largest=1) == [[0, 2], [1]]

@@ -2,12 +2,12 @@
 
 Texts that continue one prompt are a group: what their token ids have in common at the beginning is computed once, in a
 row that `eval_hh.inference.shared_prompt` computes as if each text stood alone. This is exact whatever the tokenizer or
-the template, since ids are compared. A text alone is a group too, all of it its own beginning.
+the template, since ids are compared. A text alone is a group too, all of it its own beginning. Equal texts of a prompt
+are computed once, so that they get exactly one result.
 """
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import torch
 
@@ -53,7 +53,9 @@ def row_of(groups: Sequence[tuple[list[int], list[list[int]]]]) -> TextRow:
 
 
 def n_shared(texts: Sequence[Sequence[int]]) -> int:
-    """Returns how many first tokens the texts have in common, but no whole text; 0 if sharing them does not pay."""
+    """Returns how many first tokens several texts have in common, but no whole text; 0 if sharing does not pay."""
+    if len(texts) < 2:
+        return 0
     first, last = min(texts), max(texts)  # by their ids: all others begin with what these two have in common
     shortest = min(map(len, texts)) - 1
     shared = next((i for i in range(shortest) if first[i] != last[i]), shortest)
@@ -70,19 +72,18 @@ def group_texts(
         prompts: what each text continues; only equal ones may share tokens.
         largest: maximum tokens that a group of several texts adds to its beginning.
     """
-    by_prompt: dict[Hashable, list[int]] = {}
-    for number, prompt in enumerate(prompts):
-        by_prompt.setdefault(prompt, []).append(number)
+    by_prompt: dict[Hashable, dict[tuple[int, ...], list[int]]] = {}
+    for number, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        by_prompt.setdefault(prompt, {}).setdefault(tuple(text), []).append(number)
     groups: list[list[int]] = []
-    for numbers in by_prompt.values():
-        shared = n_shared([texts[i] for i in numbers]) if len(numbers) > 1 else 0
-        room = 0
-        for number in numbers:
-            added = len(texts[number]) - shared
+    for distinct in by_prompt.values():
+        shared, room = n_shared(list(distinct)), 0
+        for text, numbers in distinct.items():
+            added = len(text) - shared
             if not shared or added > room:
                 groups.append([])
                 room = largest
-            groups[-1].append(number)
+            groups[-1] += numbers
             room -= added
     return groups
 
@@ -113,13 +114,21 @@ def shared_row(texts: Sequence[Sequence[int]], prompts: Sequence[Hashable]) -> T
     """Returns texts in one row, with `columns` in their order; arguments as for `group_texts`."""
     groups = group_texts(texts, prompts)
     row = row_of([_parted([texts[i] for i in group]) for group in groups])
-    columns = dict(zip(chain.from_iterable(groups), row.columns, strict=True))
+    found, columns = iter(row.columns), {}
+    for group in groups:
+        own = {text: next(found) for text in _distinct([texts[i] for i in group])}
+        columns |= {number: own[tuple(texts[number])] for number in group}
     return replace(row, columns=[columns[number] for number in range(len(texts))])
 
 
 def _parted(texts: Sequence[Sequence[int]]) -> tuple[list[int], list[list[int]]]:
-    """Returns the common beginning of a group's texts and what each adds, as `row_of` takes them."""
-    if len(texts) == 1:
-        return list(texts[0]), []
-    shared = n_shared(texts)
-    return list(texts[0][:shared]), [list(text[shared:]) for text in texts]
+    """Returns the common beginning of a group's distinct texts and what each adds, as `row_of` takes them."""
+    distinct = _distinct(texts)
+    if len(distinct) == 1:
+        return list(distinct[0]), []
+    shared = n_shared(distinct)
+    return list(distinct[0][:shared]), [list(text[shared:]) for text in distinct]
+
+
+def _distinct(texts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    return list(dict.fromkeys(map(tuple, texts)))

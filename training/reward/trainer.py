@@ -98,8 +98,11 @@ class RankingLoss(torch.nn.Module):
     """The module that Trainer trains: a classifier and the loss of its scores, so that DDP and ZeRO see one forward."""
 
     def __init__(self, scorer: RewardModel, lm_weight: float):
-        """lm_weight: of the next-token loss, for a model that packs."""
+        """lm_weight: of the next-token loss. InputError if there is one and the scorer does not pack."""
         super().__init__()
+        if lm_weight and not scorer.packs:
+            kind = type(scorer.model).__name__
+            raise InputError(f"--lm_weight {lm_weight:g}: a {kind} cannot be computed in packed rows (expected 0)")
         self.scorer, self.model, self.lm_weight = scorer, scorer.model, lm_weight
 
     def forward(self, texts: list[list[int]], rewards: list[list[float]], n_pairs: int, n_tokens: int) -> torch.Tensor:
