@@ -195,13 +195,16 @@ class RewardModel:
 
     def pooled_logits(self, states: torch.Tensor, row: TextRow) -> torch.Tensor:
         """Returns the raw logits [N] in float32 of a row's N dialogues, pooled as the model's own forward does."""
+        # Equal dialogues have the same columns, and their logits must not even differ by float error.
+        place = {columns: i for i, columns in enumerate(dict.fromkeys(map(tuple, row.columns)))}
         if isinstance(self.model, GPTNeoXReward) and self.model.config.pooling == "mean":
-            pooled = torch.stack([states[columns].float().mean(dim=0) for columns in row.columns])
+            pooled = torch.stack([states[list(columns)].float().mean(dim=0) for columns in place])
         else:
-            pooled = states[[self._last_column(row, columns) for columns in row.columns]]
-        return self.model.score(pooled).float().squeeze(-1)
+            pooled = states[[self._last_column(row, columns) for columns in place]]
+        logits = self.model.score(pooled).float().squeeze(-1)
+        return logits[[place[tuple(columns)] for columns in row.columns]]
 
-    def _last_column(self, row: TextRow, columns: list[int]) -> int:
+    def _last_column(self, row: TextRow, columns: Sequence[int]) -> int:
         """Returns where a dialogue's last token stands; for a classifier of transformers, the last but padding."""
         if isinstance(self.model, GPTNeoXReward):
             return columns[-1]
