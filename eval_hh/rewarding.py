@@ -40,7 +40,7 @@ class Rewarding(Evaluation):
         "folder or hub name ($TEST_REWARD_MODEL)",
         default_factory=lambda: os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL,
     )
-    batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)",
+    batch_size: int = setting("dialogues per batch and process, of 256 tokens each ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
     mixed_precision: str = setting("precision of the weights; half precision blurs scores", choices=PRECISIONS,
                                    default="no")  # fmt: skip

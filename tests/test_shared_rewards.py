@@ -5,11 +5,13 @@ import random
 import shutil
 
 import pytest
+import test_chat_reward
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_chat_reward import build
 from test_reward_model import build_oasst
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_tokenizer
@@ -27,28 +29,8 @@ PROMPTS = [
     ["<|prompter|>" + "What is amber made of? " * 90, "<|assistant|>"],  # cut from the left
 ]
 REPLIES = ["Turn the water off, then change the washer.", "", "They sing.", "They sing. They sing, and breathe air."]
-FAMILIES = {
-    "gpt_neox": {}, "llama": {}, "opt": {"word_embed_proj_dim": 32, "ffn_dim": 64}, "gpt2": {},
-    "qwen2": {"num_key_value_heads": 2}, "gemma3_text": {"head_dim": 8, "sliding_window": 8},
-    "mistral": {"sliding_window": 8, "num_key_value_heads": 2},
-}  # fmt: skip
-
-
-def build(folder, tokenizer, family, **more):
-    """A random classifier of one label, whose weights are large enough to tell dialogues apart."""
-    torch.manual_seed(2)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    ids = {name + "_id": getattr(tokenizer, name + "_id") for name in ("bos_token", "eos_token", "pad_token")}
-    drops = {"dropout": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "attention_dropout": 0.0}
-    settings = {"vocab_size": len(tokenizer), "num_labels": 1, **sizes, **ids, **drops, **FAMILIES.get(family, {})}
-    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(family, **(settings | more)))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.normal_(std=0.2)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+STILL = {"dropout": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # no dropout while gradients compare
+FAMILIES = {**test_chat_reward.FAMILIES, "opt": {"word_embed_proj_dim": 32, "ffn_dim": 64}, "gpt2": {}}
 
 
 @pytest.fixture
@@ -56,7 +38,7 @@ def folder(request, tmp_path, byte_tokenizer):
     """Of a family, or of OpenAssistant's kind with one of its poolings."""
     if request.param.startswith("oasst"):
         return build_oasst(tmp_path / "model", byte_tokenizer, request.param.partition(" ")[2])
-    return build(tmp_path / "model", byte_tokenizer, request.param)
+    return build(tmp_path / "model", byte_tokenizer, request.param, **STILL, **FAMILIES[request.param])
 
 
 EVERY = pytest.mark.parametrize("folder", [*FAMILIES, "oasst last", "oasst mean"], indirect=True)
