@@ -9,6 +9,7 @@ agree to 1e-5, also ours for batches of 1, 12 and 64; losses to 1e-5, gradients 
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -88,7 +89,7 @@ def train(model, packs: bool, records: list) -> tuple[float, Any]:
     return loss, torch.cat([weight.grad.flatten() for weight in model.model.parameters()])
 
 
-def several_replies(model, sizes: Sizes) -> list[Row]:
+def several_replies(model, sizes: Sizes) -> Iterator[Row]:
     """Scoring and training of rankings, each prompt in one row with its replies, against one row per reply."""
     records = hh_like.rankings(sizes.rankings, RANKING_LEN)
     flat = [(record.turns, text) for record in records for text in record.suffix]
@@ -97,17 +98,17 @@ def several_replies(model, sizes: Sizes) -> list[Row]:
     ways = [partial(score_rankings, model, packs, dialogues) for packs in (False, True)]
     (naive, ours), found = in_turns(*ways, sizes.rounds)
     note = f"scores at most {agree('shared prompts', *found):.0e} apart"
-    rows = [Row(f"scoring of {what}", naive, ours, "s", "3x", note)]
+    yield Row(f"scoring of {what}", naive, ours, "s", "3x", note)
     ways = [partial(train, model, packs, records) for packs in (False, True)]
     (naive, ours), ((loss, gradient), (our_loss, our_gradient)) = in_turns(*ways, sizes.rounds)
     apart = ((our_gradient - gradient).abs().max() / gradient.abs().max()).item()
     if not (abs(loss - our_loss) <= TOLERANCE * abs(loss) and apart <= GRADIENT_TOLERANCE):
         sys.exit(f"error: training: losses {loss} and {our_loss}, gradients {apart:.2g} of the largest apart")
     note = f"losses {abs(loss - our_loss):.0e} apart, gradients {apart:.0e} of the largest"
-    return [*rows, Row(f"training: forward and backward pass of {what}", naive, ours, "s", "3x", note)]
+    yield Row(f"training: forward and backward pass of {what}", naive, ours, "s", "3x", note)
 
 
-def measure(sizes: Sizes) -> list[Row]:
+def measure(sizes: Sizes) -> Iterator[Row]:
     from benchmarks.stand_in_models import reward_model
 
     model, count = reward_model(sizes.layers, sizes.width), sizes.dialogues
@@ -121,8 +122,6 @@ def measure(sizes: Sizes) -> list[Row]:
     what = f"scoring of {count} dialogues, GPT-NeoX of {sizes.layers} layers of {sizes.width}"
     note = f"{count / naive:.3g} and {count / ours:.3g} dialogues per second; {hh_like.source()}"
     each, batches = 1000 / count, ", ".join(map(str, BATCH_SIZES))
-    return [
-        Row(what, naive * each, ours * each, "s per 1000", "2x", note),
-        Row(f"largest difference of scores, batches of {batches}", None, worst, "", f"at most {TOLERANCE:g}"),
-        *several_replies(model, sizes),
-    ]
+    yield Row(what, naive * each, ours * each, "s per 1000", "2x", note)
+    yield Row(f"largest difference of scores, batches of {batches}", None, worst, "", f"at most {TOLERANCE:g}")
+    yield from several_replies(model, sizes)

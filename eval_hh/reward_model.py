@@ -211,7 +211,7 @@ class RewardModel:
         return next((column for column in reversed(columns) if row.input_ids[column] != self._pad), columns[0])
 
     def probe(self) -> tuple[list[list[int]], list[int]]:
-        """Returns made-up dialogues, one of full length, and the number of each one's prompt: two have the first, two the long one."""
+        """Returns made-up dialogues, up to full length, and the number of each one's prompt; two prompts have two."""
         prompt, reply = f"{PROMPTER}What is amber?", "Amber is old resin."
         long, many = [prompt + " What is amber?" * self.max_length], [prompt, ASSISTANT + reply, prompt]
         short, long, many = (self.encode([*turns, ASSISTANT], reply) for turns in ([prompt], long, many))

@@ -66,7 +66,7 @@ def test_gradients_are_those_of_separate_passes(number, checkpointing):
         assert (ours[name] - gradient).abs().max() <= 2e-3 * gradient.abs().max().clamp(min=0.1), name
 
 
-def _one_by_one(query, key, value, of, scaling):
+def one_by_one(query, key, value, of, scaling):
     """What the kernel of varlen_attention computes on a GPU: each sequence alone, its last query at its last key."""
     parts = []
     for n in range(len(of.query_ends) - 1):
@@ -83,7 +83,7 @@ def test_attention_in_one_call_is_that_of_separate_passes(number, monkeypatch):
     """The GPU's path, with its kernel written out."""
     calls = []
     monkeypatch.setattr("eval_hh.inference.shared_prompt.usable", lambda query, value, dropout: True)
-    monkeypatch.setattr(varlen_attention, "_kernel", lambda *given: calls.append(1) or _one_by_one(*given))
+    monkeypatch.setattr(varlen_attention, "_kernel", lambda *given: calls.append(1) or one_by_one(*given))
     found = []
     for sums in (lambda model: response_logps(model, collate(rankings()))[0], plain_sums):
         model = FAMILIES[number].model()
@@ -98,11 +98,11 @@ def test_attention_in_one_call_is_that_of_separate_passes(number, monkeypatch):
 def test_a_kernel_is_used_only_if_it_is_right(monkeypatch):
     """A kernel that aligns the first query with the first key, as sdpa does, would let responses see other tokens."""
     probe = varlen_attention._kernel_is_right.__wrapped__
-    monkeypatch.setattr(varlen_attention, "_kernel", _one_by_one)
+    monkeypatch.setattr(varlen_attention, "_kernel", one_by_one)
     assert probe(torch.device("cpu"), torch.bfloat16, 16)
 
     def from_the_start(query, key, value, of, scaling):
-        return _one_by_one(query, key, value, replace(of, key_ends=of.query_ends), scaling)
+        return one_by_one(query, key, value, replace(of, key_ends=of.query_ends), scaling)
 
     def absent(*given):
         raise ImportError("no varlen_attn")

@@ -10,12 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_chat_reward import build
+from test_families import one_by_one
 from test_reward_model import build_oasst
 from transformers import AutoModelForSequenceClassification
 
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_tokenizer
 from eval_hh import reward_model
+from eval_hh.inference import varlen_attention
 from eval_hh.inference.shared_prompt import attention
 from eval_hh.inference.shared_texts import shared_row
 from eval_hh.reward_model import SLACK, as_reward_model, load_reward_model, measure_half_precision
@@ -87,6 +89,17 @@ def test_equal_dialogues_have_equal_scores(folder):
     turns, replies = [PROMPTS[0]] * 9, [*REPLIES[:2], *[REPLIES[2]] * 3, REPLIES[3], *[REPLIES[0]] * 3]
     scores = model.score(turns, replies)
     assert len(set(scores)) == 4 and len({*scores[2:5]}) == len({scores[0], *scores[6:]}) == 1
+
+
+@pytest.mark.parametrize("folder", ["qwen2", "oasst mean"], indirect=True)
+def test_attention_in_one_call_gives_the_same_scores(folder, monkeypatch):
+    """The GPU's path with its kernel written out, also for dialogues that share nothing."""
+    calls = []
+    monkeypatch.setattr("eval_hh.inference.shared_prompt.usable", lambda query, value, dropout: True)
+    monkeypatch.setattr(varlen_attention, "_kernel", lambda *given: calls.append(1) or one_by_one(*given))
+    model = load_reward_model(folder)
+    assert model.packs and calls
+    assert model.score(*zip(*dialogues(), strict=True)) == pytest.approx(alone(model), abs=1e-4)
 
 
 @settings(max_examples=15, deadline=None)
@@ -172,7 +185,7 @@ def in_one_row(model, lm_weight):
     return RankingLoss(model, lm_weight)(texts, [rewards for _, rewards in RANKINGS], 10, 300)
 
 
-def one_by_one(model, lm_weight):
+def in_passes(model, lm_weight):
     """Each text in a pass of its own, and the sums over pairs and tokens in a slow loop."""
     loss = torch.zeros(())
     for prompt, rewards in RANKINGS:
@@ -199,7 +212,7 @@ def test_loss_and_gradients_are_those_of_separate_passes(folder, lm_weight):
     model = load_reward_model(folder)
     model.model.train()
     found = []
-    for loss_of in (in_one_row, one_by_one):
+    for loss_of in (in_one_row, in_passes):
         model.model.zero_grad()
         loss = loss_of(model, lm_weight)
         loss.backward()
@@ -228,7 +241,7 @@ def test_gradients_of_lora_are_those_of_separate_passes(checkpointing, tmp_path,
     assert model.packs
     model.model.train()
     found = []
-    for loss_of in (in_one_row, one_by_one):
+    for loss_of in (in_one_row, in_passes):
         model.model.zero_grad()
         loss_of(model, 0.0).backward()
         found.append(gradients(model.model))
