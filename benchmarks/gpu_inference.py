@@ -75,6 +75,7 @@ def scoring(sizes: Sizes) -> list[Row]:
     scores = {}
     for dtype in (torch.float32, torch.bfloat16):
         model.model.to(device(), dtype)
+        model.try_packing()
         ways = [Watched(partial(way, *dialogues)) for way in (partial(score_naively, model), model.score)]
         for way in (partial(score_naively, model), model.score):  # warm up
             way(*(texts[:32] for texts in dialogues))

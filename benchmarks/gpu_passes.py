@@ -32,7 +32,7 @@ def one_pass(model: Any, rankings: list, batch_size: int, one_call: bool = True)
 
     from benchmarks.on_device import autocast
     from benchmarks.training_ways import packed
-    from training import shared_prompt
+    from eval_hh.inference import shared_prompt
     from training.losses import response_logps
 
     def logps(model: Any, batch: dict) -> Any:

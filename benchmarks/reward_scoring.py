@@ -1,14 +1,18 @@
-"""Reward scoring: RewardModel.score against dialogues in file order, in batches of 12 padded to the longest.
+"""Reward models: RewardModel.score, and the loss of their training, against one padded row per response.
 
-    python benchmarks/run.py reward_scoring [--quick] [--dialogues N] [--layers N] [--width N] [--rounds N]
+    python benchmarks/run.py reward_scoring [--quick] [--dialogues N] [--rankings N] [--layers N] [--width N]
 
-Both ways score the same dialogues, HH-RLHF prompts with a reply, with the same GPT-NeoX (pythia-160m's shape, random
-weights, OpenAssistant's head). Scores must agree to 1e-5, also ours for batches of 1, 12 and 64.
+All with the same GPT-NeoX (pythia-160m's shape, random weights, OpenAssistant's head). One reply to each HH-RLHF
+prompt: against file order, in batches of 12 padded to the longest. Four replies: against batches of 16 sorted by
+length, our own way before rows shared a prompt, for scoring, and for a step's forward and backward pass. Scores must
+agree to 1e-5, also ours for batches of 1, 12 and 64; losses to 1e-5, gradients to a thousandth of the largest.
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from benchmarks import hh_like
 from benchmarks.side_by_side import Row, Settings, in_turns, sized
@@ -16,11 +20,15 @@ from benchmarks.side_by_side import Row, Settings, in_turns, sized
 NAIVE_BATCH = 12
 BATCH_SIZES = (1, 12, 64)  # must give the same scores
 TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-3
+RANKING_LEN = 4
+PASS = 8  # rankings of a training pass
 
 
 @dataclass(frozen=True)
 class Sizes(Settings):
     dialogues: int = sized("dialogues", 240, 96)
+    rankings: int = sized("rankings of four replies", 48, 16)
     layers: int = sized("layers of the model", 12, 3)
     width: int = sized("hidden size of the model, a multiple of 12", 768)
     rounds: int = sized("timed rounds", 1)
@@ -54,10 +62,57 @@ def agree(what: str, naive: list[float], ours: list[float]) -> float:
     return worst
 
 
-def measure(sizes: Sizes) -> list[Row]:
+def score_rankings(model, packs: bool, dialogues: tuple[list, list]) -> list[float]:
+    """Scores in batches of 16, in rows that share prompts or in one padded row per dialogue."""
+    model.packs = packs
+    return model.score(*dialogues)
+
+
+def train(model, packs: bool, records: list) -> tuple[float, Any]:
+    """Computes loss and gradient of a step, in passes of rankings of similar length; returns them, the latter flat."""
+    import torch
+
+    from training.reward.losses import count_pairs
+    from training.reward.trainer import RankingLoss
+
+    model.packs = packs
+    model.model.zero_grad()
+    loss_of, loss = RankingLoss(model, 0.0), 0.0
+    texts = [[model.encode(record.turns, text) for text in record.suffix] for record in records]
+    order = sorted(range(len(records)), key=lambda row: max(map(len, texts[row])))
+    n_pairs = sum(count_pairs(record.reward) for record in records)
+    for start in range(0, len(order), PASS):
+        rows = order[start : start + PASS]
+        part = loss_of([ids for row in rows for ids in texts[row]], [records[row].reward for row in rows], n_pairs, 1)
+        part.backward()
+        loss += part.item()
+    return loss, torch.cat([weight.grad.flatten() for weight in model.model.parameters()])
+
+
+def several_replies(model, sizes: Sizes) -> Iterator[Row]:
+    """Scoring and training of rankings, each prompt in one row with its replies, against one row per reply."""
+    records = hh_like.rankings(sizes.rankings, RANKING_LEN)
+    flat = [(record.turns, text) for record in records for text in record.suffix]
+    dialogues = [turns for turns, _ in flat], [text for _, text in flat]
+    what = f"{sizes.rankings} prompts with {RANKING_LEN} replies, GPT-NeoX of {sizes.layers} layers of {sizes.width}"
+    ways = [partial(score_rankings, model, packs, dialogues) for packs in (False, True)]
+    (naive, ours), found = in_turns(*ways, sizes.rounds)
+    note = f"scores at most {agree('shared prompts', *found):.0e} apart"
+    yield Row(f"scoring of {what}", naive, ours, "s", "3x", note)
+    ways = [partial(train, model, packs, records) for packs in (False, True)]
+    (naive, ours), ((loss, gradient), (our_loss, our_gradient)) = in_turns(*ways, sizes.rounds)
+    apart = ((our_gradient - gradient).abs().max() / gradient.abs().max()).item()
+    if not (abs(loss - our_loss) <= TOLERANCE * abs(loss) and apart <= GRADIENT_TOLERANCE):
+        sys.exit(f"error: training: losses {loss} and {our_loss}, gradients {apart:.2g} of the largest apart")
+    note = f"losses {abs(loss - our_loss):.0e} apart, gradients {apart:.0e} of the largest"
+    yield Row(f"training: forward and backward pass of {what}", naive, ours, "s", "3x", note)
+
+
+def measure(sizes: Sizes) -> Iterator[Row]:
     from benchmarks.stand_in_models import reward_model
 
     model, count = reward_model(sizes.layers, sizes.width), sizes.dialogues
+    model.try_packing()
     dialogues = hh_like.prompts(count), hh_like.replies(count)
     ways = partial(score_naively, model), model.score
     for way in ways:  # warm up
@@ -67,7 +122,6 @@ def measure(sizes: Sizes) -> list[Row]:
     what = f"scoring of {count} dialogues, GPT-NeoX of {sizes.layers} layers of {sizes.width}"
     note = f"{count / naive:.3g} and {count / ours:.3g} dialogues per second; {hh_like.source()}"
     each, batches = 1000 / count, ", ".join(map(str, BATCH_SIZES))
-    return [
-        Row(what, naive * each, ours * each, "s per 1000", "2x", note),
-        Row(f"largest difference of scores, batches of {batches}", None, worst, "", f"at most {TOLERANCE:g}"),
-    ]
+    yield Row(what, naive * each, ours * each, "s per 1000", "2x", note)
+    yield Row(f"largest difference of scores, batches of {batches}", None, worst, "", f"at most {TOLERANCE:g}")
+    yield from several_replies(model, sizes)

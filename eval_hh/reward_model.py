@@ -1,13 +1,14 @@
 """Reward models: from a dialogue and its response to one raw logit.
 
 Two kinds are supported: the OpenAssistant GPT-NeoX head (model_type gpt_neox_reward_model), and any
-AutoModelForSequenceClassification with one label. A score must not depend on batch size or padding; a model for which
-it does is refused on loading.
+AutoModelForSequenceClassification with one label. Dialogues are computed in rows without padding, a common prompt once,
+where a probe finds that they get what each gets alone; other models get one padded row per dialogue. A score must not
+depend on the batch: a model for which it does is refused on loading.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,21 @@ from data_preprocess.dialogue import ASSISTANT, AUTO, CHAT, HH, PROMPT_FORMATS, 
 from data_preprocess.files import read_json
 from data_preprocess.hub import base_model, load_tokenizer, source_options
 from eval_hh.inference.decoding import plan_batches
-from eval_hh.inference.models import REWARD, device, load_weights, merged, padded
+from eval_hh.inference.models import (
+    MODEL_ERRORS,
+    REWARD,
+    column_limit,
+    device,
+    free_memory,
+    load_weights,
+    merged,
+    padded,
+)
 from eval_hh.inference.prompt_format import ChatTemplate
+from eval_hh.inference.shared_prompt import PackedRow, packed
+from eval_hh.inference.shared_texts import TextRow, plan_rows, shared_row
 
+COMPARED = 200  # dialogues at most whose scores in half precision are compared with float32
 MAX_LENGTH = 1024  # maximum tokens of a dialogue; longer ones are truncated from the left
 OASST_TYPE = "gpt_neox_reward_model"
 POOLINGS = ("last", "mean")
@@ -61,8 +74,12 @@ class GPTNeoXReward(GPTNeoXPreTrainedModel):
             pooled = (hidden * attention_mask.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)
         else:
             pooled = hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+        return self.score(pooled).squeeze(-1)
+
+    def score(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Returns the head's logits [N, 1] in float32 of pooled states [N, hidden size]."""
         head = self.out_proj
-        return nn.functional.linear(pooled, head.weight.float(), head.bias.float()).squeeze(-1)
+        return nn.functional.linear(pooled.float(), head.weight.float(), head.bias.float())
 
 
 def encode_dialogue(
@@ -103,6 +120,7 @@ class RewardModel:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: bool):
         self.model = model.eval()
+        self.packs = False  # whether dialogues are computed in rows without padding, see `try_packing`
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._encode = ChatTemplate(tokenizer).encode_dialogue if chat else partial(encode_dialogue, tokenizer)
@@ -128,21 +146,109 @@ class RewardModel:
         Args:
             turns_list: each dialogue's prompt turns, the last one a bare tag; the first may be a system message.
             suffixes: each dialogue's response.
-            batch_size: dialogues per forward pass; they are grouped by length.
+            batch_size: dialogues per forward pass, see `plan`.
         """
         encoded = [self.encode(turns, suffix) for turns, suffix in zip(turns_list, suffixes, strict=True)]
+        return self.score_encoded(encoded, [tuple(turns) for turns in turns_list], batch_size)
+
+    def score_encoded(
+        self, encoded: Sequence[list[int]], prompts: Sequence[Hashable], batch_size: int = 16
+    ) -> list[float]:
+        """Returns the raw logits of encoded dialogues, in the order given; arguments as for `plan`."""
         scores: dict[int, float] = {}
-        for batch in plan_batches([len(ids) for ids in encoded], batch_size):
-            scores |= zip(batch, self.score_batch([encoded[i] for i in batch]), strict=True)
+        for batch in self.plan(encoded, prompts, batch_size):
+            logits = self.score_batch([encoded[i] for i in batch], [prompts[i] for i in batch])
+            scores |= zip(batch, logits, strict=True)
         return [scores[i] for i in range(len(encoded))]
 
+    def plan(self, encoded: Sequence[Sequence[int]], prompts: Sequence[Hashable], batch_size: int) -> list[list[int]]:
+        """Returns the numbers of the dialogues of each forward pass, longest first.
+
+        Args:
+            encoded: token ids.
+            prompts: what each dialogue continues; those of equal ones share its computation.
+            batch_size: dialogues per pass; in rows without padding they count by their tokens, see `plan_rows`.
+        """
+        if self.packs:
+            return plan_rows(encoded, prompts, batch_size)
+        return plan_batches([len(ids) for ids in encoded], batch_size)
+
     @torch.inference_mode()
-    def score_batch(self, encoded: list[list[int]]) -> list[float]:
-        """Returns the raw logits of one batch of token id lists."""
+    def score_batch(self, encoded: list[list[int]], prompts: Sequence[Hashable] | None = None) -> list[float]:
+        """Returns the raw logits of one forward pass; arguments as for `plan`, nothing is shared without prompts."""
+        if not self.packs:
+            return self.padded_logits(encoded).tolist()
+        row = shared_row(encoded, range(len(encoded)) if prompts is None else prompts)
+        return self.pooled_logits(self.states(row), row).tolist()
+
+    def padded_logits(self, encoded: list[list[int]]) -> torch.Tensor:
+        """Returns the raw logits [N] in float32 of N dialogues, one padded row each, with gradients."""
         ids, mask = padded(encoded, self._pad_id(encoded), self.model.device)
         output = self.model(input_ids=ids, attention_mask=mask)
-        logits = output if isinstance(output, torch.Tensor) else output.logits.float().squeeze(-1)
-        return logits.tolist()
+        return output if isinstance(output, torch.Tensor) else output.logits.float().squeeze(-1)
+
+    def states(self, row: TextRow) -> torch.Tensor:
+        """Returns the last hidden states [T, hidden size] of a row's tokens, with gradients; for a model that packs."""
+        backbone, where = self.model.base_model, self.model.device
+        with packed(backbone, PackedRow(row.lengths, where), row.inputs(where)) as arguments:
+            return backbone(**arguments)[0][0]
+
+    def pooled_logits(self, states: torch.Tensor, row: TextRow) -> torch.Tensor:
+        """Returns the raw logits [N] in float32 of a row's N dialogues, pooled as the model's own forward does."""
+        # Equal dialogues have the same columns, and their logits must not even differ by float error.
+        place = {columns: i for i, columns in enumerate(dict.fromkeys(map(tuple, row.columns)))}
+        if isinstance(self.model, GPTNeoXReward) and self.model.config.pooling == "mean":
+            pooled = torch.stack([states[list(columns)].float().mean(dim=0) for columns in place])
+        else:
+            pooled = states[[self._last_column(row, columns) for columns in place]]
+        logits = self.model.score(pooled).float().squeeze(-1)
+        return logits[[place[tuple(columns)] for columns in row.columns]]
+
+    def _last_column(self, row: TextRow, columns: Sequence[int]) -> int:
+        """Returns where a dialogue's last token stands; for a classifier of transformers, the last but padding."""
+        if isinstance(self.model, GPTNeoXReward):
+            return columns[-1]
+        return next((column for column in reversed(columns) if row.input_ids[column] != self._pad), columns[0])
+
+    def probe(self) -> tuple[list[list[int]], list[int]]:
+        """Returns made-up dialogues, up to full length, and the number of each one's prompt; two prompts have two."""
+        prompt, reply = f"{PROMPTER}What is amber?", "Amber is old resin."
+        long, many = [prompt + " What is amber?" * self.max_length], [prompt, ASSISTANT + reply, prompt]
+        short, long, many = (self.encode([*turns, ASSISTANT], reply) for turns in ([prompt], long, many))
+        return [short, long, many, short[:-3] + many[-9:], long[:-3] + short[-2:]], [0, 1, 2, 0, 1]
+
+    def try_packing(self) -> None:
+        """Computes dialogues in rows without padding from now on if made-up ones get what each gets alone.
+
+        Raises InputError, or one of MODEL_ERRORS, if the model cannot compute a single dialogue.
+        """
+        outputs: list[Any] = []
+        texts, prompts = self.probe()
+        backbone, before = self.model.base_model, self.model.config._attn_implementation
+        hook = backbone.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        with torch.no_grad():
+            try:
+                alone = [self.padded_logits([ids]).item() for ids in texts]
+            finally:
+                hook.remove()
+            try:
+                self.packs = backbone is not self.model and column_limit(self.model.config) is None
+                self.packs = self.packs and self._agrees(shared_row(texts, prompts), alone, outputs)
+            except MODEL_ERRORS:
+                self.packs = False
+        if not self.packs and self.model.config._attn_implementation != before:
+            backbone.set_attn_implementation(before)
+
+    def _agrees(self, row: TextRow, alone: list[float], outputs: list[Any]) -> bool:
+        """Returns whether a row gives the dialogues' own logits and the states in their backbone's own outputs."""
+        states = self.states(row)
+        logits, dtype = self.pooled_logits(states, row).tolist(), self.model.dtype
+        for columns, logit, own, output in zip(row.columns, logits, alone, outputs, strict=True):
+            plain = output[0][0].float()
+            error = (states[columns].float() - plain).norm() / plain.norm()
+            if not (error <= math.sqrt(torch.finfo(dtype).eps) and _is_near(logit, own, dtype)):
+                return False
+        return True
 
     def _pad_id(self, encoded: list[list[int]]) -> int:
         # transformers' classifiers pool at the last id that is not config.pad_token_id; without a pad id they accept
@@ -153,6 +259,10 @@ class RewardModel:
         config = self.model.config.get_text_config()
         config.pad_token_id = next(token for token in range(config.vocab_size) if token not in used)
         return config.pad_token_id
+
+
+def _is_near(score: float, own: float, dtype: torch.dtype) -> bool:
+    return abs(score - own) <= SLACK[dtype] * (1 + abs(own))
 
 
 def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> RewardModel:
@@ -175,7 +285,7 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
         load = _load_oasst if config.get("model_type") == OASST_TYPE else _load_classifier
         model = load(path, config, options)
     reward_model = as_reward_model(model.to(device()), tokenizer, path)
-    _check_padding(reward_model, path, dtype)
+    _check_scores(reward_model, path)
     return reward_model
 
 
@@ -238,18 +348,52 @@ def _check_pad(path: str | Path, pad: object, n_ids: object) -> None:
         raise InputError(f"{path}: config.json: pad_token_id is {pad} (expected null, or an id below {n_ids})")
 
 
-def _check_padding(model: RewardModel, path: str | Path, dtype: torch.dtype) -> None:
-    """Raises InputError unless a probe scores the same alone as beside a row of full length and one of more turns."""
-    prompt, reply, kind = f"{PROMPTER}What is amber?", "Amber is old resin.", type(model.model).__name__
-    long, many = [prompt + " What is amber?" * model.max_length], [prompt, ASSISTANT + reply, prompt]
+def measure_half_precision(
+    model: RewardModel, path: str | Path, encoded: Sequence[list[int]], prompts: Sequence[Hashable], batch_size: int
+) -> dict[str, Any]:
+    """Prints and returns how far the logits in half precision are from float32, on up to COMPARED dialogues.
+
+    Args:
+        model: in half precision, as loaded from `path`.
+        path: folder or hub name.
+        encoded, prompts, batch_size: as for `RewardModel.plan`; dialogues are taken evenly from those given.
+
+    Returns:
+        The largest and the root mean square difference, and the standard deviation of the float32 logits; nothing if
+        float32 weights do not fit in memory beside the model, which is printed then.
+    """
+    spread = slice(None, None, -(-len(encoded) // COMPARED))
+    rows = list(encoded)[spread], list(prompts)[spread], batch_size
+    dtype = str(model.model.dtype).removeprefix("torch.")
+    if 4 * sum(weight.numel() for weight in model.model.parameters()) > free_memory(model.model.device):
+        print(f"{path}: float32 weights do not fit in memory, so the error of {dtype} is not measured", flush=True)
+        return {}
+    exact = torch.tensor(load_reward_model(path).score_encoded(*rows), dtype=torch.float64)
+    gaps = torch.tensor(model.score_encoded(*rows), dtype=torch.float64) - exact
+    largest, rms, sd = gaps.abs().max().item(), gaps.square().mean().sqrt().item(), exact.std(correction=0).item()
+    print(
+        f"{path}: logits in {dtype} differ from float32 by at most {largest:.2g}, root mean square {rms:.2g}, on "
+        f"{len(gaps)} dialogues whose logits have a standard deviation of {sd:.2g}",
+        flush=True,
+    )
+    found = {"dialogues": len(gaps), "largest": largest, "root_mean_square": rms, "sd_of_float32": sd}
+    return {"half_precision": {"dtype": dtype, **found}}
+
+
+def _check_scores(model: RewardModel, path: str | Path) -> None:
+    """Packs if possible; else raises InputError unless a probe scores the same beside a longer one and another."""
+    kind = type(model.model).__name__
     try:
-        short, *beside = (model.encode([*turns, ASSISTANT], reply) for turns in ([prompt], long, many))
-        alone, beside = model.score_batch([short])[0], model.score_batch([short, *beside])[0]
+        model.try_packing()
+        if model.packs:
+            return
+        texts = model.probe()[0]
+        alone, beside = model.score_batch(texts[:1])[0], model.score_batch(texts[:3])[0]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise InputError(f"{path}: a {kind} cannot score dialogues here ({error})") from error
-    if abs(alone - beside) > SLACK[dtype] * (1 + abs(alone)):
+    if not _is_near(beside, alone, model.model.dtype):
         found = f"{alone:.4g} alone, {beside:.4g} beside a longer one"
         raise InputError(f"{path}: a {kind} gives a dialogue another score in another batch ({found})")
 

@@ -12,7 +12,8 @@ is not finite ends the run.
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ class Rewarding(Evaluation):
         "folder or hub name ($TEST_REWARD_MODEL)",
         default_factory=lambda: os.environ.get("TEST_REWARD_MODEL") or TEST_REWARD_MODEL,
     )
-    batch_size: int = setting("dialogues per batch and process ($BATCH_SIZE)",
+    batch_size: int = setting("dialogues per batch and process, of 256 tokens each ($BATCH_SIZE)",
                               default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
     mixed_precision: str = setting("precision of the weights; half precision blurs scores", choices=PRECISIONS,
                                    default="no")  # fmt: skip
@@ -97,24 +98,34 @@ def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") 
         InputError: the model cannot read a dialogue; raised before anything is scored.
         RunError: a score is not finite.
     """
-    from eval_hh.inference.decoding import plan_batches
+    import torch
+
     from eval_hh.inference.models import weights_dtype
-    from eval_hh.reward_model import check_finite, load_reward_model
+    from eval_hh.inference.together import agreed
+    from eval_hh.reward_model import check_finite, load_reward_model, measure_half_precision
 
     rows = {name: generated_rows(config.names, name) for name in jobs}
     model = load_reward_model(config.reward_model, weights_dtype(config.precision))
     encoded = {name: encode_rows(model, rows[name], job.source) for name, job in jobs.items()}
+    prompts_of = {name: [tuple(row["prefix"][0]) for row in rows[name]] for name in jobs}
+    measured = {}
+    with agreed(state):
+        if state.is_main_process and model.model.dtype != torch.float32:
+            every = list(chain(*encoded.values())), list(chain(*prompts_of.values()))
+            measured = measure_half_precision(model, config.reward_model, *every, config.batch_size)
     made = 0
     for name, job in jobs.items():
-        dialogues = encoded[name]
-        batches = plan_batches([len(ids) for ids in dialogues], config.batch_size)
+        dialogues, prompts = encoded[name], prompts_of[name]
+        batches = model.plan(dialogues, prompts, config.batch_size)
 
-        def score(batch: list[int], dialogues: list[list[int]] = dialogues, source: Path = job.source) -> list[float]:
-            logits = model.score_batch([dialogues[row] for row in batch])
+        def score(
+            batch: list[int], dialogues: list = dialogues, prompts: list = prompts, source: Path = job.source
+        ) -> list[float]:
+            logits = model.score_batch([dialogues[row] for row in batch], [prompts[row] for row in batch])
             check_finite(logits, [row + 1 for row in batch], f"{source}:")
             return [sigmoid(logit) for logit in logits]
 
-        made += run_job(job, rows[name], batches, score, "score", state)
+        made += run_job(replace(job, measured=measured), rows[name], batches, score, "score", state)
     return made
 
 

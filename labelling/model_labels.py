@@ -19,7 +19,7 @@ from data_preprocess.files import read_jsonl
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.preparing.candidates import Candidates
 from eval_hh.cells import SERVED
-from eval_hh.inference.decoding import Decoder, plan_batches, plan_units
+from eval_hh.inference.decoding import Decoder, plan_units
 from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 from eval_hh.inference.prompt_format import prompt_format, resolved_format
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, make_rows, processes, waiting_jobs
@@ -172,18 +172,19 @@ def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], rewar
     model = load_reward_model(reward_model, weights_dtype("no"))
     pairs = [(i, text) for i, group in enumerate(responses) for text in group]
     encoded = [_named(i, model.encode, prompts[i], text) for i, text in pairs]
-    batches = plan_batches([len(ids) for ids in encoded], batch_size)
+    numbers = [number for number, _ in pairs]
 
     def score(batch: list[int]) -> list[float]:
-        logits = model.score_batch([encoded[row] for row in batch])
-        check_finite(logits, [pairs[row][0] for row in batch], f"{reward_model}: prompt ")
+        of_prompts = [numbers[row] for row in batch]
+        logits = model.score_batch([encoded[row] for row in batch], of_prompts)
+        check_finite(logits, of_prompts, f"{reward_model}: prompt ")
         return logits
 
     def by_prompt(scores: list[float]) -> list[dict]:
         left = iter(scores)
         return [{"index": i, "rewards": [next(left) for _ in group]} for i, group in enumerate(responses)]
 
-    make_rows(job, batches, score, "score", state, by_prompt)
+    make_rows(job, model.plan(encoded, numbers, batch_size), score, "score", state, by_prompt)
     state.wait_for_everyone()
 
 

@@ -274,7 +274,10 @@ def test_scores_are_made_again_only_for_other_texts(tiny_reward_dir, tmp_path, m
 
 
 def test_a_logit_that_is_not_finite_is_named(tiny_reward_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(RewardModel, "score_batch", lambda self, encoded: [float("nan")] * len(encoded))
+    def first(self, encoded, prompts):
+        return [float("nan"), *[0.0] * (len(encoded) - 1)]  # the longest, which comes first
+
+    monkeypatch.setattr(RewardModel, "score_batch", first)
     with pytest.raises(RunError, match="reward_model.*prompt 3: .* not finite"):
         score_rankings(PROMPTS, RESPONSES, str(tiny_reward_dir), tmp_path / "rewards.jsonl", 1)
     assert not list(tmp_path.iterdir())

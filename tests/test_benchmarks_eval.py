@@ -18,7 +18,7 @@ from tests.fault_server import FaultServer, completion
 from tests.test_trainer import needs_bf16
 
 GENERATION = ["--prompts", "7", "--batch_size", "3", "--layers", "1", "--width", "24", "--max_new_tokens", "6"]
-SCORING = ["--dialogues", "14", "--layers", "1", "--width", "24", "--rounds", "1"]
+SCORING = ["--dialogues", "14", "--rankings", "3", "--layers", "1", "--width", "24", "--rounds", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -110,10 +110,12 @@ def test_a_near_tie_is_one_of_the_models_logits():
 
 
 def test_scoring_gives_a_ratio_and_the_largest_difference(tmp_path):
-    speed, worst = rows_of("reward_scoring", SCORING, tmp_path)
+    speed, worst, *several = rows_of("reward_scoring", SCORING, tmp_path)
     assert speed["target"] == "2x" and min(speed["naive"], speed["ours"]) > 0
     assert "14 dialogues" in speed["what"] and "made-up words" in speed["note"]
     assert worst["naive"] is None and 0 <= worst["ours"] <= 1e-5
+    assert [row["target"] for row in several] == ["3x", "3x"]
+    assert all("3 prompts with 4 replies" in row["what"] and row["ours"] > 0 for row in several)
 
 
 def test_bfloat16_on_the_cpu_gives_two_ratios(tmp_path):

@@ -132,6 +132,7 @@ def test_a_dev_reward_model_in_bfloat16(train, monkeypatch):  # noqa: F811
         path = train.root / "checkpoints" / f"index_{exp}" / "stage_4" / "dev_rewards.json"
         rewards.append(json.loads(path.read_text())["1"])
     assert loaded == [torch.float32, torch.bfloat16]
+    assert "logits in bfloat16 differ from float32 by at most" in train.printed
     assert rewards[0] != rewards[1] and rewards[1] == pytest.approx(rewards[0], abs=0.02)
     status, line = train("half", *SHORT, "--reward_dtype", "float32")
     assert status == 2 and "reward_dtype was 'bfloat16', is 'float32'" in line

@@ -8,8 +8,8 @@ import torch
 from model_families import FAMILIES, outcome, plain_sums, rankings, table
 
 from data_preprocess.command import InputError
+from eval_hh.inference import varlen_attention
 from eval_hh.inference.decoding import Decoder
-from training import varlen_attention
 from training.collator import collate
 from training.losses import response_logps
 from training.model_check import check_model
@@ -66,7 +66,7 @@ def test_gradients_are_those_of_separate_passes(number, checkpointing):
         assert (ours[name] - gradient).abs().max() <= 2e-3 * gradient.abs().max().clamp(min=0.1), name
 
 
-def _one_by_one(query, key, value, of, scaling):
+def one_by_one(query, key, value, of, scaling):
     """What the kernel of varlen_attention computes on a GPU: each sequence alone, its last query at its last key."""
     parts = []
     for n in range(len(of.query_ends) - 1):
@@ -82,8 +82,8 @@ def _one_by_one(query, key, value, of, scaling):
 def test_attention_in_one_call_is_that_of_separate_passes(number, monkeypatch):
     """The GPU's path, with its kernel written out."""
     calls = []
-    monkeypatch.setattr("training.shared_prompt.usable", lambda query, value, dropout: True)
-    monkeypatch.setattr("training.varlen_attention._kernel", lambda *given: calls.append(1) or _one_by_one(*given))
+    monkeypatch.setattr("eval_hh.inference.shared_prompt.usable", lambda query, value, dropout: True)
+    monkeypatch.setattr(varlen_attention, "_kernel", lambda *given: calls.append(1) or one_by_one(*given))
     found = []
     for sums in (lambda model: response_logps(model, collate(rankings()))[0], plain_sums):
         model = FAMILIES[number].model()
@@ -98,11 +98,11 @@ def test_attention_in_one_call_is_that_of_separate_passes(number, monkeypatch):
 def test_a_kernel_is_used_only_if_it_is_right(monkeypatch):
     """A kernel that aligns the first query with the first key, as sdpa does, would let responses see other tokens."""
     probe = varlen_attention._kernel_is_right.__wrapped__
-    monkeypatch.setattr(varlen_attention, "_kernel", _one_by_one)
+    monkeypatch.setattr(varlen_attention, "_kernel", one_by_one)
     assert probe(torch.device("cpu"), torch.bfloat16, 16)
 
     def from_the_start(query, key, value, of, scaling):
-        return _one_by_one(query, key, value, replace(of, key_ends=of.query_ends), scaling)
+        return one_by_one(query, key, value, replace(of, key_ends=of.query_ends), scaling)
 
     def absent(*given):
         raise ImportError("no varlen_attn")
@@ -180,12 +180,12 @@ def test_half_precision_is_checked_in_float32_and_stays_half(number):
 @pytest.mark.parametrize("number", RIGHT[::6], ids=lambda number: str(FAMILIES[number]))
 def test_half_precision_without_room_for_float32(number, monkeypatch):
     """What is right stays right to the error of half precision."""
-    monkeypatch.setattr("training.model_check._free_memory", lambda device: 0)
+    monkeypatch.setattr("training.model_check.free_memory", lambda device: 0)
     check_model(FAMILIES[number].model().bfloat16(), 64)
 
 
 def test_half_precision_without_room_still_refuses(monkeypatch):
-    monkeypatch.setattr("training.model_check._free_memory", lambda device: 0)
+    monkeypatch.setattr("training.model_check.free_memory", lambda device: 0)
     number = numbers("roberta as a decoder")[0].values[0]
     with pytest.raises(InputError, match="RobertaForCausalLM cannot be trained.*differ from those of plain passes"):
         check_model(FAMILIES[number].model().bfloat16(), 64)

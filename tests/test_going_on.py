@@ -28,7 +28,8 @@ def train(study, capsys):  # noqa: F811
             status = 0
         except SystemExit as ended:
             status = ended.code
-        run.error = capsys.readouterr().err.replace("\r", "\n")
+        printed = capsys.readouterr()
+        run.printed, run.error = printed.out, printed.err.replace("\r", "\n")
         assert "Traceback" not in run.error, run.error
         return status, run.error.rstrip("\n").rpartition("\n")[2]
 

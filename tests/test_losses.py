@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from eval_hh.inference.packed_ranking import responses_mask
+from eval_hh.inference.shared_prompt import PackedRow, additive
 from training.collator import EncodedRanking, collate
 from training.losses import pro_loss, response_logps, token_logps
-from training.packed_ranking import responses_mask
-from training.shared_prompt import PackedRow, additive
 
 FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
 
@@ -85,7 +85,7 @@ def test_mask_by_hand():
 
 def test_window_by_hand():
     """A prompt of three, responses of two and one, a window of two: distance counts by position, not by column."""
-    row = PackedRow(torch.tensor([[3, 2, 1]]))
+    row = PackedRow([[3, 2, 1]])
     positions = torch.arange(5)
     window = (positions <= positions[:, None]) & (positions > positions[:, None] - 2)
     prompt, responses = row.masks(window[None, None], torch.float32)[0]

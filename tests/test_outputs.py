@@ -198,7 +198,7 @@ def test_a_score_that_is_not_finite_ends_the_run_before_the_older_state_goes(
     def later_nan(self):
         steps.append(self.state.global_step)
         if self.state.global_step == 4:
-            monkeypatch.setattr(self.scorer, "score_batch", lambda batch: [float("nan")] * len(batch))
+            monkeypatch.setattr(self.scorer, "score_batch", lambda batch, prompts: [float("nan")] * len(batch))
         return measure(self)
 
     monkeypatch.setattr(RewardTrainer, "measure", later_nan)

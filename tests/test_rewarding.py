@@ -1,13 +1,16 @@
+import json
 import math
 import shutil
 
 import pytest
+import torch
 from eval_study import TEST_FILES, build_study, read_lines, write_lines
 
 from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.hub import load_tokenizer
 from eval_hh import rewarding
 from eval_hh.reward_model import RewardModel, load_reward_model
+from tests.test_trainer import needs_bf16
 
 NAMES = ["--index", "trial", "--stage", "2"]
 TEXTS = ["Turn it off.", "", "They sing, and they sing, and then they sing again.", "I do not know.", "Amber."]
@@ -93,7 +96,7 @@ def test_the_environment_names_the_reward_model(monkeypatch):
 
 
 def test_a_score_that_is_not_finite_ends_the_run_and_names_file_and_lines(study, tiny_reward_dir, capsys, monkeypatch):
-    def scores(self, encoded):
+    def scores(self, encoded, prompts):
         return [0.5, math.nan, 0.5, math.inf, 0.5][: len(encoded)]  # the longest dialogue is first
 
     monkeypatch.setattr(RewardModel, "score_batch", scores)
@@ -107,6 +110,26 @@ def test_a_score_that_is_not_finite_ends_the_run_and_names_file_and_lines(study,
     lines = ", ".join(map(str, sorted((order[1] + 1, order[3] + 1))))
     assert line == f"error: {generated(study, 'harmless_base')}:{lines}: the reward model's score is not finite"
     assert sorted(path.name for path in scored(study).parent.iterdir()) == ["cache"]
+
+
+def test_half_precision_is_measured_before_it_is_used(study, tiny_reward_dir, capsys):
+    """The note beside each result has how far the logits of all files' rows move, against both models loaded here."""
+    needs_bf16()
+    rewarding.main([*NAMES, "--reward_model", str(tiny_reward_dir), "--mixed_precision", "bf16"])
+    rows = [row for name in TEST_FILES for row in read_lines(generated(study, name))]
+    dialogues = [row["prefix"][0] for row in rows], [row["infer"]["t"] for row in rows]
+    half, exact = (
+        load_reward_model(tiny_reward_dir, dtype).score(*dialogues) for dtype in (torch.bfloat16, torch.float32)
+    )
+    gaps = [abs(a - b) for a, b in zip(half, exact, strict=True)]
+    for name in TEST_FILES:
+        note = json.loads(scored(study, name).with_name(scored(study, name).name + ".done.json").read_text())
+        found = note["half_precision"]
+        assert (found["dtype"], found["dialogues"]) == ("bfloat16", 5 * len(TEST_FILES))
+        assert found["largest"] == pytest.approx(max(gaps), rel=0.5) and 0 < found["root_mean_square"] < max(gaps)
+    assert "logits in bfloat16 differ from float32 by at most" in capsys.readouterr().out
+    rewarding.main([*NAMES, "--reward_model", str(tiny_reward_dir), "--mixed_precision", "bf16"])
+    assert "0 of" in capsys.readouterr().out  # what is measured is no reason to score again
 
 
 def test_turns_of_one_role_in_a_row_are_scored_as_one_where_roles_must_alternate(study, tiny_reward_dir):

@@ -89,13 +89,14 @@ def test_rewards_that_float32_cannot_tell_apart_are_still_a_pair():
     assert loss.item() == pytest.approx(scalar_bradley_terry([[0.5, -0.5, 2.0]], rewards), rel=1e-6)
 
 
-def test_next_token_loss_by_hand_without_padding():
-    # Three tokens of vocabulary 2 and width 1: the state at a position scores tokens 0 and 1 by state x embedding.
-    hidden, embeddings = torch.tensor([[[2.0], [-1.0], [9.0], [9.0]]]), torch.tensor([[0.0], [1.0]])
-    loss = next_token_loss(hidden, embeddings, torch.tensor([[0, 1, 1, 0]]), torch.tensor([[1, 1, 1, 0]]))
-    # Token 1 from state 2, then token 1 from state -1; the last token is padding.
-    expected = (math.log(1 + math.exp(-2.0)) + math.log(1 + math.exp(1.0))) / 2
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
+def test_next_token_loss_by_hand():
+    # A vocabulary of 2 and width 1: a state scores tokens 0 and 1 by state x embedding.
+    states, embeddings = torch.tensor([[2.0], [-1.0]]), torch.tensor([[0.0], [1.0]])
+    # Token 1 from state 2, then token 1 from state -1.
+    expected = math.log(1 + math.exp(-2.0)) + math.log(1 + math.exp(1.0))
+    for total, divisor in ((8, 8), (None, 2)):
+        loss = next_token_loss(states, embeddings, torch.tensor([1, 1]), total)
+        assert loss.item() == pytest.approx(expected / divisor, rel=1e-6)
     assert first_rows([4, 2, 3]) == [0, 4, 6]
 
 

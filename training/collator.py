@@ -1,13 +1,13 @@
 """Tokenises ranking records, truncates them, and lays them out as shared-prompt batches.
 
 A ranking is the prompt, then its K responses one after another; a batch is one row of concatenated rankings without
-padding. The position ids of each response continue from the end of its prompt, so that under `training.shared_prompt`
-each response is computed as if it alone followed the prompt.
+padding. The position ids of each response continue from the end of its prompt, so that under
+`eval_hh.inference.shared_prompt` each response is computed as if it alone followed the prompt.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from data_preprocess.command import InputError
 from data_preprocess.records import Record
 from eval_hh.inference.prompt_format import PromptFormat, PublishedText
+from eval_hh.inference.shared_prompt import PackedRow
+from eval_hh.inference.shared_texts import row_of
 
 
 @dataclass
@@ -106,27 +108,25 @@ def collate(rankings: Sequence[EncodedRanking]) -> dict[str, torch.Tensor]:
         rewards: [B, K] float32
         sft_index: [B]
     """
-    input_ids, position_ids, source_index, target_ids = [], [], [], []
-    for ranking in rankings:
-        n_prompt = len(ranking.prompt)
-        input_ids += ranking.prompt
-        position_ids += range(n_prompt)
-        prompt_end = len(input_ids)
-        for segment, n_targets in zip(ranking.segments, ranking.n_targets, strict=True):
-            start, first = len(input_ids), len(segment) - n_targets
-            # The last prompt token predicts the first token of every response, even with other responses in between.
-            source_index += [prompt_end - 1, *range(start, start + len(segment) - 1)][first:]
-            target_ids += segment[first:]
-            input_ids += segment
-            position_ids += range(n_prompt, n_prompt + len(segment))
-    n_targets = torch.tensor([ranking.n_targets for ranking in rankings]).flatten()
+    row = row_of([(ranking.prompt, ranking.segments) for ranking in rankings])
+    n_targets = [n for ranking in rankings for n in ranking.n_targets]
+    # The last prompt token predicts the first token of every response, even with other responses in between.
+    predicted = [
+        pair for columns, n in zip(row.columns, n_targets, strict=True) for pair in list(pairwise(columns))[-n:] if n
+    ]
+    targets = torch.tensor(n_targets)
+    inputs = row.inputs()
     return {
-        "input_ids": torch.tensor([input_ids]),
-        "position_ids": torch.tensor([position_ids]),
-        "lengths": torch.tensor([[len(r.prompt), *map(len, r.segments)] for r in rankings]),
-        "source_index": torch.tensor(source_index),
-        "target_ids": torch.tensor(target_ids),
-        "response_index": torch.arange(len(n_targets)).repeat_interleave(n_targets),
+        **inputs,
+        "lengths": torch.tensor(row.lengths),
+        "source_index": torch.tensor([source for source, _ in predicted]),
+        "target_ids": inputs["input_ids"][0, [target for _, target in predicted]],
+        "response_index": torch.arange(len(targets)).repeat_interleave(targets),
         "rewards": torch.tensor([ranking.rewards for ranking in rankings], dtype=torch.float32),
         "sft_index": torch.tensor([ranking.sft_index for ranking in rankings]),
     }
+
+
+def packed_row(batch: dict[str, torch.Tensor]) -> PackedRow:
+    """Returns how the row of a collated batch is split, for `eval_hh.inference.shared_prompt.packed`."""
+    return PackedRow(batch["lengths"].tolist(), batch["lengths"].device)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from data_preprocess.command import InputError
+from eval_hh.inference.shared_prompt import packed
+from training.collator import packed_row
 from training.model_check import check_model
-from training.shared_prompt import PackedRow, packed
 
 MAX_LOGITS = 1 << 26  # 256 MiB of float32
 
@@ -82,7 +83,7 @@ def response_logps(
     Raises:
         ValueError: packed rows do not give what the model's own forward gives, see `check_model`.
     """
-    row = PackedRow(batch["lengths"])
+    row = packed_row(batch)
     checked = check_model(model, row.n_positions)
     if checked.row_limit is not None and row.n_tokens > checked.row_limit:
         raise InputError(

@@ -7,14 +7,12 @@ unknown attention pattern. So the loss is correct, or the run does not start.
 """
 
 import inspect
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import psutil
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
@@ -29,14 +27,15 @@ from eval_hh.inference.models import (
     check_token_ids,
     column_limit,
     empty_causal_lm,
+    free_memory,
     position_limit,
     rope_limit,
 )
 from eval_hh.inference.prompt_format import PromptFormat, prompt_format
-from training.collator import EncodedRanking, RankingCollator, collate
+from eval_hh.inference.shared_prompt import Unpackable, packed
+from training.collator import EncodedRanking, RankingCollator, collate, packed_row
 from training.config import TrainConfig
 from training.lora import check_targets
-from training.shared_prompt import PackedRow, Unpackable, packed
 
 SHORT = [(7, 5, 3), (4, 2, 6)]  # probe: lengths of a prompt and its two responses, twice; up to 12 tokens
 # Tolerance between a packed row and plain passes, for float error: ULPS units in the last place of the largest number,
@@ -106,7 +105,7 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
 
     def compare() -> bool:
         _check_kind(model, longest)
-        with _as_float32(model, device), _at_rest(model):
+        with as_float32(model, device), _at_rest(model):
             probes = [_probe(lengths, model.config.get_text_config().vocab_size) for lengths in _probe_lengths(longest)]
             batches = [_compare(model, probe) for probe in probes]
             return _head_is_all(model, batches[0])
@@ -167,10 +166,10 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
+def as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
     """Moves the model to `device`, in float32, if memory allows; its own tensors are restored afterwards."""
     tensors = [*model.parameters(), *model.buffers()]
-    where, room = device or model.device, _free_memory(device or model.device) / 2
+    where, room = device or model.device, free_memory(device or model.device) / 2
     widen = 4 * sum(tensor.numel() for tensor in tensors) <= room
     if not widen and sum(tensor.numel() * tensor.element_size() for tensor in tensors) > room:
         where = model.device
@@ -185,13 +184,6 @@ def _as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator
             tensor.data = original
         if where.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _free_memory(device: torch.device) -> float:
-    """Returns the bytes of a device's memory that this process may use; processes on the CPU share it equally."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> list[EncodedRanking]:
@@ -257,7 +249,7 @@ def _plain(model: PreTrainedModel, texts: list[tuple[list[int], int]], padding: 
 
 def _packed(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Returns the same log-probabilities [N, V], from one packed row."""
-    with packed(model, PackedRow(batch["lengths"]), batch) as arguments:
+    with packed(model, packed_row(batch), batch) as arguments:
         return model(**arguments, logits_to_keep=batch["source_index"]).logits[0].float().log_softmax(-1)
 
 
@@ -266,7 +258,7 @@ def _head_is_all(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> bool
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear) or model.base_model is model:
         return False
-    with packed(model, PackedRow(batch["lengths"]), batch) as arguments:
+    with packed(model, packed_row(batch), batch) as arguments:
         logits = model(**arguments).logits
         hidden = model.base_model(**arguments)[0]
         if hidden.shape[2] != head.in_features or not torch.allclose(head(hidden), logits, rtol=1e-5, atol=1e-6):

@@ -38,7 +38,7 @@ from eval_hh.inference.models import load_causal_lm, wrong_weight
 from eval_hh.inference.prompt_format import prompt_format
 from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.inference.together import agreed, end_all, in_first, keep_group
-from eval_hh.reward_model import load_reward_model
+from eval_hh.reward_model import load_reward_model, measure_half_precision
 from training.batches import balanced, step_indices
 from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
@@ -152,6 +152,8 @@ class Trainer:
         if config.do_validation:
             self.dev_records = load_records(config.dev_file, training=False)
             self.reward_model = load_reward_model(config.dev_reward_model, getattr(torch, config.reward_dtype))
+            if config.reward_dtype != "float32" and accelerator.is_main_process:
+                self._measure_half_precision()
             prompts = [self.format.encode_prompt(record.turns) for record in self.dev_records]
             longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
@@ -167,6 +169,14 @@ class Trainer:
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         return lm
+
+    def _measure_half_precision(self) -> None:
+        """Prints how far half precision moves the dev reward model's scores of the dev file's own responses."""
+        config, model = self.config, self.reward_model
+        pairs = [(record.turns, text) for record in self.dev_records for text in record.suffix]
+        encoded = [model.encode(*pair) for pair in pairs]
+        prompts = [tuple(turns) for turns, _ in pairs]
+        measure_half_precision(model, config.dev_reward_model, encoded, prompts, config.per_device_eval_batch_size)
 
     def train(self, description: dict[str, Any]) -> None:
         """Runs or resumes the whole run; `description` is the content of run.json.

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,7 @@ class Job:
     output: Path
     source: Path | None  # the input, a JSONL file of rows; None if the settings describe it
     settings: dict[str, Any]  # everything else that the output depends on, as JSON values
+    measured: dict[str, Any] = field(default_factory=dict)  # for the note; nothing depends on it
 
     def fingerprint(self) -> str:
         return fingerprint(self.settings, *([self.source] if self.source else []))
@@ -359,5 +360,6 @@ def finish(job: Job, parts: Parts, rows: list[dict]) -> None:
     # costs a merge, not the work.
     done_note(job.output).unlink(missing_ok=True)
     write_jsonl(job.output, rows)
-    write_json(done_note(job.output), {"fingerprint": parts.fingerprint, "settings": job.settings}, indent=4)
+    note = {"fingerprint": parts.fingerprint, "settings": job.settings, **job.measured}
+    write_json(done_note(job.output), note, indent=4)
     parts.remove()

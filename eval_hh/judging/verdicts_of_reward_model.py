@@ -58,16 +58,16 @@ class RewardJudge:
         return answers.scores if is_same else None
 
     def _score(self, job: Job, turns: list[list[str]], texts: list[str], state: "PartialState") -> None:
-        from eval_hh.inference.decoding import plan_batches
         from eval_hh.reward_model import check_finite, load_reward_model
 
         model = self._model = self._model or load_reward_model(self.path)
         encoded = [model.encode(*dialogue) for dialogue in zip(turns, texts, strict=True)]
+        prompts = [tuple(dialogue) for dialogue in turns]
 
         def score(batch: list[int]) -> list[float]:
-            logits = model.score_batch([encoded[row] for row in batch])
+            logits = model.score_batch([encoded[row] for row in batch], [prompts[row] for row in batch])
             check_finite(logits, [row + 1 for row in batch], f"{self.path}: response ")
             return logits
 
-        batches = plan_batches([len(ids) for ids in encoded], self.batch_size)
+        batches = model.plan(encoded, prompts, self.batch_size)
         make_rows(job, batches, score, "score", state, lambda scores: [{"score": one} for one in scores])

@@ -43,7 +43,7 @@ class RewardConfig(LoraSettings, Schedule):
     per_device_train_batch_size: int | None = setting(
         "maximum rankings per forward pass of a process (default: its whole share of a step)", default=None
     )
-    per_device_eval_batch_size: int = setting("texts per scoring batch", default=64)
+    per_device_eval_batch_size: int = setting("texts per scoring batch, of 256 tokens each", default=64)
     eval_steps: int = setting(
         "measure and save a state every this many steps, keep the most accurate model; 0: only after the last step",
         count(at_least=0),

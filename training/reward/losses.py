@@ -30,24 +30,18 @@ def bradley_terry_loss(
 
 
 def next_token_loss(
-    hidden: torch.Tensor,
-    embeddings: torch.Tensor,
-    input_ids: torch.Tensor,
-    mask: torch.Tensor,
-    total: torch.Tensor | int | None = None,
+    states: torch.Tensor, embeddings: torch.Tensor, targets: torch.Tensor, total: torch.Tensor | int | None = None
 ) -> torch.Tensor:
-    """Cross-entropy of every token (except padding) given those before it, with the embeddings as output layer.
+    """Cross-entropy of tokens given those before them, with the embeddings as output layer.
 
     Args:
-        hidden: [B, L, H] hidden states of the last layer.
+        states: [N, H] hidden states of the last layer at the tokens before the targets.
         embeddings: [V, H].
-        input_ids, mask: [B, L], padded on the right.
+        targets: [N] token ids.
         total: divisor of the sum over tokens; None means their number.
     """
-    real = mask[:, 1:].bool()
-    logits = (hidden[:, :-1][real] @ embeddings.T).float()
-    loss = F.cross_entropy(logits, input_ids[:, 1:][real], reduction="sum")
-    return loss / (real.sum() if total is None else total)
+    loss = F.cross_entropy((states @ embeddings.T).float(), targets, reduction="sum")
+    return loss / (len(targets) if total is None else total)
 
 
 def count_pairs(rewards: list[float]) -> int:

@@ -14,7 +14,7 @@ import time
 from array import array
 from dataclasses import asdict
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from accelerate.utils import gather_object, patch_environment
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -32,13 +32,15 @@ from data_preprocess.command import InputError, RunError, Stopped, say, stop_req
 from data_preprocess.files import hold_lock, sync, write_json
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
-from eval_hh.inference.decoding import plan_batches
-from eval_hh.inference.models import padded, wrong_weight
+from eval_hh.inference.models import wrong_weight
+from eval_hh.inference.shared_texts import shared_row
 from eval_hh.inference.together import end_all, in_first
+from eval_hh.reward_model import RewardModel
 from training.checkpoints import RunFolder, remove, run_record
 from training.lora import load_adapter, save_adapter, trainable
 from training.manifest import damage
 from training.metrics import append_metrics, keep_metrics
+from training.model_check import as_float32
 from training.model_folder import METRICS_FILE, ModelFolder
 from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
@@ -95,26 +97,36 @@ def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) 
 class RankingLoss(torch.nn.Module):
     """The module that Trainer trains: a classifier and the loss of its scores, so that DDP and ZeRO see one forward."""
 
-    def __init__(self, model: PreTrainedModel, lm_weight: float):
+    def __init__(self, scorer: RewardModel, lm_weight: float):
+        """lm_weight: of the next-token loss. InputError if there is one and the scorer does not pack."""
         super().__init__()
-        self.model, self.lm_weight = model, lm_weight
+        if lm_weight and not scorer.packs:
+            kind = type(scorer.model).__name__
+            raise InputError(f"--lm_weight {lm_weight:g}: a {kind} cannot be computed in packed rows (expected 0)")
+        self.scorer, self.model, self.lm_weight = scorer, scorer.model, lm_weight
 
-    def forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, rewards: list[list[float]], n_pairs: int, n_tokens: int
-    ) -> torch.Tensor:
+    def forward(self, texts: list[list[int]], rewards: list[list[float]], n_pairs: int, n_tokens: int) -> torch.Tensor:
         """Returns these rankings' part of the step's loss, a scalar.
 
         Args:
-            ids, mask: [N, L] the texts of all rankings one after another, padded on the right.
+            texts: token ids of the texts of all rankings one after another.
             rewards: per ranking, one number per text.
             n_pairs, n_tokens: of the whole step; the sums over pairs and tokens are divided by them.
         """
-        output = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=bool(self.lm_weight))
-        loss = losses.bradley_terry_loss(*losses.as_rows(output.logits.squeeze(-1), rewards), total=n_pairs)
+        if not self.scorer.packs:
+            logits = self.scorer.padded_logits(texts)
+            return losses.bradley_terry_loss(*losses.as_rows(logits, rewards), total=n_pairs)
+        row = shared_row(texts, [number for number, ranking in enumerate(rewards) for _ in ranking])
+        states = self.scorer.states(row)
+        logits = self.scorer.pooled_logits(states, row)
+        loss = losses.bradley_terry_loss(*losses.as_rows(logits, rewards), total=n_pairs)
         if self.lm_weight:
-            best = losses.first_rows([len(row) for row in rewards])
-            texts = output.hidden_states[-1][best], self.model.get_input_embeddings().weight, ids[best], mask[best]
-            loss = loss + self.lm_weight * losses.next_token_loss(*texts, total=n_tokens)
+            best = [row.columns[first] for first in losses.first_rows([len(ranking) for ranking in rewards])]
+            sources, targets = zip(*chain(*map(pairwise, best)), strict=True)
+            ids = torch.tensor([row.input_ids[column] for column in targets], device=states.device)
+            embeddings = self.model.get_input_embeddings().weight
+            lm_loss = losses.next_token_loss(states[list(sources)], embeddings, ids, total=n_tokens)
+            loss = loss + self.lm_weight * lm_loss
         return loss
 
 
@@ -163,15 +175,17 @@ class RewardTrainer(Trainer):
             raise InputError(f"{config.model_name_or_path}: its weights {wrong} are not finite")
         self.rewards = [record.reward for record in records]
         self.encoded = self._encode(str(data_file(config.train_file)), records)
-        self.heldout_encoded = [
-            ids for name, file in heldout.items() for row in self._encode(name, file) for ids in row
-        ]
+        rankings = [row for name, file in heldout.items() for row in self._encode(name, file)]
+        self.heldout_encoded = list(chain(*rankings))
+        self.heldout_prompts = [number for number, row in enumerate(rankings) for _ in row]
+        with as_float32(self.scorer.model, PartialState().device):
+            self.scorer.try_packing()
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
         self.step_loss: float | torch.Tensor = 0.0  # sum over the passes so far
         most = -(-len(self.batches[0]) // (self.passes * PartialState().num_processes))
         # A pretrained model has its features and needs no next-token loss.
-        loss = RankingLoss(self.scorer.model, config.lm_weight if config.tokenizer else 0.0)
+        loss = RankingLoss(self.scorer, config.lm_weight if config.tokenizer else 0.0)
         logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
         with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=logs):
             super().__init__(loss, training_arguments(config, self.run.path, self.passes, most))
@@ -241,10 +255,9 @@ class RewardTrainer(Trainer):
         rows = self.batches[step]
         mine = rows[self.args.process_index :: self.args.world_size]
         these = mine[part * len(mine) // self.passes : (part + 1) * len(mine) // self.passes]
-        texts = [list(text) for row in these for text in self.encoded[row]]
-        ids, mask = padded(texts, self.scorer.model.config.get_text_config().pad_token_id, self.args.device)
         return {
-            "ids": ids, "mask": mask, "rewards": [self.rewards[row] for row in these],
+            "texts": [list(text) for row in these for text in self.encoded[row]],
+            "rewards": [self.rewards[row] for row in these],
             "n_pairs": max(1, sum(losses.count_pairs(self.rewards[row]) for row in rows)),
             "n_tokens": max(1, sum(len(self.encoded[row][0]) - 1 for row in rows)),
         }  # fmt: skip
@@ -349,17 +362,18 @@ class RewardTrainer(Trainer):
     def measure(self) -> dict:
         """Returns the pair accuracy over all held-out pairs and, for several files, of each file.
 
-        Texts are batched by length, split over the processes and scored in the training precision. Raises RunError if a
-        score is not finite.
+        Texts are split over the processes and scored in the training precision, those of a ranking together. Raises
+        RunError if a score is not finite.
         """
         self.scorer.model.eval()
-        encoded = self.heldout_encoded
-        batches = plan_batches([len(ids) for ids in encoded], self.config.per_device_eval_batch_size)
+        encoded, prompts = self.heldout_encoded, self.heldout_prompts
+        batches = self.scorer.plan(encoded, prompts, self.config.per_device_eval_batch_size)
         n, found = self.accelerator.num_processes, []
         with self.accelerator.autocast():
             for turn in range(0, len(batches), n):  # equally many in each process: ZeRO-3 gathers weights from all
                 batch = batches[(turn + self.accelerator.process_index) % len(batches)]
-                found += zip(batch, self.scorer.score_batch([list(encoded[i]) for i in batch]), strict=True)
+                texts = [list(encoded[i]) for i in batch]
+                found += zip(batch, self.scorer.score_batch(texts, [prompts[i] for i in batch]), strict=True)
         logits = dict(gather_object(found))
         flat = iter([logits[i] for i in range(len(encoded))])
         scores = {name: [[next(flat) for _ in record.suffix] for record in file] for name, file in self.heldout.items()}

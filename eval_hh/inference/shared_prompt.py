@@ -6,10 +6,10 @@ full attention is one call per layer (varlen_attention.py). A token sees what it
 followed the prompt: transformers passes the mask function of each kind of layer (full attention, sliding window,
 chunks) to `visible_positions`, which evaluates it by position, not by index in the row.
 
-Everything else in a layer must treat each token separately. training/model_check.py checks whether it does.
+Everything else in a layer must treat each token separately. Whoever uses this compares it with a plain pass first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -22,8 +22,8 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 from eval_hh.inference.models import without_plans
-from training.packed_ranking import Ranking, responses_mask
-from training.varlen_attention import Sequences, attend, sequences, usable
+from eval_hh.inference.packed_ranking import Ranking, responses_mask
+from eval_hh.inference.varlen_attention import Sequences, attend, sequences, usable
 
 ALIGNMENT = 8  # numbers; rows of an additive mask start at multiples of it
 NAME = "shared_prompt"  # of the attention implementation registered with transformers
@@ -44,16 +44,16 @@ Masks = tuple[torch.Tensor | None, torch.Tensor]
 class PackedRow:
     """How a row is split into rankings, and what its tokens see in each kind of layer."""
 
-    def __init__(self, lengths: torch.Tensor):
-        """lengths: [B, 1 + K] tokens of each prompt and each of its responses, in row order."""
-        self.device = lengths.device
+    def __init__(self, lengths: Sequence[Sequence[int]], device: torch.device | None = None):
+        """lengths: per ranking, tokens of its prompt and of each of its responses, if any, in row order."""
+        self.device = device or torch.device("cpu")
         self.rankings: list[Ranking] = []
         start = 0
-        for n_prompt, *responses in lengths.tolist():
+        for n_prompt, *responses in lengths:
             self.rankings.append(Ranking(start, responses, start + n_prompt))
             start = self.rankings[-1].end
         self.n_tokens = start
-        self.n_positions = max(ranking.n_prompt + max(ranking.responses) for ranking in self.rankings)
+        self.n_positions = max(ranking.n_prompt + max(ranking.responses, default=0) for ranking in self.rankings)
         self._masks: dict[tuple[int | None, torch.dtype], tuple[torch.Tensor | None, list[Masks]]] = {}
 
     @cached_property
@@ -109,9 +109,9 @@ def packed(model: PreTrainedModel, row: PackedRow, batch: dict[str, torch.Tensor
     """Yields the keyword arguments of a forward pass of `model` over a batch of rankings, for use inside the block.
 
     Args:
-        model: a transformers causal LM.
+        model: a transformers model.
         row: made of the batch's lengths.
-        batch: output of `training.collator.collate`.
+        batch: input_ids and position_ids, both [1, T].
 
     Raises:
         Unpackable: the model was loaded with another attention implementation (e.g. eager), whose results may differ;
@@ -229,12 +229,13 @@ def attention(
     for number, masks in enumerate(row.masks(attention_mask, query.dtype)):
         seen = row.rankings[number].n_prompt, lengths[number]
         for rows, n_seen, mask in zip(queries[2 * number : 2 * number + 2], seen, masks, strict=True):
-            parts.append(
-                F.scaled_dot_product_attention(
-                    rows, keys[number][:, :, :n_seen], values[number][:, :, :n_seen],
-                    attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout,
-                )
-            )  # fmt: skip
+            if rows.shape[2]:
+                parts.append(
+                    F.scaled_dot_product_attention(
+                        rows, keys[number][:, :, :n_seen], values[number][:, :, :n_seen],
+                        attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout,
+                    )
+                )  # fmt: skip
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 

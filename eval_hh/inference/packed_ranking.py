@@ -25,6 +25,6 @@ class Ranking:
 
 def responses_mask(n_prompt: int, lengths: list[int], device: torch.device | None = None) -> torch.Tensor:
     """Returns boolean [R, n_prompt + R]: the R tokens of responses of `lengths` see the prompt and their own past."""
-    which = torch.repeat_interleave(torch.tensor(lengths, device=device))
+    which = torch.repeat_interleave(torch.tensor(lengths, dtype=torch.long, device=device))
     own_past = (which.unsqueeze(1) == which).tril()
     return F.pad(own_past, (n_prompt, 0), value=True)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch.autograd.graph import saved_tensors_hooks
 
 from eval_hh.inference.models import MODEL_ERRORS
-from training.packed_ranking import Ranking, responses_mask
+from eval_hh.inference.packed_ranking import Ranking, responses_mask
 
 WIDEST = 256  # head size that the kernel takes
 CLOSE = 0.05  # tolerance of the kernel's probe, on numbers around 1 in half precision
