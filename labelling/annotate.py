@@ -78,7 +78,7 @@ def labels_by_models(config: AnnotateConfig) -> Labels:
     def judge(pool: list[Candidates]) -> list[Candidates]:
         from labelling.model_labels import scored
 
-        return scored(pool, config.reward_model, work_folder() / "rewards.jsonl", config.batch_size)
+        return scored(pool, config.reward_model, work_folder() / "rewards.jsonl", config.at_a_time)
 
     facts = [f"rewards: raw logits of {config.reward_model}"]
     if config.samplers:

@@ -1,11 +1,13 @@
 """Loads language models from folders or hub names; also their maximum lengths and a prompt's token ids."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from transformers import (
     AutoConfig,
@@ -30,6 +32,16 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in a weight's name
 def device() -> torch.device:
     """Returns this process's accelerator, or the CPU without one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_memory(where: torch.device) -> int:
+    """Returns the bytes of memory that a process may count on: all of its GPU's, or its part of the machine's.
+
+    Used memory is included, so that a run that goes on decides as it did when it began.
+    """
+    if where.type == "cuda":
+        return torch.cuda.mem_get_info(where)[1]
+    return psutil.virtual_memory().total // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def check_cpu_precision(precision: str, flag: str | None = None) -> None:
