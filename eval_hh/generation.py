@@ -48,7 +48,7 @@ class Generation(Evaluation, EndpointFlags):
     best_responses: bool = setting("with --name: no model, but the test rows' own first responses", default=False)
     max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
     batch_size: int | None = setting(
-        "prompts decoded or asked at a time, per process ($BATCH_SIZE; default: 16 asked, or 16 to 64 decoded)",
+        "prompts decoded or asked at a time, per process ($BATCH_SIZE; default: 16, or up to 64 on a GPU)",
         default_factory=lambda: environment_count("BATCH_SIZE", None),
     )
     mixed_precision: str | None = setting(

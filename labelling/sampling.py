@@ -24,7 +24,7 @@ class Sampling(EndpointFlags):
     top_p: float = setting("nucleus sampling: cumulative probability", within(above=0, at_most=1), default=0.95)
     max_new_tokens: int = setting("maximum tokens per sampled response", default=128)
     batch_size: int | None = setting(
-        "responses per batch and process (default: 16, or 16 to 64 sampled by a model loaded here)", default=None
+        "responses per batch and process (default: 16, or up to 64 sampled here on a GPU)", default=None
     )
     mixed_precision: str | None = setting(
         "precision of the sampling models (default: bf16 on a GPU, no, which is float32, on the CPU); rewards are "

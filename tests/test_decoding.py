@@ -322,19 +322,20 @@ def test_new_rows_are_read_in_passes_of_limited_size(tiny_causal_lm_dir, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("memory", "rows", "processes", "expected"),
+    ("most", "memory", "rows", "processes", "expected"),
     [
-        (10**12, 10**6, 1, 64),  # all that are ever chosen
-        (10**12, 10**6, 8, 64),
-        (10**12, 320, 1, 40),  # eight batches are left to refill from
-        (10**12, 320, 2, 20),
-        (10**12, 5, 1, 16),
-        (4 * 33, 10**6, 1, 33),  # in rows' keys and values: a quarter holds 33
-        (4 * 3, 10**6, 1, 3),
-        (1, 10**6, 1, 1),
+        (16, 10**12, 10**6, 1, 16),  # a CPU
+        (64, 10**12, 10**6, 1, 64),  # a GPU
+        (64, 10**12, 10**6, 8, 64),
+        (64, 10**12, 320, 1, 40),  # eight batches are left to refill from
+        (64, 10**12, 320, 2, 20),
+        (64, 10**12, 5, 1, 16),
+        (64, 4 * 33, 10**6, 1, 33),  # in rows' keys and values: a quarter holds 33
+        (16, 4 * 3, 10**6, 1, 3),
+        (16, 1, 10**6, 1, 1),
     ],
 )
-def test_the_batch_size_where_none_is_given(memory, rows, processes, expected, tiny_causal_lm_dir, monkeypatch):
+def test_the_batch_size_where_none_is_given(most, memory, rows, processes, expected, tiny_causal_lm_dir, monkeypatch):
     """The tiny OPT has 2 layers whose keys and values are 2 * 16 float32 each."""
     folder = tiny_causal_lm_dir("opt")
     model = load_causal_lm(folder)
@@ -342,6 +343,8 @@ def test_the_batch_size_where_none_is_given(memory, rows, processes, expected, t
     config = model.config
     row = config.num_hidden_layers * 2 * config.hidden_size * 4 * (384 + 16)
     monkeypatch.setattr(decoding, "device_memory", lambda _: memory * row)
+    if most == decoding.LARGE_BATCHES["cuda"]:
+        monkeypatch.setitem(decoding.LARGE_BATCHES, "cpu", most)
     assert decoder.batch_size(rows, processes) == expected
 
 

@@ -29,8 +29,8 @@ REFILL = 8  # new rows start when 1/REFILL of the slots are free: together they 
 PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # lengths of made-up prompts, and tokens decoded for each
 UNIT = 8  # batches' worth of rows per unit of resumable work, so that there are rows to refill from
 PASS_TOKENS = 8192  # of new rows read together: enough for full speed, and their activations stay small
-# The batch size where none is given, see `Decoder.batch_size`.
-BATCH_SIZES, CACHE_SHARE = (16, 64), 4
+# The batch size where none is given, see `Decoder.batch_size`. On a CPU larger ones gain nothing with packed weights.
+BATCH_SIZE, LARGE_BATCHES, CACHE_SHARE = 16, {"cuda": 64}, 4
 
 
 def plan_batches(lengths: list[int], batch_size: int) -> list[list[int]]:
@@ -186,19 +186,20 @@ class Decoder:
     def batch_size(self, n_rows: int, n_processes: int = 1) -> int:
         """Returns how many rows to decode together where nobody has said it.
 
-        64, or as many as leave UNIT batches to each process, so that there are rows to refill from; but at least 16;
-        and no more than the rows whose keys and values fit into a quarter of the memory, see `device_memory`.
+        16; on a GPU 64, or as many from 16 on as leave UNIT batches to each process, so that there are rows to refill
+        from. No more than the rows whose keys and values fit into a quarter of the memory, see `device_memory`.
 
         Args:
             n_rows: to be decoded, by all processes.
             n_processes: that share them.
         """
-        low, high = BATCH_SIZES
+        where = self.model.device
         probe = SlotCache(self.layers, 1, 1)
         self._begin([Row(0, [0, 0])], probe, 0)
         row = probe.row_bytes() * (MAX_PROMPT + self.max_new_tokens)
-        fitting = device_memory(self.model.device) // CACHE_SHARE // row
-        return max(1, min(high, max(low, n_rows // (UNIT * n_processes)), fitting))
+        fitting = device_memory(where) // CACHE_SHARE // row
+        most = LARGE_BATCHES.get(where.type, BATCH_SIZE)
+        return max(1, min(most, max(BATCH_SIZE, n_rows // (UNIT * n_processes)), fitting))
 
     def _probe_errors(self) -> list[float]:
         """Returns the relative difference between the logits of made-up rows together and alone, per row and token."""
