@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
 
 from data_preprocess.dialogue import cut_at_stop
 from eval_hh.inference.decoding import Decoder, Row
+from eval_hh.inference.seeded_sampling import Sampler
 
 # Logits closer than this may swap places by float error, which reached a hundredth of it at this size.
 TIE = 1e-3
@@ -44,6 +45,36 @@ def generate_in_slots(decoder: Decoder, prompts: list[list[int]], ends: Ends, ba
 
     texts = decoder.decode(prompts, batch_size, choose)
     return [(text, rows[number].response) for number, text in enumerate(texts)]
+
+
+class Apart(list):
+    """A prompt that equals no other, so that it is read for itself."""
+
+    __hash__ = None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+def sample_in_slots(
+    decoder: Decoder, prompts: list[list[int]], ends: Ends, n_samples: int, batch_size: int, shared: bool
+) -> list[str]:
+    """Samples `n_samples` replies to each prompt, under the rule; row i * n_samples + k is sample k of prompt i.
+
+    Args:
+        shared: read each prompt once, in place of once for each of its samples.
+    """
+    rows = [prompt if shared else Apart(prompt) for prompt in prompts for _ in range(n_samples)]
+    sampler = Sampler(decoder.model, list(range(len(rows))), temperature=1.0, top_p=0.95)
+
+    def choose(logits: torch.Tensor, at_work: list[Row]) -> torch.Tensor:
+        over = [len(row.response) + 1 >= ends.lengths[row.number] for row in at_work]
+        return torch.where(torch.tensor(over), ends.eos, sampler(logits, at_work))
+
+    return decoder.decode(rows, batch_size, choose)
 
 
 @torch.inference_mode()

@@ -297,7 +297,7 @@ def check_flags(values: Mapping[str, Any], checks: Mapping[str, Check]) -> None:
                 check(flag, one)
 
 
-def environment_count(name: str, default: int, at_least: int = 1) -> int:
+def environment_count(name: str, default: int | None, at_least: int = 1) -> int | None:
     """Reads a count from an environment variable; returns `default` if it is unset or empty."""
     text = os.environ.get(name)
     if not text:

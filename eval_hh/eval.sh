@@ -19,7 +19,8 @@
 #
 # Limits of the machine are environment variables, with the paper's values as defaults:
 #   NUM_PROCESSES (8)     processes, over all machines; 1 runs without the launcher
-#   BATCH_SIZE (16)       prompts or dialogues per batch of a process
+#   BATCH_SIZE            prompts or dialogues per batch of a process; default: 16; to decode on a GPU up to 64, by
+#                         memory (README.md)
 #   TEST_REWARD_MODEL     folder or hub name of the reward model
 #   MIXED_PRECISION       bf16, fp16 or no, for the weights; default: on a GPU bf16 to generate, otherwise float32. A
 #                         CPU has bf16 if it has instructions for it, and no fp16

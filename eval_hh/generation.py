@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
 from data_preprocess.dialogue import CHAT, HH, PROMPT_FORMATS, with_system
 from eval_hh.cells import BEST_RESPONSES, SERVED
-from eval_hh.inference.endpoint import EndpointFlags, reach
+from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
 from eval_hh.run_paths import GIVEN, PRECISIONS, Evaluation, check_same_model, recorded_precision
 
@@ -47,8 +47,10 @@ class Generation(Evaluation, EndpointFlags):
                                      default=None)  # fmt: skip
     best_responses: bool = setting("with --name: no model, but the test rows' own first responses", default=False)
     max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
-    batch_size: int = setting("prompts decoded or asked at a time, per process ($BATCH_SIZE)",
-                              default_factory=lambda: environment_count("BATCH_SIZE", 16))  # fmt: skip
+    batch_size: int | None = setting(
+        "prompts decoded or asked at a time, per process ($BATCH_SIZE; default: 16, or up to 64 on a GPU)",
+        default_factory=lambda: environment_count("BATCH_SIZE", None),
+    )
     mixed_precision: str | None = setting(
         "precision of the weights (default: bf16 on a GPU, no, which is float32, on the CPU)",
         choices=PRECISIONS,
@@ -197,7 +199,7 @@ def generate_files(
     if model_path is None:
         return sum(copy_best(job, tests[name], state) for name, job in jobs.items())
     from data_preprocess.hub import load_tokenizer
-    from eval_hh.inference.decoding import Decoder, plan_units
+    from eval_hh.inference.decoding import Decoder, agreed_batch_size, plan_units
     from eval_hh.inference.models import device, load_causal_lm, weights_dtype
     from eval_hh.inference.prompt_format import prompt_format
 
@@ -209,10 +211,11 @@ def generate_files(
     made = 0
     for name, job in jobs.items():
         prompts = encoded[name]
-        units = plan_units([len(ids) for ids in prompts], config.batch_size)
+        batch_size = agreed_batch_size(config.batch_size, decoder, len(prompts), job.label, state)
+        units = plan_units([len(ids) for ids in prompts], batch_size)
 
-        def decode(unit: list[int], prompts: list[list[int]] = prompts) -> list[str]:
-            return decoder.decode([prompts[row] for row in unit], config.batch_size)
+        def decode(unit: list[int], prompts: list[list[int]] = prompts, batch_size: int = batch_size) -> list[str]:
+            return decoder.decode([prompts[row] for row in unit], batch_size)
 
         made += run_job(job, tests[name], units, decode, "t", state)
     return made
@@ -231,7 +234,7 @@ def ask_files(
     from eval_hh.inference.served_texts import Endpoint, Messages, ServedTexts, TokenPrompts, ask_parts
 
     prompts = Messages() if model_path is None else TokenPrompts(load_tokenizer(model_path), format_name)
-    endpoint = Endpoint(config.endpoint, config.endpoint_model, config.batch_size)
+    endpoint = Endpoint(config.endpoint, config.endpoint_model, config.batch_size or AT_A_TIME)
     fill = partial(ask_parts, endpoint=endpoint)
     encoded = {name: encode_rows(prompts, tests[name], job.source) for name, job in jobs.items()}
     made = 0

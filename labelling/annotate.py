@@ -71,7 +71,7 @@ def scores_of(config: AnnotateConfig, pool: list[Candidates]) -> list[Candidates
     """Returns the prompts with the reward model's raw logits as rewards."""
     from labelling.model_labels import scored
 
-    return scored(pool, config.reward_model, work_folder() / "rewards.jsonl", config.batch_size)
+    return scored(pool, config.reward_model, work_folder() / "rewards.jsonl", config.at_a_time)
 
 
 def work_folder() -> Path:

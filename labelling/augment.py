@@ -160,7 +160,7 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
     pool = distinct_pool(config, prompts, work / base.folder)
     base_ids, pool_ids = (encoded(tokenizer, turns) for turns in (prompts, [one.prefix for one in pool]))
     added = answered(config, pool, (base_ids, pool_ids), base.ranking_len, work / output.folder)
-    ranked = scored(added, config.reward_model, work / output.folder / "rewards.jsonl", config.batch_size)
+    ranked = scored(added, config.reward_model, work / output.folder / "rewards.jsonl", config.at_a_time)
     origin = GIVEN if config.pool else WRITTEN
     result = enlarged(rows, ranked, origin)
     curve = diversity_curve(encoded(tokenizer, [row["prefix"][0] for row in result]), [base.size, output.size], NGRAM)

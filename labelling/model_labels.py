@@ -19,7 +19,7 @@ from data_preprocess.files import read_jsonl
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.preparing.candidates import Candidates
 from eval_hh.cells import SERVED
-from eval_hh.inference.decoding import Decoder, plan_units
+from eval_hh.inference.decoding import Decoder, agreed_batch_size, plan_units
 from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 from eval_hh.inference.prompt_format import prompt_format, resolved_format
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, make_rows, processes, waiting_jobs
@@ -80,8 +80,8 @@ def sample_responses(
     return [row["responses"] for _, row in read_jsonl(output)]
 
 
-def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int) -> None:
-    """Runs a sampling job. Its rows are numbered prompt * num_per_prompt + sample."""
+def _sample(job: Job, prompts: list[list[str]], model_path: str, given: int | None) -> None:
+    """Runs a sampling job, in the batch size given if any. Its rows are numbered prompt * num_per_prompt + sample."""
     state = processes()
     count = job.settings["num_per_prompt"]
     model = load_causal_lm(model_path, weights_dtype(job.settings["mixed_precision"])).to(device())
@@ -91,6 +91,7 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
     decoder.check()
     encoded = [_named(i, decoder.encode, turns) for i, turns in enumerate(prompts)]
     seeds = response_seeds(prompts, count, job.settings["seed"])
+    batch_size = agreed_batch_size(given, decoder, len(encoded) * count, job.label, state)
     units = plan_units([len(ids) for ids in encoded for _ in range(count)], batch_size)
 
     def sample(unit: list[int]) -> list[str]:
@@ -105,7 +106,7 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, batch_size: int
 def _sample_served(job: Job, prompts: list[list[str]], model: str, sampling: Sampling) -> None:
     """Like `_sample`, by asking the endpoint."""
     state, count = processes(), job.settings["num_per_prompt"]
-    endpoint = Endpoint(sampling.endpoint, model, sampling.batch_size)
+    endpoint = Endpoint(sampling.endpoint, model, sampling.at_a_time)
     asked: TokenPrompts | Messages = Messages()
     if sampling.endpoint_tokenizer:
         asked = TokenPrompts(load_tokenizer(sampling.endpoint_tokenizer), job.settings.get("prompt_format", HH))

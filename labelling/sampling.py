@@ -12,7 +12,7 @@ from data_preprocess.hub import TOKENIZER_FILE, source_options
 from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
-from eval_hh.inference.endpoint import EndpointFlags, reach
+from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import is_main_process
 from labelling.selecting.score_choices import PAIRS, RANDOM
 
@@ -24,7 +24,9 @@ class Sampling(EndpointFlags):
     temperature: float = setting("sampling temperature", within(above=0), default=1.0)
     top_p: float = setting("nucleus sampling: cumulative probability", within(above=0, at_most=1), default=0.95)
     max_new_tokens: int = setting("maximum tokens per sampled response", default=128)
-    batch_size: int = setting("responses per batch and process", default=16)
+    batch_size: int | None = setting(
+        "responses per batch and process (default: 16, or up to 64 sampled here on a GPU)", default=None
+    )
     mixed_precision: str | None = setting(
         "precision of the sampling models (default: bf16 on a GPU, no, which is float32, on the CPU); rewards are "
         "always float32",
@@ -53,6 +55,11 @@ class Sampling(EndpointFlags):
     def __post_init__(self) -> None:
         check_settings(self)
         self.check_endpoint()
+
+    @property
+    def at_a_time(self) -> int:
+        """Responses that are asked for, or scored, at a time."""
+        return self.batch_size or AT_A_TIME
 
     def check_endpoint(self) -> None:
         """Raises InputError unless the endpoint's flags go together."""

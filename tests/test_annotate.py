@@ -327,6 +327,25 @@ def test_a_broken_off_run_goes_on_without_repeating_rows(appends, tiny_causal_lm
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
+def test_a_broken_off_run_goes_on_in_another_batch_size(tiny_causal_lm_dir, tmp_path, monkeypatch, capsys):
+    """Begun in batches of 1, as an earlier version may have, and ended in the one that is chosen here."""
+    folder, output, append = tiny_causal_lm_dir("opt"), tmp_path / "responses.jsonl", Parts.append
+    whole = sample(PROMPTS * 2, folder, tmp_path / "whole.jsonl", 4, batch_size=5)
+    left = iter(range(2))
+
+    def breaking(self, rows):
+        append(self, rows if next(left, None) is not None else 1 / 0)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Parts, "append", breaking)
+        with pytest.raises(ZeroDivisionError):
+            sample(PROMPTS * 2, folder, output, 4, batch_size=1)
+    capsys.readouterr()
+    assert sample(PROMPTS * 2, folder, output, 4, batch_size=None) == whole
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert f"sampling from {folder.name}: 16 rows at a time (--batch_size sets" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "number", "when", "done"),

@@ -17,7 +17,8 @@ from eval_hh.reward_model import RewardModel
 from tests.fault_server import FaultServer, completion
 from tests.test_trainer import needs_bf16
 
-GENERATION = ["--prompts", "7", "--batch_size", "3", "--layers", "1", "--width", "24", "--max_new_tokens", "6"]
+GENERATION = ["--prompts", "7", "--batch_size", "3", "--layers", "1", "--width", "24", "--max_new_tokens", "6",
+              "--large_batch", "5", "--sampled_prompts", "3", "--samples", "2"]  # fmt: skip
 SCORING = ["--dialogues", "14", "--rankings", "3", "--layers", "1", "--width", "24", "--rounds", "1"]
 
 
@@ -40,9 +41,19 @@ def rows_of(name, flags, tmp_path):
 
 
 def test_generation_gives_a_ratio(tmp_path):
-    (speed,) = rows_of("generation_speed", GENERATION, tmp_path)
-    assert speed["target"] == "3x" and min(speed["naive"], speed["ours"]) > 0
+    speed, large, *samples = rows_of("generation_speed", GENERATION, tmp_path)
+    assert [row["target"] for row in (speed, large, *samples)] == ["3x", "1.4x", "1.3x", "1.7x"]
+    assert all(min(row["naive"], row["ours"]) > 0 for row in (speed, large, *samples))
     assert "7 replies" in speed["what"] and "0 of 7 texts part" in speed["note"] and "made-up words" in speed["note"]
+    assert "batch 5, against ours in batches of 3" in large["what"] and "0 of 7 texts part" in large["note"]
+    assert all("all 6 texts are equal" in row["note"] for row in samples)
+
+
+def test_samples_that_differ_stop_the_benchmark(monkeypatch):
+    sample = padded_decoding.sample_in_slots
+    monkeypatch.setattr(padded_decoding, "sample_in_slots", lambda *given, shared: [*sample(*given, shared), shared])
+    with pytest.raises(SystemExit, match="error: prompts that are read once give other samples"):
+        benchmark("generation_speed", GENERATION)
 
 
 def test_generation_stops_where_one_text_differs(monkeypatch):

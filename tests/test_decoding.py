@@ -8,6 +8,7 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import cut_at_stop, render_prompt
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.toy_world.word_tokenizer import write_tokenizer
+from eval_hh.inference import decoding, packed_weights
 from eval_hh.inference.decoding import Decoder, generate, most_likely, plan_batches, plan_units
 from eval_hh.inference.models import load_causal_lm, prompt_ids
 from eval_hh.inference.prompt_format import EndOfTurn
@@ -277,6 +278,93 @@ def test_new_rows_wait_for_an_eighth_of_the_slots(tiny_causal_lm_dir):
     ends = EndsAt(decoder.tokenizer.eos_token_id, [1, 2, *[4] * 14, 1, 1, 1])
     decoder.decode([[5, 6, 7]] * 19, 16, ends)
     assert ends.together == [16, 15, 16, 15]
+
+
+def prompt_tokens(model):
+    """Counts the tokens that are read as parts of prompts: those of passes over more than one column."""
+    read = []
+    model.base_model.register_forward_pre_hook(
+        lambda _, args, given: read.append(given["input_ids"].numel()) if given["input_ids"].shape[1] > 1 else None,
+        with_kwargs=True,
+    )
+    return read
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3, 5, 16, 40])
+def test_samples_of_a_prompt_read_it_once(slots, tiny_causal_lm_dir):
+    """Four rows for each of six prompts, with ends of their own: each says what it says alone, slots filled or not."""
+    folder = tiny_causal_lm_dir("llama")
+    model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
+    rng = random.Random(slots)
+    distinct = [rng.choices(range(3, 400), k=length) for length in (30, 30, 30, 12, 12, 1)]
+    prompts = [prompt for prompt in distinct for _ in range(4)]
+    lengths = [rng.choice((1, 2, 5, 9)) for _ in prompts]
+    expected = [
+        said_alone(model, prompt, n, tokenizer.eos_token_id) for prompt, n in zip(prompts, lengths, strict=True)
+    ]
+    ends, read = EndsAt(tokenizer.eos_token_id, lengths), prompt_tokens(model)
+    Decoder(model, tokenizer, 9).decode(prompts, slots, ends)
+    assert [ends.rows[number].response for number in range(24)] == expected
+    if slots <= 3:  # otherwise the tokens of a prompt may be padded to another one's length
+        assert sum(read) == sum(len(prompt) - 1 for prompt in distinct)
+    assert sum(read) <= 6 * 29
+
+
+def test_new_rows_are_read_in_passes_of_limited_size(tiny_causal_lm_dir, monkeypatch):
+    folder = tiny_causal_lm_dir("opt")
+    model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
+    expected = generate(model, tokenizer, PROMPTS, max_new_tokens=8)
+    monkeypatch.setattr(decoding, "PASS_TOKENS", 60)
+    read = prompt_tokens(model)
+    assert generate(model, tokenizer, PROMPTS, max_new_tokens=8) == expected
+    lengths = sorted((len(Decoder(model, tokenizer, 8).encode(turns)) for turns in PROMPTS), reverse=True)
+    assert read[0] == lengths[0] - 1 and len(read) > 1 and max(read[1:]) <= 60
+
+
+@pytest.mark.parametrize(
+    ("most", "memory", "rows", "processes", "expected"),
+    [
+        (16, 10**12, 10**6, 1, 16),  # a CPU
+        (64, 10**12, 10**6, 1, 64),  # a GPU
+        (64, 10**12, 10**6, 8, 64),
+        (64, 10**12, 320, 1, 40),  # eight batches are left to refill from
+        (64, 10**12, 320, 2, 20),
+        (64, 10**12, 5, 1, 16),
+        (64, 4 * 33, 10**6, 1, 33),  # in rows' keys and values: a quarter holds 33
+        (16, 4 * 3, 10**6, 1, 3),
+        (16, 1, 10**6, 1, 1),
+    ],
+)
+def test_the_batch_size_where_none_is_given(most, memory, rows, processes, expected, tiny_causal_lm_dir, monkeypatch):
+    """The tiny OPT has 2 layers whose keys and values are 2 * 16 float32 each."""
+    folder = tiny_causal_lm_dir("opt")
+    model = load_causal_lm(folder)
+    decoder = Decoder(model, load_tokenizer(folder), 16)
+    config = model.config
+    row = config.num_hidden_layers * 2 * config.hidden_size * 4 * (384 + 16)
+    monkeypatch.setattr(decoding, "device_memory", lambda _: memory * row)
+    if most == decoding.LARGE_BATCHES["cuda"]:
+        monkeypatch.setitem(decoding.LARGE_BATCHES, "cpu", most)
+    assert decoder.batch_size(rows, processes) == expected
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
+@pytest.mark.parametrize("dtype, slack", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_packed_weights_give_the_models_logits(family, dtype, slack, tiny_causal_lm_dir, monkeypatch):
+    model = load_causal_lm(tiny_causal_lm_dir(family), dtype)
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    with torch.inference_mode():
+        plain = model(ids).logits
+        packed = packed_weights.PackedLinears(model)
+        with packed:
+            assert any("forward" in module.__dict__ for module in model.modules())
+            found = model(ids).logits
+        again = model(ids).logits
+    assert (found - plain).norm() <= slack * plain.norm()
+    assert torch.equal(again, plain) and not any("forward" in module.__dict__ for module in model.modules())
+    monkeypatch.setattr(packed_weights, "device_memory", lambda _: 1000)
+    with packed_weights.PackedLinears(model):
+        assert not any("forward" in module.__dict__ for module in model.modules())
 
 
 @pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])

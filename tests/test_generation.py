@@ -34,8 +34,10 @@ def output(root, name="harmless_base"):
     return cache / f"infer_generate_main_trial_2_best_checkpoint_{name}.json"
 
 
-def test_every_row_gets_its_greedy_text(study, tiny_causal_lm_dir):
-    generation.main([*NAMES, "--max_new_tokens", "12", "--batch_size", "2"])
+@pytest.mark.parametrize("size", [["--batch_size", "2"], []])
+def test_every_row_gets_its_greedy_text(size, study, tiny_causal_lm_dir, capsys):
+    generation.main([*NAMES, "--max_new_tokens", "12", *size])
+    assert ("generating harmless_base: 16 rows at a time" in capsys.readouterr().out) == (not size)
     folder = tiny_causal_lm_dir("opt")
     model, tokenizer = load_causal_lm(folder), load_tokenizer(folder)
     for name in TEST_FILES:

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 
 from eval_hh.inference.packed_ranking import responses_mask
 from eval_hh.inference.shared_prompt import PackedRow, additive
+from training import losses
 from training.collator import EncodedRanking, collate
-from training.losses import pro_loss, response_logps, token_logps
+from training.losses import pro_loss, response_logps, target_logps, token_logps
 
 FAMILIES = ("opt", "llama", "gpt_neox", "gpt2", "qwen2")
 
@@ -153,6 +154,63 @@ def test_chunks_never_hold_more_logits_than_allowed():
     head.register_forward_hook(lambda _, __, logits: calls.append(logits.numel()))
     token_logps(head, torch.randn(20, 5, requires_grad=True), torch.zeros(20, dtype=torch.long), 33).sum().backward()
     assert max(calls) == 33 and sum(calls) == 2 * 20 * 11  # each position once forward, once backward
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("dtype, slack", [(torch.float32, 1e-6), (torch.bfloat16, 2**-8), (torch.float16, 2**-10)])
+@pytest.mark.parametrize("n_targets", [0, 1, 23])
+def test_log_probabilities_and_gradients_against_float64(n_targets, dtype, slack, overwrite, monkeypatch):
+    """torch's log_softmax and gather; two positions a block. Gradients are rounded to the logits' dtype once."""
+    monkeypatch.setattr(losses, "CPU_BLOCK", 2 * 37)
+    generator = torch.Generator().manual_seed(0)
+    logits = 20 * torch.randn(n_targets, 37, generator=generator).to(dtype)
+    targets = torch.randint(0, 37, (n_targets,), generator=generator)
+    targets[:3] = logits[:3].argmax(dim=1)  # of a probability near 1, where 1 - p must not be rounded before
+    weights = torch.randn(n_targets, generator=generator)
+    exact = logits.double().requires_grad_()
+    expected = exact.log_softmax(dim=1).gather(1, targets[:, None]).squeeze(1)
+    (expected @ weights.double()).backward()
+    ours = logits.clone().requires_grad_()
+    before = ours.detach().clone()
+    logps = target_logps(1 * ours, targets, overwrite)  # autograd must not find a leaf overwritten
+    assert logps.dtype == torch.float32
+    torch.testing.assert_close(logps.double(), expected, rtol=1e-6, atol=1e-5)
+    (logps @ weights).backward()
+    torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=2 * slack, atol=1e-5)
+    assert torch.equal(ours.detach(), before)
+
+
+def test_overwritten_logits_are_never_read_again():
+    """Neither in a second backward pass nor by an operation that saved them."""
+    head, hidden, targets = torch.nn.Linear(5, 11), torch.randn(4, 5, requires_grad=True), torch.tensor([1, 2, 3, 4])
+    total = token_logps(head, hidden, targets, 10**9).sum()
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        total.backward()
+    capped = torch.tanh(head(hidden))  # saves what it returns
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        target_logps(capped, targets, overwrite=True).sum().backward()
+    target_logps(torch.tanh(head(hidden)), targets).sum().backward()
+
+
+def test_the_head_of_a_pass_takes_one_buffer_of_logits(monkeypatch):
+    """The allocations of forward and backward pass: no second one as large, where cross_entropy has three more."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    made = []
+    monkeypatch.setattr(losses, "CPU_BLOCK", 6000)
+
+    class Buffers(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.numel() == 40 * 6000 and result.is_contiguous():
+                made.append(result.untyped_storage().data_ptr())
+            return result
+
+    head, hidden = torch.nn.Linear(5, 6000, bias=False), torch.randn(40, 5, requires_grad=True)
+    with Buffers():
+        token_logps(head, hidden, torch.zeros(40, dtype=torch.long), 10**9).sum().backward()
+    assert len(set(made)) == 1
 
 
 def separate_logps(model, tokenizer, records, ranking_len):

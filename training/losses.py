@@ -7,7 +7,7 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from data_preprocess.command import InputError
@@ -15,7 +15,9 @@ from eval_hh.inference.shared_prompt import packed
 from training.collator import packed_row
 from training.model_check import check_model
 
-MAX_LOGITS = 1 << 26  # 256 MiB of float32
+MAX_LOGITS = 1 << 28  # 1 GiB of float32, once: the gradient takes the place of the logits
+# Logits that are exponentiated at a time: on a CPU as many as its cache holds, on a GPU few calls for many of them.
+CPU_BLOCK, GPU_BLOCK = 1 << 18, 1 << 24
 
 
 @dataclass
@@ -75,7 +77,8 @@ def response_logps(
     Args:
         model: a transformers causal LM, loaded with sdpa attention.
         batch: output of RankingCollator.
-        max_logits: maximum number of logits in memory at a time, see `token_logps`.
+        max_logits: maximum number of logits in memory at a time, see `token_logps`; a model whose own forward must
+            compute its logits (scales, caps) holds all of them.
 
     Returns:
         sum_logps [B, K] in float32 and n_tokens [B, K].
@@ -97,7 +100,7 @@ def response_logps(
             logps = token_logps(model.get_output_embeddings(), states, batch["target_ids"], max_logits)
         else:
             logits = model(**arguments, logits_to_keep=batch["source_index"]).logits[0]
-            logps = token_logps(torch.nn.Identity(), logits, batch["target_ids"], max_logits)
+            logps = target_logps(logits, batch["target_ids"])
 
     shape = batch["rewards"].shape
     flat = logps.new_zeros(shape.numel())
@@ -109,11 +112,11 @@ def response_logps(
 def token_logps(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, max_logits: int) -> torch.Tensor:
     """Returns the log-probability [N], in float32, of `targets` [N] given the `hidden` states [N, width].
 
-    More than `max_logits` logits are computed in chunks of positions and recomputed in the backward pass, so that only
-    one chunk is in memory at a time. Fewer are kept, which is faster.
+    Up to `max_logits` logits are kept for the backward pass. More of them are computed in chunks of positions and
+    recomputed in the backward pass, so that only one chunk is in memory at a time.
 
     Args:
-        head: the model's output embeddings, or an identity if `hidden` already holds logits.
+        head: the model's output embeddings.
         max_logits: positions times vocabulary size of a chunk.
     """
     # Under ZeRO-3 the head's weight has no shape.
@@ -126,7 +129,47 @@ def token_logps(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tens
 
 
 def _logps_of(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return -F.cross_entropy(head(hidden).float(), targets, reduction="none")
+    return target_logps(head(hidden), targets, overwrite=True)
+
+
+def target_logps(logits: torch.Tensor, targets: torch.Tensor, overwrite: bool = False) -> torch.Tensor:
+    """Returns the log-softmax, in float32, of `logits` [N, vocabulary] at `targets` [N].
+
+    Args:
+        overwrite: the backward pass writes the gradient over the logits, which nothing else may read by then (autograd
+            raises an error where another operation saved them). Otherwise it is a second buffer of their size;
+            F.cross_entropy takes up to four.
+    """
+    return _TargetLogps.apply(logits, targets, overwrite)
+
+
+class _TargetLogps(torch.autograd.Function):
+    """log p_t = z_t - log sum exp z, whose gradient by z is onehot(t) - softmax(z); in float32, block by block."""
+
+    @staticmethod
+    def forward(ctx, logits: torch.Tensor, targets: torch.Tensor, overwrite: bool) -> torch.Tensor:
+        norms = torch.cat([logits[rows].float().logsumexp(dim=1) for rows in _blocks(logits)])
+        ctx.save_for_backward(logits, targets, norms)
+        ctx.overwrite = overwrite
+        return logits.gather(1, targets.unsqueeze(1)).squeeze(1).float() - norms
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        logits, targets, norms = ctx.saved_tensors
+        written = logits if ctx.overwrite else torch.empty_like(logits)
+        targets, norms, gradient = (each.unsqueeze(1) for each in (targets, norms, gradient))
+        for rows in _blocks(logits):
+            block = (logits[rows].float() - norms[rows]).exp_().mul_(-gradient[rows])
+            written[rows] = block.scatter_add_(1, targets[rows], gradient[rows])
+        return written, None, None
+
+
+def _blocks(logits: torch.Tensor) -> list[slice]:
+    """Returns the rows of each block of logits [N, vocabulary]; one block without rows if N is 0."""
+    block = GPU_BLOCK if logits.is_cuda else CPU_BLOCK
+    step = max(1, block // logits.shape[1])
+    return [slice(start, start + step) for start in range(0, max(1, len(logits)), step)]
 
 
 class ResponseLogps(torch.nn.Module):

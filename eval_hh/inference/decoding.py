@@ -8,6 +8,8 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,13 +17,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from data_preprocess.command import InputError
 from data_preprocess.hub import describe
 from eval_hh.inference.kv_slots import SlotCache, read_layers
-from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit
+from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, device_memory, position_limit
+from eval_hh.inference.packed_weights import PackedLinears
 from eval_hh.inference.prompt_format import PromptFormat, PublishedText
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 MAX_NEW_TOKENS = 128  # the paper's setting
 REFILL = 8  # new rows start when 1/REFILL of the slots are free: together they cost less than one by one
 PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # lengths of made-up prompts, and tokens decoded for each
 UNIT = 8  # batches' worth of rows per unit of resumable work, so that there are rows to refill from
+PASS_TOKENS = 8192  # of new rows read together: enough for full speed, and their activations stay small
+# The batch size where none is given, see `Decoder.batch_size`. On a CPU larger ones gain nothing with packed weights.
+BATCH_SIZE, LARGE_BATCHES, CACHE_SHARE = 16, {"cuda": 64}, 4
 
 
 def plan_batches(lengths: list[int], batch_size: int) -> list[list[int]]:
@@ -127,7 +136,8 @@ class Decoder:
         """Returns the responses to encoded prompts, stripped, in the order given.
 
         Decodes up to `batch_size` rows together, longest prompts first. Finished rows leave, and once enough slots are
-        free, the next prompts take them.
+        free, the next prompts take them. Equal prompts that follow one another, as those of several samples do, are
+        read once.
 
         Args:
             prompts: at least one token each.
@@ -139,14 +149,20 @@ class Decoder:
         slots = min(batch_size, len(prompts))
         # The last token of a response is never fed to the model.
         cache = SlotCache(self.layers, slots, max(map(len, prompts), default=0) + self.max_new_tokens - 1)
+        packed = PackedLinears(self.model)
         rows: list[Row] = []
         while queue or rows:
             if queue and slots - len(rows) >= max(1, slots // REFILL):
                 new = [queue.popleft() for _ in range(min(slots - len(rows), len(queue)))]
-                self._begin(new, cache, len(rows))
+                with packed:
+                    self._begin(new, cache, len(rows))
                 rows += new
+                if queue and queue[0].prompt == new[-1].prompt:
+                    cache.keep(len(rows) - 1, new[-1].prompt)
+            with packed:
+                logits = self._logits(rows, cache)
             # The only GPU synchronisation per step.
-            tokens = choose(self._logits(rows, cache), rows).tolist()
+            tokens = choose(logits, rows).tolist()
             for row, token in zip(rows, tokens, strict=True):
                 row.response.append(token)
             for row in self._leave(rows, cache):
@@ -166,6 +182,25 @@ class Decoder:
         if error > math.sqrt(torch.finfo(self.model.dtype).eps):
             raise InputError(f"{kind}: a row among others gets other logits than alone (they differ by {error:.1%})")
 
+    @torch.inference_mode()
+    def batch_size(self, n_rows: int, n_processes: int = 1) -> int:
+        """Returns how many rows to decode together where nobody has said it.
+
+        16; on a GPU 64, or as many from 16 on as leave UNIT batches to each process, so that there are rows to refill
+        from. No more than the rows whose keys and values fit into a quarter of the memory, see `device_memory`.
+
+        Args:
+            n_rows: to be decoded, by all processes.
+            n_processes: that share them.
+        """
+        where = self.model.device
+        probe = SlotCache(self.layers, 1, 1)
+        self._begin([Row(0, [0, 0])], probe, 0)
+        row = probe.row_bytes() * (MAX_PROMPT + self.max_new_tokens)
+        fitting = device_memory(where) // CACHE_SHARE // row
+        most = LARGE_BATCHES.get(where.type, BATCH_SIZE)
+        return max(1, min(most, max(BATCH_SIZE, n_rows // (UNIT * n_processes)), fitting))
+
     def _probe_errors(self) -> list[float]:
         """Returns the relative difference between the logits of made-up rows together and alone, per row and token."""
         size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
@@ -184,14 +219,28 @@ class Decoder:
 
     def _begin(self, rows: list[Row], cache: SlotCache, first: int) -> None:
         """Reads new rows' prompts, except their last tokens, which the next step reads, into slots from `first` on."""
-        longest = max(row.length for row in rows) - 1
+        groups = [list(group) for _, group in groupby(rows, key=lambda row: row.prompt)]
+        if groups[0][0].prompt == cache.kept:
+            again = len(groups.pop(0))
+            cache.restore(range(first, first + again))
+            first += again
+        while groups:
+            together = max(1, PASS_TOKENS // max(len(group[0].prompt) for group in groups))
+            part, groups = groups[:together], groups[together:]
+            self._read(part, cache, first)
+            first += sum(map(len, part))
+
+    def _read(self, groups: list[list[Row]], cache: SlotCache, first: int) -> None:
+        """Reads each group's prompt, which its rows share, in one pass; arguments else as for `_begin`."""
+        where, prompts = self.model.device, [group[0].prompt for group in groups]
+        longest = max(map(len, prompts)) - 1
         if not longest:
             return
         # Positions after a row's end are never attended to, so any token can pad them.
-        read = [row.prompt[:-1] + row.prompt[-1:] * (longest + 1 - row.length) for row in rows]
-        ids = torch.tensor(read, device=self.model.device)
-        cache.begin(first)
-        positions = torch.arange(longest, device=ids.device).expand(ids.shape)
+        read = [prompt[:-1] + prompt[-1:] * (longest + 1 - len(prompt)) for prompt in prompts]
+        ids = torch.tensor(read, device=where)
+        cache.begin(first, torch.tensor([n for n, group in enumerate(groups) for _ in group], device=where))
+        positions = torch.arange(longest, device=where).expand(ids.shape)
         self.model.base_model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
 
     def _logits(self, rows: list[Row], cache: SlotCache) -> torch.Tensor:
@@ -229,6 +278,18 @@ class Decoder:
     def _text(self, response: list[int]) -> str:
         said = response[:-1] if response[-1] in self.eos else response
         return self.format.text(said)
+
+
+def agreed_batch_size(given: int | None, decoder: Decoder, n_rows: int, label: str, state: "PartialState") -> int:
+    """Returns the batch size given, or else the main process's `Decoder.batch_size`, which is printed."""
+    from accelerate.utils import broadcast_object_list
+
+    if given is not None:
+        return given
+    (size,) = broadcast_object_list([decoder.batch_size(n_rows, state.num_processes)])
+    if state.is_main_process:
+        print(f"{label}: {size} rows at a time (--batch_size sets another number)")
+    return size
 
 
 def generate(

@@ -26,6 +26,7 @@ PATIENCE = 300.0  # seconds for which a request is sent again
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two attempts, doubled each time; a server may ask for longer
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)  # seconds without a byte; a long answer comes as one
 LOOK_AGAIN = 0.2  # seconds between checks for a stop request
+AT_A_TIME = 16  # requests, or dialogues to score, unless another number is given
 MAX_SAID = 200  # characters of a server's own message that are passed on
 
 Answer = TypeVar("Answer")

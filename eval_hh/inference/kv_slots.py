@@ -35,21 +35,30 @@ class SlotCache(Cache):
     """The cache of all layers. Before a forward pass, `begin` or `extend` sets where it writes."""
 
     def __init__(self, layers: Layers, slots: int, columns: int):
-        """Holds `columns` tokens of `slots` rows each; memory is allocated at the first forward pass."""
+        """Holds `columns` tokens of `slots` rows each, and of the row that `keep` keeps.
+
+        Memory is allocated at the first forward pass.
+        """
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers.count)])
         self.windows = layers.windows
         self.shape = slots, columns
+        self.kept: list[int] | None = None  # see `keep`
         self.first = 0
+        self.sources: torch.Tensor | None = None
         self.positions: torch.Tensor | None = None
         self.width = 0
 
-    def begin(self, first: int) -> None:
+    def begin(self, first: int, sources: torch.Tensor) -> None:
         """Makes the next pass read new rows from their first token, into slots `first`, `first` + 1 and so on.
 
         Shorter rows are padded on the right: causal attention hides the padding from their tokens, and `extend` later
         masks or overwrites it. So the pass needs no attention mask.
+
+        Args:
+            first: the first of the slots.
+            sources: int64 [slots], the row of the pass that each of the slots gets; several may get the same.
         """
-        self.first, self.positions, self.width = first, None, 0
+        self.first, self.sources, self.positions, self.width = first, sources, None, 0
 
     def extend(self, positions: torch.Tensor, width: int) -> None:
         """Makes the next pass read one token for each of slots 0 to B - 1.
@@ -84,9 +93,25 @@ class SlotCache(Cache):
             for states in (layer.keys, layer.values):
                 states[target, :, :length] = states[source, :, :length]
 
+    def keep(self, slot: int, prompt: list[int]) -> None:
+        """Keeps the states of a prompt, with which a slot begins, in place of those kept before, for `restore`."""
+        if prompt != self.kept:
+            self.kept = prompt
+            if len(prompt) > 1:  # otherwise nothing may have been allocated yet
+                self.move(slot, self.shape[0], len(prompt) - 1)
+
+    def restore(self, slots: range) -> None:
+        """Copies the states of the kept prompt to the beginning of each slot."""
+        for slot in slots:
+            self.move(self.shape[0], slot, len(self.kept) - 1)
+
+    def row_bytes(self) -> int:
+        """Returns the memory of a row, once it is allocated."""
+        return sum(states[0].nbytes for layer in self.layers for states in (layer.keys, layer.values))
+
 
 class _SlotLayer(CacheLayerMixin):
-    """Keys and values of one layer, [slots, heads, columns, head size] each."""
+    """Keys and values of one layer, [slots + 1, heads, columns, head size] each."""
 
     def __init__(self, cache: SlotCache):
         super().__init__()
@@ -99,7 +124,7 @@ class _SlotLayer(CacheLayerMixin):
     def _empty(self, states: torch.Tensor) -> torch.Tensor:
         slots, columns = self.cache.shape
         # Zeros, since masked values must be finite too.
-        return states.new_zeros(slots, states.shape[1], columns, states.shape[3])
+        return states.new_zeros(slots + 1, states.shape[1], columns, states.shape[3])
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
@@ -112,7 +137,7 @@ class _SlotLayer(CacheLayerMixin):
     def _written(self, kept: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         cache, (rows, _, tokens, _) = self.cache, states.shape
         if cache.positions is None:
-            kept[cache.first : cache.first + rows, :, :tokens] = states
+            kept[cache.first : cache.first + len(cache.sources), :, :tokens] = states[cache.sources]
             return states
         kept[torch.arange(rows, device=states.device), :, cache.positions] = states[:, :, 0]
         return kept[:rows, :, : cache.width]

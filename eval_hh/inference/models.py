@@ -34,11 +34,6 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def free_memory(where: torch.device) -> float:
-    """Returns the bytes of a device's memory that this process may use; processes on the CPU share it equally."""
-    if where.type == "cuda":
-        return torch.cuda.mem_get_info(where)[0]
-    return psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def check_cpu_precision(precision: str, flag: str | None = None) -> None:
