@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import psutil
 import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
@@ -36,6 +35,7 @@ from eval_hh.inference.prompt_format import PromptFormat, prompt_format
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig
 from training.lora import check_targets
+from training.memory import free_memory
 from training.shared_prompt import PackedRow, Unpackable, packed
 
 SHORT = [(7, 5, 3), (4, 2, 6)]  # probe: lengths of a prompt and its two responses, twice; up to 12 tokens
@@ -191,7 +191,7 @@ def _free_memory(device: torch.device) -> float:
     """Returns the bytes of a device's memory that this process may use; processes on the CPU share it equally."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _probe(lengths: list[tuple[int, ...]], vocabulary: int) -> list[EncodedRanking]:
