@@ -100,7 +100,7 @@ class CheckpointWriter:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Leaves the block only when the background has nothing left to do, also after an error."""
+        """Leaves the block, also by an error, only when the background has nothing left to do."""
         try:
             yield
         finally:
@@ -121,7 +121,7 @@ class CheckpointWriter:
         Waits for the checkpoint before, so that at most one copy is in memory. Ends all processes if that has failed.
 
         Returns:
-            The copy of the weights, in the first process and if one was made, for `save_weights`.
+            The copy of the weights for `save_weights`, in the first process and if one was made.
         """
         self.finish()
         folder, weights = self.run.state_folder(step), None
@@ -137,12 +137,12 @@ class CheckpointWriter:
         self.then(self.run.drop_older_states, step, self.keep_states)
         return weights
 
-    def save_weights(self, step: int, copy: Weights | None = None) -> None:
+    def save_weights(self, step: int, weights: Weights | None = None) -> None:
         """Writes the weights after `step` in plain transformers format, or LoRA's adapter in peft's.
 
         Args:
             step: the newest one.
-            copy: of the weights, from `save_state`.
+            weights: a copy of them, from `save_state`; made here if it made none.
         """
         folder = self.run.step_folder(step)
         if self.has_zero:
@@ -150,10 +150,10 @@ class CheckpointWriter:
             return
         with agreed(self.accelerator):
             if self.accelerator.is_main_process:
-                if copy is None:
+                if weights is None:
                     self._write(folder, self._save, self._live_weights())
                 else:
-                    self.background.add(write_alone, folder, partial(self._save, copy))
+                    self.background.add(write_alone, folder, partial(self._save, weights))
 
     def _write(self, folder: Path, write: Callable[[Any, Path], None], content: Any) -> Any:
         """Writes a folder from a copy of `content`, which is returned, or from itself, waiting, and returns None."""

@@ -3,6 +3,7 @@
 They are synced to disk with a manifest (training/manifest.py) before they get their final names.
 """
 
+import logging
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -153,6 +154,8 @@ def save_plain_state(state: dict[str, dict[str, Any]], folder: Path) -> None:
         state: "weights", the module's state dict without frozen ones, and "optimizer", the optimizer's.
         folder: exists.
     """
+    # It says at each save that tied weights are stored once, as they should be.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     save(OrderedDict(state["weights"]), folder / SAFE_WEIGHTS_NAME, safe_serialization=True)
     save(state["optimizer"], folder / f"{OPTIMIZER_NAME}.bin")
 
