@@ -3,7 +3,7 @@
 Run: python benchmarks/run.py pro_step [--quick]
 Times forward, loss and backward on the CPU in float32; the losses of both ways must agree to 1e-4. Also measures peak
 memory, our step's share of the machine's own matrix-multiply rate, and whether the cost of a pass is linear in its
-rankings. Prompts of 2,000 tokens are those of HH-RLHF repeated to that length; with K = 16 replies are drawn as with 4.
+rankings. Long prompts are those of HH-RLHF, repeated; with K = 16 replies are drawn as with 4.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 TARGETS = {2: "3x", 3: "4.5x", 4: "6x"}
 OURS = 2  # our rankings per pass: the fastest here
-LONG, MANY = 2000, 16  # tokens of a long prompt, responses of a long ranking
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,9 @@ class Sizes(Settings):
     rounds: int = sized("timed rounds", 1)
     layers: int = sized("layers of the model", 12, 2)
     pass_rankings: int = sized("rankings of the smaller of two passes", 14, 2)
-    long_rankings: int = sized("rankings with long prompts, and with many responses", 2, 1)
+    long_rankings: int = sized("rankings with long prompts, and with many responses", 1)
+    long_prompt: int = sized("tokens of a long prompt", 2000, 400)
+    responses: int = sized("responses of a ranking with many", 16, 6)
 
 
 def one_step(way: str, ranking_len: int, n_rankings: int, batch_size: int, layers: int) -> None:
@@ -71,9 +72,9 @@ def measure_one(ranking_len: int, batch_sizes: list[int], sizes: Sizes) -> list[
     return rows
 
 
-def long_prompts(rankings: "Sequence[EncodedRanking]") -> "list[EncodedRanking]":
-    """Returns the rankings with each prompt repeated up to LONG tokens."""
-    return [replace(one, prompt=(one.prompt * (LONG // len(one.prompt) + 1))[:LONG]) for one in rankings]
+def long_prompts(rankings: "Sequence[EncodedRanking]", length: int) -> "list[EncodedRanking]":
+    """Returns the rankings with each prompt repeated up to `length` tokens."""
+    return [replace(one, prompt=(one.prompt * (length // len(one.prompt) + 1))[:length]) for one in rankings]
 
 
 def longer_rows(sizes: Sizes) -> Iterator[Row]:
@@ -81,17 +82,21 @@ def longer_rows(sizes: Sizes) -> Iterator[Row]:
     from benchmarks.stand_in_models import opt_125m
     from benchmarks.training_ways import encoded_rankings, packed, separate_passes
 
-    model = opt_125m(sizes.layers, positions=2 * LONG).train()
+    model, n = opt_125m(sizes.layers, positions=sizes.long_prompt + 2048).train(), sizes.long_rankings
     kinds = {
-        f"prompts of {LONG:,} tokens, K = 4": long_prompts(encoded_rankings(sizes.long_rankings, 4)),
-        f"K = {MANY}": encoded_rankings(sizes.long_rankings, MANY),
+        f"prompt of {sizes.long_prompt:,} tokens, K = 4": long_prompts(encoded_rankings(n, 4), sizes.long_prompt),
+        f"K = {sizes.responses}": encoded_rankings(n, sizes.responses),
     }
     for what, rankings in kinds.items():
         ways = partial(separate_passes, model, rankings, 1), partial(packed, model, rankings, 1)
         seconds, losses = in_turns(*ways, sizes.rounds, before=lambda _: model.zero_grad())
         off = same(what, losses[:1], losses[1:], 1e-4)
-        many = f"{len(rankings)} rankings, one a pass in both ways"
-        yield Row(f"PRO step, {what}, {many}", *seconds, "s", note=f"losses differ by {off:.0e}")
+        yield Row(
+            f"PRO step, {what}, rankings one by one in both ways: {n}",
+            *seconds,
+            "s",
+            note=f"losses differ by {off:.0e}",
+        )
 
 
 def pass_row(sizes: Sizes) -> Row:
@@ -101,6 +106,7 @@ def pass_row(sizes: Sizes) -> Row:
 
     model = opt_125m(sizes.layers).train()
     once = encoded_rankings(sizes.pass_rankings, 2)
+    packed(model, once[:1], 1)  # warms up
     ways = (partial(packed, model, rankings, len(rankings)) for rankings in ([*once, *once], once))
     seconds, _ = in_turns(*ways, sizes.rounds, before=lambda _: model.zero_grad())
     what = f"time of a pass of {2 * len(once)} rankings, K = 2, over that of {len(once)}"

@@ -8,7 +8,8 @@ as the base model; their hours are at the share of the peak that answering has r
 
 The last rows estimate the share of a cell's training that is spent outside of its steps, on GPUS devices, from stated
 rates: of a decoding step per layer (measured on an H100, where it does not depend on the width), and of writing a state
-(ZeRO: training waits) or copying it (ZERO_STAGE=0: it is written beside the steps).
+(ZeRO: training waits) or copying it (ZERO_STAGE=0: it is written beside the steps). The dev rewards' own time, under a
+second a checkpoint, is left out.
 """
 
 import math
