@@ -23,6 +23,7 @@ BENCHMARKS = {
     "cpu_bf16": "bfloat16 on the CPU",
     "subset_files": "split.py and sample.py",
     "scaling": "Two processes",
+    "checkpoint_stall": "Checkpoints",
     "study_cost": "Cost of the paper's grids",
 }
 GPU_BENCHMARKS = {  # run by gpu.sh

@@ -74,12 +74,13 @@ def trained_like_llama(texts: Iterable[str], size: int) -> "PreTrainedTokenizerB
     return PreTrainedTokenizerFast(tokenizer_object=learnt, **LLAMA_SPECIAL_TOKENS)
 
 
-def opt_125m(layers: int = 12, width: int = 768) -> "OPTForCausalLM":
+def opt_125m(layers: int = 12, width: int = 768, positions: int = 2048) -> "OPTForCausalLM":
     """Returns a random OPT of the shape of facebook/opt-125m: evaluation mode, float32, sdpa, no dropout.
 
     Args:
         layers: 12 in OPT-125M; fewer for quick runs.
         width: hidden size, a multiple of 12; the feed-forward layers are four times as wide.
+        positions: the longest text, in tokens.
     """
     import torch
     from transformers import OPTConfig, OPTForCausalLM
@@ -87,7 +88,7 @@ def opt_125m(layers: int = 12, width: int = 768) -> "OPTForCausalLM":
     torch.manual_seed(0)
     config = OPTConfig(
         vocab_size=50272, hidden_size=width, word_embed_proj_dim=width, ffn_dim=4 * width, num_hidden_layers=layers,
-        num_attention_heads=12, dropout=0.0, attn_implementation="sdpa",
+        num_attention_heads=12, dropout=0.0, max_position_embeddings=positions, attn_implementation="sdpa",
     )  # fmt: skip
     return OPTForCausalLM(config).eval()
 

@@ -30,12 +30,12 @@ from data_preprocess.dialogue import ASSISTANT, AUTO, CHAT, HH, PROMPT_FORMATS, 
 from data_preprocess.files import read_json
 from data_preprocess.hub import base_model, load_tokenizer, source_options
 from eval_hh.inference.decoding import plan_batches
+from eval_hh.inference.memory import free_memory
 from eval_hh.inference.models import (
     MODEL_ERRORS,
     REWARD,
     column_limit,
     device,
-    free_memory,
     load_weights,
     merged,
     padded,

@@ -70,7 +70,12 @@ class Means:
 
 
 def study_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
-    """Returns the cost of these cells, from the lengths of the first rankings and the matrices of the base model.
+    """Returns the cost of these cells: the sum of `cell_costs`, which see."""
+    return sum(cell_costs(study, cells).values(), Cost())
+
+
+def cell_costs(study: LaunchedStudy, cells: Sequence[Cell]) -> dict[Cell, Cost]:
+    """Returns the cost of each cell, from the lengths of the first rankings and the matrices of the base model.
 
     Dev and test prompts are taken to be as long as those of the rankings.
 
@@ -80,7 +85,7 @@ def study_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
     if not study.rankings.is_file():
         raise InputError(f"{study.rankings}: no rankings yet, whose lengths would be averaged")
     by_stage = {stage: stage_means(study, stage) for stage in {cell.stage for cell in cells}}
-    return sum((by_stage[cell.stage].cost(cell.num_prompts) for cell in cells), Cost())
+    return {cell: by_stage[cell.stage].cost(cell.num_prompts) for cell in cells}
 
 
 def stage_means(study: LaunchedStudy, stage: int) -> Means:
@@ -147,18 +152,39 @@ def measured_rate(study: LaunchedStudy) -> tuple[float, int]:
     return (statistics.median(runs), len(runs)) if runs else (0.0, 0)
 
 
-def measured_outside(study: LaunchedStudy, cells: Sequence[Cell]) -> tuple[float, int]:
-    """Returns (median seconds of finished cells outside of training steps, number of these cells); (0, 0) if none.
+@dataclass(frozen=True)
+class Measured:
+    """What a finished cell took, over all its starts."""
 
-    That is validation, checkpoints, evaluation, and the start of every program, over all starts of a cell.
-    """
-    found = []
+    rate: float  # median tokens a second of its steps
+    outside: float  # seconds outside of steps: validation, checkpoints, evaluation, the start of every program
+    seconds: float
+
+
+def measured_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> dict[Cell, Measured]:
+    """Returns what those of these cells took that are finished and have logged it."""
+    found = {}
     for cell in cells:
         log, metrics = study.log(cell.exp), study.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
         took = TOOK.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
-        if took and study.result(cell).is_file():
-            found.append(sum(map(float, took)) - sum(row.get("seconds", 0.0) for row in read_metrics(metrics)))
-    return (max(0.0, statistics.median(found)), len(found)) if found else (0.0, 0)
+        rows = [row for row in read_metrics(metrics) if "tokens_per_second" in row]
+        if took and rows and study.result(cell).is_file():
+            seconds = sum(map(float, took))
+            outside = max(0.0, seconds - sum(row["seconds"] for row in rows))
+            found[cell] = Measured(statistics.median(row["tokens_per_second"] for row in rows), outside, seconds)
+    return found
+
+
+def estimate_over_time(costs: dict[Cell, Cost], found: dict[Cell, Measured]) -> list[float]:
+    """Returns, for each finished cell, its time as estimated from the other ones over what it took."""
+    ratios = []
+    for cell, own in found.items():
+        others = [each for other, each in found.items() if other != cell]
+        if others:
+            rate, outside = (statistics.median(values) for values in zip(*((o.rate, o.outside) for o in others),
+                                                                         strict=True))  # fmt: skip
+            ratios.append((costs[cell].tokens / rate + outside) / own.seconds)
+    return ratios
 
 
 def plan_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) -> list[str]:
@@ -170,9 +196,10 @@ def plan_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) 
         peak: TFLOP/s of one device; hours follow from it where no run has been measured.
     """
     try:
-        cost = study_cost(study, cells)
+        costs = cell_costs(study, cells)
     except InputError as error:
         return [f"plan: {len(cells)} cells; cost not known ({error})"]
+    cost, found = sum(costs.values(), Cost()), measured_cells(study, cells)
     plan = f"plan: {len(cells)} cells, {cost.steps:,} training steps, {cost.tokens / 1e6:,.1f} M tokens, "
     answers = f"{cost.answers:,} answers in validation and test, {cost.answer_operations / 1e15:,.3g} PFLOP at most"
     disk = f"disk: {cost.disk / 1e9:,.3g} GB of checkpoints and full states, {cost.disk_pruned / 1e9:,.3g} with --prune"
@@ -180,17 +207,31 @@ def plan_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) 
         f"{plan}{cost.operations / 1e15:,.3g} PFLOP of training",
         answers if cost.answers else "answers in validation and test: not counted before their files are made",
         disk if cost.disk else "disk: adapters only, which are small",
-        hours_text(study, cells, cost, peak),
+        hours_text(study, cells, cost, peak, found),
+        *check_lines(estimate_over_time(costs, found)),
     ]
 
 
-def hours_text(study: LaunchedStudy, cells: Sequence[Cell], cost: Cost, peak: float | None) -> str:
+def check_lines(ratios: Sequence[float]) -> list[str]:
+    """Returns how far the estimate of hours is from what finished cells took, if there are two."""
+    if not ratios:
+        return []
+    return [
+        f"checked: the {len(ratios)} finished cells, each estimated from the others, give {min(ratios):.2f} to "
+        f"{max(ratios):.2f} of what they took"
+    ]
+
+
+def hours_text(
+    study: LaunchedStudy, cells: Sequence[Cell], cost: Cost, peak: float | None, measured: dict[Cell, Measured]
+) -> str:
     rate, runs = measured_rate(study)
     if rate:
         found = f"at {rate:,.0f} tokens a second, the median of {runs} run{'s' * (runs > 1)} logged here"
-        training, (outside, n_cells) = cost.tokens / rate / 3600, measured_outside(study, cells)
+        training, n_cells = cost.tokens / rate / 3600, len(measured)
         if not n_cells:
             return f"hours of training: {training:,.2g} {found}"
+        outside = statistics.median(each.outside for each in measured.values())
         more = f"{outside:,.0f} s a cell outside of training steps, the median of {n_cells} cell{'s' * (n_cells > 1)}"
         return f"hours: {training + outside * len(cells) / 3600:,.2g}; training {training:,.2g} {found}; {more}"
     if peak:

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     target, *argv = sys.argv[1:]
     config = parse_settings(TrainConfig, argv, "")
     accelerator = make_accelerator(config)
-    trainer = Trainer(config, accelerator, load_rankings(config))
+    trainer = Trainer(config, accelerator, load_rankings(config), began=0.0)
     for _, batch in trainer._micro_batches(1):
         with accelerator.accumulate(trainer.model):
             sums, counts = trainer.model(batch)

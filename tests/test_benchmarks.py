@@ -138,11 +138,24 @@ def test_cost_of_the_grids(monkeypatch):
         "LLaMA-7B, 108 cells of 4000 steps at 50% of 100 TFLOPS",
     ]
     for row, other in zip(rows, half, strict=True):
-        assert row.ours == pytest.approx(2 * other.ours if row.unit == "GPU hours" else other.ours)
+        if "outside of steps" not in row.what:
+            assert row.ours == pytest.approx(2 * other.ours if row.unit == "GPU hours" else other.ours)
     # Weights of 8 steps in bf16, two states: 44 bytes a parameter, of 1.31 billion without norms and positions.
     (disk,) = (row for row in rows if row.what == "OPT-1.3B, disk of a cell: weights of 8 steps, 2 states")
     assert (disk.unit, disk.note) == ("GB", "5.2 GB with --prune")
     assert disk.ours == pytest.approx(44 * (24 * 12 * 2048**2 + 50272 * 2048) / 1e9)
+
+
+def test_the_share_outside_of_steps_by_hand():
+    """A model of 1e9 parameters in 10 layers, steps of 1 PFLOP, on 8 devices of 100 TFLOPS at 50%: 2.5 s a step."""
+    shape = Shape(layers=10, width=1, inner=1, vocabulary=10**9 - 60)
+    sizes = study_cost.Sizes(peak=100.0, utilisation=0.5, write_rate=4.0, copy_rate=6.0)
+    zero, plain = study_cost.outside_rows("X", shape, 1e15, sizes)
+    # 35 dev prompts a device are three batches of 16, of 128 steps of 10 layers; 739 tokens a second at 24 layers.
+    validation = 8 * 3 * 128 * 10 * 16 / 739 / 24
+    assert zero.ours == pytest.approx(1 - 10_000 / (10_000 + 60 + 8 * 16 / 4 + validation))
+    assert plain.ours == pytest.approx(1 - 10_000 / (10_000 + 60 + 8 * 12 / 6 + validation))
+    assert len(list(study_cost.outside_rows("X", Shape(32, 4096, 11008, 32000, gated=True), 1e15, sizes))) == 1
 
 
 TINY = ("--layers", "1", "--rounds", "1", "--threads", "1")

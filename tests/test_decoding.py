@@ -342,7 +342,7 @@ def test_the_batch_size_where_none_is_given(most, memory, rows, processes, expec
     decoder = Decoder(model, load_tokenizer(folder), 16)
     config = model.config
     row = config.num_hidden_layers * 2 * config.hidden_size * 4 * (384 + 16)
-    monkeypatch.setattr(decoding, "device_memory", lambda _: memory * row)
+    monkeypatch.setattr(decoding, "whole_memory", lambda _: memory * row)
     if most == decoding.LARGE_BATCHES["cuda"]:
         monkeypatch.setitem(decoding.LARGE_BATCHES, "cpu", most)
     assert decoder.batch_size(rows, processes) == expected
@@ -362,7 +362,7 @@ def test_packed_weights_give_the_models_logits(family, dtype, slack, tiny_causal
         again = model(ids).logits
     assert (found - plain).norm() <= slack * plain.norm()
     assert torch.equal(again, plain) and not any("forward" in module.__dict__ for module in model.modules())
-    monkeypatch.setattr(packed_weights, "device_memory", lambda _: 1000)
+    monkeypatch.setattr(packed_weights, "whole_memory", lambda _: 1000)
     with packed_weights.PackedLinears(model):
         assert not any("forward" in module.__dict__ for module in model.modules())
 

@@ -12,7 +12,7 @@ from data_preprocess import command
 from data_preprocess.command import InputError
 from data_preprocess.files import hold_lock
 from tests.test_trainer import arguments, assert_same_run, metrics, run_folder, study, weights  # noqa: F401
-from training import checkpoints, main, trainer, validation
+from training import checkpoint_writer, checkpoints, main, trainer, validation
 from training.checkpoints import RunFolder
 from training.manifest import damage
 
@@ -61,7 +61,13 @@ def names(folder):
 STOPS = {
     "in a step": (signal.SIGTERM, trainer.Trainer, "_step", 3, "after step 3 of 5, whose state is saved"),
     "while a state is looked for": (signal.SIGINT, trainer.Trainer, "_resume", 1, "before the first step"),
-    "while a state is written": (signal.SIGUSR1, trainer, "write_state", 1, "after step 2 of 5, whose state is saved"),
+    "while a state is copied": (
+        signal.SIGUSR1,
+        checkpoint_writer,
+        "copied",
+        1,
+        "after step 2 of 5, whose state is saved",
+    ),
     "in validation": (signal.SIGTERM, validation, "most_likely", 2, "after step 2 of 5, whose state is saved"),
     "in the last step": (signal.SIGINT, trainer.Trainer, "_step", 5, "after step 5 of 5, whose state is saved"),
 }
@@ -117,7 +123,7 @@ def flip(path):
 DAMAGES = {
     "cut": lambda state: cut(state / "optimizer.bin"),
     "one bit": lambda state: flip(state / "model.safetensors"),
-    "a file missing": lambda state: (state / "random_states_0.pkl").unlink(),
+    "a file missing": lambda state: (state / "optimizer.bin").unlink(),
     "manifest empty": lambda state: (state / "manifest.json").write_text(""),
     "manifest of another kind": lambda state: (state / "manifest.json").write_text('{"files": [1]}'),
 }

@@ -1,5 +1,6 @@
 """study/study_file.py: what a study file becomes, and what is refused before anything runs."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -239,6 +240,30 @@ def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
     # The launchers' bf16 with ZeRO-2: weights of 2 bytes, and a state with float32 weights and two moments as well.
     parameters = sum(weight.numel() for weight in loaded.parameters())
     assert (cost.disk, cost.disk_pruned) == (8 * parameters * (2 + 14), 8 * parameters * 2)
+
+
+def test_an_estimate_is_checked_against_finished_cells(tmp_path):
+    """Three cells of 800 tokens, at 100, 200 and 100 tokens a second and with a second outside of steps."""
+    from study.cost import Cost, check_lines, estimate_over_time, measured_cells
+    from study.grid import Cell
+
+    study = read(tmp_path, MINE)
+    cells = [Cell("PRO", 2, 8, seed=seed) for seed in (1, 2, 3, 4)]
+    for cell, speed in zip(cells, (100.0, 200.0, 100.0), strict=False):
+        rows = [{"step": step, "tokens_per_second": speed, "seconds": 400 / speed} for step in (1, 2)]
+        metrics = study.root / "logs" / cell.exp / "2" / "metrics.jsonl"
+        for path in (metrics, study.result(cell), study.log(cell.exp)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        study.result(cell).write_text("{}")
+        study.log(cell.exp).write_text(f"took: {800 / speed} s\nother\ntook: 1.0 s\n")
+    found = measured_cells(study, cells)
+    assert [each.outside for each in found.values()] == [1.0] * 3 and list(found) == cells[:3]
+    ratios = estimate_over_time({cell: Cost(tokens=800) for cell in cells}, found)
+    assert ratios == pytest.approx([(800 / 150 + 1) / 9, 9 / 5, (800 / 150 + 1) / 9])
+    (line,) = check_lines(ratios)
+    assert line == "checked: the 3 finished cells, each estimated from the others, give 0.70 to 1.80 of what they took"
+    assert check_lines([]) == estimate_over_time({}, {cells[0]: found[cells[0]]}) == []
 
 
 def test_operations_of_an_answer_are_those_that_torch_counts(tiny_causal_lm_dir, monkeypatch):

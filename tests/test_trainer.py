@@ -105,17 +105,23 @@ def assert_same_run(root, exp, reference):
 
 LORA = ("--lora_r", "4", "--lora_dropout", "0.2")
 TRAINED = pytest.mark.parametrize("more", [(), LORA], ids=["full", "lora"])
+WRITER = "training.checkpoint_writer"
 KILLS = {
     "inside the third step": ("training.trainer.pro_loss", 3, "before"),
+    "while the weights and the optimizer are copied": (f"{WRITER}.copied", 2, "before"),
+    # In the background, while training goes on:
+    "before a state is written": (f"{WRITER}.save_plain_state", 1, "before"),
     "inside the first state": ("training.manifest.checksum", 2, "before"),
     "full state written, no manifest": ("training.states.write_manifest", 3, "before"),
-    "full state written, not renamed": ("os.replace", 10, "before"),
+    "full state written, not renamed": ("training.states._publish", 3, "before"),
     "full state in place": ("training.checkpoints.RunFolder.drop_older_states", 2, "before"),
     "older state renamed, not removed": ("shutil.rmtree", 7, "before"),
-    "half of the weights' folder": ("training.trainer.Trainer._write_weights", 2, "after"),
-    "before the dev score": ("training.trainer.dev_rewards", 1, "before"),
+    "half of the weights' folder": (f"{WRITER}.CheckpointWriter._save", 2, "after"),
+    "dev score not written": ("training.checkpoints.RunFolder.record_dev_reward", 1, "before"),
     "dev score known, best not named": ("training.checkpoints.RunFolder.point_best", 1, "before"),
     "last checkpoint": ("training.checkpoints.RunFolder.point_best", 3, "before"),
+    # and before it:
+    "before the dev score": ("training.trainer.dev_rewards", 1, "before"),
 }
 
 

@@ -7,6 +7,7 @@ K`.
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,7 @@ def resolved(config: TrainConfig) -> TrainConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    began = time.perf_counter()
     config = resolved(parse_settings(TrainConfig, argv, __doc__))
     records = load_rankings(config)
     if config.preflight is not None:
@@ -97,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_inputs(config, records)
     from training.trainer import train
 
-    train(config, records)
+    train(config, records, began)
 
 
 if __name__ == "__main__":

@@ -21,13 +21,13 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.hub import describe, load_tokenizer
 from eval_hh.inference.kv_slots import read_layers
+from eval_hh.inference.memory import free_memory
 from eval_hh.inference.models import (
     MAX_PROMPT,
     MODEL_ERRORS,
     check_token_ids,
     column_limit,
     empty_causal_lm,
-    free_memory,
     position_limit,
     rope_limit,
 )

@@ -3,7 +3,9 @@
 They are synced to disk with a manifest (training/manifest.py) before they get their final names.
 """
 
+import logging
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -12,7 +14,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import (
+    OPTIMIZER_NAME,
+    SAFE_WEIGHTS_NAME,
+    DistributedType,
+    broadcast_object_list,
+    gather_object,
+    save,
+)
 from safetensors import SafetensorError, safe_open
 
 from data_preprocess.command import InputError
@@ -40,25 +49,52 @@ def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accel
     main = accelerator.is_main_process
     if broadcast_object_list([main and target.is_dir() and damage(target) is None])[0]:
         return
-    temporary = target.with_name(target.name + TEMPORARY)
     try:
         with agreed(accelerator):
             if main:
-                if target.is_dir():  # a damaged one
-                    remove(target)
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir(parents=True)
+                _make(target)
+        temporary = _temporary(target)
         with agreed(accelerator), disk_full_as_oserror(target):
             write(temporary)
         _add_manifest(temporary, accelerator)
-        with agreed(accelerator):
-            if main:
-                temporary.replace(target)
-                sync(target.parent)
+        in_first(accelerator, _publish, target)
     except BaseException:
         if main:
-            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(_temporary(target), ignore_errors=True)
         raise
+
+
+def write_alone(target: Path, write: Callable[[Path], None]) -> None:
+    """Like `write_folder`, by this process alone and without waiting for others."""
+    if target.is_dir() and damage(target) is None:
+        return
+    temporary = _temporary(target)
+    try:
+        _make(target)
+        with disk_full_as_oserror(target):
+            write(temporary)
+        write_manifest(temporary, [synced_entry(temporary, name) for name in file_names(temporary)])
+        _publish(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(target.name + TEMPORARY)
+
+
+def _make(target: Path) -> None:
+    """Makes the temporary folder of `target`, which is removed if it exists, since it is damaged."""
+    if target.is_dir():
+        remove(target)
+    shutil.rmtree(_temporary(target), ignore_errors=True)
+    _temporary(target).mkdir(parents=True)
+
+
+def _publish(target: Path) -> None:
+    _temporary(target).replace(target)
+    sync(target.parent)
 
 
 def _add_manifest(folder: Path, accelerator: Accelerator) -> None:
@@ -98,24 +134,30 @@ def newest_whole(run: RunFolder, accelerator: Accelerator, tell: Callable[[str],
 
 
 def write_state(folder: Path, accelerator: Accelerator, write: Callable[[Path], None] | None = None) -> None:
-    """Writes a full state with `write`, by default everything that accelerate knows of but frozen weights."""
-    zero = accelerator.distributed_type == DistributedType.DEEPSPEED
-    more = {"save_latest": False, "exclude_frozen_parameters": True} if zero else {}  # loading passes the tag
+    """Writes a full state with `write`, by default what DeepSpeed saves, but for frozen weights."""
 
     def everything(path: Path) -> None:
-        hook = accelerator.register_save_state_pre_hook(_drop_frozen)
-        try:
-            accelerator.save_state(str(path), **more)
-        finally:
-            hook.remove()
-
-    write = write or everything
+        accelerator.save_state(str(path), save_latest=False, exclude_frozen_parameters=True)  # loading passes the tag
 
     def write_all(path: Path) -> None:
+        zero = accelerator.distributed_type == DistributedType.DEEPSPEED
         with _errors_at_the_end(accelerator.deepspeed_engine_wrapped.engine) if zero else nullcontext():
-            write(path)
+            (write or everything)(path)
 
     write_folder(folder, write_all, accelerator)
+
+
+def save_plain_state(state: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Writes the full state of a run without DeepSpeed as accelerate does, but for random states: a step seeds its own.
+
+    Args:
+        state: "weights", the module's state dict without frozen ones, and "optimizer", the optimizer's.
+        folder: exists.
+    """
+    # It says at each save that tied weights are stored once, as they should be.
+    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+    save(OrderedDict(state["weights"]), folder / SAFE_WEIGHTS_NAME, safe_serialization=True)
+    save(state["optimizer"], folder / f"{OPTIMIZER_NAME}.bin")
 
 
 @contextmanager
@@ -168,11 +210,10 @@ def load_state(folder: Path, accelerator: Accelerator) -> None:
     accelerator.step = 0  # counts forward passes, whose number per step may have changed
 
 
-def _drop_frozen(models: list[torch.nn.Module], weights: list[dict[str, torch.Tensor]], folder: str) -> None:
-    """Removes frozen weights from the state dicts that are about to be saved."""
-    for model, state in zip(models, weights, strict=False):  # under DeepSpeed, which saves by itself, there are none
-        for name in _frozen(model):
-            del state[name]
+def without_frozen(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Returns the state dict of a module without its frozen weights."""
+    frozen = _frozen(model)
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def _frozen(model: torch.nn.Module) -> set[str]:
@@ -187,7 +228,7 @@ def _as_saved(models: list[torch.nn.Module], folder: str) -> None:
     """
     if not models:  # DeepSpeed loads its own files
         return
-    with safe_open(Path(folder) / "model.safetensors", framework="numpy") as file:
+    with safe_open(Path(folder) / SAFE_WEIGHTS_NAME, framework="numpy") as file:
         names = set(file.keys())
     inner = models[0].module if isinstance(models[0], torch.nn.parallel.DistributedDataParallel) else models[0]
     models[0] = inner

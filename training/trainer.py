@@ -6,12 +6,11 @@ number, so only the full state has to be restored on resuming.
 """
 
 import contextlib
-import logging
 import math
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,6 +25,7 @@ from accelerate.utils import (
     gather_object,
 )
 from tqdm import tqdm
+from transformers import PreTrainedModel
 from transformers.integrations import unset_hf_deepspeed_config
 
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
@@ -40,21 +40,23 @@ from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.inference.together import agreed, end_all, in_first, keep_group
 from eval_hh.reward_model import load_reward_model, measure_half_precision
 from training.batches import balanced, step_indices
+from training.checkpoint_writer import CheckpointWriter, Weights
 from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.hub_upload import push_run
-from training.lora import add_lora, loading_options, save_adapter, trainable
+from training.lora import add_lora, loading_options, trainable
 from training.losses import ResponseLogps, pro_loss
 from training.manifest import damage
 from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
 from training.run_log import log, quiet_tensorboard, train_log
+from training.run_time import CHECKPOINTS, STEPS, VALIDATION, RunTime
 from training.schedule import learning_rates
-from training.states import damage_in_shares, load_state, newest_whole, write_folder, write_state
+from training.states import damage_in_shares, load_state, newest_whole
 from training.step_metrics import step_metrics, step_sums
 from training.trackers import start_trackers
-from training.validation import dev_rewards
+from training.validation import dev_rewards, keeps_float32, live_model
 
 MINUTE = 60.0  # seconds
 
@@ -84,8 +86,6 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("bf16", "no"):  # fp16 training skips steps whose gradients are not finite
         raise InputError(f"--mixed_precision {precision}: expected bf16 or no")
-    # accelerate warns at each save that tied weights are stored once, which is intended
-    logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
     project = ProjectConfiguration(project_dir=str(config.run_folder), logging_dir=str(config.log_folder))
     accelerator = Accelerator(project_config=project, **accelerator_options())
     with agreed(accelerator):
@@ -119,8 +119,10 @@ def launch_facts(accelerator: Accelerator) -> dict[str, Any]:
 class Trainer:
     """One run, from its settings to its best checkpoint."""
 
-    def __init__(self, config: TrainConfig, accelerator: Accelerator, records: list[Record]):
+    def __init__(self, config: TrainConfig, accelerator: Accelerator, records: list[Record], began: float):
+        """began: when the run was started, by time.perf_counter."""
         self.config = config
+        self.time = RunTime(began)
         self.name = f"{config.index} stage {config.training_stage_num}"
         self.accelerator = accelerator
         self.records = records
@@ -142,8 +144,13 @@ class Trainer:
             )  # fmt: skip
             model = ResponseLogps(self._load()).train()
         rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-        optimizer = torch.optim.AdamW(trainable(model), **rates)
+        # One kernel per weight is three times as fast on a CPU; None is torch's choice.
+        plain_cpu = accelerator.device.type == "cpu" and accelerator.distributed_type != DistributedType.DEEPSPEED
+        optimizer = torch.optim.AdamW(trainable(model), **rates, fused=plain_cpu or None)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.writer = CheckpointWriter(
+            accelerator, self.model, self.optimizer, self.tokenizer, self.run, config.keep_states, config.lora_r > 0
+        )
 
     def _load(self) -> torch.nn.Module:
         """Loads the model and what validation needs, so that a bad path fails before the first step, not after 500."""
@@ -189,19 +196,23 @@ class Trainer:
         passes = self.accelerator.gradient_accumulation_steps
         sizes = f"{self.accelerator.num_processes} processes x {passes} passes x {self.micro_batch_size}"
         log.info("%d prompts, %d steps of %s prompts", len(self.records), self.total_steps, sizes)
-        with stop_requests() as self.stop:
+        with stop_requests() as self.stop, self.writer.at_work():
             start = self._resume()
             with agreed(self.accelerator), disk_full_as_oserror(self.config.log_folder):
                 if self.accelerator.is_main_process:
                     self.run.go_on(description, start)
                     keep_metrics(self.config.metrics_file, start)
                 self._start_trackers(start + 1, description["config"])
+            self.time.started()
             if self._is_checkpoint(start):
                 self._checkpoint(start)  # what a kill left unfinished
             self._steps(start)
+            with self.time.part(CHECKPOINTS):
+                self.writer.finish()
         if self.accelerator.is_main_process:
-            log.info(summary(self.config))
-            print(summary(self.config))
+            for line in (self.time.line(), summary(self.config)):
+                log.info(line)
+                print(line)
         in_first(self.accelerator, push_run, self.config, self.run)
         keep_group()
         self.accelerator.end_training()
@@ -225,7 +236,8 @@ class Trainer:
         with tqdm(desc=self.name, initial=start, total=self.total_steps, disable=quiet) as bar:
             for step in range(start + 1, self.total_steps + 1):
                 self._pause(step - 1)
-                metrics = self._step(step)
+                with self.time.part(STEPS):
+                    metrics = self._step(step)
                 self._log(step, metrics)
                 bar.set_postfix(loss=f"{metrics['loss']:.4g}", sft=f"{metrics[SFT_LOSS]:.4g}")
                 bar.update()
@@ -243,6 +255,7 @@ class Trainer:
         if step and (signals or is_due[0]):
             self._save_state(step)
         if signals:
+            self.writer.finish()
             kept = f"after step {step} of {self.total_steps}, whose state is saved" if step else "before the first step"
             log.info("stopped by signal %d %s", signals[0], kept)
             end_all(self.accelerator, Stopped(signals[0], f"{kept}; run the same command to resume"))
@@ -274,7 +287,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             log.warning("rewritten from its state: %s", fault)
         load_state(self.run.state_folder(best), self.accelerator)
-        write_folder(self.run.step_folder(best), self._write_weights, self.accelerator)
+        self.writer.write_weights(self.run.step_folder(best))
 
     def _step(self, step: int) -> dict[str, float]:
         """Runs one optimiser step; returns its metrics, means over the global batch. RunError if one is not finite."""
@@ -337,6 +350,7 @@ class Trainer:
         if not rows:
             rows = step_indices(len(self.records), self.config.global_batch_size, self.config.seed, step)
         lines = ", ".join(str(row + 1) for row in sorted(set(rows)))
+        in_first(self.accelerator, self.writer.background.wait)
         newest = self.run.latest_state()
         kept = f"state_{newest} is kept" if newest else "no state was written before"
         message = f"step {step}: {what} ({data_file(self.config.train_file_path)}, lines {lines}; {kept})"
@@ -359,49 +373,51 @@ class Trainer:
             if self.accelerator.is_main_process:
                 append_metrics(self.config.metrics_file, {"step": step, **metrics})
             self._track(step, metrics)
+            self.writer.background.check()
 
     def _track(self, step: int, metrics: dict[str, float]) -> None:
         with disk_full_as_oserror(self.config.log_folder):
             self.accelerator.log(metrics, step=step)
 
-    def _save_state(self, step: int) -> None:
-        """Saves the full state unless it exists, then removes those that --keep_states does not keep."""
+    def _save_state(self, step: int) -> Weights | None:
+        """Saves the full state unless it exists; see `CheckpointWriter.save_state`."""
         self.state_time = time.monotonic()
         if self.saved_step == step:
-            return
+            return None
         self._check_weights(step)
         in_first(self.accelerator, sync, self.config.metrics_file)  # all steps up to a state must be logged
-        write_state(self.run.state_folder(step), self.accelerator)
+        with self.time.part(CHECKPOINTS):
+            weights = self.writer.save_state(step)
         self.saved_step, self.state_time = step, time.monotonic()
-        in_first(self.accelerator, self.run.drop_older_states, step, self.config.keep_states)
+        return weights
 
     def _checkpoint(self, step: int) -> None:
         """Saves the full state and the weights, validates, links the best. Parts that are already done are skipped."""
-        self._save_state(step)
+        weights = self._save_state(step)
         self._pause(step)
-        write_folder(self.run.step_folder(step), self._write_weights, self.accelerator)
+        with self.time.part(CHECKPOINTS):
+            self.writer.save_weights(step, weights)
+        del weights
         if self.config.do_validation:
             self._pause(step)
-            self._validate(step)
-        in_first(self.accelerator, lambda: self.run.point_best(self.run.chosen_step(step)))
+            with self.time.part(VALIDATION):
+                self._validate(step)
+        self.writer.then(lambda: self.run.point_best(self.run.chosen_step(step)))
 
-    def _write_weights(self, folder: Path) -> None:
-        state = self.accelerator.get_state_dict(self.model)  # called in every process: ZeRO-3 gathers here
-        if self.accelerator.is_main_process:
-            lm = self.accelerator.unwrap_model(self.model).lm
-            weights = {key.removeprefix("lm."): value for key, value in state.items()}
-            if self.config.lora_r:
-                save_adapter(lm, folder, weights)
-            else:
-                lm.save_pretrained(folder, state_dict=weights)
-            self.tokenizer.save_pretrained(folder)
+    def _model_to_validate(self, step: int) -> Callable[[torch.dtype], PreTrainedModel]:
+        """Returns what makes a model of the weights after `step`: of those in memory, if each process has all."""
+        lm = self.accelerator.unwrap_model(self.model).lm
+        if self.config.lora_r or launch_facts(self.accelerator).get("zero_stage") == 3 or keeps_float32(lm):
+            self.writer.finish()
+            return partial(load_causal_lm, self.run.step_folder(step))
+        return partial(live_model, lm)
 
     def _validate(self, step: int) -> None:
         if broadcast_object_list([step in self.run.dev_rewards()])[0]:
             return
         rewards = dev_rewards(
-            self.run.step_folder(step), self.dev_records, self.reward_model, self.accelerator,
-            self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop, self.config.prompt_format,
+            self._model_to_validate(step), self.tokenizer, self.format, self.dev_records, self.reward_model,
+            self.accelerator, self.config.max_new_tokens, self.config.per_device_eval_batch_size, self.stop,
         )  # fmt: skip
         if rewards is None:
             self._pause(step)  # ends the run
@@ -411,9 +427,8 @@ class Trainer:
             end_all(self.accelerator, RunError(message))
         reward = sum(rewards.values()) / len(rewards)
         log.info("step %d: dev reward %.4f", step, reward)
+        self.writer.then(self.run.record_dev_reward, step, reward)
         with agreed(self.accelerator):
-            if self.accelerator.is_main_process:
-                self.run.record_dev_reward(step, reward)
             self._track(step, {"dev_reward": reward})
 
 
@@ -424,8 +439,8 @@ def summary(config: TrainConfig) -> str:
     return f"{sft_summary(losses)}; best checkpoint: {run.step_folder(run.best_step())}"
 
 
-def train(config: TrainConfig, records: list[Record]) -> None:
-    """Runs one configuration to completion, or reports that it is already finished."""
+def train(config: TrainConfig, records: list[Record], began: float) -> None:
+    """Runs one configuration to completion, or reports that it is already finished; `began` is as in Trainer."""
     accelerator = make_accelerator(config)
     main = accelerator.is_main_process
     run = RunFolder(config.run_folder)
@@ -439,7 +454,7 @@ def train(config: TrainConfig, records: list[Record]) -> None:
         in_first(accelerator, push_run, config, run)
         accelerator.end_training()
         return
-    trainer = Trainer(config, accelerator, records)  # before run.open: a failed load leaves no run folder
+    trainer = Trainer(config, accelerator, records, began)  # before run.open: a failed load leaves no run folder
     with contextlib.ExitStack() as held:
         with agreed(accelerator):
             if main:

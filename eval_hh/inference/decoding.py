@@ -17,7 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from data_preprocess.command import InputError
 from data_preprocess.hub import describe
 from eval_hh.inference.kv_slots import SlotCache, read_layers
-from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, device_memory, position_limit
+from eval_hh.inference.memory import whole_memory
+from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit
 from eval_hh.inference.packed_weights import PackedLinears
 from eval_hh.inference.prompt_format import PromptFormat, PublishedText
 
@@ -187,7 +188,7 @@ class Decoder:
         """Returns how many rows to decode together where nobody has said it.
 
         16; on a GPU 64, or as many from 16 on as leave UNIT batches to each process, so that there are rows to refill
-        from. No more than the rows whose keys and values fit into a quarter of the memory, see `device_memory`.
+        from. No more than the rows whose keys and values fit into a quarter of the memory, see `whole_memory`.
 
         Args:
             n_rows: to be decoded, by all processes.
@@ -197,7 +198,7 @@ class Decoder:
         probe = SlotCache(self.layers, 1, 1)
         self._begin([Row(0, [0, 0])], probe, 0)
         row = probe.row_bytes() * (MAX_PROMPT + self.max_new_tokens)
-        fitting = device_memory(where) // CACHE_SHARE // row
+        fitting = int(whole_memory(where) // CACHE_SHARE // row)
         most = LARGE_BATCHES.get(where.type, BATCH_SIZE)
         return max(1, min(most, max(BATCH_SIZE, n_rows // (UNIT * n_processes)), fitting))
 

@@ -1,13 +1,11 @@
 """Loads language models from folders or hub names; also their maximum lengths and a prompt's token ids."""
 
-import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import (
     AutoConfig,
@@ -32,8 +30,6 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer, in a weight's name
 def device() -> torch.device:
     """Returns this process's accelerator, or the CPU without one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 
 
 def check_cpu_precision(precision: str, flag: str | None = None) -> None:

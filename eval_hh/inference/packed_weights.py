@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
-from eval_hh.inference.models import device_memory
+from eval_hh.inference.memory import whole_memory
 
 SHARE = 4  # the copies may take 1/SHARE of the memory
 
@@ -25,7 +25,7 @@ class PackedLinears:
     def __init__(self, model: PreTrainedModel):
         linears = [module for module in model.modules() if type(module) is torch.nn.Linear] if _usable(model) else []
         size = sum(linear.weight.nbytes for linear in linears)
-        if size > device_memory(model.device) // SHARE:
+        if size > whole_memory(model.device) / SHARE:
             linears = []
         self._forwards = [(linear.__dict__, _packed(linear)) for linear in linears if "forward" not in linear.__dict__]
 
