@@ -92,7 +92,7 @@ def longer_rows(sizes: Sizes) -> Iterator[Row]:
         seconds, losses = in_turns(*ways, sizes.rounds, before=lambda _: model.zero_grad())
         off = same(what, losses[:1], losses[1:], 1e-4)
         yield Row(
-            f"PRO step, {what}, rankings one by one in both ways: {n}",
+            f"PRO step, {what}, passes of one ranking in both ways",
             *seconds,
             "s",
             note=f"losses differ by {off:.0e}",

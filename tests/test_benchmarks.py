@@ -163,8 +163,11 @@ TINY = ("--layers", "1", "--rounds", "1", "--threads", "1")
 
 @pytest.mark.slow
 def test_the_pro_step_on_tiny_sizes():
-    printed = output("pro_step", *TINY, "--rankings", "2", "--ranking_len", "2")
+    long = ("--pass_rankings", "1", "--long_prompt", "60", "--responses", "5")
+    printed = output("pro_step", *TINY, "--rankings", "2", "--ranking_len", "2", *long)
     assert printed.count("naive in batches") == printed.count("peak memory") == 1
+    assert printed.count("time of a pass of 2 rankings") == printed.count("prompt of 60 tokens") == 1
+    assert printed.count("PRO step, K = 5, ") == 1
 
 
 @pytest.mark.slow

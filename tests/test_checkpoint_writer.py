@@ -7,13 +7,18 @@ import time
 
 import pytest
 import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
 
 from eval_hh.inference import memory
+from eval_hh.inference.models import load_causal_lm
 from tests.test_going_on import names, train  # noqa: F401
 from tests.test_trainer import assert_same_run, metrics, run_folder, study, weights  # noqa: F401
 from training import checkpoint_writer, states
-from training.checkpoint_writer import Background, copied, tensors_in
+from training.checkpoint_writer import Background, CheckpointWriter, copied, tensors_in
 from training.checkpoints import RunFolder
+from training.lora import trainable
+from training.losses import ResponseLogps
 from training.manifest import damage
 
 
@@ -150,6 +155,25 @@ def test_without_memory_for_a_copy_training_waits_and_writes_the_same(train, mon
     assert_same_run(train.root, "tight", "whole")
     whole = (train.root / "logs" / "whole" / "4" / "train.log").read_text()
     assert "training waits" not in whole and "% of it outside of steps (start " in whole
+
+
+def test_a_weight_that_is_never_trained_is_saved_for_use(tmp_path, tiny_causal_lm_dir, byte_tokenizer):
+    """Some models have such ones; a state leaves them out, as a resumed run has them from its base model."""
+    lm = load_causal_lm(tiny_causal_lm_dir("opt"))
+    name = "model.decoder.final_layer_norm.weight"
+    lm.get_parameter(name).requires_grad_(False).fill_(0.5)
+    model = ResponseLogps(lm)
+    run, optimizer = RunFolder(tmp_path), torch.optim.AdamW(trainable(model))
+    writer = CheckpointWriter(
+        Accelerator(cpu=True), model, optimizer, byte_tokenizer, run, keep_states=1, is_lora=False
+    )
+    with writer.at_work():
+        writer.save_weights(1, writer.save_state(1))
+        writer.finish()
+    saved = load_causal_lm(run.step_folder(1)).state_dict()
+    assert saved.keys() == lm.state_dict().keys()
+    assert all(torch.equal(value, saved[key]) for key, value in lm.state_dict().items())
+    assert f"lm.{name}" not in load_file(run.state_folder(1) / "model.safetensors")
 
 
 def test_copies_are_apart_from_the_tensors_and_share_what_these_share():

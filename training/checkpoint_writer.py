@@ -121,7 +121,7 @@ class CheckpointWriter:
         Waits for the checkpoint before, so that at most one copy is in memory. Ends all processes if that has failed.
 
         Returns:
-            The copy of the weights for `save_weights`, in the first process and if one was made.
+            The copy of the weights for `save_weights`, in the first process and if one of all of them was made.
         """
         self.finish()
         folder, weights = self.run.state_folder(step), None
@@ -131,9 +131,11 @@ class CheckpointWriter:
         else:
             with agreed(self.accelerator):
                 if self.accelerator.is_main_process:
-                    state = {"weights": self._live_weights(), "optimizer": self.optimizer.state_dict()}
-                    kept = self._write(folder, save_plain_state, state)
-                    weights = kept and kept["weights"]
+                    trained = without_frozen(self.accelerator.unwrap_model(self.model))
+                    state = {"weights": trained, "optimizer": self.optimizer.state_dict()}
+                    made = self._write(folder, save_plain_state, state)
+                    if made and trained.keys() == self._live_weights().keys():
+                        weights = made["weights"]
         self.then(self.run.drop_older_states, step, self.keep_states)
         return weights
 
@@ -170,7 +172,9 @@ class CheckpointWriter:
         return None
 
     def _live_weights(self) -> Weights:
-        return without_frozen(self.accelerator.unwrap_model(self.model))
+        """Returns what is saved for use: all weights, or those of the adapter."""
+        model = self.accelerator.unwrap_model(self.model)
+        return without_frozen(model) if self.is_lora else dict(model.state_dict())
 
     def _tell(self, why: str) -> None:
         if not self._told:
