@@ -8,6 +8,7 @@ training/launch.py starts several processes, the launcher prints the line of the
 import argparse
 import atexit
 import json
+import logging
 import math
 import os
 import signal
@@ -76,6 +77,8 @@ def run(main: Callable[[], None]) -> None:
     """
     if FAILURE_FILE in os.environ:
         end_with_parent()
+    # accelerate imports bitsandbytes where it is installed, which then warns of a kernel that only decoding could use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with _kept_exit_status():
         _run(main)
 

@@ -129,12 +129,13 @@ def test_scoring_gives_a_ratio_and_the_largest_difference(tmp_path):
     assert all("3 prompts with 4 replies" in row["what"] and row["ours"] > 0 for row in several)
 
 
-def test_bfloat16_on_the_cpu_gives_two_ratios(tmp_path):
+def test_bfloat16_on_the_cpu_gives_ratios_of_steps_and_of_decoding(tmp_path):
     needs_bf16()
     sizes = ["--rankings", "2", "--ranking_len", "2", "--prompts", "4", "--batch_size", "2", "--max_new_tokens", "4"]
-    step, generation = rows_of("cpu_bf16", [*sizes, "--layers", "1", "--width", "24", "--rounds", "1"], tmp_path)
-    assert min(row[way] for row in (step, generation) for way in ("naive", "ours")) > 0
-    assert "losses differ by" in step["note"] and "of 4 texts are equal" in generation["note"]
+    *steps, generation = rows_of("cpu_bf16", [*sizes, "--layers", "1", "--width", "24", "--rounds", "1"], tmp_path)
+    assert min(row[way] for row in (*steps, generation) for way in ("naive", "ours")) > 0
+    assert [row["target"] for row in steps] == ["2x", "10x", "5x"]
+    assert all("losses differ by" in row["note"] for row in steps) and "of 4 texts are equal" in generation["note"]
 
 
 @pytest.mark.parametrize("size", [1, 12, 64])

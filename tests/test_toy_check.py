@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 
+from data_preprocess.command import REPOSITORY
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, render_prompt
 from data_preprocess.subsets import write_split
 from data_preprocess.toy_world.word_tokenizer import filler_words
 from data_preprocess.toy_world.world import WorldConfig, write_world
-from study.toy import toy_check
 from study.toy.toy_check import (
     RECORD,
     asked_facts,
@@ -60,7 +60,7 @@ def test_the_target_rises_with_the_number_of_responses(world):
 
 
 def test_the_readme_has_these_figures(world):
-    text = (Path(toy_check.__file__).parent / "README.md").read_text(encoding="utf-8")
+    text = (REPOSITORY / "study" / "README.md").read_text(encoding="utf-8")
     two, three, four = (f"{100 * best_of(world, k):.1f}" for k in (2, 3, 4))
     assert f"{two}, {three} and {four} points" in " ".join(text.split())
     for line in diversity_table(world, (48, 120, 160, 240, 960)):

@@ -222,13 +222,28 @@ def attention(
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     if attention_mask is None and usable(query, value, dropout):
         return attend(query, key, value, row.sequences, scaling), None
+    return _by_ranking(row, (query, key, value), row.masks(attention_mask, query.dtype), scaling, dropout), None
+
+
+def _by_ranking(
+    row: PackedRow,
+    states: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    masks: list[Masks],
+    scaling: float | None,
+    dropout: float,
+) -> torch.Tensor:
+    """Returns attention [1, T, heads, width] over a packed row, a prompt or its responses at a time.
+
+    `states` are query, key and value, [1, heads, T, width] each, and `masks` those of each ranking.
+    """
+    query, key, value = states
     # Splits, not slices: the gradient of each slice would be a tensor of the whole row's size.
     lengths, queries = [ranking.end - ranking.start for ranking in row.rankings], query.split(row.halves, dim=2)
     keys, values = key.split(lengths, dim=2), value.split(lengths, dim=2)
     parts = []
-    for number, masks in enumerate(row.masks(attention_mask, query.dtype)):
+    for number, own in enumerate(masks):
         seen = row.rankings[number].n_prompt, lengths[number]
-        for rows, n_seen, mask in zip(queries[2 * number : 2 * number + 2], seen, masks, strict=True):
+        for rows, n_seen, mask in zip(queries[2 * number : 2 * number + 2], seen, own, strict=True):
             if rows.shape[2]:
                 parts.append(
                     F.scaled_dot_product_attention(
@@ -236,7 +251,7 @@ def attention(
                         attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout,
                     )
                 )  # fmt: skip
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous()
 
 
 def _check_request(
