@@ -224,7 +224,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(flags, tmp_path):
     broken = tmp_path / "broken"
     write(broken / "data" / "hh_train_len2_4" / "train.json", read_rows(tmp_path / "data" / "hh_train_len2_4"))
     environment = {**os.environ, "STUDY_ROOT": str(broken), "OMP_NUM_THREADS": "1"}
-    killer = [sys.executable, "kill_at.py", "labelling.augment", "eval_hh.inference.resumable_jobs.Parts.append", "3"]
+    killer = [sys.executable, "kill_at.py", "labelling.augment", "eval_hh.inference.resumable_jobs.Parts.append", "2"]
     for _ in range(2):
         done = subprocess.run([*killer, "after", "--", *flags, "--batch_size", "1"], cwd=REPOSITORY / "tests",
                               env=environment, capture_output=True, text=True)  # fmt: skip
