@@ -12,7 +12,6 @@ training data. The page needs no network, and only this computer reaches it (127
 import json
 import math
 import os
-import random
 import secrets
 import sys
 import threading
@@ -41,7 +40,7 @@ from data_preprocess.files import disk_full_as_oserror, json_line, read_jsonl, s
 from data_preprocess.outputs import check_output_file
 from data_preprocess.preparing.candidates import Candidates, responses_digest
 from data_preprocess.preparing.export import check_ending, prompt_messages
-from data_preprocess.preparing.labelling_tools import require_responses
+from data_preprocess.preparing.labelling_tools import require_responses, shown_order
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.preparing.prepared_data import read_pool
 from data_preprocess.preparing.returned_labels import unique_prompts
@@ -174,8 +173,6 @@ class Rankings:
     def shown(self, annotator: str, index: int) -> dict:
         """Returns what the page shows of a prompt: the responses in an order of this person's own, against bias."""
         one = self.pool[index]
-        names = list(range(len(one.responses)))
-        random.Random(f"{annotator} {one.meta['id']}").shuffle(names)
         return {
             "index": index,
             "total": len(self.pool),
@@ -184,7 +181,7 @@ class Rankings:
             "id": one.meta["id"],
             "prompt": prompt_messages(one),
             "columns": {name: value for name, value in one.columns().items() if name in self.columns},
-            "responses": [{"name": str(name), "text": one.responses[name]} for name in names],
+            "responses": [{"name": str(name), "text": one.responses[name]} for name in shown_order(one, annotator)],
             "ranking": self.given.get((annotator, one.meta["id"])),
         }
 

@@ -162,13 +162,20 @@ def classifier_by_hand(folder, encode):
     return logits
 
 
-@pytest.mark.parametrize("pad", ["own", "eos", "none"])
-def test_classifier_scores_are_plain_transformers_whatever_the_padding(pad, tiny_reward_dir, tmp_path):
-    folder = shutil.copytree(tiny_reward_dir, tmp_path / "model")
+def with_padding(model, folder, pad):
+    """A copy in `folder` whose padding is its tokenizer's own token, EOS or none; returns the tokenizer."""
+    shutil.copytree(model, folder)
     tokenizer = load_tokenizer(folder)
     config = json.loads((folder / "config.json").read_text())
     config["pad_token_id"] = {"own": tokenizer.pad_token_id, "eos": tokenizer.eos_token_id, "none": None}[pad]
     (folder / "config.json").write_text(json.dumps(config))
+    return tokenizer
+
+
+@pytest.mark.parametrize("pad", ["own", "eos", "none"])
+def test_classifier_scores_are_plain_transformers_whatever_the_padding(pad, tiny_reward_dir, tmp_path):
+    folder = tmp_path / "model"
+    tokenizer = with_padding(tiny_reward_dir, folder, pad)
     expected = classifier_by_hand(folder, lambda turns, reply: encode_dialogue(tokenizer, turns, reply))
     assert max(expected) - min(expected) > 0.1
     model = load_reward_model(folder)

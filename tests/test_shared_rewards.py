@@ -1,8 +1,6 @@
 """Dialogues of one prompt computed together score, and train, as each of them alone."""
 
-import json
 import random
-import shutil
 
 import pytest
 import test_chat_reward
@@ -11,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_chat_reward import build
 from test_families import one_by_one
-from test_reward_model import build_oasst
+from test_reward_model import build_oasst, with_padding
 from transformers import AutoModelForSequenceClassification
 
 from data_preprocess.command import InputError
-from data_preprocess.hub import load_tokenizer
 from eval_hh import reward_model
 from eval_hh.inference import varlen_attention
 from eval_hh.inference.shared_prompt import attention
@@ -121,12 +118,8 @@ def _loaded(folder):
 @pytest.mark.parametrize("pad", ["own", "eos", "none"])
 def test_the_padding_rule_of_the_model_s_own_forward_holds(pad, tiny_reward_dir, tmp_path):
     """With EOS as padding a classifier pools before it, perhaps in the prompt that its neighbours share."""
-    folder = shutil.copytree(tiny_reward_dir, tmp_path / "model")
-    tokenizer = load_tokenizer(folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["pad_token_id"] = {"own": tokenizer.pad_token_id, "eos": tokenizer.eos_token_id, "none": None}[pad]
-    (folder / "config.json").write_text(json.dumps(config))
-    model = load_reward_model(folder)
+    tokenizer = with_padding(tiny_reward_dir, tmp_path / "model", pad)
+    model = load_reward_model(tmp_path / "model")
     assert model.packs
     expected = alone(model)
     assert model.score(*zip(*dialogues(), strict=True)) == pytest.approx(expected, abs=1e-5)

@@ -41,10 +41,13 @@ def require_responses(pool: Sequence[Candidates]) -> int:
     return max(len(one.responses) for one in pool)
 
 
-def shown_order(candidates: Candidates) -> list[int]:
-    """Returns the indices of the responses in the order in which people see them, the same at every export."""
-    order = list(range(len(candidates.responses)))
-    Random(candidates.meta["id"]).shuffle(order)
+def shown_order(candidates: Candidates, annotator: str | None = None) -> list[int]:
+    """Returns the indices of the responses in the order in which people see them, always the same.
+
+    `annotator`: who has an order of their own; None: all people share one.
+    """
+    order, identity = list(range(len(candidates.responses))), candidates.meta["id"]
+    Random(identity if annotator is None else f"{annotator} {identity}").shuffle(order)
     return order
 
 
