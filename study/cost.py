@@ -69,11 +69,6 @@ class Means:
         )  # fmt: skip
 
 
-def study_cost(study: LaunchedStudy, cells: Sequence[Cell]) -> Cost:
-    """Returns the cost of these cells: the sum of `cell_costs`, which see."""
-    return sum(cell_costs(study, cells).values(), Cost())
-
-
 def cell_costs(study: LaunchedStudy, cells: Sequence[Cell]) -> dict[Cell, Cost]:
     """Returns the cost of each cell, from the lengths of the first rankings and the matrices of the base model.
 

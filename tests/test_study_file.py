@@ -199,7 +199,7 @@ def test_flags_change_a_study_file(tmp_path, capsys):
 
 def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
     """Against a sum over every ranking, with one token a word."""
-    from study.cost import study_cost
+    from study.cost import Cost, cell_costs
     from tests.test_commands import rankings
     from training.collator import RankingCollator
     from training.flops import CountedWeights, answer_flops, score_flops, shared_flops, weights_of
@@ -213,7 +213,7 @@ def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
     cells = reproduce.cells_of(study.grid, study.replicates[:1])
     for name, rows in (("hh_dev/sampled_dev", 3), ("hh_test/a", 4)):
         rankings(study.root / "data" / f"{name}.json", rows)
-    cost = study_cost(study, cells)
+    cost = sum(cell_costs(study, cells).values(), Cost())
     assert cost.steps == 5 * len(cells) == 5 * 8
     from transformers import AutoConfig, AutoModelForCausalLM
 
