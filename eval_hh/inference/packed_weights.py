@@ -1,8 +1,8 @@
 """A CPU's linear layers with their weights in oneDNN's own layout, for decoding.
 
-A decoding step multiplies few rows by every weight of the model, and takes up to four times as long with the weights as
-they lie in a Linear as with a copy in the blocks that caches and registers hold (OPT-125M's shape, 16 rows: 1.4 times
-for a layer, 2.2 times for the output embeddings). torch's own compiler packs a frozen model by the same two operations.
+A decoding step multiplies few rows by every weight of the model, and takes longer with the weights as they lie in a
+Linear than with a copy in the blocks that caches and registers hold (`benchmarks/run.py generation_speed`).
+torch's own compiler packs a frozen model by the same two operations.
 Results differ by float error.
 """
 
