@@ -74,8 +74,13 @@ def preempt(cluster) -> None:
     cluster("sbatch", "-phigh", "-N2", "--ntasks-per-node=2", "-o/dev/null", "--wrap=sleep 1")
 
 
+def log_of(path) -> str:
+    """A log's text; a program that was killed may have left half of a progress bar's character."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def logs_of(folder) -> str:
-    return "\n".join(f"{path}: {path.read_text()[-1500:]}" for path in sorted(folder.rglob("*.log")))
+    return "\n".join(f"{path}: {log_of(path)[-1500:]}" for path in sorted(folder.rglob("*.log")))
 
 
 def state(cluster, job) -> str:
@@ -112,7 +117,7 @@ def work(tmp_path):
 
 def told(folder) -> list[str]:
     """What the jobs printed, without Slurm's own lines."""
-    lines = "".join(path.read_text() for path in sorted((folder / "logs").glob("*"))).splitlines()
+    lines = "".join(log_of(path) for path in sorted((folder / "logs").glob("*"))).splitlines()
     return [line for line in lines if not line.startswith(("srun: ", "slurmstepd"))]
 
 
@@ -178,14 +183,14 @@ def test_a_study_of_two_nodes_per_cell_with_a_preempted_and_a_failed_cell(
     assert [state(cluster, job) for job in (data, f"{cells}_0", f"{cells}_1", f"{cells}_2")] == [
         "COMPLETED", "COMPLETED", "FAILED", "COMPLETED",
     ]  # fmt: skip
-    told = (study / "logs" / "slurm" / f"tiny-{cells}_0.log").read_text()
+    told = log_of(study / "logs" / "slurm" / f"tiny-{cells}_0.log")
     assert "saved; queued again" in told and "stopped: " in told
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] == list(range(1, 61))
-    told = (study / "logs" / "slurm" / f"tiny-{cells}_1.log").read_text()
+    told = log_of(study / "logs" / "slurm" / f"tiny-{cells}_1.log")
     assert told.rfind("queued again") < told.index("File too large")  # it may have given way, too, but not after that
     cell = load_cell(study / "eval_hh" / "results" / "pro_len2_16_seed42_2.json")
     assert cell["num_prompts"] == 16 and cell["profile"] == "tiny"
-    report_log = (study / "logs" / "slurm" / f"tiny-report-{report}.log").read_text()
+    report_log = log_of(study / "logs" / "slurm" / f"tiny-report-{report}.log")
     assert "error: 1 of 2 cells have no result, the first is pro_len2_8_seed42 (output in " in report_log
     assert (root / "runs" / "tiny" / "report.html").is_file()
 
@@ -200,6 +205,6 @@ def test_the_small_study_is_one_job(cluster, root):
     wait_for("base model", lambda: list(study.glob("toy-*/checkpoints/base")), 100)
     preempt(cluster)
     assert ended(cluster, job, seconds=200) == ["COMPLETED"], logs_of(root)
-    told = (root / "logs" / f"toy-{job}.log").read_text()
+    told = log_of(root / "logs" / f"toy-{job}.log")
     assert "saved; queued again" in told and "stopped: " in told and "1 of 1 cells present" in told
     assert list(study.glob("toy-*/report.html"))
