@@ -26,9 +26,9 @@ def measure(sizes: Sizes) -> Iterator[Row]:
     from accelerate import Accelerator
 
     from benchmarks.stand_in_models import opt_125m, tokenizer
-    from training.checkpoint_writer import CheckpointWriter, tensors_in
-    from training.checkpoints import RunFolder
     from training.losses import ResponseLogps
+    from training.saving.checkpoint_writer import CheckpointWriter, tensors_in
+    from training.saving.checkpoints import RunFolder
 
     accelerator, model = Accelerator(cpu=True), ResponseLogps(opt_125m(sizes.layers))
     optimizer = torch.optim.AdamW(model.parameters())

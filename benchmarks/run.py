@@ -6,7 +6,8 @@
 
 `--only NAME ...` runs some of them. A benchmark that cannot run (e.g. because TRL is not installed) is reported with
 its reason and the others continue; the exit status is 1 if any failed. A full run can be resumed: finished benchmarks
-are kept in runs/benchmarks/ with their commit, `--anew` runs them again, and RESULTS.md is written from all of them.
+are kept in runs/benchmarks/ with their commit, and `--anew` runs them again. RESULTS.md gets a section of each; its
+other sections, e.g. those from a GPU, stay as they are.
 """
 
 import argparse
@@ -24,7 +25,6 @@ from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.provenance import machine, versions
 
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
-ON_A_GPU = "## On a GPU"  # the last section of RESULTS.md, made by gpu.sh elsewhere
 
 
 def kept(name: str) -> Path:
@@ -32,10 +32,19 @@ def kept(name: str) -> Path:
     return study_root() / "runs" / "benchmarks" / f"{name}.json"
 
 
-def measured_on_a_gpu() -> list[str]:
-    """Returns the lines of the section of RESULTS.md that this script does not make."""
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    return ["", *lines[lines.index(ON_A_GPU) :]] if ON_A_GPU in lines else []
+def sections_of(text: str) -> dict[str, str]:
+    """Returns the sections of a Markdown text by title; what stands before the first is none."""
+    return {part.split("\n")[0]: f"## {part.rstrip()}" for part in f"\n{text}".split("\n## ")[1:]}
+
+
+def write_results(results: dict[str, Result], threads: int) -> None:
+    """Writes these results into RESULTS.md: in the benchmarks' order, then the sections that others make."""
+    earlier = sections_of(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    sections = earlier | sections_of("\n".join(table(results)))
+    titles = [title for title in BENCHMARKS.values() if title in sections]
+    titles += [title for title in sections if title not in titles]
+    with atomic_write(RESULTS) as file:
+        file.write("\n\n".join(["\n".join(heading(threads)), *map(sections.get, titles)]) + "\n")
 
 
 def heading(threads: int) -> list[str]:
@@ -86,9 +95,7 @@ def main(argv: list[str] | None = None) -> None:
             write_json(kept(name), asdict(result), indent=1)
     if args.full:
         results = {name: Result(**read_json(kept(name))) for name in BENCHMARKS if kept(name).exists()}
-        gpu_section = measured_on_a_gpu()
-        with atomic_write(RESULTS) as file:
-            file.write("\n".join(heading(args.threads) + table(results) + gpu_section) + "\n")
+        write_results(results, args.threads)
         print(f"\nwritten: {RESULTS}")
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes")
     if failures:

@@ -14,7 +14,7 @@ from study.grid import Cell
 from study.running.launched_study import LaunchedStudy, train_config
 from training.config import TrainConfig
 from training.flops import Weights, answer_flops, num_parameters, score_flops, shared_flops, weights_of
-from training.metrics import read_metrics
+from training.tracking.metrics import read_metrics
 
 if TYPE_CHECKING:
     from training.collator import EncodedRanking

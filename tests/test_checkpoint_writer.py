@@ -14,12 +14,12 @@ from eval_hh.inference import memory
 from eval_hh.inference.models import load_causal_lm
 from tests.test_going_on import names, train  # noqa: F401
 from tests.test_trainer import assert_same_run, metrics, run_folder, study, weights  # noqa: F401
-from training import checkpoint_writer, states
-from training.checkpoint_writer import Background, CheckpointWriter, copied, tensors_in
-from training.checkpoints import RunFolder
 from training.lora import trainable
 from training.losses import ResponseLogps
-from training.manifest import damage
+from training.saving import checkpoint_writer, states
+from training.saving.checkpoint_writer import Background, CheckpointWriter, copied, tensors_in
+from training.saving.checkpoints import RunFolder
+from training.saving.manifest import damage
 
 
 def before(monkeypatch, owner, name, act):

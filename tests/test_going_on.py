@@ -12,9 +12,10 @@ from data_preprocess import command
 from data_preprocess.command import InputError
 from data_preprocess.files import hold_lock
 from tests.test_trainer import arguments, assert_same_run, metrics, run_folder, study, weights  # noqa: F401
-from training import checkpoint_writer, checkpoints, main, trainer, validation
-from training.checkpoints import RunFolder
-from training.manifest import damage
+from training import main, trainer, validation
+from training.saving import checkpoint_writer, checkpoints
+from training.saving.checkpoints import RunFolder
+from training.saving.manifest import damage
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from data_preprocess.command import InputError
 from tests.chat_templates import chat_tokenizer
 from tests.test_going_on import train  # noqa: F401
 from tests.test_trainer import metrics, run_folder, study  # noqa: F401
-from training.hub_upload import check_hub, model_card
+from training.saving.hub_upload import check_hub, model_card
 
 SHORT = ("--max_train_steps", "2", "--checkpointing_step", "1")
 

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ORDER = {
     "data_preprocess": ("ngrams", "preparing", "toy_world"),
     "eval_hh": ("inference", "analysis", "judging", "reporting"),
-    "training": ("reward",),
+    "training": ("tracking", "saving", "reward"),
     "pics": (),
     "labelling": ("selecting", "planning"),
     "study": ("running", "page", "toy"),

@@ -19,10 +19,10 @@ from eval_hh.inference.resumable_jobs import folder_identity
 from eval_hh.reward_model import load_reward_model
 from training import main as training
 from training import train_reward
-from training.checkpoints import RunFolder
 from training.collator import collate
 from training.lora import WITHOUT_LORA, LoraSettings, add_lora, load_adapter, save_adapter, trainable
 from training.losses import response_logps
+from training.saving.checkpoints import RunFolder
 
 RIGHT = [number for number, family in enumerate(FAMILIES) if not family.refused]
 IDS = torch.tensor([[7, 40, 41, 9, 100, 5]])

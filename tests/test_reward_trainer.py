@@ -195,12 +195,12 @@ def dropout_model(tiny_causal_lm_dir, tmp_path) -> Path:
 KILLS = {
     "in the first step": ("accelerate.Accelerator.clip_grad_norm_", 1),
     "in the fourth step": ("accelerate.Accelerator.clip_grad_norm_", 4),
-    "state written, not renamed": ("training.states.write_manifest", 3),
+    "state written, not renamed": ("training.saving.states.write_manifest", 3),
     "before the accuracy": ("training.reward.trainer.RewardTrainer.measure", 2),
     "state written": ("training.reward.trainer.write_state", 2, "after"),
     "before the end": ("training.reward.trainer.RewardTrainer._publish", 1),
     "metrics written, model not named": ("training.reward.trainer.shutil.copyfile", 1),
-    "model named, run not removed": ("training.model_folder.replace_folder", 1, "after"),
+    "model named, run not removed": ("training.saving.model_folder.replace_folder", 1, "after"),
 }
 
 

@@ -1,7 +1,7 @@
 """When a run's folder says that the run is finished."""
 
-from training.checkpoints import RunFolder
-from training.manifest import synced_entry, write_manifest
+from training.saving.checkpoints import RunFolder
+from training.saving.manifest import synced_entry, write_manifest
 
 
 def test_a_run_is_finished_once_its_best_is_named_and_nothing_is_left_over(tmp_path):

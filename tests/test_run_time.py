@@ -1,7 +1,7 @@
 """The line at the end of a run: how long it took, and the shares outside of its steps."""
 
-from training import run_time
-from training.run_time import CHECKPOINTS, STEPS, VALIDATION, RunTime
+from training.tracking import run_time
+from training.tracking.run_time import CHECKPOINTS, STEPS, VALIDATION, RunTime
 
 
 def test_shares_are_of_the_whole_time_and_add_up(monkeypatch):

@@ -1,4 +1,4 @@
-"""training/step_metrics.py against slow loops and scipy's Kendall's tau; how a step is divided changes nothing."""
+"""The metrics of a step against slow loops and scipy's Kendall tau; how a step is divided changes nothing."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from scipy.stats import kendalltau
 
 from training.losses import pro_loss
-from training.step_metrics import ranking_agreement, step_metrics, step_sums
+from training.tracking.step_metrics import ranking_agreement, step_metrics, step_sums
 
 
 def test_agreement_by_hand():

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data_preprocess.command import InputError
 from tests.test_going_on import train  # noqa: F401
 from tests.test_trainer import metrics, study  # noqa: F401
-from training.trackers import TRACKERS, check_report_to, chosen_trackers
+from training.tracking.trackers import TRACKERS, check_report_to, chosen_trackers
 
 SHORT = ("--no_do_validation", "--max_train_steps", "2", "--checkpointing_step", "100")
 SHOWN = ("loss", "sft_loss_per_token", "score_margin", "ranking_accuracy", "kendall_tau", "learning_rate", "grad_norm")

@@ -14,7 +14,7 @@ from warm_python import Warm, free_port
 
 from data_preprocess.command import InputError
 from eval_hh.inference.models import check_cpu_precision
-from training.metrics import keep_metrics, sft_summary
+from training.tracking.metrics import keep_metrics, sft_summary
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -105,21 +105,21 @@ def assert_same_run(root, exp, reference):
 
 LORA = ("--lora_r", "4", "--lora_dropout", "0.2")
 TRAINED = pytest.mark.parametrize("more", [(), LORA], ids=["full", "lora"])
-WRITER = "training.checkpoint_writer"
+WRITER = "training.saving.checkpoint_writer"
 KILLS = {
     "inside the third step": ("training.trainer.pro_loss", 3, "before"),
     "while the weights and the optimizer are copied": (f"{WRITER}.copied", 2, "before"),
     # In the background, while training goes on:
     "before a state is written": (f"{WRITER}.save_plain_state", 1, "before"),
-    "inside the first state": ("training.manifest.checksum", 2, "before"),
-    "full state written, no manifest": ("training.states.write_manifest", 3, "before"),
-    "full state written, not renamed": ("training.states._publish", 3, "before"),
-    "full state in place": ("training.checkpoints.RunFolder.drop_older_states", 2, "before"),
+    "inside the first state": ("training.saving.manifest.checksum", 2, "before"),
+    "full state written, no manifest": ("training.saving.states.write_manifest", 3, "before"),
+    "full state written, not renamed": ("training.saving.states._publish", 3, "before"),
+    "full state in place": ("training.saving.checkpoints.RunFolder.drop_older_states", 2, "before"),
     "older state renamed, not removed": ("shutil.rmtree", 7, "before"),
     "half of the weights' folder": (f"{WRITER}.CheckpointWriter._save", 2, "after"),
-    "dev score not written": ("training.checkpoints.RunFolder.record_dev_reward", 1, "before"),
-    "dev score known, best not named": ("training.checkpoints.RunFolder.point_best", 1, "before"),
-    "last checkpoint": ("training.checkpoints.RunFolder.point_best", 3, "before"),
+    "dev score not written": ("training.saving.checkpoints.RunFolder.record_dev_reward", 1, "before"),
+    "dev score known, best not named": ("training.saving.checkpoints.RunFolder.point_best", 1, "before"),
+    "last checkpoint": ("training.saving.checkpoints.RunFolder.point_best", 3, "before"),
     # and before it:
     "before the dev score": ("training.trainer.dev_rewards", 1, "before"),
 }
@@ -145,7 +145,7 @@ def test_a_killed_run_resumes_to_the_same_weights(more, study):
 def test_a_killed_run_resumes_once(more, study):
     """The shortest form of the test above, for every run of the tests; and what resuming refuses."""
     flags = arguments(study, "killed", "--do_validation", *more)
-    kill = ["training.checkpoints.RunFolder.point_best", "2", "before"]
+    kill = ["training.saving.checkpoints.RunFolder.point_best", "2", "before"]
     killer = [sys.executable, REPOSITORY / "tests" / "kill_at.py", "training.main", *kill, "--", *flags]
     run(killer, study, expect=-signal.SIGKILL)
     run([sys.executable, MAIN, *flags], study)

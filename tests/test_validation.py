@@ -6,9 +6,9 @@ from model_families import FAMILIES, rankings
 
 from eval_hh.inference.models import load_causal_lm
 from tests.test_families import RIGHT, numbers
-from training.checkpoint_writer import without_weights
 from training.collator import collate
 from training.losses import response_logps
+from training.saving.checkpoint_writer import without_weights
 from training.validation import keeps_float32, live_model
 
 

@@ -20,7 +20,7 @@ from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.records import FLOAT32_MAX
 from training.lora import LoraSettings
 from training.schedule import Schedule
-from training.trackers import TRACKERS, check_report_to
+from training.tracking.trackers import TRACKERS, check_report_to
 
 DEV_REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
 POSITIVE = {"above": 0, "at_most": FLOAT32_MAX}

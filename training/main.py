@@ -19,13 +19,13 @@ from data_preprocess.dialogue import AUTO
 from data_preprocess.hub import source_options
 from data_preprocess.outputs import check_place
 from data_preprocess.records import Record, data_file, load_records, numbered_rows, to_record
-from training.checkpoints import RunFolder, describe
 from training.config import TrainConfig, micro_batches
-from training.hub_upload import check_hub
 from training.lora import check_start
-from training.metrics import SFT_LOSS, read_metrics
+from training.saving.checkpoints import RunFolder, describe
+from training.saving.hub_upload import check_hub
 from training.schedule import learning_rates
-from training.trackers import chosen_trackers
+from training.tracking.metrics import SFT_LOSS, read_metrics
+from training.tracking.trackers import chosen_trackers
 
 
 def load_rankings(config: TrainConfig) -> list[Record]:

@@ -64,7 +64,7 @@ class PretrainConfig:
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_settings(PretrainConfig, argv, __doc__)
-    from training.model_folder import ModelFolder
+    from training.saving.model_folder import ModelFolder
 
     files = corpus_files(Path(config.corpus))
     output = ModelFolder(config.output_dir, "pretrain.py", asdict(config), files)

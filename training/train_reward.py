@@ -37,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, parse_settings, run
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import FLOAT32_MAX, Record, data_file, load_records
-from training.hub_upload import check_hub, model_card, upload
-from training.manifest import folder_checksum
-from training.model_folder import METRICS_FILE, ModelFolder, short_names
 from training.reward.config import RewardConfig
+from training.saving.hub_upload import check_hub, model_card, upload
+from training.saving.manifest import folder_checksum
+from training.saving.model_folder import METRICS_FILE, ModelFolder, short_names
 
 
 def load_rankings(path: str | Path, training: bool = True) -> list[Record]:

@@ -40,22 +40,22 @@ from eval_hh.inference.resumable_jobs import WAIT
 from eval_hh.inference.together import agreed, end_all, in_first, keep_group
 from eval_hh.reward_model import load_reward_model, measure_half_precision
 from training.batches import balanced, step_indices
-from training.checkpoint_writer import CheckpointWriter, Weights
-from training.checkpoints import ZERO, RunFolder, describe
 from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
-from training.hub_upload import push_run
 from training.lora import add_lora, loading_options, trainable
 from training.losses import ResponseLogps, pro_loss
-from training.manifest import damage
-from training.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
 from training.model_check import check_model, check_positions
-from training.run_log import log, quiet_tensorboard, train_log
-from training.run_time import CHECKPOINTS, STEPS, VALIDATION, RunTime
+from training.saving.checkpoint_writer import CheckpointWriter, Weights
+from training.saving.checkpoints import ZERO, RunFolder, describe
+from training.saving.hub_upload import push_run
+from training.saving.manifest import damage
+from training.saving.states import damage_in_shares, load_state, newest_whole
 from training.schedule import learning_rates
-from training.states import damage_in_shares, load_state, newest_whole
-from training.step_metrics import step_metrics, step_sums
-from training.trackers import start_trackers
+from training.tracking.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
+from training.tracking.run_log import log, quiet_tensorboard, train_log
+from training.tracking.run_time import CHECKPOINTS, STEPS, VALIDATION, RunTime
+from training.tracking.step_metrics import step_metrics, step_sums
+from training.tracking.trackers import start_trackers
 from training.validation import dev_rewards, keeps_float32, live_model
 
 MINUTE = 60.0  # seconds

@@ -19,9 +19,9 @@ from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.run_paths import ModelNames, Names
 from study.grid import BASE, CEILING, Cell, Study, sample_flags
 from study.running.commands import Call
-from training.checkpoints import RunFolder
 from training.config import TrainConfig
-from training.model_folder import METRICS_FILE
+from training.saving.checkpoints import RunFolder
+from training.saving.model_folder import METRICS_FILE
 
 REWARD_MODELS = ("DEV_REWARD_MODEL", "TEST_REWARD_MODEL")
 # Stand-ins for main.py's required flags that a study sets for each cell.

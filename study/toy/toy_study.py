@@ -17,7 +17,7 @@ from study.grid import BASE, CEILING, Cell, answering_cell, augment_flags, sampl
 from study.running.commands import Call
 from study.running.workers import Workers
 from study.toy.toy_profile import AUGMENT, ToyProfile
-from training.checkpoints import RunFolder
+from training.saving.checkpoints import RunFolder
 
 # Approximate times on two cores; a cell's time rises with the number of responses that its training reads.
 SECONDS = {

@@ -9,7 +9,7 @@ from data_preprocess.dialogue import AUTO, PROMPT_FORMATS
 from data_preprocess.records import FLOAT32_MAX
 from training.lora import WITHOUT_LORA, LoraSettings
 from training.schedule import SCHEDULES, Schedule
-from training.trackers import check_report_to
+from training.tracking.trackers import check_report_to
 
 # Settings that affect the model only by rounding, and may change on resuming.
 FREE_TO_CHANGE = (

@@ -36,18 +36,18 @@ from eval_hh.inference.models import wrong_weight
 from eval_hh.inference.shared_texts import shared_row
 from eval_hh.inference.together import end_all, in_first
 from eval_hh.reward_model import RewardModel
-from training.checkpoints import RunFolder, remove, run_record
 from training.lora import load_adapter, save_adapter, trainable
-from training.manifest import damage
-from training.metrics import append_metrics, keep_metrics
 from training.model_check import as_float32
-from training.model_folder import METRICS_FILE, ModelFolder
 from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
+from training.saving.checkpoints import RunFolder, remove, run_record
+from training.saving.manifest import damage
+from training.saving.model_folder import METRICS_FILE, ModelFolder
+from training.saving.states import newest_whole, write_state
 from training.schedule import schedule_factor
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
-from training.states import newest_whole, write_state
+from training.tracking.metrics import append_metrics, keep_metrics
 from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"

@@ -9,7 +9,7 @@
         best_checkpoint    symbolic link to the step_S with the best dev reward
 
 Each folder is written under a temporary name and then renamed, so a folder with its final name was complete. Its
-manifest.json shows whether it still is (training/manifest.py).
+manifest.json shows whether it still is (training/saving/manifest.py).
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
 from training.config import TrainConfig
-from training.manifest import damage, folder_checksum
+from training.saving.manifest import damage, folder_checksum
 from training.schedule import depends_on_length
 
 # Settings that do not affect the trained weights and may change on resuming. Other micro-batches change the sums of a

@@ -11,10 +11,10 @@ from data_preprocess.dialogue import CHAT, render_prompt
 from data_preprocess.files import read_json
 from data_preprocess.hub import describe, looks_like_path
 from data_preprocess.records import data_file
-from training.checkpoints import RunFolder
 from training.config import TrainConfig
-from training.manifest import MANIFEST, file_names
-from training.metrics import RANKING_ACCURACY, SFT_LOSS, mean_of_ends, read_metrics
+from training.saving.checkpoints import RunFolder
+from training.saving.manifest import MANIFEST, file_names
+from training.tracking.metrics import RANKING_ACCURACY, SFT_LOSS, mean_of_ends, read_metrics
 
 CARD = "README.md"
 # Settings that the card lists, where they have a value.

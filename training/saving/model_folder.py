@@ -15,7 +15,7 @@ from data_preprocess.command import InputError, check_name
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 from data_preprocess.outputs import check_only_ours, check_place, clear_leftovers, replace_folder, temporary_folder
 from data_preprocess.provenance import fingerprint
-from training.manifest import file_names
+from training.saving.manifest import file_names
 
 SETTINGS_FILE = "training_settings.json"
 METRICS_FILE = "metrics.json"

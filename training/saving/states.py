@@ -1,6 +1,6 @@
 """Folders that all processes of a run write or read together: full states, and the weights of checkpoints.
 
-They are synced to disk with a manifest (training/manifest.py) before they get their final names.
+They are synced to disk with a manifest (training/saving/manifest.py) before they get their final names.
 """
 
 import logging
@@ -27,8 +27,8 @@ from safetensors import SafetensorError, safe_open
 from data_preprocess.command import InputError
 from data_preprocess.files import disk_full_as_oserror, sync
 from eval_hh.inference.together import agreed, end_all, in_first
-from training.checkpoints import TEMPORARY, RunFolder, remove
-from training.manifest import damage, file_names, synced_entry, write_manifest
+from training.saving.checkpoints import TEMPORARY, RunFolder, remove
+from training.saving.manifest import damage, file_names, synced_entry, write_manifest
 
 WRAPPED = "module."  # prefix of weight names saved by several processes
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)

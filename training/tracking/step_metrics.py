@@ -7,7 +7,7 @@ needs one reduction for all of them.
 import torch
 
 from training.losses import ProLoss
-from training.metrics import RANKING_ACCURACY, SFT_LOSS
+from training.tracking.metrics import RANKING_ACCURACY, SFT_LOSS
 
 
 def ranking_agreement(scores: torch.Tensor, rewards: torch.Tensor) -> torch.Tensor:

@@ -25,10 +25,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval_hh.inference.memory import free_memory
 from eval_hh.inference.together import agreed, in_first
-from training.checkpoints import RunFolder
 from training.lora import save_adapter
-from training.run_log import log
-from training.states import save_plain_state, without_frozen, write_alone, write_folder, write_state
+from training.saving.checkpoints import RunFolder
+from training.saving.states import save_plain_state, without_frozen, write_alone, write_folder, write_state
+from training.tracking.run_log import log
 
 MEMORY_SHARE = 0.5  # of the free memory that a copy may take
 Weights = dict[str, torch.Tensor]
