@@ -1,5 +1,6 @@
 """The benchmarks by name, one of them run in a process of its own, and its rows as a table."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,8 +56,15 @@ def run_one(name: str, quick: bool, threads: int) -> Result:
         seconds = time.perf_counter() - began
         if not done.returncode:
             return Result(read_json(rows), seconds, commit)
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        return Result([], seconds, commit, lines[-1] if lines else f"exit status {done.returncode}")
+        return Result([], seconds, commit, why_failed(done.returncode, done.stderr))
+
+
+def why_failed(status: int, stderr: str) -> str:
+    """Returns the last line of a failed process, or the signal that killed it."""
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}" + " (out of memory?)" * (status == -signal.SIGKILL)
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit status {status}"
 
 
 def table(results: dict[str, Result]) -> list[str]:

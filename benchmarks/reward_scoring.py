@@ -4,7 +4,7 @@
 
 All with the same GPT-NeoX (pythia-160m's shape, random weights, OpenAssistant's head). One reply to each HH-RLHF
 prompt: against file order, in batches of 12 padded to the longest. Four replies: against batches of 16 sorted by
-length, our own way before rows shared a prompt, for scoring, and for a step's forward and backward pass. Scores must
+length, for scoring, and in passes of four rankings for a step's forward and backward pass. Scores must
 agree to 1e-5, also ours for batches of 1, 12 and 64; losses to 1e-5, gradients to a thousandth of the largest.
 """
 
@@ -22,16 +22,16 @@ BATCH_SIZES = (1, 12, 64)  # must give the same scores
 TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-3
 RANKING_LEN = 4
-PASS = 8  # rankings of a training pass
+BATCH, PASS = 16, 4  # dialogues of a batch, rankings of a training pass
 
 
 @dataclass(frozen=True)
 class Sizes(Settings):
-    dialogues: int = sized("dialogues", 240, 96)
-    rankings: int = sized("rankings of four replies", 48, 16)
+    dialogues: int = sized("dialogues", 160, 96)
+    rankings: int = sized("rankings of four replies", 24, 16)
     layers: int = sized("layers of the model", 12, 3)
     width: int = sized("hidden size of the model, a multiple of 12", 768)
-    rounds: int = sized("timed rounds", 1)
+    rounds: int = sized("timed rounds", 2, 1)
 
 
 def score_naively(model, prompts: list[list[str]], replies: list[str]) -> list[float]:
@@ -62,10 +62,15 @@ def agree(what: str, naive: list[float], ours: list[float]) -> float:
     return worst
 
 
-def score_rankings(model, packs: bool, dialogues: tuple[list, list]) -> list[float]:
-    """Scores in batches of 16, in rows that share prompts or in one padded row per dialogue."""
-    model.packs = packs
-    return model.score(*dialogues)
+def score_by_length(model, turns_list: list[list[str]], replies: list[str]) -> list[float]:
+    """Scores in batches of dialogues of similar length, right-padded."""
+    from eval_hh.inference.decoding import plan_batches
+
+    encoded = [model.encode(turns, reply) for turns, reply in zip(turns_list, replies, strict=True)]
+    scores: dict[int, float] = {}
+    for batch in plan_batches([len(ids) for ids in encoded], BATCH):
+        scores |= zip(batch, score_padded(model, [encoded[i] for i in batch]), strict=True)
+    return [scores[i] for i in range(len(encoded))]
 
 
 def train(model, packs: bool, records: list) -> tuple[float, Any]:
@@ -95,8 +100,8 @@ def several_replies(model, sizes: Sizes) -> Iterator[Row]:
     flat = [(record.turns, text) for record in records for text in record.suffix]
     dialogues = [turns for turns, _ in flat], [text for _, text in flat]
     what = f"{sizes.rankings} prompts with {RANKING_LEN} replies, GPT-NeoX of {sizes.layers} layers of {sizes.width}"
-    ways = [partial(score_rankings, model, packs, dialogues) for packs in (False, True)]
-    (naive, ours), found = in_turns(*ways, sizes.rounds)
+    ways = partial(score_by_length, model), partial(model.score, batch_size=BATCH)
+    (naive, ours), found = in_turns(*(partial(way, *dialogues) for way in ways), sizes.rounds)
     note = f"scores at most {agree('shared prompts', *found):.0e} apart"
     yield Row(f"scoring of {what}", naive, ours, "s", "3x", note)
     ways = [partial(train, model, packs, records) for packs in (False, True)]
@@ -113,6 +118,7 @@ def measure(sizes: Sizes) -> Iterator[Row]:
 
     model, count = reward_model(sizes.layers, sizes.width), sizes.dialogues
     model.try_packing()
+    model.fix_weights()
     dialogues = hh_like.prompts(count), hh_like.replies(count)
     ways = partial(score_naively, model), model.score
     for way in ways:  # warm up

@@ -9,6 +9,7 @@ depend on the batch: a model for which it does is refused on loading.
 import math
 import re
 from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from eval_hh.inference.models import (
     merged,
     padded,
 )
+from eval_hh.inference.packed_weights import PackedLinears
 from eval_hh.inference.prompt_format import ChatTemplate
 from eval_hh.inference.shared_prompt import PackedRow, packed
 from eval_hh.inference.shared_texts import TextRow, plan_rows, shared_row
@@ -121,6 +123,7 @@ class RewardModel:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, chat: bool):
         self.model = model.eval()
         self.packs = False  # whether dialogues are computed in rows without padding, see `try_packing`
+        self._weights: AbstractContextManager = nullcontext()  # see `fix_weights`
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._encode = ChatTemplate(tokenizer).encode_dialogue if chat else partial(encode_dialogue, tokenizer)
@@ -176,10 +179,15 @@ class RewardModel:
     @torch.inference_mode()
     def score_batch(self, encoded: list[list[int]], prompts: Sequence[Hashable] | None = None) -> list[float]:
         """Returns the raw logits of one forward pass; arguments as for `plan`, nothing is shared without prompts."""
-        if not self.packs:
-            return self.padded_logits(encoded).tolist()
-        row = shared_row(encoded, range(len(encoded)) if prompts is None else prompts)
-        return self.pooled_logits(self.states(row), row).tolist()
+        with self._weights:
+            if not self.packs:
+                return self.padded_logits(encoded).tolist()
+            row = shared_row(encoded, range(len(encoded)) if prompts is None else prompts)
+            return self.pooled_logits(self.states(row), row).tolist()
+
+    def fix_weights(self) -> None:
+        """Scores with copies of the weights that a CPU multiplies faster: they must not change any more."""
+        self._weights = PackedLinears(self.model)
 
     def padded_logits(self, encoded: list[list[int]]) -> torch.Tensor:
         """Returns the raw logits [N] in float32 of N dialogues, one padded row each, with gradients."""
@@ -285,6 +293,7 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
         load = _load_oasst if config.get("model_type") == OASST_TYPE else _load_classifier
         model = load(path, config, options)
     reward_model = as_reward_model(model.to(device()), tokenizer, path)
+    reward_model.fix_weights()
     _check_scores(reward_model, path)
     return reward_model
 

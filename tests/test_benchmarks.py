@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import hh_like, run, side_by_side, study_cost, training_ways
+from benchmarks import hh_like, one_run, run, side_by_side, study_cost, training_ways
 from benchmarks.flops import OPT_125M, Shape
 from benchmarks.side_by_side import Row, in_fresh_process, in_turns, same
 from training.flops import separate_flops, shared_flops
@@ -203,6 +203,13 @@ def test_table_of_results():
     assert "| a | 6 s | 1.5 s | **4.00x** | 3x | n |" in lines
     assert "| b |  | 0.81  |  | at least 0.7 |  |" in lines and "Did not run: trl is not installed" in lines
     assert "`python benchmarks/run.py pro_step`: 12 s, at commit 012345678" in lines
+
+
+def test_a_benchmark_that_failed_says_why():
+    assert one_run.why_failed(1, "first\nerror: the last line\n\n") == "error: the last line"
+    assert one_run.why_failed(3, "") == "exit status 3"
+    assert one_run.why_failed(-9, "rounds:   0%\n") == "killed by SIGKILL (out of memory?)"
+    assert one_run.why_failed(-15, "") == "killed by SIGTERM"
 
 
 def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, capfd):

@@ -8,7 +8,7 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import cut_at_stop, render_prompt
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.toy_world.word_tokenizer import write_tokenizer
-from eval_hh.inference import decoding, packed_weights
+from eval_hh.inference import decoding, kv_slots, packed_weights
 from eval_hh.inference.decoding import Decoder, generate, most_likely, plan_batches, plan_units
 from eval_hh.inference.models import load_causal_lm, prompt_ids
 from eval_hh.inference.prompt_format import EndOfTurn
@@ -368,20 +368,44 @@ def test_packed_weights_give_the_models_logits(family, dtype, slack, tiny_causal
 
 
 @pytest.mark.parametrize("family", ["opt", "gpt_neox", "llama", "gpt2", "qwen2"])
-def test_half_precision_gives_the_logits_of_each_row_alone(family, tiny_causal_lm_dir):
-    """To bf16's error: a column too many or too few, or a position by one, changes them by their own size."""
+def test_half_precision_is_as_near_to_float32_as_each_row_alone(family, tiny_causal_lm_dir):
+    """A column too many or too few, or a position by one, changes logits by their own size."""
     folder = tiny_causal_lm_dir(family)
     model, tokenizer = load_causal_lm(folder, torch.bfloat16), load_tokenizer(folder)
+    exact = load_causal_lm(folder, torch.bfloat16).float()  # the same weights
     decoder, errors = Decoder(model, tokenizer, 8), []
 
     def compare(logits, rows):
         for row, own in zip(rows, logits.float(), strict=True):
-            alone = model(torch.tensor([row.prompt + row.response]), use_cache=False).logits[0, -1].float()
-            errors.append(float((own - alone).norm() / alone.norm()))
+            ids = torch.tensor([row.prompt + row.response])
+            alone, right = (each(ids, use_cache=False).logits[0, -1].float() for each in (model, exact))
+            errors.append([float((found - right).norm() / right.norm()) for found in (own, alone)])
         return most_likely(logits, rows)
 
     decoder.decode([decoder.encode(turns) for turns in PROMPTS * 2], 4, compare)
-    assert len(errors) > 20 and max(errors) < 0.05
+    ours, alone = torch.tensor(errors).T
+    assert len(errors) > 20 and ours.max() < 0.05 and ours.mean() < 1.2 * alone.mean()
+
+
+def test_slots_of_half_precision_hold_float32_on_a_cpu(tiny_causal_lm_dir):
+    """Each token's attention is sdpa's of the same keys and values in float32; eager attention stays as it is."""
+    folder = tiny_causal_lm_dir("llama")
+    model, tokenizer = load_causal_lm(folder, torch.bfloat16), load_tokenizer(folder)
+    plain = model(torch.tensor([[5, 6, 7, 8]])).logits
+    decoder = Decoder(model, tokenizer, 4)
+    cache = decoder.new_cache(2, 8)
+    decoder._begin([decoding.Row(0, [5, 6, 7, 8]), decoding.Row(1, [9, 10])], cache, 0)
+    assert cache.layers[0].keys.dtype == cache.layers[0].values.dtype == torch.float32
+    assert torch.equal(model(torch.tensor([[5, 6, 7, 8]])).logits, plain)  # a pass without slots is sdpa's own
+    query, key, value = (torch.randn(2, 2, length, 8) for length in (1, 5, 5))
+    states = query.bfloat16(), key, value
+    found, _ = kv_slots.attention(model.model.layers[0].self_attn, *states, None)
+    expected = torch.nn.functional.scaled_dot_product_attention(states[0].float(), key, value).transpose(1, 2)
+    assert torch.equal(found, expected.bfloat16())
+    assert Decoder(model, tokenizer, 4).new_cache(1, 1).dtype == torch.float32  # and so for the next decoder
+    model.set_attn_implementation("eager")
+    assert Decoder(model, tokenizer, 4).new_cache(1, 1).dtype == torch.bfloat16
+    assert Decoder(load_causal_lm(folder), tokenizer, 4).new_cache(1, 1).dtype == torch.float32
 
 
 def of_kind(kind, **settings):

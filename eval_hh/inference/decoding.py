@@ -8,6 +8,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
 from data_preprocess.hub import describe
-from eval_hh.inference.kv_slots import SlotCache, read_layers
+from eval_hh.inference.kv_slots import SlotCache, cached_dtype, read_layers
 from eval_hh.inference.memory import whole_memory
 from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit
 from eval_hh.inference.packed_weights import PackedLinears
@@ -114,6 +115,7 @@ class Decoder:
         self.format = prompt_format or PublishedText(tokenizer)
         self.eos = eos_ids(model, tokenizer) | self.format.stop_ids
         self.layers = read_layers(model, MAX_PROMPT + max_new_tokens)
+        self.new_cache = partial(SlotCache, self.layers, cached_dtype(model))
         self.positions = position_limit(model.config)
         check_token_ids(tokenizer, model, model.name_or_path, self.format.template_ids)
         forward = inspect.signature(model.forward).parameters
@@ -149,7 +151,7 @@ class Decoder:
         queue = deque(sorted((Row(i, ids) for i, ids in enumerate(prompts)), key=lambda row: -row.length))
         slots = min(batch_size, len(prompts))
         # The last token of a response is never fed to the model.
-        cache = SlotCache(self.layers, slots, max(map(len, prompts), default=0) + self.max_new_tokens - 1)
+        cache = self.new_cache(slots, max(map(len, prompts), default=0) + self.max_new_tokens - 1)
         packed = PackedLinears(self.model)
         rows: list[Row] = []
         while queue or rows:
@@ -195,7 +197,7 @@ class Decoder:
             n_processes: that share them.
         """
         where = self.model.device
-        probe = SlotCache(self.layers, 1, 1)
+        probe = self.new_cache(1, 1)
         self._begin([Row(0, [0, 0])], probe, 0)
         row = probe.row_bytes() * (MAX_PROMPT + self.max_new_tokens)
         fitting = int(whole_memory(where) // CACHE_SHARE // row)
@@ -207,7 +209,7 @@ class Decoder:
         size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
         prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
         rows = [Row(number, prompt) for number, prompt in enumerate(prompts)]
-        cache = SlotCache(self.layers, len(rows), max(PROBE_LENGTHS) + PROBE_TOKENS)
+        cache = self.new_cache(len(rows), max(PROBE_LENGTHS) + PROBE_TOKENS)
         self._begin(rows, cache, 0)
         errors = []
         for _ in range(PROBE_TOKENS):
@@ -252,7 +254,7 @@ class Decoder:
         output = self.model(
             input_ids=torch.tensor([[row.newest] for row in rows], device=where),
             position_ids=positions.unsqueeze(1),
-            attention_mask=cache.mask(self.model.dtype),
+            attention_mask=cache.mask(),
             past_key_values=cache,
             use_cache=True,
             **self.options,

@@ -4,22 +4,30 @@ transformers' own cache is copied as a whole for every token and aligns rows by 
 column i of the row's slot, whatever the other rows' lengths. Rows of any length are decoded together, a new row takes a
 free slot without touching the others, and the slots in use are always the first ones: when a row ends, the last row
 moves into its slot, so finished rows are neither computed nor read again.
+
+On a CPU the slots of a model in half precision hold float32, and a token's attention is computed in it: of torch's
+kernels there, the one in bfloat16 is the slower one for single queries.
 """
 
 import inspect
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import (
     CacheLayerMixin,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     get_layer_types_and_kwargs,
 )
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from data_preprocess.command import InputError
 from eval_hh.inference.models import column_limit, rope_limit
+
+NAME = "kv_slots"  # of the attention implementation registered with transformers
 
 
 @dataclass(frozen=True)
@@ -34,13 +42,13 @@ class Layers:
 class SlotCache(Cache):
     """The cache of all layers. Before a forward pass, `begin` or `extend` sets where it writes."""
 
-    def __init__(self, layers: Layers, slots: int, columns: int):
+    def __init__(self, layers: Layers, dtype: torch.dtype, slots: int, columns: int):
         """Holds `columns` tokens of `slots` rows each, and of the row that `keep` keeps.
 
-        Memory is allocated at the first forward pass.
+        Memory is allocated at the first forward pass. `dtype`: see `cached_dtype`.
         """
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers.count)])
-        self.windows = layers.windows
+        self.windows, self.dtype = layers.windows, dtype
         self.shape = slots, columns
         self.kept: list[int] | None = None  # see `keep`
         self.first = 0
@@ -69,23 +77,23 @@ class SlotCache(Cache):
         """
         self.positions, self.width = positions, width
 
-    def mask(self, dtype: torch.dtype) -> torch.Tensor | dict[str, torch.Tensor]:
+    def mask(self) -> torch.Tensor | dict[str, torch.Tensor]:
         """Returns the additive attention mask of an `extend` pass, [B, 1, 1, width] of 0 or minus infinity.
 
         Returns a mask for each type of layer if their windows differ.
         """
-        masks = {window: self._mask(dtype, window) for window in set(self.windows.values())}
+        masks = {window: self._mask(window) for window in set(self.windows.values())}
         if len(masks) == 1:
             return next(iter(masks.values()))
         return {kind: masks[window] for kind, window in self.windows.items()}
 
-    def _mask(self, dtype: torch.dtype, window: int | None) -> torch.Tensor:
+    def _mask(self, window: int | None) -> torch.Tensor:
         columns, newest = torch.arange(self.width, device=self.positions.device), self.positions.unsqueeze(1)
         hidden = columns > newest
         if window is not None:
             hidden |= columns <= newest - window
         hidden = hidden[:, None, None]
-        return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
+        return torch.zeros(hidden.shape, dtype=self.dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` columns of slot `source` to slot `target`."""
@@ -124,7 +132,7 @@ class _SlotLayer(CacheLayerMixin):
     def _empty(self, states: torch.Tensor) -> torch.Tensor:
         slots, columns = self.cache.shape
         # Zeros, since masked values must be finite too.
-        return states.new_zeros(slots + 1, states.shape[1], columns, states.shape[3])
+        return states.new_zeros(slots + 1, states.shape[1], columns, states.shape[3], dtype=self.cache.dtype)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
@@ -139,7 +147,7 @@ class _SlotLayer(CacheLayerMixin):
         if cache.positions is None:
             kept[cache.first : cache.first + len(cache.sources), :, :tokens] = states[cache.sources]
             return states
-        kept[torch.arange(rows, device=states.device), :, cache.positions] = states[:, :, 0]
+        kept[torch.arange(rows, device=states.device), :, cache.positions] = states[:, :, 0].to(kept.dtype)
         return kept[:rows, :, : cache.width]
 
     def get_seq_length(self) -> int:
@@ -151,6 +159,24 @@ class _SlotLayer(CacheLayerMixin):
 
     def get_max_length(self) -> int:
         return self.cache.shape[1]
+
+
+def cached_dtype(model: PreTrainedModel) -> torch.dtype:
+    """Returns the dtype for the keys and values of a model's slots; the model's attention takes it from now on."""
+    is_half = model.device.type == "cpu" and model.dtype in (torch.bfloat16, torch.float16)
+    if is_half and model.config._attn_implementation == "sdpa" and model._can_set_attn_implementation():
+        AttentionInterface.register(NAME, attention)
+        AttentionMaskInterface.register(NAME, sdpa_mask)
+        model.set_attn_implementation(NAME)
+    return torch.float32 if model.config._attn_implementation == NAME else model.dtype
+
+
+def attention(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, *args: Any, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """Computes sdpa in the precision of the keys, [B, heads, T, width]; transformers calls it, as its own for sdpa."""
+    output, weights = sdpa_attention_forward(module, query.to(key.dtype), key, *args, **kwargs)
+    return output.to(query.dtype), weights
 
 
 def read_layers(model: PreTrainedModel, longest: int) -> Layers:

@@ -1,8 +1,8 @@
-"""A CPU's linear layers with their weights in oneDNN's own layout, for decoding.
+"""A CPU's linear layers with their weights in oneDNN's own layout, for decoding and scoring.
 
-A decoding step multiplies few rows by every weight of the model, and takes longer with the weights as they lie in a
-Linear than with a copy in the blocks that caches and registers hold (`benchmarks/run.py generation_speed`).
-torch's own compiler packs a frozen model by the same two operations.
+Products with the weights as they lie in a Linear take longer than with a copy in the blocks that caches and registers
+hold, above all those of the few rows of a decoding step (`benchmarks/run.py generation_speed`). torch's own compiler
+packs a frozen model by the same two operations.
 Results differ by float error.
 """
 
