@@ -1,7 +1,7 @@
 """Runs all benchmarks one after another, each in a separate process.
 
     python benchmarks/run.py --quick    reduced sizes, ten minutes on two cores
-    python benchmarks/run.py --full     full sizes, most of an hour; writes benchmarks/RESULTS.md
+    python benchmarks/run.py --full     full sizes, an hour and a half; writes benchmarks/RESULTS.md
     python benchmarks/run.py NAME [--quick] [flags of this benchmark]    one of them; NAME --help lists its flags
 
 `--only NAME ...` runs some of them. A benchmark that cannot run (e.g. because TRL is not installed) is reported with
