@@ -115,6 +115,24 @@ def _loaded(folder):
     return _loaded.model
 
 
+def test_a_loaded_model_scores_with_packed_weights_and_one_in_training_with_its_own(tiny_reward_dir):
+    model, seen = load_reward_model(tiny_reward_dir), []
+    linears = [module for module in model.model.modules() if type(module) is torch.nn.Linear]
+    hook = model.model.base_model.register_forward_hook(
+        lambda *_: seen.append({"forward" in linear.__dict__ for linear in linears})
+    )
+    turns, replies = zip(*dialogues(), strict=True)
+    scores = model.score(turns, replies)
+    assert seen and all(each == {True} for each in seen) and not any("forward" in each.__dict__ for each in linears)
+    training = as_reward_model(model.model, model.tokenizer, tiny_reward_dir)
+    with torch.no_grad():
+        model.model.score.weight.mul_(2)
+    seen.clear()
+    assert training.score(turns, replies) == pytest.approx([2 * score for score in scores], abs=1e-5)
+    assert seen and all(each == {False} for each in seen)
+    hook.remove()
+
+
 @pytest.mark.parametrize("pad", ["own", "eos", "none"])
 def test_the_padding_rule_of_the_model_s_own_forward_holds(pad, tiny_reward_dir, tmp_path):
     """With EOS as padding a classifier pools before it, perhaps in the prompt that its neighbours share."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
 from data_preprocess.hub import describe
-from eval_hh.inference.kv_slots import SlotCache, cached_dtype, read_layers
+from eval_hh.inference.kv_slots import SlotCache, read_layers, use_slots
 from eval_hh.inference.memory import whole_memory
 from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit
 from eval_hh.inference.packed_weights import PackedLinears
@@ -115,7 +115,7 @@ class Decoder:
         self.format = prompt_format or PublishedText(tokenizer)
         self.eos = eos_ids(model, tokenizer) | self.format.stop_ids
         self.layers = read_layers(model, MAX_PROMPT + max_new_tokens)
-        self.new_cache = partial(SlotCache, self.layers, cached_dtype(model))
+        self.new_cache = partial(SlotCache, self.layers, use_slots(model))
         self.positions = position_limit(model.config)
         check_token_ids(tokenizer, model, model.name_or_path, self.format.template_ids)
         forward = inspect.signature(model.forward).parameters

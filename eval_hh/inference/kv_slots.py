@@ -45,7 +45,7 @@ class SlotCache(Cache):
     def __init__(self, layers: Layers, dtype: torch.dtype, slots: int, columns: int):
         """Holds `columns` tokens of `slots` rows each, and of the row that `keep` keeps.
 
-        Memory is allocated at the first forward pass. `dtype`: see `cached_dtype`.
+        Memory is allocated at the first forward pass. `dtype`: see `use_slots`.
         """
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers.count)])
         self.windows, self.dtype = layers.windows, dtype
@@ -161,8 +161,8 @@ class _SlotLayer(CacheLayerMixin):
         return self.cache.shape[1]
 
 
-def cached_dtype(model: PreTrainedModel) -> torch.dtype:
-    """Returns the dtype for the keys and values of a model's slots; the model's attention takes it from now on."""
+def use_slots(model: PreTrainedModel) -> torch.dtype:
+    """Returns the dtype of the keys and values in a model's slots, which its attention takes from now on."""
     is_half = model.device.type == "cpu" and model.dtype in (torch.bfloat16, torch.float16)
     if is_half and model.config._attn_implementation == "sdpa" and model._can_set_attn_implementation():
         AttentionInterface.register(NAME, attention)
