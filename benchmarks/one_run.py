@@ -1,6 +1,5 @@
 """The benchmarks by name, one of them run in a process of its own, and its rows as a table."""
 
-import signal
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.side_by_side import Row
+from data_preprocess.command import signal_name
 from data_preprocess.files import read_json
 from data_preprocess.provenance import git_hash
 
@@ -62,7 +62,7 @@ def run_one(name: str, quick: bool, threads: int) -> Result:
 def why_failed(status: int, stderr: str) -> str:
     """Returns the last line of a failed process, or the signal that killed it."""
     if status < 0:
-        return f"killed by {signal.Signals(-status).name}" + " (out of memory?)" * (status == -signal.SIGKILL)
+        return f"killed by {signal_name(-status)}"
     lines = [line for line in stderr.splitlines() if line.strip()]
     return lines[-1] if lines else f"exit status {status}"
 

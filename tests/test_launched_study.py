@@ -247,6 +247,16 @@ def test_a_failed_cell_does_not_stop_the_others_and_a_wrong_call_does(tmp_path, 
         study.run_cells([wrong, works], StopRequest())
 
 
+def test_a_killed_command_is_named_by_its_signal_unless_the_launcher_did(tmp_path, monkeypatch):
+    """In place of the log's last line, which then is a piece of a progress bar."""
+    study = Scripted(name="opt-1.3b", title="", model="m", grid=Grid((8,), (2, 3)), replicates=((42, 42),))
+    launcher = "error: process 0 was ended by SIGKILL (out of memory?)"
+    monkeypatch.setattr(Scripted, "commands", {2: "echo 10%; kill -9 $$", 3: f"echo '{launcher}'; exit 137"})
+    killed, ended = study.run_cells([Cell("PRO", k, 8, seed=42) for k in (2, 3)], StopRequest())
+    assert "exit status 137: killed by SIGKILL (out of memory?) (output in " in killed
+    assert f"exit status 137: {launcher} (output in " in ended
+
+
 def test_cells_run_side_by_side_with_shares_of_their_own(tmp_path, monkeypatch):
     """Each waits for the other's mark, so that one after another they would never end."""
     marks = "touch $STUDY_ROOT/$PORT; while [ $(ls $STUDY_ROOT | grep -c '^2950') -lt 2 ]; do sleep 0.1; done"
@@ -286,6 +296,18 @@ def test_workers_share_the_gpus(monkeypatch, visible, processes, expected):
     assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares] == expected
     assert [share["PORT"] for share in shares] == ["4000", "4001", "4002"]
     assert machine_shares(1, processes) == [{}]
+
+
+@pytest.mark.parametrize(("has_gpu", "given", "expected"), [(False, "", "4"), (False, "3", None), (True, "", None)])
+def test_workers_share_the_cores_where_no_gpu_is(monkeypatch, has_gpu, given, expected):
+    """Eight cores for two workers, unless OMP_NUM_THREADS is set."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr("study.running.launched_study.available_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert [share.get("OMP_NUM_THREADS") for share in machine_shares(2, 1)] == [expected] * 2
+    assert {share.get("OMP_NUM_THREADS") for share in machine_shares(16, 1)} == {expected and "1"}
 
 
 def test_a_port_that_is_none_is_refused(monkeypatch):

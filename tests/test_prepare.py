@@ -86,6 +86,34 @@ def test_published_parsing(tmp_path, raw, capsys):
     assert [row["suffix"] for row in rows] == [["Rinse it.", "No idea."], ["Sure.", ""], ["Yes.\nGo to bed.", "No."]]
 
 
+@pytest.mark.parametrize(("most", "kept"), [(12, [1, 2, 3]), (11, [1, 3]), (7, [1, 3]), (6, [3]), (5, [3])])
+def test_rows_with_a_long_prompt_are_dropped_from_every_file(tmp_path, raw, capsys, most, kept):
+    """The fixture's prompts have 7, 12 and 5 words with their role tags, their responses fewer."""
+    main(["--raw", str(raw), "--dev_rows", "2", "--max_words", str(most)])
+    for name in NAMES:
+        rows = read_rows(tmp_path / "data" / "hh_test" / f"{name}.json", training=False)
+        assert [row["meta"]["line"] for row in rows] == kept
+    for name in ("hh_dev/sampled_dev.json", "original/hh_train_len2/train.json"):
+        rows = read_rows(tmp_path / "data" / name, training=False)
+        assert {row["meta"]["line"] for row in rows} <= set(kept)
+    dropped = f"helpful-online/train.jsonl: {3 - len(kept)} of 3 rows dropped: a text of more than {most} words"
+    assert dropped in capsys.readouterr().out and dropped in (tmp_path / "data" / "README.md").read_text()
+
+
+def test_rows_with_a_long_response_are_dropped(tmp_path, capsys):
+    source = tmp_path / "rankings.jsonl"
+    responses = [["Two words.", "One."], ["Here are just five words.", "One."], ["One.", "Here are six of them all."]]
+    rows = [{"prompt": f"Question {i}?", "responses": texts, "scores": [2, 1]} for i, texts in enumerate(responses)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["--source", str(source), "--dev_rows", "0", "--max_words"]
+    main([*arguments, "5"])
+    train = read_rows(tmp_path / "data" / "original" / "hh_train_len2" / "train.json", training=True)
+    assert [row["suffix"] for row in train] == responses[:2]
+    assert f"{source}: 1 of 3 rows dropped: a text of more than 5 words" in capsys.readouterr().out
+    with pytest.raises(InputError, match=f"^--max_words 3: all 3 rows of {source} have a longer text"):
+        main([*arguments, "3"])  # the prompt and its two role tags are four words
+
+
 def break_json(folder):
     with open(folder / "helpful-online" / "test.jsonl", "a") as file:
         file.write('{"chosen": \n')
@@ -148,6 +176,8 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, raw, damage, messag
     [
         (["--dev_rows", "13"], "--dev_rows: 13 rows requested, only 12 available"),
         (["--max_rows", "0"], "--max_rows 0"),
+        (["--max_words", "0"], "--max_words 0"),
+        (["--max_words", "4"], "--max_words 4: all 3 rows of .*harmless-base/test.jsonl have a longer text"),
         (["--dev_rows", "0"], "--dev_rows 0"),
         (["--ranking_len", "1"], "--ranking_len 1: .*at least 2"),
         (["--ranking_len", "3"], "--ranking_len: 3 .*at most 2"),

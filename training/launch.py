@@ -34,6 +34,7 @@ from data_preprocess.command import (
     available_cores,
     run,
     say,
+    signal_name,
 )
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def first_failure(failures: "dict[int, ProcessFailure]") -> tuple[int, str]:
     rank = min(failures, key=lambda rank: (failures[rank].exitcode == -signal.SIGTERM, failures[rank].exitcode > 0))
     code = failures[rank].exitcode
     if code < 0:
-        return 128 - code, f"error: process {rank} was ended by {failures[rank].signal_name()}"
+        return 128 - code, f"error: process {rank} was ended by {signal_name(-code)}"
     if code == 2:
         return code, ""  # argparse has printed why
     return code, f"error: process {rank} ended with status {code} (one on another machine may have failed first)"

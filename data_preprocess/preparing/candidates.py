@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, render_prompt
 from data_preprocess.ranking import RESPONSE_FROM
+from data_preprocess.words import count_words
 
 FROM_DATA = "data"  # origin of a response that was not sampled by a model here
 COLUMNS = "columns"  # in meta: the other fields of the prompt's row
@@ -86,6 +88,24 @@ def distinct(candidates: Candidates) -> Candidates:
         first.setdefault(response.strip(), index)
     first.pop("", None)
     return keep_responses(candidates, list(first.values()))
+
+
+def drop_long(pool: list[Candidates], max_words: int | None, where: str) -> tuple[list[Candidates], list[str]]:
+    """Drops rows whose prompt, with its role tags, or one of whose responses has over `max_words` words.
+
+    Returns:
+        The rows, all of them if `max_words` is None; and a note on how many were dropped, if there is a limit.
+
+    Raises:
+        InputError: no row is left of those of `where`.
+    """
+    if max_words is None:
+        return pool, []
+    kept = [one for one in pool if max(map(count_words, [render_prompt(one.prefix), *one.responses])) <= max_words]
+    if not kept:
+        raise InputError(f"--max_words {max_words}: all {len(pool)} rows of {where} have a longer text")
+    dropped = f"{len(pool) - len(kept)} of {len(pool)} rows dropped"
+    return kept, [f"{where}: {dropped}: a text of more than {max_words} words"]
 
 
 def commonest_len(pool: list[Candidates]) -> int:

@@ -63,6 +63,11 @@ class DataConfig:
         metavar="K",
         default=None,
     )
+    max_words: int | None = setting(
+        "drop rows whose prompt, with its role tags, or one of whose responses has more than N words",
+        metavar="N",
+        default=None,
+    )
     max_rows: int | None = setting("keep the first N rows of each test file", metavar="N", default=None)
     train_rows: int | None = setting("keep a random sample of N training prompts", metavar="N", default=None)
     train_from: str = setting(

@@ -17,6 +17,7 @@ from data_preprocess.preparing.candidates import (
     best_first,
     choose,
     commonest_len,
+    drop_long,
     drop_unjudged,
     plain_row,
     training_row,
@@ -114,8 +115,12 @@ def read_raw(config: DataConfig) -> tuple[Splits, dict[str, list[Candidates]]]:
     for split in ("test", "train") if needs_train else ("test",):
         read = [read_split(config.raw, source, split, config.published_parsing) for source in SOURCES]
         print("\n".join(part.summary() for part in read))
-        read_files += [part.counts() for part in read]
-        by_split[split] = dict(zip(SOURCES.values(), (part.pairs for part in read), strict=True))
+        by_split[split] = {}
+        for part, file in zip(read, SOURCES.values(), strict=True):
+            by_split[split][file], dropped = drop_long(part.pairs, config.max_words, part.name)
+            read_files += [part.counts(), *dropped]
+            if dropped:
+                print(*dropped)
     dev_rows = config.dev_rows or DEV_ROWS
     if one_release:
         sizes = PartSizes(config.max_rows, dev_rows, config.reward_rows)
@@ -173,6 +178,8 @@ def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     notes = [f"{len(pool)} prompts of {config.source}", *([describe(recipe, mapping)] if recipe else []), *left_out]
     if unjudged:
         notes.append(f"{unjudged} responses dropped: their reward is {'not given' if mapping.drop_unrated else 'null'}")
+    pool, too_long = drop_long(pool, config.max_words, config.source)
+    notes += too_long
     repeats = len(pool) - len(by_prompt(pool))
     if config.merge_prompts or (recipe and recipe.merge):
         pool, merged = merge_rows(pool)

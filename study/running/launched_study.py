@@ -13,7 +13,16 @@ from queue import SimpleQueue
 
 from tqdm import tqdm
 
-from data_preprocess.command import InputError, Stopped, StopRequest, environment_count, parse_settings, study_root
+from data_preprocess.command import (
+    InputError,
+    Stopped,
+    StopRequest,
+    available_cores,
+    environment_count,
+    parse_settings,
+    signal_name,
+    study_root,
+)
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.run_paths import ModelNames, Names
@@ -258,9 +267,10 @@ def machine_rank() -> int:
 
 
 def machine_shares(workers: int, num_processes: int) -> list[dict[str, str]]:
-    """Returns the environment of each of several workers: a launcher's port of its own and, of several GPUs, some.
+    """Returns the environment of each of several workers: a launcher's port of its own and its share of the machine.
 
-    Workers share the GPUs where there are too few for `num_processes` each. One worker gets the machine as it is.
+    Of several GPUs it is some; workers share them where there are too few for `num_processes` each. Without one it is
+    a share of the cores. One worker gets the machine as it is.
     """
     if workers == 1:
         return [{}]
@@ -271,6 +281,9 @@ def machine_shares(workers: int, num_processes: int) -> list[dict[str, str]]:
     groups = max(1, len(gpus) // num_processes)
     first_port = environment_count("PORT", 29500)
     shares = [{"PORT": str(first_port + worker)} for worker in range(workers)]
+    if not torch.cuda.is_available() and not os.environ.get("OMP_NUM_THREADS"):
+        threads = str(max(1, available_cores() // (workers * num_processes)))
+        shares = [{**share, "OMP_NUM_THREADS": threads} for share in shares]
     if groups > 1:
         for worker, share in enumerate(shares):
             first = worker % groups * num_processes
@@ -293,7 +306,10 @@ def _run(call: Call, log: Path, request: StopRequest) -> None:
         _check_stop(request, log)
     if status:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        message = f"{call.shell()}: exit status {status}: {lines[-2]} (output in {log})"
+        why = lines[-2]
+        if status - 128 in signal.valid_signals() and not why.startswith("error: "):  # as of launch.py
+            why = f"killed by {signal_name(status - 128)}"
+        message = f"{call.shell()}: exit status {status}: {why} (output in {log})"
         raise InputError(message) if status == USAGE else OSError(message)
 
 
