@@ -107,7 +107,7 @@ class StudyConfig:
         default=None,
     )
     workers: int | None = setting(
-        "cells run at a time, each with a share of the GPUs or cores (default: one, on the embedded world one per core)",
+        "cells run at a time, each with a share of the GPUs or cores (default: 1; on the embedded world one per core)",
         count(at_most=1024),
         default=None,
     )
