@@ -81,11 +81,11 @@ def tiny_profile(path: Path) -> None:
     """The profile with small numbers."""
     text = PROFILE.read_text(encoding="utf-8")
     for old, new in (
-        ("[192, 96]", "[8, 4]"), ("replicates: 4", "replicates: 1"), ("max_rows: 40", "max_rows: 2"),
+        ("[128, 64]", "[8, 4]"), ("replicates: 4", "replicates: 1"), ("max_rows: 40", "max_rows: 2"),
         ("dev_rows: 40", "dev_rows: 2"), ("[700, 700]", "[6, 6]"), ("train_rows: 320", "train_rows: 12"),
         ("max_words: 80", "max_words: 200"), ("max_new_tokens: 48", "max_new_tokens: 8"),
-        ("max_new_tokens: 40", "max_new_tokens: 4"), ("global_batch_size: 16", "global_batch_size: 4"),
-        ("max_train_steps: 12", "max_train_steps: 2"), ("checkpointing_step: 6", "checkpointing_step: 1"),
+        ("max_new_tokens: 32", "max_new_tokens: 4"), ("global_batch_size: 16", "global_batch_size: 4"),
+        ("max_train_steps: 8", "max_train_steps: 2"), ("checkpointing_step: 4", "checkpointing_step: 1"),
         ("batch_size: 8, zero_stage", "batch_size: 4, zero_stage"),
     ):  # fmt: skip
         assert text.count(old) == 1, old
