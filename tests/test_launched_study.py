@@ -4,13 +4,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
 import pytest
 
 import reproduce
-from data_preprocess.command import InputError, StopRequest
+from data_preprocess.command import InputError, Stopped, StopRequest
 from eval_hh.cells import load_cell
 from study.grid import Cell, Grid
 from study.running.commands import Call
@@ -255,6 +256,16 @@ def test_a_killed_command_is_named_by_its_signal_unless_the_launcher_did(tmp_pat
     killed, ended = study.run_cells([Cell("PRO", k, 8, seed=42) for k in (2, 3)], StopRequest())
     assert "exit status 137: killed by SIGKILL (out of memory?) (output in " in killed
     assert f"exit status 137: {launcher} (output in " in ended
+
+
+def test_the_bar_does_not_count_cells_that_were_stopped(capsys):
+    study = Scripted(name="opt-1.3b", title="", model="m", grid=Grid((8,), (2, 3)), replicates=((42, 42),))
+    request = StopRequest()
+    request.receive(signal.SIGTERM, None)
+    with pytest.raises(Stopped):
+        study.run_cells([Cell("PRO", k, 8, seed=42) for k in (2, 3)], request)
+    shown = capsys.readouterr().err
+    assert "| 0/2 [" in shown and "1/2" not in shown and "2/2" not in shown
 
 
 def test_cells_run_side_by_side_with_shares_of_their_own(tmp_path, monkeypatch):

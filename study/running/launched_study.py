@@ -198,10 +198,10 @@ class LaunchedStudy(Study):
         shares: SimpleQueue[Mapping[str, str]] = SimpleQueue()
         for share in machine_shares(workers, self.num_processes):
             shares.put(share)
-        with ThreadPoolExecutor(workers) as pool:
+        with tqdm(desc="cells", total=len(waiting), unit="cell") as bar, ThreadPoolExecutor(workers) as pool:
             running = [pool.submit(self._run_cell, cell, request, prune, shares) for cell in waiting]
-            for _ in tqdm(as_completed(running), "cells", len(waiting), unit="cell"):
-                pass
+            for ended in as_completed(running):
+                bar.update(not isinstance(ended.exception(), Stopped))
         # A usage error stops the cells beside it, and comes before what they say.
         running.sort(key=lambda ended: not isinstance(ended.exception(), InputError))
         return [line for ended in running for line in ended.result()]
