@@ -24,7 +24,7 @@ DOCUMENTS = [
 ]  # fmt: skip
 NAMED = re.compile(r"(?<![\w/.$*{])(?:\.\./)*((?:[\w-]+/)*[\w-]+\.(?:py|sh|md|yaml|cff|css))\b")
 LINK = re.compile(r"\]\(([^)#]+)#?([^)]*)\)")
-QUOTED = ("toy", "worlds", "smollm2-gpu", "label_choices")  # the published results
+QUOTED = ("toy", "worlds", "smollm2-gpu", "smollm2", "label_choices")  # the published results
 MADE = ("my_study.yaml", "pilot.yaml", "run.json", "data/README.md", "report.md", "job.sh")  # by the commands
 
 
