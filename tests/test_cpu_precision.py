@@ -14,7 +14,7 @@ from eval_hh.inference.resumable_jobs import read_note
 from eval_hh.reward_model import RewardModel
 from eval_hh.run_paths import recorded_precision
 from tests.test_going_on import train  # noqa: F401
-from tests.test_trainer import study  # noqa: F401
+from tests.test_trainer import needs_bf16, study  # noqa: F401
 
 NAMES = ["--index", "trial", "--stage", "2", "--test_files", "harmless_base"]
 
@@ -69,6 +69,7 @@ def evaluated(tmp_path, tiny_causal_lm_dir, tiny_reward_dir, monkeypatch):
 
 
 def test_evaluation_in_bf16_does_what_it_says(evaluated, monkeypatch):
+    needs_bf16()
     cpu(monkeypatch, avx512_bf16=True)
     dtypes, generated, scored, reward_model = evaluated
     short = [*NAMES, "--max_new_tokens", "4"]
@@ -117,6 +118,7 @@ def test_training_without_instructions_is_refused(train, monkeypatch):  # noqa: 
 
 
 def test_a_dev_reward_model_in_bfloat16(train, monkeypatch):  # noqa: F811
+    needs_bf16()
     cpu(monkeypatch, avx512_bf16=True)
     loaded = []
     original = RewardModel.score
