@@ -321,6 +321,11 @@ def available_cores() -> int:
     return min(allowed, environment_count("SLURM_CPUS_PER_TASK", allowed))
 
 
+def cores_each(processes: int) -> int:
+    """Returns the share of the available cores of each of several processes, one at least."""
+    return max(1, available_cores() // processes)
+
+
 def check_one_given(settings: Any, one: str, other: str, meaning: str) -> None:
     """Raises InputError unless exactly one of two flags is given; `meaning` briefly says what each is."""
     if bool(getattr(settings, one)) == bool(getattr(settings, other)):

@@ -24,6 +24,7 @@ from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
 MODEL_ROWS = "models"  # folder, beside the cells', of the result files of models of no run
+BASE, CEILING = "base", "ceiling"  # such rows of a study: of its base model and of the test data's best responses
 BEST_RESPONSES = "the first responses of the test rows"  # the "model" of a ceiling
 STUDY_FILE = "cells.jsonl.xz"  # all cells of a published study, one per line
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")

@@ -21,12 +21,12 @@ def interval_text(one: Contrast) -> str:
     return f"{100 * one.low:{DIFFERENCE}} to {100 * one.high:{DIFFERENCE}}"
 
 
-def contrast_text(one: Contrast) -> str:
-    """Formats a difference of rewards x 100 with its interval and its number of replicates."""
+def contrast_text(one: Contrast, units: str = "replicates") -> str:
+    """Formats a difference of rewards x 100 with its interval and the number of units that it is over."""
     value = f"{100 * one.difference:{DIFFERENCE}} points"
     if one.n_replicates == 1:
         return f"{value} (1 replicate: no interval)"
-    return f"{value} (95% interval {interval_text(one)}, {one.n_replicates} replicates)"
+    return f"{value} (95% interval {interval_text(one)}, {one.n_replicates} {units})"
 
 
 def p_text(p: float) -> str:

@@ -17,7 +17,6 @@ from eval_hh.estimates import budgets
 from study.slurm import Cluster
 
 STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
-BASE, CEILING = "base", "ceiling"  # rows of the base model and of the test data's best responses
 # Prompts added for high D are matched in length to random ones, as in the fixed-size experiment.
 ADDITIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE + MATCHED, AUGMENT_OVERLAP)
 

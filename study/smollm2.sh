@@ -27,22 +27,22 @@ smollm2)
     split='--train_from test --max_words 80 --max_rows 40 --dev_rows 40 --reward_rows 700 700'
     oasst_split='--max_words 250 --test_rows 40'
     hh_steps=44 oasst_steps=10
-    precision='no --per_device_train_batch_size 4'
+    reward_flags='--mixed_precision no --per_device_train_batch_size 4'
     ;;
 smollm2-gpu)
     split='--train_from test --max_rows 100 --dev_rows 160 --reward_rows 1600 1600'
     oasst_split='--train_rows 330 --test_rows 60'
     hh_steps=200 oasst_steps=34
-    precision=bf16
+    reward_flags='--mixed_precision bf16'
     ;;
 *) fail "STUDY $study: expected smollm2 or smollm2-gpu" ;;
 esac
 [ $# -gt 0 ] || set -- --profile "$study"
 export STUDY_ROOT="${STUDY_ROOT:-$repository}"
 root=$STUDY_ROOT/runs/$study
-people=$root/oasst/data
+oasst_data=$root/oasst/data
 split=${SPLIT:-$split}
-reward=${REWARD:---lora_r 16 --lora_alpha 32 --learning_rate 2e-4 --mixed_precision $precision --batch_size 16}
+reward=${REWARD:---lora_r 16 --lora_alpha 32 --learning_rate 2e-4 --batch_size 16 $reward_flags}
 mkdir -p "$root"
 cd "$repository"
 
@@ -57,7 +57,7 @@ if [ ! -f "$root/data/reward/heldout.json" ]; then
     # annotate.py makes the same parts again: the split depends on these flags and the seed only.
     STUDY_ROOT=$root "$python" data_preprocess/prepare.py --raw "$root/hh_rlhf" $split
 fi
-[ -f "$people/hh_test/test.json" ] || STUDY_ROOT=$root/oasst "$python" data_preprocess/prepare.py \
+[ -f "$oasst_data/hh_test/test.json" ] || STUDY_ROOT=$root/oasst "$python" data_preprocess/prepare.py \
     --source "$oasst" --ranking_len 3 --dev_rows 0 $oasst_split --decontaminate
 
 # reward_model NAME SEED STEPS TRAIN HELDOUT...: one that is trained already is kept.
@@ -69,7 +69,7 @@ reward_model() {
 }
 pairs=$root/data/reward
 reward_model label 1 "$hh_steps" "$pairs/train_1.json" "$pairs/heldout.json"
-reward_model dev 2 "$oasst_steps" "$people/original/hh_train_len3/train.json" "$people/hh_test/test.json" \
+reward_model dev 2 "$oasst_steps" "$oasst_data/original/hh_train_len3/train.json" "$oasst_data/hh_test/test.json" \
     "$pairs/heldout.json"
 reward_model test 3 "$hh_steps" "$pairs/train_2.json" "$pairs/heldout.json"
 exec "$python" reproduce.py "$@"

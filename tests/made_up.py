@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval_hh.analysis.results import CellResult, Results
+from eval_hh.analysis.results import CellResult, ModelRow, Results
 from eval_hh.cells import file_scores
 from eval_hh.reporting import sections
 from eval_hh.reporting.findings import analyse
@@ -92,9 +92,14 @@ def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), draws
     ]
 
 
-def results_of(cells: list[dict], warnings: Sequence[str] = ()) -> Results:
+def make_row(name: str, reward: float, is_ceiling: bool = False, seed: int = 7, **options) -> ModelRow:
+    """A model of no run with mean Global reward `reward`."""
+    return ModelRow(name, is_ceiling, make_cell("SFT", 2, 1500, seed, reward, **options)["files"])
+
+
+def results_of(cells: list[dict], warnings: Sequence[str] = (), models: Sequence[ModelRow] = ()) -> Results:
     """The contents of result files as they are handed to the analysis."""
-    return Results(map(CellResult.of, cells), warnings)
+    return Results(map(CellResult.of, cells), warnings, models)
 
 
 def make_report(cells: list[dict], warnings: list[str], compare_paper: bool = False) -> str:

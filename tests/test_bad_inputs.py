@@ -10,6 +10,7 @@ from study_for_bad_input import run_entry
 import bad_input
 from bad_input.table import BadInput
 from data_preprocess.command import run
+from tests.test_cpu_precision import cpu
 
 FILES = sorted(module.name for module in pkgutil.iter_modules(bad_input.__path__) if module.name != "table")
 TABLE = [
@@ -27,7 +28,7 @@ def listing(root):
 @pytest.mark.parametrize("row", TABLE)
 def test_bad_input(row: BadInput, study, capsys, monkeypatch):
     # A row asks for bfloat16, which a CPU without its instructions would refuse first.
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"architecture": "x86_64", "avx512_bf16": True})
+    cpu(monkeypatch, avx512_bf16=True)
     for change in row.change:
         change(study)
     before = listing(study)

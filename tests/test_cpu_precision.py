@@ -68,9 +68,8 @@ def evaluated(tmp_path, tiny_causal_lm_dir, tiny_reward_dir, monkeypatch):
     return seen, results / "cache" / f"infer_generate_{name}", results / f"infer_{name}", str(tiny_reward_dir)
 
 
-def test_evaluation_in_bf16_does_what_it_says(evaluated, monkeypatch):
+def test_evaluation_in_bf16_does_what_it_says(evaluated):
     needs_bf16()
-    cpu(monkeypatch, avx512_bf16=True)
     dtypes, generated, scored, reward_model = evaluated
     short = [*NAMES, "--max_new_tokens", "4"]
     scoring = [*NAMES, "--reward_model", reward_model, "--mixed_precision"]
@@ -119,7 +118,6 @@ def test_training_without_instructions_is_refused(train, monkeypatch):  # noqa: 
 
 def test_a_dev_reward_model_in_bfloat16(train, monkeypatch):  # noqa: F811
     needs_bf16()
-    cpu(monkeypatch, avx512_bf16=True)
     loaded = []
     original = RewardModel.score
 

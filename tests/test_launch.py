@@ -30,9 +30,14 @@ def sandbox(tmp_path, tiny_causal_lm_dir):
     shutil.copytree(tiny_causal_lm_dir("opt"), tmp_path / MODEL)
     (tmp_path / "my rm").mkdir()
     (tmp_path / "my rm" / "config.json").write_text("{}")  # the check before the launch looks no further
+    # The paper's precision is bf16, which a CPU without its instructions refuses: the check sees one that has them.
+    able = 'import torch\ntorch.cpu.get_capabilities = lambda: {"architecture": "x86_64", "avx512_bf16": True}\n'
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(able)
     fake = tmp_path / "python"
     record = f'for argument in "$@"; do echo "$argument"; done > "{tmp_path}/arguments"'
-    fake.write_text(f'#!/bin/sh\ncase $1 in */launch.py) {record} ;; *) exec {sys.executable} "$@" ;; esac\n')
+    check = f'PYTHONPATH="{tmp_path}/site" exec {sys.executable} "$@"'
+    fake.write_text(f"#!/bin/sh\ncase $1 in */launch.py) {record} ;; *) {check} ;; esac\n")
     fake.chmod(0o755)
     return tmp_path
 

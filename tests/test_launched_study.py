@@ -315,7 +315,7 @@ def test_workers_share_the_cores_where_no_gpu_is(monkeypatch, has_gpu, given, ex
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    monkeypatch.setattr("study.running.launched_study.available_cores", lambda: 8)
+    monkeypatch.setattr("data_preprocess.command.available_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert [share.get("OMP_NUM_THREADS") for share in machine_shares(2, 1)] == [expected] * 2
     assert {share.get("OMP_NUM_THREADS") for share in machine_shares(16, 1)} == {expected and "1"}

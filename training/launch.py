@@ -31,7 +31,7 @@ from data_preprocess.command import (
     STOP_SIGNALS,
     RunError,
     Stopped,
-    available_cores,
+    cores_each,
     run,
     say,
     signal_name,
@@ -89,7 +89,7 @@ def share_cores(processes: int) -> None:
 
     if not torch.cuda.is_available():  # which is true for AMD's, too
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores_each(processes)))
 
 
 def start(argv: Sequence[str]) -> None:

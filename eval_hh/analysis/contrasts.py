@@ -35,6 +35,7 @@ class Comparison:
     second: Side
     difference: Contrast
     one_draw: bool  # of one draw of the subsets: replicates differ in their training seed only
+    can_judge: bool  # whether the reward is one that can judge in this pool (reward_scale.py)
     holm_p: float  # p of `difference`, Holm-corrected over the table's rows
     verdict: str  # on "the first is better"; see rules.decide_row
 
@@ -73,30 +74,28 @@ def primary_effect(results: Results, pairs: Sequence[Pair], pool: str = "Global"
     )
     everywhere = {replicate for setting in settings for replicate in results.replicates(setting)}
     left_out = len(everywhere) - len(results.replicates(*settings))
-    word = NO_VERDICT if units.one_draw else decide(difference)
+    scale = results.scale(pool)
+    word = decide(difference, scale.margin) if scale.can_judge and not units.one_draw else NO_VERDICT
     return Effect(tuple(pairs), difference, units.one_draw, left_out, word)
 
 
 def comparisons(results: Results, pairs: Iterable[Pair], pools: Sequence[str] = ("Global",)) -> list[Comparison]:
     """Compares each pair in each pool, Holm-corrected over all; pairs without a common replicate are left out."""
-    found = []
+    found, can_judge = [], {pool: results.scale(pool).can_judge for pool in pools}
     for pair in pairs:
         units = results.units(*pair)
         for pool in pools if units else ():
             sides = [_side(results, setting, units, pool) for setting in pair]
             first, second = (results.mean_rewards(setting, units, pool) for setting in pair)
             difference = effect_of(paired_differences(first, second))
-            found.append(Comparison(pool, *sides, difference, units.one_draw, difference.p, NO_VERDICT))
-    return holm_corrected(found)
-
-
-def holm_corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    """Returns the rows of one table with Holm-corrected p and their words."""
+            row = Comparison(pool, *sides, difference, units.one_draw, can_judge[pool], difference.p, NO_VERDICT)
+            found.append(row)
     corrected = holm([one.difference.p for one in found])
-    words = [
-        NO_VERDICT if one.one_draw else decide_row(one.difference, p) for one, p in zip(found, corrected, strict=True)
-    ]
-    return [replace(one, holm_p=p, verdict=word) for one, p, word in zip(found, corrected, words, strict=True)]
+    return [replace(one, holm_p=p, verdict=_word(one, p)) for one, p in zip(found, corrected, strict=True)]
+
+
+def _word(one: Comparison, holm_p: float) -> str:
+    return decide_row(one.difference, holm_p) if one.can_judge and not one.one_draw else NO_VERDICT
 
 
 def _side(results: Results, setting: Setting, units: Units, pool: str) -> Side:

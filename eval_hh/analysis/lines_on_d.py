@@ -14,7 +14,7 @@ import numpy as np
 
 from eval_hh.analysis.contrasts import effect_of
 from eval_hh.analysis.results import Results
-from eval_hh.analysis.rules import NO_VERDICT, decide_line
+from eval_hh.analysis.rules import MARGIN, NO_VERDICT, decide_line
 from eval_hh.cells import Setting
 from eval_hh.estimates import Contrast, Line, fit_line, lack_of_fit
 
@@ -43,12 +43,12 @@ class LineTest:
     fits: dict[str, Fit]  # by predictor; empty with fewer than two sizes
     rivals: dict[str, Contrast]  # for each rival curve, the line's excess over it; empty with fewer than three sizes
 
-    def judge(self) -> tuple[str, str]:
+    def judge(self, margin: float = MARGIN) -> tuple[str, str]:
         """Returns the word on "reward is linear in D", and the reason (rules.decide_line)."""
         if self.one_draw or not self.fits:
             return NO_VERDICT, ""
         rise = max(self.scores) - min(self.scores)
-        return decide_line(self.fits["D"].slope, rise, self.fits["D"].deviation, self.rivals)
+        return decide_line(self.fits["D"].slope, rise, self.fits["D"].deviation, self.rivals, margin)
 
 
 def rival_curves(scores: Sequence[float], sizes: Sequence[int]) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
+from eval_hh.analysis.reward_scale import RewardScale, reward_scale
 from eval_hh.cells import BEST_RESPONSES, MODEL_ROWS, STUDY_FILE, Setting, is_row, load_cells, pooled, pools_of
 
 
@@ -113,7 +114,8 @@ class Results:
         random: those of randomly chosen subsets, which the paper's table and claims are about.
         diversity: D by setting, the mean over its draws; without settings whose D is missing, differs between cells of
             one draw, or was counted with another tokenizer than most.
-        warnings: the given ones, one for each setting without a usable D, and one for several code versions.
+        warnings: the given ones, one for each setting without a usable D, one for several code versions, and one for a
+            reward that cannot judge.
 
     Raises:
         InputError: the cells come from several worlds, or a cell occurs twice.
@@ -137,6 +139,8 @@ class Results:
         versions = sorted({cell.git or "unknown" for cell in self.cells})
         if len(versions) > 1:
             self.warnings.append(f"the cells were made by {len(versions)} code versions: {', '.join(versions)}")
+        if not self.scale().can_judge:
+            self.warnings.append(self.scale().note)
 
     def _find_diversity(self) -> list[str]:
         """Fills `diversity`; returns a warning for each setting that is left out."""
@@ -216,6 +220,10 @@ class Results:
     def pools(self) -> dict[str, tuple[str, ...]]:
         """The test files of each pool."""
         return pools_of(self.first.files)
+
+    def scale(self, pool: str = "Global") -> RewardScale:
+        """Returns what the reward can tell on a pool's test prompts, by the rows of the base model and the ceiling."""
+        return reward_scale(self.models, pool)
 
     def mean_rewards(self, setting: Setting, units: Units, pool: str = "Global") -> np.ndarray:
         """Returns the mean reward over a pool's test prompts of each unit [units].

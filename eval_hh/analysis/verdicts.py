@@ -16,7 +16,8 @@ from eval_hh.analysis.contrasts import Effect, Pair, effect_of, primary_effect
 from eval_hh.analysis.equal_budget import RANKING_LENS, budget_pairs
 from eval_hh.analysis.lines_on_d import LineTest, mean_line_test, slope_weights
 from eval_hh.analysis.results import Results
-from eval_hh.analysis.rules import MIN_REPLICATES, UNDECIDED, needed
+from eval_hh.analysis.reward_scale import RewardScale
+from eval_hh.analysis.rules import DID_NOT_HOLD, MIN_REPLICATES, NO_VERDICT, UNDECIDED, is_within, needed
 from eval_hh.estimates import Contrast
 from eval_hh.markup import contrast_text, p_text
 
@@ -52,11 +53,14 @@ def verdicts(results: Results) -> list[Verdict]:
     pairs = fixed_size_pairs(results)
     claim4 = primary_effect(results, pairs)
     prediction = predict_from_lines(results, pairs) if claim4 else None
+    scale = results.scale()
     return [
-        _on_effect(MORE_RESPONSES, claim1, "No equal-budget pair of K=4 and K=2 is complete."),
-        _on_line(LINEAR, mean_line_test(results)),
-        _on_effect(GUIDES, claim3, "It needs enlarged subsets (reproduce.py --augment)."),
-        _on_effect(BEYOND_SIZE, claim4, "It needs subsets of low and high D (reproduce.py --fixed_size).", prediction),
+        _on_effect(MORE_RESPONSES, claim1, scale, "No equal-budget pair of K=4 and K=2 is complete."),
+        _on_line(LINEAR, mean_line_test(results), scale),
+        _on_effect(GUIDES, claim3, scale, "It needs enlarged subsets (reproduce.py --augment)."),
+        _on_effect(
+            BEYOND_SIZE, claim4, scale, "It needs subsets of low and high D (reproduce.py --fixed_size).", prediction
+        ),
     ]
 
 
@@ -87,15 +91,19 @@ def predict_from_lines(results: Results, pairs: Sequence[Pair]) -> Prediction | 
     return Prediction(effect_of(predicted), effect_of(observed - predicted))
 
 
-def _on_effect(claim: str, effect: Effect | None, missing: str, prediction: Prediction | None = None) -> Verdict:
+def _on_effect(
+    claim: str, effect: Effect | None, scale: RewardScale, missing: str, prediction: Prediction | None = None
+) -> Verdict:
     if effect is None:
         return Verdict(claim, NOT_TESTED, None, (missing,))
     difference = effect.difference
     mean = f", the mean of {len(effect.pairs)} differences" if len(effect.pairs) > 1 else ""
     details = [f"Primary effect{mean}: {contrast_text(difference)}."]
-    details += _reservations(difference.n_replicates, effect.one_draw, effect.n_left_out)
+    details += _reservations(difference.n_replicates, effect.one_draw, effect.n_left_out, scale)
     if effect.verdict == UNDECIDED:
-        details.append(f"Undecided: {needed(difference)}.")
+        details.append(f"Undecided: {needed(difference, scale.margin)}.")
+    if effect.verdict == DID_NOT_HOLD and is_within(difference, scale.margin):
+        details.append(f"The interval lies within {100 * scale.margin:.3g} points of zero, too small to matter.")
     if prediction:
         excess = prediction.observed_minus_predicted
         details.append(f"The lines on D through random subsets predict {contrast_text(prediction.predicted)}.")
@@ -103,10 +111,10 @@ def _on_effect(claim: str, effect: Effect | None, missing: str, prediction: Pred
     return Verdict(claim, effect.verdict, difference, tuple(details))
 
 
-def _on_line(claim: str, test: LineTest | None) -> Verdict:
+def _on_line(claim: str, test: LineTest | None, scale: RewardScale) -> Verdict:
     if test is None or not test.fits:
         return Verdict(claim, NOT_TESTED, None, ("It needs two sizes with D that all algorithms and K have.",))
-    word, reason = test.judge()
+    word, reason = test.judge(scale.margin) if scale.can_judge else (NO_VERDICT, "")
     slope = test.fits["D"].slope
     details = [f"Slope of the mean over algorithms and K: {contrast_text(slope)} per unit of D."]
     if reason:
@@ -116,13 +124,13 @@ def _on_line(claim: str, test: LineTest | None) -> Verdict:
         details.append(f"Deviation of the {len(test.scores)} sizes (p): {deviations}.")
     for name, one in test.rivals.items() if slope.n_replicates >= MIN_REPLICATES else ():
         details.append(f"Excess of the line over the curve '{name}', zero if that curve is true: {contrast_text(one)}.")
-    details += _reservations(slope.n_replicates, test.one_draw, 0)
+    details += _reservations(slope.n_replicates, test.one_draw, 0, scale)
     return Verdict(claim, word, slope, tuple(details))
 
 
-def _reservations(n_replicates: int, one_draw: bool, n_left_out: int) -> list[str]:
-    """Returns what limits the verdict: one draw, too few replicates, or replicates that some cells lack."""
-    lines = []
+def _reservations(n_replicates: int, one_draw: bool, n_left_out: int, scale: RewardScale) -> list[str]:
+    """Returns what limits the verdict: the reward, one draw, too few replicates, or replicates that some cells lack."""
+    lines = [scale.note] if scale.note else []
     if one_draw and n_replicates > 1:
         lines.append("About this draw only: the subsets were drawn once, so there is no verdict.")
     elif n_replicates < MIN_REPLICATES:

@@ -40,8 +40,11 @@ class PackedLinears:
 
 def _usable(model: PreTrainedModel) -> bool:
     has_operations = all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
-    is_known = model.device.type == "cpu" and model.dtype in (torch.float32, torch.bfloat16)
-    return is_known and torch.backends.mkldnn.is_available() and has_operations
+    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available() or not has_operations:
+        return False
+    # A CPU without instructions for bfloat16 computes in it, but oneDNN packs no such weights there.
+    has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return model.dtype == torch.float32 or (model.dtype == torch.bfloat16 and has_bfloat16)
 
 
 def _packed(linear: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:

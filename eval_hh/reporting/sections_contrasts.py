@@ -64,7 +64,16 @@ def contrast_section(title_and_intro: tuple[str, str], found: Sequence[Compariso
         f"Holm p corrects for the rows of this table, and the first column rests on it. {most} replicates, unless a "
         f"row says otherwise. {population(found)}"
     )
+    note += cannot_judge(found)
     return [f"## {title}", "", f"{intro} {note}", "", *markdown(HEADER, [_row(one, most) for one in found])]
+
+
+def cannot_judge(found: Sequence[Comparison]) -> str:
+    """Returns a sentence on the pools of a table in which the reward cannot judge; empty if there is none."""
+    pools = list(dict.fromkeys(one.pool for one in found if not one.can_judge))
+    if not pools:
+        return ""
+    return f" No verdict on {', '.join(pools)}: there the ceiling is not shown to lie above the base model (Table 1)."
 
 
 def _row(one: Comparison, most: int) -> list[str]:

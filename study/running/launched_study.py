@@ -17,7 +17,7 @@ from data_preprocess.command import (
     InputError,
     Stopped,
     StopRequest,
-    available_cores,
+    cores_each,
     environment_count,
     parse_settings,
     signal_name,
@@ -25,8 +25,9 @@ from data_preprocess.command import (
 )
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.subsets import FULL_LEN, rankings_file
+from eval_hh.cells import BASE, CEILING
 from eval_hh.run_paths import ModelNames, Names
-from study.grid import BASE, CEILING, Cell, Study, sample_flags
+from study.grid import Cell, Study, sample_flags
 from study.running.commands import Call
 from training.config import TrainConfig
 from training.saving.checkpoints import RunFolder
@@ -282,8 +283,8 @@ def machine_shares(workers: int, num_processes: int) -> list[dict[str, str]]:
     first_port = environment_count("PORT", 29500)
     shares = [{"PORT": str(first_port + worker)} for worker in range(workers)]
     if not torch.cuda.is_available() and not os.environ.get("OMP_NUM_THREADS"):
-        threads = str(max(1, available_cores() // (workers * num_processes)))
-        shares = [{**share, "OMP_NUM_THREADS": threads} for share in shares]
+        for share in shares:
+            share["OMP_NUM_THREADS"] = str(cores_each(workers * num_processes))
     if groups > 1:
         for worker, share in enumerate(shares):
             first = worker % groups * num_processes
@@ -307,7 +308,7 @@ def _run(call: Call, log: Path, request: StopRequest) -> None:
     if status:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         why = lines[-2]
-        if status - 128 in signal.valid_signals() and not why.startswith("error: "):  # as of launch.py
+        if status - 128 in signal.valid_signals() and not why.startswith("error: "):  # launch.py says so itself
             why = f"killed by {signal_name(status - 128)}"
         message = f"{call.shell()}: exit status {status}: {why} (output in {log})"
         raise InputError(message) if status == USAGE else OSError(message)

@@ -11,9 +11,10 @@ from pathlib import Path
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.subsets import RANDOM, Subset, rankings_file
 from data_preprocess.toy_world.world import world_hash, write_world
+from eval_hh.cells import BASE, CEILING
 from eval_hh.estimates import budgets
 from eval_hh.run_paths import BEST_CHECKPOINT, ModelNames, Names
-from study.grid import BASE, CEILING, Cell, answering_cell, augment_flags, sample_flags
+from study.grid import Cell, answering_cell, augment_flags, sample_flags
 from study.running.commands import Call
 from study.running.workers import Workers
 from study.toy.toy_profile import AUGMENT, ToyProfile
