@@ -47,8 +47,8 @@ class RewardScale:
                 f"model's: {over_base}. It cannot judge the cells; one that tells the two apart is needed."
             )
         return (
-            f"Too small to matter is here a difference within {100 * self.margin:.2f} points, {SHARE_OF_SPAN:.0%} of "
-            f"what separates the ceiling from the base model at least: {over_base}."
+            f"Too small to matter is here a difference within {100 * self.margin:.2f} points, {SHARE_OF_SPAN:.0%} of the "
+            f"least that the ceiling may lie above the base model: {over_base}."
         )
 
 

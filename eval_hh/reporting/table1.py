@@ -94,7 +94,7 @@ def _model_lines(found: Table1) -> list[str]:
     ]
     if found.spans:
         spans = [f"{100 * one.difference:{DIFFERENCE}} ({interval_text(one)})" for one in found.spans.values()]
-        rows.append([f"{CEILING} minus {BASE}, paired by prompt", *spans])
+        rows.append([f"{CEILING} minus {BASE}", *spans])
     pools = next(iter(found.models.values()))
     return [f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}:", "", *markdown(["", *pools], rows)]
 
