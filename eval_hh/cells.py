@@ -24,8 +24,10 @@ from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
 MODEL_ROWS = "models"  # folder, beside the cells', of the result files of models of no run
-BASE, CEILING = "base", "ceiling"  # such rows of a study: of its base model and of the test data's best responses
-BEST_RESPONSES = "the first responses of the test rows"  # the "model" of a ceiling
+# Such rows of a study: of its base model, and of the test data's worst and best responses.
+BASE, FLOOR, CEILING = "base", "floor", "ceiling"
+# The "models" of a ceiling and of a floor.
+BEST_RESPONSES, WORST_RESPONSES = "the first responses of the test rows", "the last responses of the test rows"
 STUDY_FILE = "cells.jsonl.xz"  # all cells of a published study, one per line
 TEST_FILES = ("harmless_base", "helpful_base", "helpful_online", "helpful_rejection")
 POOLS = {"Harmless": TEST_FILES[:1], "Helpful": TEST_FILES[1:], "Global": TEST_FILES}

@@ -4,9 +4,11 @@
 # usage: sh eval.sh EXP RANKING_LEN [FLAGS]
 #
 # Evaluates a model of no run, which gets a row NAME of its own: the base model, one from elsewhere, or an adapter. With
-# --best_responses it is the test data's own first responses that are scored: what a model could reach, the ceiling.
+# --best_responses it is the test data's own first responses that are scored: what a model could reach, the ceiling. With
+# --worst_responses it is their last ones, the floor.
 # usage: sh eval.sh --model MODEL NAME [FLAGS]
 #        sh eval.sh --best_responses NAME [FLAGS]
+#        sh eval.sh --worst_responses NAME [FLAGS]
 #
 #   --checkpoint NAME      evaluates this folder of the run, e.g. step_500; it gets its own result file
 #   --test_files NAME...   only these files of data/hh_test; the result file is written once all four are done
@@ -35,7 +37,7 @@ usage() {
         "[--prompt_format NAME] [--model_path MODEL] [--endpoint URL --endpoint_model NAME];" \
         "or sh eval.sh --model MODEL NAME [--test_files NAME...] [--max_new_tokens N] [--prompt_format NAME]" \
         "[--endpoint URL --endpoint_model NAME];" \
-        "or sh eval.sh --best_responses NAME" >&2
+        "or sh eval.sh --best_responses NAME; or sh eval.sh --worst_responses NAME" >&2
     exit 2
 }
 [ $# -ge 2 ] || usage
@@ -43,15 +45,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 repository=$(dirname "$here")
 processes=${NUM_PROCESSES:-8}
 port=${PORT:-29500}
-row='' name='' model_path='' best=''
+row='' name='' model_path='' own=''
 case $1 in
 --model)
     [ $# -ge 3 ] || usage
     row=yes model_path=$2 name=$3
     shift 3
     ;;
---best_responses)
-    row=yes best=$1 name=$2
+--best_responses | --worst_responses)
+    row=yes own=$1 name=$2
     shift 2
     ;;
 *)
@@ -145,7 +147,7 @@ decoding=launch decoding_precision=$precision
 [ -z "$endpoint" ] || decoding=alone decoding_precision=''
 generation() {
     "$@" $decoding_precision ${max_new_tokens:+--max_new_tokens "$max_new_tokens"} \
-        ${model_path:+--model_path "$model_path"} ${prompt_format:+--prompt_format "$prompt_format"} $best \
+        ${model_path:+--model_path "$model_path"} ${prompt_format:+--prompt_format "$prompt_format"} $own \
         ${endpoint:+--endpoint "$endpoint"} ${endpoint_model:+--endpoint_model "$endpoint_model"}
 }
 

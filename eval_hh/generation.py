@@ -6,8 +6,9 @@ or, with a server that has the model: ... --endpoint URL --endpoint_model NAME_T
 
 For each data/hh_test/FILE.json, writes eval_hh/inference_res/cache/infer_generate_main_EXP_RANKING_LEN_
 best_checkpoint_FILE.json: the test rows, each with "infer": {"t": text}; for --name, eval_hh/inference_res/models/NAME/
-cache/infer_generate_main_FILE.json. With --best_responses a row's text is its own first response: the ceiling. A run
-that was killed or stopped by a signal resumes when started again; a finished file is not made again.
+cache/infer_generate_main_FILE.json. With --best_responses a row's text is its own first response: the ceiling; with
+--worst_responses its last one, the only one where it has no other: the floor. A run that was killed or stopped by a
+signal resumes when started again; a finished file is not made again.
 
 With --endpoint nothing is loaded but the tokenizer of the checkpoint or of --model_path, whose token ids are sent; a
 --name without --model_path is a model known to the server alone, which gets the dialogues as chat messages.
@@ -27,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
 from data_preprocess.dialogue import CHAT, HH, PROMPT_FORMATS, with_system
-from eval_hh.cells import BEST_RESPONSES, SERVED
+from eval_hh.cells import BEST_RESPONSES, SERVED, WORST_RESPONSES
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
 from eval_hh.run_paths import GIVEN, PRECISIONS, Evaluation, check_same_model, recorded_precision
@@ -46,6 +47,7 @@ class Generation(Evaluation, EndpointFlags):
     model_path: str | None = setting("folder or hub name to test instead of the run's checkpoint",
                                      default=None)  # fmt: skip
     best_responses: bool = setting("with --name: no model, but the test rows' own first responses", default=False)
+    worst_responses: bool = setting("the same of their last responses", default=False)
     max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
     batch_size: int | None = setting(
         "prompts decoded or asked at a time, per process ($BATCH_SIZE; default: 16, or up to 64 on a GPU)",
@@ -67,18 +69,25 @@ class Generation(Evaluation, EndpointFlags):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_endpoint()
-        if self.endpoint and (self.best_responses or self.mixed_precision):
-            raise InputError(
-                "--endpoint: its server has model and precision (expected no --best_responses or --mixed_precision)"
-            )
+        if self.endpoint and (self.own_responses or self.mixed_precision):
+            flag = f"--{self.own_responses}" if self.own_responses else "--mixed_precision"
+            raise InputError(f"--endpoint: its server has model and precision (expected no {flag})")
         if self.is_remote and self.prompt_format == HH:
             raise InputError("--prompt_format hh: needs the tokenizer of the served model (expected its --model_path)")
-        if not self.endpoint and (self.name or self.best_responses):
-            check_one_given(self, "model_path", "best_responses", "what --name is the row of")
-        if self.best_responses and not self.name:
-            raise InputError("--best_responses: is no run's (expected --name NAME)")
-        if self.best_responses and self.prompt_format:
-            raise InputError("--prompt_format and --best_responses: give one of them (no model reads a prompt)")
+        own = self.own_responses
+        if self.worst_responses:
+            check_one_given(self, "best_responses", "worst_responses", "which of the test rows' responses")
+        if not self.endpoint and (self.name or own):
+            check_one_given(self, "model_path", own or "best_responses", "what --name is the row of")
+        if own and not self.name:
+            raise InputError(f"--{own}: is no run's (expected --name NAME)")
+        if own and self.prompt_format:
+            raise InputError(f"--prompt_format and --{own}: give one of them (no model reads a prompt)")
+
+    @property
+    def own_responses(self) -> str:
+        """The flag by which the test rows' own responses are taken; empty if a model generates them."""
+        return "best_responses" if self.best_responses else "worst_responses" if self.worst_responses else ""
 
     @property
     def is_remote(self) -> bool:
@@ -101,7 +110,7 @@ def main(argv: list[str] | None = None) -> None:
 def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, list[dict]]]:
     """Returns the path of the tested model and the rows of each test file. Raises InputError if one is unusable.
 
-    The path is None for --best_responses and for a model known to the endpoint alone.
+    The path is None for the test rows' own responses and for a model known to the endpoint alone.
     """
     from data_preprocess.hub import source_options
     from data_preprocess.records import read_rows
@@ -147,7 +156,8 @@ def tested_format(config: Generation, model_path: str | Path | None) -> str:
 
 def plan_jobs(config: Generation, model_path: str | Path | None, format_name: str) -> dict[str, Job]:
     """Returns the job of each test file. The batch size is left out: it changes texts by float error only."""
-    unloaded = {"name": config.endpoint_model if config.endpoint else BEST_RESPONSES}
+    own = WORST_RESPONSES if config.worst_responses else BEST_RESPONSES
+    unloaded = {"name": config.endpoint_model if config.endpoint else own}
     settings = {
         "step": "generation",
         "model": unloaded if model_path is None else folder_identity(model_path),
@@ -197,7 +207,8 @@ def generate_files(
     if config.endpoint:
         return ask_files(jobs, tests, model_path, format_name, config, state)
     if model_path is None:
-        return sum(copy_best(job, tests[name], state) for name, job in jobs.items())
+        place = -1 if config.worst_responses else 0
+        return sum(copy_own(job, tests[name], place, state) for name, job in jobs.items())
     from data_preprocess.hub import load_tokenizer
     from eval_hh.inference.decoding import Decoder, agreed_batch_size, plan_units
     from eval_hh.inference.models import device, load_causal_lm, weights_dtype
@@ -257,10 +268,10 @@ def encode_rows(decoder: "Decoder | TokenPrompts | Messages", rows: list[dict], 
     return encoded
 
 
-def copy_best(job: Job, rows: list[dict], state: "PartialState") -> bool:
-    """Makes a test file's own first responses the generated texts."""
+def copy_own(job: Job, rows: list[dict], place: int, state: "PartialState") -> bool:
+    """Makes a test file's own responses, those at a place in their rankings, the generated texts."""
     return run_job(
-        job, rows, [list(range(len(rows)))], lambda unit: [rows[row]["suffix"][0] for row in unit], "t", state
+        job, rows, [list(range(len(rows)))], lambda unit: [rows[row]["suffix"][place] for row in unit], "t", state
     )
 
 

@@ -92,9 +92,9 @@ def make_grid(reward, algorithms=("PRO", "SFT"), sizes=SIZES, seeds=(42,), draws
     ]
 
 
-def make_row(name: str, reward: float, is_ceiling: bool = False, seed: int = 7, **options) -> ModelRow:
+def make_row(name: str, reward: float, own: str | None = None, seed: int = 7, **options) -> ModelRow:
     """A model of no run with mean Global reward `reward`."""
-    return ModelRow(name, is_ceiling, make_cell("SFT", 2, 1500, seed, reward, **options)["files"])
+    return ModelRow(name, own, make_cell("SFT", 2, 1500, seed, reward, **options)["files"])
 
 
 def results_of(cells: list[dict], warnings: Sequence[str] = (), models: Sequence[ModelRow] = ()) -> Results:

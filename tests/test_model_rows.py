@@ -14,7 +14,7 @@ from test_table1 import rising, rows_of_latex
 from data_preprocess.command import InputError
 from eval_hh import generation, report, rewarding, scoring
 from eval_hh.analysis.results import load_results
-from eval_hh.cells import BEST_RESPONSES, POOLS, load_cell, pooled, write_cell
+from eval_hh.cells import BEST_RESPONSES, POOLS, WORST_RESPONSES, load_cell, pooled, write_cell
 from eval_hh.reporting.findings import analyse, as_json
 from eval_hh.reporting.table1 import latex, markdown_lines
 
@@ -49,6 +49,7 @@ def result(root: Path, name: str) -> Path:
     [
         (["--model", "a model", "my base"], "--model_path a model"),
         (["--best_responses", "my base"], "--best_responses"),
+        (["--worst_responses", "my base"], "--worst_responses"),
     ],
 )
 def test_a_row_is_named_to_every_step(shell, words, what, fakes):  # noqa: F811
@@ -65,7 +66,7 @@ def test_a_row_is_named_to_every_step(shell, words, what, fakes):  # noqa: F811
 
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("words", [
-    ["--model", "x"], ["--model"], ["--best_responses"], ["--model", "x", "--max_new_tokens"],
+    ["--model", "x"], ["--model"], ["--best_responses"], ["--worst_responses"], ["--model", "x", "--max_new_tokens"],
     ["--model", "x", "y", "z"],
 ])  # fmt: skip
 def test_half_a_row_is_refused(shell, words, fakes):  # noqa: F811
@@ -118,6 +119,24 @@ def test_the_ceiling_is_the_score_of_the_test_data_s_own_responses(study, tiny_r
         assert cell["files"][name]["bleu"] == pytest.approx([100.0] * len(rows))
 
 
+def test_the_floor_is_the_score_of_their_last_responses(study, tiny_reward_dir):
+    from eval_hh.reward_model import load_reward_model
+
+    name = TEST_FILES[0]
+    path = study / "data" / "hh_test" / f"{name}.json"
+    rows = read_lines(path)
+    single = {field: rows[0][field][:1] for field in ("prefix", "suffix", "reward")}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [rows[0] | single, *rows[1:]]))
+    all_steps(["--name", "floor"], tiny_reward_dir, "--worst_responses")
+    cell = load_cell(result(study, "models/floor.json"))
+    worst = [rows[0]["suffix"][0], *(row["suffix"][-1] for row in rows[1:])]
+    assert worst[1:] != [row["suffix"][0] for row in rows[1:]]
+    logits = load_reward_model(tiny_reward_dir).score([row["prefix"][0] for row in rows], worst)
+    assert cell["files"][name]["reward"] == pytest.approx([1 / (1 + np.exp(-logit)) for logit in logits])
+    assert cell["evaluation"]["generation"]["model"] == WORST_RESPONSES
+    assert "the first responses of the test rows would" in refused(study, ["--name", "floor"], "--best_responses")
+
+
 @pytest.mark.parametrize(
     ("command", "message", "flags"),
     [
@@ -128,6 +147,9 @@ def test_the_ceiling_is_the_score_of_the_test_data_s_own_responses(study, tiny_r
         (generation, "--model_path or --best_responses: give one", "--name x"),
         (generation, "--model_path or --best_responses: give one", "--name x --best_responses --model_path y"),
         (generation, "--best_responses: is no run's", "--index trial --stage 2 --best_responses"),
+        (generation, "--worst_responses: is no run's", "--index trial --stage 2 --worst_responses"),
+        (generation, "--best_responses or --worst_responses: give one", "--name x --best_responses --worst_responses"),
+        (generation, "--model_path or --worst_responses: give one", "--name x --worst_responses --model_path y"),
         (generation, "--name 'a/b'", "--name a/b --best_responses"),
         (generation, "/nothing: no such folder", "--name x --model_path /nothing"),
     ],

@@ -144,7 +144,7 @@ def test_the_readmes_study_file_is_a_plan(tmp_path, capsys):
     (tmp_path / "runs" / "my_study.yaml").write_text(written, encoding="utf-8")
     reproduce.main(["--study", str(tmp_path / "runs" / "my_study.yaml"), "--dry_run"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + 1 + 3 + 6 * 2 + 2  # data, cut, three draws, six cells, two rows
+    assert len(lines) == 1 + 1 + 3 + 6 * 2 + 3  # data, cut, three draws, six cells, three rows
     assert f"--source {EXAMPLE / 'rankings.jsonl'} " in lines[0]
     assert all("--prompt_format chat --lora_r 8" in line for line in lines if "train_hh_pro" in line)
 
@@ -169,8 +169,10 @@ def test_the_readmes_study_on_a_tiny_model(tmp_path, tiny_causal_lm_dir):
     root = copy / "runs" / "my_study"
     report = (root / "report.md").read_text(encoding="utf-8")
     assert report in done.stdout and "- 6 of 6 cells present" in report
-    assert re.search(r"win at equal budget \(K=4 against K=2, Global\): \*\*(held|did not hold|undecided)\*\*", report)
-    assert re.search(r"^\| base +\| .*\n\| ceiling ", report, flags=re.MULTILINE)
+    words = "held|did not hold|undecided|no verdict"
+    word = re.search(rf"win at equal budget \(K=4 against K=2, Global\): \*\*({words})\*\*", report)[1]
+    assert (word == "no verdict") == ("The test reward model is not shown to score" in report)
+    assert re.search(r"^\| base +\| .*\n\| floor +\| .*\n\| ceiling ", report, flags=re.MULTILINE)
     assert "report.html" in {path.name for path in root.iterdir()}
     config = json.loads((root / "checkpoints/index_pro_len4_80_seed42/stage_4/run.json").read_text())["config"]
     assert (config["prompt_format"], config["lora_r"]) == ("chat", 8)

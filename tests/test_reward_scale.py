@@ -9,6 +9,7 @@ from eval_hh.analysis.equal_budget import budget_pairs
 from eval_hh.analysis.reward_scale import RewardScale, reward_scale
 from eval_hh.analysis.rules import DID_NOT_HOLD, HELD, MARGIN, NO_VERDICT, UNDECIDED, decide
 from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
+from eval_hh.cells import BEST_RESPONSES, WORST_RESPONSES
 from eval_hh.estimates import over_replicates
 from eval_hh.reporting import sections
 from eval_hh.reporting.findings import analyse, as_json
@@ -27,8 +28,11 @@ def grid(difference: float, jitter: float = 0.001) -> list[dict]:
     )
 
 
-def rows(span: float, **options) -> list:
-    return [make_row("base", 0.4, seed=8, **options), make_row("ceiling", 0.4 + span, True, seed=9, **options)]
+def rows(span: float, over_floor: float | None = None, **options) -> list:
+    """A base model, perhaps a floor, and a ceiling that lies so far above them."""
+    floor = [] if over_floor is None else [make_row("floor", 0.4 + span - over_floor, WORST_RESPONSES, 10, **options)]
+    ceiling = make_row("ceiling", 0.4 + span, BEST_RESPONSES, 9, **options)
+    return [make_row("base", 0.4, seed=8, **options), *floor, ceiling]
 
 
 def words(cells: list[dict], models=()) -> list[str]:
@@ -41,19 +45,34 @@ def test_the_span_is_paired_by_test_prompt():
     base, ceiling = rows(0.2)
     for pool in POOLS:
         values = ceiling.values(pool), base.values(pool)
-        span = reward_scale([base, ceiling], pool).span
+        span = reward_scale([base, ceiling], pool).spans["base"]
         tested = stats.ttest_rel(*values)
         low, high = tested.confidence_interval()
         assert (span.difference, span.low, span.high) == pytest.approx((np.mean(values[0] - values[1]), low, high))
         assert span.p == pytest.approx(tested.pvalue) and span.n_replicates == len(values[0])
 
 
+def test_people_s_own_worst_responses_show_it_as_well():
+    """A base model may answer better than the people who wrote the test data, by a reward model that is right."""
+    models = rows(-0.1, over_floor=0.2)
+    results = results_of(grid(0.05), models=models)
+    scale = results.scale()
+    assert scale.spans["base"].high < 0 < scale.spans["floor"].low and scale.can_judge
+    assert words(grid(0.05), models) == words(grid(0.05)) and not results.warnings
+    assert not results_of(grid(0.05), models=rows(-0.1, over_floor=0.0)).scale().can_judge
+    note = results_of(grid(0.05), models=rows(-0.1, over_floor=0.0)).scale().note
+    assert (
+        "above the responses of the base model: -1" in note
+        and " or above those that they like least (the floor): " in note
+    )
+
+
 @pytest.mark.parametrize("missing", ["base", "ceiling", "both"])
 def test_without_both_rows_nothing_is_known_and_nothing_changes(missing):
     models = [one for one in rows(-0.2) if one.name != missing and missing != "both"]
     models.append(make_row("another model", 0.9))
-    assert reward_scale(models, "Global") == RewardScale(None)
-    assert RewardScale(None).can_judge and RewardScale(None).margin == MARGIN and RewardScale(None).note == ""
+    assert reward_scale(models, "Global") == RewardScale()
+    assert RewardScale().can_judge and RewardScale().margin == MARGIN and RewardScale().note == ""
     assert words(grid(0.05), models) == words(grid(0.05)) and HELD in words(grid(0.05))
 
 
@@ -68,9 +87,9 @@ def test_no_word_by_a_reward_that_cannot_judge(difference, span):
     assert [one.verdict for one in found] == [NO_VERDICT, NO_VERDICT, NOT_TESTED, NOT_TESTED]
     note = results.scale().note
     assert note in results.warnings and all(note in one.details for one in found[:2])
-    assert f"{100 * results.scale().span.difference:+.2f} points" in note and "120 test prompts" in note
+    assert f"{100 * results.scale().spans['base'].difference:+.2f} points" in note and "120 test prompts" in note
     report = sections.make_report(analyse(results))
-    assert "No verdict on Harmless, Helpful, Global: there the ceiling is not shown" in report
+    assert "No verdict on Harmless, Helpful, Global: the reward is not shown to judge there" in report
     assert "**held**" not in report and "**did not hold**" not in report
 
 
@@ -82,7 +101,7 @@ def test_each_pool_is_judged_by_its_own_rows():
     found = comparisons(results, budget_pairs(results), POOLS)
     assert {one.pool for one in found if one.verdict == NO_VERDICT} == {"Harmless"}
     assert verdicts(results)[0].verdict == HELD and not results.warnings
-    assert "No verdict on Harmless: there" in sections.make_report(analyse(results))
+    assert "No verdict on Harmless: the reward" in sections.make_report(analyse(results))
 
 
 def test_too_small_to_matter_is_less_where_the_scale_is_small():
@@ -90,25 +109,29 @@ def test_too_small_to_matter_is_less_where_the_scale_is_small():
     assert words(cells)[0] == DID_NOT_HOLD == words(cells, rows(0.5))[0]
     narrow = rows(0.03, noise=0.001)
     results = results_of(cells, models=narrow)
-    assert results.scale().margin == pytest.approx(0.1 * results.scale().span.low) and results.scale().margin < 0.003
+    assert results.scale().margin == pytest.approx(0.1 * results.scale().least) and results.scale().margin < 0.003
     claim, line = verdicts(results)[:2]
     assert (
-        claim.verdict == UNDECIDED and "Too small to matter is here a difference within 0.30 points" in claim.details[1]
+        claim.verdict == UNDECIDED
+        and "A difference within 0.30 points is too small to matter here: 10%" in claim.details[1]
     )
     assert "within 2 points of zero" in verdicts(results_of(cells))[0].details[-1]
     assert line.verdict == verdicts(results_of(cells, models=rows(0.5)))[1].verdict == DID_NOT_HOLD  # flat to the digit
 
 
-def test_a_reward_without_signal_passes_in_one_study_of_forty():
-    """It scores the ceiling and the base model alike up to noise; the share of 4,000 studies, four standard errors."""
-    rng = np.random.default_rng(0)
-    passed = np.mean([RewardScale(over_replicates(rng.normal(0, 0.2, 60))).can_judge for _ in range(4000)])
-    assert 0.015 < passed < 0.035
+@pytest.mark.parametrize(("below", "most"), [(("base",), 0.025), (("base", "floor"), 0.05)])
+def test_a_reward_without_signal_rarely_passes(below, most):
+    """It scores all rows alike up to noise; the share of 4,000 studies, within four standard errors."""
+    rng, passed = np.random.default_rng(0), 0
+    for _ in range(4000):
+        ceiling = rng.normal(0, 0.2, 60)
+        passed += RewardScale({name: over_replicates(ceiling - rng.normal(0, 0.2, 60)) for name in below}).can_judge
+    assert most / 2 < passed / 4000 < most + 4 * (most * (1 - most) / 4000) ** 0.5
 
 
 def test_a_small_true_effect_is_rarely_called_too_small():
     """At a true difference of just the margin, "did not hold" comes by chance in at most 2.5% of studies."""
-    rng, scale = np.random.default_rng(1), RewardScale(over_replicates([0.03, 0.031, 0.029, 0.03]))
+    rng, scale = np.random.default_rng(1), RewardScale({"base": over_replicates([0.03, 0.031, 0.029, 0.03])})
     found = [decide(over_replicates(rng.normal(scale.margin, 0.0005, 8)), scale.margin) for _ in range(4000)]
     assert np.mean([word == DID_NOT_HOLD for word in found]) < 0.035
 
@@ -119,6 +142,6 @@ def test_the_spans_are_shown_and_in_the_json():
     line = next(one for one in sections.make_report(found).splitlines() if one.startswith("| ceiling minus base"))
     shown = [cell.strip() for cell in line.strip("|").split("|")][1:]
     for pool, text in zip(POOLS, shown, strict=True):
-        span = results.scale(pool).span
+        span = results.scale(pool).spans["base"]
         assert text == f"{100 * span.difference:+.2f} ({100 * span.low:+.2f} to {100 * span.high:+.2f})"
-        assert as_json(found)["spans"][pool]["low"] == span.low
+        assert as_json(found)["spans"][pool]["base"]["low"] == span.low

@@ -129,7 +129,7 @@ def test_the_script_from_raw_pairs_to_the_page(tmp_path, shared):
         assert metrics["pairs"] > 0
     report = (root / "report.md").read_text(encoding="utf-8")
     assert "- 4 of 4 cells present" in report
-    assert re.search(r"^\| base +\| .*\n\| ceiling +\| ", report, flags=re.MULTILINE)
+    assert re.search(r"^\| base +\| .*\n\| floor +\| .*\n\| ceiling +\| ", report, flags=re.MULTILINE)
     assert (root / "report.html").is_file()
 
     stamps = {path: path.stat().st_mtime_ns for path in root.rglob("*.safetensors")}

@@ -16,7 +16,17 @@ from data_preprocess.command import InputError
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.reward_scale import RewardScale, reward_scale
-from eval_hh.cells import BEST_RESPONSES, MODEL_ROWS, STUDY_FILE, Setting, is_row, load_cells, pooled, pools_of
+from eval_hh.cells import (
+    BEST_RESPONSES,
+    MODEL_ROWS,
+    STUDY_FILE,
+    WORST_RESPONSES,
+    Setting,
+    is_row,
+    load_cells,
+    pooled,
+    pools_of,
+)
 
 
 class Replicate(NamedTuple):
@@ -93,7 +103,7 @@ class ModelRow:
     """The evaluation of a model of no run, scored as the cells are."""
 
     name: str
-    is_ceiling: bool  # of the test data's own responses
+    own: str | None  # BEST_RESPONSES or WORST_RESPONSES where the texts are the test data's own
     files: dict[str, dict[str, Any]]
 
     def values(self, pool: str) -> np.ndarray:
@@ -292,15 +302,16 @@ def _result_files(folder: Path) -> list[Path]:
 
 
 def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -> list[ModelRow]:
-    """Returns the rows that can stand beside a cell, by name, the ceiling last; a warning for each of the others.
+    """Returns the rows that can stand beside a cell, by name, floor and ceiling last; a warning for each of the others.
 
     A row of no profile can stand beside cells of any.
     """
     kept: dict[str, ModelRow] = {}
     for path, row in rows:
-        is_ceiling = row["evaluation"]["generation"]["model"] == BEST_RESPONSES
+        model = row["evaluation"]["generation"]["model"]
+        own = model if model in (WORST_RESPONSES, BEST_RESPONSES) else None
         ours, its = (
-            _row_facts(one, is_ceiling) for one in (cell, {**row, "profile": row["profile"] or cell["profile"]})
+            _row_facts(one, own is not None) for one in (cell, {**row, "profile": row["profile"] or cell["profile"]})
         )
         differing = [name for name in ours if its[name] != ours[name]]
         if differing:
@@ -309,15 +320,16 @@ def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -
         elif row["name"] in kept:
             warnings.append(f"left out {path}: a row {row['name']} was read before it")
         else:
-            kept[row["name"]] = ModelRow(row["name"], is_ceiling, row["files"])
-    return sorted(kept.values(), key=lambda row: (row.is_ceiling, row.name))
+            kept[row["name"]] = ModelRow(row["name"], own, row["files"])
+    places = [None, WORST_RESPONSES, BEST_RESPONSES]
+    return sorted(kept.values(), key=lambda row: (places.index(row.own), row.name))
 
 
-def _row_facts(cell: dict, is_ceiling: bool) -> dict[str, str | None]:
-    """Returns what a row and the cells must have in common; no token of a ceiling's texts was generated."""
+def _row_facts(cell: dict, is_own: bool) -> dict[str, str | None]:
+    """Returns what a row and the cells must have in common; no token of the test data's own texts was generated."""
     return {
         **{name: cell[name] for name in ("profile", "reward_source", "world")},
-        "evaluation": _rewarding_summary(cell) if is_ceiling else _scoring_summary(cell),
+        "evaluation": _rewarding_summary(cell) if is_own else _scoring_summary(cell),
         "test rows": _row_summary(cell),
     }
 

@@ -3,7 +3,7 @@
 Stated before any study was run with them; eval_hh/calibrate.py measures how often each word is false, and
 eval_hh/README.md explains them. In words:
 - Fewer than three replicates, or one draw of the subsets, give no verdict.
-- Neither does a reward that is not shown to put people's preferred responses above the base model's (reward_scale.py).
+- Neither does a reward that is not shown to put people's preferred responses above others (reward_scale.py).
 - A difference held if its 95% interval lies above zero. It did not hold if the interval lies below zero, or within a
   margin of zero that is too small to matter: two points (of 100 x reward), or less on a scale where two points are much
   (reward_scale.py). Otherwise it is undecided.
@@ -21,7 +21,9 @@ HELD, DID_NOT_HOLD, UNDECIDED = "held", "did not hold", "undecided"
 NO_VERDICT = "no verdict"
 MIN_REPLICATES = 3
 MARGIN = 0.02  # reward, 0 to 1: a difference within it is too small to matter
-SHARE_OF_SPAN = 0.1  # and so is, where it is less, this share of what separates the base model from people's choices
+SHARE_OF_SPAN = (
+    0.1  # and so is, where it is less, this share of what separates people's preferred responses from others
+)
 
 
 def decide(difference: Contrast, margin: float = MARGIN) -> str:

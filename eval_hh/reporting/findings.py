@@ -77,7 +77,8 @@ def as_json(found: Findings) -> dict[str, Any]:
         verdicts: [{claim, verdict, primary, details}]; contrasts: by question, each with its difference, interval, p
         and Holm p; lines: per algorithm and K the fits on D, M and log M; joint: coefficients of measures of
         diversity; judged: win rates minus one half, by judge and pair; models: means and half-widths of 95% intervals
-        by name and pool, of models of no run; spans: by pool, the ceiling minus the base model; warnings.
+        by name and pool, of models of no run; spans: by pool, the ceiling minus the base model and minus
+        the floor; warnings.
     """
     contrasts = {
         "equal_budget": found.equal_budget, "d_at_fixed_size": found.fixed_size, "strategies": found.strategies,
@@ -93,6 +94,6 @@ def as_json(found: Findings) -> dict[str, Any]:
             name: {pool: asdict(entry) for pool, entry in entries.items()}
             for name, entries in model_entries(found.results, scale=1.0).items()
         },
-        "spans": {pool: asdict(span) for pool, span in found.table.spans.items()},
+        "spans": {pool: asdict(scale)["spans"] for pool, scale in found.table.scales.items()},
         "warnings": list(found.warnings),
     }

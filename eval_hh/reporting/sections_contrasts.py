@@ -73,7 +73,7 @@ def cannot_judge(found: Sequence[Comparison]) -> str:
     pools = list(dict.fromkeys(one.pool for one in found if not one.can_judge))
     if not pools:
         return ""
-    return f" No verdict on {', '.join(pools)}: there the ceiling is not shown to lie above the base model (Table 1)."
+    return f" No verdict on {', '.join(pools)}: the reward is not shown to judge there (Table 1)."
 
 
 def _row(one: Comparison, most: int) -> list[str]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from eval_hh.analysis.means import Entry, model_entries, table
 from eval_hh.analysis.results import Results
-from eval_hh.cells import BASE, CEILING, Setting
-from eval_hh.estimates import Contrast, budgets
+from eval_hh.analysis.reward_scale import RewardScale
+from eval_hh.cells import CEILING, Setting
+from eval_hh.estimates import budgets
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, latex_text, markdown_text
 from eval_hh.reporting.markdown_table import markdown
 
@@ -38,7 +39,7 @@ class Table1:
     one_draw: bool  # replicates differ in their training seed only
     budgets: tuple[dict[int, int], ...]  # {K: M} of the equal budgets
     models: dict[str, dict[str, Entry]]  # by name and pool: models that were not trained on these subsets
-    spans: dict[str, Contrast]  # by pool: the ceiling minus the base model; empty without both
+    scales: dict[str, RewardScale]  # by pool
 
     @property
     def spread(self) -> str:
@@ -63,9 +64,9 @@ def table1(results: Results, paper: dict[tuple[str, Setting], float]) -> Table1:
                 rows.append(Row(f"{algorithm} {pool}", ranking_len, *values))
     units = [results.units(one) for one in results.random]
     one_draw = all(one.one_draw for one in units)
-    spans = {pool: span for pool in results.pools if (span := results.scale(pool).span)}
+    scales = {pool: results.scale(pool) for pool in results.pools}
     models = model_entries(results)
-    return Table1(tuple(sizes), tuple(rows), max(map(len, units)), one_draw, tuple(equal), models, spans)
+    return Table1(tuple(sizes), tuple(rows), max(map(len, units)), one_draw, tuple(equal), models, scales)
 
 
 def _budget_of(equal: list[dict[int, int]], ranking_len: int, size: int) -> int | None:
@@ -92,9 +93,10 @@ def _model_lines(found: Table1) -> list[str]:
         [markdown_text(name), *(f"{entry.mean:{REWARD}} ± {entry.spread:{REWARD}}" for entry in entries.values())]
         for name, entries in found.models.items()
     ]
-    if found.spans:
-        spans = [f"{100 * one.difference:{DIFFERENCE}} ({interval_text(one)})" for one in found.spans.values()]
-        rows.append([f"{CEILING} minus {BASE}", *spans])
+    for below in next(iter(found.scales.values())).spans:
+        spans = [scale.spans[below] for scale in found.scales.values()]
+        texts = [f"{100 * one.difference:{DIFFERENCE}} ({interval_text(one)})" for one in spans]
+        rows.append([f"{CEILING} minus {below}", *texts])
     pools = next(iter(found.models.values()))
     return [f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}:", "", *markdown(["", *pools], rows)]
 

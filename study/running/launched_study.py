@@ -25,7 +25,7 @@ from data_preprocess.command import (
 )
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.subsets import FULL_LEN, rankings_file
-from eval_hh.cells import BASE, CEILING
+from eval_hh.cells import BASE, CEILING, FLOOR
 from eval_hh.run_paths import ModelNames, Names
 from study.grid import Cell, Study, sample_flags
 from study.running.commands import Call
@@ -129,7 +129,7 @@ class LaunchedStudy(Study):
         ]
 
     def rows(self) -> dict[Path, Call]:
-        """Returns the result files of the base model and of the test data's best responses, with the call for each.
+        """Returns the result files of the base model and of the test data's worst and best responses, with their calls.
 
         A paper's grid has none.
         """
@@ -137,7 +137,11 @@ class LaunchedStudy(Study):
             return {}
         flags = list(self.train_flags)
         read = flags[flags.index("--prompt_format") :][:2] if "--prompt_format" in flags else []
-        tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *read), CEILING: ("--best_responses", CEILING)}
+        tested = {
+            BASE: ("--model", self.model, BASE, *self.eval_flags, *read),
+            FLOOR: ("--worst_responses", FLOOR),
+            CEILING: ("--best_responses", CEILING),
+        }
         named = {**self.eval_environment, "PROFILE": self.name}
         return {
             ModelNames(name, self.root).cell(): self._call("eval_hh", ("sh", "eval.sh", *words), named)
