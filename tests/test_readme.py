@@ -174,7 +174,7 @@ def test_the_readmes_study_on_a_tiny_model(tmp_path, tiny_causal_lm_dir):
     assert (word == "no verdict") == ("The test reward model is not shown to score" in report)
     assert re.search(r"^\| base +\| .*\n\| floor +\| .*\n\| ceiling ", report, flags=re.MULTILINE)
     assert "report.html" in {path.name for path in root.iterdir()}
-    config = json.loads((root / "checkpoints/index_pro_len4_80_seed42/stage_4/run.json").read_text())["config"]
+    config = json.loads((root / "checkpoints/index_pro_len4_64_seed42/stage_4/run.json").read_text())["config"]
     assert (config["prompt_format"], config["lora_r"]) == ("chat", 8)
 
 
