@@ -1,5 +1,7 @@
 """A reward that puts people's preferred responses not above the base model's gives no verdict; margins to scale."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -145,3 +147,16 @@ def test_the_spans_are_shown_and_in_the_json():
         span = results.scale(pool).spans["base"]
         assert text == f"{100 * span.difference:+.2f} ({100 * span.low:+.2f} to {100 * span.high:+.2f})"
         assert as_json(found)["spans"][pool]["base"]["low"] == span.low
+
+
+def test_a_pool_of_one_prompt_has_no_span():
+    few = {**ROWS, "harmless_base": 1}
+    results = results_of(
+        make_grid(
+            lambda a, k, m, seed: 0.5 + 0.03 * (k - 3) + 0.001 * (seed - 43.5), seeds=REPLICATES, draws=True, rows=few
+        ),
+        models=rows(0.2, over_floor=0.1, rows=few),
+    )
+    assert results.scale("Harmless") == RewardScale() and len(results.scale().spans) == 2
+    shown = sections.make_report(analyse(results))
+    assert re.search(r"^\| ceiling minus floor +\| - +\| \+", shown, re.MULTILINE)

@@ -21,9 +21,7 @@ HELD, DID_NOT_HOLD, UNDECIDED = "held", "did not hold", "undecided"
 NO_VERDICT = "no verdict"
 MIN_REPLICATES = 3
 MARGIN = 0.02  # reward, 0 to 1: a difference within it is too small to matter
-SHARE_OF_SPAN = (
-    0.1  # and so is, where it is less, this share of what separates people's preferred responses from others
-)
+SHARE_OF_SPAN = 0.1  # and so is, where that is less, this share of the ceiling's lead (reward_scale.py)
 
 
 def decide(difference: Contrast, margin: float = MARGIN) -> str:

@@ -93,9 +93,9 @@ def _model_lines(found: Table1) -> list[str]:
         [markdown_text(name), *(f"{entry.mean:{REWARD}} ± {entry.spread:{REWARD}}" for entry in entries.values())]
         for name, entries in found.models.items()
     ]
-    for below in next(iter(found.scales.values())).spans:
-        spans = [scale.spans[below] for scale in found.scales.values()]
-        texts = [f"{100 * one.difference:{DIFFERENCE}} ({interval_text(one)})" for one in spans]
+    for below in found.scales["Global"].spans:
+        spans = [scale.spans.get(below) for scale in found.scales.values()]  # None: of a single prompt
+        texts = [f"{100 * one.difference:{DIFFERENCE}} ({interval_text(one)})" if one else "-" for one in spans]
         rows.append([f"{CEILING} minus {below}", *texts])
     pools = next(iter(found.models.values()))
     return [f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}:", "", *markdown(["", *pools], rows)]
