@@ -128,8 +128,8 @@ class StudyConfig:
         "write a script that submits the study's jobs to a cluster, and run nothing", metavar="FILE", default=None
     )
     part: str | None = setting(
-        "other studies: make only the data, run only the cells, evaluate only the base model and the ceiling (rows), "
-        "or only report",
+        "other studies: make only the data, run only the cells, evaluate only the base model, floor and ceiling "
+        "(rows), or only report",
         choices=PARTS,
         default=None,
     )

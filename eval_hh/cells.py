@@ -3,7 +3,8 @@
 A cell is one (algorithm, ranking_len K, num_prompts M, selection, draw, seed) of the study's grid. Its file holds the
 reward and BLEU of every test prompt and the configuration that produced them, so that every table, figure and test is a
 pure function of these files. An invalid or mismatched file is reported, never averaged in. A model of no run (the base
-model, one from elsewhere, the data's own best responses) has a row instead, which has a name and no place in the grid.
+model, one from elsewhere, the data's own best or worst responses) has a row instead, with a name and no place in the
+grid.
 """
 
 from __future__ import annotations

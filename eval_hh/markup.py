@@ -29,6 +29,11 @@ def contrast_text(one: Contrast, units: str = "replicates") -> str:
     return f"{value} (95% interval {interval_text(one)}, {one.n_replicates} {units})"
 
 
+def points_text(reward: float) -> str:
+    """Formats a small reward x 100 with two significant digits."""
+    return f"{100 * reward:.2g}"
+
+
 def p_text(p: float) -> str:
     """Formats a p-value; "-" where there is none."""
     return "-" if p != p else f"{p:.4f}" if p >= 0.0001 else "<0.0001"

@@ -32,7 +32,7 @@ class ResultPaths:
 
 @dataclass(frozen=True)
 class ModelNames(ResultPaths):
-    """Paths of the evaluation of a model that has a row of its own: a base model, an outside one, the ceiling."""
+    """Paths of the evaluation of a model that has a row of its own: a base model, an outside one, ceiling or floor."""
 
     name: str
     root: Path = field(default_factory=study_root)

@@ -73,7 +73,7 @@ def write_jobs(
         cells: names of the cells, a task each; none: the study is one job.
         num_processes: of a cell, on all its nodes, a GPU each.
         data_on_gpu: whether models make the data.
-        has_rows: whether another task evaluates the base model and the ceiling.
+        has_rows: whether another task evaluates the base model, the floor and the ceiling.
 
     Raises:
         InputError: the nodes cannot share the processes.

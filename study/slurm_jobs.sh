@@ -1,7 +1,7 @@
 # Sourced by the job scripts that `reproduce.py --slurm FILE` writes (study/slurm.py), which set what is used here.
 #
 # `bash FILE` submits: the data, then an array with a task per cell (and, but for a paper's grid, one that evaluates the
-# base model and the ceiling), then the report, whether or not a cell failed. A study on the embedded world is one job.
+# base model, floor and ceiling), then the report, whether or not a cell failed. A study on the embedded world is one job.
 # Finished work is not repeated, so a study is continued by submitting it again.
 #
 # A job that has to give way saves and is queued again. Slurm announces that in one of two ways, and the step ends with

@@ -223,6 +223,28 @@ def test_each_machine_of_a_cell_has_its_log(tmp_path, monkeypatch):
     assert study.log("a") == tmp_path / "logs" / "cells" / "a.machine1.log"
 
 
+@pytest.mark.parametrize(
+    ("responses", "expected"),
+    [
+        (None, ["base", "floor", "ceiling"]),  # the plan of a study whose data are not made
+        ([["a", "b"], ["a"]], ["base", "floor", "ceiling"]),
+        ([["a"], ["b"]], ["base", "ceiling"]),
+        ([["a", "b"], [""]], ["base"]),
+    ],
+)
+def test_rows_of_the_test_data_s_own_responses_need_them(responses, expected, tmp_path):
+    study = LaunchedStudy(name="s", title="", model="m", grid=Grid((8,), (2,)), replicates=(), folder="runs/s")
+    (tmp_path / "runs/s/data/hh_test").mkdir(parents=True)
+    if responses:
+        turns = ["<|prompter|>Hi", "<|assistant|>"]
+        rows = [{"prefix": [turns] * len(each), "suffix": each, "meta": {}} for each in responses]
+        lines = [json.dumps(row | {"reward": list(range(len(row["suffix"])))[::-1]}) + "\n" for row in rows]
+        (tmp_path / "runs/s/data/hh_test/test.json").write_text("".join(lines))
+    assert [path.stem for path in study.rows()] == expected
+    with pytest.raises(OSError, match=f"^no result of {', '.join(expected)} "):
+        study.check_done([])
+
+
 class Scripted(LaunchedStudy):
     """A study whose cells are shell commands."""
 

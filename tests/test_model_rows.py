@@ -134,7 +134,26 @@ def test_the_floor_is_the_score_of_their_last_responses(study, tiny_reward_dir):
     logits = load_reward_model(tiny_reward_dir).score([row["prefix"][0] for row in rows], worst)
     assert cell["files"][name]["reward"] == pytest.approx([1 / (1 + np.exp(-logit)) for logit in logits])
     assert cell["evaluation"]["generation"]["model"] == WORST_RESPONSES
-    assert "the first responses of the test rows would" in refused(study, ["--name", "floor"], "--best_responses")
+    message = refused(study, ["--name", "floor"], "--best_responses")
+    assert "the first responses of the test rows would" in message and "sh eval.sh --best_responses NAME" in message
+
+
+@pytest.mark.parametrize("own", ["--best_responses", "--worst_responses"])
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"reward": [0.0, 1.0]}, "the responses are not ranked by their rewards (expected best first)"),
+        ({"suffix": ["  ", "No."]}, "a response without text"),
+        ({"prefix": 1, "suffix": [""], "reward": [0.0]}, "a response without text"),
+    ],
+)
+def test_test_rows_that_are_no_rankings_have_no_ceiling_and_no_floor(own, change, what, study):
+    path = study / "data" / "hh_test" / f"{TEST_FILES[0]}.json"
+    first, *rest = read_lines(path)
+    changed = first | change | ({"prefix": first["prefix"][:1]} if change.get("prefix") else {})
+    path.write_text("".join(json.dumps(row) + "\n" for row in [changed, *rest]))
+    message = refused(study, ["--name", "x"], own)
+    assert message.startswith(f"{path}:1: ") and what in message
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_the_readmes_study_on_a_tiny_model(tmp_path, tiny_causal_lm_dir):
     assert report in done.stdout and "- 6 of 6 cells present" in report
     words = "held|did not hold|undecided|no verdict"
     word = re.search(rf"win at equal budget \(K=4 against K=2, Global\): \*\*({words})\*\*", report)[1]
-    assert (word == "no verdict") == ("The test reward model is not shown to score" in report)
+    assert (word == "no verdict") == ("The reward is not shown to score" in report)
     assert re.search(r"^\| base +\| .*\n\| floor +\| .*\n\| ceiling ", report, flags=re.MULTILINE)
     assert "report.html" in {path.name for path in root.iterdir()}
     config = json.loads((root / "checkpoints/index_pro_len4_64_seed42/stage_4/run.json").read_text())["config"]

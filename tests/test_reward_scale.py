@@ -8,6 +8,7 @@ from scipy import stats
 
 from eval_hh.analysis.contrasts import comparisons
 from eval_hh.analysis.equal_budget import budget_pairs
+from eval_hh.analysis.results import ModelRow
 from eval_hh.analysis.reward_scale import RewardScale, reward_scale
 from eval_hh.analysis.rules import DID_NOT_HOLD, HELD, MARGIN, NO_VERDICT, UNDECIDED, decide
 from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
@@ -54,19 +55,24 @@ def test_the_span_is_paired_by_test_prompt():
         assert span.p == pytest.approx(tested.pvalue) and span.n_replicates == len(values[0])
 
 
-def test_people_s_own_worst_responses_show_it_as_well():
-    """A base model may answer better than the people who wrote the test data, by a reward model that is right."""
+def test_the_floor_decides_where_it_is():
+    """A right reward may put a base model above the test data, and one that sees but style may put it below."""
     models = rows(-0.1, over_floor=0.2)
     results = results_of(grid(0.05), models=models)
     scale = results.scale()
     assert scale.spans["base"].high < 0 < scale.spans["floor"].low and scale.can_judge
     assert words(grid(0.05), models) == words(grid(0.05)) and not results.warnings
-    assert not results_of(grid(0.05), models=rows(-0.1, over_floor=0.0)).scale().can_judge
-    note = results_of(grid(0.05), models=rows(-0.1, over_floor=0.0)).scale().note
-    assert (
-        "above the responses of the base model: -1" in note
-        and " or above those that they like least (the floor): " in note
-    )
+    for span in (0.2, -0.1):
+        scale = results_of(grid(0.05), models=rows(span, over_floor=0.0)).scale()
+        assert not scale.can_judge and scale.spans["base"].difference == pytest.approx(span, abs=0.01)
+        assert "best responses above its worst ones: ceiling minus floor is " in scale.note
+
+
+def test_a_floor_of_single_responses_is_none():
+    base, ceiling = rows(0.2)
+    floor = ModelRow("floor", WORST_RESPONSES, ceiling.files)
+    assert reward_scale([base, floor, ceiling], "Global") == reward_scale([base, ceiling], "Global")
+    assert reward_scale([floor, ceiling], "Global") == RewardScale()
 
 
 @pytest.mark.parametrize("missing", ["base", "ceiling", "both"])
@@ -111,24 +117,21 @@ def test_too_small_to_matter_is_less_where_the_scale_is_small():
     assert words(cells)[0] == DID_NOT_HOLD == words(cells, rows(0.5))[0]
     narrow = rows(0.03, noise=0.001)
     results = results_of(cells, models=narrow)
-    assert results.scale().margin == pytest.approx(0.1 * results.scale().least) and results.scale().margin < 0.003
+    assert results.scale().margin == pytest.approx(0.1 * results.scale().lead.low) and results.scale().margin < 0.003
     claim, line = verdicts(results)[:2]
     assert (
         claim.verdict == UNDECIDED
-        and "A difference within 0.30 points is too small to matter here: 10%" in claim.details[1]
+        and "A difference within 0.3 points is too small to matter here: 10%" in claim.details[1]
     )
     assert "within 2 points of zero" in verdicts(results_of(cells))[0].details[-1]
     assert line.verdict == verdicts(results_of(cells, models=rows(0.5)))[1].verdict == DID_NOT_HOLD  # flat to the digit
 
 
-@pytest.mark.parametrize(("below", "most"), [(("base",), 0.025), (("base", "floor"), 0.05)])
-def test_a_reward_without_signal_rarely_passes(below, most):
-    """It scores all rows alike up to noise; the share of 4,000 studies, within four standard errors."""
-    rng, passed = np.random.default_rng(0), 0
-    for _ in range(4000):
-        ceiling = rng.normal(0, 0.2, 60)
-        passed += RewardScale({name: over_replicates(ceiling - rng.normal(0, 0.2, 60)) for name in below}).can_judge
-    assert most / 2 < passed / 4000 < most + 4 * (most * (1 - most) / 4000) ** 0.5
+def test_a_reward_without_signal_rarely_passes():
+    """It scores ceiling and floor alike up to noise; the share of 4,000 studies, within four standard errors."""
+    rng = np.random.default_rng(0)
+    passed = np.mean([RewardScale({"floor": over_replicates(rng.normal(0, 0.2, 60))}).can_judge for _ in range(4000)])
+    assert 0.0125 < passed < 0.025 + 4 * (0.025 * 0.975 / 4000) ** 0.5
 
 
 def test_a_small_true_effect_is_rarely_called_too_small():

@@ -166,6 +166,7 @@ def root(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_study_of_two_nodes_per_cell_with_a_preempted_and_a_failed_cell(
     cluster, root, tiny_causal_lm_dir, tiny_reward_dir
 ):
@@ -179,7 +180,7 @@ def test_a_study_of_two_nodes_per_cell_with_a_preempted_and_a_failed_cell(
     run = study / "logs" / "pro_len2_16_seed42" / "2"
     wait_for("steps", lambda: (run / "metrics.jsonl").is_file(), 200)
     preempt(cluster)
-    assert ended(cluster, report, seconds=250) == ["FAILED"], logs_of(study)
+    assert ended(cluster, report, seconds=400) == ["FAILED"], logs_of(study)
     assert [state(cluster, job) for job in (data, f"{cells}_0", f"{cells}_1", f"{cells}_2")] == [
         "COMPLETED", "COMPLETED", "FAILED", "COMPLETED",
     ]  # fmt: skip

@@ -232,7 +232,7 @@ class Results:
         return pools_of(self.first.files)
 
     def scale(self, pool: str = "Global") -> RewardScale:
-        """Returns what the reward can tell on a pool's test prompts, by the rows of the base model and the ceiling."""
+        """Returns what the reward can tell on a pool's test prompts."""
         return reward_scale(self.models, pool)
 
     def mean_rewards(self, setting: Setting, units: Units, pool: str = "Global") -> np.ndarray:

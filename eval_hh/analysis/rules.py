@@ -1,9 +1,10 @@
 """The rules that decide from intervals whether a claim of the paper held.
 
-Stated before any study was run with them; eval_hh/calibrate.py measures how often each word is false, and
+Stated before any study was run with them, but for the rule on the reward and the smaller margin, which were added after
+the small real studies (eval_hh/results/smollm2*); eval_hh/calibrate.py measures how often each word is false, and
 eval_hh/README.md explains them. In words:
 - Fewer than three replicates, or one draw of the subsets, give no verdict.
-- Neither does a reward that is not shown to put people's preferred responses above others (reward_scale.py).
+- Neither does a reward that is not shown to put the test data's best responses above others (reward_scale.py).
 - A difference held if its 95% interval lies above zero. It did not hold if the interval lies below zero, or within a
   margin of zero that is too small to matter: two points (of 100 x reward), or less on a scale where two points are much
   (reward_scale.py). Otherwise it is undecided.
@@ -16,12 +17,13 @@ eval_hh/README.md explains them. In words:
 from __future__ import annotations
 
 from eval_hh.estimates import LEVEL, Contrast, replicates_for
+from eval_hh.markup import points_text
 
 HELD, DID_NOT_HOLD, UNDECIDED = "held", "did not hold", "undecided"
 NO_VERDICT = "no verdict"
 MIN_REPLICATES = 3
 MARGIN = 0.02  # reward, 0 to 1: a difference within it is too small to matter
-SHARE_OF_SPAN = 0.1  # and so is, where that is less, this share of the ceiling's lead (reward_scale.py)
+SHARE_OF_LEAD = 0.1  # and so is, where that is less, this share of the ceiling's lead (reward_scale.py)
 
 
 def decide(difference: Contrast, margin: float = MARGIN) -> str:
@@ -30,12 +32,8 @@ def decide(difference: Contrast, margin: float = MARGIN) -> str:
         return NO_VERDICT
     if difference.low > 0:
         return HELD
-    return DID_NOT_HOLD if difference.high < 0 or is_within(difference, margin) else UNDECIDED
-
-
-def is_within(difference: Contrast, margin: float) -> bool:
-    """Returns whether the 95% interval shows that a difference is too small to matter."""
-    return -margin < difference.low and difference.high < margin
+    within = -margin < difference.low and difference.high < margin
+    return DID_NOT_HOLD if difference.high < 0 or within else UNDECIDED
 
 
 def decide_row(difference: Contrast, holm_p: float) -> str:
@@ -64,7 +62,7 @@ def decide_line(
     if slope.high < 0:
         return DID_NOT_HOLD, "reward falls as D rises"
     if -margin < slope.low * rise and slope.high * rise < margin:
-        return DID_NOT_HOLD, f"reward changes by less than {100 * margin:.3g} points over the range of D"
+        return DID_NOT_HOLD, f"reward changes by less than {points_text(margin)} points over the range of D"
     if deviation < LEVEL:
         return DID_NOT_HOLD, "the points deviate from the line by more than replicates account for"
     if slope.low <= 0:

@@ -17,9 +17,9 @@ from eval_hh.analysis.equal_budget import RANKING_LENS, budget_pairs
 from eval_hh.analysis.lines_on_d import LineTest, mean_line_test, slope_weights
 from eval_hh.analysis.results import Results
 from eval_hh.analysis.reward_scale import RewardScale
-from eval_hh.analysis.rules import DID_NOT_HOLD, MIN_REPLICATES, NO_VERDICT, UNDECIDED, is_within, needed
+from eval_hh.analysis.rules import DID_NOT_HOLD, MIN_REPLICATES, NO_VERDICT, UNDECIDED, needed
 from eval_hh.estimates import Contrast
-from eval_hh.markup import contrast_text, p_text
+from eval_hh.markup import contrast_text, p_text, points_text
 
 NOT_TESTED = "not tested in this run"
 MORE_RESPONSES = "More responses and fewer prompts win at equal budget (K=4 against K=2, Global)"
@@ -102,8 +102,8 @@ def _on_effect(
     details += _reservations(difference.n_replicates, effect.one_draw, effect.n_left_out, scale)
     if effect.verdict == UNDECIDED:
         details.append(f"Undecided: {needed(difference, scale.margin)}.")
-    if effect.verdict == DID_NOT_HOLD and is_within(difference, scale.margin):
-        details.append(f"The interval lies within {100 * scale.margin:.3g} points of zero, too small to matter.")
+    if effect.verdict == DID_NOT_HOLD and difference.high >= 0:
+        details.append(f"The interval lies within {points_text(scale.margin)} points of zero, too small to matter.")
     if prediction:
         excess = prediction.observed_minus_predicted
         details.append(f"The lines on D through random subsets predict {contrast_text(prediction.predicted)}.")

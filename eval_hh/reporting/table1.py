@@ -98,7 +98,9 @@ def _model_lines(found: Table1) -> list[str]:
         texts = [f"{100 * one.difference:{DIFFERENCE}} ({interval_text(one)})" if one else "-" for one in spans]
         rows.append([f"{CEILING} minus {below}", *texts])
     pools = next(iter(found.models.values()))
-    return [f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}:", "", *markdown(["", *pools], rows)]
+    paired = "; differences are paired by prompt, with Student's" if found.scales["Global"].spans else ""
+    title = f"{MODELS_TITLE.capitalize()}, 100 x mean reward ± {PROMPTS_SPREAD}{paired}:"
+    return [title, "", *markdown(["", *pools], rows)]
 
 
 def latex(found: Table1) -> str:

@@ -24,6 +24,7 @@ from data_preprocess.command import (
     study_root,
 )
 from data_preprocess.files import hold_lock, read_json
+from data_preprocess.records import numbered_rows
 from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.cells import BASE, CEILING, FLOOR
 from eval_hh.run_paths import ModelNames, Names
@@ -131,22 +132,30 @@ class LaunchedStudy(Study):
     def rows(self) -> dict[Path, Call]:
         """Returns the result files of the base model and of the test data's worst and best responses, with their calls.
 
-        A paper's grid has none.
+        A paper's grid has none. Test data without responses has no ceiling, and such with one each no floor.
         """
         if self.folder == ".":
             return {}
+        fewest, most = self.test_responses()
         flags = list(self.train_flags)
         read = flags[flags.index("--prompt_format") :][:2] if "--prompt_format" in flags else []
-        tested = {
-            BASE: ("--model", self.model, BASE, *self.eval_flags, *read),
-            FLOOR: ("--worst_responses", FLOOR),
-            CEILING: ("--best_responses", CEILING),
-        }
+        tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *read)}
+        if fewest and most > 1:
+            tested[FLOOR] = ("--worst_responses", FLOOR)
+        if fewest:
+            tested[CEILING] = ("--best_responses", CEILING)
         named = {**self.eval_environment, "PROFILE": self.name}
         return {
             ModelNames(name, self.root).cell(): self._call("eval_hh", ("sh", "eval.sh", *words), named)
             for name, words in tested.items()
         }
+
+    def test_responses(self) -> tuple[int, int]:
+        """Returns the fewest and the most responses with text of a test row; two where no file is there yet."""
+        paths = sorted((self.root / "data" / "hh_test").glob("*.json"))
+        rows = (row for path in paths for _, row in numbered_rows(path, training=False))
+        counts = {sum(bool(text.strip()) for text in row["suffix"]) for row in rows}
+        return (min(counts), max(counts)) if counts else (2, 2)
 
     def script(self, cells: Sequence[Cell]) -> list[str]:
         """Returns all commands of these cells, one per line, those for the data first."""
@@ -251,14 +260,17 @@ class LaunchedStudy(Study):
         return notes
 
     def check_done(self, cells: Sequence[Cell]) -> None:
-        """Raises OSError if a cell has no result file."""
+        """Raises OSError if a cell, or a row that shows whether the reward can judge, has no result file."""
         missing = [cell.exp for cell in cells if not self.result(cell).is_file()]
         if missing:
             found = f"{len(missing)} of {len(cells)} cells have no result, the first is {missing[0]}"
             raise OSError(f"{found} (output in {self.log(missing[0])})")
+        rows = [path.stem for path in self.rows() if not path.is_file()]
+        if rows:
+            raise OSError(f"no result of {', '.join(rows)} (output in {self.log('rows')})")
 
     def make_rows(self, request: StopRequest) -> None:
-        """Evaluates the base model and the test data's best responses, if that is not done."""
+        """Evaluates the base model and the test data's own responses, if that is not done."""
         log = self.log("rows")
         with hold_lock(log.with_suffix("")):
             for path, call in self.rows().items():
