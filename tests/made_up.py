@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval_hh.analysis.results import CellResult, ModelRow, Results
+from eval_hh.analysis.results import CellResult, Results
+from eval_hh.analysis.reward_scale import ModelRow
 from eval_hh.cells import file_scores
 from eval_hh.reporting import sections
 from eval_hh.reporting.findings import analyse

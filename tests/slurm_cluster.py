@@ -45,6 +45,7 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
+MinJobAge=3600
 KillWait=5
 NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus}
 PartitionName=low Nodes=ALL Default=YES PriorityTier=1 GraceTime={grace}

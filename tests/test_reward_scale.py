@@ -8,8 +8,7 @@ from scipy import stats
 
 from eval_hh.analysis.contrasts import comparisons
 from eval_hh.analysis.equal_budget import budget_pairs
-from eval_hh.analysis.results import ModelRow
-from eval_hh.analysis.reward_scale import RewardScale, reward_scale
+from eval_hh.analysis.reward_scale import ModelRow, RewardScale, reward_scale
 from eval_hh.analysis.rules import DID_NOT_HOLD, HELD, MARGIN, NO_VERDICT, UNDECIDED, decide
 from eval_hh.analysis.verdicts import NOT_TESTED, verdicts
 from eval_hh.cells import BEST_RESPONSES, WORST_RESPONSES

@@ -38,7 +38,7 @@ def test_a_fresh_clone_prints_the_plan_and_names_what_is_missing(tmp_path, capsy
     reproduce.main(["--profile", "smollm2", "--dry_run"])
     said = capsys.readouterr()
     lines = said.out.splitlines()
-    assert len(lines) == 2 + 4 + 2 * 16 + 2 and said.err.startswith("plan: 16 cells; cost not known")
+    assert len(lines) == 2 + 4 + 2 * 16 + 3 and said.err.startswith("plan: 16 cells; cost not known")
     assert all(str(tmp_path / "runs" / "smollm2") in line for line in lines)
     with pytest.raises(InputError, match=r"runs/smollm2/model: no such file or folder \(--profile smollm2: the first"):
         reproduce.main(["--profile", "smollm2"])

@@ -15,7 +15,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
-from eval_hh.analysis.reward_scale import RewardScale, reward_scale
+from eval_hh.analysis.reward_scale import ModelRow, RewardScale, reward_scale
 from eval_hh.cells import (
     BEST_RESPONSES,
     MODEL_ROWS,
@@ -96,19 +96,6 @@ class CellResult:
     def extra_rewards(self) -> list[str]:
         """The names of this cell's other rewards, sorted."""
         return sorted(next(iter(self.files.values())).get("extra", {}))
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """The evaluation of a model of no run, scored as the cells are."""
-
-    name: str
-    own: str | None  # BEST_RESPONSES or WORST_RESPONSES where the texts are the test data's own
-    files: dict[str, dict[str, Any]]
-
-    def values(self, pool: str) -> np.ndarray:
-        """Returns the rewards [test prompts] of a pool."""
-        return pooled(self.files, pool)
 
 
 class Results:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
 
 from eval_hh.analysis.rules import MARGIN, SHARE_OF_LEAD
-from eval_hh.cells import BASE, BEST_RESPONSES, CEILING, FLOOR, WORST_RESPONSES
+from eval_hh.cells import BASE, BEST_RESPONSES, CEILING, FLOOR, WORST_RESPONSES, pooled
 from eval_hh.estimates import Contrast, over_replicates, paired_differences
 from eval_hh.markup import contrast_text, points_text
 
-if TYPE_CHECKING:
-    from eval_hh.analysis.results import ModelRow
-
-
 OTHERS = {FLOOR: "its worst ones", BASE: "the base model's"}
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """The evaluation of a model of no run, scored as the cells are."""
+
+    name: str
+    own: str | None  # BEST_RESPONSES or WORST_RESPONSES where the texts are the test data's own
+    files: dict[str, dict[str, Any]]
+
+    def values(self, pool: str) -> np.ndarray:
+        """Returns the rewards [test prompts] of a pool."""
+        return pooled(self.files, pool)
 
 
 @dataclass(frozen=True)
