@@ -86,6 +86,16 @@ def numbered_rows(path: str | Path, training: bool = True) -> Iterator[tuple[int
         raise InputError(f"{path}:1: the file is empty (expected one ranking per line)")
 
 
+def why_unranked(row: dict) -> str:
+    """Returns why the first response of a checked row is not its best or the last not its worst; empty if they are."""
+    rewards = row["reward"]
+    if rewards[0] < max(rewards) or rewards[-1] > min(rewards):
+        return "the responses are not ranked by their rewards (expected best first)"
+    if not all(text.strip() for text in (row["suffix"][0], row["suffix"][-1])):
+        return "a response without text (expected the test data's own responses)"
+    return ""
+
+
 def data_file(path: str | Path) -> Path:
     """Returns the file that `path` refers to: itself, or train.json if it is (or is named like) a folder."""
     path = Path(path)

@@ -113,7 +113,7 @@ def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, lis
     The path is None for the test rows' own responses and for a model known to the endpoint alone.
     """
     from data_preprocess.hub import source_options
-    from data_preprocess.records import read_rows
+    from data_preprocess.records import read_rows, why_unranked
 
     names = config.names
     model_path = config.model_path
@@ -133,18 +133,10 @@ def checked_inputs(config: Generation) -> tuple[str | Path | None, dict[str, lis
             raise InputError(f"{names.test_file(name)}: no such test file ({hint})")
     tests = {name: read_rows(names.test_file(name), training=False) for name in config.test_files}
     for name, rows in tests.items() if config.own_responses else ():
-        check_ranked(rows, names.test_file(name))
+        for number, row in enumerate(rows, 1):
+            if why := why_unranked(row):
+                raise InputError(f"{names.test_file(name)}:{number}: {why}")
     return model_path, tests
-
-
-def check_ranked(rows: list[dict], path: Path) -> None:
-    """Raises InputError unless every row has a response, and its rewards name the first as best, the last as worst."""
-    for number, row in enumerate(rows, 1):
-        rewards = row.get("reward") or [0.0]
-        if rewards[0] < max(rewards) or rewards[-1] > min(rewards):
-            raise InputError(f"{path}:{number}: the responses are not ranked by their rewards (expected best first)")
-        if not all(text.strip() for text in (row["suffix"][0], row["suffix"][-1])):
-            raise InputError(f"{path}:{number}: a response without text (expected the test data's own responses)")
 
 
 def tested_format(config: Generation, model_path: str | Path | None) -> str:

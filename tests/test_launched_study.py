@@ -230,19 +230,30 @@ def test_each_machine_of_a_cell_has_its_log(tmp_path, monkeypatch):
         ([["a", "b"], ["a"]], ["base", "floor", "ceiling"]),
         ([["a"], ["b"]], ["base", "ceiling"]),
         ([["a", "b"], [""]], ["base"]),
+        ([["a", "b"], ["a", " "]], ["base"]),
     ],
 )
-def test_rows_of_the_test_data_s_own_responses_need_them(responses, expected, tmp_path):
+@pytest.mark.parametrize("is_ranked", [True, False])
+def test_rows_of_the_test_data_s_own_responses_need_them(responses, expected, is_ranked, tmp_path, capsys):
+    """A study on other test data ends with a report, where eval.sh would refuse them after its last cell."""
+    if not is_ranked and responses and any(len(each) > 1 for each in responses):
+        expected = ["base"]
     study = LaunchedStudy(name="s", title="", model="m", grid=Grid((8,), (2,)), replicates=(), folder="runs/s")
     (tmp_path / "runs/s/data/hh_test").mkdir(parents=True)
     if responses:
         turns = ["<|prompter|>Hi", "<|assistant|>"]
         rows = [{"prefix": [turns] * len(each), "suffix": each, "meta": {}} for each in responses]
-        lines = [json.dumps(row | {"reward": list(range(len(row["suffix"])))[::-1]}) + "\n" for row in rows]
+        order = -1 if is_ranked else 1
+        lines = [json.dumps(row | {"reward": list(range(len(row["suffix"])))[::order]}) + "\n" for row in rows]
         (tmp_path / "runs/s/data/hh_test/test.json").write_text("".join(lines))
     assert [path.stem for path in study.rows()] == expected
     with pytest.raises(OSError, match=f"^no result of {', '.join(expected)} "):
         study.check_done([])
+    for path in study.rows():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    study.make_rows(StopRequest())
+    assert ("no floor and no ceiling: " in capsys.readouterr().err) == (expected == ["base"])
 
 
 class Scripted(LaunchedStudy):

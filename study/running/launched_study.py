@@ -24,7 +24,7 @@ from data_preprocess.command import (
     study_root,
 )
 from data_preprocess.files import hold_lock, read_json
-from data_preprocess.records import numbered_rows
+from data_preprocess.records import numbered_rows, why_unranked
 from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.cells import BASE, CEILING, FLOOR
 from eval_hh.run_paths import ModelNames, Names
@@ -132,17 +132,17 @@ class LaunchedStudy(Study):
     def rows(self) -> dict[Path, Call]:
         """Returns the result files of the base model and of the test data's worst and best responses, with their calls.
 
-        A paper's grid has none. Test data without responses has no ceiling, and such with one each no floor.
+        A paper's grid has none. Test data that are no rankings have no ceiling; such with one response each have no floor.
         """
         if self.folder == ".":
             return {}
-        fewest, most = self.test_responses()
+        responses = self.test_responses()
         flags = list(self.train_flags)
         read = flags[flags.index("--prompt_format") :][:2] if "--prompt_format" in flags else []
         tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *read)}
-        if fewest and most > 1:
+        if responses > 1:
             tested[FLOOR] = ("--worst_responses", FLOOR)
-        if fewest:
+        if responses:
             tested[CEILING] = ("--best_responses", CEILING)
         named = {**self.eval_environment, "PROFILE": self.name}
         return {
@@ -150,12 +150,11 @@ class LaunchedStudy(Study):
             for name, words in tested.items()
         }
 
-    def test_responses(self) -> tuple[int, int]:
-        """Returns the fewest and the most responses with text of a test row; two where no file is there yet."""
+    def test_responses(self) -> int:
+        """Returns the most responses of a test row, 0 if those of one are no ranking, 2 where no file is there yet."""
         paths = sorted((self.root / "data" / "hh_test").glob("*.json"))
-        rows = (row for path in paths for _, row in numbered_rows(path, training=False))
-        counts = {sum(bool(text.strip()) for text in row["suffix"]) for row in rows}
-        return (min(counts), max(counts)) if counts else (2, 2)
+        rows = [row for path in paths for _, row in numbered_rows(path, training=False)]
+        return 0 if any(map(why_unranked, rows)) else max((len(row["suffix"]) for row in rows), default=2)
 
     def script(self, cells: Sequence[Cell]) -> list[str]:
         """Returns all commands of these cells, one per line, those for the data first."""
@@ -271,9 +270,11 @@ class LaunchedStudy(Study):
 
     def make_rows(self, request: StopRequest) -> None:
         """Evaluates the base model and the test data's own responses, if that is not done."""
-        log = self.log("rows")
+        log, rows = self.log("rows"), self.rows()
+        if rows and not self.test_responses():
+            print("no floor and no ceiling: the test data's responses are not ranked, or lack text", file=sys.stderr)
         with hold_lock(log.with_suffix("")):
-            for path, call in self.rows().items():
+            for path, call in rows.items():
                 if not path.is_file():
                     _run(call, log, request)
 
