@@ -132,7 +132,7 @@ class LaunchedStudy(Study):
     def rows(self) -> dict[Path, Call]:
         """Returns the result files of the base model and of the test data's worst and best responses, with their calls.
 
-        A paper's grid has none. Test data that are no rankings have no ceiling; such with one response each have no floor.
+        A paper's grid has none. Test data that are no rankings have no ceiling, and those of one response no floor.
         """
         if self.folder == ".":
             return {}
