@@ -98,6 +98,15 @@ def make_row(name: str, reward: float, own: str | None = None, seed: int = 7, **
     return ModelRow(name, own, make_cell("SFT", 2, 1500, seed, reward, **options)["files"])
 
 
+def row_of(name: str, reward: float, model: str = "base", seed: int = 42, **more) -> dict:
+    """The content of the result file of a model of no run."""
+    cell = make_cell("PRO", 2, 1500, seed, reward)
+    kept = {field: cell[field] for field in ("schema", "reward_source", "world", "git", "versions", "files")}
+    made = evaluation()
+    made["generation"] |= {"model": model}
+    return {**kept, "name": name, "profile": None, "evaluation": made, **more}
+
+
 def results_of(cells: list[dict], warnings: Sequence[str] = (), models: Sequence[ModelRow] = ()) -> Results:
     """The contents of result files as they are handed to the analysis."""
     return Results(map(CellResult.of, cells), warnings, models)

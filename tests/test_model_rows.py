@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from eval_study import TEST_FILES, build_study, read_lines
-from made_up import evaluation, make_cell, make_grid
+from made_up import evaluation, make_cell, make_grid, row_of
 from test_eval_sh import SHELLS, calls, evaluate, fakes  # noqa: F401
 from test_table1 import rising, rows_of_latex
 
@@ -237,14 +237,6 @@ def test_two_names_of_one_file_do_not_overwrite_each_other(study, tiny_reward_di
 
 
 # The report
-
-
-def row_of(name, reward, model="base", **more):
-    cell = make_cell("PRO", 2, 1500, 42, reward)
-    kept = {field: cell[field] for field in ("schema", "reward_source", "world", "git", "versions", "files")}
-    made = evaluation()
-    made["generation"] |= {"model": model}
-    return {**kept, "name": name, "profile": None, "evaluation": made, **more}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 import reproduce
 from data_preprocess.command import InputError, run, stop_requests
-from eval_hh.cells import write_cell
+from eval_hh.cells import BEST_RESPONSES, WORST_RESPONSES, write_cell
 from labelling import plan
 from labelling.planning import pilot
 from labelling.planning.budget import Prices
@@ -17,7 +17,7 @@ from labelling.planning.pilot import Decision, decide, default_prior, paper_stud
 from labelling.planning.pilot_model import PilotCells, fit
 from labelling.planning.pilot_plan import format_decision
 from study.study_file import read_study
-from tests.made_up import make_cell
+from tests.made_up import make_cell, row_of
 
 
 @pytest.fixture
@@ -143,6 +143,23 @@ def test_the_plan_of_the_rest_by_its_own_parts(pool, tokenizer, capsys, tmp_path
     assert len(written) == n_more
     planned(capsys, *words, "--output", output, "--ranking_len", 3)
     assert len(output.read_text().splitlines()) == 74 - 16
+
+
+def test_a_reward_that_cannot_judge_recommends_nothing(pool, tokenizer, capsys, tmp_path):
+    """Refused; with a K of the user's own choice the prompts are written, and nothing is recommended."""
+    folder, done = write_results(tmp_path / "results", lambda *_: 0.3), labelled(pool, 16, tmp_path)
+    output = tmp_path / "next.jsonl"
+    words = [pool, "--responses", 240, "--pilot_results", folder, "--labelled", done, "--tokenizer", tokenizer]
+    words += ["--output", output]
+    write_cell(folder / "models" / "ceiling.json", row_of("ceiling", 0.4, BEST_RESPONSES))
+    write_cell(folder / "models" / "floor.json", row_of("floor", 0.4, WORST_RESPONSES, seed=7))
+    said = refusal(capsys, *words)
+    assert said.startswith(f"error: --pilot_results {folder}: The reward is not shown to score")
+    assert not output.exists()
+    assert "recommended: none, the reward is not shown to judge" in planned(capsys, *words, "--ranking_len", 3)
+    assert len(output.read_text().splitlines()) == 74 - 16
+    write_cell(folder / "models" / "floor.json", row_of("floor", 0.3, WORST_RESPONSES, seed=7))
+    assert re.search(r"recommended: (one more stage|label the rest)", planned(capsys, *words))
 
 
 def test_a_stage_is_recommended_only_where_it_gains(pool, tokenizer):

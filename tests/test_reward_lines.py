@@ -6,8 +6,9 @@ from scipy import stats
 
 from data_preprocess.command import InputError
 from eval_hh.analysis.reward_lines import LLAMA_PROBE, is_llama, paper_law, recommend, results_law
+from eval_hh.cells import BEST_RESPONSES, WORST_RESPONSES
 from eval_hh.estimates import Prediction
-from tests.made_up import SIZES, diversity, make_grid, results_of
+from tests.made_up import SIZES, diversity, make_grid, make_row, results_of
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,9 @@ def test_results_that_make_no_law_are_refused():
         results_law(results_of(without_d(both)), "PRO", "results")
     with pytest.raises(InputError, match="too few points for a line; PRO K=2: 2 different D .* .expected 3 or more"):
         results_law(results_of(make_grid(reward, ["PRO"], sizes=SIZES[:2])), "PRO", "results")
+    alike = [make_row("floor", 0.4, WORST_RESPONSES, seed=8), make_row("ceiling", 0.4, BEST_RESPONSES)]
+    with pytest.raises(InputError, match="results: The reward is not shown to score the test data's best responses"):
+        results_law(results_of(both, models=alike), "PRO", "results")
     short = [cell for cell in both if cell["ranking_len"] != 3 or cell["num_prompts"] < 3000]
     law, warnings = results_law(results_of(short), "PRO", "results")
     assert sorted(law.points) == [2, 4] and len(warnings) == 1 and warnings[0].startswith("PRO K=3: 2 different D")

@@ -15,7 +15,7 @@ from data_preprocess.ngrams.token_ids import TokenIds
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
-from eval_hh.analysis.results import load_results
+from eval_hh.analysis.results import Results, load_results
 from labelling.planning.budget import choose_prompts
 from labelling.planning.pilot import LEAST_PROMPTS, Decision, cells_of, decide, default_prior, pilot_cells, pilot_size
 from labelling.planning.pilot_model import PilotCells, fit
@@ -127,7 +127,8 @@ def next_steps(config: PlanConfig) -> list[str]:
 def plan_rest(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -> None:
     """Prints what a pilot's results say of the rest of the budget, and writes the prompts to label next."""
     money, labelled = config.spending, find_labelled(config, pool)
-    cells, source = load_cells(config)
+    stages = load_stages(config)
+    cells, source = join_cells(config, stages)
     prior = default_prior()
     posterior = fit(cells, prior)
     decision = decide(
@@ -139,7 +140,7 @@ def plan_rest(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -
         f"fit:    reward on log M, log K and both, weak prior from {prior.source}; standard deviation {spreads[0]:.1f} "
         f"points between draws, {spreads[1]:.1f} between cells of a draw\n"
     )
-    print("\n".join([*format_decision(decision), ""]))
+    print("\n".join([*format_decision(decision, all(one.scale().can_judge for one in stages)), ""]))
     print("\n".join(f"warning: {line}." for line in warnings(config, decision, cells, len(pool))))
     write_next(config, decision, pool, token_ids, labelled)
 
@@ -158,21 +159,32 @@ def find_labelled(config: PlanConfig, pool: list[Candidates]) -> set[int]:
     return found
 
 
-def load_cells(config: PlanConfig) -> tuple[PilotCells, str]:
-    """Returns the pilot's cells and what they are, in words. InputError where they cannot tell K from M."""
-    parts, algorithms = [], set()
+def load_stages(config: PlanConfig) -> list[Results]:
+    """Returns the results of the pilot's stages, and prints their warnings.
+
+    InputError where a reward is not shown to judge: it recommends nothing, and --ranking_len must say which K to take.
+    """
+    stages = []
     for folder in config.pilot_results:
         results = load_results(folder)
+        if not results.scale().can_judge and config.ranking_len is None:
+            expected = "expected rewards that judge, or --ranking_len with a K of your own choice"
+            raise InputError(f"--pilot_results {folder}: {results.scale().note} ({expected})")
         for line in results.warnings:
             print(f"warning: {line}")
-        algorithms |= set(results.values_of("algorithm"))
-        parts.append(results)
+        stages.append(results)
+    return stages
+
+
+def join_cells(config: PlanConfig, stages: list[Results]) -> tuple[PilotCells, str]:
+    """Returns the cells of all stages and what they are, in words. InputError where they cannot tell K from M."""
+    algorithms = {name for results in stages for name in results.values_of("algorithm")}
     wanted = config.algorithm or (algorithms.pop() if len(algorithms) == 1 else None)
     if not wanted:
         found = " and ".join(sorted(algorithms)) or "no result files of random subsets"
         raise InputError(f"--pilot_results: {found} (expected one algorithm, or --algorithm to name it)")
     folders = ", ".join(config.pilot_results)
-    cells = [cells_of(results, wanted) for results in parts]
+    cells = [cells_of(results, wanted) for results in stages]
     # Two stages draw from different prompts, so that their draws are not the same.
     draws = np.concatenate([1000 * stage + one.draws for stage, one in enumerate(cells)])
     lens, sizes, rewards = (
@@ -184,8 +196,8 @@ def load_cells(config: PlanConfig) -> tuple[PilotCells, str]:
     return PilotCells(lens, sizes, draws, rewards), f"{wanted} cells of {folders}"
 
 
-def format_decision(decision: Decision) -> list[str]:
-    """Returns the table of the splits and the recommendation."""
+def format_decision(decision: Decision, can_judge: bool = True) -> list[str]:
+    """Returns the table of the splits and the recommendation; none by a reward that is not shown to judge."""
     lines = [f"K       M {'cost':>10}   {'expected reward x 100 (95%)':<30} P(best)   expected regret"]
     for split, one in zip(decision.splits, decision.outlooks, strict=True):
         reward = f"{one.reward:.1f} ({one.low:.1f} to {one.high:.1f})"
@@ -194,6 +206,8 @@ def format_decision(decision: Decision) -> list[str]:
     best = decision.splits[decision.best]
     now = f"label the rest with K = {best.ranking_len}, M = {best.size:,} in all"
     lines += ["", "Intervals: 95% credible intervals of the expected reward over new draws and seeds."]
+    if not can_judge:
+        return [*lines, "recommended: none, the reward is not shown to judge"]
     if decision.gain == float("-inf"):
         return [*lines, f"recommended: {now} (the budget or the pool has no room for another stage)"]
     more = f"one more stage of {decision.stage:,} prompts: expected gain {decision.gain:+.2f} points over deciding now"
