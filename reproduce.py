@@ -66,7 +66,7 @@ from study.toy.toy_study import ToyStudy
 # Flags that go with some studies, or with some runs, only.
 OF_TOY = ("check", "worlds", "augment")
 OF_LAUNCHED = ("model", "tokenizer", "part", "prune", "peak")
-PARTS = ("data", "cells", "rows", "report")
+PARTS = ("data", "rows", "cells", "report")
 NOT_WITH_WORLDS = ("seeds", "sizes", "fixed_size", "strategies", "augment", "only", "check")
 
 
@@ -128,8 +128,8 @@ class StudyConfig:
         "write a script that submits the study's jobs to a cluster, and run nothing", metavar="FILE", default=None
     )
     part: str | None = setting(
-        "other studies: make only the data, run only the cells, evaluate only the base model, floor and ceiling "
-        "(rows), or only report",
+        "other studies: make only the data, evaluate only the base model, floor and ceiling (rows), run only the "
+        "cells, or only report",
         choices=PARTS,
         default=None,
     )
@@ -263,10 +263,10 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
         study.check_made()
     if "data" in parts:
         study.make_data(cells, request)
+    if "rows" in parts:  # before the cells: what cannot be tested, or cannot judge, is told before days of training
+        study.make_rows(request)
     if "cells" in parts:
         failures = study.run_cells(cells, request, config.prune, config.workers or 1)
-    if "rows" in parts:
-        study.make_rows(request)
     if "report" in parts:
         done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
         made = (command, f"{duration(time.monotonic() - began)} this time on {machine_with_gpus()}")

@@ -7,15 +7,17 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 import reproduce
 from data_preprocess.command import InputError, Stopped, StopRequest
-from eval_hh.cells import load_cell
+from eval_hh.cells import BEST_RESPONSES, WORST_RESPONSES, load_cell, write_cell
 from study.grid import Cell, Grid
 from study.running.commands import Call
 from study.running.launched_study import LaunchedStudy, machine_shares
+from tests.made_up import row_of
 from tests.test_commands import REPOSITORY, fingerprints, rankings, type_in
 
 RAW = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -211,7 +213,7 @@ def test_parts_are_made_one_by_one(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(LaunchedStudy, name, lambda self, *more, name=name: made.append(name) or [])
     for part in reproduce.PARTS[:3]:
         reproduce.main(["--profile", "opt-1.3b", "--only", "pro_len4_3000_seed42", "--part", part])
-    assert made == ["check_made", "make_data", "check_made", "run_cells", "check_made", "make_rows"]
+    assert made == ["check_made", "make_data", "check_made", "make_rows", "check_made", "run_cells"]
     with pytest.raises(OSError, match=r"^1 of 1 cells have no result, the first is opt-1\.3b_pro_len4_3000_seed42 "):
         reproduce.main(["--profile", "opt-1.3b", "--only", "pro_len4_3000_seed42", "--part", "report"])
 
@@ -254,6 +256,30 @@ def test_rows_of_the_test_data_s_own_responses_need_them(responses, expected, is
         path.write_text("{}")
     study.make_rows(StopRequest())
     assert ("no floor and no ceiling: " in capsys.readouterr().err) == (expected == ["base"])
+
+
+def test_a_reward_that_cannot_judge_is_told_before_the_cells(capsys):
+    study = LaunchedStudy(name="s", title="", model="m", grid=Grid((8,), (2,)), replicates=(), folder="runs/s")
+    texts = {"base": ("a folder", 0.3), "floor": (WORST_RESPONSES, 0.4), "ceiling": (BEST_RESPONSES, 0.4)}
+    for seed, path in enumerate(study.rows()):
+        source, reward = texts[path.stem]
+        write_cell(path, row_of(path.stem, reward, source, seed))
+    study.make_rows(StopRequest())
+    assert "warning: The reward is not shown to score the test data's best responses" in capsys.readouterr().err
+    write_cell(path, row_of("ceiling", 0.5, BEST_RESPONSES))
+    study.make_rows(StopRequest())
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_what_cannot_be_tested_ends_before_a_cell_is_trained(monkeypatch):
+    """A reward model that scores nothing would end the first cell's test, perhaps after a day of training."""
+    trained = []
+    monkeypatch.setattr(LaunchedStudy, "make_data", lambda *_: None)
+    monkeypatch.setattr(LaunchedStudy, "run_cells", lambda *_: trained.append(1) or [])
+    monkeypatch.setattr(LaunchedStudy, "rows", lambda _: {Path("no/base.json"): Call(".", ("sh", "-c", "exit 2"))})
+    with pytest.raises(InputError, match="exit status 2"):
+        reproduce.main(["--profile", "opt-1.3b", "--only", "pro_len4_3000_seed42"])
+    assert not trained
 
 
 class Scripted(LaunchedStudy):

@@ -184,10 +184,10 @@ def test_flags_change_a_study_file(tmp_path, capsys):
     reproduce.main([*flags, "--", "--max_train_steps", "4"])
     said = capsys.readouterr()
     lines = said.out.splitlines()
-    assert len(lines) == 2 + 2 * 4 + 3  # data, cells, rows
-    assert lines[-3].endswith("PROFILE=mine sh eval.sh --model other base)")
-    assert lines[-2].endswith("PROFILE=mine sh eval.sh --worst_responses floor)")
-    assert lines[-1].endswith("PROFILE=mine sh eval.sh --best_responses ceiling)")
+    assert len(lines) == 2 + 2 * 4 + 3  # data, rows, cells
+    assert lines[2].endswith("PROFILE=mine sh eval.sh --model other base)")
+    assert lines[3].endswith("PROFILE=mine sh eval.sh --worst_responses floor)")
+    assert lines[4].endswith("PROFILE=mine sh eval.sh --best_responses ceiling)")
     assert all(re.search(r"\.sh other .*hh_train_len\d_8 .*--max_train_steps 4", line)
                for line in said.out.splitlines() if "training" in line)  # fmt: skip
     assert said.err.startswith("plan: 4 cells; cost not known")

@@ -288,6 +288,21 @@ def _result_files(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.json"), *folder.glob(f"{MODEL_ROWS}/*.json"), *folder.glob(STUDY_FILE)])
 
 
+def scale_of_rows(paths: Iterable[Path]) -> RewardScale:
+    """Returns what a study's reward can tell (Global) from its models of no run alone, before there are cells.
+
+    Args:
+        paths: their result files; one that is not valid is left out here, and named where the cells are read.
+    """
+    read = [row for path in paths for _, row in load_cells(path, []) if is_row(row)]
+    return reward_scale([_model_row(row) for row in read], "Global")
+
+
+def _model_row(row: dict) -> ModelRow:
+    model = row["evaluation"]["generation"]["model"]
+    return ModelRow(row["name"], model if model in (WORST_RESPONSES, BEST_RESPONSES) else None, row["files"])
+
+
 def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -> list[ModelRow]:
     """Returns the rows that can stand beside a cell, by name, floor and ceiling last; a warning for each of the others.
 
@@ -295,10 +310,10 @@ def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -
     """
     kept: dict[str, ModelRow] = {}
     for path, row in rows:
-        model = row["evaluation"]["generation"]["model"]
-        own = model if model in (WORST_RESPONSES, BEST_RESPONSES) else None
+        model = _model_row(row)
         ours, its = (
-            _row_facts(one, own is not None) for one in (cell, {**row, "profile": row["profile"] or cell["profile"]})
+            _row_facts(one, model.own is not None)
+            for one in (cell, {**row, "profile": row["profile"] or cell["profile"]})
         )
         differing = [name for name in ours if its[name] != ours[name]]
         if differing:
@@ -307,7 +322,7 @@ def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -
         elif row["name"] in kept:
             warnings.append(f"left out {path}: a row {row['name']} was read before it")
         else:
-            kept[row["name"]] = ModelRow(row["name"], own, row["files"])
+            kept[row["name"]] = model
     places = [None, WORST_RESPONSES, BEST_RESPONSES]
     return sorted(kept.values(), key=lambda row: (places.index(row.own), row.name))
 

@@ -26,6 +26,7 @@ from data_preprocess.command import (
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import numbered_rows, why_unranked
 from data_preprocess.subsets import FULL_LEN, rankings_file
+from eval_hh.analysis.results import scale_of_rows
 from eval_hh.cells import BASE, CEILING, FLOOR
 from eval_hh.run_paths import ModelNames, Names
 from study.grid import Cell, Study, sample_flags
@@ -157,8 +158,8 @@ class LaunchedStudy(Study):
         return 0 if any(map(why_unranked, rows)) else max((len(row["suffix"]) for row in rows), default=2)
 
     def script(self, cells: Sequence[Cell]) -> list[str]:
-        """Returns all commands of these cells, one per line, those for the data first."""
-        calls = [*self.data_calls(cells), *(call for cell in cells for call in self.calls(cell)), *self.rows().values()]
+        """Returns all commands of these cells, one per line, in their order."""
+        calls = [*self.data_calls(cells), *self.rows().values(), *(call for cell in cells for call in self.calls(cell))]
         return [call.shell() for call in calls]
 
     def _call(self, folder: str, words: Sequence[str], environment: Mapping[str, str] | None = None) -> Call:
@@ -269,7 +270,7 @@ class LaunchedStudy(Study):
             raise OSError(f"no result of {', '.join(rows)} (output in {self.log('rows')})")
 
     def make_rows(self, request: StopRequest) -> None:
-        """Evaluates the base model and the test data's own responses, if that is not done."""
+        """Evaluates the base model and the test data's own responses, if that is not done; says if no reward judges."""
         log, rows = self.log("rows"), self.rows()
         if rows and not self.test_responses():
             print("no floor and no ceiling: the test data's responses are not ranked, or lack text", file=sys.stderr)
@@ -277,6 +278,9 @@ class LaunchedStudy(Study):
             for path, call in rows.items():
                 if not path.is_file():
                     _run(call, log, request)
+        scale = scale_of_rows(rows)
+        if not scale.can_judge:
+            print(f"warning: {scale.note}", file=sys.stderr)
 
 
 def machine_rank() -> int:
