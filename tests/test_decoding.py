@@ -2,14 +2,14 @@ import random
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import cut_at_stop, render_prompt
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.toy_world.word_tokenizer import write_tokenizer
 from eval_hh.inference import decoding, kv_slots, packed_weights
-from eval_hh.inference.decoding import Decoder, generate, most_likely, plan_batches, plan_units
+from eval_hh.inference.decoding import Decoder, generate, most_likely, plan_batches, plan_units, settings_with_ends
 from eval_hh.inference.models import load_causal_lm, prompt_ids
 from eval_hh.inference.prompt_format import EndOfTurn
 
@@ -124,6 +124,31 @@ def test_a_model_that_sees_later_tokens_fails_the_check(byte_tokenizer):
     with pytest.raises(InputError, match="a bert model cannot be decoded here: .*than alone"):
         Decoder(model, byte_tokenizer, 3).check()
     Decoder(Family("llama", settings={"vocab_size": len(byte_tokenizer)}).model(), byte_tokenizer, 3).check()
+
+
+def test_a_window_that_is_none_of_the_models_fails_the_check(byte_tokenizer):
+    """llama has no windows, whatever its configuration says; the check's rows are longer than that."""
+    from model_families import Family
+
+    model = Family("llama", settings={"vocab_size": len(byte_tokenizer), "sliding_window": 12}).model()
+    with pytest.raises(InputError, match="a llama model cannot be decoded here: .*than alone"):
+        Decoder(model, byte_tokenizer, 3).check()
+    model = Family("mistral", settings={"vocab_size": len(byte_tokenizer), "sliding_window": 12}).model()
+    Decoder(model, byte_tokenizer, 3).check()
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.7}, {"pad_token_id": -1}, {"top_k": 5, "do_sample": True}, {}])
+def test_settings_with_other_ends_can_be_saved(settings, byte_tokenizer, tmp_path):
+    """Such a configuration is loaded with a warning, and refused by save_pretrained once it is changed."""
+    from model_families import Family
+
+    model = Family("llama", settings={"vocab_size": len(byte_tokenizer)}).model()
+    for name, value in {"bos_token_id": 7, **settings}.items():
+        setattr(model.generation_config, name, value)
+    model.generation_config = settings_with_ends(model, frozenset({5, 3}))
+    model.save_pretrained(tmp_path)
+    saved = GenerationConfig.from_pretrained(tmp_path)
+    assert (saved.eos_token_id, saved.bos_token_id, saved.top_k) == ([3, 5], 7, settings.get("top_k"))
 
 
 def test_a_stop_string_ends_the_text_and_the_decoding(byte_tokenizer):

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_tokenizer, source_options
 from eval_hh import merge_adapter
+from eval_hh.inference import models
 from eval_hh.inference.models import empty_causal_lm, load_causal_lm
 from eval_hh.inference.resumable_jobs import folder_identity
 from eval_hh.reward_model import load_reward_model
@@ -212,10 +213,15 @@ def test_an_adapter_of_an_adapter_is_refused(adapter, tmp_path):
         load_causal_lm(tmp_path / "second")
 
 
-def test_tied_output_embeddings_are_not_merged(tmp_path):
+def test_tied_output_embeddings_are_not_merged(tmp_path, monkeypatch):
     family = next(family for family in FAMILIES if str(family) == "llama tied embeddings")
     family.model().save_pretrained(tmp_path / "base")
-    model = with_lora(load_causal_lm(tmp_path / "base"), tmp_path / "base", lora_target_modules=["lm_head", "q_proj"])
+    base, targets = tmp_path / "base", ["lm_head", "q_proj"]
+    with pytest.raises(InputError, match="--lora_target_modules lm_head q_proj: .* tied to the input's"):
+        with_lora(load_causal_lm(base), base, lora_target_modules=targets)
+    with monkeypatch.context() as other_program:
+        other_program.setattr(models, "adapts_tied_head", lambda model: False)
+        model = with_lora(load_causal_lm(base), base, lora_target_modules=targets)
     with pytest.raises(InputError, match="tied"):
         load_causal_lm(saved(model, tmp_path / "adapter"))
 

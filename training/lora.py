@@ -119,6 +119,8 @@ def add_lora(model: "PreTrainedModel", settings: LoraSettings, base: str, seed: 
     import torch
     from peft import LoraConfig, TaskType, inject_adapter_in_model
 
+    from eval_hh.inference.models import adapts_tied_head
+
     check_targets(model, settings)
     targets = settings.lora_target_modules
     config = LoraConfig(
@@ -136,6 +138,9 @@ def add_lora(model: "PreTrainedModel", settings: LoraSettings, base: str, seed: 
         except ValueError as error:  # a module that is not linear, or none at all
             where = f"--lora_target_modules {' '.join(targets)}"
             raise InputError(f"{where}: {describe(error)} ({_linear_modules(model)})") from error
+    if not heads and adapts_tied_head(model):
+        found = f"the output embeddings of a {type(model).__name__} are tied to the input's, and cannot be merged"
+        raise InputError(f"--lora_target_modules {' '.join(targets)}: {found} (expected other modules)")
     if settings.load_in_4bit:
         for module in model.modules():
             # On a CPU a layer would repack its weights for inference, for good, when it is first in evaluation mode.

@@ -14,12 +14,13 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER
 from data_preprocess.hub import describe, load_tokenizer
+from eval_hh.inference.decoding import Decoder
 from eval_hh.inference.kv_slots import read_layers
 from eval_hh.inference.memory import free_memory
 from eval_hh.inference.models import (
@@ -112,6 +113,23 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
 
     _checked[model] = Checked(longest, _check(model, compare), column_limit(model.config))
     return _checked[model]
+
+
+def check_decoding(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    made_by: PromptFormat,
+    device: torch.device,
+) -> None:
+    """Raises InputError if validation could not decode the model rightly (`Decoder.check`); it is left unchanged."""
+    attention = model.config._attn_implementation
+    with as_float32(model, device), _at_rest(model):
+        try:
+            Decoder(model, tokenizer, max_new_tokens, made_by).check()
+        finally:
+            if model.config._attn_implementation != attention:
+                model.set_attn_implementation(attention)
 
 
 def _check(model: PreTrainedModel, check: Callable[[], Any]) -> Any:

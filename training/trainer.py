@@ -33,7 +33,7 @@ from data_preprocess.dialogue import HH
 from data_preprocess.files import disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
-from eval_hh.inference.decoding import eos_ids
+from eval_hh.inference.decoding import eos_ids, settings_with_ends
 from eval_hh.inference.models import load_causal_lm, wrong_weight
 from eval_hh.inference.prompt_format import prompt_format
 from eval_hh.inference.resumable_jobs import WAIT
@@ -44,7 +44,7 @@ from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.lora import add_lora, loading_options, trainable
 from training.losses import ResponseLogps, pro_loss
-from training.model_check import check_model, check_positions
+from training.model_check import check_decoding, check_model, check_positions
 from training.saving.checkpoint_writer import CheckpointWriter, Weights
 from training.saving.checkpoints import ZERO, RunFolder, describe
 from training.saving.hub_upload import push_run
@@ -171,8 +171,10 @@ class Trainer:
         check_positions(lm, config.model_name_or_path, longest)
         add_lora(lm, config, config.model_name_or_path, config.seed)
         check_model(lm, config.block_size, accelerator.device)
+        if config.do_validation:
+            check_decoding(lm, self.tokenizer, config.max_new_tokens, self.format, accelerator.device)
         if self.format.stop_ids:  # what is saved ends its turns in plain transformers too
-            lm.generation_config.eos_token_id = sorted(eos_ids(lm, self.tokenizer) | self.format.stop_ids)
+            lm.generation_config = settings_with_ends(lm, eos_ids(lm, self.tokenizer) | self.format.stop_ids)
         if config.gradient_checkpointing:
             lm.gradient_checkpointing_enable({"use_reentrant": False})
         return lm

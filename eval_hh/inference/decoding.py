@@ -3,6 +3,7 @@
 Used by generation.py, by the trainer's validation and, with a sampler, by annotate.py.
 """
 
+import copy
 import inspect
 import math
 from collections import deque
@@ -13,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
 from data_preprocess.hub import describe
@@ -85,14 +86,31 @@ def eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
     Raises:
         InputError: the settings contain something other than token ids.
     """
-    named = {tokenizer.eos_token_id}
+    named = [tokenizer.eos_token_id]
     for settings in (model.generation_config, model.config.get_text_config()):
         value = getattr(settings, "eos_token_id", None)
-        named.update(value if isinstance(value, list | tuple) else [value])
+        named += value if isinstance(value, list | tuple) else [value]
     wrong = [value for value in named if value is not None and type(value) is not int]
     if wrong:
         raise InputError(f"{model.name_or_path}: eos_token_id {wrong[0]!r} (expected a token id, or a list of them)")
-    return frozenset(named - {None})
+    return frozenset(named) - {None}
+
+
+def settings_with_ends(model: PreTrainedModel, ends: frozenset[int]) -> GenerationConfig:
+    """Returns a model's generation settings with these ids as the ends of a response, in a form that can be saved.
+
+    transformers saves settings that contradict themselves, like a temperature without sampling, only while they are
+    unchanged. Of such settings the token ids are kept, and the rest, which no greedy decoding reads, is left out.
+    """
+    settings = copy.deepcopy(model.generation_config)
+    settings.eos_token_id = sorted(ends)
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        ids = {name: getattr(settings, name) for name in ("bos_token_id", "pad_token_id")}
+        kept = {name: value for name, value in ids.items() if type(value) is int and value >= 0}
+        return GenerationConfig(eos_token_id=sorted(ends), **kept)
+    return settings
 
 
 class Decoder:
@@ -176,14 +194,17 @@ class Decoder:
     def check(self) -> None:
         """Raises InputError unless made-up rows decoded together get the logits that each gets alone."""
         kind = f"a {self.model.config.model_type} model cannot be decoded here"
-        try:
-            errors = self._probe_errors()
-        except MODEL_ERRORS as error:
-            raise InputError(f"{kind} ({describe(error)})") from error
-        # Half precision is off by hundredths and may route a token to other experts: the median counts.
-        error = sorted(errors)[len(errors) // 2]
-        if error > math.sqrt(torch.finfo(self.model.dtype).eps):
-            raise InputError(f"{kind}: a row among others gets other logits than alone (they differ by {error:.1%})")
+        # Rows beyond the windows too: one that the configuration names may be none of the model's.
+        for longer in sorted({0, *(window for window in self.layers.windows.values() if window)}):
+            try:
+                errors = self._probe_errors(longer)
+            except MODEL_ERRORS as error:
+                raise InputError(f"{kind} ({describe(error)})") from error
+            # Half precision is off by hundredths and may route a token to other experts: the median counts.
+            error = sorted(errors)[len(errors) // 2]
+            if error > math.sqrt(torch.finfo(self.model.dtype).eps):
+                found = f"a row among others gets other logits than alone (they differ by {error:.1%})"
+                raise InputError(f"{kind}: {found}")
 
     @torch.inference_mode()
     def batch_size(self, n_rows: int, n_processes: int = 1) -> int:
@@ -204,12 +225,16 @@ class Decoder:
         most = LARGE_BATCHES.get(where.type, BATCH_SIZE)
         return max(1, min(most, max(BATCH_SIZE, n_rows // (UNIT * n_processes)), fitting))
 
-    def _probe_errors(self) -> list[float]:
-        """Returns the relative difference between the logits of made-up rows together and alone, per row and token."""
+    def _probe_errors(self, longer: int) -> list[float]:
+        """Returns the relative difference between the logits of made-up rows together and alone, per row and token.
+
+        longer: tokens that each row has more than PROBE_LENGTHS.
+        """
         size, generator = self.model.config.get_text_config().vocab_size, torch.Generator().manual_seed(0)
-        prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in PROBE_LENGTHS]
+        lengths = [length + longer for length in PROBE_LENGTHS]
+        prompts = [torch.randint(size, (length,), generator=generator).tolist() for length in lengths]
         rows = [Row(number, prompt) for number, prompt in enumerate(prompts)]
-        cache = self.new_cache(len(rows), max(PROBE_LENGTHS) + PROBE_TOKENS)
+        cache = self.new_cache(len(rows), max(lengths) + PROBE_TOKENS)
         self._begin(rows, cache, 0)
         errors = []
         for _ in range(PROBE_TOKENS):

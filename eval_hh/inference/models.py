@@ -118,14 +118,18 @@ def merged(model: PreTrainedModel, adapter: str | Path, task: str, options: dict
     return plain.requires_grad_(True).eval()
 
 
+def adapts_tied_head(model: PreTrainedModel) -> bool:
+    """Returns whether an adapter changes output embeddings that are the input's too: it could not be merged."""
+    head = model.get_output_embeddings()
+    return hasattr(head, "base_layer") and head.weight is model.get_input_embeddings().weight
+
+
 def _load_adapter(wrapped: Any, adapter: str, where: str, local_files_only: bool) -> None:
     """Loads the adapter's weights; InputError unless the file holds all of them, fitting, and nothing else."""
     import peft
     from peft.utils.save_and_load import load_peft_weights
 
-    lm = wrapped.get_base_model()
-    head = lm.get_output_embeddings()
-    if hasattr(head, "base_layer") and head.weight is lm.get_input_embeddings().weight:
+    if adapts_tied_head(wrapped.get_base_model()):
         raise InputError(f"{where} changes output embeddings that are tied to the input's, and cannot be merged")
 
     def load() -> Any:
