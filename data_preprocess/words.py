@@ -1,6 +1,8 @@
 """Splits a text into words: at spaces, and by character in scripts without spaces between words."""
 
 import re
+import unicodedata
+from functools import cache
 
 # Thai, Lao, Tibetan, Myanmar, Khmer, Tai Le to Tai Tham; kana and Han (Chinese, Japanese). Korean uses spaces.
 UNSPACED = (
@@ -11,12 +13,31 @@ UNSPACED = (
 CHARACTER = re.compile(f"[{UNSPACED}]")
 WORDS = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 CHUNKS = re.compile(rf"[{UNSPACED}][^\w\s]*|[^\s{UNSPACED}]+")
+JOINERS = "\u200c\u200d"  # belong to a word where letters follow, as in Persian and Bengali
+LAST_MARK = 0x1F000  # beyond: only variation selectors
 HOW_COUNTED = "words are counted between blanks, and by characters where a script has no blanks between words"
 
 
 def words(text: str) -> list[str]:
-    """Returns the runs of letters and digits in a text, and each character of a script without spaces."""
-    return WORDS.findall(text)
+    """Returns the runs of letters and digits in a text, and each character of a script without spaces.
+
+    A mark on a letter belongs to its word; an accent may be a character of its own or one with its letter.
+    """
+    if text.isascii():
+        return WORDS.findall(text)
+    return _words_with_marks().findall(unicodedata.normalize("NFC", text))
+
+
+@cache
+def _words_with_marks() -> re.Pattern[str]:
+    """Returns WORDS with the combining marks on letters, such as the vowel signs of Indic scripts, and JOINERS.
+
+    Without the marks that choose a character's form (variation selectors, as of an emoji), which are no part of a word.
+    """
+    codes = (chr(code) for code in range(LAST_MARK) if not 0xFE00 <= code <= 0xFE0F)
+    marks = "".join(mark for mark in codes if unicodedata.category(mark) in ("Mn", "Mc") and not is_unspaced(mark))
+    letter = rf"[^\W{UNSPACED}]"
+    return re.compile(rf"[{UNSPACED}]|{letter}(?:{letter}|[{marks}]|[{JOINERS}](?={letter}))*")
 
 
 def count_words(text: str) -> int:

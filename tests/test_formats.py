@@ -125,6 +125,29 @@ def test_what_gets_lost_is_counted(tmp_path):
     assert read_source(str(path), "train", Mapping(ignore=("topic", "models", "label", "messages")))[1] == left_out[:3]
 
 
+def test_what_stands_beside_the_text_of_messages_and_responses_is_counted(tmp_path):
+    path = tmp_path / "data.jsonl"
+    thought = {**PLUM, "reasoning_content": "It is ripe.", "tool_calls": [], "audio": None, "weight": 1}
+    part = {"type": "text", "text": "Name a fruit.", "citation": {"of": "a book"}, "image_url": None}
+    answers = [{"text": text, "model": "m", "by": {"help": "3", "why": "w"}, "note": " "} for text in BOTH]
+    rows = [
+        {"prompt": [{**USER, "name": "Ann"}], "chosen": [thought], "rejected": [{**RICE, "reasoning_content": None}]},
+        {"prompt": [{**USER, "content": [part]}], "completions": answers},
+        {"messages": [{"from": "human", "value": "Hi", "role": None, "content": None}, PLUM]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    unread = "fields with text that are not read: "
+    assert read_source(str(path), "train", PLAIN)[1] == [
+        f"{unread}chosen.reasoning_content (1 rows), prompt.name (1 rows), completions.model (1 rows), "
+        "completions.by (1 rows), prompt.citation (1 rows)"
+    ]
+    ignore = ("prompt.name", "chosen.reasoning_content", "prompt.citation", "completions.by")
+    assert read_source(str(path), "train", Mapping(ignore=ignore))[1] == [f"{unread}completions.model (1 rows)"]
+    path.write_text(json.dumps({"prompt": "Hi", "completions": answers}) + "\n")
+    rated = Mapping(rewards=("completions.by.help",))
+    assert read_source(str(path), "train", rated)[1] == [f"{unread}completions.model (1 rows)"]
+
+
 def test_diversity_reads_the_same_prompts_and_counts_the_same(tmp_path):
     rows = [
         {"instruction": "Translate.", "input": "plum", "system": "Be brief.", "output": "Pflaume"},

@@ -47,6 +47,24 @@ def test_a_script_without_blanks_is_compared_by_characters():
     assert "of characters where a script has no blanks" in METHOD
 
 
+def test_the_marks_on_letters_are_part_of_a_word():
+    """Hindi and Tamil vowel signs, a virama with a joiner, Persian's joiner, and an accent in both of its forms."""
+    day, gift = "\u0926\u093f\u0928", "\u0926\u093e\u0928"
+    assert word_rules.words(f"{day}, {gift} \u0995\u09cd\u200d\u09af") == [day, gift, "\u0995\u09cd\u200d\u09af"]
+    assert not NearDuplicates([turns(day)]).has(turns(gift))
+    assert not NearDuplicates([turns("\u0b95\u0bbf")]).has(turns("\u0b95\u0bc0"))
+    assert word_rules.words("\u0645\u06cc\u200c\u0631\u0648") == ["\u0645\u06cc\u200c\u0631\u0648"]
+    assert NearDuplicates([turns("caf\u00e9")]).has(turns("cafe\u0301"))
+    # A mark on no letter is no word, the keycap of a digit is that digit, and a joiner needs a letter on both sides.
+    assert word_rules.words("\u2764\ufe0f \u0301 1\ufe0f\u20e3 a\u200d") == ["1", "a"]
+
+
+def test_prompts_without_words_are_compared_by_characters():
+    near = NearDuplicates([turns("\U0001f600"), turns("+ ?")])
+    assert near.has(turns("\U0001f600")) and near.has(turns("+?"))
+    assert not near.has(turns("\U0001f680")) and not near.has(turns("- ?")) and not near.has(turns(""))
+
+
 def test_words_with_blanks_are_those_of_a_plain_pattern(shared):
     """Of all real prompts without such a character: the same words as ever, and as many as str.split gives."""
     lines = (shared / "data" / "finegrained_len4" / "train.json").read_text(encoding="utf-8").splitlines()

@@ -21,8 +21,12 @@ METHOD = (
 
 
 def shingles(turns: list[str]) -> frozenset[tuple[str, ...]]:
-    """Returns the prompt's word 3-grams without role tags; for a prompt of one or two words, those words."""
-    found = words(" ".join(split_turn(turn)[1] for turn in turns).lower())
+    """Returns the prompt's word 3-grams without role tags; for a prompt of one or two words, those words.
+
+    Of a prompt without words, such as emoji, characters count as words: else all such prompts would be equal.
+    """
+    text = " ".join(split_turn(turn)[1] for turn in turns).lower()
+    found = words(text) or list("".join(text.split()))
     if len(found) < N_WORDS:
         return frozenset([tuple(found)])
     return frozenset(zip(*(found[offset:] for offset in range(N_WORDS)), strict=False))

@@ -21,8 +21,10 @@ from data_preprocess.preparing.turns import (
     Dialogue,
     content_text,
     is_message,
+    message_form,
     read_dialogue,
     read_message,
+    refuse_not_text,
     refuse_written_messages,
 )
 from data_preprocess.preparing.votes import rewards_from, rewards_of_winner
@@ -72,10 +74,12 @@ class Fields:
     row: dict
     where: str
     read: set[str] = field(default_factory=set)
+    paths: dict[str, None] = field(default_factory=dict)  # whose values were read, in order
 
     def at(self, path: str) -> Any:
         """Returns the value at a dotted path, see `lookup`."""
         self.read.add(path.split(".")[0])
+        self.paths[path] = None
         return lookup(self.row, path, self.where)
 
     def first(self, names: Iterable[str]) -> str | None:
@@ -229,7 +233,8 @@ def _reader(fields: Fields, mapping: Mapping) -> Callable[[Fields, Mapping], Rea
 
 def _ranking(fields: Fields, mapping: Mapping) -> ReadRow:
     row = fields.row
-    known = {key: fields.at(key) for key in ALLOWED_KEYS if key in row}
+    known = {key: row[key] for key in ALLOWED_KEYS if key in row}
+    fields.read |= known.keys()
     n_responses = len(row["suffix"]) if isinstance(row["suffix"], list) else 0
     check_row({"meta": {}, "reward": [0.0] * n_responses, **known}, fields.where, training=False)
     rewards = [float(value) for value in row["reward"]] if "reward" in row else None
@@ -341,7 +346,7 @@ def _history(fields: Fields, mapping: Mapping) -> list[str]:
     if not isinstance(value, list) or not value or "history" in (*(mapping.prompt or ()), *mapping.ignore):
         return []
     where = f"{fields.where}: history"
-    fields.read.add("history")
+    value = fields.at("history")
     if all(isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value):
         turns = [tag + text for pair in value for tag, text in zip((PROMPTER, ASSISTANT), pair, strict=True)]
     elif all(map(is_message, value)):
@@ -374,6 +379,7 @@ def _response(value: Any, where: str) -> str:
             raise InputError(f"{where}: {found!r:.60} (expected a message by the assistant)")
         return text
     if isinstance(found, dict):
+        refuse_not_text(found, where)
         found = next((found[key] for key in TEXT_KEYS if key in found), found)
     if isinstance(found, list) and found:
         return content_text(found, where)
@@ -433,7 +439,7 @@ def _texts_in(value: Any) -> Iterator[str]:
 
 
 def _unread(fields: Fields, dialogue: Dialogue, responses: list[str], mapping: Mapping) -> Iterator[str]:
-    """Yields the names of fields with text that were neither read nor ignored.
+    """Yields the names of fields with text that were neither read nor ignored, also those of messages and responses.
 
     A text that is repeated in the prompt or a response, as whole lines, counts as read.
     """
@@ -443,6 +449,23 @@ def _unread(fields: Fields, dialogue: Dialogue, responses: list[str], mapping: M
         if name not in fields.read and name not in mapping.ignore and name not in ID_FIELDS:
             if any(not any(f"\n{text.strip()}\n" in known for known in lines) for text in _texts_in(value)):
                 yield name
+    beside = [f"{path}.{key}" for path in fields.paths for key in _beside_text(fields.at(path))]
+    for name in dict.fromkeys(beside):
+        if name not in mapping.ignore and not any(f"{path}.".startswith(f"{name}.") for path in fields.paths):
+            yield name
+
+
+def _beside_text(value: Any) -> Iterator[str]:
+    """Yields the keys with text of the messages, parts and response objects in a value, but for those that are read."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _beside_text(item)
+    elif isinstance(value, dict):
+        keys = message_form(value) or tuple(key for key in TEXT_KEYS if key in value)[:1]
+        for key in value if keys else ():
+            if key not in (*keys, "type") and any(_texts_in(value[key])):
+                yield key
+        yield from _beside_text([value[key] for key in keys])
 
 
 def _check_context(fields: Fields, unread: list[str], mapping: Mapping) -> None:

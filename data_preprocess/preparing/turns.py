@@ -24,6 +24,12 @@ WRITTEN_ROLE = re.compile(rf"""["'](role|from)["']\s*:\s*["']({"|".join(ROLES)})
 # Between the turns of a prompt in HelpSteer2; the first turn, the user's, has no mark.
 MARKED_TURN = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 TEXT_PARTS = (None, "text", "input_text", "output_text")  # types of content parts that are text
+# Keys beside a text whose content the text would lose.
+NOT_TEXT = (
+    "tool_calls", "function_call", "image", "images", "image_url", "input_image", "audio", "audios", "input_audio",
+    "video", "videos", "file", "files",
+)  # fmt: skip
+TEXT_ONLY = "expected text parts only: no images, sounds or calls"
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,10 @@ def _of_messages(messages: list, where: str) -> Dialogue:
 
 
 def is_message(value: Any) -> bool:
-    return isinstance(value, dict) and _form(value) is not None
+    return isinstance(value, dict) and message_form(value) is not None
 
 
-def _form(message: dict) -> tuple[str, str] | None:
+def message_form(message: dict) -> tuple[str, str] | None:
     """Returns the one of MESSAGE_FORMS that a message has; a table may have null in the fields of the other."""
     return next((form for form in MESSAGE_FORMS if message.get(form[0]) is not None and form[1] in message), None)
 
@@ -110,7 +116,8 @@ def read_message(message: Any, where: str) -> tuple[str, str]:
     """Returns (tag, text) of one message; the tag is SYSTEM for a system message."""
     if not is_message(message):
         raise InputError(f"{where}: message {message!r:.40} (expected role and content, or from and value)")
-    role_key, text_key = _form(message)
+    refuse_not_text(message, where)
+    role_key, text_key = message_form(message)
     role = message[role_key]
     tag = ROLES.get(role.strip().lower()) if isinstance(role, str) else None
     if tag is None:
@@ -128,6 +135,15 @@ def content_text(content: Any, where: str) -> str:
     for part in content:
         text = part.get("text") if isinstance(part, dict) and part.get("type") in TEXT_PARTS else part
         if not isinstance(text, str):
-            raise InputError(f"{where}: part {part!r:.60} (expected text parts only: no images, sounds or calls)")
+            raise InputError(f"{where}: part {part!r:.60} ({TEXT_ONLY})")
+        if isinstance(part, dict):
+            refuse_not_text(part, where)
         texts.append(text)
     return "\n".join(texts)
+
+
+def refuse_not_text(holder: dict, where: str) -> None:
+    """Raises InputError for a message, part or response that has an image, a sound or a call beside its text."""
+    for key in NOT_TEXT:
+        if holder.get(key):
+            raise InputError(f"{where}: {key} {holder[key]!r:.60} ({TEXT_ONLY})")

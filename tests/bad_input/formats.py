@@ -24,8 +24,8 @@ def pair(expected: str, **changes: Any) -> tuple[tuple[str, ...], tuple[Change]]
     return (LINE, expected), after(PAIR, {**PAIR, **changes})
 
 
-def scores(expected: str, values: Any) -> tuple[tuple[str, ...], tuple[Change]]:
-    return (LINE, expected), after(LIST, {**LIST, "scores": values})
+def scores(expected: str, values: Any, **changes: Any) -> tuple[tuple[str, ...], tuple[Change]]:
+    return (LINE, expected), after(LIST, {**LIST, "scores": values, **changes})
 
 
 def meta(expected: str, **values: Any) -> tuple[tuple[str, ...], tuple[Change]]:
@@ -46,6 +46,13 @@ NAMED = {
     # Forms of messages.
     "image part": pair("prompt: content: part {{'type': 'image_url'", prompt=[{**USER, "content": IMAGE}]),
     "sound part": pair("expected text parts only", prompt=[{**USER, "content": [{"type": "audio", "text": "a"}]}]),
+    "image beside the text of a part": pair("prompt: content: image_url {{'url': 'u'}}",
+                                            prompt=[{**USER, "content": [{**IMAGE[1], **IMAGE[0]}]}]),
+    "images of a message": pair("prompt: images ['u']", prompt=[{**USER, "images": ["u"]}]),
+    "a call in a reply": pair("chosen: tool_calls [{{'id': 'c'}}] (expected text parts only",
+                              chosen=[{**REPLY, "tool_calls": [{"id": "c"}]}]),
+    "a call in a response object": scores("expected text parts only", [1, 0],
+                                          completions=[{"text": "a", "function_call": {"name": "f"}}, "b"]),
     "empty content": pair("content is []", prompt=[{**USER, "content": []}]),
     "null content": pair("content is None", prompt=[USER, {**REPLY, "content": None, "tool_calls": []}, USER]),
     "unknown role": pair("role 'tool' (expected system, developer, user, human, prompter, assistant, gpt,",
