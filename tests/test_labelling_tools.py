@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 
 import pytest
 
@@ -286,3 +287,53 @@ def test_a_workbook_is_a_pool(tmp_path):
     first, second = load_pool(str(tmp_path / "pool.xlsx"))[0]
     assert first.meta["id"] == "7" and first.prefix[0] == "<|prompter|>Why?" and first.columns() == {"level": "2.5"}
     assert second.meta == {"columns": {"level": ""}, "id": "p", "source": str(tmp_path / "pool.xlsx"), "line": 4}
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """A workbook of three scores of p2's answers, and what gives a copy of it whose sheet is changed as bytes."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["id", "answer", "score"], ["p2", "a", 1], ["p2", "b", 2], ["p2", "c", 9]):
+        book.active.append(row)
+    book.save(tmp_path / "whole.xlsx")
+
+    def copy(change):
+        path = tmp_path / "copy.xlsx"
+        with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(path, "w") as file:
+            for name in whole.namelist():
+                content = whole.read(name)
+                file.writestr(name, change(content) if name.endswith("sheet1.xml") else content)
+        return str(path)
+
+    return book, copy
+
+
+def test_rows_after_those_that_a_workbook_says_it_has_are_read(judged):
+    """Writers other than Excel keep the size that a sheet once had."""
+    path = judged[1](lambda sheet: sheet.replace(b'ref="A1:C4"', b'ref="A1:B3"'))
+    assert [(row["answer"], row["score"]) for _, row in read_table(path)] == [("a", "1"), ("b", "2"), ("c", "9")]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda sheet: sheet[: len(sheet) // 2], lambda sheet: sheet.replace(b"<v>9</v>", b"<v>x</v>")]
+)
+def test_a_damaged_sheet_is_refused_at_its_row(judged, change):
+    with pytest.raises(InputError, match=r"copy\.xlsx:\d: sheet Sheet is damaged \(\w+\)"):
+        list(read_table(judged[1](change)))
+
+
+def test_no_further_sheet_is_lost_without_a_word(judged, tmp_path, capsys):
+    """A sheet per person is refused; other sheets are named."""
+    book, path = judged[0], tmp_path / "two.xlsx"
+    book.create_sheet("Empty")
+    book.create_sheet("Notes").append(["Ask Bob"])
+    book.save(path)
+    assert len(list(read_table(str(path)))) == 3
+    assert capsys.readouterr().err == f"warning: {path}: sheet Notes is not read (only the first one is)\n"
+    sheet = book.create_sheet("Bob")
+    for row in (["answer", "id", "score"], ["a", "p2", 5]):
+        sheet.append(row)
+    book.save(path)
+    with pytest.raises(InputError, match=r"two\.xlsx: sheet Bob has the columns of the first one"):
+        list(read_table(str(path)))
