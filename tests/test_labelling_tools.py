@@ -57,6 +57,14 @@ ARGILLA = {"id": "p1", "fields": {}, "metadata": {}, "suggestions": {}, "respons
 ARGILLA_FLAT = {"id": "p1", "topic": "food", "ranking.responses.users": ["u1", "u2", "u3"],
                 "ranking.responses": [one["value"] for one in ARGILLA["responses"]["ranking"]],
                 "ranking.responses.status": ["submitted", "submitted", "discarded"]}  # fmt: skip
+
+
+def given(value, **fields):
+    """The record of one ranking of two responses."""
+    texts = {"response_0": "x", "response_1": "y"}
+    return {**ARGILLA, "fields": texts, "responses": {"ranking": [{"value": value, "user_id": "u"}]}, **fields}
+
+
 STUDIO = {"id": 7, "data": {"prompt_id": "p1", "topic": "food"}, "annotations": [
     {"completed_by": 3, "result": [{"type": "ranker", "from_name": "ranking", "value": {"ranker": ["1", "0"]}}]},
     {"completed_by": {"id": 4, "email": "a@b.c"}, "was_cancelled": False,
@@ -80,6 +88,12 @@ STUDIO_MIN = {"id": 7, "prompt_id": "p1", "topic": "food", "prompt": "x", "annot
         ({name: value for name, value in STUDIO_MIN.items() if name != "ranking"}, []),  # skipped
         ({**STUDIO, "annotations": []}, []),
         ({**ARGILLA, "responses": {}}, []),
+        (given([{"value": "response_0", "rank": 2.0}, {"value": "response_1", "rank": "1"}]), [("u", [["1"], ["0"]])]),
+        (given([{"value": "response_0", "rank": None}, {"value": "response_1", "rank": 1}]), [("u", [["1"]])]),
+        (given(ranks(("0", 1), ("1", 2)), metadata={"response_order": "1 0"}), [("u", [["1"], ["0"]])]),
+        ({**STUDIO, "annotations": None}, []),
+        ({**ARGILLA, "fields": None}, [("u1", [["1"], ["0"]]), ("u2", [["0", "1"]])]),
+        ({**ARGILLA_FLAT, "fields": "x"}, [("u1", [["1"], ["0"]]), ("u2", [["0", "1"]])]),  # a column of the pool
     ],
 )
 def test_what_tools_export_becomes_our_rows(row, expected):
@@ -114,6 +128,23 @@ def test_exports_are_joined_as_files(tmp_path, ending):
         ({**ARGILLA_FLAT, "ranking.responses.users": ["u1"]}, "f:1: ranking.responses has 3 values for 1 users"),
         ({**STUDIO_MIN, "ranking": "1,0"}, "f:1: ranking is '1,0' .expected Label Studio's list of ids"),
         ({**STUDIO_MIN, "ranking": {"good": ["1"], "bad": ["0"]}}, "expected Label Studio's list of ids"),
+        ({**ARGILLA, "fields": ["x"]}, "f:1: fields is .'x'. .expected Argilla's texts by name"),
+        ({**ARGILLA, "responses": {"ranking": [5]}}, "f:1: responses.ranking holds 5 .expected objects"),
+        ({**ARGILLA_FLAT, "ranking.responses": 5}, "f:1: ranking.responses is 5 .expected a list"),
+        ({**ARGILLA_FLAT, "ranking.responses.users": "u"}, "f:1: ranking.responses.users is 'u' .expected a list"),
+        (given(ranks(("0", 1), ("1", "x"))), "f:1: ranking has the rank 'x' .expected a whole number"),
+        (given(ranks(("0", 1), ("1", 1.5))), "f:1: ranking has the rank 1.5 .expected a whole number"),
+        (given(ranks(("0", 1), ("1", True))), "f:1: ranking has the rank True .expected a whole number"),
+        (given([{"value": "B", "rank": 1}]), "f:1: ranking of 'B' .expected one of: response_0, response_1"),
+        (
+            given(ranks(("0", 1), ("1", 2)), metadata={"response_order": "1"}),
+            "f:1: response_order is '1' .expected a number for response_1 too",
+        ),
+        (given(ranks(("0", 1)), metadata={"response_order": [1, 0]}), "f:1: response_order is .1, 0."),
+        ({**STUDIO, "annotations": "x"}, "f:1: annotations is 'x' .expected a list"),
+        ({**STUDIO, "annotations": [5]}, "f:1: annotations holds 5 .expected objects"),
+        ({**STUDIO, "annotations": [{"result": 5}]}, "f:1: result is 5 .expected a list"),
+        ({**STUDIO, "annotations": [{"result": ["x"]}]}, "f:1: result holds 'x' .expected objects"),
     ],
 )
 def test_rankings_in_other_forms_are_refused(row, message):
