@@ -184,6 +184,25 @@ def test_tables_come_back_filled_in(tmp_path, ending):
     assert joined.notes == ["annotators: 1; no answer was judged by two of them, so agreement is not known"]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_line_ends_inside_a_text_survive(tmp_path, ending):
+    """And of Windows: an editor's own line ends change nothing else."""
+    texts = ["a\rb", "c\r\nd", "e\nf", "g\r", '\t,"', "plain"]
+    pool = [Candidates(["<|prompter|>Why?", "<|assistant|>"], texts, None, {**META, "id": "p1"})]
+    path = tmp_path / f"t{ending}"
+    write_table(path, pool)
+    content = path.read_bytes()
+    assert {row["answer"]: row["response"] for _, row in read_table(str(path))} == dict(
+        zip("012345", texts, strict=True)
+    )
+    assert content.count(b"\n") == 7 + 2 and b"plain" in content and b'"plain"' not in content
+    path.write_bytes(b"id,answer,score\r\np1,0,2\r\n\r\np1,1,3".replace(b",", b"\t" if ending == ".tsv" else b","))
+    assert [(where.rpartition(":")[2], row["score"]) for where, row in read_table(str(path))] == [
+        ("2", "2"),
+        ("4", "3"),
+    ]
+
+
 def test_copies_of_a_sheet_by_several_people(tmp_path):
     """Each fills in what they judged; the answers are there twice, and mean ranks are over those who ranked."""
     paths = [tmp_path / f"{name}.csv" for name in ("ann", "bob")]
