@@ -258,7 +258,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Yields (1-based line number, text without its line end) of a UTF-8 file, packed if its name ends in .gz or .xz.
+    """Yields (1-based line number, text with its line end) of a UTF-8 file, packed if its name ends in .gz or .xz.
 
     A byte-order mark at the start is skipped. Raises InputError for a missing file, a damaged or truncated packed file,
     bytes that are not UTF-8, and a line of over LINE_LIMIT bytes, which is not read to its end.
@@ -297,7 +297,7 @@ def _raw_lines(file: IO[bytes], path: str | Path) -> Iterator[tuple[int, bytes]]
 
 def _decoded(raw: bytes, where: str) -> str:
     try:
-        return raw.decode("utf-8").rstrip("\r\n")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
@@ -319,7 +319,7 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict]]:
         rows = _raw_elements(file, path) if _opens_an_array(file, path) else _raw_lines(file, path)
         for number, raw in _without_blank_end(rows):
             where = f"{path}:{number}"
-            text = _decoded(raw, where)
+            text = _decoded(raw.rstrip(b"\r\n"), where)
             try:
                 row = _object_in(text)
             except ValueError as error:

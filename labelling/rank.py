@@ -50,7 +50,6 @@ from pics.style import LOOK
 ADDRESS = "127.0.0.1"
 PAGE = Path(__file__).with_name("rank.html")
 MOST_RESPONSES = 9  # each is ranked by one digit key
-OPENING = b'{"id": "'  # of every line of the file of rankings
 MAX_BODY = 1 << 16  # bytes of a request
 
 
@@ -109,7 +108,7 @@ class Rankings:
         if content.lstrip().startswith(b"["):
             raise InputError(f"{self.path}:1: a JSON array (expected a file of this command, one ranking per line)")
         end = content.rfind(b"\n") + 1
-        unfinished = _is_unfinished(content[end:])
+        unfinished = self._is_unfinished(content[end:])
         rows = islice(read_jsonl(self.path), content.count(b"\n") if unfinished else None)
         for number, row in rows:
             try:
@@ -119,6 +118,20 @@ class Rankings:
             self.given[row["annotator"], row["id"]] = ranking
         if unfinished:
             os.truncate(self.path, end)
+
+    def _is_unfinished(self, line: bytes) -> bool:
+        """Returns whether a text is only the beginning of a line that `add` writes, of a prompt of the pool.
+
+        A whole ranking may be followed by other blanks than a line end, as some editors leave them.
+        """
+        openings = (json_line({"id": identity, "annotator": ""}).encode("utf-8")[:-3] for identity in self.place)
+        if not line or not any(line.startswith(opening) or opening.startswith(line) for opening in openings):
+            return False
+        try:
+            json.JSONDecoder().raw_decode(line.decode("utf-8", errors="replace"))
+        except (ValueError, RecursionError):
+            return True
+        return False
 
     def check(self, row: dict) -> list[list[str]]:
         """Returns the ranking in a row, ties together; InputError unless it is a complete one of a prompt by somebody.
@@ -184,12 +197,6 @@ class Rankings:
             "responses": [{"name": str(name), "text": one.responses[name]} for name in shown_order(one, annotator)],
             "ranking": self.given.get((annotator, one.meta["id"])),
         }
-
-
-def _is_unfinished(line: bytes) -> bool:
-    """Returns whether a text is the beginning of a line that `Rankings.add` writes."""
-    begins = line.startswith(OPENING) or OPENING.startswith(line)
-    return bool(line) and begins and not line.endswith(b"}")
 
 
 def _size(path: Path) -> int:

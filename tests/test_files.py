@@ -168,7 +168,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
         path.write_bytes(b"\xef\xbb\xbf" + content)
         assert list(read_jsonl(path)) == [(1, {"a": 1})]
     path.write_bytes(b"\xef\xbb\xbf" + GOOD)
-    assert read_json(path) == {"a": 1} and list(read_lines(path)) == [(1, '{"a": 1}')]
+    assert read_json(path) == {"a": 1} and list(read_lines(path)) == [(1, '{"a": 1}\n')]
 
 
 @pytest.mark.parametrize("indent", [None, 1])

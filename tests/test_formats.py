@@ -342,6 +342,13 @@ def test_documented_examples(tmp_path, rows, flags):
     assert record.suffix[0] == "A plum." and record.reward[0] > record.reward[1]
 
 
+def test_numbers_that_json_lacks_are_no_columns(tmp_path):
+    """1e999 is infinity to Python, and Argilla, Label Studio and our own reader refuse a file with Infinity."""
+    row = {"prompt": "Hi", "low": -math.inf, "high": math.inf, "none": math.nan, "level": 2.5, "long": 10**400}
+    [one] = read(tmp_path, row, mapping=Mapping(keep=True))
+    assert one.columns() == {"level": 2.5, "long": 10**400}
+
+
 def test_all_formats_are_documented():
     assert len(list(documented_examples())) == 12
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 
 import pytest
 
@@ -56,6 +57,14 @@ ARGILLA = {"id": "p1", "fields": {}, "metadata": {}, "suggestions": {}, "respons
 ARGILLA_FLAT = {"id": "p1", "topic": "food", "ranking.responses.users": ["u1", "u2", "u3"],
                 "ranking.responses": [one["value"] for one in ARGILLA["responses"]["ranking"]],
                 "ranking.responses.status": ["submitted", "submitted", "discarded"]}  # fmt: skip
+
+
+def given(value, **fields):
+    """The record of one ranking of two responses."""
+    texts = {"response_0": "x", "response_1": "y"}
+    return {**ARGILLA, "fields": texts, "responses": {"ranking": [{"value": value, "user_id": "u"}]}, **fields}
+
+
 STUDIO = {"id": 7, "data": {"prompt_id": "p1", "topic": "food"}, "annotations": [
     {"completed_by": 3, "result": [{"type": "ranker", "from_name": "ranking", "value": {"ranker": ["1", "0"]}}]},
     {"completed_by": {"id": 4, "email": "a@b.c"}, "was_cancelled": False,
@@ -79,6 +88,12 @@ STUDIO_MIN = {"id": 7, "prompt_id": "p1", "topic": "food", "prompt": "x", "annot
         ({name: value for name, value in STUDIO_MIN.items() if name != "ranking"}, []),  # skipped
         ({**STUDIO, "annotations": []}, []),
         ({**ARGILLA, "responses": {}}, []),
+        (given([{"value": "response_0", "rank": 2.0}, {"value": "response_1", "rank": "1"}]), [("u", [["1"], ["0"]])]),
+        (given([{"value": "response_0", "rank": None}, {"value": "response_1", "rank": 1}]), [("u", [["1"]])]),
+        (given(ranks(("0", 1), ("1", 2)), metadata={"response_order": "1 0"}), [("u", [["1"], ["0"]])]),
+        ({**STUDIO, "annotations": None}, []),
+        ({**ARGILLA, "fields": None}, [("u1", [["1"], ["0"]]), ("u2", [["0", "1"]])]),
+        ({**ARGILLA_FLAT, "fields": "x"}, [("u1", [["1"], ["0"]]), ("u2", [["0", "1"]])]),  # a column of the pool
     ],
 )
 def test_what_tools_export_becomes_our_rows(row, expected):
@@ -113,6 +128,23 @@ def test_exports_are_joined_as_files(tmp_path, ending):
         ({**ARGILLA_FLAT, "ranking.responses.users": ["u1"]}, "f:1: ranking.responses has 3 values for 1 users"),
         ({**STUDIO_MIN, "ranking": "1,0"}, "f:1: ranking is '1,0' .expected Label Studio's list of ids"),
         ({**STUDIO_MIN, "ranking": {"good": ["1"], "bad": ["0"]}}, "expected Label Studio's list of ids"),
+        ({**ARGILLA, "fields": ["x"]}, "f:1: fields is .'x'. .expected Argilla's texts by name"),
+        ({**ARGILLA, "responses": {"ranking": [5]}}, "f:1: responses.ranking holds 5 .expected objects"),
+        ({**ARGILLA_FLAT, "ranking.responses": 5}, "f:1: ranking.responses is 5 .expected a list"),
+        ({**ARGILLA_FLAT, "ranking.responses.users": "u"}, "f:1: ranking.responses.users is 'u' .expected a list"),
+        (given(ranks(("0", 1), ("1", "x"))), "f:1: ranking has the rank 'x' .expected a whole number"),
+        (given(ranks(("0", 1), ("1", 1.5))), "f:1: ranking has the rank 1.5 .expected a whole number"),
+        (given(ranks(("0", 1), ("1", True))), "f:1: ranking has the rank True .expected a whole number"),
+        (given([{"value": "B", "rank": 1}]), "f:1: ranking of 'B' .expected one of: response_0, response_1"),
+        (
+            given(ranks(("0", 1), ("1", 2)), metadata={"response_order": "1"}),
+            "f:1: response_order is '1' .expected a number for response_1 too",
+        ),
+        (given(ranks(("0", 1)), metadata={"response_order": [1, 0]}), "f:1: response_order is .1, 0."),
+        ({**STUDIO, "annotations": "x"}, "f:1: annotations is 'x' .expected a list"),
+        ({**STUDIO, "annotations": [5]}, "f:1: annotations holds 5 .expected objects"),
+        ({**STUDIO, "annotations": [{"result": 5}]}, "f:1: result is 5 .expected a list"),
+        ({**STUDIO, "annotations": [{"result": ["x"]}]}, "f:1: result holds 'x' .expected objects"),
     ],
 )
 def test_rankings_in_other_forms_are_refused(row, message):
@@ -150,6 +182,25 @@ def test_tables_come_back_filled_in(tmp_path, ending):
     joined = join(POOL, [str(path)])
     assert joined.pool[0].rewards == [-2.0, -1.0] and joined.missing == ["prompts without a judgement: 1 (p2)"]
     assert joined.notes == ["annotators: 1; no answer was judged by two of them, so agreement is not known"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_line_ends_inside_a_text_survive(tmp_path, ending):
+    """And of Windows: an editor's own line ends change nothing else."""
+    texts = ["a\rb", "c\r\nd", "e\nf", "g\r", '\t,"', "plain"]
+    pool = [Candidates(["<|prompter|>Why?", "<|assistant|>"], texts, None, {**META, "id": "p1"})]
+    path = tmp_path / f"t{ending}"
+    write_table(path, pool)
+    content = path.read_bytes()
+    assert {row["answer"]: row["response"] for _, row in read_table(str(path))} == dict(
+        zip("012345", texts, strict=True)
+    )
+    assert content.count(b"\n") == 7 + 2 and b"plain" in content and b'"plain"' not in content
+    path.write_bytes(b"id,answer,score\r\np1,0,2\r\n\r\np1,1,3".replace(b",", b"\t" if ending == ".tsv" else b","))
+    assert [(where.rpartition(":")[2], row["score"]) for where, row in read_table(str(path))] == [
+        ("2", "2"),
+        ("4", "3"),
+    ]
 
 
 def test_copies_of_a_sheet_by_several_people(tmp_path):
@@ -286,3 +337,53 @@ def test_a_workbook_is_a_pool(tmp_path):
     first, second = load_pool(str(tmp_path / "pool.xlsx"))[0]
     assert first.meta["id"] == "7" and first.prefix[0] == "<|prompter|>Why?" and first.columns() == {"level": "2.5"}
     assert second.meta == {"columns": {"level": ""}, "id": "p", "source": str(tmp_path / "pool.xlsx"), "line": 4}
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """A workbook of three scores of p2's answers, and what gives a copy of it whose sheet is changed as bytes."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["id", "answer", "score"], ["p2", "a", 1], ["p2", "b", 2], ["p2", "c", 9]):
+        book.active.append(row)
+    book.save(tmp_path / "whole.xlsx")
+
+    def copy(change):
+        path = tmp_path / "copy.xlsx"
+        with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(path, "w") as file:
+            for name in whole.namelist():
+                content = whole.read(name)
+                file.writestr(name, change(content) if name.endswith("sheet1.xml") else content)
+        return str(path)
+
+    return book, copy
+
+
+def test_rows_after_those_that_a_workbook_says_it_has_are_read(judged):
+    """Writers other than Excel keep the size that a sheet once had."""
+    path = judged[1](lambda sheet: sheet.replace(b'ref="A1:C4"', b'ref="A1:B3"'))
+    assert [(row["answer"], row["score"]) for _, row in read_table(path)] == [("a", "1"), ("b", "2"), ("c", "9")]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda sheet: sheet[: len(sheet) // 2], lambda sheet: sheet.replace(b"<v>9</v>", b"<v>x</v>")]
+)
+def test_a_damaged_sheet_is_refused_at_its_row(judged, change):
+    with pytest.raises(InputError, match=r"copy\.xlsx:\d: sheet Sheet is damaged \(\w+\)"):
+        list(read_table(judged[1](change)))
+
+
+def test_no_further_sheet_is_lost_without_a_word(judged, tmp_path, capsys):
+    """A sheet per person is refused; other sheets are named."""
+    book, path = judged[0], tmp_path / "two.xlsx"
+    book.create_sheet("Empty")
+    book.create_sheet("Notes").append(["Ask Bob"])
+    book.save(path)
+    assert len(list(read_table(str(path)))) == 3
+    assert capsys.readouterr().err == f"warning: {path}: sheet Notes is not read (only the first one is)\n"
+    sheet = book.create_sheet("Bob")
+    for row in (["answer", "id", "score"], ["a", "p2", 5]):
+        sheet.append(row)
+    book.save(path)
+    with pytest.raises(InputError, match=r"two\.xlsx: sheet Bob has the columns of the first one"):
+        list(read_table(str(path)))

@@ -197,6 +197,26 @@ def test_a_line_that_a_killed_server_did_not_finish_is_cut(served, source):
         assert again.done("ann") == 1 and rankings.path.read_bytes() == whole
 
 
+def test_the_first_line_of_a_killed_server_is_cut(source, tmp_path):
+    path = tmp_path / "r.jsonl"
+    for rest in (b"{", b'{"id": "p', b'{"id": "p1", "annotator": "Zo\xc3'):
+        path.write_bytes(rest)
+        assert Rankings(load(source)[0], path).given == {} and path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("end", [b"", b" ", b"\r", b"\t \r"])
+def test_a_whole_ranking_is_kept_whatever_blanks_end_it(served, source, end):
+    """They are no line that a killed server did not finish: the page has confirmed it."""
+    rankings, ask = served
+    ask("POST", "/rank", RANKING)
+    content = rankings.path.read_bytes().rstrip() + end
+    rankings.path.write_bytes(content)
+    again = Rankings(load(source)[0], rankings.path)
+    assert again.given == {("ann", "p0"): [["2"], ["0", "1"]]} and rankings.path.read_bytes() == content
+    again.add("ann", "p1", ["1", "0"])
+    assert len(Rankings(load(source)[0], rankings.path).given) == 2
+
+
 def test_a_ranking_is_added_after_an_editor_left_out_the_last_line_end(served, source):
     rankings, ask = served
     ask("POST", "/rank", RANKING)
@@ -244,7 +264,18 @@ def test_a_file_of_another_pool_is_refused(source, tmp_path, row, message):
         Rankings(load(source)[0], path)
 
 
-@pytest.mark.parametrize("content", [b"a thesis", b"x\n{", b'{"id": "p9"}', b'{"id": "p9"}\n{"id": "p', b"[1]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a thesis",
+        b"x\n{",
+        b'{"id": "p9"}',
+        b'{"id": "p9"}\n{"id": "p',
+        b"[1]",
+        b'{"id": "my only notes',
+        b'{"id": "p1", x',
+    ],
+)
 def test_somebody_elses_file_stays_as_it_is(source, tmp_path, content):
     path = tmp_path / "r.jsonl"
     path.write_bytes(content)

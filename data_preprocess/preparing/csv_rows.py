@@ -1,9 +1,11 @@
-"""Reads CSV and TSV files with a header as rows of texts."""
+"""Reads CSV and TSV files with a header as rows of texts, and writes rows so that they are read as they were."""
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from data_preprocess.command import InputError
 from data_preprocess.files import LINE_LIMIT, PACKED, read_lines
@@ -48,7 +50,7 @@ def read_csv(
 def _records(path: str) -> Iterator[tuple[str, list[str]]]:
     """Yields ("path:line", values) of each non-blank record, with the line where it starts."""
     csv.field_size_limit(LINE_LIMIT)  # allows long answers; the default limit is 131,072 characters
-    lines = (text + "\n" for _, text in read_lines(path))
+    lines = (text for _, text in read_lines(path))  # with their ends: a cell may hold some
     records = csv.reader(lines, delimiter=delimiter_of(path) or ",", strict=True)
     while True:
         where = f"{path}:{records.line_num + 1}"
@@ -62,3 +64,14 @@ def _records(path: str) -> Iterator[tuple[str, list[str]]]:
             raise InputError(f"{where}: a NUL byte (expected text)")
         if values:
             yield where, values
+
+
+def csv_text(rows: Iterable[Sequence[Any]], delimiter: str) -> str:
+    """Returns rows as CSV with "\\n" after each.
+
+    Python quotes only the characters of the line end that it writes; readers end a line at a bare "\\r" too.
+    """
+    lines: list[str] = []
+    sink = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    csv.writer(sink, delimiter=delimiter, lineterminator="\r\n").writerows(rows)
+    return "".join(lines)

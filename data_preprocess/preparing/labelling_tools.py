@@ -4,17 +4,15 @@ For prepare.py --export. `tool_exports` and `returned_labels` read what comes ba
 fields) go along as metadata. Each prompt's responses are shuffled: many data sets list the better one first.
 """
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 from data_preprocess.command import InputError
-from data_preprocess.files import atomic_write, write_files
+from data_preprocess.files import write_files
 from data_preprocess.preparing.candidates import Candidates
-from data_preprocess.preparing.csv_rows import delimiter_of
+from data_preprocess.preparing.csv_rows import csv_text, delimiter_of
 from data_preprocess.preparing.export import prompt_messages
 from data_preprocess.preparing.tool_exports import COLUMNS, ORDER, PROMPT_ID, RANKING, RESPONSE
 from data_preprocess.preparing.xlsx_rows import is_xlsx, write_xlsx
@@ -135,8 +133,5 @@ def write_table(path: Path, pool: Sequence[Candidates]) -> int:
     if is_xlsx(path):
         write_xlsx(path, names, rows)
         return 0
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter_of(str(path)), lineterminator="\n").writerows([names, *rows])
-    with atomic_write(path) as file:
-        file.write(text.getvalue())
+    write_files({path: [csv_text([names, *rows], delimiter_of(str(path)))]})
     return sum(any(isinstance(cell, str) and cell.startswith(FORMULA) for cell in row) for row in rows)

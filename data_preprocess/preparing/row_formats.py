@@ -4,6 +4,7 @@ data_preprocess/README.md shows one example of each format.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -417,7 +418,8 @@ def _columns(fields: Fields, meta: dict, mapping: Mapping) -> dict[str, Any]:
         return {}
     apart = (*fields.read, *mapping.ignore, *CONTEXT_FIELDS, *PROMPT_FIELDS, *ID_FIELDS)
     own = {name: value for name, value in fields.row.items() if name not in apart and isinstance(value, PLAIN)}
-    own = {name: value for name, value in own.items() if value == value}  # a table may have NaN for what is missing
+    # A table may have NaN for what is missing; JSON has neither it nor infinity.
+    own = {name: value for name, value in own.items() if not isinstance(value, float) or math.isfinite(value)}
     fields.read |= own.keys()
     earlier = meta.get(COLUMNS)
     return {**(earlier if isinstance(earlier, dict) else {}), **own}

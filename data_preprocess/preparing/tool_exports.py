@@ -47,54 +47,83 @@ def own_rows(where: str, row: dict) -> Iterator[tuple[str, dict]]:
 def _argilla(where: str, row: dict, responses: Any) -> Iterator[tuple[str, dict]]:
     if not isinstance(responses, list):
         raise InputError(f"{where}: responses is {row['responses']!r:.40} (expected Argilla's, by question)")
-    for response in responses:
-        if not isinstance(response, dict) or response.get("status") in NOT_SUBMITTED:
-            continue
-        yield from _argilla_row(where, row, response.get("value"), response.get("user_id"))
+    if not isinstance(row["fields"], dict | None):
+        raise InputError(f"{where}: fields is {row['fields']!r:.40} (expected Argilla's texts by name)")
+    for response in _objects(responses, f"{where}: responses.{RANKING}"):
+        if response.get("status") not in NOT_SUBMITTED:
+            texts = row["fields"] or row
+            yield from _argilla_row(where, row, texts, response.get("value"), response.get("user_id"))
 
 
 def _argilla_flat(where: str, row: dict) -> Iterator[tuple[str, dict]]:
-    values = row[f"{RANKING}.responses"] or []
-    users = row.get(f"{RANKING}.responses.users") or [None] * len(values)
-    statuses = row.get(f"{RANKING}.responses.status") or [None] * len(values)
+    name = f"{RANKING}.responses"
+    values = _list(row[name], f"{where}: {name}")
+    users, statuses = (
+        _list(row.get(f"{name}.{of}"), f"{where}: {name}.{of}") or [None] * len(values) for of in ("users", "status")
+    )
     if not len(values) == len(users) == len(statuses):
-        raise InputError(f"{where}: {RANKING}.responses has {len(values)} values for {len(users)} users")
+        raise InputError(f"{where}: {name} has {len(values)} values for {len(users)} users")
     for value, user, status in zip(values, users, statuses, strict=True):
         if status not in NOT_SUBMITTED:
-            yield from _argilla_row(where, row, value, user)
+            yield from _argilla_row(where, row, row, value, user)
 
 
-def _argilla_row(where: str, row: dict, value: Any, user: Any) -> Iterator[tuple[str, dict]]:
-    """Yields the row of a ranking, [{"value": "response_1", "rank": 1}, ...] with equal ranks; none without a rank."""
+def _argilla_row(where: str, row: dict, texts: dict, value: Any, user: Any) -> Iterator[tuple[str, dict]]:
+    """Yields the row of a ranking, [{"value": "response_1", "rank": 1}, ...] with equal ranks; none without a rank.
+
+    `texts`: the fields that people saw. A prompt with fewer responses than others leaves the last ones empty.
+    """
     items = value if isinstance(value, list) else []
     if not items or not all(isinstance(item, dict) and isinstance(item.get("value"), str) for item in items):
         raise InputError(f"{where}: {RANKING} is {value!r:.60} (expected a list of value and rank)")
-    texts = row.get("fields") or row
-    shown = {name for name, text in texts.items() if name.startswith(RESPONSE) and text}  # a prompt may have fewer
-    items = [item for item in items if item["value"] in shown or not shown]
-    names = _argilla_names(row)
-    ranks = sorted({item["rank"] for item in items if isinstance(item.get("rank"), int)})
-    groups = [[names(item["value"]) for item in items if item.get("rank") == rank] for rank in ranks]
+    shown = {name for name, text in texts.items() if name.startswith(RESPONSE) and text}
+    names = _argilla_names(row, where)
+    groups: dict[int, list[str]] = {}
+    for item in items:
+        if shown and not item["value"].removeprefix(RESPONSE).isdecimal():
+            raise InputError(
+                f"{where}: {RANKING} of {item['value']!r:.40} (expected one of: {', '.join(sorted(shown))})"
+            )
+        rank = _rank(item.get("rank"), where)
+        if rank is not None and (item["value"] in shown or not shown):
+            groups.setdefault(rank, []).append(names(item["value"]))
     if groups:
-        yield where, {"id": row.get("id"), "annotator": user, RANKING: groups}
+        yield where, {"id": row.get("id"), "annotator": user, RANKING: [groups[rank] for rank in sorted(groups)]}
 
 
-def _argilla_names(row: dict) -> Callable[[str], str]:
+def _rank(value: Any, where: str) -> int | None:
+    """Returns a rank, which a tool may write as 1, 1.0 or "1"; None if there is none."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
+    if value is None or is_number or (isinstance(value, str) and value.isdecimal()):
+        return None if value is None else int(value)
+    raise InputError(f"{where}: {RANKING} has the rank {value!r:.40} (expected a whole number)")
+
+
+def _argilla_names(row: dict, where: str) -> Callable[[str], str]:
     """Returns what gives the answer of a value such as response_1; without an order in the metadata, its place."""
     metadata = row.get("metadata")
     order = (metadata if isinstance(metadata, dict) else row).get(ORDER)
-    names = {str(place): name for place, name in enumerate(order.split())} if isinstance(order, str) else {}
-    return lambda value: names.get(place := value.removeprefix(RESPONSE), place)
+    if not isinstance(order, str | None):
+        raise InputError(f"{where}: {ORDER} is {order!r:.40} (expected the numbers of the responses, as exported)")
+    names = {str(place): name for place, name in enumerate(order.split())} if order else {}
+
+    def name_of(value: str) -> str:
+        place = value.removeprefix(RESPONSE)
+        if names and place not in names:
+            raise InputError(f"{where}: {ORDER} is {order!r:.40} (expected a number for {value} too)")
+        return names.get(place, place)
+
+    return name_of
 
 
 def _label_studio(where: str, row: dict) -> Iterator[tuple[str, dict]]:
-    for annotation in row["annotations"] if isinstance(row["annotations"], list) else []:
-        if not isinstance(annotation, dict) or annotation.get("was_cancelled"):
+    for annotation in _objects(row["annotations"], f"{where}: annotations"):
+        if annotation.get("was_cancelled"):
             continue
         by = annotation.get("completed_by")
         annotator = next((by[key] for key in ("email", "id") if by.get(key)), None) if isinstance(by, dict) else by
-        for result in annotation.get("result") or []:
-            if isinstance(result, dict) and result.get("type") == "ranker":
+        for result in _objects(annotation.get("result"), f"{where}: result"):
+            if result.get("type") == "ranker":
                 ranking = _ranker(result.get("value"), where)
                 yield where, {"id": row["data"].get(PROMPT_ID), "annotator": annotator, RANKING: ranking}
 
@@ -125,6 +154,20 @@ def _ranker(value: Any, where: str) -> list[str]:
     if not _are_ids(found):
         raise InputError(f"{where}: {RANKING} is {value!r:.60} (expected Label Studio's list of ids, the best first)")
     return [str(name) for name in found]
+
+
+def _list(value: Any, where: str) -> list:
+    """Returns a list; an empty one for None."""
+    if not isinstance(value, list | None):
+        raise InputError(f"{where} is {value!r:.40} (expected a list)")
+    return value or []
+
+
+def _objects(value: Any, where: str) -> list[dict]:
+    for item in _list(value, where):
+        if not isinstance(item, dict):
+            raise InputError(f"{where} holds {item!r:.40} (expected objects)")
+    return value or []
 
 
 def _are_ids(value: Any) -> bool:

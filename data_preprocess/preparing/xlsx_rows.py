@@ -1,5 +1,6 @@
 """Reads and writes Excel workbooks as rows of texts: the first sheet, with a header. Needs openpyxl."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,28 +28,64 @@ def _openpyxl() -> Any:
 def read_xlsx(path: str, check_header: Callable[[str, list[str]], None]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields ("path:row", texts by column) of each record after the header; arguments as for `csv_rows.read_csv`.
 
-    Numbers that are whole are written without a point; an empty cell is an empty text.
+    Numbers that are whole are written without a point; an empty cell is an empty text. A warning names further sheets;
+    InputError for one with the first sheet's header, whose rows would be lost, and for a workbook that cannot be read.
     """
     openpyxl = _openpyxl()
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        first, *others = book.worksheets
     except Exception as error:  # zipfile, xml and openpyxl raise many kinds for a damaged file
         raise InputError(f"{path}: not an Excel workbook that can be read ({type(error).__name__})") from None
-    rows = book.worksheets[0].iter_rows(values_only=True)
-    names = [_text(value).strip() for value in next(rows, ())]
-    while names and not names[-1]:
-        names.pop()
+    rows = _rows(first, path)
+    names = _header(next(rows, []))
     check_header(f"{path}:1", names)
     if len(set(names)) < len(names):
         raise InputError(f"{path}:1: two columns of one name (expected each name once)")
-    for number, values in enumerate(rows, start=2):
-        texts = [_text(value) for value in values]
-        if any(text for text in texts[len(names) :]):
+    _check_other_sheets(path, names, others)
+    for number, texts in enumerate(rows, start=2):
+        if any(texts[len(names) :]):
             raise InputError(f"{path}:{number}: more values than the {len(names)} columns")
         if any(texts):
-            yield f"{path}:{number}", dict(zip(names, texts, strict=False))
+            missing = [""] * (len(names) - len(texts))
+            yield f"{path}:{number}", dict(zip(names, texts + missing, strict=False))
+
+
+def _rows(sheet: Any, path: str) -> Iterator[list[str]]:
+    """Yields the texts of each row, to its last cell; InputError, naming the row, where a sheet cannot be read."""
+    sheet.reset_dimensions()  # what a file says of its size may be wrong, and openpyxl would stop there
+    rows, number = sheet.iter_rows(values_only=True), 0
+    while True:
+        number += 1
+        try:
+            values = next(rows, None)
+        except Exception as error:  # as for the workbook: a sheet is parsed while it is read
+            raise InputError(f"{path}:{number}: sheet {sheet.title} is damaged ({type(error).__name__})") from None
+        if values is None:
+            return
+        yield list(map(_text, values))
+
+
+def _header(texts: list[str]) -> list[str]:
+    names = [text.strip() for text in texts]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _check_other_sheets(path: str, names: list[str], sheets: list[Any]) -> None:
+    """Warns of sheets with content, none of which is read; InputError for one with rows of the same columns."""
+    for sheet in sheets:
+        rows = _rows(sheet, path)
+        header = _header(next(rows, []))
+        has_rows = any(map(any, rows))
+        if has_rows and set(header) == set(names):
+            expected = "all rows in the first sheet, or a file for each sheet"
+            raise InputError(f"{path}: sheet {sheet.title} has the columns of the first one (expected {expected})")
+        if header or has_rows:
+            print(f"warning: {path}: sheet {sheet.title} is not read (only the first one is)", file=sys.stderr)
 
 
 def _text(value: Any) -> str:
