@@ -396,9 +396,13 @@ def measure_half_precision(
 
 
 def check_scores(model: RewardModel, path: str | Path) -> None:
-    """Packs if possible; else raises InputError unless a probe scores the same beside a longer one and another."""
+    """Packs if possible; else raises InputError unless a probe scores the same beside a longer one and another.
+
+    InputError also if the model does not read the response.
+    """
     kind = type(model.model).__name__
     try:
+        _check_reads_response(model)
         model.try_packing()
         if model.packs:
             return
@@ -411,6 +415,15 @@ def check_scores(model: RewardModel, path: str | Path) -> None:
     if not _is_near(beside, alone, model.model.dtype):
         found = f"{alone:.4g} alone, {beside:.4g} beside a longer one"
         raise InputError(f"{path}: a {kind} gives a dialogue another score in another batch ({found})")
+
+
+def _check_reads_response(model: RewardModel) -> None:
+    """Raises InputError if two dialogues that differ in the response, but for its end, have the same token ids."""
+    turns = [f"{PROMPTER}What is amber?", ASSISTANT]
+    one, other = (model.encode(turns, f"{thing} is old resin.") for thing in ("This", "The amber in the shop"))
+    if one == other:
+        found = f"the reward model reads a dialogue as at most {model.max_length} tokens that leave out the response"
+        raise InputError(f"{found} (expected it in the chat template, and enough positions)")
 
 
 def as_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> RewardModel:
