@@ -27,6 +27,7 @@ PLAIN_WORDS = {
 }
 NO_SCRIPTS = "scripts are no longer supported"  # from `datasets`' error
 PARQUET_COPY = "refs/convert/parquet"  # the branch on which the hub keeps a data set as Parquet
+ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what ends a process, and is no failure of a library
 MAX_REASON = 300  # characters of a library's message that are passed on
 
 
@@ -227,12 +228,15 @@ def load_or_refuse(load: Callable[[], Loaded], problem: str, advice: str = "") -
     try:
         with _quiet():
             return load()
-    # Damaged files raise nearly anything, even plain Exception (tokenizers). None of our code runs inside.
-    except Exception as error:
+    except ENDS:
+        raise
+    # Damaged files raise nearly anything: plain Exception (tokenizers), or what is none (Rust's panics). None of our
+    # code runs inside.
+    except BaseException as error:
         raise InputError(problem + (advice or f" ({describe(error)})")) from error
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Returns a library error as one line, shortened to MAX_REASON characters."""
     text = " ".join(str(error).split())
     for hint, meaning in PLAIN_WORDS.items():

@@ -182,6 +182,8 @@ ROWS = [
         train(f"tokenizer.json {content}", TOKENIZER, text("model/tokenizer.json", content))
         for content in ("[1]", "null", "", '{"model": {"type": "Nope"}}')
     ),
+    train("tokenizer that panics", TOKENIZER, edit("model/tokenizer.json", lambda saved: saved.update(
+        normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}))),
     train("tokenizer slow", ("{root}/model: its tokenizer gives no offsets",), slow_tokenizer),
     train("tokenizer without EOS", ("{root}/model: its tokenizer has no EOS token", "--no_append_eos"),
           without("eos_token")),
