@@ -150,8 +150,37 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     options = source_options(path, TOKENIZER_FILE)
     from transformers import AutoTokenizer
 
-    problem = f"{path}: its tokenizer cannot be loaded"
-    return load_or_refuse(lambda: AutoTokenizer.from_pretrained(str(path), **options), problem)
+    def load() -> "PreTrainedTokenizerBase":
+        tokenizer = AutoTokenizer.from_pretrained(str(path), **options)
+        # Some wrong settings raise only on use. No letter is encoded: a good vocabulary may lack any.
+        tokenizer("", add_special_tokens=False)
+        tokenizer.convert_tokens_to_ids(tokenizer.all_special_tokens)
+        return tokenizer
+
+    return load_or_refuse(load, f"{path}: its tokenizer cannot be loaded")
+
+
+def tokenized(tokenizer: "PreTrainedTokenizerBase", texts: str | list[str], **options: Any) -> Any:
+    """Returns the tokenizer's result for a text or several, without the special tokens that it adds by itself.
+
+    Args:
+        tokenizer: any tokenizer.
+        texts: what it reads.
+        **options: of its call.
+
+    Raises:
+        InputError: it cannot encode a text, for example an unknown word without a token for such.
+    """
+    try:
+        return tokenizer(texts, add_special_tokens=False, **options)
+    except ENDS:
+        raise
+    except BaseException as error:  # as in load_or_refuse
+        if isinstance(texts, list) and len(texts) > 1:
+            for text in texts:
+                tokenized(tokenizer, text, **options)
+        found = f"its tokenizer cannot encode the text {texts!r:.40} ({describe(error)})"
+        raise InputError(f"{tokenizer.name_or_path}: {found}") from error
 
 
 def load_data_set(source: str, split: str, data_dir: str | None = None, subset: str | None = None) -> Iterable[dict]:

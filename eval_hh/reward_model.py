@@ -29,7 +29,7 @@ from transformers.utils import cached_file
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import ASSISTANT, AUTO, CHAT, HH, PROMPT_FORMATS, PROMPTER, split_system, split_turn
 from data_preprocess.files import read_json
-from data_preprocess.hub import base_model, describe, load_tokenizer, source_options
+from data_preprocess.hub import base_model, describe, load_tokenizer, source_options, tokenized
 from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.memory import free_memory
 from eval_hh.inference.models import (
@@ -106,7 +106,7 @@ def encode_dialogue(
             text = turn  # the tag is plain characters, which may merge with the text's
         else:
             ids.append(tag_id)
-        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        ids += tokenized(tokenizer, text, split_special_tokens=True, verbose=False)["input_ids"]
         ids.append(tokenizer.eos_token_id)
     return ids[-max_length:]
 

@@ -5,10 +5,13 @@ import random
 
 import pytest
 from chat_templates import END, TEMPLATES, chat_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from benchmarks.stand_in_models import trained_like_llama
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt, split_system, with_system
+from data_preprocess.hub import load_tokenizer, tokenized
 from data_preprocess.records import Record
 from eval_hh.inference.models import prompt_ids
 from eval_hh.inference.prompt_format import ChatTemplate, check_lines, prompt_format
@@ -249,6 +252,16 @@ def test_a_template_without_any_end_is_refused():
     tokenizer.eos_token = None
     with pytest.raises(InputError, match="no special token, and the tokenizer has no EOS"):
         prompt_format("chat", tokenizer)
+
+
+def test_a_tokenizer_without_most_letters_is_good_for_what_it_can_encode(tmp_path):
+    made = Tokenizer(models.WordLevel({"</s>": 0, "amber": 1, "old": 2}, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>").save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenized(tokenizer, ["old amber", "amber"])["input_ids"] == [[2, 1], [1]]
+    with pytest.raises(InputError, match=f"^{tmp_path}: its tokenizer cannot encode the text 'new amber' .*UNK"):
+        tokenized(tokenizer, ["old amber", "new amber"])
 
 
 def test_a_refused_row_is_named_by_its_line():

@@ -29,7 +29,7 @@ from data_preprocess.dialogue import (
     split_turn,
     training_text,
 )
-from data_preprocess.hub import load_tokenizer
+from data_preprocess.hub import load_tokenizer, tokenized
 from eval_hh.inference.models import MAX_PROMPT, prompt_ids
 
 # Number of last tokens searched for stop strings. If a stop string takes more, generation continues, and `cut_at_stop`
@@ -103,16 +103,16 @@ class PublishedText:
         """
         tokenizer, turns = self.tokenizer, split_system(turns)[1]
         prompt_chars = len(render_prompt(turns))
-        encoded = tokenizer(
+        both = tokenized(
+            tokenizer,
             [training_text(turns, response) for response in responses],
-            add_special_tokens=False,
             split_special_tokens=True,  # "</s>" typed by a user is plain text, not EOS
             return_offsets_mapping=True,
         )
         bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         end = [tokenizer.eos_token_id] if append_end else []
         pairs = []
-        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        for ids, offsets in zip(both["input_ids"], both["offset_mapping"], strict=True):
             n_prompt = sum(stop <= prompt_chars for _, stop in offsets)
             pairs.append((bos + ids[:n_prompt][-(max_prompt - len(bos)) :], ids[n_prompt:] + end))
         return pairs
@@ -274,8 +274,8 @@ class ChatTemplate:
         order = [*range(first, len(messages)), *range(first)]
         index = next(index for index in order if messages[index]["content"])
         content = messages[index]["content"]
-        offsets = self.tokenizer(
-            content, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        offsets = tokenized(
+            self.tokenizer, content, split_special_tokens=True, return_offsets_mapping=True, verbose=False
         )["offset_mapping"]
         cut = offsets[min(excess, len(offsets)) - 1][1] if offsets else len(content)
         shorter = {**messages[index], "content": content[max(cut, 1) :]}
@@ -341,18 +341,17 @@ class ChatTemplate:
         """Returns the ids of a rendered text, and how many of them end within its first `n_chars` characters."""
         ids, n_within = [], 0
         for start, end, piece, is_typed in self._pieces(text):
-            encoded = self.tokenizer(
-                piece, add_special_tokens=False, split_special_tokens=is_typed,
-                return_offsets_mapping=n_chars > 0, verbose=False,
-            )  # fmt: skip
-            its = encoded["input_ids"]
+            both = tokenized(
+                self.tokenizer, piece, split_special_tokens=is_typed, return_offsets_mapping=n_chars > 0, verbose=False
+            )
+            its = both["input_ids"]
             if is_typed and self.tokenizer.convert_tokens_to_ids(piece) in its:  # not declared special: never split
-                its = [id_ for char in piece for id_ in self.tokenizer(char, add_special_tokens=False)["input_ids"]]
+                its = [id_ for char in piece for id_ in tokenized(self.tokenizer, char)["input_ids"]]
             ids += its
             if is_typed:
                 n_within += len(its) if end <= n_chars else 0
             elif n_chars:
-                n_within += sum(start + stop <= n_chars for _, stop in encoded["offset_mapping"])
+                n_within += sum(start + stop <= n_chars for _, stop in both["offset_mapping"])
         return ids, n_within
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int, str, bool]]:
