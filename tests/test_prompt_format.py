@@ -247,6 +247,29 @@ def test_a_template_that_does_not_serve_is_refused(template, message):
         prompt_format("chat", tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("opening", "reason"),
+    [
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "refuses the dialogue"),
+        ("{{ 5|dictsort }}", "refuses the dialogue .*items"),
+        ("{{ raise_exception('no\nline') }}", "refuses the dialogue .no line."),
+        ("\ufdd05\ufdd1", "U.FDD0 and U.FDD1"),
+        ("{{ '\\ufdd099\\ufdd1' }}", "U.FDD0 and U.FDD1"),
+    ],
+)
+def test_a_template_that_fails_in_any_way_is_refused_in_one_line(opening, reason):
+    tokenizer = chat_tokenizer("smollm2")
+    tokenizer.chat_template = opening + tokenizer.chat_template
+    for read in (
+        lambda: prompt_format("chat", tokenizer),
+        lambda: ChatTemplate(tokenizer).encode_dialogue(ONE, "Resin.", 99),
+    ):
+        with pytest.raises(InputError, match=reason) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
 def test_a_template_without_any_end_is_refused():
     tokenizer = chat_tokenizer("plain")
     tokenizer.eos_token = None

@@ -12,7 +12,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
@@ -38,11 +37,10 @@ STOP_WINDOW = 16
 COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
 CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
 Messages = list[dict[str, str]]  # {"role", "content"}, as chat templates take them
-# What a chat template, which is a program, may raise.
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
 # Ids must not depend on the day: templates that ask for the date get the one that Llama 3's falls back to.
 FIXED_DATE = "{% macro strftime_now(layout) %}26 Jul 2024{% endmacro %}"
 MARKS = "\ufdd0\ufdd1"  # enclose the number of a typed control token; Unicode assigns them to no character
+MARKED = re.compile(f"{MARKS[0]}(\\d+){MARKS[1]}")
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -327,12 +325,16 @@ class ChatTemplate:
         """Returns the template's text, with typed control tokens as numbers between MARKS."""
         marked = [{**message, "content": self._typed.sub(self._mark, message["content"])} for message in messages]
         try:
-            return self.tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 marked, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt,
                 enable_thinking=False,
             )  # fmt: skip
-        except TEMPLATE_ERRORS as error:
-            raise InputError(f"the chat template refuses the dialogue ({error})") from error
+        except Exception as error:  # a template is a program, which may raise anything; none of our code runs inside
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"the chat template refuses the dialogue ({reason})") from error
+        if not set(MARKED.findall(text)) <= {n for message in marked for n in MARKED.findall(message["content"])}:
+            raise InputError("the chat template puts U+FDD0 and U+FDD1 around a number (expected no such characters)")
+        return text
 
     def _mark(self, found: re.Match[str]) -> str:
         return f"{MARKS[0]}{self._control.index(found.group())}{MARKS[1]}"
@@ -357,7 +359,7 @@ class ChatTemplate:
     def _pieces(self, text: str) -> Iterator[tuple[int, int, str, bool]]:
         """Yields (start, end, text, whether it is a typed control token) of each piece of a rendered text."""
         start = 0
-        for number, part in enumerate(re.split(f"{MARKS[0]}(\\d+){MARKS[1]}", text)):
+        for number, part in enumerate(MARKED.split(text)):
             is_typed = number % 2 == 1
             end = start + len(part) + 2 * is_typed
             if part:
