@@ -27,6 +27,7 @@ PLAIN_WORDS = {
 }
 NO_SCRIPTS = "scripts are no longer supported"  # from `datasets`' error
 PARQUET_COPY = "refs/convert/parquet"  # the branch on which the hub keeps a data set as Parquet
+ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what ends a process, and is no failure of a library
 MAX_REASON = 300  # characters of a library's message that are passed on
 
 
@@ -149,8 +150,37 @@ def load_tokenizer(path: str | Path) -> "PreTrainedTokenizerBase":
     options = source_options(path, TOKENIZER_FILE)
     from transformers import AutoTokenizer
 
-    problem = f"{path}: its tokenizer cannot be loaded"
-    return load_or_refuse(lambda: AutoTokenizer.from_pretrained(str(path), **options), problem)
+    def load() -> "PreTrainedTokenizerBase":
+        tokenizer = AutoTokenizer.from_pretrained(str(path), **options)
+        # Some wrong settings raise only on use. No letter is encoded: a good vocabulary may lack any.
+        tokenizer("", add_special_tokens=False)
+        tokenizer.convert_tokens_to_ids(tokenizer.all_special_tokens)
+        return tokenizer
+
+    return load_or_refuse(load, f"{path}: its tokenizer cannot be loaded")
+
+
+def tokenized(tokenizer: "PreTrainedTokenizerBase", texts: str | list[str], **options: Any) -> Any:
+    """Returns the tokenizer's result for a text or several, without the special tokens that it adds by itself.
+
+    Args:
+        tokenizer: any tokenizer.
+        texts: what it reads.
+        **options: of its call.
+
+    Raises:
+        InputError: it cannot encode a text, for example an unknown word without a token for such.
+    """
+    try:
+        return tokenizer(texts, add_special_tokens=False, **options)
+    except ENDS:
+        raise
+    except BaseException as error:  # as in load_or_refuse
+        if isinstance(texts, list) and len(texts) > 1:
+            for text in texts:
+                tokenized(tokenizer, text, **options)
+        found = f"its tokenizer cannot encode the text {texts!r:.40} ({describe(error)})"
+        raise InputError(f"{tokenizer.name_or_path}: {found}") from error
 
 
 def load_data_set(source: str, split: str, data_dir: str | None = None, subset: str | None = None) -> Iterable[dict]:
@@ -227,12 +257,15 @@ def load_or_refuse(load: Callable[[], Loaded], problem: str, advice: str = "") -
     try:
         with _quiet():
             return load()
-    # Damaged files raise nearly anything, even plain Exception (tokenizers). None of our code runs inside.
-    except Exception as error:
+    except ENDS:
+        raise
+    # Damaged files raise nearly anything: plain Exception (tokenizers), or what is none (Rust's panics). None of our
+    # code runs inside.
+    except BaseException as error:
         raise InputError(problem + (advice or f" ({describe(error)})")) from error
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """Returns a library error as one line, shortened to MAX_REASON characters."""
     text = " ".join(str(error).split())
     for hint, meaning in PLAIN_WORDS.items():

@@ -29,7 +29,7 @@ from transformers.utils import cached_file
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import ASSISTANT, AUTO, CHAT, HH, PROMPT_FORMATS, PROMPTER, split_system, split_turn
 from data_preprocess.files import read_json
-from data_preprocess.hub import base_model, load_tokenizer, source_options
+from data_preprocess.hub import base_model, describe, load_tokenizer, source_options, tokenized
 from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.memory import free_memory
 from eval_hh.inference.models import (
@@ -106,7 +106,7 @@ def encode_dialogue(
             text = turn  # the tag is plain characters, which may merge with the text's
         else:
             ids.append(tag_id)
-        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        ids += tokenized(tokenizer, text, split_special_tokens=True, verbose=False)["input_ids"]
         ids.append(tokenizer.eos_token_id)
     return ids[-max_length:]
 
@@ -175,6 +175,12 @@ class RewardModel:
         if self.packs:
             return plan_rows(encoded, prompts, batch_size)
         return plan_batches([len(ids) for ids in encoded], batch_size)
+
+    @torch.no_grad()
+    def probe_batch(self, encoded: list[list[int]]) -> list[float]:
+        """Returns the raw logits of one padded pass that leaves the model fit for training."""
+        with self._weights:
+            return self.padded_logits(encoded).tolist()
 
     @torch.inference_mode()
     def score_batch(self, encoded: list[list[int]], prompts: Sequence[Hashable] | None = None) -> list[float]:
@@ -294,7 +300,7 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
         model = load(path, config, options)
     reward_model = as_reward_model(model.to(device()), tokenizer, path)
     reward_model.fix_weights()
-    _check_scores(reward_model, path)
+    check_scores(reward_model, path)
     return reward_model
 
 
@@ -389,22 +395,35 @@ def measure_half_precision(
     return {"half_precision": {"dtype": dtype, **found}}
 
 
-def _check_scores(model: RewardModel, path: str | Path) -> None:
-    """Packs if possible; else raises InputError unless a probe scores the same beside a longer one and another."""
+def check_scores(model: RewardModel, path: str | Path) -> None:
+    """Packs if possible; else raises InputError unless a probe scores the same beside a longer one and another.
+
+    InputError also if the model does not read the response.
+    """
     kind = type(model.model).__name__
     try:
+        _check_reads_response(model)
         model.try_packing()
         if model.packs:
             return
         texts = model.probe()[0]
-        alone, beside = model.score_batch(texts[:1])[0], model.score_batch(texts[:3])[0]
+        alone, beside = model.probe_batch(texts[:1])[0], model.probe_batch(texts[:3])[0]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise InputError(f"{path}: a {kind} cannot score dialogues here ({error})") from error
+    except MODEL_ERRORS as error:
+        raise InputError(f"{path}: a {kind} cannot score dialogues here ({describe(error)})") from error
     if not _is_near(beside, alone, model.model.dtype):
         found = f"{alone:.4g} alone, {beside:.4g} beside a longer one"
         raise InputError(f"{path}: a {kind} gives a dialogue another score in another batch ({found})")
+
+
+def _check_reads_response(model: RewardModel) -> None:
+    """Raises InputError if two dialogues that differ in the response, but for its end, have the same token ids."""
+    turns = [f"{PROMPTER}What is amber?", ASSISTANT]
+    one, other = (model.encode(turns, f"{thing} is old resin.") for thing in ("This", "The amber in the shop"))
+    if one == other:
+        found = f"the reward model reads a dialogue as at most {model.max_length} tokens that leave out the response"
+        raise InputError(f"{found} (expected it in the chat template, and enough positions)")
 
 
 def as_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> RewardModel:
@@ -422,9 +441,24 @@ def as_reward_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     if not chat and tokenizer.eos_token_id is None:
         raise InputError(f"{path}: its tokenizer has neither a chat template nor an EOS token")
     config = model.config.get_text_config()
-    _check_pad(path, config.pad_token_id, model.get_input_embeddings().weight.shape[0])
-    positions = config.to_dict().get("max_position_embeddings") or MAX_LENGTH
-    return RewardModel(model, tokenizer, min(MAX_LENGTH, positions), chat)
+    try:
+        n_ids = model.get_input_embeddings().weight.shape[0]
+    except MODEL_ERRORS as error:
+        kind = type(model).__name__
+        raise InputError(f"{path}: a {kind} cannot score dialogues: it has no table of token embeddings") from error
+    _check_pad(path, config.pad_token_id, n_ids)
+    return RewardModel(model, tokenizer, min(MAX_LENGTH, _n_positions(model)), chat)
+
+
+def _n_positions(model: PreTrainedModel) -> int:
+    """Returns the longest text, in tokens, that a model has positions for; MAX_LENGTH if unlimited."""
+    limit = model.config.get_text_config().to_dict().get("max_position_embeddings") or MAX_LENGTH
+    paddings = [
+        table.padding_idx for name, table in model.named_modules()
+        if "position" in name and getattr(table, "padding_idx", None) is not None and table.weight.shape[0] == limit
+    ]  # fmt: skip
+    # RoBERTa and its kin count positions from behind the padding's row of such a table.
+    return limit - max((padding + 1 for padding in paddings), default=0)
 
 
 def reads_chat(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> bool:

@@ -5,10 +5,13 @@ import random
 
 import pytest
 from chat_templates import END, TEMPLATES, chat_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from benchmarks.stand_in_models import trained_like_llama
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt, split_system, with_system
+from data_preprocess.hub import load_tokenizer, tokenized
 from data_preprocess.records import Record
 from eval_hh.inference.models import prompt_ids
 from eval_hh.inference.prompt_format import ChatTemplate, check_lines, prompt_format
@@ -244,11 +247,44 @@ def test_a_template_that_does_not_serve_is_refused(template, message):
         prompt_format("chat", tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("opening", "reason"),
+    [
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "refuses the dialogue"),
+        ("{{ 5|dictsort }}", "refuses the dialogue .*items"),
+        ("{{ raise_exception('no\nline') }}", "refuses the dialogue .no line."),
+        ("\ufdd05\ufdd1", "U.FDD0 and U.FDD1"),
+        ("{{ '\\ufdd099\\ufdd1' }}", "U.FDD0 and U.FDD1"),
+    ],
+)
+def test_a_template_that_fails_in_any_way_is_refused_in_one_line(opening, reason):
+    tokenizer = chat_tokenizer("smollm2")
+    tokenizer.chat_template = opening + tokenizer.chat_template
+    for read in (
+        lambda: prompt_format("chat", tokenizer),
+        lambda: ChatTemplate(tokenizer).encode_dialogue(ONE, "Resin.", 99),
+    ):
+        with pytest.raises(InputError, match=reason) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
 def test_a_template_without_any_end_is_refused():
     tokenizer = chat_tokenizer("plain")
     tokenizer.eos_token = None
     with pytest.raises(InputError, match="no special token, and the tokenizer has no EOS"):
         prompt_format("chat", tokenizer)
+
+
+def test_a_tokenizer_without_most_letters_is_good_for_what_it_can_encode(tmp_path):
+    made = Tokenizer(models.WordLevel({"</s>": 0, "amber": 1, "old": 2}, "<unk>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>").save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenized(tokenizer, ["old amber", "amber"])["input_ids"] == [[2, 1], [1]]
+    with pytest.raises(InputError, match=f"^{tmp_path}: its tokenizer cannot encode the text 'new amber' .*UNK"):
+        tokenized(tokenizer, ["old amber", "new amber"])
 
 
 def test_a_refused_row_is_named_by_its_line():

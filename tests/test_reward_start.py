@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from data_preprocess.command import InputError
 from data_preprocess.records import load_records
 from eval_hh.reward_model import encode_dialogue, load_reward_model
+from tests.test_chat_reward import build
 from training import train_reward
 from training.reward.config import RewardConfig
 from training.reward.start import start
@@ -114,3 +115,38 @@ def test_models_that_cannot_be_trained_further_are_refused(files, tiny_reward_di
         (folder / "config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match=message):
             start(settings(files, folder))
+
+
+UNFIT = {
+    "xlnet": ({"d_inner": 64, "d_head": 8}, "another score in another batch"),
+    "bart": ({"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+              "decoder_attention_heads": 2}, "cannot score dialogues here"),
+    "t5": ({"d_kv": 8, "d_ff": 64}, "cannot score dialogues here"),
+    "xmod": ({"max_position_embeddings": 1024}, "Input language unknown"),
+    "canine": ({}, "no table of token embeddings"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", UNFIT)
+def test_what_cannot_be_loaded_as_a_reward_model_is_not_trained(family, files, byte_tokenizer, tmp_path, monkeypatch):
+    sizes, message = UNFIT[family]
+    folder = build(tmp_path / "model", byte_tokenizer, family, **sizes)
+    for refused in (
+        lambda: load_reward_model(folder),
+        lambda: train_reward.main(arguments(files, folder, tmp_path / "reward", "--max_steps", "1")),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            refused()
+        assert str(caught.value).startswith(f"{folder}: ")
+    assert not (tmp_path / "reward").exists()
+
+
+@pytest.mark.parametrize("family", ["roberta", "ibert", "esm"])
+def test_positions_that_begin_behind_the_padding_s_are_counted(family, files, byte_tokenizer, tmp_path):
+    """Their table has a row for the padding and those before it: the longest text has as many tokens fewer."""
+    folder = build(tmp_path / "model", byte_tokenizer, family, max_position_embeddings=64)
+    train_reward.main(arguments(files, folder, tmp_path / "reward", "--max_steps", "1"))
+    model = load_reward_model(tmp_path / "reward")
+    assert model.max_length == 64 - byte_tokenizer.pad_token_id - 1
+    (score,) = model.score([["<|prompter|>" + "What is amber? " * 80, "<|assistant|>"]], ["Resin."])
+    assert abs(score) < 1e3

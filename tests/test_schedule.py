@@ -74,12 +74,43 @@ def test_a_share_of_warm_up_is_rounded_up():
         (settings("warmup_stable_decay"), 6, "warmup_stable_decay .*num_decay_steps"),
         (settings("cosine_with_min_lr"), 6, "cosine_with_min_lr .*min_lr"),
         (settings("polynomial", rate=1e-9), 6, "polynomial .*lr"),
+        (settings("polynomial", lr_end=-1), 3, "polynomial .*: the rate of step 2 is -.* not 0 to 1"),
+        (settings("polynomial", power=-2), 6, "the rate of step 2 is 1.4.* times --learning_rate"),
+        (settings("polynomial", 3.0, power=-2), 4_000_000, "the rate of step .*, not 0 to 1"),
+        (settings("cosine_with_min_lr", min_lr_rate=50), 6, "the rate of step 2 is "),
+        (settings("cosine_with_min_lr", min_lr_rate=math.nan), 6, "min_lr_rate is nan .expected a finite number"),
+        (settings("inverse_sqrt", timescale=math.nan), 6, "timescale is nan .expected a finite number"),
+        (settings("inverse_sqrt", last_epoch=0), 6, "last_epoch cannot be set"),
     ],
 )
 def test_a_schedule_without_steps_or_with_strange_arguments_is_one_line(made, total, message):
     with pytest.raises(InputError, match=message) as caught:
         learning_rates(made, total)
     assert "\n" not in str(caught.value)
+
+
+def test_a_number_that_overflows_is_refused():
+    made = settings("cosine_with_min_lr")
+    made.lr_scheduler_kwargs = '{"min_lr": 1e400}'
+    with pytest.raises(InputError, match="--lr_scheduler_kwargs: min_lr is inf"):
+        learning_rates(made, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "warmup", "kwargs"),
+    [
+        ("cosine", 2.0, {"num_cycles": 3}), ("cosine", 0.0, {"num_cycles": 0.25}), ("cosine", 0.0, {"last_epoch": -1}),
+        ("cosine_with_min_lr", 0.1, {"min_lr_rate": 1}), ("cosine_with_min_lr", 2.0, {"min_lr": 0}),
+        ("cosine_warmup_with_min_lr", 4.0, {"min_lr_rate": 0, "warmup_lr_rate": 0.5}),
+        ("polynomial", 2.0, {"power": 0.5}), ("polynomial", 2.0, {"power": 0, "lr_end": 0}),
+        ("warmup_stable_decay", 2.0, {"num_decay_steps": 4, "warmup_type": "cosine", "decay_type": "1-sqrt"}),
+        ("warmup_stable_decay", 2.0, {"num_decay_steps": 6, "min_lr_ratio": 0.1, "num_cycles": 0.5}),
+        ("inverse_sqrt", 9.0, {"timescale": 2}), ("inverse_sqrt", 40.0, {}),
+    ],
+)  # fmt: skip
+def test_what_transformers_allows_stays_legal(kind, warmup, kwargs):
+    rates = learning_rates(settings(kind, warmup, **kwargs), 17)
+    assert all(0 <= rates(step) <= 3e-3 * (1 + 1e-6) for step in range(1, 18))
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "0.1", '"power"', "[" * 100_000])

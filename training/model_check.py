@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, PROMPTER
+from data_preprocess.dialogue import ASSISTANT, CHAT, PROMPTER
 from data_preprocess.hub import describe, load_tokenizer
 from eval_hh.inference.decoding import Decoder
 from eval_hh.inference.kv_slots import read_layers
@@ -57,6 +57,8 @@ def preflight(config: TrainConfig) -> PromptFormat:
     try:
         made_by.encode_prompt([PROMPTER + "Hi", ASSISTANT], config.max_prompt)
     except InputError as error:
+        if made_by.name != CHAT:  # then the text itself cannot be encoded
+            raise
         raise InputError(f"--max_prompt {config.max_prompt}: {error}") from error
     check_token_ids(tokenizer, model, name, made_by.template_ids)
     check_positions(model, name, config.block_size)

@@ -109,13 +109,29 @@ def read_texts(files: list[Path]) -> tuple[list[str], list[tuple[Path, int]]]:
     return texts, places
 
 
-def encode(config: PretrainConfig, tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
-    """Returns the token ids of each text, with BOS (if there is one) and EOS, truncated to the model's positions."""
+def encode(
+    config: PretrainConfig, tokenizer: "PreTrainedTokenizerBase", texts: list[str], places: list[tuple[Path, int]]
+) -> list[list[int]]:
+    """Returns the token ids of each text, with BOS (if there is one) and EOS, truncated to the model's positions.
+
+    Raises:
+        InputError: there is no EOS; or, with the place of it, a text cannot be encoded.
+    """
+    from data_preprocess.hub import tokenized
+
     if tokenizer.eos_token_id is None:
         raise InputError(f"{config.tokenizer}: the tokenizer has no EOS token (expected one, to end every text)")
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return [(bos + ids + [tokenizer.eos_token_id])[: config.max_positions] for ids in encoded]
+    try:
+        rows = tokenized(tokenizer, texts)["input_ids"]
+    except InputError:
+        for text, (path, row) in zip(texts, places, strict=True):
+            try:
+                tokenized(tokenizer, text)
+            except InputError as error:
+                raise InputError(f"{path}:{row + 1}: {error}") from error
+        raise
+    return [(bos + ids + [tokenizer.eos_token_id])[: config.max_positions] for ids in rows]
 
 
 def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
@@ -135,7 +151,7 @@ def train(config: PretrainConfig, files: list[Path]) -> "tuple[PreTrainedModel, 
 
     tokenizer = load_tokenizer(config.tokenizer)
     texts, places = read_texts(files)
-    rows = encode(config, tokenizer, texts)
+    rows = encode(config, tokenizer, texts, places)
     # Without a padding token EOS serves, since the mask hides it. As the model's own padding it would not be trained.
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     torch.manual_seed(config.seed)

@@ -20,6 +20,8 @@ SCHEDULES = (
     *ANY_LENGTH, "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "cosine_warmup_with_min_lr",
     "polynomial", "warmup_stable_decay",
 )  # fmt: skip
+MOST_TRIED = 100_000  # steps whose rates are computed before a run starts
+ROUNDING = 1e-6  # by which a factor may exceed 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,8 @@ def schedule_factor(settings: Schedule, total_steps: int) -> Callable[[int], flo
         total_steps: of the whole run.
 
     Raises:
-        InputError: the schedule has no steps, or --lr_scheduler_kwargs are not those of its function in transformers.
+        InputError: the schedule has no steps, --lr_scheduler_kwargs are not those of its function in transformers, or
+            with them a step's rate is not a number from 0 to --learning_rate.
     """
     import torch
     from transformers import get_scheduler
@@ -91,13 +94,21 @@ def schedule_factor(settings: Schedule, total_steps: int) -> Callable[[int], flo
     try:
         scheduler = get_scheduler(settings.lr_scheduler_type, stand_in, warmup, total_steps, kwargs)
         (factor,) = scheduler.lr_lambdas
-        factor(total_steps - 1)
-    except (TypeError, ValueError, ArithmeticError) as error:
+        _check_factors(factor, total_steps, warmup)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         flags = (
             f"--lr_scheduler_type {settings.lr_scheduler_type} --lr_scheduler_kwargs {settings.lr_scheduler_kwargs!r}"
         )
         raise InputError(f"{flags}: {' '.join(str(error).split())}") from error
     return factor
+
+
+def _check_factors(factor: Callable[[int], float], total_steps: int, warmup: int) -> None:
+    """Raises ValueError that names a step whose factor is not 0 to 1; of very many steps, a dense sample is tried."""
+    tried = {*range(0, total_steps, 1 + total_steps // MOST_TRIED), min(warmup, total_steps - 1), total_steps - 1}
+    for before in sorted(tried):
+        if not 0 <= factor(before) <= 1 + ROUNDING:
+            raise ValueError(f"the rate of step {before + 1} is {factor(before):g} times --learning_rate, not 0 to 1")
 
 
 def _kwargs(text: str) -> dict[str, Any]:
@@ -110,4 +121,9 @@ def _kwargs(text: str) -> dict[str, Any]:
         raise InputError(
             f"--lr_scheduler_kwargs {text!r:.60}: expected a JSON object, such as '{{\"min_lr_rate\": 0.1}}'"
         )
+    for name, value in kwargs.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--lr_scheduler_kwargs: {name} is {value} (expected a finite number)")
+    if kwargs.get("last_epoch", -1) != -1:
+        raise InputError("--lr_scheduler_kwargs: last_epoch cannot be set: a run counts its steps itself")
     return kwargs

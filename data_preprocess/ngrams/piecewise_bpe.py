@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_preprocess.hub import tokenized
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -111,8 +113,8 @@ def whole_texts(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[
     """Returns token ids of texts, without special tokens, from the tokenizer itself; int32."""
     if not texts:
         return []
-    flags = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
-    return [np.array(ids, dtype=np.int32).tobytes() for ids in tokenizer(texts, verbose=False, **flags)["input_ids"]]
+    flags = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    return [np.array(ids, dtype=np.int32).tobytes() for ids in tokenized(tokenizer, texts, **flags)["input_ids"]]
 
 
 def encoder(tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[str]], list[bytes]]:

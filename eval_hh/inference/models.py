@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from data_preprocess.command import InputError
-from data_preprocess.hub import base_model, load_or_refuse, source_options
+from data_preprocess.hub import base_model, load_or_refuse, source_options, tokenized
 
 CPU_BF16 = "cpu-bf16"  # recorded for bfloat16 weights on a CPU; earlier results say bf16 there and have float32
 CPU_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of x86, x86 with tiles, and ARM
@@ -293,5 +293,5 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, max_prompt: int = 
         max_prompt: maximum number of ids, BOS included; the text is truncated from the left, after BOS.
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    ids = tokenized(tokenizer, text, split_special_tokens=True)["input_ids"]
     return bos + ids[max(0, len(ids) - (max_prompt - len(bos))) :]

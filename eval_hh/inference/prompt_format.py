@@ -12,7 +12,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from data_preprocess.command import InputError
@@ -29,7 +28,7 @@ from data_preprocess.dialogue import (
     split_turn,
     training_text,
 )
-from data_preprocess.hub import load_tokenizer
+from data_preprocess.hub import load_tokenizer, tokenized
 from eval_hh.inference.models import MAX_PROMPT, prompt_ids
 
 # Number of last tokens searched for stop strings. If a stop string takes more, generation continues, and `cut_at_stop`
@@ -38,11 +37,10 @@ STOP_WINDOW = 16
 COLON_BYTE = "<0x3A>"  # how sentencepiece vocabularies with byte fallback write the byte of ":"
 CHAT_ROLES = {PROMPTER: "user", ASSISTANT: "assistant"}
 Messages = list[dict[str, str]]  # {"role", "content"}, as chat templates take them
-# What a chat template, which is a program, may raise.
-TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
 # Ids must not depend on the day: templates that ask for the date get the one that Llama 3's falls back to.
 FIXED_DATE = "{% macro strftime_now(layout) %}26 Jul 2024{% endmacro %}"
 MARKS = "\ufdd0\ufdd1"  # enclose the number of a typed control token; Unicode assigns them to no character
+MARKED = re.compile(f"{MARKS[0]}(\\d+){MARKS[1]}")
 
 
 def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
@@ -103,16 +101,16 @@ class PublishedText:
         """
         tokenizer, turns = self.tokenizer, split_system(turns)[1]
         prompt_chars = len(render_prompt(turns))
-        encoded = tokenizer(
+        both = tokenized(
+            tokenizer,
             [training_text(turns, response) for response in responses],
-            add_special_tokens=False,
             split_special_tokens=True,  # "</s>" typed by a user is plain text, not EOS
             return_offsets_mapping=True,
         )
         bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         end = [tokenizer.eos_token_id] if append_end else []
         pairs = []
-        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        for ids, offsets in zip(both["input_ids"], both["offset_mapping"], strict=True):
             n_prompt = sum(stop <= prompt_chars for _, stop in offsets)
             pairs.append((bos + ids[:n_prompt][-(max_prompt - len(bos)) :], ids[n_prompt:] + end))
         return pairs
@@ -274,8 +272,8 @@ class ChatTemplate:
         order = [*range(first, len(messages)), *range(first)]
         index = next(index for index in order if messages[index]["content"])
         content = messages[index]["content"]
-        offsets = self.tokenizer(
-            content, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        offsets = tokenized(
+            self.tokenizer, content, split_special_tokens=True, return_offsets_mapping=True, verbose=False
         )["offset_mapping"]
         cut = offsets[min(excess, len(offsets)) - 1][1] if offsets else len(content)
         shorter = {**messages[index], "content": content[max(cut, 1) :]}
@@ -327,12 +325,16 @@ class ChatTemplate:
         """Returns the template's text, with typed control tokens as numbers between MARKS."""
         marked = [{**message, "content": self._typed.sub(self._mark, message["content"])} for message in messages]
         try:
-            return self.tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 marked, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt,
                 enable_thinking=False,
             )  # fmt: skip
-        except TEMPLATE_ERRORS as error:
-            raise InputError(f"the chat template refuses the dialogue ({error})") from error
+        except Exception as error:  # a template is a program, which may raise anything; none of our code runs inside
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"the chat template refuses the dialogue ({reason})") from error
+        if not set(MARKED.findall(text)) <= {n for message in marked for n in MARKED.findall(message["content"])}:
+            raise InputError("the chat template puts U+FDD0 and U+FDD1 around a number (expected no such characters)")
+        return text
 
     def _mark(self, found: re.Match[str]) -> str:
         return f"{MARKS[0]}{self._control.index(found.group())}{MARKS[1]}"
@@ -341,24 +343,23 @@ class ChatTemplate:
         """Returns the ids of a rendered text, and how many of them end within its first `n_chars` characters."""
         ids, n_within = [], 0
         for start, end, piece, is_typed in self._pieces(text):
-            encoded = self.tokenizer(
-                piece, add_special_tokens=False, split_special_tokens=is_typed,
-                return_offsets_mapping=n_chars > 0, verbose=False,
-            )  # fmt: skip
-            its = encoded["input_ids"]
+            both = tokenized(
+                self.tokenizer, piece, split_special_tokens=is_typed, return_offsets_mapping=n_chars > 0, verbose=False
+            )
+            its = both["input_ids"]
             if is_typed and self.tokenizer.convert_tokens_to_ids(piece) in its:  # not declared special: never split
-                its = [id_ for char in piece for id_ in self.tokenizer(char, add_special_tokens=False)["input_ids"]]
+                its = [id_ for char in piece for id_ in tokenized(self.tokenizer, char)["input_ids"]]
             ids += its
             if is_typed:
                 n_within += len(its) if end <= n_chars else 0
             elif n_chars:
-                n_within += sum(start + stop <= n_chars for _, stop in encoded["offset_mapping"])
+                n_within += sum(start + stop <= n_chars for _, stop in both["offset_mapping"])
         return ids, n_within
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int, str, bool]]:
         """Yields (start, end, text, whether it is a typed control token) of each piece of a rendered text."""
         start = 0
-        for number, part in enumerate(re.split(f"{MARKS[0]}(\\d+){MARKS[1]}", text)):
+        for number, part in enumerate(MARKED.split(text)):
             is_typed = number % 2 == 1
             end = start + len(part) + 2 * is_typed
             if part:

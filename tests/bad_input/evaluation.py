@@ -34,6 +34,9 @@ def chat_template(template: str) -> Change:
     return edit(TOKENIZER, lambda saved: saved.update(chat_template=template))
 
 
+ONLY_USER = "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}</s>{% endif %}{% endfor %}"
+
+
 def shifted(row: dict) -> dict:
     row["prefix"] = [["<|prompter|>Another question?", "<|assistant|>"]] * 2
     return row
@@ -156,6 +159,10 @@ ROWS = [
     BadInput("template adds a text to a number", REWARDING, ("{root}/reward_model", "chat template"),
              (chat_template("{{ 1 + messages[0]['content'] }}"),)),
     BadInput("template makes nothing", REWARDING, ("{root}/reward_model", "no token"), (chat_template("{{ '' }}"),)),
+    BadInput("template without the response", REWARDING, ("{root}/reward_model: ", "leave out the response"),
+             (chat_template(ONLY_USER),)),
+    BadInput("too few positions to read a response", REWARDING, ("{root}/reward_model: ", "at most 2 tokens"),
+             (edit("reward_model/config.json", lambda config: config.update(max_position_embeddings=2)),)),
     BadInput("reward model pads with an id too high", REWARDING, ("{root}/reward_model", "pad_token_id is 100000"),
              (edit("reward_model/config.json", lambda config: config.update(pad_token_id=100000)),)),
     BadInput("reward model pads with -1", REWARDING, ("{root}/reward_model", "pad_token_id is -1"),

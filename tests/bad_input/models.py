@@ -8,6 +8,8 @@ from typing import Any
 from model_families import LONGROPE, MAMBA, Family
 from study_for_bad_input import TRAIN, VALIDATE
 
+from bad_input.flags import PRETRAIN
+from bad_input.flags import REWARD as FROM_SCRATCH
 from bad_input.table import BadInput, Change, cut, edit, text
 
 E = f"{TRAIN} --index e"
@@ -115,6 +117,13 @@ def copied_tokenizer(root: Path) -> None:
     family("llama", vocab_size=259)(root)
 
 
+def few_words(root: Path) -> None:
+    """A tokenizer of one word, and no token for others."""
+    vocabulary = {"<s>": 0, "</s>": 1, "<pad>": 2, "a": 3}
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"}
+    edit("model/tokenizer.json", lambda saved: saved.update(model=model))(root)
+
+
 def reward_copy(root: Path) -> None:
     """The reward model's weights in place of the language model's."""
     shutil.copy(root / "reward_model/model.safetensors", root / WEIGHTS)
@@ -181,6 +190,19 @@ ROWS = [
     *(
         train(f"tokenizer.json {content}", TOKENIZER, text("model/tokenizer.json", content))
         for content in ("[1]", "null", "", '{"model": {"type": "Nope"}}')
+    ),
+    train("tokenizer that panics", TOKENIZER, edit("model/tokenizer.json", lambda saved: saved.update(
+        normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}))),
+    train("tokenizer of a length in words", TOKENIZER,
+          edit("model/tokenizer_config.json", lambda saved: saved.update(model_max_length="x"))),
+    train("tokenizer whose unknown token is empty", TOKENIZER,
+          edit("model/tokenizer_config.json", lambda saved: saved.update(unk_token=""))),
+    train("tokenizer without a word", ("error: {root}/model: its tokenizer cannot encode", "Missing [UNK]"), few_words),
+    *(
+        BadInput(f"tokenizer without a word: {command.partition(' ')[0]}", command,
+                 ("{root}/" + line, "{root}/model: its tokenizer cannot encode the text", "Missing [UNK]"),
+                 (few_words,))
+        for command, line in ((PRETRAIN, "corpus.jsonl:1: "), (FROM_SCRATCH, "reward_train.json:1: "))
     ),
     train("tokenizer slow", ("{root}/model: its tokenizer gives no offsets",), slow_tokenizer),
     train("tokenizer without EOS", ("{root}/model: its tokenizer has no EOS token", "--no_append_eos"),

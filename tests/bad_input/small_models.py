@@ -87,6 +87,8 @@ ROWS = [
              (large_id("reward_model", 100000, "Ġis"),)),
     BadInput("a model's settings that are a list", GOING_ON, ("{root}/reward_model", "list"),
              (edit("reward_model/config.json", lambda config: [1]),)),
+    BadInput("a template of blanks", GOING_ON, ("{root}/reward_model: ", "leave out the response"),
+             (text("reward_model/chat_template.jinja", "{% for m in messages %}  {% endfor %}"),)),
     BadInput("padding below 0", GOING_ON, ("{root}/reward_model", "pad_token_id is -1"),
              (edit("reward_model/config.json", lambda config: config.update(pad_token_id=-1)),)),
 ]  # fmt: skip

@@ -35,7 +35,7 @@ from data_preprocess.records import Record, data_file
 from eval_hh.inference.models import wrong_weight
 from eval_hh.inference.shared_texts import shared_row
 from eval_hh.inference.together import end_all, in_first
-from eval_hh.reward_model import RewardModel
+from eval_hh.reward_model import RewardModel, check_scores
 from training.lora import load_adapter, save_adapter, trainable
 from training.model_check import as_float32
 from training.reward import losses
@@ -179,7 +179,7 @@ class RewardTrainer(Trainer):
         self.heldout_encoded = list(chain(*rankings))
         self.heldout_prompts = [number for number, row in enumerate(rankings) for _ in row]
         with as_float32(self.scorer.model, PartialState().device):
-            self.scorer.try_packing()
+            check_scores(self.scorer, config.tokenizer or config.model_name_or_path)
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
         self.step_loss: float | torch.Tensor = 0.0  # sum over the passes so far
