@@ -74,6 +74,16 @@ def test_a_floor_of_single_responses_is_none():
     assert reward_scale([floor, ceiling], "Global") == RewardScale()
 
 
+def test_a_single_prompt_shows_nothing_of_the_reward():
+    one = {"test": 1}
+    models = rows(0.2, over_floor=0.2, rows=one)
+    scale = reward_scale(models, "Global")
+    assert not scale.can_judge and "single test prompt" in scale.note and not scale.spans
+    cells = make_grid(lambda a, k, m, seed: 0.5 + 0.05 * k + 0.001 * seed, seeds=REPLICATES, draws=True, rows=one)
+    assert {one.verdict for one in verdicts(results_of(cells, models=models))[:1]} == {NO_VERDICT}
+    assert {one.verdict for one in verdicts(results_of(cells))[:1]} == {HELD}
+
+
 @pytest.mark.parametrize("missing", ["base", "ceiling", "both"])
 def test_without_both_rows_nothing_is_known_and_nothing_changes(missing):
     models = [one for one in rows(-0.2) if one.name != missing and missing != "both"]
@@ -159,6 +169,6 @@ def test_a_pool_of_one_prompt_has_no_span():
         ),
         models=rows(0.2, over_floor=0.1, rows=few),
     )
-    assert results.scale("Harmless") == RewardScale() and len(results.scale().spans) == 2
+    assert results.scale("Harmless") == RewardScale(one_prompt=True) and len(results.scale().spans) == 2
     shown = sections.make_report(analyse(results))
     assert re.search(r"^\| ceiling minus floor +\| - +\| \+", shown, re.MULTILINE)

@@ -35,10 +35,11 @@ class RewardScale:
 
     `spans` has the reward of the test data's best responses, the ceiling, minus that of its worst ones, the floor, and
     minus that of the base model's responses, by what is below it. Intervals are Student's over test prompts. A row that
-    was not made is left out; if none was, nothing is known.
+    was not made is left out; if none was, nothing is known. Of a single prompt there are rows, but no interval.
     """
 
     spans: dict[str, Contrast] = field(default_factory=dict)
+    one_prompt: bool = False
 
     @property
     def below(self) -> str | None:
@@ -53,7 +54,7 @@ class RewardScale:
     @property
     def can_judge(self) -> bool:
         """False if the ceiling is not shown to lead; a reward that scores both alike passes in 2.5% of studies."""
-        return self.lead is None or self.lead.low > 0
+        return not self.one_prompt and (self.lead is None or self.lead.low > 0)
 
     @property
     def margin(self) -> float:
@@ -63,6 +64,8 @@ class RewardScale:
     @property
     def note(self) -> str:
         """What limits the verdicts: a reward not shown to judge, or a smaller margin than usual; empty if nothing."""
+        if self.one_prompt:
+            return "The reward is not shown to judge on a single test prompt. No verdict rests on it: more are needed."
         if self.margin == MARGIN:
             return ""
         lead = f"{CEILING} minus {self.below} is {contrast_text(self.lead, 'test prompts')}"
@@ -85,8 +88,10 @@ def reward_scale(models: Sequence[ModelRow], pool: str) -> RewardScale:
     ceiling = next((row for row in models if row.own == BEST_RESPONSES), None)
     base = next((row for row in models if row.name == BASE and row.own is None), None)
     floor = next((row for row in models if row.own == WORST_RESPONSES), None)
-    if ceiling is None or len(ceiling.values(pool)) < 2:
+    if ceiling is None or (base is None and floor is None):
         return RewardScale()
+    if len(ceiling.values(pool)) < 2:
+        return RewardScale(one_prompt=True)
     differences = {
         name: paired_differences(ceiling.values(pool), below.values(pool))
         for name, below in ((BASE, base), (FLOOR, floor))
