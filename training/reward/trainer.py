@@ -29,7 +29,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import hold_lock, sync, write_json
+from data_preprocess.files import disk_full_as_oserror, hold_lock, sync, write_json
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
 from eval_hh.inference.models import wrong_weight
@@ -48,6 +48,7 @@ from training.saving.states import newest_whole, write_state
 from training.schedule import schedule_factor
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.tracking.metrics import append_metrics, keep_metrics
+from training.tracking.run_log import quiet_tensorboard
 from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
@@ -186,8 +187,8 @@ class RewardTrainer(Trainer):
         most = -(-len(self.batches[0]) // (self.passes * PartialState().num_processes))
         # A pretrained model has its features and needs no next-token loss.
         loss = RankingLoss(self.scorer, config.lm_weight if config.tokenizer else 0.0)
-        logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
-        with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=logs):
+        self.logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
+        with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=self.logs):
             super().__init__(loss, training_arguments(config, self.run.path, self.passes, most))
         self.remove_callback(PrinterCallback)
         self.pace = Pace(self)
@@ -208,7 +209,8 @@ class RewardTrainer(Trainer):
                 step = newest_whole(self.run, self.accelerator, say)
                 in_first(self.accelerator, keep_metrics, self.losses, step)
                 with tqdm(desc="reward model", unit="step", mininterval=5.0, initial=step, total=total,
-                          disable=not self.accelerator.is_main_process) as self.bar:  # fmt: skip
+                          disable=not self.accelerator.is_main_process) as self.bar, \
+                     disk_full_as_oserror(Path(self.logs)):  # fmt: skip
                     self.train(resume_from_checkpoint=str(self.run.state_folder(step)) if step else None)
             if self.pace.signal is not None:
                 where = f"after step {self.state.global_step} of {total}, whose state is saved"
@@ -225,6 +227,7 @@ class RewardTrainer(Trainer):
         if self.run.states():
             self.run.check(description)
         held.enter_context(hold_lock(self.run.path))
+        held.enter_context(quiet_tensorboard())
         held.callback(lambda: self.run.states() or remove_run(self.run.path))
         if not self.run.states():  # other files are useless without one
             self.run.record.unlink(missing_ok=True)
