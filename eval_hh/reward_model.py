@@ -334,7 +334,10 @@ def load_with_head(
     saved, options = _read_config(path, options), {**options, "dtype": dtype, **more}
     if saved.get("model_type") == OASST_TYPE:
         raise InputError(f"{path}: an OpenAssistant reward model can be used for scoring, but not trained further")
-    if any("SequenceClassification" in name for name in saved.get("architectures") or []):
+    names = saved.get("architectures") or []
+    if not isinstance(names, list | str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: config.json: architectures is {names!r:.40} (expected a list of names)")
+    if any("SequenceClassification" in name for name in names):
         model = _load_classifier(path, saved, options)
     else:
         model = load_weights(AutoModelForSequenceClassification, path, fresh=HEAD, num_labels=1, **options)

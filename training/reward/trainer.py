@@ -30,14 +30,15 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
 from data_preprocess.files import disk_full_as_oserror, hold_lock, sync, write_json
+from data_preprocess.hub import describe
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
-from eval_hh.inference.models import wrong_weight
+from eval_hh.inference.models import MODEL_ERRORS, wrong_weight
 from eval_hh.inference.shared_texts import shared_row
 from eval_hh.inference.together import end_all, in_first
 from eval_hh.reward_model import RewardModel, check_scores
 from training.lora import load_adapter, save_adapter, trainable
-from training.model_check import as_float32
+from training.model_check import as_float32, at_rest, in_training
 from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
@@ -93,6 +94,21 @@ def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) 
         zero = args.deepspeed_plugin.deepspeed_config["zero_optimization"]
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return args
+
+
+def check_training(scorer: RewardModel, path: str) -> None:
+    """Raises InputError, which names `path`, if dialogues cannot be computed in training mode, which has dropout."""
+    texts, prompts = scorer.probe()
+    try:
+        with at_rest(scorer.model), in_training(scorer.model):
+            if scorer.packs:
+                scorer.states(shared_row(texts, prompts))
+            else:
+                for batch in (texts[:1], texts[:3]):  # of a short length and of the longest
+                    scorer.probe_batch(batch)
+    except MODEL_ERRORS as error:
+        kind = type(scorer.model).__name__
+        raise InputError(f"{path}: a {kind} cannot be computed in training mode ({describe(error)})") from error
 
 
 class RankingLoss(torch.nn.Module):
@@ -181,6 +197,7 @@ class RewardTrainer(Trainer):
         self.heldout_prompts = [number for number, row in enumerate(rankings) for _ in row]
         with as_float32(self.scorer.model, PartialState().device):
             check_scores(self.scorer, config.tokenizer or config.model_name_or_path)
+            check_training(self.scorer, config.tokenizer or config.model_name_or_path)
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
         self.step_loss: float | torch.Tensor = 0.0  # sum over the passes so far
