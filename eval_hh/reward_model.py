@@ -29,7 +29,7 @@ from transformers.utils import cached_file
 from data_preprocess.command import InputError, RunError
 from data_preprocess.dialogue import ASSISTANT, AUTO, CHAT, HH, PROMPT_FORMATS, PROMPTER, split_system, split_turn
 from data_preprocess.files import read_json
-from data_preprocess.hub import base_model, describe, load_tokenizer, source_options, tokenized
+from data_preprocess.hub import base_model, describe, load_or_refuse, load_tokenizer, source_options, tokenized
 from eval_hh.inference.decoding import plan_batches
 from eval_hh.inference.memory import free_memory
 from eval_hh.inference.models import (
@@ -334,7 +334,10 @@ def load_with_head(
     saved, options = _read_config(path, options), {**options, "dtype": dtype, **more}
     if saved.get("model_type") == OASST_TYPE:
         raise InputError(f"{path}: an OpenAssistant reward model can be used for scoring, but not trained further")
-    if any("SequenceClassification" in name for name in saved.get("architectures") or []):
+    names = saved.get("architectures") or []
+    if not isinstance(names, list | str) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: config.json: architectures is {names!r:.40} (expected a list of names)")
+    if any("SequenceClassification" in name for name in names):
         model = _load_classifier(path, saved, options)
     else:
         model = load_weights(AutoModelForSequenceClassification, path, fresh=HEAD, num_labels=1, **options)
@@ -477,7 +480,9 @@ def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any
     if pooling not in POOLINGS:
         raise InputError(f"{path}: config.json: pooling is {pooling!r} (expected {' or '.join(POOLINGS)})")
     fields = {key: value for key, value in config.items() if key != "model_type"}
-    neox = GPTNeoXConfig.from_dict({**fields, "pooling": pooling})
+    neox = load_or_refuse(
+        lambda: GPTNeoXConfig.from_dict({**fields, "pooling": pooling}), f"{path}: the model cannot be loaded"
+    )
     return load_weights(GPTNeoXReward, path, config=neox, ignored=OLD_BUFFERS, **options)
 
 

@@ -152,6 +152,17 @@ def test_unknown_pooling_is_refused(tmp_path, byte_tokenizer):
         load_reward_model(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("hidden_size", "x"), ("num_attention_heads", None), ("hidden_act", 5), ("layer_norm_eps", [])]
+)
+def test_an_oasst_configuration_of_wrong_values_is_refused(name, value, tmp_path, byte_tokenizer):
+    folder = build_oasst(tmp_path / "oasst", byte_tokenizer, "last")
+    config = json.loads((folder / "config.json").read_text()) | {name: value}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=f"^{folder}: the model cannot be loaded"):
+        load_reward_model(folder)
+
+
 def classifier_by_hand(folder, encode):
     """Plain transformers, one dialogue at a time, nothing padded."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()

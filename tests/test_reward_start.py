@@ -141,6 +141,17 @@ def test_what_cannot_be_loaded_as_a_reward_model_is_not_trained(family, files, b
     assert not (tmp_path / "reward").exists()
 
 
+def test_what_fails_only_in_training_mode_is_refused_before_the_first_step(files, byte_tokenizer, tmp_path):
+    """A Reformer pads by itself in evaluation mode only."""
+    sizes = {"attn_layers": ["local"] * 2, "axial_pos_shape": [32, 32], "axial_pos_embds_dim": [16, 16],
+             "feed_forward_size": 64, "attention_head_size": 8, "max_position_embeddings": 1024}  # fmt: skip
+    folder = build(tmp_path / "model", byte_tokenizer, "reformer", is_decoder=False, **sizes)
+    load_reward_model(folder)
+    with pytest.raises(InputError, match=f"^{folder}: a Reformer.* cannot be computed in training mode"):
+        train_reward.main(arguments(files, folder, tmp_path / "reward", "--max_steps", "1"))
+    assert not (tmp_path / "reward").exists()
+
+
 @pytest.mark.parametrize("family", ["roberta", "ibert", "esm"])
 def test_positions_that_begin_behind_the_padding_s_are_counted(family, files, byte_tokenizer, tmp_path):
     """Their table has a row for the padding and those before it: the longest text has as many tokens fewer."""

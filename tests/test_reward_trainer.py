@@ -1,11 +1,13 @@
 """Training of reward models: in passes, processes and bf16, measured per file, the best one kept, killed, resumed."""
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -257,6 +259,19 @@ def test_a_failure_before_the_first_state_leaves_nothing(files, tiny_reward_dir,
     with pytest.raises(OSError, match="disk full"):
         train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "model"))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_under_tensorboard_names_its_folder_in_one_error(files, tiny_reward_dir, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    unseen = []
+    monkeypatch.setattr(threading, "excepthook", unseen.append)
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train_reward.main(arguments(files, tiny_reward_dir, tmp_path / "model", "--report_to", "tensorboard"))
+    assert caught.value.filename == f"{tmp_path / 'model'}.logs" and not unseen
+    assert not (tmp_path / "model").exists()
 
 
 def sending(monkeypatch, name: str, number: int, sent: int) -> None:

@@ -108,9 +108,10 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
 
     def compare() -> bool:
         _check_kind(model, longest)
-        with as_float32(model, device), _at_rest(model):
+        with as_float32(model, device), at_rest(model):
             probes = [_probe(lengths, model.config.get_text_config().vocab_size) for lengths in _probe_lengths(longest)]
             batches = [_compare(model, probe) for probe in probes]
+            _check_training(model, batches[0])
             return _head_is_all(model, batches[0])
 
     _checked[model] = Checked(longest, _check(model, compare), column_limit(model.config))
@@ -152,7 +153,11 @@ def _check_kind(model: PreTrainedModel, longest: int) -> None:
     for needed in ("position_ids", "logits_to_keep"):
         if needed not in parameters:
             raise Unpackable(f"its forward takes no {needed}")
-    others = {type(layer).__name__ for layer in DynamicCache(config=config).layers if type(layer) not in LAYERS}
+    try:
+        layers = DynamicCache(config=config).layers
+    except MODEL_ERRORS as error:
+        raise Unpackable(f"its configuration makes no layers ({describe(error)})") from error
+    others = {type(layer).__name__ for layer in layers if type(layer) not in LAYERS}
     if others:
         kinds = ", ".join(sorted(others))
         raise Unpackable(f"its layers carry more than keys and values from token to token ({kinds})")
@@ -170,7 +175,7 @@ def _probe_lengths(longest: int) -> list[list[tuple[int, int, int]]]:
 
 
 @contextmanager
-def _at_rest(model: PreTrainedModel) -> Iterator[None]:
+def at_rest(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode without gradients, autocast or changes to the global random state; restored afterwards."""
     modes = {module: module.training for module in model.modules()}
     device = model.device
@@ -183,6 +188,19 @@ def _at_rest(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def in_training(model: PreTrainedModel) -> Iterator[None]:
+    """Training mode, within `at_rest`; buffers that a forward changes in it are restored afterwards."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    model.train()
+    try:
+        yield
+    finally:
+        model.eval()
+        for buffer, before in kept:
+            buffer.copy_(before)
 
 
 @contextmanager
@@ -243,11 +261,22 @@ def _compare(model: PreTrainedModel, probe: list[EncodedRanking]) -> dict[str, t
     return batch
 
 
+def _check_training(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> None:
+    """Raises Unpackable if a packed row cannot be computed in training mode, as with a dropout that is no share."""
+    try:
+        with in_training(model):
+            _packed(model, batch)
+    except Unpackable:
+        raise
+    except MODEL_ERRORS as error:
+        raise Unpackable(f"its forward fails in training mode ({describe(error)})") from error
+
+
 def _plain(model: PreTrainedModel, texts: list[tuple[list[int], int]], padding: bool = False) -> torch.Tensor:
     """Returns the log-probabilities [N, V] of the texts' N response tokens, computing each text in a separate pass.
 
     Args:
-        model: in evaluation mode, see `_at_rest`.
+        model: in evaluation mode, see `at_rest`.
         texts: ids of each text, and how many of them, at its end, belong to the response.
         padding: pad the shorter texts to the longest.
 

@@ -89,6 +89,10 @@ ROWS = [
              (edit("reward_model/config.json", lambda config: [1]),)),
     BadInput("a template of blanks", GOING_ON, ("{root}/reward_model: ", "leave out the response"),
              (text("reward_model/chat_template.jinja", "{% for m in messages %}  {% endfor %}"),)),
+    BadInput("a dropout below 0", GOING_ON, ("{root}/reward_model: a ", "cannot be computed in training mode"),
+             (edit("reward_model/config.json", lambda config: config.update(attention_dropout=-1)),)),
+    BadInput("architectures that are a number", GOING_ON, ("{root}/reward_model: config.json: architectures is 5",),
+             (edit("reward_model/config.json", lambda config: config.update(architectures=5)),)),
     BadInput("padding below 0", GOING_ON, ("{root}/reward_model", "pad_token_id is -1"),
              (edit("reward_model/config.json", lambda config: config.update(pad_token_id=-1)),)),
 ]  # fmt: skip

@@ -29,15 +29,16 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import hold_lock, sync, write_json
+from data_preprocess.files import disk_full_as_oserror, hold_lock, sync, write_json
+from data_preprocess.hub import describe
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
-from eval_hh.inference.models import wrong_weight
+from eval_hh.inference.models import MODEL_ERRORS, wrong_weight
 from eval_hh.inference.shared_texts import shared_row
 from eval_hh.inference.together import end_all, in_first
 from eval_hh.reward_model import RewardModel, check_scores
 from training.lora import load_adapter, save_adapter, trainable
-from training.model_check import as_float32
+from training.model_check import as_float32, at_rest, in_training
 from training.reward import losses
 from training.reward.config import RewardConfig, passes_per_step
 from training.reward.start import start
@@ -48,6 +49,7 @@ from training.saving.states import newest_whole, write_state
 from training.schedule import schedule_factor
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.tracking.metrics import append_metrics, keep_metrics
+from training.tracking.run_log import quiet_tensorboard
 from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
@@ -92,6 +94,21 @@ def training_arguments(config: RewardConfig, run: Path, passes: int, most: int) 
         zero = args.deepspeed_plugin.deepspeed_config["zero_optimization"]
         zero["stage3_gather_16bit_weights_on_model_save"] = True
     return args
+
+
+def check_training(scorer: RewardModel, path: str) -> None:
+    """Raises InputError, which names `path`, if dialogues cannot be computed in training mode, which has dropout."""
+    texts, prompts = scorer.probe()
+    try:
+        with at_rest(scorer.model), in_training(scorer.model):
+            if scorer.packs:
+                scorer.states(shared_row(texts, prompts))
+            else:
+                for batch in (texts[:1], texts[:3]):  # of a short length and of the longest
+                    scorer.probe_batch(batch)
+    except MODEL_ERRORS as error:
+        kind = type(scorer.model).__name__
+        raise InputError(f"{path}: a {kind} cannot be computed in training mode ({describe(error)})") from error
 
 
 class RankingLoss(torch.nn.Module):
@@ -180,14 +197,15 @@ class RewardTrainer(Trainer):
         self.heldout_prompts = [number for number, row in enumerate(rankings) for _ in row]
         with as_float32(self.scorer.model, PartialState().device):
             check_scores(self.scorer, config.tokenizer or config.model_name_or_path)
+            check_training(self.scorer, config.tokenizer or config.model_name_or_path)
         lengths = [max(map(len, texts)) for texts in self.encoded]
         self.batches = batch_order(lengths, config.batch_size, config.max_steps, config.seed)
         self.step_loss: float | torch.Tensor = 0.0  # sum over the passes so far
         most = -(-len(self.batches[0]) // (self.passes * PartialState().num_processes))
         # A pretrained model has its features and needs no next-token loss.
         loss = RankingLoss(self.scorer, config.lm_weight if config.tokenizer else 0.0)
-        logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
-        with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=logs):
+        self.logs = os.environ.get("TENSORBOARD_LOGGING_DIR", f"{output.path}.logs")
+        with patch_environment(accelerate_mixed_precision=config.mixed_precision, tensorboard_logging_dir=self.logs):
             super().__init__(loss, training_arguments(config, self.run.path, self.passes, most))
         self.remove_callback(PrinterCallback)
         self.pace = Pace(self)
@@ -208,7 +226,8 @@ class RewardTrainer(Trainer):
                 step = newest_whole(self.run, self.accelerator, say)
                 in_first(self.accelerator, keep_metrics, self.losses, step)
                 with tqdm(desc="reward model", unit="step", mininterval=5.0, initial=step, total=total,
-                          disable=not self.accelerator.is_main_process) as self.bar:  # fmt: skip
+                          disable=not self.accelerator.is_main_process) as self.bar, \
+                     disk_full_as_oserror(Path(self.logs)):  # fmt: skip
                     self.train(resume_from_checkpoint=str(self.run.state_folder(step)) if step else None)
             if self.pace.signal is not None:
                 where = f"after step {self.state.global_step} of {total}, whose state is saved"
@@ -225,6 +244,7 @@ class RewardTrainer(Trainer):
         if self.run.states():
             self.run.check(description)
         held.enter_context(hold_lock(self.run.path))
+        held.enter_context(quiet_tensorboard())
         held.callback(lambda: self.run.states() or remove_run(self.run.path))
         if not self.run.states():  # other files are useless without one
             self.run.record.unlink(missing_ok=True)
