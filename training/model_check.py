@@ -127,7 +127,7 @@ def check_decoding(
 ) -> None:
     """Raises InputError if validation could not decode the model rightly (`Decoder.check`); it is left unchanged."""
     attention = model.config._attn_implementation
-    with as_float32(model, device), _at_rest(model):
+    with as_float32(model, device), at_rest(model):
         try:
             Decoder(model, tokenizer, max_new_tokens, made_by).check()
         finally:
