@@ -97,6 +97,7 @@ ROWS = [
     *(flag("seed", value) for value in (-1, 2**32, 10**30)),
     *(flag("index", value) for value in ("..", ".", "a/b", "../x", "'a\tb'", "' a'", "'a\x1b[31mb'", "x" * 201)),
     *(flag("validation_file_name", value) for value in ("../sampled_dev.json", "..", "''", "x" * 300)),
+    *(flag(name, "/tmp/\udcff") for name in ("output_dir", "log_path", "train_file_path", "model_name_or_path")),
     flag("stop_criterion", "never"),
     *(flag(name, value) for name in ("weight_decay", "warmup_steps") for value in ("nan", "inf", -1)),
     BadInput("trackers and none", f"{TRAIN} --index e --report_to none wandb", ("--report_to none wandb", "expected")),
