@@ -261,9 +261,11 @@ def check_seed(flag: str, value: int) -> None:
 
 
 def check_text(flag: str, value: str) -> None:
-    """Raises InputError, naming the flag, for empty or blank text, such as an unset shell variable in quotes."""
+    """Raises InputError, naming the flag, for blank text, as of an unset variable, or bytes that are not UTF-8."""
     if not value.strip():
         raise InputError(f"--{flag} {value!r}: expected non-empty text")
+    if any("\ud800" <= char <= "\udfff" for char in value):  # Python's stand-ins for bytes that are not UTF-8
+        raise InputError(f"--{flag} {_shown(ascii(value))}: expected UTF-8, as in the files that name it")
 
 
 def check_name(flag: str, name: str) -> None:

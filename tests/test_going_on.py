@@ -230,6 +230,15 @@ def test_two_runs_on_one_folder_are_one_line_and_the_first_is_left_alone(train):
         assert {path: path.read_bytes() for path in train.root.rglob("*") if path.is_file()} == before
 
 
+def test_a_run_that_ended_while_another_loaded_its_model_is_left_alone(train, monkeypatch):
+    def first(*_):
+        assert train("run", "--max_train_steps", "2")[0] == 0
+
+    at_call(monkeypatch, trainer, "hold_lock", 1, first)
+    status, line = train("run", "--max_train_steps", "3", "--seed", "7")
+    assert status == 2 and "run.json: this experiment was run with other settings: seed was 42, is 7" in line
+
+
 LIMITS = [0, 100, 1000, 3000, 10_000, 60_000, 100_000, 150_000]
 
 

@@ -175,3 +175,38 @@ def test_no_model_attends_by_plans_for_each_shape(tiny_causal_lm_dir):
     load_causal_lm(tiny_causal_lm_dir("opt"))
     assert not torch.backends.cuda.cudnn_sdp_enabled()
     assert torch.backends.cuda.flash_sdp_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
+
+
+def with_weight(source, folder, name):
+    """A copy of a model with one more weight in its file."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    weights = {**load_file(folder / "model.safetensors"), name: torch.ones(2)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("family, name", [
+    ("opt", "v_head.summary.weight"), ("opt", "score.weight"), ("opt", "model.decoder.version"),
+    ("opt", "vision_tower.layers.0.fc1.weight"), ("opt", "model.mtp_layers.0.fc1.weight"),
+    ("opt", "model.pooler.dense.weight"), ("llama", "model.layers.0.self_attn.rotary_emb.inv_freq"),
+    ("gpt_neox", "gpt_neox.layers.0.attention.bias"), ("gpt_neox", "gpt_neox.layers.0.attention.masked_bias"),
+    ("gpt2", "transformer.h.0.attn.bias"), ("gpt2", "transformer.h.0.attn.masked_bias"),
+])  # fmt: skip
+def test_weights_of_foreign_parts_may_be_unused(family, name, tiny_causal_lm_dir, tmp_path):
+    source = tiny_causal_lm_dir(family)
+    found = load_causal_lm(with_weight(source, tmp_path / "model", name)).state_dict()
+    expected = load_causal_lm(source).state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("family, name", [
+    ("llama", "lm_head.bias"), ("llama", "model.norm.bias"), ("llama", "model.layers.0.self_attn.q_proj.bias"),
+    ("llama", "model.layers.1.self_attn.q_norm.weight"), ("llama", "model.layers.1.mlp.up_proj.weight_scale"),
+    ("opt", "model.decoder.layers.0.fc1.lora_A.weight"), ("opt", "model.decoder.project_out.weight"),
+])  # fmt: skip
+def test_weights_of_the_models_own_parts_must_be_used(family, name, tiny_causal_lm_dir, tmp_path):
+    folder = with_weight(tiny_causal_lm_dir(family), tmp_path / "model", name)
+    with pytest.raises(InputError, match=rf"1 weights are not used by the model, first {name}$"):
+        load_causal_lm(folder)

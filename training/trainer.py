@@ -462,6 +462,7 @@ def train(config: TrainConfig, records: list[Record], began: float) -> None:
             if main:
                 held.enter_context(hold_lock(run.path))
                 held.enter_context(hold_lock(config.log_folder))
+                run.check(description)  # another run may have come and gone while this one loaded its model
                 held.enter_context(train_log(config.log_folder))
                 held.enter_context(quiet_tensorboard())
                 run.open(description)

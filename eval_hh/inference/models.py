@@ -183,12 +183,41 @@ def load_weights(
 
 
 def _unused(model: PreTrainedModel, unexpected: list[str], ignored: re.Pattern[str] | None) -> list[str]:
-    """Returns the weights that a model leaves unused and that are not `ignored`, or belong to a surplus layer."""
+    """Returns the weights that a model leaves unused and that are not `ignored`, or belong to a part that it has."""
     of_layers = {_NUMBER.sub("#", name) for name, _ in model.named_parameters()}
+    modules = dict(model.named_modules())
     return [
         name for name in unexpected
-        if (ignored and not ignored.search(name)) or ("#" in (shape := _NUMBER.sub("#", name)) and shape in of_layers)
+        if (ignored and not ignored.search(name)) or _of_another_layer(name, of_layers) or _left_out(name, modules)
     ]  # fmt: skip
+
+
+def _of_another_layer(name: str, of_layers: set[str]) -> bool:
+    """Returns whether a weight is of a surplus layer, or of a layer of another shape."""
+    return "#" in (shape := _NUMBER.sub("#", name)) and shape in of_layers
+
+
+def _left_out(name: str, modules: dict[str, torch.nn.Module]) -> bool:
+    """Returns whether an unused weight changes what a model's own modules compute, as a bias that config.json denies.
+
+    Heads of other tasks and other towers have no module here; constants of older checkpoints, such as causal masks
+    named attn.bias, stand in a module that only groups others.
+    """
+    owner, _, last = name.rpartition(".")
+    is_trained = last in ("weight", "bias")
+    if owner in modules:
+        own = next(modules[owner].parameters(recurse=False), None)
+        return own is not None or (is_trained and not any(modules[owner].children()))
+    below_a_layer = any(name[: number.end()] in modules for number in _NUMBER.finditer(name))
+    return is_trained and (below_a_layer or _is_switched_off(owner, modules))
+
+
+def _is_switched_off(owner: str, modules: dict[str, torch.nn.Module]) -> bool:
+    """Returns whether a module beside the layers is absent by config.json, as OPT's last norm can be."""
+    parent, _, last = owner.rpartition(".")
+    beside = modules.get(parent)
+    has_layers = beside is not None and any(isinstance(each, torch.nn.ModuleList) for each in beside.children())
+    return has_layers and getattr(beside, last, beside) is None
 
 
 def wrong_weight(model: torch.nn.Module) -> str | None:

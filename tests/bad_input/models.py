@@ -190,6 +190,10 @@ ROWS = [
           setting(num_hidden_layers=0)),
     train("config with a layer less", ("{root}/model: ", "not used by the model", "layers.1"),
           setting(num_hidden_layers=1)),
+    train("config without the biases of the weights", ("{root}/model: 8 weights are not used", "k_proj.bias"),
+          family("llama", attention_bias=True), setting(attention_bias=False)),
+    train("config without the last norm", ("{root}/model: 2 weights are not used", "decoder.final_layer_norm.bias"),
+          setting(_remove_final_layer_norm=True)),
     train("config with a layer more", ("{root}/model: ", "missing", "layers.2"), setting(num_hidden_layers=3)),
     train("generation config a list", LOADED, text("model/generation_config.json", "[1]")),
     *(

@@ -70,6 +70,13 @@ def damaged(name, file, *changes, expected=(), command=TRAINED):
     return BadInput(f"damaged: {name}", command, parts, changes, keeps=WHILE_RESUMING)
 
 
+def list_of_state(root):
+    """A file that torch reads, but that holds no state."""
+    import torch
+
+    torch.save([1], root / RUN / "state_2/optimizer.bin")
+
+
 def chat_template(template):
     """Gives the model's tokenizer a chat template."""
     return edit("model/tokenizer_config.json", lambda saved: saved.update(chat_template=template))
@@ -90,6 +97,7 @@ ROWS = [
     *(flag("seed", value) for value in (-1, 2**32, 10**30)),
     *(flag("index", value) for value in ("..", ".", "a/b", "../x", "'a\tb'", "' a'", "'a\x1b[31mb'", "x" * 201)),
     *(flag("validation_file_name", value) for value in ("../sampled_dev.json", "..", "''", "x" * 300)),
+    *(flag(name, "/tmp/\udcff") for name in ("output_dir", "log_path", "train_file_path", "model_name_or_path")),
     flag("stop_criterion", "never"),
     *(flag(name, value) for name in ("weight_decay", "warmup_steps") for value in ("nan", "inf", -1)),
     BadInput("trackers and none", f"{TRAIN} --index e --report_to none wandb", ("--report_to none wandb", "expected")),
@@ -206,6 +214,12 @@ ROWS = [
             without("state_2/optimizer.bin")),
     damaged("another object, without a manifest", "state_2: the state cannot be loaded", UNFINISHED, NO_MANIFEST,
             text(f"{RUN}/state_2/optimizer.bin", "not a state")),
+    damaged("a list, without a manifest", "state_2: the state cannot be loaded", UNFINISHED, NO_MANIFEST,
+            list_of_state),
+    damaged("manifest deep", "state_2/manifest.json: is damaged", UNFINISHED,
+            text(f"{RUN}/state_2/manifest.json", "[" * 100_000)),
+    damaged("manifest of no file", "state_2/manifest.json: is damaged", UNFINISHED,
+            text(f"{RUN}/state_2/manifest.json", '{"checksum": "xxh3_128", "files": {}}')),
     damaged("a finished run's weights, and no state", "step_2/model.safetensors: 500 bytes", without("state_2"),
             cut(f"{RUN}/step_2/model.safetensors", 500)),
     damaged("more steps without a state", "", without("state_2"), expected=("states were removed",), command=GROWN),

@@ -86,9 +86,9 @@ def _entries(manifest: Path) -> dict[str, list] | None:
         content = json.loads(manifest.read_bytes())
         entries = content["files"]
         well_formed = all(type(size) is int and isinstance(digest, str) for size, digest in entries.values())
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return entries if well_formed and content.get("checksum") == CHECKSUM else None
+    return entries if entries and well_formed and content.get("checksum") == CHECKSUM else None
 
 
 def _difference(path: Path, size: int, digest: str) -> str | None:

@@ -31,7 +31,11 @@ from training.saving.checkpoints import TEMPORARY, RunFolder, remove
 from training.saving.manifest import damage, file_names, synced_entry, write_manifest
 
 WRAPPED = "module."  # prefix of weight names saved by several processes
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
+# What damaged files raise, also those that hold another object than a state.
+UNREADABLE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, UnpicklingError,
+    SafetensorError,
+)  # fmt: skip
 
 
 def write_folder(target: Path, write: Callable[[Path], None], accelerator: Accelerator) -> None:
