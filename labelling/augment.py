@@ -157,7 +157,7 @@ def augment(config: AugmentConfig, is_first: bool) -> None:
     tokenizer = load_tokenizer(tokenizer_name)
     work = data / "original" / "augmentation"
     prompts = [row["prefix"][0] for row in rows]
-    pool = distinct_pool(config, prompts, work / base.folder)
+    pool = distinct_pool(config, rows, work / base.folder)
     base_ids, pool_ids = (encoded(tokenizer, turns) for turns in (prompts, [one.prefix for one in pool]))
     added = answered(config, pool, (base_ids, pool_ids), base.ranking_len, work / output.folder)
     ranked = scored(added, config.reward_model, work / output.folder / "rewards.jsonl", config.at_a_time)
@@ -187,10 +187,11 @@ def encoded(tokenizer: "PreTrainedTokenizerBase", prompts: list[list[str]]) -> T
     return encode_prompts(tokenizer, [render_prompt(turns) for turns in prompts])
 
 
-def distinct_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -> list[Candidates]:
+def distinct_pool(config: AugmentConfig, rows: list[dict], work: Path) -> list[Candidates]:
     """Returns the prompts that may be added, unanswered and without near-copies of each other or of the subset's."""
+    prompts, base = [row["prefix"][0] for row in rows], [with_system(row["prefix"][0], row["meta"]) for row in rows]
     pool = [replace(one, responses=[], rewards=None, origins=[]) for one in read_pool(config, prompts, work)]
-    kept = without_near_copies([one.prefix for one in pool], prompts, config.max_jaccard)
+    kept = without_near_copies([one.turns for one in pool], base, config.max_jaccard)
     print(
         f"{len(pool) - len(kept)} of {len(pool)} prompts dropped: near-copies "
         f"(Jaccard similarity of word {N_WORDS}-grams above {config.max_jaccard})"

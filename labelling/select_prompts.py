@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     detect = language_detector(config)
     every, copies, notes = load_pool(config.source, config.column, config.split, drop_duplicates=True)
     print("".join(f"{line}\n" for line in notes), end="")
-    done = [one.prefix for path in config.labelled for one in load_pool(path, drop_duplicates=True)[0]]
+    done = [one.turns for path in config.labelled for one in load_pool(path, drop_duplicates=True)[0]]
     pool, dropped = wanted(every, done, config.max_jaccard, config.languages, detect)
     dropped.insert(0, Dropped("exact copies of an earlier prompt", copies))
     print(f"pool: {len(every) + copies:,} prompts of {config.source}, {len(pool):,} to select from")

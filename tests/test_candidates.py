@@ -26,6 +26,7 @@ def test_id_is_made_of_the_words():
     text = b"\n\nHuman: Hi\n\nAssistant:"
     assert prompt_id(TURNS) == hashlib.sha256(text).hexdigest()[:16]
     assert prompt_id(["<|prompter|>Hi.", "<|assistant|>"]) != prompt_id(TURNS)
+    assert prompt_id(["<|system|>Be brief.", *TURNS]) == hashlib.sha256(b"<|system|>Be brief." + text).hexdigest()[:16]
 
 
 def test_empty_and_equal_responses_go():

@@ -11,6 +11,7 @@ from data_preprocess.preparing.candidates import prompt_id
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.preparing.row_formats import LeftOut, load_texts
+from labelling.selecting.prompt_filters import wanted
 
 AMBER = ["<|prompter|>What is amber?", "<|assistant|>"]
 RANKING = {"prefix": [AMBER] * 2, "suffix": ["Resin.", "A tree."], "reward": [1, 0], "meta": {"id": "r1"}}
@@ -40,7 +41,27 @@ def test_the_texts_are_those_that_diversity_py_counts(source):
     )
     pool, dropped, left_out = load_pool(path)
     assert [render_prompt(one.prefix) for one in pool] == counted(path) and dropped == 0
-    assert [one.meta["id"] for one in pool] == ["r1", "7", prompt_id(pool[2].prefix), "p"]
+    assert [one.meta["id"] for one in pool] == ["r1", "7", prompt_id(["<|system|>Be kind.", *pool[2].prefix]), "p"]
+
+
+def test_system_messages_tell_prompts_apart(source, tmp_path):
+    """Two prompts of one text are answered under different instructions: neither is lost, here or on the way back."""
+    rows = [{"system": f"Answer in {language}.", "prompt": "Hi"} for language in ("French", "German")]
+    path = source(*rows, {"prompt": "Hi"}, rows[0])
+    pool, dropped, _ = load_pool(path, drop_duplicates=True)
+    assert [one.meta.get("system") for one in pool] == ["Answer in French.", "Answer in German.", None]
+    assert dropped == 1 and len({one.meta["id"] for one in pool}) == 3
+    copies = wanted(pool, [pool[1].turns], 0.5)[0]
+    assert copies == [pool[0], pool[2]]
+    prepare.main(["--source", path, "--export", "prompts", "--output", str(tmp_path / "out.jsonl")])
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [one.meta["id"] for one in pool]
+
+
+def test_an_id_for_two_system_messages_is_refused(source, tmp_path):
+    path = source(*({"id": "p", "system": system, "prompt": "Hi"} for system in ("Be kind.", "Be curt.")))
+    with pytest.raises(InputError, match="pool.jsonl:2: id p is already used by the prompt in line 1"):
+        prepare.main(["--source", path, "--export", "prompts", "--output", str(tmp_path / "out.jsonl")])
 
 
 def test_a_column_is_named_as_for_diversity_py(source):

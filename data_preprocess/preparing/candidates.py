@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, render_prompt
+from data_preprocess.dialogue import ASSISTANT, SYSTEM_TAG, render_prompt, split_system, with_system
 from data_preprocess.ranking import RESPONSE_FROM
 from data_preprocess.words import count_words
 
@@ -30,6 +30,11 @@ class Candidates:
     meta: dict[str, Any] = field(default_factory=dict)
     origins: list[str] = field(default_factory=list)  # FROM_DATA or a model, per response; empty: all FROM_DATA
 
+    @property
+    def turns(self) -> list[str]:
+        """The prompt's turns after its system message, if it has one: what tells prompts apart."""
+        return with_system(self.prefix, self.meta)
+
     def columns(self) -> dict[str, Any]:
         """Returns the other fields of the prompt's row, where they were kept (`Mapping.keep`)."""
         return self.meta.get(COLUMNS, {})
@@ -38,9 +43,15 @@ class Candidates:
         return self.origins or [FROM_DATA] * len(self.responses)
 
 
-def prompt_id(prefix: list[str]) -> str:
-    """Returns an id that depends only on the prompt's text, so it survives reordering, filtering and reruns."""
-    return hashlib.sha256(render_prompt(prefix).encode("utf-8")).hexdigest()[:ID_LENGTH]
+def prompt_id(turns: list[str]) -> str:
+    """Returns an id that depends only on the prompt's text, so it survives reordering, filtering and reruns.
+
+    Args:
+        turns: the prompt, after its system message if it has one (`with_system`).
+    """
+    system, prefix = split_system(turns)
+    text = (SYSTEM_TAG + system if system else "") + render_prompt(prefix)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
 def responses_digest(responses: list[str]) -> str:

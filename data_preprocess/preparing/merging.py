@@ -33,7 +33,7 @@ def by_prompt(pool: Sequence[Candidates]) -> list[list[Candidates]]:
     """Groups rows by prompt, in the order of first rows; prompts with different system messages differ."""
     groups: dict[tuple[str, ...], list[Candidates]] = {}
     for candidates in pool:
-        groups.setdefault((*candidates.prefix, str(candidates.meta.get("system"))), []).append(candidates)
+        groups.setdefault(tuple(candidates.turns), []).append(candidates)
     return list(groups.values())
 
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fractions import Fraction
 
-from data_preprocess.dialogue import split_turn
+from data_preprocess.dialogue import split_system, split_turn
 from data_preprocess.words import words
 
 N_WORDS = 3
@@ -23,13 +23,14 @@ METHOD = (
 def shingles(turns: list[str]) -> frozenset[tuple[str, ...]]:
     """Returns the prompt's word 3-grams without role tags; for a prompt of one or two words, those words.
 
-    Of a prompt without words, such as emoji, characters count as words: else all such prompts would be equal.
+    Of a prompt without words, such as emoji, characters count as words: else all such prompts would be equal. Each
+    3-gram is marked by the system message, if there is one (`with_system`): prompts under different ones are different.
     """
+    system, turns = split_system(turns)
     text = " ".join(split_turn(turn)[1] for turn in turns).lower()
     found = words(text) or list("".join(text.split()))
-    if len(found) < N_WORDS:
-        return frozenset([tuple(found)])
-    return frozenset(zip(*(found[offset:] for offset in range(N_WORDS)), strict=False))
+    grams = zip(*(found[offset:] for offset in range(N_WORDS)), strict=False) if len(found) >= N_WORDS else [found]
+    return frozenset((system, *gram) if system else tuple(gram) for gram in grams)
 
 
 def similar(one: frozenset, other: frozenset, threshold: Fraction = THRESHOLD, above: bool = False) -> bool:
@@ -43,7 +44,7 @@ def without_near_copies(pool: list[list[str]], base: Iterable[list[str]], max_ja
     """Returns indices of prompts that are not near-copies of one in `base` or of an earlier kept one.
 
     Args:
-        pool: prompts, each a list of turns.
+        pool: prompts, each a list of turns; those of `with_system` are compared under one system message only.
         base: existing prompts.
         max_jaccard: similarity, from 0 to below 1, above which a prompt is a near-copy; equal 3-gram sets always are.
     """

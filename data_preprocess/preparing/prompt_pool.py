@@ -1,8 +1,8 @@
 """Reads a pool of prompts to label from any source: each prompt once, with a stable id."""
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, render_prompt
-from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.dialogue import ASSISTANT
+from data_preprocess.preparing.candidates import Candidates, prompt_id
 from data_preprocess.preparing.returned_labels import unique_prompts
 from data_preprocess.preparing.row_formats import LeftOut, Mapping, read_row
 from data_preprocess.preparing.rows import source_rows
@@ -20,7 +20,7 @@ def load_pool(
             of data_preprocess/README.md.
         column: the field of the prompt, if it has none of the usual names.
         split: which split of a data set.
-        drop_duplicates: keep the first of prompts with the same text instead of rejecting them.
+        drop_duplicates: keep the first of prompts with the same text and system message instead of rejecting them.
 
     Returns:
         (the prompts, in order, with meta["id"]; the number dropped; lines that say what is not read).
@@ -41,10 +41,10 @@ def load_pool(
     first: dict[str, tuple[str, Candidates]] = {}
     repeated = []
     for line, one in numbered:
-        text = render_prompt(one.prefix)
-        if text in first:
-            repeated.append(f"{line} (as {first[text][0]})")
-        first.setdefault(text, (line, one))
+        words = prompt_id(one.turns)
+        if words in first:
+            repeated.append(f"{line} (as {first[words][0]})")
+        first.setdefault(words, (line, one))
     if not drop_duplicates:
         _refuse(source, repeated, "repeat a prompt (use --drop_duplicates to leave them out)")
     return unique_prompts([one for _, one in first.values()]), len(repeated), left_out.notes()

@@ -131,7 +131,7 @@ def unique_prompts(pool: list[Candidates], to_rank: bool = False) -> list[Candid
     by_id: dict[str, Candidates] = {}
     for candidates in pool:
         first, problem = by_id.setdefault(candidates.meta["id"], candidates), ""
-        if first.prefix != candidates.prefix:
+        if first.turns != candidates.turns:
             found = f"id {candidates.meta['id']} is already used by the prompt in line {first.meta['line']}"
             problem = f"{found} (expected a unique id)"
         elif to_rank and first.responses != candidates.responses:

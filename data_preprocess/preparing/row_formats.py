@@ -12,7 +12,16 @@ from itertools import chain
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, ParsedPair, explain_pair, has_text, render_prompt, split_turn
+from data_preprocess.dialogue import (
+    ASSISTANT,
+    PROMPTER,
+    ParsedPair,
+    explain_pair,
+    has_text,
+    render_prompt,
+    split_turn,
+    with_system,
+)
 from data_preprocess.preparing.candidates import COLUMNS, Candidates, prompt_id
 from data_preprocess.preparing.oasst import is_oasst, oasst_candidates
 from data_preprocess.preparing.raw_hh import NO_ALTERNATION, alternates
@@ -161,7 +170,7 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     _check_context(fields, unread, mapping)
     left_out.unread.update(unread)
     _check_meta(meta, len(responses), where)
-    identity = {"id": _identity(fields, meta, mapping) or prompt_id(dialogue.prompt)}
+    identity = {"id": _identity(fields, meta, mapping) or prompt_id(with_system(dialogue.prompt, meta))}
     origin = {"source": meta.get("source") or source, "line": meta.get("line", row_number(where))}
     origins = meta.pop(RESPONSE_FROM, None)  # in a file written by prepare.py
     meta = {**meta, **({COLUMNS: columns} if columns else {}), **identity, **origin}

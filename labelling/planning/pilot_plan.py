@@ -8,11 +8,10 @@ import numpy as np
 import yaml
 
 from data_preprocess.command import InputError, study_root
-from data_preprocess.dialogue import render_prompt
 from data_preprocess.files import atomic_write
 from data_preprocess.hub import looks_like_path
 from data_preprocess.ngrams.token_ids import TokenIds
-from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.candidates import Candidates, prompt_id
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
 from eval_hh.analysis.results import Results, load_results
@@ -147,10 +146,10 @@ def plan_rest(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -
 
 def find_labelled(config: PlanConfig, pool: list[Candidates]) -> set[int]:
     """Returns the indices of the labelled prompts in the pool. InputError names how many it does not have."""
-    place = {render_prompt(one.prefix): index for index, one in enumerate(pool)}
+    place = {prompt_id(one.turns): index for index, one in enumerate(pool)}
     found: set[int] = set()
     for source in config.labelled:
-        texts = [render_prompt(one.prefix) for one in load_pool(source)[0]]
+        texts = [prompt_id(one.turns) for one in load_pool(source)[0]]
         unknown = sum(text not in place for text in texts)
         if unknown:
             found = f"{unknown} of {len(texts)} prompts are not in the pool {config.source}"

@@ -54,8 +54,8 @@ def wanted(
     done = Dropped("labelled already, or near-copies of such prompts")
     copies = Dropped(f"near-copies of an earlier prompt (Jaccard similarity above {max_jaccard})")
     foreign = Dropped(f"in another language than {', '.join(languages)}")
-    new = [one for one in pool if not (labelled and done.drops(near.has(one.prefix), one))]
-    kept = set(without_near_copies([one.prefix for one in new], [], max_jaccard))
+    new = [one for one in pool if not (labelled and done.drops(near.has(one.turns), one))]
+    kept = set(without_near_copies([one.turns for one in new], [], max_jaccard))
     own = [one for index, one in enumerate(new) if not copies.drops(index not in kept, one)]
     known = (*languages, UNKNOWN)
     rest = [one for one in own if not (languages and foreign.drops(detect(prompt_words(one)) not in known, one))]
