@@ -332,17 +332,31 @@ def _object_in(text: str) -> dict:
     if not text.strip():
         raise ValueError(f"blank line ({EXPECTED})")
     try:
-        row = json.loads(text, object_pairs_hook=_with_each_key_once)
+        row = parse_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON ({error.msg}, column {error.colno}; {EXPECTED})") from None
-    except (ValueError, RecursionError) as error:  # a number of over 4300 digits; nested too deep
-        raise ValueError(f"not JSON that can be read ({error})") from None
     if not isinstance(row, dict):
         raise ValueError(f"expected a JSON object, found {type(row).__name__}")
-    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(row, MAX_DEPTH):
-        raise ValueError(f"lists or objects more than {MAX_DEPTH} deep in one another")
-    _check_unicode(text, row)
     return row
+
+
+def parse_json(text: str) -> Any:
+    """Returns the JSON value in a text.
+
+    Raises:
+        ValueError: says why there is none that we can use (json.JSONDecodeError if it is not JSON): a number of over
+            4300 digits, nested too deep, one key twice in an object, or an unpaired surrogate.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_with_each_key_once)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON that can be read ({error})") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value, MAX_DEPTH):
+        raise ValueError(f"lists or objects more than {MAX_DEPTH} deep in one another")
+    _check_unicode(text, value)
+    return value
 
 
 def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict:

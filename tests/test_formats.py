@@ -342,6 +342,15 @@ def test_documented_examples(tmp_path, rows, flags):
     assert record.suffix[0] == "A plum." and record.reward[0] > record.reward[1]
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, r'["\ud800"]', '[{"a": 1, "a": 2}]', "[x]"])
+def test_a_text_that_opens_like_a_list_is_a_text(tmp_path, text):
+    """Only messages written as JSON are read as such in any cell of a CSV file."""
+    path = tmp_path / "data.csv"
+    path.write_text(f'prompt,chosen,rejected\n"{text.replace(chr(34), chr(34) * 2)}",a,b\n')
+    [one] = read_source(str(path), "train", PLAIN)[0]
+    assert one.prefix == [f"<|prompter|>{text}", "<|assistant|>"]
+
+
 def test_numbers_that_json_lacks_are_no_columns(tmp_path):
     """1e999 is infinity to Python, and Argilla, Label Studio and our own reader refuse a file with Infinity."""
     row = {"prompt": "Hi", "low": -math.inf, "high": math.inf, "none": math.nan, "level": 2.5, "long": 10**400}

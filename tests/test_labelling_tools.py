@@ -128,6 +128,7 @@ def test_exports_are_joined_as_files(tmp_path, ending):
         ({**ARGILLA_FLAT, "ranking.responses.users": ["u1"]}, "f:1: ranking.responses has 3 values for 1 users"),
         ({**STUDIO_MIN, "ranking": "1,0"}, "f:1: ranking is '1,0' .expected Label Studio's list of ids"),
         ({**STUDIO_MIN, "ranking": {"good": ["1"], "bad": ["0"]}}, "expected Label Studio's list of ids"),
+        ({**STUDIO_MIN, "ranking": "[" * 100_000}, "f:1: ranking is '.* .expected Label Studio's list of ids"),
         ({**ARGILLA, "fields": ["x"]}, "f:1: fields is .'x'. .expected Argilla's texts by name"),
         ({**ARGILLA, "responses": {"ranking": [5]}}, "f:1: responses.ranking holds 5 .expected objects"),
         ({**ARGILLA_FLAT, "ranking.responses": 5}, "f:1: ranking.responses is 5 .expected a list"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.files import read_jsonl
+from data_preprocess.files import parse_json, read_jsonl
 from data_preprocess.hub import load_data_set
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.turns import is_message
@@ -76,13 +76,16 @@ def _cell(name: str, text: str, where: str) -> Any:
         return text
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
-    if name not in LIST_COLUMNS:
-        return value if isinstance(value, list) and value and all(map(is_message, value)) else text
+    if name not in LIST_COLUMNS and not (isinstance(value, list) and value and all(map(is_message, value))):
+        return text
     if not isinstance(value, list):
         raise InputError(f"{where}: {name} is {text!r:.40} (expected a list written as JSON)")
-    return value
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{where}: {name}: {error}") from None
 
 
 def row_number(where: str) -> int:

@@ -4,11 +4,11 @@ Argilla 2: the list that `dataset.records.to_json` writes, or `records.to_list(f
 JSON-MIN and CSV. Both of tasks that `labelling_tools` wrote: a question or Ranker called RANKING over answers.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from data_preprocess.command import InputError
+from data_preprocess.files import parse_json
 
 RANKING = "ranking"  # the name of the question in Argilla and of the Ranker in Label Studio
 KINDS = ("score", "rank", "vote", RANKING, "best")  # of judgements in this project's own rows
@@ -144,7 +144,7 @@ def _ranker(value: Any, where: str) -> list[str]:
     found = value
     if isinstance(found, str):
         try:
-            found = json.loads(found)
+            found = parse_json(found)
         except ValueError:
             found = None
     while isinstance(found, dict | list) and len(found) == 1 and not _are_ids(found):

@@ -127,6 +127,17 @@ ROWS = [
              csv('prompt,chosen,rejected\na,b,c\n"a,b,c\n')),
     BadInput("csv source list of Python", CSV, ("{root}/in.csv:2: completions is \"['a', 'b']\"", "written as JSON"),
              csv('prompt,completions,scores\na,"[\'a\', \'b\']","[1, 0]"\n')),
+    BadInput("csv source nested deep", CSV, ("{root}/in.csv:2: completions is '[[[", "a list written as JSON"),
+             csv(f"prompt,completions\na,{'[' * 100_000}\n")),
+    BadInput("csv source nested too deep", CSV, ("{root}/in.csv:2: completions: lists or objects more than 100 deep",),
+             csv(f"prompt,completions\na,{'[' * 200 + ']' * 200}\n")),
+    BadInput("csv source half a surrogate", CSV, ("{root}/in.csv:2: prompt: holds an unpaired surrogate",),
+             csv('prompt,chosen,rejected\n"[{""role"": ""user"", ""content"": ""\\ud800""}]",b,c\n')),
+    BadInput("csv source half a surrogate in a list", CSV, ("{root}/in.csv:2: completions: holds an unpaired",),
+             csv('prompt,completions\na,"[""\\udfff"", ""b""]"\n')),
+    BadInput("csv source key twice", CSV, ("{root}/in.csv:2: prompt: ", "duplicate key 'content'"),
+             csv('prompt,chosen,rejected\n'
+                 '"[{""role"": ""user"", ""content"": ""Hi"", ""content"": ""Ho""}]",b,c\n')),
     BadInput("csv source messages of Python", CSV, ("{root}/in.csv:2: prompt is", "messages written as text"),
              csv("prompt,chosen,rejected\n\"[{'role': 'user', 'content': 'Hi'}]\",b,c\n")),
 ]  # fmt: skip
