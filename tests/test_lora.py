@@ -197,6 +197,7 @@ def test_a_moved_base_is_named(load, adapter):
         ({"r": 3}, "weights cannot be loaded .*size mismatch"),
         ({"target_modules": ["q_proj", "v_proj"]}, "lacks, or has too many of, 16 weights"),
         ({"task_type": "SEQ_CLS", "modules_to_save": ["score"]}, "was trained as SEQ_CLS"),
+        ({"alora_invocation_tokens": [1]}, "cannot be merged into its base model .NotImplementedError"),
         ({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 3}, "PROMPT_TUNING, which cannot be merged"),
     ],
 )

@@ -1,5 +1,6 @@
 """Loads language models from folders or hub names; also their maximum lengths and a prompt's token ids."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -16,11 +17,13 @@ from transformers import (
 )
 
 from data_preprocess.command import InputError
+from data_preprocess.files import read_json
 from data_preprocess.hub import base_model, load_or_refuse, source_options, tokenized
 
 CPU_BF16 = "cpu-bf16"  # recorded for bfloat16 weights on a CPU; earlier results say bf16 there and have float32
 CPU_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")  # of x86, x86 with tiles, and ARM
 MAX_PROMPT = 384  # maximum tokens of a prompt, BOS included (the paper's setting)
+GENERATION_FILE = "generation_config.json"
 CAUSAL_LM, REWARD = "CAUSAL_LM", "SEQ_CLS"  # tasks of adapters, in peft's words
 # What a model's own code raises on unsupported input or inconsistent settings.
 MODEL_ERRORS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
@@ -83,8 +86,15 @@ def load_causal_lm(path: str | Path, dtype: torch.dtype | None = None, **more: A
     base = base_model(path, options)
     if base is not None:
         return merged(load_causal_lm(base, dtype, **more), path, CAUSAL_LM, options)
+    _check_generation_config(Path(path) / GENERATION_FILE)
     options = {**options, "dtype": dtype or torch.float32, "attn_implementation": "sdpa", **more}
     return load_weights(AutoModelForCausalLM, path, **options)
+
+
+def _check_generation_config(file: Path) -> None:
+    """Raises InputError if it is there and cannot be read: transformers would go on without its EOS ids."""
+    if os.path.lexists(file):
+        read_json(file)
 
 
 def merged(model: PreTrainedModel, adapter: str | Path, task: str, options: dict[str, Any]) -> PreTrainedModel:
@@ -112,7 +122,7 @@ def merged(model: PreTrainedModel, adapter: str | Path, task: str, options: dict
         if not hasattr(wrapped.base_model, "merge_and_unload"):
             raise InputError(f"{where} is of kind {config.peft_type.value}, which cannot be merged into a model")
         _load_adapter(wrapped, str(adapter), where, here)
-        plain = wrapped.merge_and_unload()
+        plain = load_or_refuse(wrapped.merge_and_unload, f"{where} cannot be merged into its base model")
     if name := wrong_weight(plain):
         raise InputError(f"{where} makes the weight {name} not finite")
     return plain.requires_grad_(True).eval()

@@ -41,6 +41,14 @@ def remove(name: str) -> Change:
     return lambda root: (root / name).unlink()
 
 
+def dangling(name: str) -> Change:
+    def change(root: Path) -> None:
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to("nowhere")
+
+    return change
+
+
 def weight(value: float) -> Change:
     """Sets one number of one weight."""
 
@@ -196,6 +204,15 @@ ROWS = [
           setting(_remove_final_layer_norm=True)),
     train("config with a layer more", ("{root}/model: ", "missing", "layers.2"), setting(num_hidden_layers=3)),
     train("generation config a list", LOADED, text("model/generation_config.json", "[1]")),
+    *(
+        train(f"generation config {name}", ("{root}/model/generation_config.json", expected), change)
+        for name, expected, change in (
+            ("cut", "not valid JSON", text("model/generation_config.json", "{")),
+            ("empty", "not valid JSON", text("model/generation_config.json", "")),
+            ("not UTF-8", "not UTF-8", text("model/generation_config.json", b"\xff")),
+            ("a link to nothing", "no such file", dangling("model/generation_config.json")),
+        )
+    ),
     *(
         train(f"tokenizer config {content}", TOKENIZER, text("model/tokenizer_config.json", content))
         for content in ("[1]", "null", "5", "{", '{"tokenizer_class": 5}')
