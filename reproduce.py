@@ -49,7 +49,7 @@ from data_preprocess.command import (
     words_of,
 )
 from data_preprocess.files import LOCKS, hold_lock
-from data_preprocess.outputs import check_output_file
+from data_preprocess.outputs import check_opening, check_output_file
 from data_preprocess.provenance import machine_with_gpus
 from study.cost import plan_lines
 from study.finish import show_outcome
@@ -57,8 +57,8 @@ from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, seeds_of
 from study.publish import publish, publish_results
 from study.running.launched_study import LaunchedStudy
 from study.running.workers import Workers, duration
-from study.slurm import write_jobs
-from study.study_file import EXPERIMENTS, built_in, profile_names, read_study
+from study.slurm import OPENING, write_jobs
+from study.study_file import EXPERIMENTS, built_in, check_train_flags, profile_names, read_study
 from study.toy import worlds
 from study.toy.toy_profile import ToyProfile
 from study.toy.toy_study import ToyStudy
@@ -144,7 +144,8 @@ class StudyConfig:
         check_settings(self)
         check_one_given(self, "profile", "study", "a study that is built in, or a file of your own")
         if self.slurm:
-            check_output_file("slurm", self.slurm, {})
+            check_output_file("slurm", self.slurm, {"study": [self.study]})
+            check_opening(self.slurm, OPENING)
         for flag in ("seeds", "sizes"):
             values = getattr(self, flag) or ()
             if len(set(values)) < len(values):
@@ -189,6 +190,8 @@ class StudyConfig:
     def changed(self, train_flags: Sequence[str]) -> Study:
         """Returns the study as changed by these flags; InputError for a size that its data does not have."""
         study = self.described
+        if train_flags:
+            check_train_flags(study.train if isinstance(study, ToyProfile) else study.train_flags, train_flags)
         sizes, fixed_size = self.sizes or study.grid.sizes, self.fixed_size or study.grid.fixed_size
         study = replace(study, grid=replace(study.grid, sizes=sizes, fixed_size=fixed_size))
         if isinstance(study, ToyProfile):  # the size of other data is not known here

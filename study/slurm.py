@@ -11,6 +11,8 @@ from pathlib import Path
 from data_preprocess.command import REPOSITORY, InputError, count, setting, study_root, within
 from data_preprocess.files import atomic_write
 
+OPENING = "#!/bin/bash\n# usage: bash "  # of a script, which tells it from other files
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
@@ -80,8 +82,7 @@ def write_jobs(
     """
     gpus = cluster.gpus_per_node(num_processes)
     lines = [
-        "#!/bin/bash",
-        f"# usage: bash {path.name}   submits the jobs of the study {name}; study/slurm_jobs.sh says how they run",
+        f"{OPENING}{path.name}   submits the jobs of the study {name}; study/slurm_jobs.sh says how they run",
         f"name={shlex.quote(name)}",
         f"logs={shlex.quote(str(logs))}",
         "# Flags of sbatch, from `cluster:` of the study file: of every job, of the data, of a cell and of the report.",

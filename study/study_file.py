@@ -5,11 +5,12 @@ A study with `world:` runs on the embedded world (`ToyProfile`); any other runs 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, check_name, check_number, check_seed, count, setting
+from data_preprocess.command import InputError, check_name, check_number, check_seed, count, parse_settings, setting
 from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.ranking import SEED
 from data_preprocess.toy_world.world import WorldConfig
@@ -48,6 +49,22 @@ def flags_section(kind: type, given: dict[str, Any], help: str) -> Any:
     declared = setting(help)
     more = {"flags_of": kind, "given": given, "sources": SOURCES}
     return field(metadata={**declared.metadata, **more}, default=Flags())
+
+
+def check_train_flags(before: Sequence[str], flags: Sequence[str]) -> None:
+    """Raises InputError if main.py would refuse flags for every training run, or if the study sets one itself.
+
+    Args:
+        before: flags of the study for every run, which come first.
+        flags: given on the command line after `--`.
+    """
+    own = []
+    for name, value in SET_BY_STUDY.items():
+        own += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value is not None else []
+    found = parse_settings(TrainConfig, [*own, *before, *flags], "Flags for every training run, after `--`.")
+    for name, value in SET_BY_STUDY.items():
+        if getattr(found, name) != value:
+            raise InputError(f"--{name}: is set by the study itself (expected other flags of main.py after --)")
 
 
 def source(help: str) -> Any:

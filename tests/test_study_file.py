@@ -313,3 +313,33 @@ def test_the_readme_names_every_key():
     keys |= {f"rewards.{each.name}" for each in fields(Rewards)}
     keys |= {each.name for each in fields(Cluster)}
     assert keys <= named and "`grid.augmented`" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "3"], "--seed: is set by the study itself"),
+        (["--index", "all"], "--index: is set by the study itself"),
+        (["--see", "3"], "--seed: is set by the study itself"),  # argparse reads beginnings of names
+        (["--no_do_train"], "--do_train: is set by the study itself"),
+        (["--learning_rate", "-1"], "--learning_rate -1"),
+        (["--lora_dropout", "0.5"], "--lora_dropout: has no effect without LoRA"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["opt-1.3b", "toy"])
+def test_training_flags_after_the_dashes_are_checked_first(profile, flags, message):
+    with pytest.raises(InputError, match=message):
+        reproduce.parse_args(["--profile", profile, "--dry_run", "--", *flags])
+
+
+def test_a_script_of_jobs_replaces_only_one_of_its_kind(tmp_path):
+    study, other, job = tmp_path / "my.yaml", tmp_path / "corpus.jsonl", tmp_path / "job.sh"
+    study.write_text(MINE, encoding="utf-8")
+    other.write_text("precious\n")
+    for path, message in ((study, "is read as --study"), (other, "was not written by this command")):
+        before = path.read_text(encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            reproduce.main(["--study", str(study), "--slurm", str(path)])
+        assert path.read_text(encoding="utf-8") == before
+    for _ in range(2):
+        reproduce.main(["--study", str(study), "--slurm", str(job)])
