@@ -58,13 +58,21 @@ def check_train_flags(before: Sequence[str], flags: Sequence[str]) -> None:
         before: flags of the study for every run, which come first.
         flags: given on the command line after `--`.
     """
-    own = []
-    for name, value in SET_BY_STUDY.items():
-        own += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value is not None else []
-    found = parse_settings(TrainConfig, [*own, *before, *flags], "Flags for every training run, after `--`.")
-    for name, value in SET_BY_STUDY.items():
-        if getattr(found, name) != value:
-            raise InputError(f"--{name}: is set by the study itself (expected other flags of main.py after --)")
+    description = "Flags for every training run, after `--`."
+    for own in (SET_BY_STUDY, _other(SET_BY_STUDY)):  # a flag may repeat one of the values that stand in
+        words = []
+        for name, value in own.items():
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value is not None else []
+        found = parse_settings(TrainConfig, [*words, *before, *flags], description)
+        for name, value in own.items():
+            if getattr(found, name) != value:
+                raise InputError(f"--{name}: is set by the study itself (expected other flags of main.py after --)")
+
+
+def _other(own: dict[str, Any]) -> dict[str, Any]:
+    """Returns other values for the flags that have a number or a text."""
+    more = {int: 1, str: "2"}
+    return {name: value + more[type(value)] if type(value) in more else value for name, value in own.items()}
 
 
 def source(help: str) -> Any:

@@ -320,6 +320,9 @@ def test_the_readme_names_every_key():
     [
         (["--seed", "3"], "--seed: is set by the study itself"),
         (["--index", "all"], "--index: is set by the study itself"),
+        (["--seed", "42"], "--seed: is set by the study itself"),  # what stands in for it when flags are checked
+        (["--training_stage_num", "2"], "--training_stage_num: is set by the study itself"),
+        (["--index", "study"], "--index: is set by the study itself"),
         (["--see", "3"], "--seed: is set by the study itself"),  # argparse reads beginnings of names
         (["--no_do_train"], "--do_train: is set by the study itself"),
         (["--learning_rate", "-1"], "--learning_rate -1"),
