@@ -375,13 +375,28 @@ def parse_settings(kind: type, argv: list[str] | None, description: str) -> Any:
     """
     parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for each in fields(kind):
-        name = each.name if each.metadata["positional"] else f"--{each.name}"
-        parser.add_argument(name, **_argument(each))
-        if each.type is bool:
-            parser.add_argument(f"--no_{each.name}", dest=each.name, action="store_false", help=argparse.SUPPRESS)
+        _add_argument(parser, each)
     values = vars(parser.parse_args(argv))
     kinds = {each.name: typing.get_origin(without_none(each.type)) for each in fields(kind)}
     return kind(**{name: tuple(value) if kinds[name] is tuple and value else value for name, value in values.items()})
+
+
+def flags_in(kind: type, argv: Sequence[str]) -> set[str]:
+    """Returns the names of the flags of `kind` that a command line gives, also by their beginnings; required or not."""
+    parser = OneLineParser()
+    for each in fields(kind):
+        if not each.metadata["positional"]:
+            _add_argument(parser, each, default=argparse.SUPPRESS, required=False)
+    return set(vars(parser.parse_args(argv)))
+
+
+def _add_argument(parser: argparse.ArgumentParser, each: Field, **other: Any) -> None:
+    """Adds the argument that a field declares, with `other` options than those that follow from the field."""
+    name = each.name if each.metadata["positional"] else f"--{each.name}"
+    parser.add_argument(name, **_argument(each) | other)
+    if each.type is bool:
+        no = {"dest": each.name, "action": "store_false", "help": argparse.SUPPRESS}
+        parser.add_argument(f"--no_{each.name}", **no | other)
 
 
 def words_of(settings: Any) -> list[str]:

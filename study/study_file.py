@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError, check_name, check_number, check_seed, count, parse_settings, setting
+from data_preprocess.command import InputError, check_name, check_number, check_seed, count, flags_in, setting
 from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.ranking import SEED
 from data_preprocess.toy_world.world import WorldConfig
@@ -58,21 +58,11 @@ def check_train_flags(before: Sequence[str], flags: Sequence[str]) -> None:
         before: flags of the study for every run, which come first.
         flags: given on the command line after `--`.
     """
-    description = "Flags for every training run, after `--`."
-    for own in (SET_BY_STUDY, _other(SET_BY_STUDY)):  # a flag may repeat one of the values that stand in
-        words = []
-        for name, value in own.items():
-            words += [f"--{name}"] if value is True else [f"--{name}", str(value)] if value is not None else []
-        found = parse_settings(TrainConfig, [*words, *before, *flags], description)
-        for name, value in own.items():
-            if getattr(found, name) != value:
-                raise InputError(f"--{name}: is set by the study itself (expected other flags of main.py after --)")
-
-
-def _other(own: dict[str, Any]) -> dict[str, Any]:
-    """Returns other values for the flags that have a number or a text."""
-    more = {int: 1, str: "2"}
-    return {name: value + more[type(value)] if type(value) in more else value for name, value in own.items()}
+    given = flags_in(TrainConfig, flags)
+    for name in SET_BY_STUDY:
+        if name in given:
+            raise InputError(f"--{name}: is set by the study itself (expected other flags of main.py after --)")
+    train_config([*before, *flags])
 
 
 def source(help: str) -> Any:

@@ -91,13 +91,12 @@ class Checked:
 _checked: "WeakKeyDictionary[PreTrainedModel, Checked]" = WeakKeyDictionary()
 
 
-def check_model(model: PreTrainedModel, longest: int, device: torch.device | None = None) -> Checked:
+def check_model(model: PreTrainedModel, longest: int) -> Checked:
     """Checks a model once for texts of up to `longest` tokens; the model is left unchanged.
 
     Args:
         model: a transformers causal LM, loaded with sdpa attention.
         longest: maximum tokens of a prompt and one response.
-        device: where to compute, for a model that will be moved there; None means where it is.
 
     Raises:
         InputError: the model's class, and why its packed rows would be wrong.
@@ -108,7 +107,7 @@ def check_model(model: PreTrainedModel, longest: int, device: torch.device | Non
 
     def compare() -> bool:
         _check_kind(model, longest)
-        with as_float32(model, device), at_rest(model):
+        with as_float32(model, model.device), at_rest(model):
             probes = [_probe(lengths, model.config.get_text_config().vocab_size) for lengths in _probe_lengths(longest)]
             batches = [_compare(model, probe) for probe in probes]
             _check_training(model, batches[0])
@@ -123,11 +122,10 @@ def check_decoding(
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     made_by: PromptFormat,
-    device: torch.device,
 ) -> None:
     """Raises InputError if validation could not decode the model rightly (`Decoder.check`); it is left unchanged."""
     attention = model.config._attn_implementation
-    with as_float32(model, device), at_rest(model):
+    with at_rest(model):
         try:
             Decoder(model, tokenizer, max_new_tokens, made_by).check()
         finally:
@@ -204,10 +202,10 @@ def in_training(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def as_float32(model: PreTrainedModel, device: torch.device | None) -> Iterator[None]:
+def as_float32(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
     """Moves the model to `device`, in float32, if memory allows; its own tensors are restored afterwards."""
     tensors = [*model.parameters(), *model.buffers()]
-    where, room = device or model.device, free_memory(device or model.device) / 2
+    where, room = device, free_memory(device) / 2
     widen = 4 * sum(tensor.numel() for tensor in tensors) <= room
     if not widen and sum(tensor.numel() * tensor.element_size() for tensor in tensors) > room:
         where = model.device

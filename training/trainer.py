@@ -44,7 +44,7 @@ from training.collator import EncodedRanking, RankingCollator, collate
 from training.config import TrainConfig, micro_batches
 from training.lora import add_lora, loading_options, trainable
 from training.losses import ResponseLogps, pro_loss
-from training.model_check import check_decoding, check_model, check_positions
+from training.model_check import as_float32, check_decoding, check_model, check_positions
 from training.saving.checkpoint_writer import CheckpointWriter, Weights
 from training.saving.checkpoints import ZERO, RunFolder, describe
 from training.saving.hub_upload import push_run
@@ -170,9 +170,10 @@ class Trainer:
         lm = load_causal_lm(config.model_name_or_path, dtype, **options)
         check_positions(lm, config.model_name_or_path, longest)
         add_lora(lm, config, config.model_name_or_path, config.seed)
-        check_model(lm, config.block_size, accelerator.device)
-        if config.do_validation:
-            check_decoding(lm, self.tokenizer, config.max_new_tokens, self.format, accelerator.device)
+        with as_float32(lm, accelerator.device):  # once for both checks: a large model takes seconds to move
+            check_model(lm, config.block_size)
+            if config.do_validation:
+                check_decoding(lm, self.tokenizer, config.max_new_tokens, self.format)
         if self.format.stop_ids:  # what is saved ends its turns in plain transformers too
             lm.generation_config = settings_with_ends(lm, eos_ids(lm, self.tokenizer) | self.format.stop_ids)
         if config.gradient_checkpointing:

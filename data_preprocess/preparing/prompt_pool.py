@@ -41,10 +41,10 @@ def load_pool(
     first: dict[str, tuple[str, Candidates]] = {}
     repeated = []
     for line, one in numbered:
-        words = prompt_id(one.turns)
-        if words in first:
-            repeated.append(f"{line} (as {first[words][0]})")
-        first.setdefault(words, (line, one))
+        of_text = prompt_id(one.turns)  # the row may have an id of its own
+        if of_text in first:
+            repeated.append(f"{line} (as {first[of_text][0]})")
+        first.setdefault(of_text, (line, one))
     if not drop_duplicates:
         _refuse(source, repeated, "repeat a prompt (use --drop_duplicates to leave them out)")
     return unique_prompts([one for _, one in first.values()]), len(repeated), left_out.notes()

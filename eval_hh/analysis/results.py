@@ -136,8 +136,9 @@ class Results:
         versions = sorted({cell.git or "unknown" for cell in self.cells})
         if len(versions) > 1:
             self.warnings.append(f"the cells were made by {len(versions)} code versions: {', '.join(versions)}")
-        if not self.scale().can_judge:
-            self.warnings.append(self.scale().note)
+        scale = self.scale()
+        if not scale.can_judge:
+            self.warnings.append(scale.note)
 
     def _find_diversity(self) -> list[str]:
         """Fills `diversity`; returns a warning for each setting that is left out."""

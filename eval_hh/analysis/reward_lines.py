@@ -109,8 +109,9 @@ def results_law(results: Results, algorithm: str | None, source: str) -> tuple[L
     Raises:
         InputError: a reward that cannot judge, no D, another algorithm, or no K with three distinct D.
     """
-    if not results.scale().can_judge:
-        raise InputError(f"{source}: {results.scale().note}")
+    scale = results.scale()
+    if not scale.can_judge:
+        raise InputError(f"{source}: {scale.note}")
     lines = {line: settings for line, settings in results.lines.items() if settings}
     if not lines:
         raise InputError(f"{source}: no result file with D (expected D of every subset, which sample.py records)")

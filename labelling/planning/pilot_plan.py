@@ -149,12 +149,12 @@ def find_labelled(config: PlanConfig, pool: list[Candidates]) -> set[int]:
     place = {prompt_id(one.turns): index for index, one in enumerate(pool)}
     found: set[int] = set()
     for source in config.labelled:
-        texts = [prompt_id(one.turns) for one in load_pool(source)[0]]
-        unknown = sum(text not in place for text in texts)
+        ids = [prompt_id(one.turns) for one in load_pool(source)[0]]
+        unknown = sum(one not in place for one in ids)
         if unknown:
-            found = f"{unknown} of {len(texts)} prompts are not in the pool {config.source}"
-            raise InputError(f"--labelled {source}: {found} (expected prompts that --pilot chose from it)")
-        found |= {place[text] for text in texts}
+            problem = f"{unknown} of {len(ids)} prompts are not in the pool {config.source}"
+            raise InputError(f"--labelled {source}: {problem} (expected prompts that --pilot chose from it)")
+        found |= {place[one] for one in ids}
     return found
 
 
@@ -166,9 +166,10 @@ def load_stages(config: PlanConfig) -> list[Results]:
     stages = []
     for folder in config.pilot_results:
         results = load_results(folder)
-        if not results.scale().can_judge and config.ranking_len is None:
+        scale = results.scale()
+        if not scale.can_judge and config.ranking_len is None:
             expected = "expected rewards that judge, or --ranking_len with a K of your own choice"
-            raise InputError(f"--pilot_results {folder}: {results.scale().note} ({expected})")
+            raise InputError(f"--pilot_results {folder}: {scale.note} ({expected})")
         for line in results.warnings:
             print(f"warning: {line}")
         stages.append(results)
