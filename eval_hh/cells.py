@@ -24,6 +24,7 @@ from data_preprocess.subsets import RANDOM
 from eval_hh.estimates import bootstrap_interval
 
 SCHEMA = 2
+ALGORITHMS = ("PRO", "SFT")
 MODEL_ROWS = "models"  # folder, beside the cells', of the result files of models of no run
 # Such rows of a study: of its base model, and of the test data's worst and best responses.
 BASE, FLOOR, CEILING = "base", "floor", "ceiling"
@@ -184,8 +185,8 @@ def is_row(cell: dict) -> bool:
 
 
 def _check_run(cell: dict, name: str) -> None:
-    if cell["algorithm"] not in ("PRO", "SFT"):
-        raise InputError(f"{name}: algorithm: expected PRO or SFT, found {cell['algorithm']!r}")
+    if cell["algorithm"] not in ALGORITHMS:
+        raise InputError(f"{name}: algorithm: expected {' or '.join(ALGORITHMS)}, found {cell['algorithm']!r}")
     for field in ("ranking_len", "stage", "num_prompts"):
         if cell[field] < 1:
             raise InputError(f"{name}: {field}: expected a positive number, found {cell[field]}")

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.05
+EQUAL_COST = 0.05  # share of labelled responses by which budgets may differ and still cost the same
 ROUNDING = 1e-12  # relative difference that float arithmetic can cause between equal numbers
+QUANTILES = 400  # of a sample's standard deviation, over which a power is averaged; its error is about 0.0001
 CHUNK = 1 << 22  # resampled values held at a time; limits a bootstrap's memory to about 100 MB
 
 
@@ -114,10 +116,8 @@ def replicates_for(
 ) -> int | None:
     """Returns the fewest replicates that decide with probability `power`; None if above `most`.
 
-    They decide if the interval of the difference excludes zero, or lies within `margin` of zero. The power of the
-    paired t test is 1 - F(t(1 - 0.05 / 2, R - 1)), F of the noncentral t with R - 1 degrees of freedom and
-    noncentrality effect / spread * sqrt(R) (Cohen, Statistical Power Analysis, 2nd ed., chapter 2). For the margin both
-    one-sided tests must reject, whose joint power is at least the sum of theirs minus one.
+    They decide if the interval of the difference excludes zero on the side of the effect, or lies within `margin` of
+    zero (`decision_power`).
 
     Args:
         effect: the true difference.
@@ -127,19 +127,33 @@ def replicates_for(
     Raises:
         ValueError: without a margin, an effect of zero.
     """
-    from scipy.special import nctdtr, stdtrit
-
     if not effect and not margin:
         raise ValueError("effect 0 and no margin (expected one of them above 0)")
     if not spread:
         return 2
-    for n in range(2, most + 1):
-        t, scale = stdtrit(n - 1, 1 - LEVEL / 2), n**0.5 / spread
-        excludes_zero = 1 - nctdtr(n - 1, abs(effect) * scale, t)
-        sides = (1 - nctdtr(n - 1, (margin - sign * effect) * scale, t) for sign in (1, -1))
-        if max(excludes_zero, sum(sides) - 1 if margin > abs(effect) else 0.0) >= power:
-            return n
-    return None
+    return next((n for n in range(2, most + 1) if decision_power(effect / spread, margin / spread, n) >= power), None)
+
+
+def decision_power(effect: float, margin: float, n_replicates: int) -> float:
+    """Returns the probability that a paired t interval excludes zero on the effect's side, or lies within the margin.
+
+    With s^2 = chi2(R - 1) / (R - 1) and half-width h = t(1 - 0.05 / 2, R - 1) s / sqrt(R), the mean m, normal around
+    the effect with variance 1 / R and independent of s, decides if m > h or |m| < margin - h. Its probability given s
+    is averaged over quantiles of s. Without a margin this is the power of the noncentral t (Cohen, Statistical Power
+    Analysis, 2nd ed., chapter 2).
+
+    Args:
+        effect, margin: in standard deviations of the difference over replicates; the effect's sign does not matter.
+    """
+    from scipy.special import chdtri, ndtr, stdtrit
+
+    df, scale = n_replicates - 1, n_replicates**0.5
+    s = np.sqrt(chdtri(df, (np.arange(QUANTILES) + 0.5) / QUANTILES) / df)
+    half = float(stdtrit(df, 1 - LEVEL / 2)) * s / scale
+    within = np.maximum(margin - half, 0)
+    above, below = np.minimum(within, half), -within  # beyond `half` the interval excludes zero
+    below_mean = [ndtr((bound - abs(effect)) * scale) for bound in (half, above, below)]
+    return float((1 - below_mean[0] + below_mean[1] - below_mean[2]).mean())
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
@@ -285,13 +299,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def budgets(sizes: Collection[int]) -> list[dict[int, int]]:
     """Returns the equal budgets {K: M} in a grid of sizes, largest first: {2: N, 3: 2N/3, 4: N/2}, up to rounding.
 
-    If no budget has all three in the grid, those of {2: N, 4: N/2} are returned.
+    Rounding may change a budget by at most one twentieth. If no budget has all three in the grid, those of
+    {2: N, 4: N/2} are returned.
     """
     found = []
     for largest in sorted(sizes, reverse=True):
         budget = {2: largest}
         for ranking_len in (3, 4):
-            near = [size for size in sizes if abs(ranking_len * size - 2 * largest) < ranking_len]
+            most = min(ranking_len - 1, EQUAL_COST * 2 * largest)
+            near = [size for size in sizes if abs(ranking_len * size - 2 * largest) <= most]
             if near:
                 budget[ranking_len] = min(near, key=lambda size, k=ranking_len: abs(k * size - 2 * largest))
         if 4 in budget and len(set(budget.values())) == len(budget):

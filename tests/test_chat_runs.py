@@ -12,7 +12,7 @@ from test_generation import output
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_tokenizer
 from eval_hh import generation
-from eval_hh.analysis.results import _evaluation_summary
+from eval_hh.analysis.comparable import evaluation_summary
 from eval_hh.inference.decoding import Decoder
 from eval_hh.inference.models import load_causal_lm
 from eval_hh.inference.prompt_format import prompt_format
@@ -181,9 +181,9 @@ def test_candidates_are_sampled_in_the_asked_format(chat_study, tmp_path):
 def test_a_cell_says_its_format_and_is_not_mixed_with_others():
     evaluation = {"checkpoint": "best", "generation": {"max_new_tokens": 1, "mixed_precision": "no", "model": "m"},
                   "rewarding": {"reward_model": "r", "mixed_precision": "no"}}  # fmt: skip
-    plain = _evaluation_summary({"evaluation": evaluation})
+    plain = evaluation_summary({"evaluation": evaluation})
     evaluation["generation"]["prompt_format"] = "chat"
-    assert _evaluation_summary({"evaluation": evaluation}) == plain.replace("(no), ", "(no), prompt format chat, ", 1)
+    assert evaluation_summary({"evaluation": evaluation}) == plain.replace("(no), ", "(no), prompt format chat, ", 1)
 
 
 def test_a_reward_model_keeps_its_format(chat_study, tmp_path, tiny_reward_dir):

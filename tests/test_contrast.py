@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from eval_hh.estimates import Contrast, contrast, over_replicates, replicates_for
+from eval_hh.estimates import Contrast, contrast, decision_power, over_replicates, replicates_for
 
 
 def drawn(seed, replicates, prompts, effect=0.0, sd=0.03):
@@ -107,3 +107,19 @@ def test_replicates_for_a_margin_agree_with_simulation():
     assert 0.79 <= np.mean([one.low > -0.02 and one.high < 0.02 for one in found]) <= 0.86
     assert replicates_for(0.05, 0.043, margin=0.02) == 8  # an effect beyond the margin is decided by its sign
     assert replicates_for(-0.05, 0.043) == 8
+
+
+@pytest.mark.parametrize(("effect", "margin", "n"), [(0.2, 0.4, 30), (-0.4, 0.5, 10), (0.1, 0.3, 120), (0.5, 0.0, 4)])
+def test_the_power_to_decide_counts_both_ways(effect, margin, n):
+    """An effect within the margin is decided by its sign or by the margin; 20,000 simulated studies, 0.4 points."""
+    found = np.random.default_rng(5).normal(effect, 1, (20000, n))
+    half = scipy.stats.t(n - 1).ppf(0.975) * found.std(axis=1, ddof=1) / n**0.5
+    mean = found.mean(axis=1) * np.sign(effect)
+    decided = (mean > half) | (np.abs(mean) + half < margin)
+    assert decision_power(effect, margin, n) == pytest.approx(decided.mean(), abs=0.012)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8, 60])
+def test_without_a_margin_it_is_the_power_of_the_t_test(n):
+    expected = scipy.stats.nct(n - 1, 0.6 * n**0.5).sf(scipy.stats.t(n - 1).ppf(0.975))
+    assert decision_power(0.6, 0.0, n) == pytest.approx(expected, abs=2e-4)

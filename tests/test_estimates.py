@@ -103,6 +103,7 @@ def test_budgets_of_the_papers_sizes():
 
 def test_budgets_allow_rounding_and_prefer_all_three_sizes():
     assert budgets([100, 67, 50, 25]) == [{2: 100, 3: 67, 4: 50}]
+    assert budgets([7, 3]) == [] and budgets([6, 3]) == [{2: 6, 4: 3}]  # 14 and 12 responses do not cost the same
     assert budgets([100, 60, 50]) == [{2: 100, 4: 50}] and budgets([100, 60]) == [] == budgets([])
 
 

@@ -254,6 +254,9 @@ def test_damaged_judgements_are_named_and_left_out(study):
         "preference: 2 values for 3": lambda it: columns(it)["preference"].pop(),
         "a_first: expected numbers from 0 to 1": lambda it: columns(it).update(a_first=[2] * 3),
         "length_difference: expected finite": lambda it: columns(it).update(length_difference=[None] * 3),
+        "pairs[1]: draw 42 and seed 42 occur twice": lambda it: it.update(
+            pairs=[{**it["pairs"][0], "draw": 42, "seed": 42}] * 2
+        ),
         "world: xyz": lambda it: it.update(world="xyz"),
     }
     for message, change in changes.items():

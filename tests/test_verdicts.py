@@ -131,6 +131,15 @@ def test_replicates_that_some_cells_lack_are_left_out_and_counted():
     claim = verdicts(results_of(kept))[0]
     assert claim.primary.n_replicates == 3 and claim.verdict == HELD
     assert "1 replicate is left out because some of the cells lack it." in claim.details
+    assert "1 replicate is left out because some of the cells lack it." in verdicts(results_of(kept))[1].details
+
+
+def test_an_algorithm_that_was_not_run_is_named():
+    both = make_grid(reward_of(0.0, 0.03), seeds=REPLICATES, draws=True)
+    alone = [cell for cell in both if cell["algorithm"] == "PRO"]
+    line = "SFT takes no part: it has no such cells."
+    for found, expected in ((both, False), (alone, True)):
+        assert [line in one.details for one in verdicts(results_of(found))[:2]] == [expected] * 2
 
 
 def test_equal_rewards_in_another_order_are_no_difference():

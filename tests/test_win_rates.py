@@ -118,5 +118,14 @@ def test_win_rates_that_are_equal_by_chance_decide_nothing():
     assert (raw.difference, raw.n_replicates) == (pytest.approx(0.1), 3) and raw.low < 0 < raw.high and raw.p > 0.4
     alone, _ = win_contrasts(wins[:1], lengths[:1])
     assert (raw.low, raw.high) == pytest.approx((alone.low, alone.high))
-    unanimous, _ = win_contrasts([[1] * 4] * 3, [[0] * 4] * 3)
-    assert 0 < unanimous.high - unanimous.low < 1 and unanimous.p == 0.125
+    for unanimous in win_contrasts([[1] * 4] * 3, [[0] * 4] * 3):
+        assert 0 < unanimous.high - unanimous.low < 1 and unanimous.p == 0.125
+
+
+def test_the_rate_at_equal_length_is_as_unsure_as_the_raw_one():
+    """Two replicates of five prompts, won four to one: their rates at equal length are close by chance."""
+    wins, lengths = [[1, 1, 1, 1, 0], [1, 1, 0, 1, 1]], [[1, 2, 3, 4, 5], [2, 4, 3, 1, 5]]
+    raw, controlled = win_contrasts(wins, lengths)
+    own = [win_contrasts([one], [its])[1] for one, its in zip(wins, lengths, strict=True)]
+    assert (controlled.low, controlled.high) == (min(one.low for one in own), max(one.high for one in own))
+    assert controlled.low < 0 < controlled.high and controlled.p == max(one.p for one in own) and raw.p > 0.1

@@ -72,11 +72,9 @@ def primary_effect(results: Results, pairs: Sequence[Pair], pool: str = "Global"
     difference = effect_of(
         np.mean([paired_differences(means[first], means[second]) for first, second in pairs], axis=0)
     )
-    everywhere = {replicate for setting in settings for replicate in results.replicates(setting)}
-    left_out = len(everywhere) - len(results.replicates(*settings))
     scale = results.scale(pool)
     word = decide(difference, scale.margin) if scale.can_judge and not units.one_draw else NO_VERDICT
-    return Effect(tuple(pairs), difference, units.one_draw, left_out, word)
+    return Effect(tuple(pairs), difference, units.one_draw, results.n_left_out(*settings), word)
 
 
 def comparisons(results: Results, pairs: Iterable[Pair], pools: Sequence[str] = ("Global",)) -> list[Comparison]:

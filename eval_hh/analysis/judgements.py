@@ -75,6 +75,10 @@ def validate_judgement(found: object, name: str) -> None:
             raise InputError(f"{name}: {where}files: none")
         for file, columns in pair["files"].items():
             _check_columns(columns, name, f"{where}files.{file}.")
+    replicates = [(pair["draw"], pair["seed"]) for pair in found["pairs"]]
+    for index, one in enumerate(replicates):
+        if None not in one and one in replicates[:index]:
+            raise InputError(f"{name}: pairs[{index}]: draw {one[0]} and seed {one[1]} occur twice")
 
 
 def _check_columns(columns: object, name: str, where: str) -> None:

@@ -8,7 +8,7 @@ each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class LineTest:
     one_draw: bool
     fits: dict[str, Fit]  # by predictor; empty with fewer than two sizes
     rivals: dict[str, Contrast]  # for each rival curve, the line's excess over it; empty with fewer than three sizes
+    n_left_out: int = 0  # replicates that only some of the settings have
 
     def judge(self, margin: float = MARGIN) -> tuple[str, str]:
         """Returns the word on "reward is linear in D", and the reason (rules.decide_line)."""
@@ -126,4 +127,6 @@ def _test_of(results: Results, name: str, lines: Sequence[Sequence[Setting]]) ->
     if len(set(mean_scores)) < 2:
         return LineTest(name, tuple(mean_scores), len(units), True, {}, {})
     rewards = np.mean([[results.mean_rewards(one, units) for one in line] for line in lines], axis=0).T
-    return fit_lines(name, mean_scores, sizes, rewards, units.one_draw)
+    return replace(
+        fit_lines(name, mean_scores, sizes, rewards, units.one_draw), n_left_out=results.n_left_out(*settings)
+    )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 
 from data_preprocess.command import InputError
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
+from eval_hh.analysis.comparable import comparable, row_facts
 from eval_hh.analysis.reward_scale import ModelRow, RewardScale, reward_scale
 from eval_hh.cells import (
     BEST_RESPONSES,
@@ -209,6 +209,10 @@ class Results:
             return Units(tuple((replicate,) for replicate in replicates))
         return Units(tuple(tuple(one for one in replicates if one.draw == draw) for draw in draws))
 
+    def n_left_out(self, *settings: Setting) -> int:
+        """Returns the number of replicates that only some of these settings have."""
+        return len({one for setting in settings for one in self.replicates(setting)}) - len(self.replicates(*settings))
+
     def rewards(self, setting: Setting, units: Units, pool: str = "Global", field: str = "reward") -> np.ndarray:
         """Returns per-prompt values [units, test prompts] of a pool, the mean over the seeds of each unit."""
         values = [[self.cell(setting, one).values(pool, field) for one in group] for group in units.groups]
@@ -247,10 +251,9 @@ class Results:
 def load_results(source: str | Path | Iterable[str | Path], profile: str | None = None) -> Results:
     """Reads the cells of a folder (*.json and cells.jsonl.xz), of one file or of the listed files that belong together.
 
-    Cells left out give a warning: invalid; of another profile than `profile` (default: the most common one); with
-    another reward, other evaluation settings or other test rows than most; of PRO trained on fewer responses than its
-    data has (the table's K would be wrong); or a duplicate of a cell already read. A folder's models/*.json are rows of
-    models of no run, which are left out likewise if they cannot be compared with the cells.
+    Cells left out give a warning: invalid; of another profile than `profile` (default: the most common one); a
+    duplicate of a cell already read; or not to be compared with most (comparable.py). A folder's models/*.json are rows
+    of models of no run, which are left out likewise if they cannot be compared with the cells.
 
     Raises:
         InputError: the source does not exist, no cell is of `profile`, or the cells come from several worlds.
@@ -271,11 +274,7 @@ def load_results(source: str | Path | Iterable[str | Path], profile: str | None 
         others = Counter(cell["profile"] for _, cell in found if cell["profile"] != profile)
         warnings += [f"left out {number} files of profile {name}" for name, number in others.items()]
         found = [(path, cell) for path, cell in found if cell["profile"] == profile]
-    found = _keep(found, "profile", lambda cell: cell["profile"], warnings)
-    found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)
-    found = _keep(found, "responses used", _responses_used, warnings, "all")
-    found = _keep(found, "evaluation", _evaluation_summary, warnings)
-    found = _keep(found, "test rows", _row_summary, warnings)
+    found = comparable(found, warnings)
     cells: dict[tuple, tuple[str, CellResult]] = {}
     for path, cell in ((path, CellResult.of(cell)) for path, cell in found):
         first = cells.setdefault((cell.setting.selection, cell.setting, cell.replicate), (path, cell))[0]
@@ -313,7 +312,7 @@ def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -
     for path, row in rows:
         model = _model_row(row)
         ours, its = (
-            _row_facts(one, model.own is not None)
+            row_facts(one, model.own is not None)
             for one in (cell, {**row, "profile": row["profile"] or cell["profile"]})
         )
         differing = [name for name in ours if its[name] != ours[name]]
@@ -326,63 +325,3 @@ def _model_rows(rows: list[tuple[str, dict]], cell: dict, warnings: list[str]) -
             kept[row["name"]] = model
     places = [None, WORST_RESPONSES, BEST_RESPONSES]
     return sorted(kept.values(), key=lambda row: (places.index(row.own), row.name))
-
-
-def _row_facts(cell: dict, is_own: bool) -> dict[str, str | None]:
-    """Returns what a row and the cells must have in common; no token of the test data's own texts was generated."""
-    return {
-        **{name: cell[name] for name in ("profile", "reward_source", "world")},
-        "evaluation": _rewarding_summary(cell) if is_own else _scoring_summary(cell),
-        "test rows": _row_summary(cell),
-    }
-
-
-def _keep(
-    found: list[tuple[str, dict]],
-    what: str,
-    value: Callable[[dict], str | None],
-    warnings: list[str],
-    wanted: str | None = None,
-) -> list[tuple[str, dict]]:
-    """Returns the cells whose value is `wanted` (default: the most common, on a tie the one read first)."""
-    values = [value(cell) for _, cell in found]
-    if wanted is None and values:
-        wanted = Counter(values).most_common(1)[0][0]
-    kept = []
-    for (path, cell), its in zip(found, values, strict=True):
-        if its == wanted:
-            kept.append((path, cell))
-        else:
-            warnings.append(f"left out {path}: {what}: {its}, but this report is about {wanted}")
-    return kept
-
-
-def _evaluation_summary(cell: dict) -> str:
-    """Returns a text that is equal for cells with the same evaluation settings; the model itself may differ."""
-    return f"{cell['evaluation']['checkpoint']}, {_scoring_summary(cell)}"
-
-
-def _scoring_summary(cell: dict) -> str:
-    generation = cell["evaluation"]["generation"]
-    tokens = f"{generation['max_new_tokens']} new tokens ({generation['mixed_precision']})"
-    asked = f", prompt format {generation['prompt_format']}" if "prompt_format" in generation else ""
-    return f"{tokens}{asked}, {_rewarding_summary(cell)}"
-
-
-def _rewarding_summary(cell: dict) -> str:
-    rewarding = cell["evaluation"]["rewarding"]
-    return f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
-
-
-def _responses_used(cell: dict) -> str:
-    """Returns how many of its data's K responses a run was trained on: PRO the first RANKING_LEN, SFT the best."""
-    part = cell["algorithm"] == "PRO" and cell["stage"] != cell["ranking_len"]
-    return f"the first {cell['stage']} of {cell['ranking_len']}" if part else "all"
-
-
-def _row_summary(cell: dict) -> str:
-    """Returns a text, readable in a warning, that is equal only for cells scored on the same test rows."""
-    files = sorted(cell["files"])
-    counts = "+".join(str(cell["files"][file]["n"]) for file in files)
-    rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in files]).encode())
-    return f"{counts} rows ({rows:08x})"

@@ -18,10 +18,10 @@ from eval_hh.analysis.chosen_prompts import HIGH_D, LOW_D
 from eval_hh.analysis.equal_budget import RANKING_LENS
 from eval_hh.analysis.lines_on_d import excess, rival_curves
 from eval_hh.analysis.results import Replicate, Results
-from eval_hh.cells import Setting
+from eval_hh.cells import ALGORITHMS, Setting
 from eval_hh.estimates import budgets, replicates_for
 
-ALGORITHMS, ALL_K, CHOSEN_K = ("PRO", "SFT"), (2, 3, 4), (2, 4)
+ALL_K, CHOSEN_K = (2, 3, 4), (2, 4)
 LINEAR = "linear in D"
 SHARED = 0.5  # share of a draw's variance that all cells of one size have in common; the rest is each cell's own
 

@@ -6,7 +6,7 @@ are those of rules.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from eval_hh.analysis.lines_on_d import LineTest, mean_line_test, slope_weights
 from eval_hh.analysis.results import Results
 from eval_hh.analysis.reward_scale import RewardScale
 from eval_hh.analysis.rules import DID_NOT_HOLD, MIN_REPLICATES, NO_VERDICT, UNDECIDED, needed
+from eval_hh.cells import ALGORITHMS
 from eval_hh.estimates import Contrast
 from eval_hh.markup import contrast_text, p_text, points_text
 
@@ -53,10 +54,11 @@ def verdicts(results: Results) -> list[Verdict]:
     pairs = fixed_size_pairs(results)
     claim4 = primary_effect(results, pairs)
     prediction = predict_from_lines(results, pairs) if claim4 else None
+    on_lines = [key for key, line in results.lines.items() if line]
     scale = results.scale()
     return [
         _on_effect(MORE_RESPONSES, claim1, scale, "No equal-budget pair of K=4 and K=2 is complete."),
-        _on_line(LINEAR, mean_line_test(results), scale),
+        _on_line(LINEAR, mean_line_test(results), {algorithm for algorithm, _ in on_lines}, scale),
         _on_effect(GUIDES, claim3, scale, "It needs enlarged subsets (reproduce.py --augment)."),
         _on_effect(
             BEYOND_SIZE, claim4, scale, "It needs subsets of low and high D (reproduce.py --fixed_size).", prediction
@@ -99,7 +101,8 @@ def _on_effect(
     difference = effect.difference
     mean = f", the mean of {len(effect.pairs)} differences" if len(effect.pairs) > 1 else ""
     details = [f"Primary effect{mean}: {contrast_text(difference)}."]
-    details += _reservations(difference.n_replicates, effect.one_draw, effect.n_left_out, scale)
+    algorithms = {setting.algorithm for pair in effect.pairs for setting in pair}
+    details += _reservations(difference.n_replicates, effect.one_draw, effect.n_left_out, algorithms, scale)
     if effect.verdict == UNDECIDED:
         details.append(f"Undecided: {needed(difference, scale.margin)}.")
     if effect.verdict == DID_NOT_HOLD and difference.high >= 0:
@@ -111,7 +114,7 @@ def _on_effect(
     return Verdict(claim, effect.verdict, difference, tuple(details))
 
 
-def _on_line(claim: str, test: LineTest | None, scale: RewardScale) -> Verdict:
+def _on_line(claim: str, test: LineTest | None, algorithms: Set[str], scale: RewardScale) -> Verdict:
     if test is None or not test.fits:
         return Verdict(claim, NOT_TESTED, None, ("It needs two sizes with D that all algorithms and K have.",))
     word, reason = test.judge(scale.margin) if scale.can_judge else (NO_VERDICT, "")
@@ -124,12 +127,14 @@ def _on_line(claim: str, test: LineTest | None, scale: RewardScale) -> Verdict:
         details.append(f"Deviation of the {len(test.scores)} sizes (p): {deviations}.")
     for name, one in test.rivals.items() if slope.n_replicates >= MIN_REPLICATES else ():
         details.append(f"Excess of the line over the curve '{name}', zero if that curve is true: {contrast_text(one)}.")
-    details += _reservations(slope.n_replicates, test.one_draw, 0, scale)
+    details += _reservations(slope.n_replicates, test.one_draw, test.n_left_out, algorithms, scale)
     return Verdict(claim, word, slope, tuple(details))
 
 
-def _reservations(n_replicates: int, one_draw: bool, n_left_out: int, scale: RewardScale) -> list[str]:
-    """Returns what limits the verdict: the reward, one draw, too few replicates, or replicates that some cells lack."""
+def _reservations(
+    n_replicates: int, one_draw: bool, n_left_out: int, algorithms: Set[str], scale: RewardScale
+) -> list[str]:
+    """Returns what limits the verdict: the reward, one draw, too few replicates, what some cells lack."""
     lines = [scale.note] if scale.note else []
     if one_draw and n_replicates > 1:
         lines.append("About this draw only: the subsets were drawn once, so there is no verdict.")
@@ -139,4 +144,5 @@ def _reservations(n_replicates: int, one_draw: bool, n_left_out: int, scale: Rew
     if n_left_out:
         what = "1 replicate is" if n_left_out == 1 else f"{n_left_out} replicates are"
         lines.append(f"{what} left out because some of the cells lack it.")
+    lines += [f"{name} takes no part: it has no such cells." for name in ALGORITHMS if name not in algorithms]
     return lines

@@ -62,7 +62,7 @@ def win_contrasts(
 
     With two or more pairs of models, replicates, the unit is the pair: new draws and seeds, these prompts. With one, it
     is the prompt: these two models, new prompts; `n_replicates` then counts prompts. Win rates of few prompts may be
-    equal in all pairs by chance, which leaves no variance: then the raw interval is the widest of the pairs' own.
+    equal in all pairs by chance, which leaves no variance: then both intervals hold all the pairs' own.
 
     Args:
         preferences: for each pair, one number a prompt: 1 the first wins, 0 the second, 0.5 a tie.
@@ -72,21 +72,24 @@ def win_contrasts(
         ValueError: no pair, or one pair with fewer than two prompts.
     """
     if len(preferences) > 1:
-        raw = [np.mean(one) - TIE for one in preferences]
-        controlled = [
-            controlled_win_rate(one, lengths) - TIE
-            for one, lengths in zip(preferences, length_differences, strict=True)
-        ]
-        found = over_replicates(raw)
-        if found.low == found.high and min(map(len, preferences)) > 1:
-            own = max(map(_over_prompts, preferences), key=lambda one: one.high - one.low)
-            found = replace(own, n_replicates=len(raw))
-        return found, over_replicates(controlled)
+        raw = over_replicates([np.mean(one) - TIE for one in preferences])
+        judged = list(zip(preferences, length_differences, strict=True))
+        controlled = over_replicates([controlled_win_rate(one, lengths) - TIE for one, lengths in judged])
+        if raw.low < raw.high or min(map(len, preferences)) < 2:
+            return raw, controlled
+        pairs = [win_contrasts([one], [lengths]) for one, lengths in judged]
+        return _around(raw, [one for one, _ in pairs]), _around(controlled, [one for _, one in pairs])
     if not preferences:
         raise ValueError("no judged pair")
     values = np.asarray(preferences[0], dtype=float)
     raw = _over_prompts(values)
     return raw, raw if _is_unanimous(values) else _controlled_over_prompts(values, length_differences[0])
+
+
+def _around(mean: Contrast, pairs: Sequence[Contrast]) -> Contrast:
+    """Returns the mean of pairs with the interval that holds each pair's own, over prompts."""
+    low, high = min(one.low for one in pairs), max(one.high for one in pairs)
+    return replace(mean, low=low, high=high, p=max(one.p for one in pairs))
 
 
 def _over_prompts(preference: Sequence[float]) -> Contrast:

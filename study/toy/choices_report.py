@@ -11,6 +11,7 @@ import numpy as np
 
 from data_preprocess.records import KIND, Record, load_records
 from data_preprocess.toy_world.gold_reward import gold_reward
+from eval_hh.cells import ALGORITHMS
 from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
 from eval_hh.reporting.markdown_table import markdown
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from study.grid import Cell
     from study.toy.toy_study import StudyOnRankings
 
-ALGORITHMS = ("PRO", "SFT")
 HIGHEST, LOWEST = "highest", "lowest"
 HARMFUL = "harmless_base"  # the world's kind of prompts that ask for help with a deed
 ROWS = "cells.jsonl"

@@ -1,0 +1,181 @@
+"""Which result files can be compared: trained alike, evaluated alike, on the same test rows, and each of its own run.
+
+What differs from most is left out with a warning, never averaged in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+from zlib import crc32
+
+from data_preprocess.ranking import SEED
+from eval_hh.cells import Setting
+
+Named = tuple[str, dict]  # (path or path:line, valid content of a result file)
+
+TELLING = 20  # so many equal rewards are no coincidence, unless all are one number
+# Settings of a run that follow from its cell, say where it ran, or change nothing that it learns.
+OF_ITS_OWN = {
+    "seed", "index", "train_file_path", "training_stage_num", "model_name_or_path", "do_train", "preflight",
+    "validation_file_path", "validation_file_name", "dev_reward_model", "output_dir", "log_path", "keep_states",
+    "state_minutes", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
+    "gradient_checkpointing", "report_to", "push_to_hub",
+}  # fmt: skip
+
+
+def comparable(found: list[Named], warnings: list[str]) -> list[Named]:
+    """Returns the cells that can stand in one report; for each of the others a line is added to `warnings`.
+
+    These are left out: cells of another profile, reward, base model, evaluation or other test rows than most; PRO
+    trained on fewer responses than its data has (the table's K would be wrong); runs trained otherwise than most of
+    their setting's; and copies of another replicate's rewards. A setting trained otherwise than others is named only.
+    """
+    found = _keep(found, "profile", lambda cell: cell["profile"], warnings)
+    found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)
+    found = _keep(found, "base model", _base_model(found), warnings)
+    found = _keep(found, "responses used", _responses_used, warnings, "all")
+    found = _keep(found, "evaluation", evaluation_summary, warnings)
+    found = _keep(found, "test rows", _row_summary, warnings)
+    found = _without_copies(_trained_alike(found, warnings), warnings)
+    warnings += _trained_differently(found)
+    return found
+
+
+def _keep(
+    found: list[Named],
+    what: str,
+    value: Callable[[dict], str | None],
+    warnings: list[str],
+    wanted: str | None = None,
+) -> list[Named]:
+    """Returns the cells whose value is `wanted` (default: the most common, on a tie the one read first)."""
+    values = [value(cell) for _, cell in found]
+    if wanted is None and values:
+        wanted = Counter(values).most_common(1)[0][0]
+    kept = []
+    for (path, cell), its in zip(found, values, strict=True):
+        if its == wanted:
+            kept.append((path, cell))
+        else:
+            warnings.append(f"left out {path}: {what}: {its}, but this report is about {wanted}")
+    return kept
+
+
+def _base_model(found: list[Named]) -> Callable[[dict], str | None]:
+    """Returns what tells the base model of these cells: its checksum if all have one, else the name of its folder."""
+    sums = [(cell["data_sha256"] or {}).get("base_model") for _, cell in found]
+    if all(sums):
+        return lambda cell: cell["data_sha256"]["base_model"]
+    return lambda cell: PurePath(str(cell["config"].get("model_name_or_path"))).name
+
+
+def _trained_alike(found: list[Named], warnings: list[str]) -> list[Named]:
+    """Leaves out the runs trained otherwise than most of their setting's: replicates differ by draw and seed alone."""
+    values: dict[Setting, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for _, cell in found:
+        for name, value in _training(cell).items():
+            values[_setting(cell)][name].append(value)
+    usual = {one: {name: _commonest(its) for name, its in named.items()} for one, named in values.items()}
+    kept = []
+    for path, cell in found:
+        setting, its = _setting(cell), _training(cell)
+        differing = [name for name, value in its.items() if value != usual[setting][name]]
+        if differing:
+            name = differing[0]
+            what = f"{name}: {its[name]!r}, but {usual[setting][name]!r} in most runs of {setting}"
+            warnings.append(f"left out {path}: {what}")
+        else:
+            kept.append((path, cell))
+    return kept
+
+
+def _trained_differently(found: list[Named]) -> list[str]:
+    """Returns a line for each training setting in which the settings of one algorithm differ."""
+    values: dict[tuple[str, str], dict[str, set[Setting]]] = defaultdict(lambda: defaultdict(set))
+    for _, cell in found:
+        for name, value in _training(cell).items():
+            values[cell["algorithm"], name][repr(value)].add(_setting(cell))
+    lines = []
+    for (algorithm, name), by_value in values.items():
+        if len(by_value) > 1:
+            few = min(by_value, key=lambda value: len(by_value[value]))
+            where = ", ".join(str(one) for one in sorted(by_value[few])[:3])
+            found_in = f"{name} is {few} in {len(by_value[few])} of its settings ({where})"
+            lines.append(f"{algorithm} was trained in different ways, which comparisons may show: {found_in}")
+    return lines
+
+
+def _without_copies(found: list[Named], warnings: list[str]) -> list[Named]:
+    """Leaves out cells with the rewards of another replicate of their setting on every prompt: they show no chance."""
+    first: dict[tuple, tuple[str, tuple]] = {}
+    kept = []
+    for path, cell in found:
+        replicate = cell.get("draw", SEED), cell["seed"]
+        rewards = tuple(tuple(cell["files"][file]["reward"]) for file in sorted(cell["files"]))
+        other, its = first.setdefault((_setting(cell), rewards), (path, replicate))
+        distinct = len(set().union(*rewards)) > 1 and sum(map(len, rewards)) >= TELLING
+        if its != replicate and distinct:
+            why = "a copy, or training that changed nothing"
+            warnings.append(f"left out {path}: the reward of every test prompt is that of {other} ({why})")
+        else:
+            kept.append((path, cell))
+    return kept
+
+
+def _setting(cell: dict) -> Setting:
+    return Setting(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"])
+
+
+def _training(cell: dict) -> dict[str, Any]:
+    """Returns the settings that decide what a run learns from its data, as far as its code recorded them."""
+    launch = {name: value for name, value in (cell["launch"] or {}).items() if name == "mixed_precision"}
+    return {name: value for name, value in cell["config"].items() if name not in OF_ITS_OWN} | launch
+
+
+def _commonest(values: list) -> Any:
+    """Returns the most common of values that may be lists; on a tie the first."""
+    texts = list(map(repr, values))
+    return values[texts.index(Counter(texts).most_common(1)[0][0])]
+
+
+def row_facts(cell: dict, is_own: bool) -> dict[str, str | None]:
+    """Returns what a row and the cells must have in common; no token of the test data's own texts was generated."""
+    return {
+        **{name: cell[name] for name in ("profile", "reward_source", "world")},
+        "evaluation": _rewarding_summary(cell) if is_own else _scoring_summary(cell),
+        "test rows": _row_summary(cell),
+    }
+
+
+def evaluation_summary(cell: dict) -> str:
+    """Returns a text that is equal for cells with the same evaluation settings; the model itself may differ."""
+    return f"{cell['evaluation']['checkpoint']}, {_scoring_summary(cell)}"
+
+
+def _scoring_summary(cell: dict) -> str:
+    generation = cell["evaluation"]["generation"]
+    tokens = f"{generation['max_new_tokens']} new tokens ({generation['mixed_precision']})"
+    asked = f", prompt format {generation['prompt_format']}" if "prompt_format" in generation else ""
+    return f"{tokens}{asked}, {_rewarding_summary(cell)}"
+
+
+def _rewarding_summary(cell: dict) -> str:
+    rewarding = cell["evaluation"]["rewarding"]
+    return f"scored by {rewarding['reward_model']} ({rewarding['mixed_precision']})"
+
+
+def _responses_used(cell: dict) -> str:
+    """Returns how many of its data's K responses a run was trained on: PRO the first RANKING_LEN, SFT the best."""
+    part = cell["algorithm"] == "PRO" and cell["stage"] != cell["ranking_len"]
+    return f"the first {cell['stage']} of {cell['ranking_len']}" if part else "all"
+
+
+def _row_summary(cell: dict) -> str:
+    """Returns a text, readable in a warning, that is equal only for cells scored on the same test rows."""
+    files = sorted(cell["files"])
+    counts = "+".join(str(cell["files"][file]["n"]) for file in files)
+    rows = crc32(repr([sorted(cell["files"][file]["row_id"]) for file in files]).encode())
+    return f"{counts} rows ({rows:08x})"
