@@ -14,6 +14,7 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.outputs import check_no_input, check_opening
 from data_preprocess.preparing.candidates import (
     Candidates,
+    average_equal,
     best_first,
     choose,
     commonest_len,
@@ -146,7 +147,8 @@ def read_other(config: DataConfig, labels: Labels) -> tuple[Splits, dict[str, li
     if labels.join:
         pool, missing, more = join(pool, labels.join, labels.combine)
         notes.append(f"joined with {', '.join(labels.join)}: {len(pool)} prompts have judged answers")
-        notes += [*(f"missing: {line}" for line in missing), *more]
+        pool, averaged = average_equal(pool)
+        notes += [*(f"missing: {line}" for line in missing), *more, *averaged]
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))
@@ -179,7 +181,8 @@ def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     if unjudged:
         notes.append(f"{unjudged} responses dropped: their reward is {'not given' if mapping.drop_unrated else 'null'}")
     pool, too_long = drop_long(pool, config.max_words, config.source)
-    notes += too_long
+    pool, averaged = average_equal(pool)
+    notes += too_long + averaged
     repeats = len(pool) - len(by_prompt(pool))
     if config.merge_prompts or (recipe and recipe.merge):
         pool, merged = merge_rows(pool)

@@ -47,7 +47,7 @@ class Recipe:
 
     def fits(self, row: dict) -> bool:
         """Returns whether a row has every column that is read."""
-        return all(_has(row, path.split(".")) for path in (*self.mapping.paths(), *self.columns))
+        return all(path in row or _has(row, path.split(".")) for path in (*self.mapping.paths(), *self.columns))
 
 
 NONE = "none"  # --recipe none: no recipe, whatever the data set's name and columns

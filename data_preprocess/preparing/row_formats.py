@@ -88,7 +88,7 @@ class Fields:
 
     def at(self, path: str) -> Any:
         """Returns the value at a dotted path, see `lookup`."""
-        self.read.add(path.split(".")[0])
+        self.read.add(path if path in self.row else path.split(".")[0])
         self.paths[path] = None
         return lookup(self.row, path, self.where)
 
@@ -174,7 +174,8 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     origin = {"source": meta.get("source") or source, "line": meta.get("line", row_number(where))}
     origins = meta.pop(RESPONSE_FROM, None)  # in a file written by prepare.py
     meta = {**meta, **({COLUMNS: columns} if columns else {}), **identity, **origin}
-    return Candidates(dialogue.prompt, responses, rewards, meta, origins or [])
+    are_scores = bool(mapping.rewards) or "scores" in fields.read
+    return Candidates(dialogue.prompt, responses, rewards, meta, origins or [], are_scores)
 
 
 def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
@@ -206,7 +207,12 @@ def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -
 
 
 def lookup(row: dict, path: str, where: str) -> Any:
-    """Returns the value at a dotted path; a list of objects on the way gives the list of their values."""
+    """Returns the value of a field of this very name, as a flattened table has, else that at a dotted path.
+
+    A list of objects on the way gives the list of their values.
+    """
+    if path in row:
+        return row[path]
     value: Any = row
     for name in path.split("."):
         items = value if isinstance(value, list) else [value]
@@ -401,10 +407,18 @@ def _response(value: Any, where: str) -> str:
 
 def _mapped_rewards(fields: Fields, n_responses: int, mapping: Mapping) -> list[float | None]:
     values: Any = [fields.at(path) for path in mapping.rewards]
-    if len(values) == 1 and isinstance(values[0], list):
+    is_one_field = len(values) == 1 and isinstance(values[0], list)
+    if is_one_field:
         values = values[0]
+    may_be_votes = is_one_field and not _is_in_a_list(fields, mapping.rewards[0])
     name = f"{fields.where}: {' '.join(mapping.rewards)}"
-    return rewards_from(values, n_responses, mapping.ranks, name, mapping.drop_unrated)
+    return rewards_from(values, n_responses, mapping.ranks, name, mapping.drop_unrated, may_be_votes)
+
+
+def _is_in_a_list(fields: Fields, path: str) -> bool:
+    """Returns whether the value at a path that was read is the list of the values of several objects."""
+    holder = path.rpartition(".")[0]
+    return path not in fields.row and holder != "" and isinstance(lookup(fields.row, holder, fields.where), list)
 
 
 def _identity(fields: Fields, meta: dict, mapping: Mapping) -> str | None:

@@ -118,6 +118,17 @@ ROWS += [
                 for rating in ("5", "N/A"))),
     ),
     BadInput(
+        "ratings by several raters per response", f"{PREPARE} --responses_from a b --rewards_from ra rb",
+        (LINE, "ra rb: [1, 0] (expected a finite number)"),
+        after(*({"prompt": "Q", "a": "A", "b": "B", "ra": ratings, "rb": ratings} for ratings in (1, [1, 0]))),
+    ),
+    BadInput(
+        "ratings by several raters in the objects of a list", f"{PREPARE} --rewards_from completions.ratings",
+        (LINE, "completions.ratings: [1, 0] (expected a finite number)"),
+        after(*({"prompt": "a", "completions": [{"text": text, "ratings": ratings} for text in "bc"]}
+                for ratings in (1, [1, 0]))),
+    ),
+    BadInput(
         "all ratings left out", f"{PREPARE} --drop_unrated", ("no prompt has 2 distinct non-empty responses",),
         after({**LIST, "scores": ["N/A", 1]}, {**LIST, "scores": ["", None]}),
     ),
