@@ -108,8 +108,6 @@ class DataConfig:
             check_number("dev_rows", self.dev_rows, at_least=1 if self.raw else 0)
         self.refuse_with_raw("recipe", "split", "subset", "prompt_from", "responses_from", "id_from", "ignore",
                              "keep_columns", "drop_unrated", "skip_invalid", "merge_prompts")  # fmt: skip
-        if self.subset and Path(self.source).is_file():
-            raise InputError(f"--subset {self.subset}: {self.source} is a file (expected a data set with subsets)")
         if self.raw and self.test_rows:
             raise InputError("--test_rows applies to --source, and --raw is given")
         for flag in ("published_parsing", "max_rows"):

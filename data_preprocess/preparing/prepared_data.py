@@ -33,6 +33,7 @@ from data_preprocess.preparing.raw_hh import SOURCES, has_split, read_split
 from data_preprocess.preparing.recipes import check_columns, describe, named_recipe, recognised_recipe
 from data_preprocess.preparing.returned_labels import join
 from data_preprocess.preparing.row_formats import UNREAD, open_rows, read_candidates
+from data_preprocess.preparing.rows import of_one_split
 from data_preprocess.records import read_rows
 from data_preprocess.words import HOW_COUNTED
 
@@ -168,8 +169,9 @@ def read_other(config: DataConfig, labels: Labels) -> tuple[Splits, dict[str, li
 def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     """Reads --source; returns its prompts and notes on what was counted."""
     recipe = named_recipe(config.recipe, config.source)
-    split = config.split or (recipe.split if recipe else "train")
-    (where, first), rows = open_rows(config.source, split, config.subset or (recipe.subset if recipe else None))
+    of_hub = None if of_one_split(config.source) else recipe  # a local copy need not have the splits of the hub
+    split = config.split or (of_hub.split if of_hub else "train")
+    (where, first), rows = open_rows(config.source, split, config.subset or (of_hub.subset if of_hub else None))
     if recipe:
         check_columns(recipe, first, where)
     elif not config.recipe and not config.names_columns():

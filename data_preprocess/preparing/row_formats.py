@@ -128,9 +128,8 @@ def read_candidates(
 ) -> tuple[list[Candidates], list[str]]:
     """Reads the rows of open_rows as read_source does; `skip_invalid` leaves out those that it would refuse."""
     first = next(rows)
-    if is_oasst(first[1]):
-        if skip_invalid:
-            raise InputError("--skip_invalid applies to rows that stand alone, and these are the messages of trees")
+    if is_oasst(first[1]) and not (mapping.prompt or mapping.responses):
+        _check_flags_of_trees(mapping, skip_invalid)
         return oasst_candidates([first, *rows]), []
     left_out, pool, refused = LeftOut(), [], []
     for where, row in chain([first], rows):
@@ -148,6 +147,20 @@ def read_candidates(
     return pool, notes
 
 
+def _check_flags_of_trees(mapping: Mapping, skip_invalid: bool) -> None:
+    """Raises InputError for a flag that message trees, whose fields and ranks are what they are, cannot follow."""
+    flags = {
+        "skip_invalid": skip_invalid,
+        "rewards_from": mapping.rewards,
+        "ranks": mapping.ranks,
+        "winner_from": mapping.winner,
+        "id_from": mapping.id,
+    }
+    for flag, given in flags.items():
+        if given:
+            raise InputError(f"--{flag} applies to rows that stand alone, and these are the messages of trees")
+
+
 def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: LeftOut) -> Candidates:
     """Returns one row as a prompt with its responses (none if the row has only a prompt)."""
     fields = Fields(row, where)
@@ -157,6 +170,9 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     elif mapping.winner:
         name = f"{where}: {mapping.winner}"
         rewards = rewards_of_winner(fields.at(mapping.winner), len(responses), mapping.winner_values, name)
+    are_numbers = bool(mapping.rewards) or "scores" in fields.read
+    if mapping.ranks and rewards is not None and not are_numbers:
+        raise InputError(f"{where}: --ranks: the row has no numbers (expected --rewards_from, or a field scores)")
     system = _system(fields, dialogue, mapping)
     if system:
         left_out.reasons[LOST_SYSTEM] += 1
@@ -174,8 +190,7 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     origin = {"source": meta.get("source") or source, "line": meta.get("line", row_number(where))}
     origins = meta.pop(RESPONSE_FROM, None)  # in a file written by prepare.py
     meta = {**meta, **({COLUMNS: columns} if columns else {}), **identity, **origin}
-    are_scores = bool(mapping.rewards) or "scores" in fields.read
-    return Candidates(dialogue.prompt, responses, rewards, meta, origins or [], are_scores)
+    return Candidates(dialogue.prompt, responses, rewards, meta, origins or [], are_scores=are_numbers)
 
 
 def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
