@@ -127,8 +127,9 @@ def select_by_rewards(pool: list[Candidates], size: int, groups: list[str] | Non
 
     InputError, naming the line, for a prompt without rewards of two or more responses.
     """
-    for one in pool:
-        if one.rewards is None or len(one.rewards) < 2:
+    given = [[reward for reward in one.rewards or [] if reward is not None] for one in pool]
+    for one, rewards in zip(pool, given, strict=True):
+        if len(rewards) < 2:
             where = f"{one.meta['source']}:{one.meta['line']}"
             raise InputError(
                 f"{where}: no rewards of two responses (--select {PREFERENCE_VARIANCE} expects a reward model's, as "
@@ -136,7 +137,7 @@ def select_by_rewards(pool: list[Candidates], size: int, groups: list[str] | Non
             )
 
     def highest(members: "np.ndarray", quota: int) -> list[int]:
-        return by_preference_variance([pool[index].rewards for index in members], Random(seed))[:quota]
+        return by_preference_variance([given[index] for index in members], Random(seed))[:quota]
 
     return within_groups(groups or [""] * len(pool), size, highest)
 

@@ -190,7 +190,7 @@ def test_a_model_that_judges_reads_no_rewards():
     """annotate.py, whose settings these are, takes prompt and responses from the recipe."""
     [recipe] = [recipe for recipe in RECIPES if recipe.name == "nectar"]
     mapping = DataConfig(source="berkeley-nest/Nectar").mapping(recipe)
-    assert mapping == Mapping(prompt=("prompt",), responses=("answers.answer",))
+    assert mapping == Mapping(prompt=("prompt",), responses=("answers.answer",), needs_rewards=False)
 
 
 def test_columns_of_ones_own(tmp_path):

@@ -94,6 +94,11 @@ def drop_unjudged(pool: list[Candidates]) -> tuple[list[Candidates], int]:
     return kept, dropped
 
 
+def forget_partial(pool: list[Candidates]) -> list[Candidates]:
+    """Returns the prompts without rewards where a response has none: for those who judge them all."""
+    return [replace(one, rewards=None) if one.rewards and None in one.rewards else one for one in pool]
+
+
 def average_equal(pool: list[Candidates]) -> tuple[list[Candidates], list[str]]:
     """Gives responses equal up to surrounding white space, of which one is kept, the mean of their rewards.
 

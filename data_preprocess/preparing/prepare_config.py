@@ -159,6 +159,7 @@ class DataConfig:
             ignore=self.ignore,
             keep=self.keep_columns,
             drop_unrated=self.drop_unrated or base.drop_unrated,
+            needs_rewards=self.drop_unrated,
         )
 
 
@@ -220,7 +221,9 @@ class PrepareConfig(DataConfig):
 
     def mapping(self, recipe: Recipe | None) -> Mapping:
         base = recipe.mapping if recipe else Mapping()
-        mapping = replace(super().mapping(recipe), keep=self.keep_columns or bool(self.join) or self.export in TO_LABEL)
+        to_judge = bool(self.join) or self.export in TO_LABEL  # whatever rewards the data has
+        needs_rewards = self.drop_unrated or bool(self.rewards_from or self.winner_from) or not to_judge
+        mapping = replace(super().mapping(recipe), keep=self.keep_columns or to_judge, needs_rewards=needs_rewards)
         if self.rewards_from:
             return replace(mapping, rewards=self.rewards_from, ranks=self.ranks)
         if self.winner_from:

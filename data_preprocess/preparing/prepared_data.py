@@ -20,6 +20,7 @@ from data_preprocess.preparing.candidates import (
     commonest_len,
     drop_long,
     drop_unjudged,
+    forget_partial,
     plain_row,
     training_row,
 )
@@ -178,7 +179,7 @@ def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
         recipe = recognised_recipe(first)
     mapping = config.mapping(recipe)
     pool, left_out = read_candidates(rows, config.source, mapping, config.skip_invalid)
-    pool, unjudged = drop_unjudged(pool)
+    pool, unjudged = drop_unjudged(pool if mapping.needs_rewards else forget_partial(pool))
     notes = [f"{len(pool)} prompts of {config.source}", *([describe(recipe, mapping)] if recipe else []), *left_out]
     if unjudged:
         notes.append(f"{unjudged} responses dropped: their reward is {'not given' if mapping.drop_unrated else 'null'}")

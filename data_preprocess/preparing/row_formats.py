@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -166,10 +167,11 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     fields = Fields(row, where)
     dialogue, responses, rewards, meta = _reader(fields, mapping)(fields, mapping)
     if mapping.rewards:
-        rewards = _mapped_rewards(fields, len(responses), mapping)
+        rewards = _rewards(partial(_mapped_rewards, fields, len(responses), mapping), mapping)
     elif mapping.winner:
-        name = f"{where}: {mapping.winner}"
-        rewards = rewards_of_winner(fields.at(mapping.winner), len(responses), mapping.winner_values, name)
+        name, better = f"{where}: {mapping.winner}", fields.at(mapping.winner)
+        read = partial(rewards_of_winner, better, len(responses), mapping.winner_values, name)
+        rewards = _rewards(read, mapping)
     are_numbers = bool(mapping.rewards) or "scores" in fields.read
     if mapping.ranks and rewards is not None and not are_numbers:
         raise InputError(f"{where}: --ranks: the row has no numbers (expected --rewards_from, or a field scores)")
@@ -207,7 +209,7 @@ def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -
     Raises:
         InputError: one line that names the row at fault, or what to pass if the hub is unreachable.
     """
-    mapping, empty = Mapping(prompt=(column,) if column else None), True
+    mapping, empty = Mapping(prompt=(column,) if column else None, needs_rewards=False), True
     for where, row in source_rows(source, split):
         if not any(name in row for name in mapping.prompt or (*PROMPT_FIELDS, *CONVERSATION_FIELDS, "prefix")):
             wanted = f"--column {column}" if column else "a prompt or prefix field, or --column"
@@ -306,8 +308,9 @@ def _completions(fields: Fields, mapping: Mapping) -> ReadRow:
     dialogue, texts, _, meta = _mapped(fields, replace(mapping, responses=(name,)))
     rewards = None
     if fields.row.get("scores") is not None and not mapping.rewards:
-        where = f"{fields.where}: scores"
-        rewards = rewards_from(fields.at("scores"), len(texts), mapping.ranks, where, mapping.drop_unrated)
+        where, values = f"{fields.where}: scores", fields.at("scores")
+        read = partial(rewards_from, values, len(texts), mapping.ranks, where, mapping.drop_unrated)
+        rewards = _rewards(read, mapping)
     return dialogue, texts, rewards, meta
 
 
@@ -418,6 +421,16 @@ def _response(value: Any, where: str) -> str:
         raise InputError(f"{where} is {value!r:.40} (expected a text, a message, or an object with {TEXT_KEYS[0]})")
     refuse_written_messages(found, where)
     return found
+
+
+def _rewards(read: Callable[[], list[float | None]], mapping: Mapping) -> list[float | None] | None:
+    """Returns what `read` returns; None instead of its InputError where the command has no use for rewards."""
+    try:
+        return read()
+    except InputError:
+        if mapping.needs_rewards:
+            raise
+        return None
 
 
 def _mapped_rewards(fields: Fields, n_responses: int, mapping: Mapping) -> list[float | None]:
