@@ -13,13 +13,14 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_seed, check_settings, parse_settings, run, setting, within
-from data_preprocess.outputs import check_output_file
+from data_preprocess.outputs import check_output_file, is_same_file
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import check_ending, write_prompts
 from data_preprocess.preparing.near_duplicates import N_WORDS
@@ -82,7 +83,7 @@ class SelectConfig:
                 check_output_file(flag, path, inputs)
         check_ending(self.output, (".jsonl", ".json"))
         paths = [path for path in written.values() if path is not None]
-        if len(set(paths)) < len(paths):
+        if any(is_same_file(*two) for two in combinations(paths, 2)):
             raise InputError("--output, --vectors and --report: one file twice (expected different files)")
         if self.vectors and self.vectors.suffix != ".npz":
             raise InputError(f"--vectors {self.vectors}: expected a name that ends in .npz")

@@ -35,6 +35,7 @@ def test_empty_and_equal_responses_go():
     assert kept.responses == ["a", "b ", "c"]
     assert kept.origins == ["data", "data", "m"]
     assert kept.rewards is None  # sampled responses have none, so none holds
+    assert distinct(made(["\u200b", "a\u200b", "\ufeff\n"])).responses == ["a\u200b"]
     assert distinct(made(["a", "a ", "b"], [3.0, 2.0, 1.0])).rewards == [3.0, 1.0]
 
 

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, SYSTEM_TAG, render_prompt, split_system, with_system
+from data_preprocess.dialogue import ASSISTANT, SYSTEM_TAG, is_blank, render_prompt, split_system, with_system
 from data_preprocess.ranking import RESPONSE_FROM
 from data_preprocess.words import count_words
 
@@ -127,8 +127,8 @@ def distinct(candidates: Candidates) -> Candidates:
     """Drops empty responses and, of responses equal up to surrounding white space, all but the first."""
     first: dict[str, int] = {}
     for index, response in enumerate(candidates.responses):
-        first.setdefault(response.strip(), index)
-    first.pop("", None)
+        if not is_blank(response):
+            first.setdefault(response.strip(), index)
     return keep_responses(candidates, list(first.values()))
 
 

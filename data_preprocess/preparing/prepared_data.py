@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_preprocess.command import InputError, study_root
-from data_preprocess.files import json_lines, write_files
+from data_preprocess.files import check_are_files, json_lines, write_files
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.outputs import check_no_input, check_opening
 from data_preprocess.preparing.candidates import (
@@ -35,7 +35,7 @@ from data_preprocess.preparing.recipes import check_columns, describe, named_rec
 from data_preprocess.preparing.returned_labels import join
 from data_preprocess.preparing.row_formats import UNREAD, open_rows, read_candidates
 from data_preprocess.preparing.rows import of_one_split
-from data_preprocess.records import read_rows
+from data_preprocess.records import FLOAT32_MAX, read_rows
 from data_preprocess.words import HOW_COUNTED
 
 TEST = "test"  # name of the test file that is held out of --source
@@ -53,6 +53,16 @@ def require_rewards(pool: list[Candidates]) -> list[Candidates]:
             expected = "--rewards_from, --winner_from or --join of prepare.py, or a reward model: labelling/annotate.py"
             raise InputError(f"{where}: responses without rewards (expected {expected})")
     return pool
+
+
+def check_spans(pool: list[Candidates]) -> None:
+    """Raises InputError, naming the line, for rewards whose difference float32 cannot hold: training refuses them."""
+    for candidates in pool:
+        rewards = [reward for reward in candidates.rewards or [] if reward is not None]
+        if rewards and max(rewards) - min(rewards) > FLOAT32_MAX:
+            where = f"{candidates.meta['source']}:{candidates.meta['line']}"
+            found = f"rewards from {max(rewards):g} to {min(rewards):g}"
+            raise InputError(f"{where}: {found} (expected differences of at most {FLOAT32_MAX:.4g}, of float32)")
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     """
     data = study_root() / "data"
     check_opening(data / "README.md", CARD_TITLE)
+    check_are_files([data / "README.md", data / "hh_dev" / "sampled_dev.json", data / "hh_test" / f"{TEST}.json"])
     lengths, unit = load_lengths(config.tokenizer, labels.models)
     splits, tests = read_raw(config) if config.raw else read_other(config, labels)
     rankings, facts = rank(splits, config, labels) if splits.train else ([], [])
@@ -151,6 +162,7 @@ def read_other(config: DataConfig, labels: Labels) -> tuple[Splits, dict[str, li
         notes.append(f"joined with {', '.join(labels.join)}: {len(pool)} prompts have judged answers")
         pool, averaged = average_equal(pool)
         notes += [*(f"missing: {line}" for line in missing), *more, *averaged]
+        check_spans(pool)
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))
@@ -192,6 +204,8 @@ def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
         notes.append(merged)
     elif repeats:
         notes.append(f"{repeats} rows repeat the prompt of a row before them (--merge_prompts makes them one ranking)")
+    if mapping.needs_rewards:
+        check_spans(pool)
     return pool, notes
 
 
