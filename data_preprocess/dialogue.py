@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 PROMPTER = "<|prompter|>"
 ASSISTANT = "<|assistant|>"
@@ -15,6 +16,7 @@ ROLE_NAMES = {PROMPTER: "Human:", ASSISTANT: "Assistant:"}
 OPENING_LINES = re.compile(r"\n\n+(?=Human:|Assistant:)")
 STOP_STRINGS = ("Human:", "human:", "Assistant:", "assistant:")
 SYSTEM_TAG = "<|system|>"  # of the turn that `with_system` adds; the published text has none
+NO_WIDTH = ("Zs", "Zl", "Zp", "Cc", "Cf")  # Unicode's categories of white space, control and format characters
 # How a model reads a dialogue (eval_hh/inference/prompt_format.py): the published text, its tokenizer's chat template,
 # or the template where there is one.
 PROMPT_FORMATS = HH, CHAT, AUTO = "hh", "chat", "auto"
@@ -42,9 +44,14 @@ def split_system(turns: list[str]) -> tuple[str, list[str]]:
     return (turns[0].removeprefix(SYSTEM_TAG), turns[1:]) if turns[0].startswith(SYSTEM_TAG) else ("", turns)
 
 
+def is_blank(text: str) -> bool:
+    """Returns whether a text has white space and characters without width only, as a byte-order mark (U+FEFF) is."""
+    return all(category(char) in NO_WIDTH for char in text)
+
+
 def has_text(turns: list[str]) -> bool:
-    """Returns whether any turn contains more than white space."""
-    return any(split_turn(turn)[1].strip() for turn in turns)
+    """Returns whether any turn has a text that is not `is_blank`."""
+    return not all(is_blank(split_turn(turn)[1]) for turn in turns)
 
 
 def render_prompt(turns: list[str]) -> str:

@@ -173,6 +173,7 @@ def _temporary_file(path: Path, mode: str) -> Iterator[IO[Any]]:
 @contextmanager
 def _renamed_at_the_end(paths: list[Path]) -> Iterator[None]:
     """Gives temporary files their final names, durably, if the block succeeds; on failure removes those without one."""
+    check_are_files(paths)
     try:
         yield
         for path in paths:
@@ -185,6 +186,13 @@ def _renamed_at_the_end(paths: list[Path]) -> Iterator[None]:
         raise
     for folder in dict.fromkeys(path.parent for path in paths):
         sync(folder)
+
+
+def check_are_files(paths: Iterable[Path]) -> None:
+    """Raises IsADirectoryError if a folder is where a file is to be written: a run would write only those before it."""
+    for path in paths:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 
 @contextmanager

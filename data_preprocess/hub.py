@@ -28,6 +28,8 @@ PLAIN_WORDS = {
 NO_SCRIPTS = "scripts are no longer supported"  # from `datasets`' error
 PARQUET_COPY = "refs/convert/parquet"  # the branch on which the hub keeps a data set as Parquet
 ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what ends a process, and is no failure of a library
+DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".gz", ".xz")  # no hub name ends so
+ROWS_READ = 1000  # rows of a data set in memory at a time
 MAX_REASON = 300  # characters of a library's message that are passed on
 
 
@@ -192,12 +194,20 @@ def load_data_set(source: str, split: str, data_dir: str | None = None, subset: 
         data_dir: the folder of the data set that holds the split.
         subset: a configuration of the data set, or such a folder.
 
+    Returns:
+        The rows; images and sounds in them are not decoded. InputError, naming the row, for one that cannot be read.
+
     Raises:
         InputError: one line that says why it cannot be loaded and what to pass instead.
     """
+    loaded = _loaded(source, split, data_dir, subset)
+    return _plain_rows(loaded, source) if hasattr(loaded, "with_format") else loaded
+
+
+def _loaded(source: str, split: str, data_dir: str | None, subset: str | None) -> Iterable[dict]:
     path, reason = Path(source), ""
     if not path.exists():
-        if looks_like_path(source):
+        if looks_like_path(source) or source.lower().endswith(DATA_FILES):
             raise InputError(f"{source}: no such file or folder")
         reason = why_not_on_hub(source, "data set")
         if reason:
@@ -210,7 +220,7 @@ def load_data_set(source: str, split: str, data_dir: str | None = None, subset: 
     try:
         if not saved:
             if path.suffix == ".parquet":
-                return datasets.load_dataset("parquet", data_files=source, split="train")
+                return _parquet_rows(source)
             return _load_split(source, split, data_dir, subset)
         loaded = datasets.load_from_disk(source)
     except Exception as error:
@@ -223,6 +233,31 @@ def load_data_set(source: str, split: str, data_dir: str | None = None, subset: 
             raise InputError(f"{source}: no split {split} (--split: {', '.join(loaded)})")
         return loaded[split]
     return loaded
+
+
+def _parquet_rows(source: str) -> Iterable[dict]:
+    import datasets
+    from pyarrow import parquet
+
+    if not parquet.read_metadata(source).num_rows:  # of which `datasets` makes an error
+        return []
+    return datasets.load_dataset("parquet", data_files=source, split="train")
+
+
+def _plain_rows(loaded: Any, source: str) -> Iterator[dict]:
+    """Yields the rows of a data set as they are stored: decoding an image or a sound may fail, and none is used."""
+    batches, number = iter(loaded.with_format("arrow").iter(ROWS_READ)), 0
+    while True:
+        try:
+            batch = next(batches, None)
+            rows = [] if batch is None else batch.to_pylist()
+        except Exception as error:  # of pyarrow, and of the data set's own files
+            where = f"{source}:{number + 1}"
+            raise InputError(f"{where}: the rows from this one on cannot be read ({describe(error)})") from error
+        if not rows:
+            return
+        number += len(rows)
+        yield from rows
 
 
 def _load_split(source: str, split: str, data_dir: str | None, subset: str | None) -> Iterable[dict]:

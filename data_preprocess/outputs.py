@@ -33,6 +33,11 @@ def check_output_file(flag: str, path: str | Path, inputs: Mapping[str, Sequence
     check_no_input(where, path, inputs)
 
 
+def is_same_file(path: str | Path, other: str | Path) -> bool:
+    """Returns whether two paths, of files that need not exist, lead to one place."""
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
 def check_no_input(where: str, path: str | Path, inputs: Mapping[str, Sequence[str | Path | None]]) -> None:
     """Raises InputError, starting with `where`, if a file to be written is one that the command reads.
 

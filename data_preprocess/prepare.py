@@ -61,6 +61,9 @@ def export(config: PrepareConfig) -> None:
     form = trl_standard if config.form == "standard" else PAIR_FORMS[config.export]
     count = write_pairs(config.output, require_rewards(pool), form)
     print(f"{config.output}: {count} pairs of {len(pool)} rankings")
+    without = sum(one.turns != one.prefix for one in pool) if config.form == "standard" else 0
+    if without:
+        print(f"{without} rankings: their system message is left out (--form conversational keeps it)")
     if line := usage(config.export, config.output):
         print(line)
 

@@ -205,7 +205,7 @@ def distinct_pool(config: AugmentConfig, rows: list[dict], work: Path) -> list[C
 def read_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -> list[Candidates]:
     """Returns the prompts of --pool, or those written by --generator from examples of the subset's prompts."""
     if config.pool:
-        pool, left_out = read_source(config.pool, "train", Mapping())
+        pool, left_out = read_source(config.pool, "train", Mapping(needs_rewards=False))
         print("".join(f"{line}\n" for line in left_out), end="")
         check_prompts(pool)
         return pool

@@ -6,10 +6,11 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from data_preprocess.command import InputError, check_seed, check_settings, check_text, setting, within
+from data_preprocess.command import MAX_SEED, InputError, check_seed, check_settings, check_text, setting, within
 from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.hub import TOKENIZER_FILE, source_options
 from data_preprocess.outputs import check_output_file
+from data_preprocess.preparing.export import check_ending
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
@@ -97,9 +98,13 @@ class AnnotateConfig(DataConfig, Sampling):
             meant = "a model that scores the responses, or --to_rank FILE for people to rank them"
             raise InputError(f"--reward_model: missing (expected {meant})")
         self.check_show()
+        highest = MAX_SEED - max(0, len(self.samplers) - 1)
+        if self.seed > highest:
+            raise InputError(f"--seed {self.seed}: model i samples with seed + i (expected at most {highest})")
         if not self.to_rank:
             return
         check_output_file("to_rank", self.to_rank, {"source": [self.source]})
+        check_ending(self.to_rank, (".jsonl", ".json"), "to_rank")
         defaults = {each.name: each.default for each in fields(self)}
         for flag in ("raw", "dev_rows", "test_rows", "train_rows", "decontaminate"):
             if getattr(self, flag) != defaults[flag]:

@@ -13,13 +13,14 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_seed, check_settings, parse_settings, run, setting, within
-from data_preprocess.outputs import check_output_file
+from data_preprocess.outputs import check_output_file, is_same_file
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import check_ending, write_prompts
 from data_preprocess.preparing.near_duplicates import N_WORDS
@@ -82,7 +83,7 @@ class SelectConfig:
                 check_output_file(flag, path, inputs)
         check_ending(self.output, (".jsonl", ".json"))
         paths = [path for path in written.values() if path is not None]
-        if len(set(paths)) < len(paths):
+        if any(is_same_file(*two) for two in combinations(paths, 2)):
             raise InputError("--output, --vectors and --report: one file twice (expected different files)")
         if self.vectors and self.vectors.suffix != ".npz":
             raise InputError(f"--vectors {self.vectors}: expected a name that ends in .npz")
@@ -127,8 +128,9 @@ def select_by_rewards(pool: list[Candidates], size: int, groups: list[str] | Non
 
     InputError, naming the line, for a prompt without rewards of two or more responses.
     """
-    for one in pool:
-        if one.rewards is None or len(one.rewards) < 2:
+    given = [[reward for reward in one.rewards or [] if reward is not None] for one in pool]
+    for one, rewards in zip(pool, given, strict=True):
+        if len(rewards) < 2:
             where = f"{one.meta['source']}:{one.meta['line']}"
             raise InputError(
                 f"{where}: no rewards of two responses (--select {PREFERENCE_VARIANCE} expects a reward model's, as "
@@ -136,7 +138,7 @@ def select_by_rewards(pool: list[Candidates], size: int, groups: list[str] | Non
             )
 
     def highest(members: "np.ndarray", quota: int) -> list[int]:
-        return by_preference_variance([pool[index].rewards for index in members], Random(seed))[:quota]
+        return by_preference_variance([given[index] for index in members], Random(seed))[:quota]
 
     return within_groups(groups or [""] * len(pool), size, highest)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from data_preprocess.preparing.candidates import (
     Candidates,
     add_responses,
+    average_equal,
     choose,
     commonest_len,
     distinct,
@@ -34,7 +35,16 @@ def test_empty_and_equal_responses_go():
     assert kept.responses == ["a", "b ", "c"]
     assert kept.origins == ["data", "data", "m"]
     assert kept.rewards is None  # sampled responses have none, so none holds
+    assert distinct(made(["\u200b", "a\u200b", "\ufeff\n"])).responses == ["a\u200b"]
     assert distinct(made(["a", "a ", "b"], [3.0, 2.0, 1.0])).rewards == [3.0, 1.0]
+
+
+def test_equal_responses_get_the_mean_of_their_rewards():
+    pool = [made(["a", "a ", "b"], [3.0, 2.0, 1.0]), made(["a", "a"], [1.0, 1.0]), made(["a", "a"], None)]
+    averaged, notes = average_equal(pool)
+    assert [one.rewards for one in averaged] == [[2.5, 2.5, 1.0], [1.0, 1.0], None]
+    assert notes == ["1 prompts have equal responses with different rewards, which get the mean of these"]
+    assert average_equal(pool[1:]) == (pool[1:], [])
 
 
 def test_responses_without_a_reward_go():

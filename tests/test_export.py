@@ -8,6 +8,7 @@ from chat_templates import TEMPLATES
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import training_text
+from data_preprocess.prepare import main
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import (
     PAIR_FORMS,
@@ -152,3 +153,14 @@ def test_trl_itself_trains_on_them(tmp_path, tiny_causal_lm_dir, byte_tokenizer,
     model = AutoModelForCausalLM.from_pretrained(tiny_causal_lm_dir("qwen2"))
     trainer = trl.DPOTrainer(model, args=arguments, train_dataset=rows, processing_class=tokenizer)
     assert trainer.train().global_step == 1
+
+
+def test_a_system_message_that_is_left_out_is_counted(tmp_path, capsys):
+    turns = ["<|prompter|>Hi", "<|assistant|>"]
+    row = {"prefix": [turns] * 2, "suffix": ["a", "b"], "reward": [1, 0], "meta": {"system": "Be kind."}}
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(json.dumps(row) + "\n" + json.dumps({**row, "meta": {}}) + "\n")
+    for form, said in (("standard", True), ("conversational", False)):
+        main(["--source", str(source), "--export", "trl", "--form", form, "--output", str(output)])
+        line = "1 rankings: their system message is left out (--form conversational keeps it)"
+        assert (line in capsys.readouterr().out) == said

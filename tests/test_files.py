@@ -89,6 +89,8 @@ def test_a_name_that_cannot_be_taken_is_named_and_no_temporary_file_stays(tmp_pa
     with pytest.raises(OSError) as caught:
         write_files({tmp_path / "folder": ["x"], tmp_path / "two": ["y"]})
     assert caught.value.filename == str(tmp_path / "folder")
+    with pytest.raises(IsADirectoryError):  # not even the file before it is renamed
+        write_files({tmp_path / "two": ["y"], tmp_path / "folder": ["x"]})
     assert os.listdir(tmp_path) == ["folder"]
 
 

@@ -255,6 +255,13 @@ def test_lookup():
     assert lookup(row, "a.b.c", "here") == [1, 2]
     with pytest.raises(InputError, match=r"here: no field a.x \(fields are a\)"):
         lookup(row, "a.x", "here")
+    assert lookup({"a.x": 3, **row}, "a.x", "here") == 3
+
+
+def test_a_flattened_column_is_found_by_its_name(tmp_path):
+    mapping = Mapping(prompt=("q.text",), responses=("a",), rewards=("s.r",))
+    [one] = read(tmp_path, {"q.text": "Hi", "q": {"text": "No"}, "a": ["1", "2"], "s.r": [[1, 0]]}, mapping=mapping)
+    assert one.prefix[0] == "<|prompter|>Hi" and one.rewards == [-1.0, 1.0]
 
 
 def test_oasst_trees(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -291,11 +292,34 @@ def test_a_table_s_texts_may_be_formulas_to_a_spreadsheet(tmp_path):
 
 def test_texts_that_excel_cannot_hold_are_refused(tmp_path):
     pytest.importorskip("openpyxl")
-    for text, message in (("x" * 32_768, "a text of 32,768 characters"), ("a\x01", "has control characters")):
+    for text, message in (
+        ("x" * 32_768, "a text of 32,768 characters"),
+        ("a\x01", "has control characters"),
+        ("a\uffff", "has control characters"),
+    ):
         pool = [Candidates(PREFIX, [text, "b"], None, {**META, "id": "p"})]
         with pytest.raises(InputError, match=f"t.xlsx:2: .*{message}"):
             write_table(tmp_path / "t.xlsx", pool)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_numbers_that_excel_would_round_are_texts(tmp_path):
+    pytest.importorskip("openpyxl")
+    numbers = [2**53, 2**53 + 1, 10**399]
+    pool = [replace(POOL[0], meta={**META, "id": f"p{i}", "columns": {"n": n}}) for i, n in enumerate(numbers)]
+    write_table(tmp_path / "t.xlsx", pool)
+    assert {row["n"] for _, row in read_table(str(tmp_path / "t.xlsx"))} == set(map(str, numbers))
+
+
+@pytest.mark.parametrize("names", [("topic", " topic"), ("topic ", "topic")])
+def test_columns_that_differ_in_blanks_only_are_refused(tmp_path, names):
+    pool = [replace(one, meta={**one.meta, "columns": dict.fromkeys(names, "x")}) for one in POOL]
+    with pytest.raises(InputError, match="--export table: the columns 'topic ?' and ' ?topic' differ in blanks only"):
+        write_table(tmp_path / "t.csv", pool)
+    pool = [replace(one, meta={**one.meta, "columns": {" id": "x", " ": "y", "topic": "z"}}) for one in POOL]
+    write_table(tmp_path / "t.csv", pool)
+    header = (tmp_path / "t.csv").read_text(encoding="utf-8-sig").split()[0]
+    assert header == "id,prompt,answer,response,rank,annotator,topic"
 
 
 def test_a_column_called_score_is_no_judgement(tmp_path):

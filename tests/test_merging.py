@@ -1,6 +1,7 @@
 """Rows of one prompt become one ranking, by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,14 @@ def test_tied_pairs_are_votes_for_neither():
     assert rewards_of(scored[0]) == {"a": 0.75, "b": 0.25, "c": pytest.approx((0.5 + 0.5 + 0.25) / 3)}
 
 
+def test_scores_of_1_and_0_are_no_votes():
+    """The mean of each: C is scored 1, A 1, 0 and 1; as votes C would beat A, and A both B and D."""
+    pairs = [{"A": 1.0, "B": 0.0}, {"A": 0.0, "C": 1.0}, {"A": 1.0, "D": 0.0}]
+    merged, line = merge_rows([replace(row(PLUM, pair), are_scores=True) for pair in pairs])
+    assert rewards_of(merged[0]) == {"A": pytest.approx(2 / 3), "B": 0.0, "C": 1.0, "D": 0.0}
+    assert line == "3 rows merged into 1 prompts"
+
+
 def test_rows_without_rewards_stay_without_and_cannot_be_mixed():
     merged, _ = merge_rows([row(PLUM, {"a": None}), row(PLUM, {"b": None}), row(PLUM, {})])
     assert merged[0].responses == ["a", "b"] and merged[0].rewards is None
@@ -80,6 +89,19 @@ def test_the_flag_makes_rankings_of_both_kinds(tmp_path, capsys):
     records = written(tmp_path, rows, *flags, "--merge_prompts")
     assert [(r.suffix, r.reward) for r in records] == [(["Blue.", "Red.", "A number."], [4.0, 2.0, 1.0])] * 2
     assert "6 rows merged into 2 prompts" in (tmp_path / "data" / "README.md").read_text()
+
+
+COLUMNS = ["--responses_from", "a", "b", "--rewards_from", "sa", "sb"]
+
+
+@pytest.mark.parametrize("flags", [COLUMNS, []])
+def test_scores_in_columns_are_no_votes(tmp_path, flags):
+    given = [("B", 1, 0), ("C", 0, 1), ("D", 1, 0)]
+    rows = [{"prompt": "x", "completions": ["A", other], "scores": scores} for other, *scores in given]
+    if flags:
+        rows = [{"prompt": "x", "a": "A", "b": other, "sa": own, "sb": others} for other, own, others in given]
+    [record] = written(tmp_path, rows, *flags, "--merge_prompts")
+    assert (record.suffix, record.reward) == (["C", "A", "B", "D"], [1.0, pytest.approx(2 / 3), 0.0, 0.0])
 
 
 def test_pairs_that_repeat_a_prompt_are_said_or_put_together(tmp_path, capsys):

@@ -243,6 +243,13 @@ def test_stratified_prompts_have_each_clusters_share():
     assert set(cluster_prompts(packed(pool[:49]), 42)) == {"0"}  # too small a pool to be divided
 
 
+def test_prompts_alike_in_the_tokens_that_are_read_are_one_cluster(capsys):
+    assert set(cluster_prompts(packed([[1, 2, 3]] * 60), 42)) == {"0"}
+    assert "warning: the prompts do not differ in the tokens that are read" in capsys.readouterr().err
+    assert set(cluster_prompts(packed([[1, 2, 3]] * 59 + [[1, 2, 4]]), 42)) == {"0", "1"}
+    assert capsys.readouterr().err == ""
+
+
 def test_the_chart_shows_random_prompts_and_this_plan(pool, results, capsys, tmp_path, monkeypatch):
     drawn = keep_figures(monkeypatch)
     words = [pool, "--responses", 48, "--results", results, "--select", "random"]

@@ -9,6 +9,8 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
 from data_preprocess.preparing.candidates import prompt_id
 from data_preprocess.preparing.export import write_prompts
+from data_preprocess.preparing.prepare_config import TO_LABEL, DataConfig, PrepareConfig
+from data_preprocess.preparing.prepared_data import read_pool
 from data_preprocess.preparing.prompt_pool import load_pool
 from data_preprocess.preparing.row_formats import LeftOut, load_texts
 from labelling.selecting.prompt_filters import wanted
@@ -42,6 +44,21 @@ def test_the_texts_are_those_that_diversity_py_counts(source):
     pool, dropped, left_out = load_pool(path)
     assert [render_prompt(one.prefix) for one in pool] == counted(path) and dropped == 0
     assert [one.meta["id"] for one in pool] == ["r1", "7", prompt_id(["<|system|>Be kind.", *pool[2].prefix]), "p"]
+
+
+@pytest.mark.parametrize("scores", [["N/A", 1], [None, None], [1], "good", [[0, 7]]])
+def test_scores_that_nobody_reads_are_no_error(source, tmp_path, scores):
+    """Neither where prompts alone are counted or chosen, nor where people or models judge all responses anew."""
+    path = source({"id": "p", "prompt": "Hi", "completions": ["x", "y"], "scores": scores})
+    assert load_pool(path)[0][0].responses == ["x", "y"] and counted(path) == ["\n\nHuman: Hi\n\nAssistant:"]
+    to_judge = [DataConfig(source=path), *(PrepareConfig(source=path, export=name, output=tmp_path / "o.csv")
+                                           for name in TO_LABEL), PrepareConfig(source=path, join=("j",))]  # fmt: skip
+    for config in to_judge:
+        [one] = read_pool(config)[0]
+        assert (one.responses, one.rewards) == (["x", "y"], None)
+    if scores != [None, None]:
+        with pytest.raises(InputError, match="pool.jsonl:1: scores"):
+            read_pool(PrepareConfig(source=path))
 
 
 def test_system_messages_tell_prompts_apart(source, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_preprocess import hub
 from data_preprocess.command import InputError
 from data_preprocess.hub import load_data_set
 from data_preprocess.prepare import main
@@ -189,7 +190,7 @@ def test_a_model_that_judges_reads_no_rewards():
     """annotate.py, whose settings these are, takes prompt and responses from the recipe."""
     [recipe] = [recipe for recipe in RECIPES if recipe.name == "nectar"]
     mapping = DataConfig(source="berkeley-nest/Nectar").mapping(recipe)
-    assert mapping == Mapping(prompt=("prompt",), responses=("answers.answer",))
+    assert mapping == Mapping(prompt=("prompt",), responses=("answers.answer",), needs_rewards=False)
 
 
 def test_columns_of_ones_own(tmp_path):
@@ -262,6 +263,50 @@ def test_a_subset_is_a_configuration_or_a_folder(tmp_path, data_cache):
     assert list(load_data_set(str(folder), "train", subset="second")) == [{"prompt": "two"}]
     with pytest.raises(InputError, match="set: cannot be loaded as a data set"):
         load_data_set(str(folder), "train", subset="third")
+
+
+def test_images_and_sounds_are_not_decoded(tmp_path, data_cache):
+    """Their bytes may be damaged, and a library to decode them missing: nothing here uses them."""
+    import pyarrow
+    import pyarrow.parquet
+    from datasets import Audio, Features, Image, Value
+
+    stored = {"image": {"bytes": b"none", "path": "x.png"}, "sound": {"bytes": b"none", "path": "x.wav"}}
+    row = {"prompt": "Hi", **stored, "more": [stored["image"]]}
+    features = Features({"prompt": Value("string"), "image": Image(), "sound": Audio(), "more": [Image()]})
+    known = {"huggingface": json.dumps({"info": {"features": features.to_dict()}})}
+    table = pyarrow.Table.from_pylist([row] * 1001).replace_schema_metadata(known)
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    assert list(load_data_set(str(tmp_path / "in.parquet"), "train")) == [row] * 1001
+
+
+def test_a_damaged_row_of_a_data_set_is_named(tmp_path):
+    import pyarrow
+
+    class Damaged:
+        def with_format(self, name):
+            return self
+
+        def iter(self, size):
+            yield pyarrow.table({"prompt": ["a", "b"]})
+            raise pyarrow.ArrowInvalid("a page is cut")
+
+    read = hub._plain_rows(Damaged(), "set")
+    assert [next(read), next(read)] == [{"prompt": "a"}, {"prompt": "b"}]
+    with pytest.raises(
+        InputError, match="set:3: the rows from this one on cannot be read .ArrowInvalid: a page is cut"
+    ):
+        next(read)
+
+
+def test_a_saved_split_is_read_by_its_name_or_none(tmp_path):
+    from datasets import Dataset, NamedSplit
+
+    Dataset.from_list([{"prompt": "Hi"}], split=NamedSplit("dev")).save_to_disk(tmp_path / "one")
+    for split in ("dev", "train"):
+        assert [row for _, row in rows.source_rows(str(tmp_path / "one"), split)] == [{"prompt": "Hi"}]
+    with pytest.raises(InputError, match="--split test: .*one is a data set saved as one split"):
+        next(rows.source_rows(str(tmp_path / "one"), "test"))
 
 
 def test_a_data_set_made_by_a_script_is_read_from_the_hubs_parquet_copy(tmp_path, monkeypatch):

@@ -180,6 +180,22 @@ def test_rankings_of_several_people_become_mean_ranks(tmp_path):
     assert any("annotators: 2; Krippendorff's alpha (ordinal)" in line for line in notes)
 
 
+def test_a_later_ranking_replaces_all_of_the_earlier_one(tmp_path):
+    pool, missing, _ = joined(tmp_path, ranked(("ann", "z > x > y"), ("ann", "x > y")))
+    assert pool[0].responses == ["Hello.", "Hey, you!"] and pool[0].rewards == [-1.0, -2.0]
+    assert missing[0] == "answers without a judgement: 1 (p1: z)"
+
+
+def test_a_later_vote_replaces_the_earlier_one_on_its_pair(tmp_path):
+    """ann's three votes on x and y are one, for x, and her vote on y and z stays; bob's makes x and y a tie."""
+    votes = [("ann", "y", "x", "a"), ("ann", "x", "y", "a"), ("ann", "y", "z", "a"), ("ann", "x", "y", "a"),
+             ("bob", "x", "y", "b")]  # fmt: skip
+    rows = [{"id": "p1", "annotator": name, "a": a, "b": b, "vote": vote} for name, a, b, vote in votes]
+    pool, _, notes = joined(tmp_path, rows)
+    assert pool[0].rewards == [0.0, 1.0, -1.0]
+    assert not any("voted both ways" in line for line in notes)
+
+
 def test_spellings_of_a_name(tmp_path):
     """Blanks around a name are dropped; other spellings stay two people, and a line says so."""
     given = joined(tmp_path, ranked(("ann", "x > y > z"), (" ann ", "y > x > z"), ("Ann", "z > y > x"))).notes

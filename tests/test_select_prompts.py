@@ -135,18 +135,85 @@ def test_static_embeddings_are_means_of_token_vectors(tmp_path, byte_tokenizer):
     assert found[0] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6) and not found[1].any()
 
 
-@pytest.mark.parametrize("by_first", [False, True])
-def test_transformers_are_pooled(tmp_path, tiny_causal_lm_dir, by_first):
-    """Mean over a text's own tokens, or its first token, whatever the padding."""
-    import shutil
+def test_static_embeddings_do_not_depend_on_the_texts_beside(tmp_path, byte_tokenizer):
+    """A tokenizer.json may say that texts are padded and cut."""
+    folder = static_folder(tmp_path / "static", byte_tokenizer)
+    plain = embedded(["hi", "hello there, my friend"], str(folder))
+    own = json.loads((folder / "tokenizer.json").read_text())
+    padding = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": None, "pad_id": 2,
+               "pad_type_id": 0, "pad_token": "<pad>"}  # fmt: skip
+    cut = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    (folder / "tokenizer.json").write_text(json.dumps({**own, "padding": padding, "truncation": cut}))
+    assert (embedded(["hi", "hello there, my friend"], str(folder)) == plain).all()
 
-    import torch
-    from transformers import AutoModel, AutoTokenizer
+
+def test_vectors_that_are_not_finite_are_refused(tmp_path, byte_tokenizer):
+    from safetensors.numpy import save_file
+
+    folder = static_folder(tmp_path / "static", byte_tokenizer)
+    save_file({"embeddings": np.full((400, 8), np.nan, dtype=np.float32)}, folder / "model.safetensors")
+    with pytest.raises(InputError, match="--embeddings .*static: its vectors are not finite"):
+        embedded(["a"], str(folder))
+
+
+def transformer_folder(tmp_path, tiny_causal_lm_dir, pooling):
+    import shutil
 
     folder = tmp_path / "model"
     shutil.copytree(tiny_causal_lm_dir("qwen2"), folder)
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_cls_token": by_first}))
+    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "pooling, message",
+    [
+        ([1], "expected an object, found list"),
+        ({"pooling_mode_max_tokens": True}, "pooling by max_tokens .expected cls_token, or mean_sqrt_len_tokens"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "pooling by cls_token, mean_tokens "),
+    ],
+)
+def test_other_pooling_is_refused(tmp_path, tiny_causal_lm_dir, pooling, message):
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, pooling)
+    with pytest.raises(InputError, match=f"1_Pooling/config.json: {message}"):
+        embedded(["a"], str(folder))
+
+
+def test_a_transformer_with_fewer_embeddings_than_ids_is_refused(tmp_path, tiny_causal_lm_dir):
+    from transformers import AutoModel
+
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
+    model = AutoModel.from_pretrained(folder)
+    model.resize_token_embeddings(50)
+    model.save_pretrained(folder)
+    with pytest.raises(
+        InputError, match=r"--embeddings .*model: its tokenizer gives the id \d+, its model has 50 embed"
+    ):
+        embedded(["a"], str(folder))
+
+
+@pytest.mark.parametrize("side", ["left", "right", None])
+def test_a_transformer_s_vectors_do_not_depend_on_the_texts_beside(tmp_path, tiny_causal_lm_dir, side):
+    """Whichever side the tokenizer pads on, and where it has no padding token."""
+    from transformers import AutoTokenizer
+
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.padding_side = side or "right"
+    tokenizer.pad_token = tokenizer.pad_token if side else None
+    tokenizer.save_pretrained(folder)
+    [alone], [beside, _] = (embedded(texts, str(folder)) for texts in (["no"], ["no", "Tell me about whales."]))
+    assert beside == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("by_first", [False, True])
+def test_transformers_are_pooled(tmp_path, tiny_causal_lm_dir, by_first):
+    """Mean over a text's own tokens, or its first token, whatever the padding."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {"pooling_mode_cls_token": by_first})
     texts = ["Tell me about whales.", "no"]
     found = embedded(texts, str(folder))
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
@@ -179,6 +246,15 @@ def test_a_cache_is_used_and_checked(tmp_path, byte_tokenizer):
         np.savez(file, vectors=np.zeros((2, 5)), made_of=np.load(before_file(tmp_path, before))["made_of"])
     with pytest.raises(InputError, match="v.npz: holds 2 x 5 numbers .expected 2 x 8"):
         embedded(["a", "b"], folder, path)
+    for vectors, made_of in (
+        (first, "[1]"),
+        (first, "3"),
+        (first * np.nan, np.load(before_file(tmp_path, before))["made_of"]),
+    ):
+        with open(path, "wb") as file:
+            np.savez(file, vectors=vectors, made_of=made_of)
+        with pytest.raises(InputError, match="v.npz: not a file of embeddings"):
+            embedded(["a", "b"], folder, path)
     path.write_bytes(b"PK")
     with pytest.raises(InputError, match="v.npz: not a file of embeddings"):
         embedded(["a", "b"], folder, path)
@@ -283,6 +359,16 @@ def test_preference_variance_names_the_line_without_rewards(tmp_path):
         select_prompts.main([str(pool), "--output", str(tmp_path / "out.jsonl"), "--select", "preference_variance",
                              "--size", "2"])  # fmt: skip
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_preference_variance_is_of_the_scores_that_are_given(tmp_path):
+    pool, output = rewarded(tmp_path), tmp_path / "out.jsonl"
+    rows = [{"prompt": f"And {i}?", "responses": ["x", "y", "z"], "scores": [9, null, 0]}
+            for i, null in enumerate((None, "N/A"))]  # fmt: skip
+    pool.write_text(pool.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+    words = [str(pool), "--output", str(output), "--select", "preference_variance", "--size", "2"]
+    select_prompts.main(words)
+    assert {json.loads(line)["prompt"][0]["content"] for line in output.open()} == {"And 0?", "And 1?"}
 
 
 def test_what_the_report_counts(vectors):

@@ -8,10 +8,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, SYSTEM_TAG, render_prompt, split_system, with_system
+from data_preprocess.dialogue import ASSISTANT, SYSTEM_TAG, is_blank, render_prompt, split_system, with_system
 from data_preprocess.ranking import RESPONSE_FROM
 from data_preprocess.words import count_words
 
@@ -29,6 +30,7 @@ class Candidates:
     rewards: list[float] | None  # one per response, unsorted; None if not judged (single ones: drop_unjudged)
     meta: dict[str, Any] = field(default_factory=dict)
     origins: list[str] = field(default_factory=list)  # FROM_DATA or a model, per response; empty: all FROM_DATA
+    are_scores: bool = False  # the data gives the rewards as numbers, so 1 and 0 are no choice between two responses
 
     @property
     def turns(self) -> list[str]:
@@ -92,12 +94,41 @@ def drop_unjudged(pool: list[Candidates]) -> tuple[list[Candidates], int]:
     return kept, dropped
 
 
+def forget_partial(pool: list[Candidates]) -> list[Candidates]:
+    """Returns the prompts without rewards where a response has none: for those who judge them all."""
+    return [replace(one, rewards=None) if one.rewards and None in one.rewards else one for one in pool]
+
+
+def average_equal(pool: list[Candidates]) -> tuple[list[Candidates], list[str]]:
+    """Gives responses equal up to surrounding white space, of which one is kept, the mean of their rewards.
+
+    Returns:
+        The prompts, and a note on how many of them have such responses with different rewards, if any has.
+    """
+    averaged = [_average_equal(candidates) for candidates in pool]
+    changed = sum(one is not other for one, other in zip(pool, averaged, strict=True))
+    note = f"{changed} prompts have equal responses with different rewards, which get the mean of these"
+    return averaged, [note] if changed else []
+
+
+def _average_equal(candidates: Candidates) -> Candidates:
+    if not candidates.rewards:
+        return candidates
+    texts = [response.strip() for response in candidates.responses]
+    given: dict[str, list[float]] = {}
+    for text, reward in zip(texts, candidates.rewards, strict=True):
+        given.setdefault(text, []).append(reward)
+    if all(len(set(rewards)) == 1 for rewards in given.values()):
+        return candidates
+    return replace(candidates, rewards=[fmean(given[text]) for text in texts])
+
+
 def distinct(candidates: Candidates) -> Candidates:
     """Drops empty responses and, of responses equal up to surrounding white space, all but the first."""
     first: dict[str, int] = {}
     for index, response in enumerate(candidates.responses):
-        first.setdefault(response.strip(), index)
-    first.pop("", None)
+        if not is_blank(response):
+            first.setdefault(response.strip(), index)
     return keep_responses(candidates, list(first.values()))
 
 

@@ -97,10 +97,10 @@ def usage(tool: str, path: Path) -> str:
     }[tool]
 
 
-def check_ending(path: Path, endings: tuple[str, ...]) -> None:
-    """Raises InputError unless a file's name has one of these endings."""
+def check_ending(path: Path, endings: tuple[str, ...], flag: str = "output") -> None:
+    """Raises InputError, naming the flag, unless a file's name has one of these endings."""
     if path.suffix.lower() not in endings:
-        raise InputError(f"--output {path}: the ending chooses the format (expected {', '.join(endings)})")
+        raise InputError(f"--{flag} {path}: the ending chooses the format (expected {', '.join(endings)})")
 
 
 def write_pairs(path: Path, pool: Iterable[Candidates], to_row: ToRow) -> int:

@@ -116,13 +116,14 @@ def write_label_studio(path: Path, pool: Sequence[Candidates]) -> Path:
 def write_table(path: Path, pool: Sequence[Candidates]) -> int:
     """Writes one row per response, with empty columns to fill in, as CSV, TSV or XLSX by the file's ending.
 
-    A column of the pool is left out where `--join` would read it as a judgement, as one called score.
+    A column of the pool is left out where `--join` would read it as a judgement, as one called score. InputError for
+    two columns that a reader, who strips the names, would take for one.
 
     Returns:
         The number of rows with a text that a spreadsheet would compute; in XLSX, which stores its kind, none.
     """
     require_responses(pool)
-    columns = dict.fromkeys(name for one in pool for name in one.columns() if name not in (*TABLE, *COLUMNS))
+    columns = _table_columns(pool)
     rows = [
         [one.meta["id"], prompt_text(one), str(index), one.responses[index], "", "",
          *(one.columns().get(name, "") for name in columns)]
@@ -135,3 +136,14 @@ def write_table(path: Path, pool: Sequence[Candidates]) -> int:
         return 0
     write_files({path: [csv_text([names, *rows], delimiter_of(str(path)))]})
     return sum(any(isinstance(cell, str) and cell.startswith(FORMULA) for cell in row) for row in rows)
+
+
+def _table_columns(pool: Sequence[Candidates]) -> list[str]:
+    """Returns the columns of the pool that go into a table."""
+    found = dict.fromkeys(name for one in pool for name in one.columns() if name.strip() not in (*TABLE, *COLUMNS, ""))
+    first: dict[str, str] = {}
+    for name in found:
+        if first.setdefault(name.strip(), name) != name:
+            two = f"the columns {first[name.strip()]!r} and {name!r} differ in blanks only"
+            raise InputError(f"--export table: {two} (expected --ignore for one of them, or other names)")
+    return list(found)

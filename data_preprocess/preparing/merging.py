@@ -15,9 +15,10 @@ TIED_PAIR = [0.5, 0.5]
 def merge_rows(pool: Sequence[Candidates]) -> tuple[list[Candidates], str]:
     """Merges rows with the same prompt, keeping each response once; returns the prompts and a summary line.
 
-    A response's reward is the mean over the rows that contain it. If all rows of a prompt are a PAIR or a TIED_PAIR,
-    they are votes and rewards are Copeland scores: pairs won minus pairs lost, each pair decided by the majority of its
-    rows. meta is taken from the prompt's first row; a prompt with a single row is unchanged.
+    A response's reward is the mean over the rows that contain it. If all rows of a prompt are a PAIR or a TIED_PAIR
+    that says which response is better, not scores (`Candidates.are_scores`), they are votes and rewards are Copeland
+    scores: pairs won minus pairs lost, each pair decided by the majority of its rows. meta is taken from the prompt's
+    first row; a prompt with a single row is unchanged.
 
     Raises:
         InputError: naming the line: only some rows of a prompt have rewards.
@@ -66,12 +67,12 @@ def _rewards(rows: list[Candidates], responses: list[str]) -> list[float]:
 
 
 def _votes(rows: list[Candidates]) -> list[tuple[str, str, float]]:
-    """Returns the votes of rows that are a PAIR or a TIED_PAIR, none if a row is something else.
+    """Returns the votes of rows that are a PAIR or a TIED_PAIR, none if a row is something else, as two scores are.
 
     A vote is (text, other text, 1.0 if the first is better or 0.0 in a tie); rows that repeat one text have none.
     """
     pairs = [row for row in rows if row.responses]
-    if not all(row.rewards is not None and sorted(row.rewards) in (PAIR, TIED_PAIR) for row in pairs):
+    if not all(row.rewards and not row.are_scores and sorted(row.rewards) in (PAIR, TIED_PAIR) for row in pairs):
         return []
     votes = []
     for row in pairs:

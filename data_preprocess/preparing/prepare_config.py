@@ -108,8 +108,6 @@ class DataConfig:
             check_number("dev_rows", self.dev_rows, at_least=1 if self.raw else 0)
         self.refuse_with_raw("recipe", "split", "subset", "prompt_from", "responses_from", "id_from", "ignore",
                              "keep_columns", "drop_unrated", "skip_invalid", "merge_prompts")  # fmt: skip
-        if self.subset and Path(self.source).is_file():
-            raise InputError(f"--subset {self.subset}: {self.source} is a file (expected a data set with subsets)")
         if self.raw and self.test_rows:
             raise InputError("--test_rows applies to --source, and --raw is given")
         for flag in ("published_parsing", "max_rows"):
@@ -161,6 +159,7 @@ class DataConfig:
             ignore=self.ignore,
             keep=self.keep_columns,
             drop_unrated=self.drop_unrated or base.drop_unrated,
+            needs_rewards=self.drop_unrated,
         )
 
 
@@ -222,7 +221,9 @@ class PrepareConfig(DataConfig):
 
     def mapping(self, recipe: Recipe | None) -> Mapping:
         base = recipe.mapping if recipe else Mapping()
-        mapping = replace(super().mapping(recipe), keep=self.keep_columns or bool(self.join) or self.export in TO_LABEL)
+        to_judge = bool(self.join) or self.export in TO_LABEL  # whatever rewards the data has
+        needs_rewards = self.drop_unrated or bool(self.rewards_from or self.winner_from) or not to_judge
+        mapping = replace(super().mapping(recipe), keep=self.keep_columns or to_judge, needs_rewards=needs_rewards)
         if self.rewards_from:
             return replace(mapping, rewards=self.rewards_from, ranks=self.ranks)
         if self.winner_from:

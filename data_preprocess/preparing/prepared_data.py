@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_preprocess.command import InputError, study_root
-from data_preprocess.files import json_lines, write_files
+from data_preprocess.files import check_are_files, json_lines, write_files
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.outputs import check_no_input, check_opening
 from data_preprocess.preparing.candidates import (
     Candidates,
+    average_equal,
     best_first,
     choose,
     commonest_len,
     drop_long,
     drop_unjudged,
+    forget_partial,
     plain_row,
     training_row,
 )
@@ -32,7 +34,8 @@ from data_preprocess.preparing.raw_hh import SOURCES, has_split, read_split
 from data_preprocess.preparing.recipes import check_columns, describe, named_recipe, recognised_recipe
 from data_preprocess.preparing.returned_labels import join
 from data_preprocess.preparing.row_formats import UNREAD, open_rows, read_candidates
-from data_preprocess.records import read_rows
+from data_preprocess.preparing.rows import of_one_split
+from data_preprocess.records import FLOAT32_MAX, read_rows
 from data_preprocess.words import HOW_COUNTED
 
 TEST = "test"  # name of the test file that is held out of --source
@@ -50,6 +53,16 @@ def require_rewards(pool: list[Candidates]) -> list[Candidates]:
             expected = "--rewards_from, --winner_from or --join of prepare.py, or a reward model: labelling/annotate.py"
             raise InputError(f"{where}: responses without rewards (expected {expected})")
     return pool
+
+
+def check_spans(pool: list[Candidates]) -> None:
+    """Raises InputError, naming the line, for rewards whose difference float32 cannot hold: training refuses them."""
+    for candidates in pool:
+        rewards = [reward for reward in candidates.rewards or [] if reward is not None]
+        if rewards and max(rewards) - min(rewards) > FLOAT32_MAX:
+            where = f"{candidates.meta['source']}:{candidates.meta['line']}"
+            found = f"rewards from {max(rewards):g} to {min(rewards):g}"
+            raise InputError(f"{where}: {found} (expected differences of at most {FLOAT32_MAX:.4g}, of float32)")
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
     """
     data = study_root() / "data"
     check_opening(data / "README.md", CARD_TITLE)
+    check_are_files([data / "README.md", data / "hh_dev" / "sampled_dev.json", data / "hh_test" / f"{TEST}.json"])
     lengths, unit = load_lengths(config.tokenizer, labels.models)
     splits, tests = read_raw(config) if config.raw else read_other(config, labels)
     rankings, facts = rank(splits, config, labels) if splits.train else ([], [])
@@ -146,7 +160,9 @@ def read_other(config: DataConfig, labels: Labels) -> tuple[Splits, dict[str, li
     if labels.join:
         pool, missing, more = join(pool, labels.join, labels.combine)
         notes.append(f"joined with {', '.join(labels.join)}: {len(pool)} prompts have judged answers")
-        notes += [*(f"missing: {line}" for line in missing), *more]
+        pool, averaged = average_equal(pool)
+        notes += [*(f"missing: {line}" for line in missing), *more, *averaged]
+        check_spans(pool)
     dev_rows = min(DEV_ROWS, len(pool) // 10) if config.dev_rows is None else config.dev_rows
     folder = study_root() / "data" / "hh_test"
     paths = sorted(folder.glob("*.json"))
@@ -166,26 +182,30 @@ def read_other(config: DataConfig, labels: Labels) -> tuple[Splits, dict[str, li
 def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     """Reads --source; returns its prompts and notes on what was counted."""
     recipe = named_recipe(config.recipe, config.source)
-    split = config.split or (recipe.split if recipe else "train")
-    (where, first), rows = open_rows(config.source, split, config.subset or (recipe.subset if recipe else None))
+    of_hub = None if of_one_split(config.source) else recipe  # a local copy need not have the splits of the hub
+    split = config.split or (of_hub.split if of_hub else "train")
+    (where, first), rows = open_rows(config.source, split, config.subset or (of_hub.subset if of_hub else None))
     if recipe:
         check_columns(recipe, first, where)
     elif not config.recipe and not config.names_columns():
         recipe = recognised_recipe(first)
     mapping = config.mapping(recipe)
     pool, left_out = read_candidates(rows, config.source, mapping, config.skip_invalid)
-    pool, unjudged = drop_unjudged(pool)
+    pool, unjudged = drop_unjudged(pool if mapping.needs_rewards else forget_partial(pool))
     notes = [f"{len(pool)} prompts of {config.source}", *([describe(recipe, mapping)] if recipe else []), *left_out]
     if unjudged:
         notes.append(f"{unjudged} responses dropped: their reward is {'not given' if mapping.drop_unrated else 'null'}")
     pool, too_long = drop_long(pool, config.max_words, config.source)
-    notes += too_long
+    pool, averaged = average_equal(pool)
+    notes += too_long + averaged
     repeats = len(pool) - len(by_prompt(pool))
     if config.merge_prompts or (recipe and recipe.merge):
         pool, merged = merge_rows(pool)
         notes.append(merged)
     elif repeats:
         notes.append(f"{repeats} rows repeat the prompt of a row before them (--merge_prompts makes them one ranking)")
+    if mapping.needs_rewards:
+        check_spans(pool)
     return pool, notes
 
 

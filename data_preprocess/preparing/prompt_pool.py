@@ -13,7 +13,7 @@ NAMED_LINES = 5  # lines named in a message; the rest are counted
 def load_pool(
     source: str, column: str | None = None, split: str = "train", drop_duplicates: bool = False
 ) -> tuple[list[Candidates], int, list[str]]:
-    """Reads the prompts of a source, ignoring its responses.
+    """Reads the prompts of a source; its responses and rewards are kept, and rewards that are no numbers left out.
 
     Args:
         source: a JSONL file (.gz too), a folder, a data set on disk or on the hub, with a prompt per row in the formats
@@ -29,7 +29,8 @@ def load_pool(
         InputError: naming the lines of repeated prompts, of prompts that end where the user speaks or of a prompt with
             another one's id; also what row_formats.read_row rejects.
     """
-    mapping, left_out = Mapping(prompt=(column,) if column else None, keep=True), LeftOut()
+    mapping = Mapping((column,) if column else None, keep=True, drop_unrated=True, needs_rewards=False)
+    left_out = LeftOut()
     numbered = [
         (where.rpartition(":")[2], read_row(row, where, source, mapping, left_out))
         for where, row in source_rows(source, split)

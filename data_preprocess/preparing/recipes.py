@@ -26,6 +26,7 @@ class Mapping:
     drop_unrated: bool = False  # treat a missing reward ("N/A") as null instead of an error
     winner: str | None = None  # instead of rewards: the field that says which response is better
     winner_values: tuple[str, ...] | None = None  # its value for each response, see votes.rewards_of_winner
+    needs_rewards: bool = True  # False: rewards that are no numbers are no error; a row that has such has none
 
     def paths(self) -> tuple[str, ...]:
         """Returns the fields of prompt, responses and rewards that are named."""
@@ -47,7 +48,7 @@ class Recipe:
 
     def fits(self, row: dict) -> bool:
         """Returns whether a row has every column that is read."""
-        return all(_has(row, path.split(".")) for path in (*self.mapping.paths(), *self.columns))
+        return all(path in row or _has(row, path.split(".")) for path in (*self.mapping.paths(), *self.columns))
 
 
 NONE = "none"  # --recipe none: no recipe, whatever the data set's name and columns

@@ -243,7 +243,7 @@ def _kind(row: dict, where: str) -> str | None:
 
 
 def _add_judgement(prompt: Returned, kind: str, row: dict, where: str, judge: str, is_named: bool) -> None:
-    """Adds a judgement. A named annotator's later value of an answer replaces the earlier one."""
+    """Adds a judgement. That of a named annotator replaces the earlier one on the same answer, pair or prompt."""
 
     def known(name: object) -> str:
         if str(name) not in prompt.answers:
@@ -257,6 +257,8 @@ def _add_judgement(prompt: Returned, kind: str, row: dict, where: str, judge: st
         a, b = known(row.get("a", "")), known(row.get("b", ""))
         if a == b:
             raise InputError(f"{where}: a vote between answer {a!r} and itself")
+        if is_named:
+            prompt.votes = [vote for vote in prompt.votes if vote[0] != judge or {vote[1], vote[2]} != {a, b}]
         prompt.votes.append((judge, a, b, preference(row["vote"], where)))
         return
     if kind == "ranking":
@@ -269,6 +271,8 @@ def _add_judgement(prompt: Returned, kind: str, row: dict, where: str, judge: st
     else:
         value = number(row[kind], f"{where}: {kind}")
         values = {known(row.get("answer", "")): value if kind == "score" else 0.0 - value}
+    if is_named and kind in ("ranking", "best"):  # on all answers together: values of two such would make new ties
+        prompt.values[judge].clear()
     nth = 0
     while not is_named and prompt.values[f"{judge} {nth}"].keys() & values.keys():
         nth += 1  # rows without a name that judge an answer again are another judge's

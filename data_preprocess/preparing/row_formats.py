@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -88,7 +89,7 @@ class Fields:
 
     def at(self, path: str) -> Any:
         """Returns the value at a dotted path, see `lookup`."""
-        self.read.add(path.split(".")[0])
+        self.read.add(path if path in self.row else path.split(".")[0])
         self.paths[path] = None
         return lookup(self.row, path, self.where)
 
@@ -128,9 +129,8 @@ def read_candidates(
 ) -> tuple[list[Candidates], list[str]]:
     """Reads the rows of open_rows as read_source does; `skip_invalid` leaves out those that it would refuse."""
     first = next(rows)
-    if is_oasst(first[1]):
-        if skip_invalid:
-            raise InputError("--skip_invalid applies to rows that stand alone, and these are the messages of trees")
+    if is_oasst(first[1]) and not (mapping.prompt or mapping.responses):
+        _check_flags_of_trees(mapping, skip_invalid)
         return oasst_candidates([first, *rows]), []
     left_out, pool, refused = LeftOut(), [], []
     for where, row in chain([first], rows):
@@ -148,15 +148,33 @@ def read_candidates(
     return pool, notes
 
 
+def _check_flags_of_trees(mapping: Mapping, skip_invalid: bool) -> None:
+    """Raises InputError for a flag that message trees, whose fields and ranks are what they are, cannot follow."""
+    flags = {
+        "skip_invalid": skip_invalid,
+        "rewards_from": mapping.rewards,
+        "ranks": mapping.ranks,
+        "winner_from": mapping.winner,
+        "id_from": mapping.id,
+    }
+    for flag, given in flags.items():
+        if given:
+            raise InputError(f"--{flag} applies to rows that stand alone, and these are the messages of trees")
+
+
 def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: LeftOut) -> Candidates:
     """Returns one row as a prompt with its responses (none if the row has only a prompt)."""
     fields = Fields(row, where)
     dialogue, responses, rewards, meta = _reader(fields, mapping)(fields, mapping)
     if mapping.rewards:
-        rewards = _mapped_rewards(fields, len(responses), mapping)
+        rewards = _rewards(partial(_mapped_rewards, fields, len(responses), mapping), mapping)
     elif mapping.winner:
-        name = f"{where}: {mapping.winner}"
-        rewards = rewards_of_winner(fields.at(mapping.winner), len(responses), mapping.winner_values, name)
+        name, better = f"{where}: {mapping.winner}", fields.at(mapping.winner)
+        read = partial(rewards_of_winner, better, len(responses), mapping.winner_values, name)
+        rewards = _rewards(read, mapping)
+    are_numbers = bool(mapping.rewards) or "scores" in fields.read
+    if mapping.ranks and rewards is not None and not are_numbers:
+        raise InputError(f"{where}: --ranks: the row has no numbers (expected --rewards_from, or a field scores)")
     system = _system(fields, dialogue, mapping)
     if system:
         left_out.reasons[LOST_SYSTEM] += 1
@@ -174,7 +192,7 @@ def read_row(row: dict, where: str, source: str, mapping: Mapping, left_out: Lef
     origin = {"source": meta.get("source") or source, "line": meta.get("line", row_number(where))}
     origins = meta.pop(RESPONSE_FROM, None)  # in a file written by prepare.py
     meta = {**meta, **({COLUMNS: columns} if columns else {}), **identity, **origin}
-    return Candidates(dialogue.prompt, responses, rewards, meta, origins or [])
+    return Candidates(dialogue.prompt, responses, rewards, meta, origins or [], are_scores=are_numbers)
 
 
 def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -> Iterator[tuple[str, list[str]]]:
@@ -191,7 +209,7 @@ def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -
     Raises:
         InputError: one line that names the row at fault, or what to pass if the hub is unreachable.
     """
-    mapping, empty = Mapping(prompt=(column,) if column else None), True
+    mapping, empty = Mapping(prompt=(column,) if column else None, needs_rewards=False), True
     for where, row in source_rows(source, split):
         if not any(name in row for name in mapping.prompt or (*PROMPT_FIELDS, *CONVERSATION_FIELDS, "prefix")):
             wanted = f"--column {column}" if column else "a prompt or prefix field, or --column"
@@ -206,7 +224,12 @@ def load_texts(source: str, column: str | None, split: str, left_out: LeftOut) -
 
 
 def lookup(row: dict, path: str, where: str) -> Any:
-    """Returns the value at a dotted path; a list of objects on the way gives the list of their values."""
+    """Returns the value of a field of this very name, as a flattened table has, else that at a dotted path.
+
+    A list of objects on the way gives the list of their values.
+    """
+    if path in row:
+        return row[path]
     value: Any = row
     for name in path.split("."):
         items = value if isinstance(value, list) else [value]
@@ -285,8 +308,9 @@ def _completions(fields: Fields, mapping: Mapping) -> ReadRow:
     dialogue, texts, _, meta = _mapped(fields, replace(mapping, responses=(name,)))
     rewards = None
     if fields.row.get("scores") is not None and not mapping.rewards:
-        where = f"{fields.where}: scores"
-        rewards = rewards_from(fields.at("scores"), len(texts), mapping.ranks, where, mapping.drop_unrated)
+        where, values = f"{fields.where}: scores", fields.at("scores")
+        read = partial(rewards_from, values, len(texts), mapping.ranks, where, mapping.drop_unrated)
+        rewards = _rewards(read, mapping)
     return dialogue, texts, rewards, meta
 
 
@@ -399,12 +423,30 @@ def _response(value: Any, where: str) -> str:
     return found
 
 
+def _rewards(read: Callable[[], list[float | None]], mapping: Mapping) -> list[float | None] | None:
+    """Returns what `read` returns; None instead of its InputError where the command has no use for rewards."""
+    try:
+        return read()
+    except InputError:
+        if mapping.needs_rewards:
+            raise
+        return None
+
+
 def _mapped_rewards(fields: Fields, n_responses: int, mapping: Mapping) -> list[float | None]:
     values: Any = [fields.at(path) for path in mapping.rewards]
-    if len(values) == 1 and isinstance(values[0], list):
+    is_one_field = len(values) == 1 and isinstance(values[0], list)
+    if is_one_field:
         values = values[0]
+    may_be_votes = is_one_field and not _is_in_a_list(fields, mapping.rewards[0])
     name = f"{fields.where}: {' '.join(mapping.rewards)}"
-    return rewards_from(values, n_responses, mapping.ranks, name, mapping.drop_unrated)
+    return rewards_from(values, n_responses, mapping.ranks, name, mapping.drop_unrated, may_be_votes)
+
+
+def _is_in_a_list(fields: Fields, path: str) -> bool:
+    """Returns whether the value at a path that was read is the list of the values of several objects."""
+    holder = path.rpartition(".")[0]
+    return path not in fields.row and holder != "" and isinstance(lookup(fields.row, holder, fields.where), list)
 
 
 def _identity(fields: Fields, meta: dict, mapping: Mapping) -> str | None:

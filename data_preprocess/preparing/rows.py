@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.files import parse_json, read_jsonl
+from data_preprocess.files import parse_json, read_json, read_jsonl
 from data_preprocess.hub import load_data_set
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.turns import is_message
@@ -15,6 +15,8 @@ from data_preprocess.preparing.xlsx_rows import is_xlsx, read_xlsx
 
 # Columns of a CSV file whose cells are lists, written as JSON. Other cells are texts, or messages written as JSON.
 LIST_COLUMNS = ("messages", "conversations", "conversation", "completions", "responses", "scores", "history")
+
+ONE_SPLIT = "state.json"  # in the folder of a data set without splits that save_to_disk wrote
 
 # What a file is by its first bytes, and what is expected instead, for files that are read as text.
 OTHER_FORMS = {
@@ -35,8 +37,12 @@ def source_rows(source: str, split: str, subset: str | None = None) -> Iterator[
         source: a path, or a name on the hub.
         split: of a data set.
         subset: a configuration or folder of a data set.
+
+    Raises:
+        InputError: naming the line, for what cannot be read; also for a split or subset of a source without any.
     """
     path = Path(source)
+    _check_parts(source, split, subset)
     if (path / "train.json").is_file():
         path = path / "train.json"
     is_table = path.is_file() and (is_xlsx(source) or bool(delimiter_of(source)))
@@ -51,6 +57,26 @@ def source_rows(source: str, split: str, subset: str | None = None) -> Iterator[
     else:
         rows = enumerate(load_data_set(source, split, subset=subset), start=1)
         yield from ((f"{path}:{number}", row) for number, row in rows)
+
+
+def of_one_split(source: str) -> str:
+    """Returns in a few words what a source is that has one split, called "train"; "" for one that may have several."""
+    path = Path(source)
+    if path.is_file():
+        return "a file"
+    if (path / "train.json").is_file():
+        return "a folder with train.json"
+    return "a data set saved as one split" if (path / ONE_SPLIT).is_file() else ""
+
+
+def _check_parts(source: str, split: str, subset: str | None) -> None:
+    found, state = of_one_split(source), Path(source) / ONE_SPLIT
+    own = read_json(state) if state.is_file() else None
+    if found and split not in ("train", own.get("_split") if isinstance(own, dict) else None):
+        raise InputError(f"--split {split}: {source} is {found} (expected a data set with splits)")
+    saved = "a data set saved by save_to_disk" if (Path(source) / "dataset_dict.json").is_file() else ""
+    if subset and (found or saved):
+        raise InputError(f"--subset {subset}: {source} is {found or saved} (expected a data set with subsets)")
 
 
 def _check_form(path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text, parse_prompt, split_turn
+from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text, is_blank, parse_prompt, split_turn
 
 SYSTEM = ""  # stands for a tag; the dialogue format has no system turn
 ROLES = {
@@ -97,7 +97,7 @@ def _of_messages(messages: list, where: str) -> Dialogue:
     if not turns:
         raise InputError(f"{where}: no message by a user")
     for _, text in turns:
-        if not text.strip():
+        if is_blank(text):
             raise InputError(f"{where}: a message without text (expected words in each)")
     system = "\n\n".join(text for tag, text in read if tag == SYSTEM and text.strip())
     return Dialogue([*(tag + text for tag, text in turns), ASSISTANT], reply, system)

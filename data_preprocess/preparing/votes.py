@@ -104,7 +104,7 @@ def is_circle(votes: Sequence[tuple[str, str, float]]) -> bool:
 
 
 def rewards_from(
-    value: Any, n_responses: int, ranks: bool, where: str, drop_unrated: bool = False
+    value: Any, n_responses: int, ranks: bool, where: str, drop_unrated: bool = False, may_be_votes: bool = True
 ) -> list[float | None]:
     """Returns one reward per response from a field of a row, None for a null value.
 
@@ -114,10 +114,11 @@ def rewards_from(
         ranks: the numbers are ranks, lowest is best; the reward is minus the rank.
         where: names row and field in errors.
         drop_unrated: treat texts of NOT_GIVEN and NaN as null; otherwise they are an error that names the flag.
+        may_be_votes: False where `value` was put together of a value per response: a list is then no vote.
     """
     if not isinstance(value, list) or not value:
         raise InputError(f"{where} is {value!r:.40} (expected a number per response, or a list of votes)")
-    if all(isinstance(vote, list) for vote in value):
+    if may_be_votes and all(isinstance(vote, list) for vote in value):
         return copeland(n_responses, [_vote(vote, n_responses, where) for vote in value])
     if len(value) != n_responses:
         raise InputError(f"{where}: {len(value)} values for {n_responses} responses")

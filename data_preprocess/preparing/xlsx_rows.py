@@ -10,6 +10,8 @@ from data_preprocess.files import atomic_write
 
 REQUIREMENTS = "pip install -r data_preprocess/requirements-xlsx.txt"
 MAX_CELL = 32_767  # characters, Excel's own limit
+MAX_WHOLE = 2**53  # up to which a float holds every whole number
+NO_CHARACTERS = {"\ufffe", "\uffff"}  # by Unicode; XML has no place for them
 WIDE, NARROW = 60, 14  # characters
 
 
@@ -97,7 +99,8 @@ def _text(value: Any) -> str:
 def write_xlsx(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Writes one sheet, atomically. Every text is stored as a text: one that begins with "=" is no formula.
 
-    InputError for a text that Excel cannot hold: over MAX_CELL characters, or with control characters.
+    So is a whole number that a float cannot hold, as which Excel stores numbers. InputError for a text that Excel
+    cannot hold: over MAX_CELL characters, with control characters, or with U+FFFE or U+FFFF.
     """
     openpyxl = _openpyxl()
     from openpyxl.styles import Alignment, Font
@@ -108,12 +111,15 @@ def write_xlsx(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) 
     sheet.freeze_panes = "A2"
     for number, values in enumerate([names, *rows], start=1):
         for column, value in enumerate(values, start=1):
+            value = str(value) if isinstance(value, int) and abs(value) > MAX_WHOLE else value
             if isinstance(value, str) and len(value) > MAX_CELL:
                 raise InputError(
                     f"{path}:{number}: a text of {len(value):,} characters (a cell holds {MAX_CELL:,}; use .csv)"
                 )
             try:
                 cell = sheet.cell(number, column, value)
+                if isinstance(value, str) and NO_CHARACTERS & set(value):
+                    raise IllegalCharacterError
             except IllegalCharacterError:
                 raise InputError(f"{path}:{number}: {value!r:.40} has control characters (use .csv)") from None
             if isinstance(value, str):

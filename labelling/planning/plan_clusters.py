@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from data_preprocess.ngrams.token_ids import TokenIds
@@ -13,7 +15,7 @@ FIT_ROWS = 20_000  # prompts that axes and centres are fitted to
 
 
 def cluster_prompts(token_ids: TokenIds, seed: int) -> list[str]:
-    """Returns the cluster of each prompt [N], as a text; one cluster for a pool too small to be divided.
+    """Returns the cluster of each prompt [N], as a text; one cluster for a pool too small, or too alike, to be divided.
 
     Latent semantic analysis (Deerwester et al., 1990: a truncated SVD of tf-idf counts of tokens), rows of length one,
     then k-means. Deterministic for a seed; needs no model of language.
@@ -27,6 +29,10 @@ def cluster_prompts(token_ids: TokenIds, seed: int) -> list[str]:
     rng = np.random.default_rng(seed)
     rows = _tf_idf(token_ids)
     fitted = rows[np.sort(rng.permutation(len(token_ids))[:FIT_ROWS])]
+    if not fitted.count_nonzero():  # no token tells one prompt from another
+        found = "the prompts do not differ in the tokens that are read of each"
+        print(f"warning: {found}: random ones are taken, not shares of clusters", file=sys.stderr)
+        return ["0"] * len(token_ids)
     k = min(DIMENSIONS, min(fitted.shape) - 1)
     axes = svds(fitted, k=k, v0=np.ones(min(fitted.shape)), return_singular_vectors="vh")[2]  # [k, vocabulary]
     points = _unit_rows(rows @ axes.T)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count, setting, within
 from data_preprocess.diversity import TOKENIZER_HELP
-from data_preprocess.outputs import check_output_file
+from data_preprocess.outputs import check_output_file, is_same_file
+from data_preprocess.preparing.export import check_ending
 from data_preprocess.selection import STRATEGIES
 from labelling.planning.budget import STRATIFIED, Prices
 from labelling.planning.pilot import SHARE
@@ -103,8 +104,10 @@ class PlanConfig:
         for place, (flag, path) in enumerate(outputs):
             check_output_file(flag, path, inputs)
             for other, earlier in outputs[:place]:
-                if path == earlier:
+                if is_same_file(path, earlier):
                     raise InputError(f"--{flag} {path}: is --{other}'s file too (expected another)")
+        if self.output:
+            check_ending(self.output, (".jsonl", ".json"))
 
     def _check_basis(self) -> None:
         """Raises InputError unless the plan rests on one thing, and every flag given applies to it."""

@@ -22,6 +22,8 @@ REQUIREMENTS = "pip install -r labelling/requirements-select.txt"
 BATCH = 64  # texts per forward pass of a transformer
 CHUNK = 50_000  # texts embedded between two progress lines
 MAX_TOKENS = 512  # of a text that a transformer reads
+# In 1_Pooling/config.json: names of what is pooled by. The means differ in length only, and vectors have length one.
+POOLING, CLS, MEANS = "pooling_mode_", "cls_token", {"mean_tokens", "mean_sqrt_len_tokens"}
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> [N, dimensions]
 
@@ -35,7 +37,8 @@ def embedded(texts: Sequence[str], model: str, cache: Path | None = None) -> np.
         cache: .npz file from which the vectors are read, or to which they are written.
 
     Raises:
-        InputError: a model that is not there or cannot be read, or a cache of other texts or of another model.
+        InputError: a model that is not there or cannot be read, or whose vectors are not finite, or a cache of other
+            texts or of another model.
     """
     made_of = {"model": model, "texts": hashlib.sha256("\0".join(texts).encode("utf-8")).hexdigest()}
     embed, dimensions = load_embedder(model)
@@ -43,7 +46,10 @@ def embedded(texts: Sequence[str], model: str, cache: Path | None = None) -> np.
         return _cached(cache, made_of, (len(texts), dimensions))
     parts = []
     for start in range(0, len(texts), CHUNK):
-        parts.append(_unit(embed(texts[start : start + CHUNK])))
+        part = np.asarray(embed(texts[start : start + CHUNK]), dtype=np.float32)
+        if not np.isfinite(part).all():
+            raise InputError(f"--embeddings {model}: its vectors are not finite (expected a model with finite weights)")
+        parts.append(_unit(part))
         if len(texts) > CHUNK:
             print(f"embedded {min(start + CHUNK, len(texts)):,} of {len(texts):,} prompts", flush=True)
     vectors = np.concatenate(parts) if parts else np.zeros((0, dimensions), dtype=np.float32)
@@ -54,7 +60,6 @@ def embedded(texts: Sequence[str], model: str, cache: Path | None = None) -> np.
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = np.nan_to_num(np.asarray(vectors, dtype=np.float32))
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(norms > 0, norms, 1)
 
@@ -62,7 +67,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def _cached(path: Path, made_of: dict[str, str], shape: tuple[int, int]) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as saved:
-            vectors, known = saved["vectors"], json.loads(str(saved["made_of"]))
+            vectors, known = saved["vectors"], dict(json.loads(str(saved["made_of"])))
+        if not np.isfinite(vectors).all():
+            raise ValueError("numbers that are not finite")
     except Exception as error:  # zipfile, numpy and json raise many kinds for a damaged file
         raise InputError(f"{path}: not a file of embeddings that can be read ({type(error).__name__})") from None
     for name, what in (("model", "by another model"), ("texts", "of other prompts")):
@@ -106,7 +113,7 @@ def _wordllama() -> tuple[Embed, int]:
     model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        return model.embed(list(texts), norm=False)
+        return np.nan_to_num(model.embed(list(texts), norm=False))  # the mean of no token at all
 
     return embed, model.embedding.shape[1]
 
@@ -121,6 +128,8 @@ def _static(folder: Path) -> tuple[Embed, int]:
             expected = "an embedding model: a transformer, or tokenizer.json and model.safetensors"
             raise InputError(f"--embeddings {folder}: holds no {name} (expected {expected})")
     tokenizer = load_or_refuse(lambda: Tokenizer.from_file(str(folder / "tokenizer.json")), f"{folder}/tokenizer.json")
+    tokenizer.no_padding()  # a padded text's mean would depend on the texts beside it
+    tokenizer.no_truncation()
     tables = load_or_refuse(lambda: load_file(folder / "model.safetensors"), f"{folder}/model.safetensors")
     tables = [table for table in tables.values() if table.ndim == 2]
     if len(tables) != 1 or len(tables[0]) < tokenizer.get_vocab_size():
@@ -132,6 +141,7 @@ def _static(folder: Path) -> tuple[Embed, int]:
     def embed(texts: Sequence[str]) -> np.ndarray:
         found = np.zeros((len(texts), table.shape[1]), dtype=np.float32)
         for row, encoded in enumerate(tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)):
+            _check_ids(encoded.ids, folder, len(table))
             if encoded.ids:
                 found[row] = table[encoded.ids].mean(axis=0)
         return found
@@ -140,8 +150,9 @@ def _static(folder: Path) -> tuple[Embed, int]:
 
 
 def _transformer(folder: Path) -> tuple[Embed, int]:
-    """Mean or CLS pooling of the last layer, as 1_Pooling/config.json of sentence-transformers says (default: mean)."""
+    """Mean or CLS pooling of the last layer, see `_pools_by_first`."""
     import torch
+    from torch.nn.utils.rnn import pad_sequence
     from transformers import AutoModel
 
     tokenizer = load_tokenizer(folder)
@@ -149,25 +160,47 @@ def _transformer(folder: Path) -> tuple[Embed, int]:
     model = load_or_refuse(
         lambda: AutoModel.from_pretrained(str(folder), **options), f"{folder}: cannot be loaded"
     ).eval()
-    pooling = folder / "1_Pooling" / "config.json"
-    by_first = pooling.is_file() and bool(read_json(pooling).get("pooling_mode_cls_token"))
+    n_ids = len(model.get_input_embeddings().weight)
+    by_first = _pools_by_first(folder / "1_Pooling" / "config.json")
     longest = min(MAX_TOKENS, getattr(model.config, "max_position_embeddings", MAX_TOKENS))
 
     @torch.inference_mode()
     def embed(texts: Sequence[str]) -> np.ndarray:
         parts = []
         for start in range(0, len(texts), BATCH):
-            batch = tokenizer(
-                list(texts[start : start + BATCH]),
-                padding=True,
-                truncation=True,
-                max_length=longest,
-                return_tensors="pt",
-            )
-            states = model(**batch).last_hidden_state
-            mask = batch["attention_mask"][..., None]
-            mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            ids = tokenizer(list(texts[start : start + BATCH]), truncation=True, max_length=longest)["input_ids"]
+            _check_ids([one for row in ids for one in row], folder, n_ids)
+            rows = [torch.tensor(one, dtype=torch.long) for one in ids]
+            # Padding is masked, so any id will do; on the left it would shift the positions of a text's own tokens.
+            padded = pad_sequence(rows, batch_first=True)
+            mask = pad_sequence(list(map(torch.ones_like, rows)), batch_first=True)
+            states = model(input_ids=padded, attention_mask=mask).last_hidden_state
+            mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
             parts.append((states[:, 0] if by_first else mean).float().numpy())
         return np.concatenate(parts)
 
     return embed, model.config.hidden_size
+
+
+def _check_ids(ids: Sequence[int], folder: Path, n_ids: int) -> None:
+    """Raises InputError if a tokenizer gives an id of which its model has no embedding."""
+    highest = max(ids, default=0)
+    if highest >= n_ids:
+        found = f"its tokenizer gives the id {highest}, its model has {n_ids} embeddings"
+        raise InputError(f"--embeddings {folder}: {found} (expected an embedding of each id)")
+
+
+def _pools_by_first(path: Path) -> bool:
+    """Returns whether 1_Pooling/config.json of sentence-transformers says CLS pooling, not the mean (the default).
+
+    InputError for another kind of pooling.
+    """
+    config = read_json(path) if path.is_file() else {}
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: expected an object, found {type(config).__name__}")
+    modes = {name.removeprefix(POOLING) for name, given in config.items() if name.startswith(POOLING) and given is True}
+    if modes != {CLS} and not modes <= MEANS:
+        raise InputError(
+            f"{path}: pooling by {', '.join(sorted(modes))} (expected {CLS}, or {' or '.join(sorted(MEANS))})"
+        )
+    return modes == {CLS}

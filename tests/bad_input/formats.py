@@ -35,6 +35,9 @@ def meta(expected: str, **values: Any) -> tuple[tuple[str, ...], tuple[Change]]:
 NAMED = {
     # Prompts without text.
     "empty prompt": pair("prompt: a prompt without text", prompt=""),
+    "prompt of characters without width": pair("prompt: a prompt without text", prompt="\u200b\ufeff"),
+    "a message of characters without width": pair("a message without text",
+                                                  prompt=[USER, {**REPLY, "content": "\u200b"}, USER]),
     "blank prompt": pair("prompt: a prompt without text", prompt=" \t\n"),
     "null prompt": pair("prompt is None", prompt=None),
     "rendered prompt without text": pair("a prompt without text", prompt="\n\nHuman: \n\nAssistant:"),
@@ -81,6 +84,7 @@ NAMED = {
     "score nan": scores("nan (expected a finite number; --drop_unrated", [float("nan"), 1]),
     "score infinite": scores("inf (expected a finite number)", [float("inf"), 1]),
     "score beyond float32": scores("1e+39 (expected at most 3.403e+38, of float32)", [1e39, 1]),
+    "scores too far apart": scores("rewards from 3e+38 to -3e+38 (expected differences of at most", [-3e38, 3e38]),
     "score huge": scores("(expected a finite number)", [10**400, 1]),
     "score true": scores("True (expected a finite number)", [True, 1]),
     "score words": scores("'good' (expected a finite number)", ["good", 1]),
@@ -108,6 +112,12 @@ ROWS += [
         ("{root}/in.jsonl: ", "--merge_prompts"), (rows("in.jsonl", *ONE_RESPONSE),),
     ),
     BadInput(
+        "merged scores too far apart", f"{PREPARE} --merge_prompts --rewards_from help",
+        ("{root}/in.jsonl:1: rewards from 3e+38 to -3e+38",),
+        after(*({"prompt": "Name a fruit.", "response": text, "help": score}
+                for text, score in (("A plum.", 3e38), ("Rust.", -3e38)))),
+    ),
+    BadInput(
         "merged rows with and without scores", f"{PREPARE} --merge_prompts", (LINE, "no rewards, and another row"),
         after(LIST, {"prompt": "Name a fruit.", "completions": ["Fig."]}),
     ),
@@ -116,6 +126,17 @@ ROWS += [
         (LINE, "completions.by.Rating: 'N/A'", "--drop_unrated"),
         after(*({"prompt": "a", "completions": [{"response": text, "by": {"Rating": rating}} for text in "bc"]}
                 for rating in ("5", "N/A"))),
+    ),
+    BadInput(
+        "ratings by several raters per response", f"{PREPARE} --responses_from a b --rewards_from ra rb",
+        (LINE, "ra rb: [1, 0] (expected a finite number)"),
+        after(*({"prompt": "Q", "a": "A", "b": "B", "ra": ratings, "rb": ratings} for ratings in (1, [1, 0]))),
+    ),
+    BadInput(
+        "ratings by several raters in the objects of a list", f"{PREPARE} --rewards_from completions.ratings",
+        (LINE, "completions.ratings: [1, 0] (expected a finite number)"),
+        after(*({"prompt": "a", "completions": [{"text": text, "ratings": ratings} for text in "bc"]}
+                for ratings in (1, [1, 0]))),
     ),
     BadInput(
         "all ratings left out", f"{PREPARE} --drop_unrated", ("no prompt has 2 distinct non-empty responses",),

@@ -65,6 +65,8 @@ ROWS = [
     joined("join: unknown response", "{root}/j.jsonl:1: answer '7' to prompt p0", {**GIVEN, "ranking": "7 > 0"}),
     joined("join: nameless annotator", "{root}/j.jsonl:2: no annotator", GIVEN, {**GIVEN, "id": "p1", "annotator": ""}),
     joined("join: a response twice", "{root}/j.jsonl:1: ranking is '0 > 0'", {**GIVEN, "ranking": "0 > 0"}),
+    joined("join: scores too far apart", "{root}/in.jsonl:1: rewards from 3e+38 to -3e+38",
+           {"id": "p0", "answer": 0, "score": 3e38}, {"id": "p0", "answer": 1, "score": -3e38}),
     joined("join: best is worst", "{root}/j.jsonl:1: answer '0' is both best and worst",
            {"id": "p0", "best": 0, "worst": 0}),
     joined("join: other responses", "{root}/j.jsonl:1: prompt p0 had other responses", {**GIVEN, "digest": "0"}),

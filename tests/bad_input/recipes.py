@@ -1,5 +1,6 @@
 """Bad input to recipes and to the flags that name columns: other schemas, winners, ratings, subsets, and CSV files."""
 
+from pathlib import Path
 from typing import Any
 
 from bad_input.table import BadInput, Change, rows, text
@@ -18,6 +19,17 @@ OWN = f"{PREPARE} --prompt_from prompt --responses_from chosen rejected"
 
 def after(*objects: Any) -> tuple[Change]:
     return (rows("in.jsonl", *objects),)
+
+
+def parquet(name: str, *objects: dict) -> Change:
+    """Writes a Parquet file of the study root, of the columns of PAIR."""
+
+    def change(root: Path) -> None:
+        from pyarrow import Table, parquet
+
+        parquet.write_table(Table.from_pylist([PAIR, *objects]).slice(1), root / name)
+
+    return change
 
 
 def csv(content: str) -> tuple[Change]:
@@ -88,10 +100,35 @@ ROWS = [
     # Where a data set is.
     BadInput("subset of a file", f"{PREPARE} --subset default", ("--subset default", "in.jsonl is a file"),
              after(PAIR)),
+    BadInput("split of a file", f"{PREPARE} --split test", ("--split test", "in.jsonl is a file"), after(PAIR)),
+    BadInput("split of a Parquet file", "prepare.py --source {root}/in.parquet --split test",
+             ("--split test", "in.parquet is a file"), (parquet("in.parquet", PAIR),)),
+    BadInput("split of a file of prompts",
+             "select_prompts.py {root}/in.jsonl --size 1 --select random --output {root}/out.jsonl --split test",
+             ("--split test", "in.jsonl is a file"), after(PAIR)),
+    BadInput("split of a folder of rankings", "diversity.py {root}/in --split test --tokenizer {root}/model",
+             ("--split test", "in is a folder with train.json"), (rows("in/train.json", PAIR),)),
+    BadInput("split of a saved split", "prepare.py --source {root}/in --split test",
+             ("--split test", "in is a data set saved as one split"), (text("in/state.json", '{"_split": "dev"}'),)),
+    BadInput("subset of a saved split", "prepare.py --source {root}/in --split dev --subset b",
+             ("--subset b", "in is a data set saved as one split"), (text("in/state.json", '{"_split": "dev"}'),)),
+    BadInput("subset of saved splits", "prepare.py --source {root}/in --subset b",
+             ("--subset b", "in is a data set saved by save_to_disk"), (text("in/dataset_dict.json", "{}"),)),
+    BadInput("no such file", "prepare.py --source nowhere.jsonl", ("nowhere.jsonl: no such file or folder",)),
+    BadInput("no such packed file", "prepare.py --source nowhere.json.gz", ("nowhere.json.gz: no such file",)),
+    BadInput("Parquet without rows", "prepare.py --source {root}/in.parquet", ("{root}/in.parquet: no rows",),
+             (parquet("in.parquet"),)),
     BadInput("subset of raw", "prepare.py --raw {root} --subset default", ("--subset applies to --source",)),
     BadInput("recipe of raw", "prepare.py --raw {root} --recipe hh-rlhf", ("--recipe applies to --source",)),
     BadInput("invalid rows of a tree", f"{PREPARE} --skip_invalid", ("--skip_invalid applies to rows",),
              after({"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hi"})),
+    *(BadInput(f"flag {flag.split()[0]} for trees", f"{PREPARE} --{flag}",
+               (f"--{flag.split()[0]} applies to rows that stand alone",),
+               after({"message_id": "a", "parent_id": None, "role": "prompter", "text": "Hi", "quality": 1}))
+      for flag in ("rewards_from quality", "ranks", "winner_from quality", "id_from quality")),
+    BadInput("ranks of a pair", f"{PREPARE} --ranks", (FIRST, "--ranks: the row has no numbers"), after(PAIR)),
+    BadInput("ranks of a ranking", f"{PREPARE} --ranks", (FIRST, "--ranks: the row has no numbers"),
+             after({"prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 2, "suffix": ["a", "b"], "reward": [1, 0]})),
     BadInput("only invalid rows", f"{PREPARE} --skip_invalid", (FIRST, "so are all 2 rows"),
              after({**PAIR, "prompt": ""}, {**PAIR, "prompt": " "})),
     # Lists of messages written as text.

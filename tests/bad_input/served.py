@@ -24,6 +24,8 @@ ROWS = [
     BadInput("hh without a tokenizer",
              f"generation.py --name far --prompt_format hh --endpoint {DEAD} --endpoint_model m",
              ("--prompt_format hh", "--model_path")),
+    BadInput("no seed for the second model", f"{ANNOTATE} --candidates {{root}}/model {{root}}/model --seed 4294967295",
+             ("--seed 4294967295: model i samples with seed + i (expected at most 4294967294)",)),
     BadInput("candidates of no server", f"{ANNOTATE} --endpoint {DEAD} --endpoint_model m", (f"--endpoint {DEAD}",)),
     BadInput("tokenizer without a server", f"{ANNOTATE} --endpoint_tokenizer {{root}}/model",
              ("--endpoint_tokenizer", "--endpoint")),
