@@ -263,7 +263,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     parts, failures = (config.part,) if config.part else PARTS, []
     began = time.monotonic()
     if parts != ("report",):
-        study.check_made()
+        check_before(study, parts, cells)
     if "data" in parts:
         study.make_data(cells, request)
     if "rows" in parts:  # before the cells: what cannot be tested, or cannot judge, is told before days of training
@@ -283,6 +283,17 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     if config.publish:
         how = " ".join([f"Made by `{made[0]}`, which took {made[1]}.", *notes])
         publish_results(study.name, folder, [*map(study.result, cells), *study.rows()], how, with_page=True)
+
+
+def check_before(study: LaunchedStudy, parts: Sequence[str], cells: Sequence[Cell]) -> None:
+    """Raises InputError if something that the study names is missing, or what is reused was made in another way."""
+    from study.running.made_before import check_cells, check_rows
+
+    study.check_made()
+    if "rows" in parts:
+        check_rows(study)
+    if "cells" in parts:
+        check_cells(study, cells)
 
 
 def write_slurm(config: StudyConfig, study: Study, train_flags: Sequence[str]) -> None:

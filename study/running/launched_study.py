@@ -23,6 +23,7 @@ from data_preprocess.command import (
     signal_name,
     study_root,
 )
+from data_preprocess.dialogue import HH
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import numbered_rows, why_unranked
 from data_preprocess.subsets import FULL_LEN, rankings_file
@@ -119,14 +120,23 @@ class LaunchedStudy(Study):
             calls.append(self._call("data_preprocess", ("python", "sample.py", *flags, *counted)))
         return calls
 
+    def launcher_of(self, cell: Cell) -> str:
+        """Returns the name of the script in training/ that trains a cell."""
+        return f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
+
+    @property
+    def prompt_flags(self) -> tuple[str, ...]:
+        """The training flag that says how prompts are read, with its value; none where it is the default."""
+        name = train_config(self.train_flags).prompt_format  # of several such flags the last counts
+        return () if name == HH else ("--prompt_format", name)
+
     def calls(self, cell: Cell) -> list[Call]:
         """Returns the training and test of one cell; both resume, and the test writes the cell's result file."""
         ranking_len = (str(cell.ranking_len),) if cell.algorithm == "PRO" else ()
-        script = f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
-        words = ("sh", script, self.model, cell.exp, cell.data, *ranking_len, str(cell.seed), *self.train_flags)
+        train = ("sh", self.launcher_of(cell), self.model, cell.exp, cell.data, *ranking_len, str(cell.seed))
         test = ("sh", "eval.sh", cell.exp, str(cell.stage), *self.eval_flags)
         return [
-            self._call("training", words, self.train_environment),
+            self._call("training", (*train, *self.train_flags), self.train_environment),
             self._call("eval_hh", test, {**self.eval_environment, "PROFILE": self.name}),
         ]
 
@@ -138,9 +148,7 @@ class LaunchedStudy(Study):
         if self.folder == ".":
             return {}
         responses = self.test_responses()
-        flags = list(self.train_flags)
-        read = flags[flags.index("--prompt_format") :][:2] if "--prompt_format" in flags else []
-        tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *read)}
+        tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *self.prompt_flags)}
         if responses > 1:
             tested[FLOOR] = ("--worst_responses", FLOOR)
         if responses:
