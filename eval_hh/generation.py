@@ -190,8 +190,9 @@ def check_rows(config: Generation, jobs: dict[str, Job]) -> None:
     for job in jobs.values():
         with suppress(InputError):  # of a damaged note, whose output is made again
             made = read_note(job.output)["settings"] if job.output.is_file() else {}
-            if config.name or GIVEN in settings or GIVEN in made:
-                found[job.output] = made.get("model", {}).get("name", ours)
+            model = made.get("model", {})
+            if isinstance(model, dict) and (config.name or GIVEN in settings or GIVEN in made):
+                found[job.output] = model.get("name", ours)
     for path, theirs in found.items():
         if theirs != ours:
             flag = f"--{config.own_responses}" if config.own_responses else f"--model {ours}"

@@ -247,6 +247,9 @@ def test_damaged_judgements_are_named_and_left_out(study):
     def columns(it):
         return it["pairs"][0]["files"]["helpful_base"]
 
+    def of_prompts(it, count):
+        return {"a": {name: values and values[:count] for name, values in columns(it).items()}}
+
     changes = {
         "schema: expected 1": lambda it: it.update(schema=2),
         "pairs: none": lambda it: it.update(pairs=[]),
@@ -254,6 +257,12 @@ def test_damaged_judgements_are_named_and_left_out(study):
         "preference: 2 values for 3": lambda it: columns(it)["preference"].pop(),
         "a_first: expected numbers from 0 to 1": lambda it: columns(it).update(a_first=[2] * 3),
         "length_difference: expected finite": lambda it: columns(it).update(length_difference=[None] * 3),
+        "reward_difference: expected finite": lambda it: columns(it).update(reward_difference=[10**400] * 3),
+        "files: 0 prompts (expected at least 2)": lambda it: it["pairs"][0].update(files=of_prompts(it, 0)),
+        "files: 1 prompts (expected at least 2)": lambda it: it["pairs"][0].update(files=of_prompts(it, 1)),
+        "files: 0 prompts (expected at least 1)": lambda it: it.update(
+            pairs=[it["pairs"][0] | {"files": of_prompts(it, n)} for n in (1, 0)]
+        ),
         "world: xyz": lambda it: it.update(world="xyz"),
     }
     for message, change in changes.items():

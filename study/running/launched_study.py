@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from tqdm import tqdm
 
@@ -258,13 +259,12 @@ class LaunchedStudy(Study):
             found = {"labelling": command[command.index("--reward_model") + 1], **found}
         notes = []
         for role, folder in found.items():
-            if folder and (Path(folder) / METRICS_FILE).is_file():
-                metrics = read_json(Path(folder) / METRICS_FILE)
-                files = metrics.get("files", {"held-out rankings": metrics})
-                each = " and ".join(
-                    f"{part['pair_accuracy']:.1%} of {part['pairs']} pairs of {name}" for name, part in files.items()
-                )
-                notes.append(f"The {role} reward model orders {each} as they are labelled.")
+            each = [
+                f"{part['pair_accuracy']:.1%} of {part['pairs']} pairs of {name}"
+                for name, part in held_out_metrics(folder).items()
+            ]
+            if each:
+                notes.append(f"The {role} reward model orders {' and '.join(each)} as they are labelled.")
         return notes
 
     def check_done(self, cells: Sequence[Cell]) -> None:
@@ -289,6 +289,21 @@ class LaunchedStudy(Study):
         scale = scale_of_rows(rows)
         if not scale.can_judge:
             print(f"warning: {scale.note}", file=sys.stderr)
+
+
+def held_out_metrics(folder: str | None) -> dict[str, dict[str, Any]]:
+    """Returns {held-out file: its metrics} of a reward model's folder; none if train_reward.py wrote none there."""
+    path = Path(folder or "") / METRICS_FILE
+    try:
+        metrics = read_json(path) if folder and path.is_file() else {}
+    except InputError:  # another program's, which may not even be JSON
+        return {}
+    files = metrics.get("files", {"held-out rankings": metrics}) if isinstance(metrics, dict) else None
+    for part in files.values() if isinstance(files, dict) else [None]:
+        accuracy, pairs = (part.get("pair_accuracy"), part.get("pairs")) if isinstance(part, dict) else (None, None)
+        if type(accuracy) not in (int, float) or not 0 <= accuracy <= 1 or type(pairs) is not int:
+            return {}
+    return files
 
 
 def machine_rank() -> int:

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError
+from data_preprocess.command import MAX_COUNT, InputError
 from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
@@ -158,7 +158,7 @@ class RunFolder:
         rewards = read_json(path) if path.exists() else {}
         for step, reward in rewards.items() if isinstance(rewards, dict) else [("", None)]:
             number = type(reward) in (int, float) and abs(reward) <= sys.float_info.max
-            if not number or not re.fullmatch(NUMBER, step):
+            if not number or not re.fullmatch(NUMBER, step) or len(step) > len(str(MAX_COUNT)):
                 raise InputError(f"{path}: expected {{step: mean dev reward}}, found {step!r:.20}: {reward!r:.40}")
         return {int(step): reward for step, reward in rewards.items()}
 
