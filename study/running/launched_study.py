@@ -30,7 +30,7 @@ from data_preprocess.records import numbered_rows, why_unranked
 from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.analysis.results import scale_of_rows
 from eval_hh.cells import BASE, CEILING, FLOOR
-from eval_hh.run_paths import ModelNames, Names
+from eval_hh.run_paths import MAX_NEW_TOKENS, ModelNames, Names
 from study.grid import Cell, Study, sample_flags
 from study.running.commands import Call
 from training.config import TrainConfig
@@ -126,6 +126,11 @@ class LaunchedStudy(Study):
         return f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
 
     @property
+    def max_new_tokens(self) -> int:
+        """The most tokens of a tested response."""
+        return int(self.eval_flags[1]) if self.eval_flags else MAX_NEW_TOKENS
+
+    @property
     def prompt_flags(self) -> tuple[str, ...]:
         """The training flag that says how prompts are read, with its value; none where it is the default."""
         name = train_config(self.train_flags).prompt_format  # of several such flags the last counts
@@ -179,8 +184,7 @@ class LaunchedStudy(Study):
 
     def check_made(self) -> None:
         """Raises InputError if a model or raw data that the study names by its whole path is missing."""
-        environment = {**self.train_environment, **self.eval_environment}
-        names = [self.model, *(environment[name] for name in REWARD_MODELS if name in environment)]
+        names = [self.model, *(self.variable(name, "") for name in REWARD_MODELS)]
         names += self.data_command if not self.rankings.is_file() else ()
         for name in names:
             if Path(name).is_absolute() and not Path(name).exists():

@@ -17,7 +17,7 @@ from data_preprocess.provenance import fingerprint
 from eval_hh.cells import BASE, load_cell
 from eval_hh.inference.prompt_format import resolved_format
 from eval_hh.inference.resumable_jobs import folder_identity
-from eval_hh.run_paths import MAX_NEW_TOKENS, TEST_REWARD_MODEL, ModelNames, below_root, model_name
+from eval_hh.run_paths import TEST_REWARD_MODEL, ModelNames, below_root, model_name
 from study.grid import Cell
 from study.running.launched_study import LaunchedStudy
 from training.config import DEV_REWARD_MODEL, TrainConfig
@@ -118,8 +118,7 @@ def changed_test(study: LaunchedStudy, made: dict[str, Any]) -> list[str]:
     reward_model = model_name(folder_identity(study.variable("TEST_REWARD_MODEL", TEST_REWARD_MODEL)), study.root)
     both = {"reward_model": (rewarding["reward_model"], reward_model)}
     if made.get("name", BASE) == BASE:  # a cell's or the base model's: texts that a model generated
-        length = int(study.eval_flags[1]) if study.eval_flags else MAX_NEW_TOKENS
-        both["max_new_tokens"] = (generation["max_new_tokens"], length)
+        both["max_new_tokens"] = (generation["max_new_tokens"], study.max_new_tokens)
     if made.get("name") == BASE:
         asked = resolved_format((study.prompt_flags or (HH,))[-1], study.model)
         both["model"] = (generation["model"], model_name(folder_identity(study.model), study.root))
