@@ -299,9 +299,10 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
 
 def check_before(study: LaunchedStudy, parts: Sequence[str], cells: Sequence[Cell]) -> None:
     """Raises InputError if something that the study names is missing, or what is reused was made in another way."""
-    from study.running.made_before import check_cells, check_rows
+    from study.running.made_before import check_cells, check_data, check_rows
 
     study.check_made()
+    check_data(study)
     if "rows" in parts:
         check_rows(study)
     if "cells" in parts:

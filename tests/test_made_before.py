@@ -12,9 +12,11 @@ import sys
 import pytest
 
 import reproduce
+from data_preprocess import prepare
 from data_preprocess.command import InputError, parse_settings
 from data_preprocess.provenance import fingerprint
 from eval_hh.cells import write_cell
+from study.running.made_before import check_data
 from study.study_file import read_study
 from tests.made_up import make_cell, row_of
 from tests.test_commands import REPOSITORY, rankings
@@ -181,3 +183,29 @@ def test_the_prompt_format_that_counts_is_the_last(tmp_path):
     assert study.prompt_flags == ("--prompt_format", "chat")
     later = dataclasses.replace(study, train_flags=(*study.train_flags, "--prompt_format=hh"))
     assert later.prompt_flags == ()
+
+
+def test_data_of_another_command_are_refused(tmp_path, monkeypatch):
+    """The card that prepare.py writes names its command."""
+    rankings(tmp_path / "raw" / "source.jsonl", 40)
+    for name in ("model", "rm"):
+        (tmp_path / name).mkdir()
+    text = STUDY.replace("machine:", "prepare: {source: raw/source.jsonl, dev_rows: 4}\nmachine:")
+    (tmp_path / "s.yaml").write_text(text)
+    study = read_study(tmp_path / "s.yaml", ())
+    call = study.data_calls([])[0]
+    with monkeypatch.context() as patch:
+        patch.setenv("STUDY_ROOT", str(study.root))
+        prepare.main(list(call.words[2:]))
+    check_data(study)
+    for old, new, said in (
+        ("dev_rows: 4", "dev_rows: 5", "dev_rows was 4, is 5"),
+        ("raw/source.jsonl", "s.yaml", "source was 'source.jsonl', is 's.yaml'"),
+        ("dev_rows: 4", "dev_rows: 4, decontaminate: true", "decontaminate was False, is True"),
+    ):
+        (tmp_path / "s.yaml").write_text(text.replace(old, new))
+        with pytest.raises(InputError, match=r"data/README\.md: what it describes was made with other ") as caught:
+            check_data(read_study(tmp_path / "s.yaml", ()))
+        assert said in str(caught.value)
+    (study.root / "data/README.md").write_text("# Data card\n\nWritten by:\n\n    python prepare.py --gone 'x\n")
+    check_data(read_study(tmp_path / "s.yaml", ()))

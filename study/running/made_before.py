@@ -7,22 +7,28 @@ cells that were trained in different ways.
 import dataclasses
 import shlex
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import REPOSITORY, InputError, parse_settings
 from data_preprocess.dialogue import HH
+from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.provenance import fingerprint
 from eval_hh.cells import BASE, load_cell
 from eval_hh.inference.prompt_format import resolved_format
 from eval_hh.inference.resumable_jobs import folder_identity
 from eval_hh.run_paths import TEST_REWARD_MODEL, ModelNames, below_root, model_name
+from labelling.sampling import AnnotateConfig
 from study.grid import Cell
 from study.running.launched_study import LaunchedStudy
 from training.config import DEV_REWARD_MODEL, TrainConfig
 from training.saving.checkpoints import RunFolder, changed_settings, default_settings
 from training.saving.manifest import folder_checksum
+
+FREE_FOR_DATA = {"batch_size", "endpoint"}  # limits of the machine, and where a model is served
 
 
 def check_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> None:
@@ -47,6 +53,50 @@ def check_rows(study: LaunchedStudy) -> None:
         if made := valid_result(path):
             texts = ModelNames(path.stem, study.root).generated("").parent
             _refuse(path, changed_test(study, made), path.stem, f"this file and {texts}")
+
+
+def check_data(study: LaunchedStudy) -> None:
+    """Raises InputError if the study's data are there but were made in another way, as their card says.
+
+    A card whose command cannot be read, perhaps another version's, says nothing. Paths are compared by their last part,
+    since a study may be moved.
+    """
+    card = study.root / "data" / "README.md"
+    made = made_by(card) if study.data_command and study.rankings.is_file() else None
+    ours = data_settings(study.data_calls([])[0].words) if made else None
+    if made and ours and made["command"] == ours["command"]:  # else the card is of data that were made apart
+        names = [name for name in {**made, **ours} if name not in FREE_FOR_DATA and made.get(name) != ours.get(name)]
+        changes = [f"{name} was {made.get(name)!r}, is {ours.get(name)!r}" for name in names]
+        _refuse(card, changes, "what it describes", study.root / "data")
+
+
+def made_by(card: Path) -> dict[str, Any] | None:
+    """Returns the settings of the command that a data card names; None if there is none that can be read."""
+    try:
+        lines = card.read_text(encoding="utf-8").splitlines()
+        return data_settings(shlex.split(lines[lines.index("Written by:") + 2]))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def data_settings(words: Sequence[str]) -> dict[str, Any] | None:
+    """Returns the command's name and settings of a call of prepare.py or annotate.py; None if it is not one."""
+    kind = {"prepare.py": PrepareConfig, "annotate.py": AnnotateConfig}.get(words[1])
+    if kind is None:
+        return None
+    try:
+        with redirect_stderr(StringIO()):
+            settings = dataclasses.asdict(parse_settings(kind, list(words[2:]), ""))
+    except (InputError, SystemExit):
+        return None
+    return {"command": words[1], **{name: _last_part(value) for name, value in settings.items()}}
+
+
+def _last_part(value: Any) -> Any:
+    """Returns the last part of a path or hub name, also in a list of several, and any other value unchanged."""
+    if isinstance(value, list | tuple):
+        return [_last_part(one) for one in value]
+    return Path(value).name if isinstance(value, str | Path) else value
 
 
 def _refuse(path: Path, changes: list[str], name: str, made: object) -> None:
