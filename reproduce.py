@@ -14,8 +14,9 @@ Every cell runs the public commands: split.py, sample.py, training, generation, 
 fresh draw of the subsets (sample.py --draw) and a fresh training seed; the published design is several seeds of one
 draw. The small study calls the commands in its worker processes, one torch thread each, under runs/toy-<hash>/; the
 hash depends on the world and the settings. Any other study calls the launchers and eval.sh, one cell after another: a
-paper's grid under STUDY_ROOT, your own under runs/NAME. Finished work is not repeated. A killed run resumes when
-started again, and so does one that was asked to stop (SIGTERM, SIGUSR1, Ctrl-C), which ends at the next step or batch.
+paper's grid under STUDY_ROOT, your own under runs/NAME. Finished work is not repeated, and is refused if it
+was made with other settings. A killed run resumes when started again, and so does one that was asked to stop (SIGTERM,
+SIGUSR1, Ctrl-C), which ends at the next step or batch.
 Flags after `--` are passed to every training run.
 """
 
