@@ -14,8 +14,9 @@ Every cell runs the public commands: split.py, sample.py, training, generation, 
 fresh draw of the subsets (sample.py --draw) and a fresh training seed; the published design is several seeds of one
 draw. The small study calls the commands in its worker processes, one torch thread each, under runs/toy-<hash>/; the
 hash depends on the world and the settings. Any other study calls the launchers and eval.sh, one cell after another: a
-paper's grid under STUDY_ROOT, your own under runs/NAME. Finished work is not repeated. A killed run resumes when
-started again, and so does one that was asked to stop (SIGTERM, SIGUSR1, Ctrl-C), which ends at the next step or batch.
+paper's grid under STUDY_ROOT, your own under runs/NAME. Finished work is not repeated, and is refused if it
+was made with other settings. A killed run resumes when started again, and so does one that was asked to stop (SIGTERM,
+SIGUSR1, Ctrl-C), which ends at the next step or batch.
 Flags after `--` are passed to every training run.
 """
 
@@ -49,16 +50,17 @@ from data_preprocess.command import (
     words_of,
 )
 from data_preprocess.files import LOCKS, hold_lock
+from data_preprocess.hub import from_here
 from data_preprocess.outputs import check_opening, check_output_file
 from data_preprocess.provenance import machine_with_gpus
 from study.cost import plan_lines
-from study.finish import show_outcome
-from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, seeds_of_one_draw
+from study.finish import check_outputs, show_outcome
+from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, largest_budget, seeds_of_one_draw
 from study.publish import publish, publish_results
-from study.running.launched_study import LaunchedStudy
+from study.running.launched_study import REWARD_MODELS, LaunchedStudy
 from study.running.workers import Workers, duration
 from study.slurm import OPENING, write_jobs
-from study.study_file import EXPERIMENTS, built_in, check_train_flags, profile_names, read_study
+from study.study_file import EXPERIMENTS, built_in, check_train_flags, other_answers, profile_names, read_study
 from study.toy import worlds
 from study.toy.toy_profile import ToyProfile
 from study.toy.toy_study import ToyStudy
@@ -156,6 +158,9 @@ class StudyConfig:
         for flag in OF_LAUNCHED if isinstance(self.described, ToyProfile) else OF_TOY:
             if flag in given:
                 raise InputError(f"--{flag}: not a flag of {shlex.join(self.described.source)}")
+        for flag in ("dry_run", "publish", "check") if self.slurm else ():
+            if flag in given:
+                raise InputError(f"--slurm and --{flag}: give one of them (--slurm runs nothing but writes jobs)")
         if self.publish and self.study:
             raise InputError("--publish: expected a study that is built in (without --study)")
         if self.publish and (self.only or self.sizes):
@@ -192,13 +197,15 @@ class StudyConfig:
         study = self.described
         if train_flags:
             check_train_flags(study.train if isinstance(study, ToyProfile) else study.train_flags, train_flags)
+        if self.sizes and study.grid.equal_budget:
+            largest_budget(f"--sizes {' '.join(map(str, self.sizes))}", self.sizes, study.grid.ranking_lens)
         sizes, fixed_size = self.sizes or study.grid.sizes, self.fixed_size or study.grid.fixed_size
         study = replace(study, grid=replace(study.grid, sizes=sizes, fixed_size=fixed_size))
         if isinstance(study, ToyProfile):  # the size of other data is not known here
             limit = within(at_most=study.world.train_rows)
             check_flags(vars(self), dict.fromkeys(("sizes", "fixed_size"), limit))
             return replace(study, train=(*study.train, *train_flags))
-        model, tokenizer = self.model or study.model, self.tokenizer or study.tokenizer
+        model, tokenizer = from_here(self.model) or study.model, from_here(self.tokenizer) or study.tokenizer
         return replace(study, model=model, tokenizer=tokenizer, train_flags=(*study.train_flags, *train_flags))
 
     def every_cell(self, study: Study) -> list[Cell]:
@@ -222,6 +229,7 @@ def run_toy(config: StudyConfig, profile: ToyProfile, command: str, request: Sto
         hours = duration(sum(study.expected_work(cells).values()) / number)
         print(f"plan: {len(cells)} cells, about {hours} of missing work with {number} workers", file=sys.stderr)
         return
+    check_outputs(study.root)
     expected = study.expected_work(cells, config.check)
     with hold_lock(study.root), Workers(study.root, config.toy_workers, request, expected) as workers:
         if config.check:
@@ -254,6 +262,9 @@ def run_worlds(config: StudyConfig, profile: ToyProfile, command: str, request: 
 
 def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, request: StopRequest) -> None:
     """Runs the cells of a study on a model and data, or prints or writes their commands."""
+    for name in REWARD_MODELS:  # of the environment, for commands that run in other folders
+        if os.environ.get(name):
+            os.environ[name] = from_here(os.environ[name])
     every_cell = config.every_cell(study)
     cells = chosen(every_cell, config.only)
     if config.dry_run:
@@ -262,8 +273,11 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
         return
     parts, failures = (config.part,) if config.part else PARTS, []
     began = time.monotonic()
+    folder = study_root() / "runs" / study.name
+    if "report" in parts:
+        check_outputs(folder)
     if parts != ("report",):
-        study.check_made()
+        check_before(study, parts, cells)
     if "data" in parts:
         study.make_data(cells, request)
     if "rows" in parts:  # before the cells: what cannot be tested, or cannot judge, is told before days of training
@@ -274,7 +288,6 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
         done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
         made = (command, f"{duration(time.monotonic() - began)} this time on {machine_with_gpus()}")
         notes = study.reward_notes()
-        folder = study_root() / "runs" / study.name
         show_outcome(folder, study.root, study.title, done, *made, notes, compare_paper=study.compare_paper)
     if failures:
         raise OSError("; ".join([f"{len(failures)} of {len(cells)} cells failed", *failures]))
@@ -283,6 +296,18 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     if config.publish:
         how = " ".join([f"Made by `{made[0]}`, which took {made[1]}.", *notes])
         publish_results(study.name, folder, [*map(study.result, cells), *study.rows()], how, with_page=True)
+
+
+def check_before(study: LaunchedStudy, parts: Sequence[str], cells: Sequence[Cell]) -> None:
+    """Raises InputError if something that the study names is missing, or what is reused was made in another way."""
+    from study.running.made_before import check_cells, check_data, check_rows
+
+    study.check_made()
+    check_data(study)
+    if "rows" in parts:
+        check_rows(study)
+    if "cells" in parts:
+        check_cells(study, cells)
 
 
 def write_slurm(config: StudyConfig, study: Study, train_flags: Sequence[str]) -> None:
@@ -316,8 +341,11 @@ def parse_args(argv: Sequence[str]) -> tuple[StudyConfig, Study]:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     config, study = parse_args(argv)
+    train_flags = argv[argv.index("--") + 1 :] if "--" in argv else ()
+    if warning := other_answers(study.max_new_tokens, train_flags):
+        print(f"warning: {warning}", file=sys.stderr)
     if config.slurm:
-        write_slurm(config, study, argv[argv.index("--") + 1 :] if "--" in argv else ())
+        write_slurm(config, study, train_flags)
         return
     if config.no_locks:
         os.environ[LOCKS] = "no"  # of what this starts, too

@@ -271,10 +271,10 @@ def check_text(flag: str, value: str) -> None:
 def check_name(flag: str, name: str) -> None:
     """Raises InputError, naming the flag, unless `name` can be one part of a path and fits in a line of text."""
     printable = name.isprintable() and name == name.strip()
-    if not name or not printable or name in (".", "..") or "/" in name or "\\" in name:
+    if not name or not printable or name in (".", "..") or name.startswith("-") or "/" in name or "\\" in name:
         raise InputError(
-            f"--{flag} {name!r:.60}: expected a name, without a slash, control characters or leading or "
-            "trailing spaces, and not . or .."
+            f"--{flag} {name!r:.60}: expected a name, without a slash, control characters, a leading hyphen or leading "
+            "or trailing spaces, and not . or .."
         )
     if len(os.fsencode(name)) > MAX_NAME:
         raise InputError(f"--{flag} {name[:20]!r}...: expected a name of at most {MAX_NAME} bytes")

@@ -5,6 +5,7 @@ name not cached, an error says what to pass instead. Code in a model or data set
 A model may be given as a folder or name of an adapter (peft's adapter_config.json), which names its base model.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,12 @@ MAX_REASON = 300  # characters of a library's message that are passed on
 def looks_like_path(name: str) -> bool:
     """Returns whether a name can only be a path: hub names are "name" or "owner/name"."""
     return name.startswith(("/", ".", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+
+
+def from_here(name: str | None) -> str | None:
+    """Returns a path as an absolute one, for what runs or lies in another folder, and a hub name or None unchanged."""
+    is_path = name and (looks_like_path(name) or os.path.exists(name))
+    return os.path.abspath(os.path.expanduser(name)) if is_path else name
 
 
 def why_not_on_hub(name: str, kind: str) -> str:

@@ -61,9 +61,10 @@ def check_place(where: str, path: Path) -> None:
         raise InputError(f"{where}: {above} cannot be written")
 
 
-def check_opening(path: Path, opening: str) -> None:
+def check_opening(path: Path, opening: str | bytes) -> None:
     """Raises InputError if the file to be written exists but does not start with `opening`: it is not the command's."""
-    if path.is_file() and not path.read_bytes().startswith(opening.encode()):
+    start = opening.encode() if isinstance(opening, str) else opening
+    if path.is_file() and not path.read_bytes().startswith(start):
         raise InputError(f"{path}: was not written by this command and is not overwritten (move it away)")
 
 

@@ -154,7 +154,7 @@ generation() {
 # Check all inputs first, so that a misspelt reward model does not end hours of generation.
 generation run "$python" "$here/generation.py" --check "$@"
 run "$python" "$here/rewarding.py" --check "$@" $precision
-run "$python" "$here/scoring.py" --check "$@"
+run "$python" "$here/scoring.py" --check "$@" ${PROFILE:+--profile "$PROFILE"}
 generation $decoding "$here/generation.py" "$@"
 launch "$here/rewarding.py" "$@" $precision
 [ "$machine_rank" != 0 ] || run "$python" "$here/scoring.py" "$@" ${PROFILE:+--profile "$PROFILE"}

@@ -31,7 +31,7 @@ from data_preprocess.dialogue import CHAT, HH, PROMPT_FORMATS, with_system
 from eval_hh.cells import BEST_RESPONSES, SERVED, WORST_RESPONSES
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
-from eval_hh.run_paths import GIVEN, PRECISIONS, Evaluation, check_same_model, recorded_precision
+from eval_hh.run_paths import GIVEN, MAX_NEW_TOKENS, PRECISIONS, Evaluation, check_same_model, recorded_precision
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -48,7 +48,7 @@ class Generation(Evaluation, EndpointFlags):
                                      default=None)  # fmt: skip
     best_responses: bool = setting("with --name: no model, but the test rows' own first responses", default=False)
     worst_responses: bool = setting("with --name: the test rows' own last responses", default=False)
-    max_new_tokens: int = setting("maximum tokens decoded per prompt", default=128)
+    max_new_tokens: int = setting("maximum tokens decoded per prompt", default=MAX_NEW_TOKENS)
     batch_size: int | None = setting(
         "prompts decoded or asked at a time, per process ($BATCH_SIZE; default: 16, or up to 64 on a GPU)",
         default_factory=lambda: environment_count("BATCH_SIZE", None),
@@ -190,8 +190,9 @@ def check_rows(config: Generation, jobs: dict[str, Job]) -> None:
     for job in jobs.values():
         with suppress(InputError):  # of a damaged note, whose output is made again
             made = read_note(job.output)["settings"] if job.output.is_file() else {}
-            if config.name or GIVEN in settings or GIVEN in made:
-                found[job.output] = made.get("model", {}).get("name", ours)
+            model = made.get("model", {})
+            if isinstance(model, dict) and (config.name or GIVEN in settings or GIVEN in made):
+                found[job.output] = model.get("name", ours)
     for path, theirs in found.items():
         if theirs != ours:
             flag = f"--{config.own_responses}" if config.own_responses else f"--model {ours}"

@@ -15,13 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import check_settings, check_text, parse_settings, run, setting, study_root
-from data_preprocess.outputs import check_opening, check_output_file
 from eval_hh.analysis.results import load_results
 from eval_hh.reporting.findings import analyse, as_json
-from eval_hh.reporting.sections import write_report
-
-# First line of each file written; a file of that name that starts otherwise is not overwritten.
-OPENINGS = {"report.md": "# Results", "table1.tex": "% Written by"}
+from eval_hh.reporting.sections import check_report, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         found = analyse(load_results(results, config.profile), folder=results)
         print(json.dumps(as_json(found), ensure_ascii=False, indent=1))
         return
-    for name, opening in OPENINGS.items():
-        check_output_file("output", output / name, {})
-        check_opening(output / name, opening)
+    check_report(output)
     print(write_report(output, analyse(load_results(results, config.profile), config.compare_paper, results)))
     print(f"Written to {output / 'report.md'}")
 

@@ -22,14 +22,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from data_preprocess.dialogue import with_system
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
-from eval_hh.run_paths import PRECISIONS, AnyNames, Evaluation, check_made_of, read_results, recorded_precision
+from eval_hh.run_paths import (
+    PRECISIONS,
+    TEST_REWARD_MODEL,
+    AnyNames,
+    Evaluation,
+    check_made_of,
+    read_results,
+    recorded_precision,
+)
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
     from eval_hh.reward_model import RewardModel
-
-TEST_REWARD_MODEL = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"  # the paper's
 
 
 @dataclass(frozen=True, kw_only=True)

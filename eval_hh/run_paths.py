@@ -12,6 +12,8 @@ from data_preprocess.records import check_row
 from eval_hh.cells import MODEL_ROWS, TEST_FILES
 
 BEST_CHECKPOINT = "best_checkpoint"  # checkpoint folder that the trainer chose on the dev set
+TEST_REWARD_MODEL = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"  # the paper's
+MAX_NEW_TOKENS = 128  # of a tested response, the paper's
 PRECISIONS = ("bf16", "fp16", "no")  # of the weights; a CPU has bf16 or no, and float32 unless asked
 
 
@@ -147,16 +149,17 @@ class Evaluation:
         return ModelNames(self.name) if self.name else Names(self.index, self.stage, self.checkpoint)
 
 
-def below_study_root(value: Any) -> Any:
-    """Returns a path under STUDY_ROOT relative to it; any other value of a configuration unchanged."""
-    if isinstance(value, str) and Path(value).is_relative_to(study_root()):
-        return Path(value).relative_to(study_root()).as_posix()
+def below_root(value: Any, root: Path | None = None) -> Any:
+    """Returns a path under a root (default: STUDY_ROOT) relative to it; any other value of a setting unchanged."""
+    root = root or study_root()
+    if isinstance(value, str) and Path(value).is_relative_to(root):
+        return Path(value).relative_to(root).as_posix()
     return value
 
 
-def model_name(identity: dict[str, Any]) -> str:
-    """Returns the name of a model's `folder_identity`: its path under STUDY_ROOT, else its folder or hub name."""
-    name = below_study_root(identity["name"])
+def model_name(identity: dict[str, Any], root: Path | None = None) -> str:
+    """Returns the name of a model's `folder_identity`: its path under the root, else its folder or hub name."""
+    name = below_root(identity["name"], root)
     return Path(name).name if Path(name).is_absolute() else name
 
 

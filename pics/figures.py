@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_flags, check_text, run, study_root
-from data_preprocess.outputs import check_output_file
+from data_preprocess.outputs import check_opening, check_output_file
 from eval_hh.analysis.chosen_prompts import fixed_size_pairs
 from eval_hh.analysis.contrasts import comparisons
 from eval_hh.analysis.paper_numbers import paper_evidence
@@ -29,6 +29,7 @@ from pics.draw_chosen_prompts import draw_chosen
 from pics.draw_intro import draw_intro
 from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figure_data import error_note, line_summary, paper_overlay, paper_points, result_facets, result_points
+from pics.style import OPENINGS, PNG
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     check_flags(vars(args), {"profile": check_text})
     read = {flag: [getattr(args, flag)] for flag in ("results", "budgets", "fixed_size")}
     check_output_file("output", output, read)
+    check_opening(output, OPENINGS.get(output.suffix, PNG))
     if args.intro:
         draw_intro(output)
     elif args.paper:

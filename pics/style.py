@@ -151,6 +151,11 @@ def spread_out(places: Sequence[float], gap: float) -> list[float]:
     return found
 
 
+PNG = b"\x89PNG\r\n\x1a\n"
+# What a figure begins with, by the end of its name; any other end is a PNG, too.
+OPENINGS = {".svg": '<?xml version="1.0" encoding="utf-8" standalone="no"?>\n<!DOCTYPE svg', ".png": PNG}
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a figure to `path` as PNG or SVG; the same figure gives the same bytes."""
     # Leaves out matplotlib's version and the date.

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from data_preprocess.command import InputError
-from data_preprocess.hub import load_tokenizer, source_options
+from data_preprocess.hub import base_model, load_or_refuse, load_tokenizer, source_options
 from data_preprocess.records import numbered_rows, to_record
 from study.grid import Cell
 from study.running.launched_study import LaunchedStudy, train_config
@@ -17,6 +17,8 @@ from training.flops import Weights, answer_flops, num_parameters, score_flops, s
 from training.tracking.metrics import read_metrics
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from training.collator import EncodedRanking
 
 SAMPLE = 500  # rankings whose lengths are averaged
@@ -25,7 +27,7 @@ UTILISATION = 0.4  # share of --peak that training is taken to reach
 DECODING = 0.0065
 # Bytes per parameter: float32 weights with AdamW's two moments, and with DeepSpeed in bf16 the weights in bf16, too.
 STATE, HALF_COPY, WEIGHTS = 12, 2, 4
-TOOK = re.compile(r"^took: ([\d.]+) s$", re.MULTILINE)  # of each call in a cell's log
+TOOK = re.compile(r"^took: (\d{1,12}\.\d+) s$", re.MULTILINE)  # of each call in a cell's log
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,8 @@ def cell_costs(study: LaunchedStudy, cells: Sequence[Cell]) -> dict[Cell, Cost]:
 
 
 def stage_means(study: LaunchedStudy, stage: int) -> Means:
-    from transformers import AutoConfig
-
     settings = train_config(study.train_flags, stage)
-    config = AutoConfig.from_pretrained(study.model, **source_options(study.model))
+    config = model_config(study.model)
     weights, rankings = weights_of(config), list(encoded(study, settings))
     prompt, most = round(statistics.fmean(len(one.prompt) for one in rankings)), settings.max_new_tokens
     scored = score_flops(reward_weights(study) or weights, prompt + most)
@@ -101,14 +101,27 @@ def stage_means(study: LaunchedStudy, stage: int) -> Means:
     )  # fmt: skip
 
 
-def reward_weights(study: LaunchedStudy) -> Weights | None:
-    """Returns the matrices of the test reward model; None if it cannot be read now."""
+def model_config(name: str) -> "PretrainedConfig":
+    """Returns the configuration of a model of a folder or hub name; InputError if no model can be made of it."""
     from transformers import AutoConfig
 
+    options = source_options(name)
+    name = base_model(name, options) or name
+
+    def load() -> "PretrainedConfig":
+        config = AutoConfig.from_pretrained(name, **source_options(name))
+        weights_of(config)
+        return config
+
+    return load_or_refuse(load, f"{name}: the model cannot be loaded")
+
+
+def reward_weights(study: LaunchedStudy) -> Weights | None:
+    """Returns the matrices of the test reward model; None if it cannot be read now."""
     name = study.variable("TEST_REWARD_MODEL", "")
     try:
-        return weights_of(AutoConfig.from_pretrained(name, **source_options(name))) if name else None
-    except (InputError, OSError, ValueError):
+        return weights_of(model_config(name)) if name else None
+    except (InputError, OSError):
         return None
 
 
@@ -141,7 +154,7 @@ def measured_rate(study: LaunchedStudy) -> tuple[float, int]:
     """Returns (median tokens a second of the runs logged under the study's root, their number); (0, 0) if none."""
     runs = []
     for path in sorted((study.root / "logs").glob("*/*/metrics.jsonl")):
-        rates = [row["tokens_per_second"] for row in read_metrics(path) if "tokens_per_second" in row]
+        rates = [row["tokens_per_second"] for row in read_metrics(path) if row.get("tokens_per_second", 0) > 0]
         if rates:
             runs.append(statistics.median(rates))
     return (statistics.median(runs), len(runs)) if runs else (0.0, 0)
@@ -162,9 +175,9 @@ def measured_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> dict[Cell, Me
     for cell in cells:
         log, metrics = study.log(cell.exp), study.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
         took = TOOK.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
-        rows = [row for row in read_metrics(metrics) if "tokens_per_second" in row]
-        if took and rows and study.result(cell).is_file():
-            seconds = sum(map(float, took))
+        rows = [row for row in read_metrics(metrics) if row.get("tokens_per_second", 0) > 0 and "seconds" in row]
+        seconds = sum(map(float, took))
+        if seconds and rows and study.result(cell).is_file():
             outside = max(0.0, seconds - sum(row["seconds"] for row in rows))
             found[cell] = Measured(statistics.median(row["tokens_per_second"] for row in rows), outside, seconds)
     return found

@@ -6,9 +6,27 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_preprocess.outputs import check_opening, check_output_file
+
 if TYPE_CHECKING:
     from eval_hh.analysis.results import Results
     from eval_hh.reporting.findings import Findings
+
+
+# First lines of report.html; a file of that name that starts otherwise is not overwritten.
+OPENING = (
+    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta http-equiv="Content-Security-Policy" content="default-src'
+)
+
+
+def check_outputs(folder: Path) -> None:
+    """Raises InputError, before any work, if `show_outcome` would overwrite a file that is not a study's."""
+    from eval_hh.reporting.sections import check_report
+
+    check_report(folder)
+    check_output_file("output", folder / "report.html", {})
+    check_opening(folder / "report.html", OPENING)
 
 
 def show_outcome(

@@ -126,7 +126,7 @@ def cells_of(
         for size in sorted(grid.sizes, reverse=True)
     ]
     if grid.equal_budget:
-        budget = budgets(grid.sizes)[0]
+        budget = largest_budget("--equal_budget", grid.sizes, grid.ranking_lens)
         shapes = [shape for shape in shapes if budget.get(shape[0]) == shape[1]]
     low, high = (Selection(end, True, grid.match_kind, half=True).name for end in ("low_d", "max_d"))
     base, added = grid.augmented
@@ -144,6 +144,18 @@ def cells_of(
         for algorithm in grid.algorithms
         for ranking_len, size, selection in dict.fromkeys(shapes)
     ]
+
+
+def largest_budget(flag: str, sizes: Sequence[int], ranking_lens: Sequence[int]) -> dict[int, int]:
+    """Returns {K: M} of the largest equal budget's cells; InputError, naming the flag, if there are none to compare."""
+    found = next(iter(budgets(sizes)), None)
+    if found is None:
+        raise InputError(f"{flag}: expected sizes N and N/2 (K=2 and K=4 then cost the same)")
+    budget = {k: size for k, size in found.items() if k in ranking_lens}
+    if len(budget) < 2:
+        given, known = (" ".join(map(str, sorted(lens))) for lens in (ranking_lens, found))
+        raise InputError(f"{flag}: ranking_lens {given}: expected two or more of {known}, whose sizes cost the same")
+    return budget
 
 
 def answering_cell(grid: Grid, cell: Cell) -> Cell:

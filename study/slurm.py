@@ -5,13 +5,19 @@ The script sets what study/slurm_jobs.sh, which it sources, submits and runs.
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from data_preprocess.command import REPOSITORY, InputError, count, setting, study_root, within
 from data_preprocess.files import atomic_write
 
 OPENING = "#!/bin/bash\n# usage: bash "  # of a script, which tells it from other files
+
+
+def lines(help: str, default: str) -> Any:
+    """Declares a text of several lines."""
+    return field(metadata={**setting(help).metadata, "lines": True}, default=default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +34,7 @@ class Cluster:
     partition: str | None = setting("of all jobs", default=None)
     account: str | None = setting("of all jobs", default=None)
     options: tuple[str, ...] = setting("further flags of sbatch, like --constraint=a100", default=())
-    setup: str = setting("shell lines that each job begins with: modules, an environment, variables", default=":")
+    setup: str = lines("shell lines that each job begins with: modules, an environment, variables", default=":")
     scratch: str = setting("folder on each node for temporary files, like $SLURM_TMPDIR or /scratch", default="")
 
     def __post_init__(self) -> None:

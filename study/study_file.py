@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, check_name, check_number, check_seed, count, flags_in, setting
+from data_preprocess.hub import from_here
 from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.ranking import SEED
 from data_preprocess.toy_world.world import WorldConfig
-from eval_hh.estimates import budgets
+from eval_hh.run_paths import MAX_NEW_TOKENS
 from labelling.sampling import AnnotateConfig
-from study.grid import Grid, Study, fresh_replicates, seeds_of_one_draw
+from study.grid import Grid, Study, fresh_replicates, largest_budget, seeds_of_one_draw
 from study.running.launched_study import LaunchedStudy, train_config
 from study.slurm import Cluster
 from study.toy.toy_profile import ToyProfile
@@ -65,6 +66,17 @@ def check_train_flags(before: Sequence[str], flags: Sequence[str]) -> None:
     train_config([*before, *flags])
 
 
+def other_answers(tested: int, flags: Sequence[str]) -> str:
+    """Says that flags for every training run choose checkpoints by answers of another length than is tested, if so."""
+    validated = train_config(flags).max_new_tokens
+    if "max_new_tokens" not in flags_in(TrainConfig, flags) or validated == tested:
+        return ""
+    return (
+        f"max_new_tokens is {validated} in training, but {tested} in the test, so that checkpoints are chosen by other "
+        "answers than are tested"
+    )
+
+
 def source(help: str) -> Any:
     """Declares an optional folder or hub name; a path may be relative to the study file's folder."""
     return field(metadata={**setting(help).metadata, "is_source": True}, default=None)
@@ -96,8 +108,8 @@ class GridSection:
                 raise InputError(f"--{key}: expected at least one")
         if self.replicates and self.seeds:
             raise InputError("--seeds and --replicates: give one of them (seeds of draw 42, or fresh draws and seeds)")
-        if self.equal_budget and not budgets(self.sizes):
-            raise InputError("--equal_budget: expected sizes N and N/2 (K=2 and K=4 then cost the same)")
+        if self.equal_budget:
+            largest_budget("--equal_budget", self.sizes, self.ranking_lens)
         if self.augmented and len(self.augmented) != 2:
             raise InputError("--augmented: expected two numbers, M of the subset and the prompts added")
 
@@ -194,6 +206,8 @@ class StudyFile:
             check_number("grid.ranking_lens", max(self.grid.ranking_lens), at_most=self.world.ranking_len)
             if self.cluster.nodes > 1:
                 raise InputError("--cluster: expected one node with world:, which runs in the workers of one machine")
+        if why := other_answers(self.generation.max_new_tokens or MAX_NEW_TOKENS, self.training):
+            raise InputError(f"--training: {why} (expected generation.max_new_tokens alone, which is for both)")
         if self.machine:
             self._check_step(self.machine.num_processes)
 
@@ -210,7 +224,8 @@ class StudyFile:
             name=self.name, title=self.title or self.name, grid=self.grid.grid(""),
             replicates=self.grid.draws_and_seeds, experiments=self.experiments, pretrain=(),
             train_reward=tuple(self.train_reward), train=tuple(self.training),
-            max_new_tokens=self.generation.max_new_tokens or 128, eval_batch_size=self.generation.batch_size or 16,
+            max_new_tokens=self.generation.max_new_tokens or MAX_NEW_TOKENS,
+            eval_batch_size=self.generation.batch_size or 16,
             world=self.world, source=source, cluster=self.cluster,
         )  # fmt: skip
 
@@ -225,7 +240,7 @@ class StudyFile:
         return LaunchedStudy(
             name=self.name, title=self.title or self.name, grid=self.grid.grid(self.name if folder == "." else ""),
             replicates=self.grid.draws_and_seeds, experiments=self.experiments, folder=folder,
-            model=os.environ.get(self.model_variable or "") or self.model, launcher=self.launcher,
+            model=from_here(os.environ.get(self.model_variable or "")) or self.model, launcher=self.launcher,
             tokenizer=self.tokenizer or (None if folder == "." else self.model),
             data_command=command if len(command) > 1 else (),
             train_flags=(*answers, *self.training), eval_flags=answers,

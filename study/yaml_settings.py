@@ -1,6 +1,8 @@
 """Reads YAML into dataclasses whose fields are declared like flags; an error names file, line and key."""
 
+import os
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from data_preprocess.command import InputError, check_settings, study_root, type_of_one, without_none
+from data_preprocess.command import MAX_NAME, InputError, check_settings, study_root, type_of_one, without_none
 from data_preprocess.hub import looks_like_path
 
 UNDER_ROOT = "$STUDY_ROOT/"
@@ -55,7 +57,7 @@ def read_yaml(path: Path) -> Place:
     except yaml.MarkedYAMLError as error:
         line = (error.problem_mark or error.context_mark).line + 1
         raise InputError(f"{path}:{line}: not valid YAML ({error.problem})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a character beyond Unicode, endless digits, depth
         raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if node is None:
         raise InputError(f"{path}: is empty (expected a study: study/README.md)")
@@ -120,14 +122,29 @@ def _scalar(each: Field, node: yaml.Node, place: Place, is_source: bool) -> Any:
         if node.value.lower() not in WORDS:
             raise place.error(node, f"{key} {node.value!r:.60}: expected {_meant(kind)}")
         return WORDS[node.value.lower()]
+    if kind is str:
+        _check_characters(each, node, place)
+    text = node.value if each.metadata.get("lines") else node.value.strip("\n")  # a block of one line ends in one
     try:
-        value = kind(node.value)
+        value = kind(text)
     except ValueError:
         raise place.error(node, f"{key} {node.value!r:.60}: expected {_meant(kind)}") from None
     choices = (each.metadata.get("argument") or {}).get("choices")
     if choices and value not in choices:
         raise place.error(node, f"{key} {node.value!r:.60}: expected one of {', '.join(map(str, choices))}")
     return _found(value, node, place) if is_source else value
+
+
+def _check_characters(each: Field, node: yaml.Node, place: Place) -> None:
+    """Raises InputError for text that no path or line can hold; a `lines` field may have several lines."""
+    allowed = "\n\t" if each.metadata.get("lines") else ""
+    for char in node.value.strip("\n"):
+        if unicodedata.category(char) in ("Cc", "Cs") and char not in allowed:
+            raise place.error(
+                node,
+                f"{place.prefix.removesuffix('.')} {ascii(node.value):.60}: holds the character {ascii(char)} "
+                f"(expected {'lines' if allowed else 'one line'} of text)",
+            )
 
 
 def _found(name: str, node: yaml.Node, place: Place) -> str:
@@ -137,10 +154,10 @@ def _found(name: str, node: yaml.Node, place: Place) -> str:
     """
     if name.startswith(UNDER_ROOT):
         return str(study_root() / name.removeprefix(UNDER_ROOT))
-    path = place.file.parent / Path(name).expanduser()
-    if path.exists():
+    path = place.file.parent / os.path.expanduser(name)
+    if os.path.exists(path):
         return str(path.resolve())
-    if looks_like_path(name):
+    if looks_like_path(name) or len(os.fsencode(name)) > MAX_NAME:
         key = place.prefix.removesuffix(".")
         raise place.error(node, f"{key} {name}: no such file or folder beside the study file")
     return name
@@ -180,4 +197,4 @@ def _words(key: str, value: Any, node: yaml.Node, is_source: bool) -> list[str]:
     if is_source:
         return [f"--{key}", *([value] if isinstance(value, str) else value)]
     nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-    return [f"--{key}", *(one.value for one in nodes)]
+    return [f"--{key}", *(one.value.strip("\n") for one in nodes)]

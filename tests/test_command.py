@@ -259,7 +259,7 @@ def test_a_name_that_can_be_a_part_of_a_path_is_taken(name, tmp_path):
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "/", "../x", "a\\b", "a\nb", "a\x00", "a\x1b[1m", " a", "a ", "\udcff", "x" * 201,
-             "é" * 101, "a\u2028b"],
+             "é" * 101, "a\u2028b", "-x"],
 )  # fmt: skip
 def test_a_name_that_leads_elsewhere_or_breaks_a_line_is_refused(name):
     with pytest.raises(InputError, match="^--index ") as refused:

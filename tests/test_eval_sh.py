@@ -75,6 +75,8 @@ def test_eight_processes_are_the_default(shell, fakes):
     assert done.returncode == 0
     launch = f"python {FOLDER.parent}/training/launch.py --num_processes 8 --main_process_port 4000"
     names = "--index trial --stage 1 --mixed_precision fp16"
+    # Before hours of generation, so that a name that is none is told.
+    assert calls(fakes)[2] == "python scoring.py --check --index trial --stage 1 --profile opt-1.3b"
     assert calls(fakes)[3:] == [
         f"{launch} generation.py {names} --max_new_tokens 9 --prompt_format auto",
         f"{launch} rewarding.py {names}",

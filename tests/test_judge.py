@@ -247,6 +247,9 @@ def test_damaged_judgements_are_named_and_left_out(study):
     def columns(it):
         return it["pairs"][0]["files"]["helpful_base"]
 
+    def of_prompts(it, count):
+        return {"a": {name: values and values[:count] for name, values in columns(it).items()}}
+
     changes = {
         "schema: expected 1": lambda it: it.update(schema=2),
         "pairs: none": lambda it: it.update(pairs=[]),
@@ -256,6 +259,12 @@ def test_damaged_judgements_are_named_and_left_out(study):
         "length_difference: expected finite": lambda it: columns(it).update(length_difference=[None] * 3),
         "pairs[1]: draw 42 and seed 42 occur twice": lambda it: it.update(
             pairs=[{**it["pairs"][0], "draw": 42, "seed": 42}] * 2
+        ),
+        "reward_difference: expected finite": lambda it: columns(it).update(reward_difference=[10**400] * 3),
+        "files: 0 prompts (expected at least 2)": lambda it: it["pairs"][0].update(files=of_prompts(it, 0)),
+        "files: 1 prompts (expected at least 2)": lambda it: it["pairs"][0].update(files=of_prompts(it, 1)),
+        "files: 0 prompts (expected at least 1)": lambda it: it.update(
+            pairs=[it["pairs"][0] | {"files": of_prompts(it, n)} for n in (1, 0)]
         ),
         "world: xyz": lambda it: it.update(world="xyz"),
     }

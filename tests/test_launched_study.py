@@ -282,6 +282,26 @@ def test_what_cannot_be_tested_ends_before_a_cell_is_trained(monkeypatch):
     assert not trained
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"pair_accuracy": 0.75, "pairs": 8}', "The dev reward model orders 75.0% of 8 pairs of held-out rankings as"),
+        ('{"files": {"a": {"pair_accuracy": 1, "pairs": 3}}}', "The dev reward model orders 100.0% of 3 pairs of a as"),
+        ('{"eval_accuracy": 0.7}', ""),  # other programs' and damaged ones
+        ("[1]", ""),
+        ('{"pair_accuracy": null, "pairs": 0}', ""),
+        ('{"files": [1]}', ""),
+        ('{"files": {"a": 1}}', ""),
+        ("{", ""),
+    ],
+)
+def test_the_accuracy_of_a_reward_model_is_told_where_train_reward_measured_it(content, expected, tmp_path):
+    (tmp_path / "metrics.json").write_text(content)
+    study = LaunchedStudy(name="s", title="", model="m", grid=Grid((8,), (2,)), replicates=(),
+                          train_environment={"DEV_REWARD_MODEL": str(tmp_path)})  # fmt: skip
+    assert [note.startswith(expected) for note in study.reward_notes()] == [True] * bool(expected)
+
+
 class Scripted(LaunchedStudy):
     """A study whose cells are shell commands."""
 

@@ -119,6 +119,17 @@ def test_the_ceiling_is_the_score_of_the_test_data_s_own_responses(study, tiny_r
         assert cell["files"][name]["bleu"] == pytest.approx([100.0] * len(rows))
 
 
+def test_a_note_that_names_no_model_does_not_keep_its_texts(study):
+    flags = ["--name", "ceiling", "--best_responses", "--test_files", TEST_FILES[0]]
+    generation.main(flags)
+    (note,) = (study / "eval_hh/inference_res/models/ceiling/cache").glob("*.done.json")
+    made = json.loads(note.read_text())
+    for model in ("s", None, [1]):
+        note.write_text(json.dumps({"fingerprint": "x", "settings": {"model": model}}))
+        generation.main(flags)
+        assert json.loads(note.read_text()) == made
+
+
 def test_the_floor_is_the_score_of_their_last_responses(study, tiny_reward_dir):
     from eval_hh.reward_model import load_reward_model
 

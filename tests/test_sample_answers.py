@@ -109,7 +109,10 @@ def test_texts_that_are_lost_or_of_another_run_are_told(tmp_path):
 
 def test_a_broken_file_of_base_answers_is_told(tmp_path):
     cells = make_grid(reward)
-    for text, message in (("{", "not valid JSON"), ('{"harmless_base": [{"line_index": 1}]}', "expected {test file")):
+    entry = '{"harmless_base": [{"line_index": 1, "text": %s, "score": %s}]}'
+    values = (('"a"', '"x"'), ('"a"', "1" + "0" * 400), ("5", "0.5"))
+    broken = ('{"harmless_base": [{"line_index": 1}]}', *(entry % each for each in values))
+    for text, message in (("{", "not valid JSON"), *((each, "expected {test file") for each in broken)):
         (tmp_path / "base_samples.json").write_text(text)
         assert message in gather_samples(tmp_path, results_of(cells))[1][0]
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -150,6 +151,19 @@ REFUSED = [
     (MINE + "machine: fast\n", 7, "machine: expected keys with values"),
     (MINE + "compare_paper: maybe\n", 7, "compare_paper 'maybe': expected true or false"),
     (MINE + "folder: ../elsewhere\n", 7, "folder ../elsewhere: expected a folder under STUDY_ROOT"),
+    (MINE + 'title: "\\U00110000"\n', 0, "not valid YAML"),
+    (MINE + "tokenizer: ~nosuchuser/x\n", 7, "tokenizer ~nosuchuser/x: no such file or folder"),
+    ("[" * 3000, 0, "not valid YAML (maximum recursion depth"),
+    ("%YAML 1." + "1" * 5000 + "\n---\n" + MINE, 0, "not valid YAML (Exceeds the limit"),
+    (MINE.replace("owner/model", "a" * 300), 2, "no such file or folder"),
+    (MINE + 'title: "a\\ud800b"\n', 7, "title 'a\\ud800b': holds the character '\\ud800' (expected one line"),
+    (MINE.replace("owner/model", '"a\\0"'), 2, "model 'a\\x00': holds the character '\\x00'"),
+    (MINE + 'folder: "a\\nb"\n', 7, "folder 'a\\nb': holds the character '\\n'"),
+    (MINE + 'cluster: {setup: "a\\0b"}\n', 7, "cluster.setup 'a\\x00b': holds the character '\\x00' (expected lines"),
+    (MINE.replace("mine", "-x"), 1, "name '-x': expected a name"),
+    (MINE.replace("[2, 4]", "[3]") + "  equal_budget: true\n", 7, "grid.equal_budget: ranking_lens 3: expected two"),
+    (MINE + "training: {max_new_tokens: 4}\ngeneration: {max_new_tokens: 5}\n", 7, "is 4 in training, but 5 in the"),
+    (MINE + "training: {max_new_tokens: 4}\n", 7, "is 4 in training, but 128 in the test"),
     ("name: w\nworld: {train_rows: 50}\ngrid: {sizes: [60]}\n", 3, "grid.sizes 60: expected"),
     ("name: w\nworld: {base_slip: 2}\ngrid: {sizes: [60]}\n", 2, "world.base_slip 2.0: expected"),
     ("name: w\nworld: {noise: 2}\ngrid: {sizes: [60]}\n", 2, "world.noise: unknown"),
@@ -164,6 +178,60 @@ def test_a_mistake_is_named_with_its_line(tmp_path, text, line, said):
     assert str(caught.value).startswith(f"{where}: ") and said in str(caught.value), caught.value
     assert "--" not in str(caught.value).replace(str(tmp_path), "")  # keys, not flags
     assert {path.name for path in tmp_path.iterdir()} == {"my study.yaml"}
+
+
+def test_texts_of_several_lines(tmp_path):
+    blocks = "title: >\n  two\n  lines\ncluster:\n  setup: |\n    module load a\n    module load b\n"
+    study = read(tmp_path, MINE + blocks)
+    assert (study.title, study.cluster.setup) == ("two lines", "module load a\nmodule load b\n")
+
+
+def test_sizes_that_have_no_equal_budget_are_refused(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(MINE + "  equal_budget: true\n", encoding="utf-8")
+    with pytest.raises(InputError, match="^--sizes 12 8: expected sizes N and N/2"):
+        reproduce.parse_args(["--study", str(path), "--sizes", "12", "8"])
+    _, study = reproduce.parse_args(["--study", str(path), "--sizes", "12", "6"])
+    assert study.grid.sizes == (12, 6)
+
+
+def test_checkpoints_chosen_by_other_answers_are_told(tmp_path, capsys):
+    for flags, told in ((["--max_new_tokens", "4"], True), (["--max_new_tokens", "128"], False), ([], False)):
+        reproduce.main(["--profile", "opt-1.3b", "--dry_run", "--only", "pro_len4_3000_seed42", "--", *flags])
+        assert ("warning: max_new_tokens is 4 in training, but 128" in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize("flag", ["--dry_run", "--publish"])
+def test_jobs_have_no_flags_of_a_run_alone(tmp_path, flag):
+    with pytest.raises(InputError, match=f"^--slurm and {flag}: give one of them"):
+        reproduce.parse_args(["--profile", "opt-1.3b", "--slurm", str(tmp_path / "job.sh"), flag])
+
+
+def test_a_path_on_the_command_line_is_relative_to_where_it_is_typed(tmp_path, monkeypatch):
+    """The commands run in training/ and eval_hh/."""
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLaMA_path", "./model")
+    flags = ["--profile", "llama-7b"]
+    assert reproduce.parse_args(flags)[1].model == str(tmp_path / "model")
+    for name, expected in (("model", tmp_path / "model"), ("./none", tmp_path / "none"), ("owner/x", "owner/x")):
+        _, study = reproduce.parse_args([*flags, "--model", name, "--tokenizer", name])
+        assert (study.model, study.tokenizer) == (str(expected), str(expected))
+    monkeypatch.setenv("DEV_REWARD_MODEL", "./none")
+    with pytest.raises(InputError, match=f"^{tmp_path}/none: no such file or folder"):
+        reproduce.main([*flags, "--part", "data"])
+
+
+def test_a_foreign_report_ends_a_study_before_its_work(tmp_path):
+    """tmp_path is STUDY_ROOT here (conftest.py)."""
+    folder = tmp_path / "runs" / "opt-1.3b"
+    folder.mkdir(parents=True)
+    for name in ("report.md", "table1.tex", "report.html"):
+        (folder / name).write_text("mine\n")
+        with pytest.raises(InputError, match=f"{name}: was not written by this command"):
+            reproduce.main(["--profile", "opt-1.3b", "--only", "pro_len4_3000_seed42"])
+        assert (folder / name).read_text() == "mine\n"
+        (folder / name).unlink()
 
 
 def test_other_files_are_refused(tmp_path):
@@ -241,6 +309,48 @@ def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
     # The launchers' bf16 with ZeRO-2: weights of 2 bytes, and a state with float32 weights and two moments as well.
     parameters = sum(weight.numel() for weight in loaded.parameters())
     assert (cost.disk, cost.disk_pruned) == (8 * parameters * (2 + 14), 8 * parameters * 2)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda config: {}, lambda config: [1], lambda config: config | {"model_type": "none"},
+        lambda config: config | {"hidden_size": "x"}, lambda config: config | {"num_attention_heads": 0},
+    ],
+)  # fmt: skip
+def test_the_cost_of_a_damaged_model_is_not_known(tmp_path, tiny_causal_lm_dir, spoil):
+    from study.cost import plan_lines, reward_weights
+    from tests.test_commands import rankings
+
+    shutil.copytree(tiny_causal_lm_dir("opt"), tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(spoil(json.loads(config.read_text()))))
+    study = read(tmp_path, MINE.replace("owner/model", "./model") + "rewards: {test: ./model}\n")
+    rankings(study.rankings, 2)
+    (line,) = plan_lines(study, reproduce.cells_of(study.grid, study.replicates[:1]), None)
+    assert f"cost not known ({tmp_path}/model: the model cannot be loaded (" in line and "\n" not in line
+    assert reward_weights(study) is None
+
+
+def test_a_damaged_log_of_a_finished_cell_is_not_measured(tmp_path):
+    from study.cost import measured_cells, measured_rate
+    from study.grid import Cell
+
+    study, cell = read(tmp_path, MINE), Cell("PRO", 2, 8, seed=1)
+    metrics = study.root / "logs" / cell.exp / "2" / "metrics.jsonl"
+    for path in (metrics, study.result(cell), study.log(cell.exp)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    study.result(cell).write_text("{}")
+    good = '{"step": 1, "tokens_per_second": 5, "seconds": 2}\n'
+    for row, took, found in (
+        (good, "took: 3.0 s\n", 1), (good, "took: 1.2.3 s\n", 0), (good, "took: 0.0 s\n", 0),
+        ('{"step": 1, "tokens_per_second": 5}\n', "took: 3.0 s\n", 0),
+        ('{"step": 1, "tokens_per_second": 0, "seconds": 2}\n', "took: 3.0 s\n", 0),
+    ):  # fmt: skip
+        metrics.write_text(row)
+        study.log(cell.exp).write_text(took)
+        assert len(measured_cells(study, [cell])) == found, (row, took)
+    assert measured_rate(study) == (0.0, 0)
 
 
 def test_an_estimate_is_checked_against_finished_cells(tmp_path):

@@ -128,8 +128,15 @@ def test_lost_and_broken_logs_are_told_and_the_rest_is_kept(tmp_path):
     assert "expected {step: mean dev reward}, found 'last': 0.5" in warnings[1]
     assert warnings[2].startswith("no training log of 1 of 3 cells, the first being PRO K=4 M=100 draw=42 seed=42")
     assert warnings[3].startswith("no dev rewards of 1 of 3 cells") and len(warnings) == 4
-    log.write_text('{"step": 1, "loss": 3.0}\n')
-    assert "metrics.jsonl:1: expected a step and its sft_loss" in load_curves(tmp_path, results_of(cells))[1][0]
+    huge = "1" + "0" * 400
+    for row in ('{"step": 1, "loss": 3.0}', f'{{"step": {huge}, "sft_loss": 1}}', f'{{"step": 1, "sft_loss": {huge}}}'):
+        log.write_text(row + "\n")
+        assert "metrics.jsonl:1: expected a step and its sft_loss" in load_curves(tmp_path, results_of(cells))[1][0]
+    log.write_text(f'{{"step": 1, "sft_loss": 1, "ranking_accuracy": {huge}}}\n')
+    assert "metrics.jsonl:1: ranking_accuracy is 1000" in load_curves(tmp_path, results_of(cells))[1][0]
+    for content in (f'{{"{huge * 12}": 0.5}}', f'{{"1": {huge}}}'):
+        scores.write_text(content)
+        assert "dev_rewards.json: expected {step: mean dev reward}" in load_curves(tmp_path, results_of(cells))[1][1]
 
 
 def test_curves_of_which_a_half_is_lost_are_drawn(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from made_up import make_grid, results_of
 from scipy.stats import ttest_1samp
 
+from data_preprocess.command import InputError, StopRequest
 from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.analysis.results import load_results
 from eval_hh.cells import write_cell
@@ -41,6 +42,16 @@ def test_the_table_has_claim_1_in_each_world(monkeypatch):
         assert row[3] == f"{100 * np.mean(EFFECTS[row[0]]):+.2f}"
         assert row[4] == f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
         assert row[5:] == [f"{tests[row[0]].pvalue:.4f}", f"{holm_p:.4f}", "4", word]
+
+
+@pytest.mark.parametrize("name", ["report.md", "own/report.md", "own/table1.tex"])
+def test_a_foreign_report_ends_the_worlds_before_their_work(name, tmp_path):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine\n")
+    with pytest.raises(InputError, match=f"{name}: was not written by this command"):
+        worlds.run_worlds(TOY, [], 1, StopRequest(), tmp_path)
+    assert path.read_text() == "mine\n"
 
 
 def test_one_replicate_has_no_interval(monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json
 from eval_hh.analysis.win_rates import TIE, win_contrasts
-from eval_hh.cells import Fields, check_fields
+from eval_hh.cells import MAX_COUNT, Fields, check_fields
 from eval_hh.estimates import Contrast, holm
 
 JUDGED = "judged"  # folder, beside the cells', of these files
@@ -75,6 +75,9 @@ def validate_judgement(found: object, name: str) -> None:
             raise InputError(f"{name}: {where}files: none")
         for file, columns in pair["files"].items():
             _check_columns(columns, name, f"{where}files.{file}.")
+        prompts = sum(len(columns["row_id"]) for columns in pair["files"].values())
+        if prompts < (needed := 1 if len(found["pairs"]) > 1 else 2):  # one pair is compared over its prompts
+            raise InputError(f"{name}: {where}files: {prompts} prompts (expected at least {needed})")
     replicates = [(pair["draw"], pair["seed"]) for pair in found["pairs"]]
     for index, one in enumerate(replicates):
         if None not in one and one in replicates[:index]:
@@ -93,8 +96,8 @@ def _check_columns(columns: object, name: str, where: str) -> None:
             continue
         nullable = field in ("a_first", "b_first")
         numbers = [value for value in values or () if not (nullable and value is None)]
-        if any(type(value) not in (int, float) or not math.isfinite(value) for value in numbers):
-            raise InputError(f"{name}: {where}{field}: expected finite numbers only")
+        if any(type(value) not in (int, float) or not abs(value) <= MAX_COUNT for value in numbers):
+            raise InputError(f"{name}: {where}{field}: expected finite numbers only, up to 2**53")
         if field in ("preference", "a_first", "b_first") and any(not 0 <= value <= 1 for value in numbers):
             raise InputError(f"{name}: {where}{field}: expected numbers from 0 to 1")
 

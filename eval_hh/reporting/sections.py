@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from data_preprocess.files import atomic_write
+from data_preprocess.outputs import check_opening, check_output_file
 from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.joint_fit import JointFit
 from eval_hh.analysis.lines_on_d import PREDICTORS, LineTest
@@ -24,6 +25,8 @@ from eval_hh.reporting.sections_contrasts import AUGMENTATION, EQUAL_BUDGET, FIX
 from eval_hh.reporting.sections_judged import judged_section
 from eval_hh.reporting.table1 import latex, markdown_lines
 
+# First line of each file written; a file of that name that starts otherwise is not overwritten.
+OPENINGS = {"report.md": "# Results", "table1.tex": "% Written by"}
 NAMED = 6  # number of missing cells that are named; further ones are counted
 REPRODUCED = ("toy", "smollm2", "smollm2-gpu", *PAPER_MODELS)  # profiles of reproduce.py
 
@@ -204,6 +207,13 @@ def make_report(found: Findings) -> str:
     lines += contrast_section(FIXED_SIZE, found.fixed_size) + contrast_section(STRATEGIES, found.strategies)
     lines += contrast_section(AUGMENTATION, found.augmentations) + judged_section(found.judged)
     return "\n".join([*lines, *_verdict_lines(found.verdicts, results)])
+
+
+def check_report(folder: Path) -> None:
+    """Raises InputError, before any work, unless write_report may write its files into a folder."""
+    for name, opening in OPENINGS.items():
+        check_output_file("output", folder / name, {})
+        check_opening(folder / name, opening)
 
 
 def write_report(folder: Path, found: Findings) -> str:

@@ -9,7 +9,7 @@ import yaml
 
 from data_preprocess.command import InputError, study_root
 from data_preprocess.files import atomic_write
-from data_preprocess.hub import looks_like_path
+from data_preprocess.hub import from_here
 from data_preprocess.ngrams.token_ids import TokenIds
 from data_preprocess.preparing.candidates import Candidates, prompt_id
 from data_preprocess.preparing.export import write_prompts
@@ -101,11 +101,6 @@ def write_study(config: PlanConfig, prompts: Path, size: int) -> None:
         )
         yaml.safe_dump(described, file, sort_keys=False, default_flow_style=None, width=120)
     print("\n".join(next_steps(config)))
-
-
-def from_here(name: str | None) -> str | None:
-    """Returns a path as an absolute one, and a hub name unchanged: the study file lies elsewhere."""
-    return str(Path(name).expanduser().resolve()) if name and (looks_like_path(name) or Path(name).exists()) else name
 
 
 def next_steps(config: PlanConfig) -> list[str]:

@@ -15,7 +15,7 @@ from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from eval_hh.analysis.results import CellResult, Results
 from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
-from eval_hh.run_paths import Names, read_results
+from eval_hh.run_paths import Names, is_value, read_results
 
 PER_FILE = 3
 BASE_SAMPLES = "base_samples.json"  # {test file: [{line_index, text, score}]}, under the study's root
@@ -185,11 +185,14 @@ def _base_responses(path: Path, warnings: list[str]) -> dict[tuple[str, int], tu
     if not path.is_file():
         return {}
     try:
-        return {
+        found = {
             (file, entry["line_index"]): (Response("Base model", entry["text"], entry["score"]),)
             for file, entries in read_json(path).items()
             for entry in entries
         }
+        if not all(is_value("t", one.text) and is_value("score", one.score) for (one,) in found.values()):
+            raise TypeError
+        return found
     except InputError as error:
         warnings.append(f"no answers of the base model: {error}")
     except (AttributeError, KeyError, TypeError):

@@ -1,15 +1,16 @@
 """Reads the training logs of a study's cells for the curves on its page; logs may be missing."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 
-from data_preprocess.command import InputError
-from data_preprocess.files import read_json, read_jsonl
+from data_preprocess.command import MAX_COUNT, InputError
+from data_preprocess.files import read_jsonl
 from eval_hh.analysis.results import CellResult, Results
 from eval_hh.run_paths import Names
 from pics.draw_training_curves import TrainingCurve
+from training.saving.checkpoints import RunFolder
+from training.tracking.metrics import is_number
 
 Pairs = list[tuple[int, float]]
 
@@ -73,9 +74,9 @@ def read_log(path: Path, losses: Pairs, orders: Pairs) -> None:
     """
     for number, row in read_jsonl(path):
         step, loss, accuracy = row.get("step"), row.get("sft_loss"), row.get("ranking_accuracy")
-        if type(step) is not int or type(loss) not in (int, float):
+        if type(step) is not int or not 0 <= step <= MAX_COUNT or not is_number(loss):
             raise InputError(f"{path}:{number}: expected a step and its sft_loss, as the trainer logs them")
-        if accuracy is not None and type(accuracy) not in (int, float):
+        if accuracy is not None and not is_number(accuracy):
             raise InputError(f"{path}:{number}: ranking_accuracy is {accuracy!r:.40} (expected a number)")
         losses.append((step, loss))
         if accuracy is not None:
@@ -84,9 +85,4 @@ def read_log(path: Path, losses: Pairs, orders: Pairs) -> None:
 
 def read_rewards(path: Path, found: Pairs) -> None:
     """Appends (step, mean dev reward) to `found`. Raises InputError if the file is not {step: reward}."""
-    rewards = read_json(path)
-    entries = rewards.items() if isinstance(rewards, dict) else [("", None)]
-    for step, reward in entries:
-        if not re.fullmatch("[0-9]+", step) or type(reward) not in (int, float):
-            raise InputError(f"{path}: expected {{step: mean dev reward}}, found {step!r:.20}: {reward!r:.40}")
-        found.append((int(step), reward))
+    found += RunFolder(path.parent).dev_rewards().items()

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 from tqdm import tqdm
 
@@ -23,12 +24,13 @@ from data_preprocess.command import (
     signal_name,
     study_root,
 )
+from data_preprocess.dialogue import HH
 from data_preprocess.files import hold_lock, read_json
 from data_preprocess.records import numbered_rows, why_unranked
 from data_preprocess.subsets import FULL_LEN, rankings_file
 from eval_hh.analysis.results import scale_of_rows
 from eval_hh.cells import BASE, CEILING, FLOOR
-from eval_hh.run_paths import ModelNames, Names
+from eval_hh.run_paths import MAX_NEW_TOKENS, ModelNames, Names
 from study.grid import Cell, Study, sample_flags
 from study.running.commands import Call
 from training.config import TrainConfig
@@ -119,14 +121,28 @@ class LaunchedStudy(Study):
             calls.append(self._call("data_preprocess", ("python", "sample.py", *flags, *counted)))
         return calls
 
+    def launcher_of(self, cell: Cell) -> str:
+        """Returns the name of the script in training/ that trains a cell."""
+        return f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
+
+    @property
+    def max_new_tokens(self) -> int:
+        """The most tokens of a tested response."""
+        return int(self.eval_flags[1]) if self.eval_flags else MAX_NEW_TOKENS
+
+    @property
+    def prompt_flags(self) -> tuple[str, ...]:
+        """The training flag that says how prompts are read, with its value; none where it is the default."""
+        name = train_config(self.train_flags).prompt_format  # of several such flags the last counts
+        return () if name == HH else ("--prompt_format", name)
+
     def calls(self, cell: Cell) -> list[Call]:
         """Returns the training and test of one cell; both resume, and the test writes the cell's result file."""
         ranking_len = (str(cell.ranking_len),) if cell.algorithm == "PRO" else ()
-        script = f"train_hh_{cell.algorithm.lower()}_{self.launcher}.sh"
-        words = ("sh", script, self.model, cell.exp, cell.data, *ranking_len, str(cell.seed), *self.train_flags)
+        train = ("sh", self.launcher_of(cell), self.model, cell.exp, cell.data, *ranking_len, str(cell.seed))
         test = ("sh", "eval.sh", cell.exp, str(cell.stage), *self.eval_flags)
         return [
-            self._call("training", words, self.train_environment),
+            self._call("training", (*train, *self.train_flags), self.train_environment),
             self._call("eval_hh", test, {**self.eval_environment, "PROFILE": self.name}),
         ]
 
@@ -138,9 +154,7 @@ class LaunchedStudy(Study):
         if self.folder == ".":
             return {}
         responses = self.test_responses()
-        flags = list(self.train_flags)
-        read = flags[flags.index("--prompt_format") :][:2] if "--prompt_format" in flags else []
-        tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *read)}
+        tested = {BASE: ("--model", self.model, BASE, *self.eval_flags, *self.prompt_flags)}
         if responses > 1:
             tested[FLOOR] = ("--worst_responses", FLOOR)
         if responses:
@@ -170,8 +184,7 @@ class LaunchedStudy(Study):
 
     def check_made(self) -> None:
         """Raises InputError if a model or raw data that the study names by its whole path is missing."""
-        environment = {**self.train_environment, **self.eval_environment}
-        names = [self.model, *(environment[name] for name in REWARD_MODELS if name in environment)]
+        names = [self.model, *(self.variable(name, "") for name in REWARD_MODELS)]
         names += self.data_command if not self.rankings.is_file() else ()
         for name in names:
             if Path(name).is_absolute() and not Path(name).exists():
@@ -250,13 +263,12 @@ class LaunchedStudy(Study):
             found = {"labelling": command[command.index("--reward_model") + 1], **found}
         notes = []
         for role, folder in found.items():
-            if folder and (Path(folder) / METRICS_FILE).is_file():
-                metrics = read_json(Path(folder) / METRICS_FILE)
-                files = metrics.get("files", {"held-out rankings": metrics})
-                each = " and ".join(
-                    f"{part['pair_accuracy']:.1%} of {part['pairs']} pairs of {name}" for name, part in files.items()
-                )
-                notes.append(f"The {role} reward model orders {each} as they are labelled.")
+            each = [
+                f"{part['pair_accuracy']:.1%} of {part['pairs']} pairs of {name}"
+                for name, part in held_out_metrics(folder).items()
+            ]
+            if each:
+                notes.append(f"The {role} reward model orders {' and '.join(each)} as they are labelled.")
         return notes
 
     def check_done(self, cells: Sequence[Cell]) -> None:
@@ -281,6 +293,21 @@ class LaunchedStudy(Study):
         scale = scale_of_rows(rows)
         if not scale.can_judge:
             print(f"warning: {scale.note}", file=sys.stderr)
+
+
+def held_out_metrics(folder: str | None) -> dict[str, dict[str, Any]]:
+    """Returns {held-out file: its metrics} of a reward model's folder; none if train_reward.py wrote none there."""
+    path = Path(folder or "") / METRICS_FILE
+    try:
+        metrics = read_json(path) if folder and path.is_file() else {}
+    except InputError:  # another program's, which may not even be JSON
+        return {}
+    files = metrics.get("files", {"held-out rankings": metrics}) if isinstance(metrics, dict) else None
+    for part in files.values() if isinstance(files, dict) else [None]:
+        accuracy, pairs = (part.get("pair_accuracy"), part.get("pairs")) if isinstance(part, dict) else (None, None)
+        if type(accuracy) not in (int, float) or not 0 <= accuracy <= 1 or type(pairs) is not int:
+            return {}
+    return files
 
 
 def machine_rank() -> int:

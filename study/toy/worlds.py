@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from data_preprocess.command import StopRequest
 from data_preprocess.files import atomic_write, hold_lock
+from data_preprocess.outputs import check_opening
 from data_preprocess.toy_world.world import SENSITIVITY_WORLDS
 from study.grid import Cell
 from study.publish import RESULTS, publish_results
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from eval_hh.reporting.findings import Findings
 
 REPLICATES = 4
+TITLE = "# Several worlds"  # first line of the table's file; a file that starts otherwise is not overwritten
 
 
 def studies(profile: ToyProfile) -> Iterator[tuple[str, ToyStudy]]:
@@ -45,8 +47,11 @@ def run_worlds(
     """
     from eval_hh.analysis.results import load_results
     from eval_hh.reporting.findings import analyse
-    from eval_hh.reporting.sections import write_report
+    from eval_hh.reporting.sections import check_report, write_report
 
+    check_opening(folder / "report.md", TITLE)
+    for name, _ in studies(profile):
+        check_report(folder / name)
     found, took = {}, {}
     for name, study in studies(profile):
         print(f"world {name}: {study.root}", file=sys.stderr)
@@ -78,7 +83,7 @@ def world_table(profile: ToyProfile, found: dict[str, "Findings"]) -> list[str]:
         rows.append([*row, decide_row(effect, holm_p)])
     header = ["world", "what differs", "identity", "difference", "95% interval", "p", "Holm p", "replicates", "verdict"]
     return [
-        "# Several worlds",
+        TITLE,
         "",
         f"{MORE_RESPONSES}, the mean difference of PRO and SFT in points of 100 x reward. Each row speaks of new draws "
         "and seeds of its own world, on that world's test prompts; Holm p corrects for the rows.",

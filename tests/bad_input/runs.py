@@ -187,6 +187,7 @@ ROWS = [
     *(dev_rewards(name, content) for name, content in {
         "empty": "", "a list": "[1]", "step a word": '{"two": 0.5}', "reward a text": '{"2": "0.5"}',
         "reward NaN": '{"2": NaN}', "reward true": '{"2": true}', "cut": '{"2": 0.5',
+        "step huge": '{"' + "1" * 5000 + '": 0.5}',
     }.items()),
     BadInput("best_checkpoint: a folder", TRAINED, ("{root}/" + f"{RUN}/best_checkpoint: is not a link",),
              (without("best_checkpoint"), folder(f"{RUN}/best_checkpoint"))),

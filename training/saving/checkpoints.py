@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import InputError
+from data_preprocess.command import MAX_COUNT, InputError
 from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
@@ -84,7 +84,7 @@ class RunFolder:
         self.dev_rewards()
         self.best_step()
         if self.record.exists():
-            if changes := _changes(description, self._read_record()):
+            if changes := changed_settings(description, self.read_record()):
                 raise InputError(
                     f"{self.record}: this experiment was run with other settings: {'; '.join(changes)} "
                     f"(expected the same, or {self.hint})"
@@ -93,7 +93,8 @@ class RunFolder:
             newest = self.state_folder(self.latest_state())
             raise InputError(f"{self.record}: is missing, but {newest.name} exists (expected the run's settings)")
 
-    def _read_record(self) -> dict[str, Any]:
+    def read_record(self) -> dict[str, Any]:
+        """Returns the content of run.json, with the defaults of settings that it lacks; InputError if it is damaged."""
         record = read_json(self.record)
         for part, kind in PARTS.items():
             if not isinstance(record, dict) or not isinstance(record.get(part), kind):
@@ -101,7 +102,7 @@ class RunFolder:
                 raise InputError(f"{self.record}: {part} is missing or damaged ({expected})")
         if not isinstance(record.get("history", []), list):
             raise InputError(f"{self.record}: history is not a list")
-        return {**record, "config": {**_defaults(self.kind), **record["config"]}}
+        return {**record, "config": {**default_settings(self.kind), **record["config"]}}
 
     def open(self, description: dict[str, Any]) -> None:
         """Writes run.json if it is missing, and removes half-written leftovers of a killed process."""
@@ -116,7 +117,7 @@ class RunFolder:
 
     def go_on(self, description: dict[str, Any], step: int) -> None:
         """Updates run.json with the settings that apply after `step`; changed ones are kept in its history."""
-        before = self._read_record()
+        before = self.read_record()
         was = {part: _differing(before[part], description[part]) for part in PARTS if before[part] != description[part]}
         if was:
             history = [*before.get("history", []), {"until_step": step, **was}]
@@ -157,7 +158,7 @@ class RunFolder:
         rewards = read_json(path) if path.exists() else {}
         for step, reward in rewards.items() if isinstance(rewards, dict) else [("", None)]:
             number = type(reward) in (int, float) and abs(reward) <= sys.float_info.max
-            if not number or not re.fullmatch(NUMBER, step):
+            if not number or not re.fullmatch(NUMBER, step) or len(step) > len(str(MAX_COUNT)):
                 raise InputError(f"{path}: expected {{step: mean dev reward}}, found {step!r:.20}: {reward!r:.40}")
         return {int(step): reward for step, reward in rewards.items()}
 
@@ -220,7 +221,7 @@ def remove(path: Path) -> None:
     shutil.rmtree(path)
 
 
-def _defaults(kind: type) -> dict[str, Any]:
+def default_settings(kind: type) -> dict[str, Any]:
     """Returns the default settings, which a run had that was started before there were flags for them."""
     made = {field.name: field.default_factory for field in dataclasses.fields(kind)}
     defaults = {name: make() for name, make in made.items() if make is not dataclasses.MISSING}
@@ -235,8 +236,14 @@ def _differing(old: Any, new: Any) -> Any:
     return {name: value for name, value in old.items() if new.get(name, value) != value}
 
 
-def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """Describes the settings that changed but must not."""
+def changed_settings(ours: dict[str, Any], theirs: dict[str, Any], is_finished: bool = False) -> list[str]:
+    """Describes the settings that changed but must not.
+
+    Args:
+        ours: what a run is made of now, like the content of run.json; only what it holds is compared.
+        theirs: what the run was made of.
+        is_finished: the run is not resumed but used as it is: it must be as long, too.
+    """
     zero = ZERO in (ours["launch"].get("distributed_type"), theirs["launch"].get("distributed_type"))
     free = FREE_TO_CHANGE if zero else FREE_TO_CHANGE | FREE_WITHOUT_ZERO
     fixed = ""
@@ -246,8 +253,9 @@ def _changes(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     for part in ("config", "launch", "data_sha256"):
         for name, value in ours[part].items():
             old = theirs[part].get(name)
-            grown = name in MAY_GROW and type(old) is int and value > old and not fixed
+            grows = name in MAY_GROW and not is_finished
+            grown = grows and type(old) is int and value > old and not fixed
             if old != value and name not in free and not grown:
-                hint = fixed or ", and may only grow" if name in MAY_GROW else ""
+                hint = fixed or ", and may only grow" if grows else ""
                 changes.append(f"{name} was {old!r}, is {value!r}{hint}")
     return changes

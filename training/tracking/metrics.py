@@ -38,10 +38,13 @@ def read_metrics(path: Path, *names: str) -> list[dict[str, float]]:
     return rows
 
 
+def is_number(value: Any) -> bool:
+    """Returns whether a value of a JSON file is a finite number that fits a float."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
 def _is_row(row: Any, names: tuple[str, ...], step_before: int) -> bool:
-    numbers = isinstance(row, dict) and all(
-        type(value) in (int, float) and abs(value) <= sys.float_info.max for value in row.values()
-    )
+    numbers = isinstance(row, dict) and all(map(is_number, row.values()))
     has_all = numbers and all(name in row for name in ("step", *names))
     return has_all and type(row["step"]) is int and row["step"] > step_before
 
