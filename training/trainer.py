@@ -204,7 +204,7 @@ class Trainer:
             with agreed(self.accelerator), disk_full_as_oserror(self.config.log_folder):
                 if self.accelerator.is_main_process:
                     self.run.go_on(description, start)
-                    keep_metrics(self.config.metrics_file, start)
+                    keep_metrics(self.config.metrics_file, start, log.warning)
                 self._start_trackers(start + 1, description["config"])
             self.time.started()
             if self._is_checkpoint(start):

@@ -224,7 +224,7 @@ class RewardTrainer(Trainer):
             in_first(self.accelerator, self._begin, held)
             with stop_requests() as self.stop:
                 step = newest_whole(self.run, self.accelerator, say)
-                in_first(self.accelerator, keep_metrics, self.losses, step)
+                in_first(self.accelerator, keep_metrics, self.losses, step, say)
                 with tqdm(desc="reward model", unit="step", mininterval=5.0, initial=step, total=total,
                           disable=not self.accelerator.is_main_process) as self.bar, \
                      disk_full_as_oserror(Path(self.logs)):  # fmt: skip
