@@ -20,6 +20,7 @@ from warm_python import Warm, free_port
 from data_preprocess.command import InputError, RunError, Stopped
 from data_preprocess.records import load_records
 from eval_hh.reward_model import load_reward_model
+from tests.test_going_on import at_call
 from tests.test_hub_upload import hub, sent  # noqa: F401
 from tests.test_trainer import needs_bf16
 from training import train_reward
@@ -239,6 +240,18 @@ def test_a_killed_run_goes_on_once_and_only_with_its_settings(files, dropout_mod
         train_reward.main([*argv, "--learning_rate", "0.5", "--seed", "7"])
     train_reward.main(argv)
     assert_same_model(tmp_path / "killed", whole)
+
+
+def test_a_run_that_ended_while_another_loaded_its_model_is_left_alone(files, dropout_model, tmp_path, monkeypatch):
+    """Neither its states, which are another run's, nor its model are taken for this run's own."""
+    argv = arguments(files, dropout_model, tmp_path / "model", "--eval_steps", "2")
+    at_call(monkeypatch, trainer, "hold_lock", 1, lambda *_: killed(argv, *KILLS["in the fourth step"]))
+    with pytest.raises(InputError, match="this experiment was run with other settings: seed was 42, is 7"):
+        train_reward.main([*argv, "--seed", "7"])
+    at_call(monkeypatch, trainer, "hold_lock", 1, lambda *_: train_reward.main(argv))
+    with pytest.raises(InputError, match="model: another run has just trained this model"):
+        train_reward.main(argv)
+    assert json.loads((tmp_path / "model" / "training_settings.json").read_text())["settings"]["seed"] == 42
 
 
 @pytest.mark.slow

@@ -237,16 +237,24 @@ class RewardTrainer(Trainer):
         return metrics
 
     def _begin(self, held: contextlib.ExitStack) -> None:
-        """Locks the run folder; it is removed at the end if it has no state. InputError if it is another run's."""
+        """Locks the run folder; it is removed at the end if it has no state.
+
+        Raises:
+            InputError: it is another run's, or the output is no longer free. Another run may have come and gone while
+                this one loaded its model, so both are checked under the lock.
+        """
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
+        held.enter_context(hold_lock(self.run.path))
+        held.enter_context(quiet_tensorboard())
+        held.callback(lambda: self.run.states() or remove_run(self.run.path))
+        if self.run_output.is_finished():
+            raise InputError(f"{self.run_output.flag}: another run has just trained this model (nothing is left to do)")
+        self.run_output.check_free(self.config.sources())
         made_of = self.run_output.description
         description = run_record(self.config.settings(), launch_facts(self.accelerator), made_of["inputs"])
         if self.run.states():
             self.run.check(description)
-        held.enter_context(hold_lock(self.run.path))
-        held.enter_context(quiet_tensorboard())
-        held.callback(lambda: self.run.states() or remove_run(self.run.path))
-        if not self.run.states():  # other files are useless without one
+        else:  # other files are useless without one
             self.run.record.unlink(missing_ok=True)
         self.run.open(description)
 
