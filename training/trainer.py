@@ -30,7 +30,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 
 from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.dialogue import HH
-from data_preprocess.files import disk_full_as_oserror, hold_lock, sync
+from data_preprocess.files import at_line, disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
 from eval_hh.inference.decoding import eos_ids, settings_with_ends
@@ -161,8 +161,9 @@ class Trainer:
             self.reward_model = load_reward_model(config.dev_reward_model, getattr(torch, config.reward_dtype))
             if config.reward_dtype != "float32" and accelerator.is_main_process:
                 self._measure_half_precision()
-            prompts = [self.format.encode_prompt(record.turns) for record in self.dev_records]
-            longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
+            for number, record in enumerate(self.dev_records, start=1):
+                with at_line(config.dev_file, number):
+                    longest = max(longest, len(self.format.encode_prompt(record.turns)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
         is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         dtype = torch.bfloat16 if is_deepspeed and accelerator.mixed_precision == "bf16" else torch.float32
@@ -367,7 +368,8 @@ class Trainer:
         for part in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
             for row in part:
                 if row not in self.encoded:
-                    self.encoded[row] = self.collator.encode(self.records[row])
+                    with at_line(data_file(self.config.train_file_path), row + 1):
+                        self.encoded[row] = self.collator.encode(self.records[row])
             batch = collate([self.encoded[row] for row in part])
             yield part, {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 

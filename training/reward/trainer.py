@@ -29,7 +29,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import disk_full_as_oserror, hold_lock, sync, write_json
+from data_preprocess.files import at_line, disk_full_as_oserror, hold_lock, sync, write_json
 from data_preprocess.hub import describe
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
@@ -294,11 +294,9 @@ class RewardTrainer(Trainer):
         """Returns the token ids of each record's texts. Raises InputError that names the line of a bad one."""
         encoded = []
         for number, record in enumerate(records, start=1):
-            try:
+            with at_line(file, number):
                 # Four bytes per token; a list of Python integers takes ten times as much.
                 encoded.append([array("i", self.scorer.encode(record.turns, text)) for text in record.suffix])
-            except InputError as error:
-                raise InputError(f"{file}:{number}: {error}") from error
         return encoded
 
     def compute_loss(
