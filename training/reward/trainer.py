@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
@@ -50,6 +51,7 @@ from training.schedule import schedule_factor
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.tracking.metrics import append_metrics, keep_metrics
 from training.tracking.run_log import quiet_tensorboard
+from training.tracking.trackers import refused_tracker
 from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
@@ -222,6 +224,7 @@ class RewardTrainer(Trainer):
         total = self.config.max_steps
         with contextlib.ExitStack() as held:
             in_first(self.accelerator, self._begin, held)
+            in_first(self.accelerator, self._start_trackers)
             with stop_requests() as self.stop:
                 step = newest_whole(self.run, self.accelerator, say)
                 in_first(self.accelerator, keep_metrics, self.losses, step, say)
@@ -257,6 +260,15 @@ class RewardTrainer(Trainer):
         else:  # other files are useless without one
             self.run.record.unlink(missing_ok=True)
         self.run.open(description)
+
+    def _start_trackers(self) -> None:
+        """Starts those that can fail, before training would; InputError if one does, for example without an account."""
+        for name in self.config.report_to:
+            kind = INTEGRATION_TO_CALLBACK.get(name)
+            for callback in self.callback_handler.callbacks:
+                if kind is not None and type(callback) is kind and hasattr(callback, "setup"):
+                    with refused_tracker(name):
+                        callback.setup(self.args, self.state, self.model)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with torch's defaults and this weight decay for all weights."""
