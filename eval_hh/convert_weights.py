@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, check_flags, check_text, run
+from data_preprocess.command import InputError, OneLineParser, check_flags, check_text, run
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ SHARD = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="a model's folder with pytorch_model*.bin, or a .gguf file"
     )
@@ -141,7 +141,7 @@ def _bin_files(folder: Path, index: dict | None) -> list[str]:
     """Returns the names of the files that hold the weights."""
     if index is None:
         names = ["pytorch_model.bin"]
-    elif isinstance(index, dict) and isinstance(index.get("weight_map"), dict):
+    elif isinstance(index, dict) and isinstance(index.get("weight_map"), dict) and index["weight_map"]:
         names = sorted(set(map(str, index["weight_map"].values())))
     else:
         raise InputError(f"{folder / INDEX}: has no weight_map")
