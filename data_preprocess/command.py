@@ -7,6 +7,7 @@ training/launch.py starts several processes, the launcher prints the line of the
 
 import argparse
 import atexit
+import errno
 import json
 import logging
 import math
@@ -76,9 +77,9 @@ class Stopped(Exception):
 def run(main: Callable[[], None]) -> None:
     """Calls an entry's main and turns its errors into one line on stderr and an exit status.
 
-    Exit status: 2 for InputError, 1 for RunError, OSError (unwritable, disk full) and too little memory, 128 + the
-    signal's number for Stopped and Ctrl-C. Any other exception is a bug and keeps its traceback. In a launch of several
-    processes only the first to fail is reported, and no process outlives the launcher.
+    Exit status: 2 for InputError and a file name that is too long; 1 for RunError, OSError (unwritable, disk full) and
+    too little memory; 128 + the signal's number for Stopped and Ctrl-C. Any other exception is a bug and keeps its
+    traceback. In a launch of several processes only the first to fail is reported, and none outlives the launcher.
     """
     if FAILURE_FILE in os.environ:
         end_with_parent()
@@ -127,7 +128,8 @@ def _run(main: Callable[[], None]) -> None:
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 1)
+        # The names of files come from the user, alone or as a part.
+        _fail(f"{where}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 1)
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
     except Exception as error:

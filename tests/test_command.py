@@ -50,6 +50,7 @@ LESS = "smaller batches, shorter texts or a smaller model need less"
         (InputError("a.json:2: no\n text"), 2, "error: a.json:2: no text\n"),
         (RunError("step 3: the loss is nan"), 1, "error: step 3: the loss is nan\n"),
         (OSError(28, "No space left on device", "weights"), 1, "error: weights: No space left on device\n"),
+        (OSError(36, "File name too long", "a" * 300), 2, f"error: {'a' * 300}: File name too long\n"),
         (OSError("disk is gone"), 1, "error: disk is gone\n"),
         (Stopped(15, "after step 3"), 143, "stopped: after step 3\n"),
         (Stopped(10, "after step 3"), 138, "stopped: after step 3\n"),
