@@ -357,6 +357,38 @@ def test_a_run_without_a_whole_state_is_refused(files, dropout_model, tmp_path, 
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(InputError, match=r"model.safetensors: 100 bytes .*; no intact state to resume from"):
         train_reward.main(argv)
+    (tmp_path / ".model.run" / "state_1" / "manifest.json").unlink()  # now the loader finds it
+    with pytest.raises(InputError, match=r"state_1: the state cannot be loaded \("):
+        train_reward.main(argv)
+
+
+STATES = {
+    "optimizer.pt": (b"", "state_1: the state cannot be loaded"),
+    "scheduler.pt": (b"[1]", "state_1: the state cannot be loaded"),
+    "model/config.json": (b"[1]", "state_1: the state cannot be loaded"),
+    "trainer_state.json": (b"[1]", "state_1: the state cannot be loaded"),
+}
+
+
+def test_a_state_that_cannot_be_read_is_one_line(files, dropout_model, tmp_path, monkeypatch):
+    """Without a manifest, as earlier versions left it, what is damaged shows only when it is loaded."""
+    argv, state = arguments(files, dropout_model, tmp_path / "model"), tmp_path / ".model.run" / "state_1"
+    with monkeypatch.context() as patch:
+        sending(patch, "compute_loss", 1, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            train_reward.main(argv)
+    (state / "manifest.json").unlink()
+    for name, (content, message) in STATES.items():
+        before = (state / name).read_bytes()
+        (state / name).write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            train_reward.main(argv)
+        (state / name).write_bytes(before)
+    path = state / "trainer_state.json"
+    for change in ({"global_step": 99}, {"log_history": [{}]}, {"log_history": 5}):
+        path.write_text(json.dumps(json.loads(before) | change))
+        with pytest.raises(InputError, match="trainer_state.json: is not the state after step 1"):
+            train_reward.main(argv)
 
 
 def launched(argv: list[str], folder: Path, *flags: str, expect: int = 0, entry: tuple = (ENTRY,)) -> str:
