@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.one_run import GPU_BENCHMARKS, run_one, table
 from benchmarks.side_by_side import CORES
-from data_preprocess.command import run
+from data_preprocess.command import OneLineParser, run
 from data_preprocess.files import atomic_write, write_json
 
 
@@ -29,7 +29,7 @@ def heading() -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where gpu.json and gpu.md go")
     parser.add_argument("--quick", action="store_true", help="reduced sizes, to try the code without a GPU")
     parser.add_argument(

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.one_run import BENCHMARKS, TITLES, Result, run_one, table
 from benchmarks.side_by_side import ABOVE_ZERO, CORES, benchmark
-from data_preprocess.command import check_flags, run, study_root
+from data_preprocess.command import OneLineParser, check_flags, run, study_root
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.provenance import machine, versions
 
@@ -63,7 +63,7 @@ def heading(threads: int) -> list[str]:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--quick", action="store_true", help="reduced sizes")
     size.add_argument("--full", action="store_true", help="full sizes; writes benchmarks/RESULTS.md")

@@ -7,6 +7,7 @@ training/launch.py starts several processes, the launcher prints the line of the
 
 import argparse
 import atexit
+import errno
 import json
 import logging
 import math
@@ -34,6 +35,11 @@ SAME_REQUEST = 2.0  # seconds
 FAILURE_FILE = "LAUNCH_FAILURE_FILE"
 # gloo's messages for another process that died; that process or the launcher reports why.
 LOST_PROCESS_SIGNS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+# What torch's RuntimeErrors say where memory is lacking, or the size of a tensor is beyond any.
+OUT_OF_MEMORY = (
+    "DefaultCPUAllocator", "CUDA out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "Storage size calculation overflowed", "integer multiplication overflow",
+)  # fmt: skip
 MAX_SEED = 2**32 - 1  # the largest that both numpy and torch accept
 MAX_NAME = 200  # bytes; file systems allow 255, and suffixes are added
 MAX_COUNT = 10**9  # rows, tokens or steps: more than any run needs, and safe in every library
@@ -71,9 +77,9 @@ class Stopped(Exception):
 def run(main: Callable[[], None]) -> None:
     """Calls an entry's main and turns its errors into one line on stderr and an exit status.
 
-    Exit status: 2 for InputError, 1 for RunError and OSError (unwritable, disk full), 128 + the signal's number for
-    Stopped and Ctrl-C. Any other exception is a bug and keeps its traceback. In a launch of several processes only the
-    first to fail is reported, and no process outlives the launcher.
+    Exit status: 2 for InputError and a file name that is too long; 1 for RunError, OSError (unwritable, disk full) and
+    too little memory; 128 + the signal's number for Stopped and Ctrl-C. Any other exception is a bug and keeps its
+    traceback. In a launch of several processes only the first to fail is reported, and none outlives the launcher.
     """
     if FAILURE_FILE in os.environ:
         end_with_parent()
@@ -122,14 +128,27 @@ def _run(main: Callable[[], None]) -> None:
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 1)
+        # The names of files come from the user, alone or as a part.
+        _fail(f"{where}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 1)
     except KeyboardInterrupt:
         _fail("interrupted", 128 + signal.SIGINT)
     except Exception as error:
+        if lack := lack_of_memory(error):
+            _fail(f"out of memory ({lack}); smaller batches, shorter texts or a smaller model need less", 1)
         lost = any(sign in str(error) for sign in LOST_PROCESS_SIGNS)
         if FAILURE_FILE in os.environ and (lost or not _is_first_to_fail(1)):
             raise SystemExit(1) from None
         raise
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    """Returns what an error says about memory that could not be allocated, in one line; None for another error."""
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return one_line(text) or type(error).__name__
+    found = [text.index(sign) for sign in OUT_OF_MEMORY if isinstance(error, RuntimeError) and sign in text]
+    sentences = text[min(found, default=0) :].partition("\n")[0].split(". ")
+    return one_line(". ".join(sentences[:3])).rstrip(".") if found else None  # what follows is advice
 
 
 def _fail(message: str, status: int, kind: str = "error: ") -> None:

@@ -310,6 +310,15 @@ def _decoded(raw: bytes, where: str) -> str:
         raise InputError(f"{where}: not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
+@contextmanager
+def at_line(path: str | Path, number: int) -> Iterator[None]:
+    """Lets an InputError of the block begin with the place of the row that it is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}:{number}: {error}") from error
+
+
 class Element(int):
     """The 1-based number of a row in a JSON array, shown as "rows.json:element 3" because it is not a line number."""
 

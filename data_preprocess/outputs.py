@@ -10,8 +10,10 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data_preprocess.command import InputError
+from data_preprocess.command import MAX_NAME, InputError
 from data_preprocess.files import is_alive, sync
+
+NAME_MAX = 255  # bytes of a file's name, on all file systems that we know
 
 IsOurs = Callable[[str], bool]  # whether a path relative to a command's folder was written by that command
 
@@ -54,6 +56,10 @@ def check_no_input(where: str, path: str | Path, inputs: Mapping[str, Sequence[s
 
 def check_place(where: str, path: Path) -> None:
     """Raises InputError, starting with `where`, if no file or folder can be created at `path`."""
+    limits = {part: NAME_MAX for part in path.absolute().parts} | {path.name: MAX_NAME}
+    for part, limit in limits.items():
+        if len(os.fsencode(part)) > limit:
+            raise InputError(f"{where}: {part[:20]}... is too long (expected a name of at most {limit} bytes)")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir():
         raise InputError(f"{where}: {above} is a file (expected a folder)")

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import (
     REPOSITORY,
     InputError,
+    check_seed,
     check_settings,
     count,
     parse_settings,
@@ -44,6 +45,9 @@ SLACK = 4.0  # standard errors of the simulation: hundreds of rates are checked 
 POWER_EFFECT, POWER_SD, POWER_R = 0.05, 0.043, 8  # 5 points, where a difference has at most this spread, at this R
 
 
+POINTS = within(at_least=1e-3, at_most=100)  # of 100 x reward, which is at most 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What to simulate; standard deviations and effects in points of 100 x reward."""
@@ -51,23 +55,31 @@ class Calibration:
     results: Path | None = setting(f"results with D and residuals (default: eval_hh/results/{STUDY})", default=None)
     sizes: tuple[int, ...] | None = setting("numbers of prompts (default: those of --results)", count(), default=None)
     diversity: tuple[float, ...] | None = setting(
-        "D of each size (default: that of --results)", within(above=0), default=None
+        "D of each size (default: that of --results)", within(at_least=1e-3, at_most=1e6), default=None
     )
-    replicates: tuple[int, ...] = setting("numbers of replicates", count(at_least=2), default=(3, 5, 8, 20))
+    replicates: tuple[int, ...] = setting("numbers of replicates", count(2, 10_000), default=(3, 5, 8, 20))
     draw_sd: tuple[float, ...] = setting(
-        "spreads of a cell over draws of its subset", within(at_least=0), default=(0.0, 2.0, 4.0)
+        "spreads of a cell over draws of its subset", within(at_least=0, at_most=100), default=(0.0, 2.0, 4.0)
     )
-    seed_sd: float = setting("spread of a cell over training seeds", within(above=0), default=2.2)
+    seed_sd: float = setting("spread of a cell over training seeds", POINTS, default=2.2)
     judged: bool = setting("only measure the intervals of judged win rates (judge.py)", default=False)
-    rise: float = setting("rise of reward from the smallest to the largest size", within(above=0), default=15.0)
+    rise: float = setting("rise of reward from the smallest to the largest size", POINTS, default=15.0)
     simulations: int = setting("simulated studies per case", count(), default=1000)
-    seed: int = setting("of the simulation", default=0)
-    workers: int = setting("processes", count(), default=2)
+    seed: int = setting("of the simulation", check_seed, default=0)
+    workers: int = setting("processes", count(at_most=1000), default=2)
 
     def __post_init__(self) -> None:
         check_settings(self)
         if (self.sizes is None) != (self.diversity is None) or (self.sizes and len(self.sizes) != len(self.diversity)):
             raise InputError("--sizes and --diversity (expected both, with one D for each size)")
+        for flag in ("sizes", "diversity"):
+            values = getattr(self, flag) or ()
+            if any(one >= other for one, other in pairwise(values)):
+                raise InputError(f"--{flag} {' '.join(map(str, values))}: expected rising values, as D rises with M")
+        for flag in ("replicates", "draw_sd"):
+            values = getattr(self, flag)
+            if len({round(value, 6) for value in values}) < len(values):  # as in Case.row
+                raise InputError(f"--{flag} {' '.join(map(str, values))}: expected each value once")
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, check_flags, check_text, run
+from data_preprocess.command import InputError, OneLineParser, check_flags, check_text, lack_of_memory, run
 from data_preprocess.files import disk_full_as_oserror, read_json, write_json
+from data_preprocess.hub import describe
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ SHARD = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="a model's folder with pytorch_model*.bin, or a .gguf file"
     )
@@ -75,7 +76,7 @@ def convert(folder: Path) -> str:
     try:
         for name in names:
             tensors = load_bin(folder / name)
-            _save(tensors, temporary[name])
+            _save(tensors, temporary[name], folder / name)
             weight_map |= dict.fromkeys(tensors, _new_name(name))
             total += sum(tensor.nbytes for tensor in tensors.values())
         if index and set(index["weight_map"]) - set(weight_map):
@@ -122,26 +123,36 @@ def load_bin(path: Path) -> "dict[str, torch.Tensor]":
     if not isinstance(tensors, dict) or not tensors:
         raise InputError(f"{path}: holds a {type(tensors).__name__} (expected tensors by name)")
     for name, value in tensors.items():
+        if name == "__metadata__":
+            raise InputError(f"{path}: has a tensor named {name}, which safetensors keeps for itself")
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise InputError(f"{path}: {name!r} is a {type(value).__name__} (expected tensors by name, nothing else)")
     return tensors
 
 
-def _save(tensors: "dict[str, torch.Tensor]", path: Path) -> None:
+def _save(tensors: "dict[str, torch.Tensor]", path: Path, source: Path) -> None:
+    """Writes tensors; InputError, naming their source, for what safetensors cannot store, as sparse ones."""
     from safetensors.torch import save_file
 
     # Tied weights share memory, which safetensors cannot store: each name gets its own copy, and models tie them again
     # on loading.
-    apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    with disk_full_as_oserror(path):
-        save_file(apart, path, metadata={"format": "pt"})
+    try:
+        apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+        with disk_full_as_oserror(path):
+            save_file(apart, path, metadata={"format": "pt"})
+    except OSError:
+        raise
+    except Exception as error:  # of many kinds
+        if lack_of_memory(error):
+            raise
+        raise InputError(f"{source}: holds what safetensors cannot store ({describe(error)})") from error
 
 
 def _bin_files(folder: Path, index: dict | None) -> list[str]:
     """Returns the names of the files that hold the weights."""
     if index is None:
         names = ["pytorch_model.bin"]
-    elif isinstance(index, dict) and isinstance(index.get("weight_map"), dict):
+    elif isinstance(index, dict) and isinstance(index.get("weight_map"), dict) and index["weight_map"]:
         names = sorted(set(map(str, index["weight_map"].values())))
     else:
         raise InputError(f"{folder / INDEX}: has no weight_map")

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
 from data_preprocess.dialogue import CHAT, HH, PROMPT_FORMATS, with_system
+from data_preprocess.files import at_line
 from eval_hh.cells import BEST_RESPONSES, SERVED, WORST_RESPONSES
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
@@ -268,10 +269,8 @@ def encode_rows(decoder: "Decoder | TokenPrompts | Messages", rows: list[dict], 
     """Returns the encoded prompts of a test file. Raises InputError that names the line of a bad one."""
     encoded = []
     for number, row in enumerate(rows, 1):
-        try:
+        with at_line(path, number):
             encoded.append(decoder.encode(with_system(row["prefix"][0], row["meta"])))
-        except InputError as error:
-            raise InputError(f"{path}:{number}: {error}") from error
     return encoded
 
 

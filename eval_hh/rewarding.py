@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
 from data_preprocess.dialogue import with_system
+from data_preprocess.files import at_line
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
 from eval_hh.run_paths import (
     PRECISIONS,
@@ -139,10 +140,8 @@ def encode_rows(model: "RewardModel", rows: list[dict], path: Path) -> list[list
     """Returns the token ids of a generated file's dialogues. Raises InputError that names the line of a bad one."""
     encoded = []
     for number, row in enumerate(rows, 1):
-        try:
+        with at_line(path, number):
             encoded.append(model.encode(with_system(row["prefix"][0], row["meta"]), row["infer"]["t"]))
-        except InputError as error:
-            raise InputError(f"{path}:{number}: {error}") from error
     return encoded
 
 

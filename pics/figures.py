@@ -13,13 +13,12 @@ PNG, SVG (.svg) or SVG for a narrow window (_narrow.svg). The same input gives t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, check_flags, check_text, run, study_root
+from data_preprocess.command import InputError, OneLineParser, check_flags, check_text, run, study_root
 from data_preprocess.outputs import check_opening, check_output_file
 from eval_hh.analysis.chosen_prompts import fixed_size_pairs
 from eval_hh.analysis.contrasts import comparisons
@@ -33,7 +32,7 @@ from pics.style import OPENINGS, PNG
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Draw one of the study's figures.")
+    parser = OneLineParser(description="Draw one of the study's figures.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--paper", action="store_true", help="the paper's Figure 4 from its published numbers")
     what.add_argument("--results", type=Path, help="the four panels from a folder of result files")

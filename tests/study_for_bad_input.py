@@ -15,6 +15,7 @@ ENTRIES = {
     "judge.py": "eval_hh.judge",
     "convert_weights.py": "eval_hh.convert_weights", "merge_adapter.py": "eval_hh.merge_adapter",
     "figures.py": "pics.figures", "reproduce.py": "reproduce", "run.py": "benchmarks.run",
+    "gpu.py": "benchmarks.gpu",
     "tiny_study.py": "tiny_study", "rank.py": "labelling.rank", "select_prompts.py": "labelling.select_prompts",
 }  # fmt: skip
 THINGS = (

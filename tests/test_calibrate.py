@@ -96,6 +96,16 @@ def test_a_bound_that_is_missed_is_named(monkeypatch, capsys):
         (["--replicates", "1"], "--replicates 1"),
         (["--draw_sd", "-1"], "--draw_sd -1"),
         (["--results", "nowhere"], "no such file or folder"),
+        (["--sizes", "12", "24", "--diversity", "5", "5"], "--diversity 5.0 5.0: expected rising values"),
+        (["--sizes", "24", "12", "--diversity", "2", "1"], "--sizes 24 12: expected rising values"),
+        (["--sizes", "12", "12", "24", "--diversity", "1", "2", "3"], "--sizes 12 12 24: expected rising values"),
+        (["--sizes", "12", "24", "--diversity", "1", "1e308"], "--diversity 1e.308: expected a number of at"),
+        (["--rise", "1e308"], "--rise 1e.308: expected a number of at"),
+        (["--seed_sd", "1e308"], "--seed_sd 1e.308: expected a number of at"),
+        (["--draw_sd", "0", "1e308"], "--draw_sd 1e.308: expected a number of at"),
+        (["--replicates", "3", "3"], "--replicates 3 3: expected each value once"),
+        (["--draw_sd", "2", "2.00000001"], "--draw_sd 2.0 2.00000001: expected each value once"),
+        (["--seed", "-1"], "--seed -1"),
     ],
 )
 def test_bad_flags_are_named(flags, message):

@@ -39,15 +39,32 @@ def raising(error):
     return main
 
 
+CPU_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 400 bytes"
+GPU_MEMORY = "CUDA out of memory. Tried to allocate 20.00 GiB"
+LESS = "smaller batches, shorter texts or a smaller model need less"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
         (InputError("a.json:2: no\n text"), 2, "error: a.json:2: no text\n"),
         (RunError("step 3: the loss is nan"), 1, "error: step 3: the loss is nan\n"),
         (OSError(28, "No space left on device", "weights"), 1, "error: weights: No space left on device\n"),
+        (OSError(36, "File name too long", "a" * 300), 2, f"error: {'a' * 300}: File name too long\n"),
         (OSError("disk is gone"), 1, "error: disk is gone\n"),
         (Stopped(15, "after step 3"), 143, "stopped: after step 3\n"),
         (Stopped(10, "after step 3"), 138, "stopped: after step 3\n"),
+        (MemoryError(), 1, f"error: out of memory (MemoryError); {LESS}\n"),
+        (
+            RuntimeError(f"[enforce fail at alloc.cpp:5] . {CPU_MEMORY}. Error code 12 (Cannot\nFrame"),
+            1,
+            f"error: out of memory ({CPU_MEMORY}. Error code 12 (Cannot); {LESS}\n",
+        ),
+        (
+            RuntimeError(f"{GPU_MEMORY}. GPU 0 holds 2 GiB. Try advice."),
+            1,
+            f"error: out of memory ({GPU_MEMORY}. GPU 0 holds 2 GiB); {LESS}\n",
+        ),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
         (InputError("\x1b[31mred\x07 caf\xe9"), 2, "error: \\x1b[31mred\\x07 caf\xe9\n"),
     ],

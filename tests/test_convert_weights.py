@@ -164,3 +164,20 @@ def test_help_says_what_to_type(capsys, monkeypatch):
     with pytest.raises(SystemExit):
         convert_weights.main(["--help"])
     assert "python convert_weights.py FOLDER" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("a", torch.eye(3).to_sparse(), "pytorch_model.bin: holds what safetensors cannot store"),
+        ("a", torch.ones(3, device="meta"), "pytorch_model.bin: holds what safetensors cannot store"),
+        ("a", torch.ones(3, dtype=torch.complex128), "pytorch_model.bin: holds what safetensors cannot store"),
+        ("\ud800", torch.ones(3), "pytorch_model.bin: holds what safetensors cannot store"),
+        ("__metadata__", torch.ones(3), "pytorch_model.bin: has a tensor named __metadata__"),
+    ],
+)
+def test_what_safetensors_cannot_store_is_refused(tmp_path, name, tensor, message):
+    torch.save({"b": torch.ones(2), name: tensor}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=message):
+        convert_weights.convert(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["pytorch_model.bin"]

@@ -176,7 +176,8 @@ def test_a_certificate_that_nobody_signed_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "value",
     ["localhost:8000", "ftp://a/v1", "http://", "http:///v1", "http://a:99999/v1", "http://a:x/v1", "http://a/v1?key=1",
-     "http://a/v1#x", "file:///etc/passwd", "http://[::1/v1", "http://a\x00b/v1", "http://a b/v1"],
+     "http://a/v1#x", "file:///etc/passwd", "http://[::1/v1", "http://a\x00b/v1", "http://a b/v1", "http://é..x/v1", "http://1.2.3.999/v1",
+     "http://a/" + "v" * 65_515],
 )  # fmt: skip
 def test_addresses_that_are_none(value):
     with pytest.raises(InputError, match="--endpoint.*expected an address like"):
@@ -197,6 +198,13 @@ def test_replies_are_read_as_the_protocol_has_them():
     assert read_reply(odd, "completions").prompt_tokens is None
     with pytest.raises(Passing):
         read_reply(completion("a"), "chat/completions")
+
+
+def test_half_a_character_is_what_a_tokenizer_decodes_it_to():
+    """JSON can escape a lone surrogate, which no file can hold; a pair is a character."""
+    with FaultServer(lambda path, body, number: b'{"choices": [{"text": "a\\ud83d b\\ud83d\\ude00"}]}') as server:
+        assert ask(server.url).texts == ["a\ufffd b\U0001f600"]
+    assert read_reply(chat("\udfff"), "chat/completions").texts == ["\ufffd"]
 
 
 def test_a_server_that_ignores_max_tokens_is_named():

@@ -263,3 +263,11 @@ def test_a_report_with_its_rows_is_published_beside_nothing_else(tmp_path, monke
     publish.publish_rows_report("mine", folder, "rows.jsonl")
     assert (target / "report.md").read_text() == "# Mine\n"
     assert (target / "rows.jsonl").read_text().splitlines() == ['{"a": 1}', '{"a": 2}']
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "é" * 101, f"{'y' * 256}/x.json"])
+def test_a_name_that_cannot_be_written_is_refused_before_any_work(tmp_path, name):
+    """A file's name gets suffixes while it is written; a folder's does not."""
+    with pytest.raises(InputError, match=r"^--json .* is too long \(expected a name of at most 2.. bytes\)$"):
+        check_output_file("json", tmp_path / name, {})
+    check_output_file("json", tmp_path / ("y" * 255) / ("x" * 200), {})

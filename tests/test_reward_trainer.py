@@ -20,6 +20,7 @@ from warm_python import Warm, free_port
 from data_preprocess.command import InputError, RunError, Stopped
 from data_preprocess.records import load_records
 from eval_hh.reward_model import load_reward_model
+from tests.test_going_on import at_call
 from tests.test_hub_upload import hub, sent  # noqa: F401
 from tests.test_trainer import needs_bf16
 from training import train_reward
@@ -241,6 +242,18 @@ def test_a_killed_run_goes_on_once_and_only_with_its_settings(files, dropout_mod
     assert_same_model(tmp_path / "killed", whole)
 
 
+def test_a_run_that_ended_while_another_loaded_its_model_is_left_alone(files, dropout_model, tmp_path, monkeypatch):
+    """Neither its states, which are another run's, nor its model are taken for this run's own."""
+    argv = arguments(files, dropout_model, tmp_path / "model", "--eval_steps", "2")
+    at_call(monkeypatch, trainer, "hold_lock", 1, lambda *_: killed(argv, *KILLS["in the fourth step"]))
+    with pytest.raises(InputError, match="this experiment was run with other settings: seed was 42, is 7"):
+        train_reward.main([*argv, "--seed", "7"])
+    at_call(monkeypatch, trainer, "hold_lock", 1, lambda *_: train_reward.main(argv))
+    with pytest.raises(InputError, match="model: another run has just trained this model"):
+        train_reward.main(argv)
+    assert json.loads((tmp_path / "model" / "training_settings.json").read_text())["settings"]["seed"] == 42
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_passes(files, tiny_reward_dir, tmp_path):
     """3 passes a step until it is killed, then 4, as when memory ran out: the same steps but for rounding."""
@@ -344,6 +357,38 @@ def test_a_run_without_a_whole_state_is_refused(files, dropout_model, tmp_path, 
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(InputError, match=r"model.safetensors: 100 bytes .*; no intact state to resume from"):
         train_reward.main(argv)
+    (tmp_path / ".model.run" / "state_1" / "manifest.json").unlink()  # now the loader finds it
+    with pytest.raises(InputError, match=r"state_1: the state cannot be loaded \("):
+        train_reward.main(argv)
+
+
+STATES = {
+    "optimizer.pt": (b"", "state_1: the state cannot be loaded"),
+    "scheduler.pt": (b"[1]", "state_1: the state cannot be loaded"),
+    "model/config.json": (b"[1]", "state_1: the state cannot be loaded"),
+    "trainer_state.json": (b"[1]", "state_1: the state cannot be loaded"),
+}
+
+
+def test_a_state_that_cannot_be_read_is_one_line(files, dropout_model, tmp_path, monkeypatch):
+    """Without a manifest, as earlier versions left it, what is damaged shows only when it is loaded."""
+    argv, state = arguments(files, dropout_model, tmp_path / "model"), tmp_path / ".model.run" / "state_1"
+    with monkeypatch.context() as patch:
+        sending(patch, "compute_loss", 1, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            train_reward.main(argv)
+    (state / "manifest.json").unlink()
+    for name, (content, message) in STATES.items():
+        before = (state / name).read_bytes()
+        (state / name).write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            train_reward.main(argv)
+        (state / name).write_bytes(before)
+    path = state / "trainer_state.json"
+    for change in ({"global_step": 99}, {"log_history": [{}]}, {"log_history": 5}):
+        path.write_text(json.dumps(json.loads(before) | change))
+        with pytest.raises(InputError, match="trainer_state.json: is not the state after step 1"):
+            train_reward.main(argv)
 
 
 def launched(argv: list[str], folder: Path, *flags: str, expect: int = 0, entry: tuple = (ENTRY,)) -> str:

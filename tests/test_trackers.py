@@ -6,11 +6,13 @@ import time
 from types import ModuleType
 
 import pytest
+from reward_rankings import arguments, write_rankings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from data_preprocess.command import InputError
-from tests.test_going_on import train  # noqa: F401
+from tests.test_going_on import names, train  # noqa: F401
 from tests.test_trainer import metrics, study  # noqa: F401
+from training import train_reward
 from training.tracking.trackers import TRACKERS, check_report_to, chosen_trackers
 
 SHORT = ("--no_do_validation", "--max_train_steps", "2", "--checkpointing_step", "100")
@@ -132,6 +134,20 @@ def test_a_tracker_that_does_not_start_is_one_line(train, monkeypatch):  # noqa:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
     status, line = train("run", *SHORT, "--report_to", "mlflow")
     assert status == 2 and line.startswith("error: --report_to mlflow: does not start (MlflowException: ")
+    assert not (train.root / "checkpoints").exists() and not (train.root / "logs").exists()
+    assert train("run", *SHORT[:2], "1", *SHORT[3:], "--seed", "7")[0] == 0  # nothing holds it to those settings
+    before = names(train.root)
+    assert train("run", *SHORT, "--seed", "7", "--report_to", "mlflow")[0] == 2
+    assert names(train.root) == before and (log_folder(train) / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_a_reward_model_s_tracker_that_does_not_start_is_one_line(tmp_path, tiny_reward_dir, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "elsewhere").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
+    argv = arguments(write_rankings(tmp_path), tiny_reward_dir, tmp_path / "model", "--report_to", "mlflow")
+    with pytest.raises(InputError, match=r"--report_to mlflow: does not start \(MlflowException: "):
+        train_reward.main(argv)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.json", "train.json", "two.json"]
 
 
 def test_trackers_are_checked_before_a_run(train, monkeypatch):  # noqa: F811

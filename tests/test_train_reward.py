@@ -191,6 +191,11 @@ def test_a_finished_model_is_kept_and_its_accuracy_printed_again(rankings, token
     second = capsys.readouterr().out
     assert "already trained" in second and first.strip().splitlines()[-1] in second
     assert (tmp_path / "model" / "model.safetensors").stat().st_mtime_ns == stamp
+    metrics = {"pair_accuracy": 0.5, "pairs": 1, "rankings": 2}
+    for damage in ({"pair_accuracy": None}, {"pairs": "3"}, {"files": [1]}, {"files": {"a": {"pairs": 3}}}):
+        (tmp_path / "model" / "metrics.json").write_text(json.dumps(metrics | damage))
+        with pytest.raises(InputError, match="metrics.json: not a reward model's metrics"):
+            train_reward.main(argv)
 
 
 def test_two_sources_or_none_are_refused(rankings):

@@ -22,8 +22,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def test_keep_metrics_drops_later_steps_and_a_torn_line(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.0}\n{"step": 3, "lo')
-    keep_metrics(path, 1)
-    assert path.read_text() == '{"step": 1, "loss": 3.0}\n'
+    told = []
+    keep_metrics(path, 1, told.append)
+    assert path.read_text() == '{"step": 1, "loss": 3.0}\n' and told == []
+
+
+@pytest.mark.parametrize(("kept", "missing"), [("", 3), ('{"step": 1}\n', 2), ('{"step": 1}\n{"step": 3}\n', 1)])
+def test_keep_metrics_tells_of_steps_that_are_missing(tmp_path, kept, missing):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(kept)
+    told = []
+    keep_metrics(path, 3, told.append)
+    assert path.read_text() == kept
+    assert told == [f"{path}: {missing} of the 3 steps before are not in it, and will be missing"]
 
 
 def test_sft_summary_takes_means_of_both_ends_without_overlap():

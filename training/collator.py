@@ -75,6 +75,7 @@ class RankingCollator:
 
         Raises:
             ValueError: it has fewer than K responses, sft_index >= K, or the prompt format refuses it.
+            InputError: a text cannot be encoded, or has no token.
         """
         if len(record.suffix) < self.ranking_len:
             raise ValueError(f"{len(record.suffix)} responses, ranking_len {self.ranking_len} needs as many")
@@ -83,6 +84,10 @@ class RankingCollator:
         pairs = self.format.encode_ranking(
             record.turns, record.suffix[: self.ranking_len], self.max_prompt, self.append_eos
         )
+        for number, (prompt, response) in enumerate(pairs):
+            if not prompt or not response:  # a tokenizer drops unknown characters: there is nothing to read or to learn
+                what = f"suffix[{number}]" if prompt else "the prompt"
+                raise InputError(f"{self.format.tokenizer.name_or_path}: its tokenizer makes no token of {what}")
         prompts = [prompt for prompt, _ in pairs]
         responses = [response[: self.block_size - len(prompt)] for prompt, response in pairs]
         # Segments begin where the token ids of the texts diverge, which may be inside the prompt.

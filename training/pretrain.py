@@ -28,7 +28,7 @@ from data_preprocess.command import (
     setting,
     within,
 )
-from data_preprocess.files import read_jsonl
+from data_preprocess.files import at_line, read_jsonl
 
 if TYPE_CHECKING:
     from transformers import OPTConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -126,10 +126,8 @@ def encode(
         rows = tokenized(tokenizer, texts)["input_ids"]
     except InputError:
         for text, (path, row) in zip(texts, places, strict=True):
-            try:
+            with at_line(path, row + 1):
                 tokenized(tokenizer, text)
-            except InputError as error:
-                raise InputError(f"{path}:{row + 1}: {error}") from error
         raise
     return [(bos + ids + [tokenizer.eos_token_id])[: config.max_positions] for ids in rows]
 

@@ -31,6 +31,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -88,9 +89,15 @@ def print_metrics(metrics: dict) -> None:
 def read_metrics(path: Path) -> dict:
     """Returns the metrics of a finished model. Raises InputError if the file holds something else."""
     metrics = read_json(path)
-    if not isinstance(metrics, dict) or not {"pair_accuracy", "pairs", "rankings"} <= metrics.keys():
+    files = metrics.get("files", {}) if isinstance(metrics, dict) else None
+    if not isinstance(files, dict) or not all(map(_are_metrics, [metrics, *files.values()])):
         raise InputError(f"{path}: not a reward model's metrics (expected pair_accuracy, pairs and rankings)")
     return metrics
+
+
+def _are_metrics(part: Any) -> bool:
+    numbers = {"pair_accuracy": (int, float), "pairs": (int,), "rankings": (int,)}
+    return isinstance(part, dict) and all(type(part.get(name)) in kinds for name, kinds in numbers.items())
 
 
 def push_model(config: RewardConfig, output: ModelFolder, metrics: dict) -> None:

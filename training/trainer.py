@@ -8,9 +8,11 @@ number, so only the full state has to be restored on resuming.
 import contextlib
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -28,9 +30,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.integrations import unset_hf_deepspeed_config
 
-from data_preprocess.command import InputError, RunError, Stopped, stop_requests
+from data_preprocess.command import InputError, RunError, Stopped, lack_of_memory, stop_requests
 from data_preprocess.dialogue import HH
-from data_preprocess.files import disk_full_as_oserror, hold_lock, sync
+from data_preprocess.files import at_line, disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
 from data_preprocess.records import Record, data_file, load_records
 from eval_hh.inference.decoding import eos_ids, settings_with_ends
@@ -161,8 +163,9 @@ class Trainer:
             self.reward_model = load_reward_model(config.dev_reward_model, getattr(torch, config.reward_dtype))
             if config.reward_dtype != "float32" and accelerator.is_main_process:
                 self._measure_half_precision()
-            prompts = [self.format.encode_prompt(record.turns) for record in self.dev_records]
-            longest = max(longest, max(map(len, prompts)) + config.max_new_tokens)
+            for number, record in enumerate(self.dev_records, start=1):
+                with at_line(config.dev_file, number):
+                    longest = max(longest, len(self.format.encode_prompt(record.turns)) + config.max_new_tokens)
         # DeepSpeed makes its float32 master weights from bf16 ones, so loading float32 would gain nothing.
         is_deepspeed = accelerator.distributed_type == DistributedType.DEEPSPEED
         dtype = torch.bfloat16 if is_deepspeed and accelerator.mixed_precision == "bf16" else torch.float32
@@ -204,7 +207,7 @@ class Trainer:
             with agreed(self.accelerator), disk_full_as_oserror(self.config.log_folder):
                 if self.accelerator.is_main_process:
                     self.run.go_on(description, start)
-                    keep_metrics(self.config.metrics_file, start)
+                    keep_metrics(self.config.metrics_file, start, log.warning)
                 self._start_trackers(start + 1, description["config"])
             self.time.started()
             if self._is_checkpoint(start):
@@ -367,7 +370,8 @@ class Trainer:
         for part in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
             for row in part:
                 if row not in self.encoded:
-                    self.encoded[row] = self.collator.encode(self.records[row])
+                    with at_line(data_file(self.config.train_file_path), row + 1):
+                        self.encoded[row] = self.collator.encode(self.records[row])
             batch = collate([self.encoded[row] for row in part])
             yield part, {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
 
@@ -442,6 +446,32 @@ def summary(config: TrainConfig) -> str:
     return f"{sft_summary(losses)}; best checkpoint: {run.step_folder(run.best_step())}"
 
 
+def _places(config: TrainConfig, run: RunFolder) -> list[Path]:
+    """Returns the files and folders that a run makes before its first step, the innermost first."""
+    return [run.record, run.path, *run.path.parents, config.log_folder, *config.log_folder.parents]
+
+
+@contextlib.contextmanager
+def _as_before_unless_begun(config: TrainConfig, run: RunFolder, new: list[Path]) -> Iterator[None]:
+    """Removes `new`, of `_places`, if the block fails before the first step is logged, as where a tracker cannot start.
+
+    A run.json that is left would hold the next start to settings with which nothing was trained. The caller holds the
+    locks of both folders; what other runs put beside them is kept.
+    """
+    try:
+        yield
+    except Exception as error:
+        refused = isinstance(error, InputError | OSError) or lack_of_memory(error)
+        if refused and not run.states() and not read_metrics(config.metrics_file):
+            for path in new:
+                if path in (run.record, run.path, config.log_folder):
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+                else:
+                    with contextlib.suppress(OSError):  # another run is in it
+                        path.rmdir()
+        raise
+
+
 def train(config: TrainConfig, records: list[Record], began: float) -> None:
     """Runs one configuration to completion, or reports that it is already finished; `began` is as in Trainer."""
     accelerator = make_accelerator(config)
@@ -458,12 +488,14 @@ def train(config: TrainConfig, records: list[Record], began: float) -> None:
         accelerator.end_training()
         return
     trainer = Trainer(config, accelerator, records, began)  # before run.open: a failed load leaves no run folder
+    new = [path for path in _places(config, run) if not path.exists()]
     with contextlib.ExitStack() as held:
         with agreed(accelerator):
             if main:
                 held.enter_context(hold_lock(run.path))
                 held.enter_context(hold_lock(config.log_folder))
                 run.check(description)  # another run may have come and gone while this one loaded its model
+                held.enter_context(_as_before_unless_begun(config, run, new))
                 held.enter_context(train_log(config.log_folder))
                 held.enter_context(quiet_tensorboard())
                 run.open(description)

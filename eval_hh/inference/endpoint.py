@@ -8,6 +8,7 @@ $ENDPOINT_API_KEY alone, is sent to that address and written nowhere. A request 
 import asyncio
 import os
 import random
+import re
 import ssl
 import sys
 import time
@@ -27,7 +28,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two attempts, doubled 
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)  # seconds without a byte; a long answer comes as one
 LOOK_AGAIN = 0.2  # seconds between checks for a stop request
 AT_A_TIME = 16  # requests, or dialogues to score, unless another number is given
+LONGEST_PATH = "chat/completions"  # of those asked
 MAX_SAID = 200  # characters of a server's own message that are passed on
+
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 Answer = TypeVar("Answer")
 
@@ -50,7 +54,8 @@ def check_url(flag: str, value: str) -> None:
     try:
         parts = urlsplit(value)
         port = parts.port
-    except ValueError as error:
+        httpx2.URL(f"{value.rstrip('/')}/{LONGEST_PATH}")  # refuses more hosts, and what is too long
+    except (ValueError, httpx2.InvalidURL) as error:
         raise InputError(f"--{flag}: {error} ({expected})") from error
     if parts.username or parts.password:
         raise InputError(f"--{flag}: holds a name or password (expected none in the address; a key goes into ${KEY})")
@@ -111,12 +116,15 @@ def _text(choice: Any, kind: str) -> str | None:
     if not isinstance(choice, dict):
         return None
     if kind == "completions":
-        return choice["text"] if isinstance(choice.get("text"), str) else None
-    message = choice.get("message")
-    if not isinstance(message, dict):
-        return None
-    text = message.get("content", "")
-    return "" if text is None else text if isinstance(text, str) else None  # null: the model refused, or only thought
+        text = choice.get("text")
+    else:
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            return None
+        text = message.get("content", "")
+        text = "" if text is None else text  # null: the model refused, or only thought
+    # Half a character that JSON can escape, but no file can hold, is what a tokenizer decodes it to.
+    return HALF_A_CHARACTER.sub("\ufffd", text) if isinstance(text, str) else None
 
 
 class Client:

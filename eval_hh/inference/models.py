@@ -330,7 +330,13 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str, max_prompt: int = 
         tokenizer: any tokenizer.
         text: a rendered prompt.
         max_prompt: maximum number of ids, BOS included; the text is truncated from the left, after BOS.
+
+    Raises:
+        InputError: there is none, as of a tokenizer that drops unknown characters: nothing would predict a response.
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     ids = tokenized(tokenizer, text, split_special_tokens=True)["input_ids"]
-    return bos + ids[max(0, len(ids) - (max_prompt - len(bos))) :]
+    ids = bos + ids[max(0, len(ids) - (max_prompt - len(bos))) :]
+    if not ids:
+        raise InputError(f"{tokenizer.name_or_path}: its tokenizer makes no token of the prompt {text!r:.40}")
+    return ids

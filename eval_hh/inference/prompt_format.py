@@ -28,6 +28,7 @@ from data_preprocess.dialogue import (
     split_turn,
     training_text,
 )
+from data_preprocess.files import at_line
 from data_preprocess.hub import load_tokenizer, tokenized
 from eval_hh.inference.models import MAX_PROMPT, prompt_ids
 
@@ -410,7 +411,5 @@ def resolved_format(name: str, path: str | Path) -> str:
 def check_lines(made_by: PromptFormat, path: str | Path, dialogues: Iterator[tuple[list[str], Sequence[str]]]) -> None:
     """Raises InputError that names the line of a file whose dialogue, (turns, responses), the format refuses."""
     for number, (turns, responses) in enumerate(dialogues, start=1):
-        try:
+        with at_line(path, number):
             made_by.check(turns, responses)
-        except InputError as error:
-            raise InputError(f"{path}:{number}: {error}") from error

@@ -119,5 +119,9 @@ ROWS = [
              ("{root}/no: no such file or folder of results",)),
     BadInput("plan.py labelled elsewhere", f"{PILOT} --labelled {{root}}/reward_train.json --pilot_results {RESULTS}",
              ("--labelled {root}/reward_train.json", "not in the pool")),
+    BadInput("convert_weights.py without arguments", "convert_weights.py", ("arguments are required: FOLDER",)),
+    BadInput("figures.py without a figure", "figures.py", ("one of the arguments --paper --results",)),
+    BadInput("run.py without a size", "run.py --threads 1", ("one of the arguments --quick --full is required",)),
+    BadInput("gpu.py without a folder", "gpu.py --only nothing", ("argument --only: invalid choice: 'nothing'",)),
     BadInput("convert_weights.py without a folder", "convert_weights.py ''", ("--FOLDER",)),
 ]  # fmt: skip

@@ -10,12 +10,14 @@ from study_for_bad_input import TRAIN, VALIDATE
 
 from bad_input.flags import PRETRAIN
 from bad_input.flags import REWARD as FROM_SCRATCH
-from bad_input.table import BadInput, Change, cut, edit, text
+from bad_input.table import BadInput, Change, cut, edit, edit_line, text
 
 E = f"{TRAIN} --index e"
 GENERATE = "generation.py --index trained --stage 4 --max_new_tokens 2"
 REWARD = "rewarding.py --index trained --stage 4 --reward_model {root}/reward_model"
 CHECKPOINT = "checkpoints/index_trained/stage_4/step_2"
+TRAIN_FILE = "data/hh_train_len4_12/train.json"
+TWELVE = "--global_batch_size 12 --per_device_train_batch_size 12"  # all rankings of the file in a step
 WEIGHTS, CONFIG = "model/model.safetensors", "model/config.json"
 LOADED = ("{root}/model: the model cannot be loaded",)
 TOKENIZER = ("{root}/model: its tokenizer cannot be loaded",)
@@ -132,6 +134,20 @@ def few_words(root: Path) -> None:
     edit("model/tokenizer.json", lambda saved: saved.update(model=model))(root)
 
 
+def dropped(text: str) -> Change:
+    """The tokenizer makes nothing of a text."""
+    normalizer = {"type": "Replace", "pattern": {"String": text}, "content": ""}
+    return edit("model/tokenizer.json", lambda saved: saved.update(normalizer=normalizer))
+
+
+def few_letters(root: Path) -> None:
+    """The tokenizer drops all but two letters, and begins no text with BOS."""
+    vocabulary = {"<s>": 0, "</s>": 1, "<pad>": 2, "g": 3, "y": 4}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+    edit("model/tokenizer.json", lambda saved: saved.update(model=model, pre_tokenizer=None, post_processor=None))(root)
+    without("bos_token")(root)
+
+
 def reward_copy(root: Path) -> None:
     """The reward model's weights in place of the language model's."""
     shutil.copy(root / "reward_model/model.safetensors", root / WEIGHTS)
@@ -234,6 +250,12 @@ ROWS = [
                  (few_words,))
         for command, line in ((PRETRAIN, "corpus.jsonl:1: "), (FROM_SCRATCH, "reward_train.json:1: "))
     ),
+    train("tokenizer without a token of the prompt", ("{root}/model: its tokenizer makes no token of the prompt",),
+          few_letters),
+    BadInput("tokenizer without a token of a response", f"{E} --no_append_eos {TWELVE}",
+             (f"{{root}}/{TRAIN_FILE}:3: {{root}}/model: its tokenizer makes no token of suffix[3]",),
+             (dropped(" zzz"), edit_line(TRAIN_FILE, 3, lambda row: row["suffix"].__setitem__(3, "zzz"))),
+             keeps=("checkpoints/index_e*", "logs/e*")),
     train("tokenizer slow", ("{root}/model: its tokenizer gives no offsets",), slow_tokenizer),
     train("tokenizer without EOS", ("{root}/model: its tokenizer has no EOS token", "--no_append_eos"),
           without("eos_token")),

@@ -186,8 +186,9 @@ ROWS = [
              (text(METRICS, "{}\n"),)),
     *(dev_rewards(name, content) for name, content in {
         "empty": "", "a list": "[1]", "step a word": '{"two": 0.5}', "reward a text": '{"2": "0.5"}',
-        "reward NaN": '{"2": NaN}', "reward true": '{"2": true}', "cut": '{"2": 0.5',
-        "step huge": '{"' + "1" * 5000 + '": 0.5}',
+        "reward NaN": '{"2": NaN}', "reward true": '{"2": true}', "cut": '{"2": 0.5', "reward above 1": '{"2": 7}',
+        "reward below 0": '{"2": -0.5}', "step of 5000 digits": '{"' + "9" * 5000 + '": 0.5}',
+        "best without weights": '{"2": 0.5, "999": 0.9}', "later than all weights": '{"2": 0.5, "3": 0.1}',
     }.items()),
     BadInput("best_checkpoint: a folder", TRAINED, ("{root}/" + f"{RUN}/best_checkpoint: is not a link",),
              (without("best_checkpoint"), folder(f"{RUN}/best_checkpoint"))),

@@ -24,12 +24,13 @@ from accelerate.utils import gather_object, patch_environment
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer import TRAINER_STATE_NAME
 
 from data_preprocess.command import InputError, RunError, Stopped, say, stop_requests
-from data_preprocess.files import disk_full_as_oserror, hold_lock, sync, write_json
+from data_preprocess.files import at_line, disk_full_as_oserror, hold_lock, read_json, sync, write_json
 from data_preprocess.hub import describe
 from data_preprocess.outputs import check_only_ours, other_file
 from data_preprocess.records import Record, data_file
@@ -45,11 +46,12 @@ from training.reward.start import start
 from training.saving.checkpoints import RunFolder, remove, run_record
 from training.saving.manifest import damage
 from training.saving.model_folder import METRICS_FILE, ModelFolder
-from training.saving.states import newest_whole, write_state
+from training.saving.states import newest_whole, readable, write_state
 from training.schedule import schedule_factor
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 from training.tracking.metrics import append_metrics, keep_metrics
 from training.tracking.run_log import quiet_tensorboard
+from training.tracking.trackers import refused_tracker
 from training.trainer import MINUTE, accelerator_options, configure_zero, launch_facts, seed_step
 
 LOSSES_FILE = "losses.jsonl"
@@ -222,9 +224,11 @@ class RewardTrainer(Trainer):
         total = self.config.max_steps
         with contextlib.ExitStack() as held:
             in_first(self.accelerator, self._begin, held)
+            in_first(self.accelerator, self._start_trackers)
             with stop_requests() as self.stop:
                 step = newest_whole(self.run, self.accelerator, say)
-                in_first(self.accelerator, keep_metrics, self.losses, step)
+                in_first(self.accelerator, keep_metrics, self.losses, step, say)
+                in_first(self.accelerator, self._check_state, step)
                 with tqdm(desc="reward model", unit="step", mininterval=5.0, initial=step, total=total,
                           disable=not self.accelerator.is_main_process) as self.bar, \
                      disk_full_as_oserror(Path(self.logs)):  # fmt: skip
@@ -237,18 +241,39 @@ class RewardTrainer(Trainer):
         return metrics
 
     def _begin(self, held: contextlib.ExitStack) -> None:
-        """Locks the run folder; it is removed at the end if it has no state. InputError if it is another run's."""
+        """Locks the run folder; it is removed at the end if it has no state.
+
+        Raises:
+            InputError: it is another run's, or the output is no longer free. Another run may have come and gone while
+                this one loaded its model, so both are checked under the lock.
+        """
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
         made_of = self.run_output.description
         description = run_record(self.config.settings(), launch_facts(self.accelerator), made_of["inputs"])
-        if self.run.states():
-            self.run.check(description)
+        self._check_run(description)  # before the lock, which is written into the folder
         held.enter_context(hold_lock(self.run.path))
         held.enter_context(quiet_tensorboard())
         held.callback(lambda: self.run.states() or remove_run(self.run.path))
+        if self.run_output.is_finished():
+            raise InputError(f"{self.run_output.flag}: another run has just trained this model (nothing is left to do)")
+        self.run_output.check_free(self.config.sources())
+        self._check_run(description)
         if not self.run.states():  # other files are useless without one
             self.run.record.unlink(missing_ok=True)
         self.run.open(description)
+
+    def _check_run(self, description: dict[str, Any]) -> None:
+        if self.run.states():
+            self.run.check(description)
+
+    def _start_trackers(self) -> None:
+        """Starts those that can fail, before training would; InputError if one does, for example without an account."""
+        for name in self.config.report_to:
+            kind = INTEGRATION_TO_CALLBACK.get(name)
+            for callback in self.callback_handler.callbacks:
+                if kind is not None and type(callback) is kind and hasattr(callback, "setup"):
+                    with refused_tracker(name):
+                        callback.setup(self.args, self.state, self.model)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with torch's defaults and this weight decay for all weights."""
@@ -286,11 +311,9 @@ class RewardTrainer(Trainer):
         """Returns the token ids of each record's texts. Raises InputError that names the line of a bad one."""
         encoded = []
         for number, record in enumerate(records, start=1):
-            try:
+            with at_line(file, number):
                 # Four bytes per token; a list of Python integers takes ten times as much.
                 encoded.append([array("i", self.scorer.encode(record.turns, text)) for text in record.suffix])
-            except InputError as error:
-                raise InputError(f"{file}:{number}: {error}") from error
         return encoded
 
     def compute_loss(
@@ -366,10 +389,30 @@ class RewardTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint) / MODEL
-        if self.config.lora_r:
-            load_adapter(self.scorer.model, folder)
-        else:
-            super()._load_from_checkpoint(str(folder), self.scorer.model)
+        with readable(folder.parent):
+            if self.config.lora_r:
+                load_adapter(self.scorer.model, folder)
+            else:
+                super()._load_from_checkpoint(str(folder), self.scorer.model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with readable(Path(str(checkpoint))):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _check_state(self, step: int) -> None:
+        """Raises InputError if the state after `step` is none of a Trainer that measured as this one."""
+        path = self.run.state_folder(step) / TRAINER_STATE_NAME
+        if not step:
+            return
+        with readable(path.parent):
+            state = TrainerState(**read_json(path))
+        rows = state.log_history if isinstance(state.log_history, list) else [None]
+        is_ours = all(
+            isinstance(row, dict) and type(row.get("step")) is int and type(row.get("pair_accuracy")) in (int, float)
+            for row in rows
+        )
+        if state.global_step != step or not is_ours:
+            raise InputError(f"{path}: is not the state after step {step} (expected its global_step and log_history)")
 
     def evaluate(self, *_: Any, **__: Any) -> dict:
         """Measures the model and records the metrics of the step, as returned by `measure`."""

@@ -16,11 +16,10 @@ import dataclasses
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import MAX_COUNT, InputError
+from data_preprocess.command import InputError
 from data_preprocess.files import read_json, write_json
 from data_preprocess.provenance import fingerprint, git_hash, versions
 from data_preprocess.records import data_file
@@ -41,7 +40,7 @@ FREE_WITHOUT_ZERO = {"num_processes", "distributed_type"}
 ZERO = "DEEPSPEED"
 PARTS = {"config": dict, "launch": dict, "data_sha256": dict, "git": str | None, "versions": dict}  # fields of run.json
 TEMPORARY = ".tmp"
-NUMBER = "(0|[1-9][0-9]*)"
+NUMBER = "(0|[1-9][0-9]{0,8})"  # a step
 # Leftovers of a killed process; nothing else is removed.
 LEFTOVER = re.compile(
     rf"((state|step)_{NUMBER}|best_checkpoint){re.escape(TEMPORARY)}|\.(run|dev_rewards)\.json\.[0-9]+\.tmp"
@@ -81,7 +80,7 @@ class RunFolder:
 
     def check(self, description: dict[str, Any]) -> None:
         """Raises InputError if this folder belongs to another run (naming the differences) or a file is damaged."""
-        self.dev_rewards()
+        self._check_rewards()
         self.best_step()
         if self.record.exists():
             if changes := changed_settings(description, self.read_record()):
@@ -157,10 +156,26 @@ class RunFolder:
         path = self.path / "dev_rewards.json"
         rewards = read_json(path) if path.exists() else {}
         for step, reward in rewards.items() if isinstance(rewards, dict) else [("", None)]:
-            number = type(reward) in (int, float) and abs(reward) <= sys.float_info.max
-            if not number or not re.fullmatch(NUMBER, step) or len(step) > len(str(MAX_COUNT)):
-                raise InputError(f"{path}: expected {{step: mean dev reward}}, found {step!r:.20}: {reward!r:.40}")
+            number = type(reward) in (int, float) and 0 <= reward <= 1  # false for NaN
+            if not number or not re.fullmatch(NUMBER, step):
+                expected = "expected {step: mean dev reward from 0 to 1}"
+                raise InputError(f"{path}: {expected}, found {step!r:.20}: {reward!r:.40}")
         return {int(step): reward for step, reward in rewards.items()}
+
+    def _check_rewards(self) -> None:
+        """Raises InputError for a dev reward of weights that are not there and do not follow from a state.
+
+        Only the best step needs its weights, as --prune and users remove others; but a step after the newest state
+        would not be validated again once it is reached.
+        """
+        rewards, newest = self.dev_rewards(), self.latest_state()
+        needed = {self.chosen_step(0)} if rewards else set()
+        needed |= {step for step in rewards if newest and step > newest}
+        for step in sorted(needed - {self.best_step()}):  # training restores best_checkpoint, or says why it cannot
+            folder = self.step_folder(step)
+            if not folder.is_dir() and not self.state_folder(step).is_dir():
+                where = self.path / "dev_rewards.json"
+                raise InputError(f"{where}: has a reward of step {step}, but {folder.name} is missing")
 
     def record_dev_reward(self, step: int, reward: float) -> None:
         rewards = self.dev_rewards() | {step: reward}

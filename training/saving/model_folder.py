@@ -62,7 +62,7 @@ class ModelFolder:
         saved = _saved(self.path)
         if not saved or saved.get("inputs") != self.description["inputs"]:
             return False
-        same = saved["settings"] == self.description["settings"]
+        same = saved.get("settings") == self.description["settings"]
         return same and all(_is_whole(self.path / name, size) for name, size in saved["files"].items())
 
     def check_free(self, inputs: Mapping[str, Sequence[str]]) -> None:

@@ -205,13 +205,21 @@ def load_state(folder: Path, accelerator: Accelerator) -> None:
     hook = accelerator.register_load_state_pre_hook(_as_saved)
     with agreed(accelerator):
         try:
-            accelerator.load_state(str(folder), **more)
-        except UNREADABLE as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
+            with readable(folder):
+                accelerator.load_state(str(folder), **more)
         finally:
             hook.remove()
     accelerator.step = 0  # counts forward passes, whose number per step may have changed
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turns what damaged files of a state raise into an InputError that names the folder."""
+    try:
+        yield
+    except UNREADABLE as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(f"{folder}: the state cannot be loaded ({reason})") from error
 
 
 def without_frozen(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,15 @@ def append_metrics(path: Path, row: dict[str, float]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def keep_metrics(path: Path, last_step: int) -> None:
-    """Drops the rows after `last_step`: a resumed run computes and logs those steps again."""
-    write_jsonl(path, [row for row in read_metrics(path) if row["step"] <= last_step])
+def keep_metrics(path: Path, last_step: int, tell: Callable[[str], None]) -> None:
+    """Drops the rows after `last_step`: a resumed run computes and logs those steps again.
+
+    `tell` reports steps before that have no row. The run goes on: its log may begin elsewhere.
+    """
+    rows = [row for row in read_metrics(path) if row["step"] <= last_step]
+    if len(rows) < last_step:
+        tell(f"{path}: {last_step - len(rows)} of the {last_step} steps before are not in it, and will be missing")
+    write_jsonl(path, rows)
 
 
 def mean_of_ends(values: list[float], most: int = 5) -> tuple[float, float, int]:

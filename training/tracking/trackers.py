@@ -6,7 +6,8 @@ first step on. Project: $WANDB_PROJECT, $TRACKIO_PROJECT or $MLFLOW_EXPERIMENT_N
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,22 @@ def start_trackers(
     """
     for name in chosen_trackers(names):
         tracker = _make(name, folder, run_name, first_step)
-        try:
+        with refused_tracker(name):
             tracker.start()
             if name != "tensorboard":  # which would show them as a run of its own
                 tracker.store_init_configuration({key: str(value) for key, value in settings.items()})
-        except OSError:
-            raise
-        except Exception as error:  # of many kinds, from the network to an account
-            raise InputError(f"--report_to {name}: does not start ({describe(error)})") from error
         accelerator.trackers.append(tracker)
+
+
+@contextmanager
+def refused_tracker(name: str) -> Iterator[None]:
+    """Turns what a tracker raises that does not start, but for a full disk, into an InputError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # of many kinds, from the network to an account
+        raise InputError(f"--report_to {name}: does not start ({describe(error)})") from error
 
 
 def _make(name: str, folder: Path, run_name: str, first_step: int) -> Any:
