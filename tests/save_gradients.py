@@ -1,4 +1,4 @@
-"""Run under torch.distributed: the gradients of a run's first step, as its first process sees them, to a file."""
+"""Run in one process or several: the gradients of a run's first step, as its first process sees them, to a file."""
 
 import sys
 from pathlib import Path

@@ -139,6 +139,24 @@ def test_without_deepspeed(sandbox):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_one_process_without_zero_is_started_once(shell, sandbox):
+    """Without a launcher, and without a check before it: main.py checks all of it itself."""
+    words = '"$ACCELERATE_MIXED_PRECISION" "$OMP_NUM_THREADS" "$@"'
+    record = f'for word in {words}; do echo "$word"; done >> "{sandbox}/arguments"'
+    (sandbox / "python").write_text(f"#!/bin/sh\n{record}\n")
+    result = launch(shell, sandbox, "train_hh_pro_1b3.sh", str(sandbox / MODEL), "exp", "hh_train_len4_3", "4", "42",
+                    "--max_train_steps", "20", NUM_PROCESSES="1", ZERO_STAGE="0", MIXED_PRECISION="bf16",
+                    OMP_NUM_THREADS="", SLURM_CPUS_PER_TASK="3")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    precision, cores, script, *flags = (sandbox / "arguments").read_text().splitlines()
+    assert (precision, cores, script) == ("bf16", "3", str(TRAINING / "main.py"))
+    assert script not in flags and "--preflight" not in flags and not any("launch.py" in flag for flag in flags)
+    main = pairs(flags)
+    assert main["--model_name_or_path"] == str(sandbox / MODEL) and main["--index"] == "exp"
+    assert main["--max_train_steps"] == "20" and main["--per_device_train_batch_size"] == "14"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [

@@ -161,3 +161,24 @@ def test_cores_are_shared_where_torch_finds_no_gpu(monkeypatch, has_gpu, made):
         os.environ.pop(name, None)
     share_cores(2)
     assert {name: os.environ[name] for name in ("DS_ACCELERATOR", "OMP_NUM_THREADS") if name in os.environ} == made
+
+
+@pytest.mark.parametrize(
+    ("flags", "config"),
+    [
+        ((), "eval_hh/dp_config.yaml"),
+        (("--zero_stage", "3"), "training/ds_config.yaml"),
+        (("--config_file", "my.yaml", "--zero_stage", "3"), "my.yaml"),
+    ],
+)
+def test_a_stage_of_zero_is_zero(flags, config, monkeypatch):
+    """Without DeepSpeed's configuration accelerate takes --zero_stage and runs DDP."""
+    from accelerate.commands import launch as accelerate_launch
+
+    from training import launch
+
+    given = []
+    monkeypatch.setattr(accelerate_launch, "launch_command", given.append)
+    monkeypatch.setattr(launch, "share_cores", lambda processes: None)
+    launch.start([*flags, "--num_processes", "2", "main.py"])
+    assert given[0].config_file in (config, str(REPOSITORY / config))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from study_for_bad_input import THINGS, ranking, write_rows
+from two_processes import together
 from warm_python import free_port
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
@@ -33,12 +34,15 @@ def environment(root, **more):
     return {**os.environ, "STUDY_ROOT": str(root), "OMP_NUM_THREADS": "1", **limits, **more}
 
 
+# Of a run: the flags that launch.sh passes on.
+FLAGS = [
+    "--no_do_validation", "--global_batch_size", "4", "--max_train_steps", str(STEPS), "--checkpointing_step", "100",
+    "--block_size", "96", "--max_prompt", "64", "--learning_rate", "1e-2",
+]  # fmt: skip
+
+
 def start(root, exp, zero_stage, **more):
-    command = [
-        "sh", TRAINING / "launch.sh", root / "model", exp, DATA, "4", "42", "--no_do_validation",
-        "--global_batch_size", "4", "--max_train_steps", str(STEPS), "--checkpointing_step", "100",
-        "--block_size", "96", "--max_prompt", "64", "--learning_rate", "1e-2",
-    ]  # fmt: skip
+    command = ["sh", TRAINING / "launch.sh", root / "model", exp, DATA, "4", "42", *FLAGS]
     more = {"PORT": str(free_port()), "TORCH_EXTENSIONS_DIR": str(root / "compiled"), **more}
     return subprocess.Popen(
         list(map(str, command)), env=environment(root, ZERO_STAGE=str(zero_stage), **more),
@@ -46,6 +50,15 @@ def start(root, exp, zero_stage, **more):
         # a shell without a terminal starts what runs in its background deaf to Ctrl-C
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
+
+
+def run_without_launcher(root, exp, zero_stage):
+    flags = [
+        "--do_train", "--model_name_or_path", root / "model", "--index", exp, "--train_file_path", root / "data" / DATA,
+        "--training_stage_num", "4", "--seed", "42", "--per_device_train_batch_size", "4", *FLAGS,
+    ]  # fmt: skip
+    found = together(root, zero_stage, flags, TORCH_EXTENSIONS_DIR=str(root / "compiled"))
+    assert found == [(0, [])] * 2
 
 
 def steps(root, exp):
@@ -70,7 +83,7 @@ def finish(process):
 def test_a_run_stopped_by_signals_ends_with_the_same_weights(zero_stage, root):
     if zero_stage:
         pytest.importorskip("deepspeed")
-    finish(start(root, "whole", zero_stage))
+    run_without_launcher(root, "whole", zero_stage)
     for number, at_least in ((signal.SIGTERM, 2), (signal.SIGINT, 5), (signal.SIGUSR1, 8)):
         process = start(root, "stopped", zero_stage)
         end = time.monotonic() + 200

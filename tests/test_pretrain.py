@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from data_preprocess.command import InputError, RunError
-from eval_hh.inference.models import padded, wrong_weight
+from eval_hh.inference.models import load_causal_lm, padded, wrong_weight
 from training import pretrain
+from training.saving.model_folder import ModelFolder
 from training.small_models import batch_order, check_finite, linear_schedule, lines_of
 
 WORDS = ("red", "blue")
@@ -35,6 +36,15 @@ def tokenizer_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     return folder
+
+
+def test_a_model_is_saved_without_deepspeed(tiny_causal_lm_dir, monkeypatch, tmp_path):
+    """save_pretrained would import it, which takes longer than to save a small model."""
+    model = load_causal_lm(tiny_causal_lm_dir("opt"))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "deepspeed"]:
+        monkeypatch.delitem(sys.modules, name)
+    ModelFolder(str(tmp_path / "model"), "pretrain.py", {}, []).write(model.save_pretrained)
+    assert (tmp_path / "model" / "model.safetensors").is_file() and "deepspeed" not in sys.modules
 
 
 def write_corpus(path: Path, texts: list[str]) -> Path:

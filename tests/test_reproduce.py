@@ -262,7 +262,12 @@ def test_a_dry_run_makes_an_enlarged_subset_of_the_cell_that_answers(capsys):
     assert "--by random" in lines[4] and "--by diverse --match_length" in lines[5] and "--by overlap" in lines[6]
 
 
-def test_the_worlds_differ_in_their_folder_and_share_their_cells(capsys):
+def test_the_worlds_differ_in_their_folder_and_share_their_cells(capsys, monkeypatch):
+    """All but the study's own are made small: a world's folder is named by the hash of all its texts."""
+    rows = ("train_rows", "dev_rows", "test_rows", "plenty_rows", "reward_rows", "reward_heldout_rows", "corpus_lines")
+    small = dict.fromkeys(rows, 40)
+    worlds = {name: replace(world, **small) for name, world in SENSITIVITY_WORLDS.items()}
+    monkeypatch.setattr("study.toy.worlds.SENSITIVITY_WORLDS", worlds)
     reproduce.main(["--profile", "toy", "--dry_run", "--worlds", "--replicates", "1"])
     lines = capsys.readouterr().out.splitlines()
     roots = list(dict.fromkeys(re.findall(r"STUDY_ROOT=(\S+)", "\n".join(lines))))

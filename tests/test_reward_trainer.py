@@ -15,6 +15,7 @@ import pytest
 import torch
 from reward_rankings import arguments, losses, write_rankings
 from transformers import AutoModelForSequenceClassification
+from two_processes import environment
 from warm_python import Warm, free_port
 
 from data_preprocess.command import InputError, RunError, Stopped
@@ -398,6 +399,14 @@ def launched(argv: list[str], folder: Path, *flags: str, expect: int = 0, entry:
     return run([*launch, *argv], expect, TORCH_EXTENSIONS_DIR=str(folder / "compiled"), SEND="SIGTERM")
 
 
+def forked(argv: list[str], folder: Path, stage: int) -> None:
+    """The same with ZeRO, without the launcher and its new Pythons, which take far longer than the training does."""
+    port, more = free_port(), {"TORCH_EXTENSIONS_DIR": str(folder / "compiled")}
+    both = [Warm([ENTRY, *argv], {**environment(folder, stage, rank, 2, port), **more}) for rank in range(2)]
+    for ended in [process.finish() for process in both]:
+        assert ended.returncode == 0, ended.stderr[-3000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 @pytest.mark.parametrize("scratch", [True, False], ids=["scratch", "lora"])
@@ -413,8 +422,10 @@ def test_zero_is_one_process_and_goes_on_after_a_signal(scratch, stage, files, t
               "training.reward.trainer.RewardTrainer.compute_loss", "5", "before", "--")  # fmt: skip
     errors = launched(argv, tmp_path, *zero, expect=128 + signal.SIGTERM, entry=killer)
     assert "stopped: after step 3 of 5, whose state is saved; run the same command to resume" in errors
-    launched(argv, tmp_path, *zero)
-    launched(arguments(files, tokenizer, tmp_path / "whole", *more, scratch=scratch), tmp_path, *zero)
+    launch = json.loads((tmp_path / ".stopped.run" / "run.json").read_text())["launch"]
+    assert (launch["num_processes"], launch["zero_stage"]) == (2, stage)
+    forked(argv, tmp_path, stage)
+    forked(arguments(files, tokenizer, tmp_path / "whole", *more, scratch=scratch), tmp_path, stage)
     assert_same_model(tmp_path / "stopped", tmp_path / "whole")
     assert_same_steps(tmp_path / "whole", tmp_path / "one", rel=1e-3)
     assert (tmp_path / "whole" / "metrics.json").read_text() == (tmp_path / "one" / "metrics.json").read_text()

@@ -2,8 +2,9 @@
 
     python launch.py --num_processes 4 train_reward.py --train_file FILE ...
 
-Flags before the script are those of `accelerate launch`; --config_file defaults to eval_hh/dp_config.yaml. If processes
-fail, the launcher prints the error line of the first one and exits with its status (data_preprocess/command.py).
+Flags before the script are those of `accelerate launch`; --config_file defaults to eval_hh/dp_config.yaml, and with
+--zero_stage to ds_config.yaml. If processes fail, the launcher prints the error line of the first one and exits with
+its status (data_preprocess/command.py).
 SIGTERM, SIGUSR1 and Ctrl-C are forwarded once, and the processes get time to save what is needed to resume; a second
 signal ends them at once.
 """
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 CONFIG = REPOSITORY / "eval_hh" / "dp_config.yaml"
+ZERO_CONFIG = REPOSITORY / "training" / "ds_config.yaml"
 # Seconds from a signal to SIGKILL: a slow disk writes 100 GB in an hour. torch's 30 s would interrupt a full state.
 TIME_TO_SAVE = 3600
 
@@ -101,7 +103,7 @@ def start(argv: Sequence[str]) -> None:
     agent.addHandler(logging.NullHandler())
     agent.propagate = False
     args = launch_command_parser().parse_args(argv)
-    args.config_file = args.config_file or str(CONFIG)
+    args.config_file = args.config_file or str(ZERO_CONFIG if args.zero_stage else CONFIG)
     args.shutdown_timeout = TIME_TO_SAVE
     share_cores((args.num_processes or 1) // (args.num_machines or 1) or 1)
     # Handled by the agent: a closed terminal ends the workers, unless under nohup.

@@ -43,6 +43,14 @@ set -- \
     ${DEV_REWARD_MODEL:+--dev_reward_model "$DEV_REWARD_MODEL"} \
     "$@"
 
+# One process without ZeRO needs no launcher, and checks settings and data itself.
+if [ "$num_processes" = 1 ] && [ "$zero_stage" = 0 ]; then
+    export ACCELERATE_MIXED_PRECISION="$precision"
+    cores=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-}} # a job has the cores that Slurm gave it
+    [ -z "$cores" ] || export OMP_NUM_THREADS="$cores"
+    exec "$python" "$here/main.py" "$@"
+fi
+
 # Check settings and data before any process is started.
 ACCELERATE_MIXED_PRECISION=$precision "$python" "$here/main.py" "$@" --preflight "$num_processes"
 

@@ -82,13 +82,15 @@ def schedule_factor(settings: Schedule, total_steps: int) -> Callable[[int], flo
         InputError: the schedule has no steps, --lr_scheduler_kwargs are not those of its function in transformers, or
             with them a step's rate is not a number from 0 to --learning_rate.
     """
-    import torch
-    from transformers import get_scheduler
-
     warmup = n_warmup_steps(settings, total_steps)
     kwargs = _kwargs(settings.lr_scheduler_kwargs)
     if kwargs and settings.lr_scheduler_type in (CONSTANT, "constant_with_warmup"):
         raise InputError(f"--lr_scheduler_kwargs: --lr_scheduler_type {settings.lr_scheduler_type} takes none")
+    if settings.lr_scheduler_type == CONSTANT:  # get_scheduler's module imports peft, which takes seconds
+        return lambda before: 1.0
+    import torch
+    from transformers import get_scheduler
+
     # Its optimizer is a stand-in: only the factor of each step is wanted.
     stand_in = torch.optim.SGD([torch.zeros(1)], lr=settings.learning_rate)
     try:

@@ -51,6 +51,7 @@ from training.saving.checkpoint_writer import CheckpointWriter, Weights
 from training.saving.checkpoints import ZERO, RunFolder, describe
 from training.saving.hub_upload import push_run
 from training.saving.manifest import damage
+from training.saving.model_folder import import_no_deepspeed
 from training.saving.states import damage_in_shares, load_state, newest_whole
 from training.schedule import learning_rates
 from training.tracking.metrics import SFT_LOSS, append_metrics, keep_metrics, read_metrics, sft_summary
@@ -70,6 +71,7 @@ def seed_step(seed: int, step: int, process: int) -> None:
 
 def accelerator_options() -> dict[str, Any]:
     """Returns Accelerator's arguments: timeout and CPU backend, without which a CPU process would think it is alone."""
+    import_no_deepspeed()
     if torch.cuda.is_available():
         return {"kwargs_handlers": [InitProcessGroupKwargs(timeout=WAIT)]}
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise deepspeed looks for a GPU when imported

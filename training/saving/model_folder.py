@@ -7,6 +7,7 @@ it. training_settings.json in it records the program, its settings, the contents
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     """Returns the name of each file, or its path if two files have the same name."""
     names = [path.name for path in paths]
     return [name if names.count(name) == 1 else str(path) for name, path in zip(names, paths, strict=True)]
+
+
+def import_no_deepspeed() -> None:
+    """Keeps save_pretrained from importing DeepSpeed, which takes seconds, to see if the model is wrapped by it.
+
+    No model is until DeepSpeed has been imported to train it.
+    """
+    from accelerate.utils import other
+
+    other.is_deepspeed_available = lambda: "deepspeed" in sys.modules
 
 
 class ModelFolder:
@@ -100,6 +111,7 @@ class ModelFolder:
         """
         new = temporary_folder(self.path)
         new.mkdir(parents=True)
+        import_no_deepspeed()
         try:
             with disk_full_as_oserror(self.path):
                 write(new)
