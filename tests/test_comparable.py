@@ -62,6 +62,14 @@ def test_a_base_model_is_known_by_its_checksum_where_all_have_one(load):
     assert load(cells) == (3, ["left out 0.json: base model: b2, but this report is about a1"])
 
 
+def test_a_damaged_checksum_is_another_one(load):
+    cells = runs()
+    for cell in cells:
+        cell["data_sha256"] = {"base_model": "a1"}
+    cells[3]["data_sha256"] = {"base_model": ["a1"]}
+    assert load(cells) == (3, ["left out 3.json: base model: ['a1'], but this report is about a1"])
+
+
 def test_precision_belongs_to_the_training(load):
     cells = runs()
     for cell in cells:

@@ -64,11 +64,11 @@ def _keep(
     return kept
 
 
-def _base_model(found: list[Named]) -> Callable[[dict], str | None]:
+def _base_model(found: list[Named]) -> Callable[[dict], str]:
     """Returns what tells the base model of these cells: its checksum if all have one, else the name of its folder."""
     sums = [(cell["data_sha256"] or {}).get("base_model") for _, cell in found]
     if all(sums):
-        return lambda cell: cell["data_sha256"]["base_model"]
+        return lambda cell: str(cell["data_sha256"]["base_model"])
     return lambda cell: PurePath(str(cell["config"].get("model_name_or_path"))).name
 
 
