@@ -262,9 +262,6 @@ def run_worlds(config: StudyConfig, profile: ToyProfile, command: str, request: 
 
 def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, request: StopRequest) -> None:
     """Runs the cells of a study on a model and data, or prints or writes their commands."""
-    for name in REWARD_MODELS:  # of the environment, for commands that run in other folders
-        if os.environ.get(name):
-            os.environ[name] = from_here(os.environ[name])
     every_cell = config.every_cell(study)
     cells = chosen(every_cell, config.only)
     if config.dry_run:
@@ -285,6 +282,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     if "cells" in parts:
         failures = study.run_cells(cells, request, config.prune, config.workers or 1)
     if "report" in parts:
+        warn_of_changed(study, every_cell)
         done = [path for path in [*map(study.result, every_cell), *study.rows()] if path.is_file()]
         made = (command, f"{duration(time.monotonic() - began)} this time on {machine_with_gpus()}")
         notes = study.reward_notes()
@@ -300,14 +298,21 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
 
 def check_before(study: LaunchedStudy, parts: Sequence[str], cells: Sequence[Cell]) -> None:
     """Raises InputError if something that the study names is missing, or what is reused was made in another way."""
-    from study.running.made_before import check_cells, check_data, check_rows
+    from study.running.made_before import changed_cells, changed_rows, check_data
 
     study.check_made()
     check_data(study)
-    if "rows" in parts:
-        check_rows(study)
-    if "cells" in parts:
-        check_cells(study, cells)
+    rows = changed_rows(study) if "rows" in parts else ()
+    for line in chain(rows, changed_cells(study, cells) if "cells" in parts else ()):
+        raise InputError(line)
+
+
+def warn_of_changed(study: LaunchedStudy, cells: Sequence[Cell]) -> None:
+    """Warns of results that the report is made of, and that were made with other settings than the study has now."""
+    from study.running.made_before import changed_cells, changed_rows
+
+    for line in chain(changed_rows(study), changed_cells(study, cells)):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def write_slurm(config: StudyConfig, study: Study, train_flags: Sequence[str]) -> None:
@@ -327,6 +332,7 @@ def write_slurm(config: StudyConfig, study: Study, train_flags: Sequence[str]) -
         study.num_processes if launched else 0,
         launched and study.data_by_models,
         launched and bool(study.rows()),
+        {name: os.environ[name] for name in REWARD_MODELS if os.environ.get(name)},
     )
     print(f"written: {config.slurm} ({len(cells)} cells); submit it: bash {shlex.quote(str(config.slurm))}")
 
@@ -342,8 +348,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     config, study = parse_args(argv)
     train_flags = argv[argv.index("--") + 1 :] if "--" in argv else ()
-    if warning := other_answers(study.max_new_tokens, train_flags):
+    every_run = study.train_flags if isinstance(study, LaunchedStudy) else study.train
+    if warning := other_answers(study.max_new_tokens, every_run):
         print(f"warning: {warning}", file=sys.stderr)
+    for name in REWARD_MODELS:  # of the environment, for commands that run in other folders
+        if os.environ.get(name):
+            os.environ[name] = from_here(os.environ[name])
     if config.slurm:
         write_slurm(config, study, train_flags)
         return

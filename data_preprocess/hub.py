@@ -29,7 +29,7 @@ PLAIN_WORDS = {
 NO_SCRIPTS = "scripts are no longer supported"  # from `datasets`' error
 PARQUET_COPY = "refs/convert/parquet"  # the branch on which the hub keeps a data set as Parquet
 ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what ends a process, and is no failure of a library
-DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".gz", ".xz")  # no hub name ends so
+DATA_FILES = (".jsonl", ".json", ".csv", ".tsv", ".xlsx", ".parquet", ".arrow", ".gz", ".xz")
 ROWS_READ = 1000  # rows of a data set in memory at a time
 MAX_REASON = 300  # characters of a library's message that are passed on
 
@@ -214,7 +214,8 @@ def load_data_set(source: str, split: str, data_dir: str | None = None, subset: 
 def _loaded(source: str, split: str, data_dir: str | None, subset: str | None) -> Iterable[dict]:
     path, reason = Path(source), ""
     if not path.exists():
-        if looks_like_path(source) or source.lower().endswith(DATA_FILES):
+        in_folder = source.count("/") != 1 or path.parent.is_dir()  # else owner/name.json may be a data set's name
+        if looks_like_path(source) or (in_folder and source.lower().endswith(DATA_FILES)):
             raise InputError(f"{source}: no such file or folder")
         reason = why_not_on_hub(source, "data set")
         if reason:

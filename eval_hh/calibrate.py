@@ -43,8 +43,6 @@ COVERAGE, FALSE_WORDS, POWER, FALSE_LINE, TRUE_LINE = (0.93, 0.97), 0.05, 0.80, 
 EFFECTS, SPREADS = (2, 3, 5, 8), (2, 3, 4.3, 6)  # of the table of power, in points
 SLACK = 4.0  # standard errors of the simulation: hundreds of rates are checked at once
 POWER_EFFECT, POWER_SD, POWER_R = 0.05, 0.043, 8  # 5 points, where a difference has at most this spread, at this R
-
-
 POINTS = within(at_least=1e-3, at_most=100)  # of 100 x reward, which is at most 1
 
 

@@ -4,7 +4,7 @@ The script sets what study/slurm_jobs.sh, which it sources, submits and runs.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class Cluster:
 def write_jobs(
     path: Path, name: str, cluster: Cluster, logs: Path, command: Sequence[str], train_flags: Sequence[str],
     cells: Sequence[str] = (), num_processes: int = 0, data_on_gpu: bool = False, has_rows: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> None:  # fmt: skip
     """Writes the script that submits a study's jobs, and that they run.
 
@@ -82,6 +83,7 @@ def write_jobs(
         num_processes: of a cell, on all its nodes, a GPU each.
         data_on_gpu: whether models make the data.
         has_rows: whether another task evaluates the base model, the floor and the ceiling.
+        environment: variables of the jobs that differ from those where the script is submitted.
 
     Raises:
         InputError: the nodes cannot share the processes.
@@ -108,6 +110,7 @@ def write_jobs(
         *(f"    {cell}" for cell in cells),
         ")",
         f"last={len(cells) - 1 + has_rows}  # task",
+        *(f"export {key}={shlex.quote(value)}" for key, value in (environment or {}).items()),
         f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
         f"repository={shlex.quote(str(REPOSITORY))}",
         '. "$repository/study/slurm_jobs.sh"',

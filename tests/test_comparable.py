@@ -1,13 +1,22 @@
 """eval_hh/analysis/comparable.py: result files that differ in what must be alike are left out, or named."""
 
+import dataclasses
 import json
 
 import pytest
 
+from eval_hh.analysis.comparable import OF_ITS_OWN
 from eval_hh.analysis.results import load_results
 from tests.made_up import make_cell
+from training.config import TrainConfig
+from training.saving.checkpoints import FREE_TO_CHANGE
 
-RUN = {"model_name_or_path": "models/opt-1.3b", "learning_rate": 0.001, "max_train_steps": 100}
+RUN = {
+    "model_name_or_path": "models/opt-1.3b",
+    "dev_reward_model": "models/a",
+    "learning_rate": 0.001,
+    "max_train_steps": 100,
+}
 
 
 def runs(**changed):
@@ -35,6 +44,7 @@ def load(tmp_path):
     [
         ({"model_name_or_path": "models/opt-125m"}, "base model: opt-125m, but this report is about opt-1.3b"),
         ({"learning_rate": 0.01}, "learning_rate: 0.01, but 0.001 in most runs of PRO K=2 M=100"),
+        ({"dev_reward_model": "b"}, "dev_reward_model: 'b', but 'a' in most runs of PRO K=2 M=100"),
         ({"max_train_steps": 50}, "max_train_steps: 50, but 100 in most runs of PRO K=2 M=100"),
     ],
 )
@@ -45,7 +55,7 @@ def test_a_replicate_that_was_trained_otherwise_is_left_out(load, changed, why):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"model_name_or_path": "/elsewhere/opt-1.3b"},
+        {"model_name_or_path": "/elsewhere/opt-1.3b", "dev_reward_model": "/elsewhere/a"},
         {"per_device_train_batch_size": 1, "report_to": ["none"], "output_dir": "elsewhere"},
         {"weight_decay": 0.01},  # of a later version, which records it
     ],
@@ -77,6 +87,19 @@ def test_precision_belongs_to_the_training(load):
     cells[1]["launch"] = {"mixed_precision": "no", "num_processes": 1}
     why = "mixed_precision: 'no', but 'bf16' in most runs of PRO K=2 M=100"
     assert load(cells) == (3, [f"left out 1.json: {why}"])
+
+
+def test_checkpoints_are_chosen_on_the_same_dev_rows(load):
+    cells = runs()
+    for cell in cells:
+        cell["data_sha256"] = {"dev": "a1"}
+    cells[2]["data_sha256"] = {"dev": "b2"}
+    assert load(cells) == (3, ["left out 2.json: dev rows: 'b2', but 'a1' in most runs of PRO K=2 M=100"])
+
+
+def test_what_may_change_on_resuming_does_not_count():
+    """evaluation imports nothing of training, so that this test ties the two lists."""
+    assert FREE_TO_CHANGE <= OF_ITS_OWN <= {field.name for field in dataclasses.fields(TrainConfig)}
 
 
 def test_settings_that_were_trained_differently_are_named(load):

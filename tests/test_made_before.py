@@ -110,6 +110,23 @@ def test_what_changes_no_result_may_differ(finished, changes):
     check(finished, *changes)
 
 
+def test_models_may_be_moved(finished):
+    for name in ("model", "rm"):
+        (finished / "moved" / name).mkdir(parents=True)
+        (finished / "moved" / name / "config.json").write_text("{}")
+    check(finished, ("./model", "./moved/model"), ("dev: ./rm, test: ./rm", "dev: ./moved/rm, test: ./moved/rm"))
+
+
+def test_a_report_alone_warns_of_cells_made_in_another_way(finished, capsys):
+    """It may be made on another machine, but the cells may be those of an earlier study file."""
+    study, cells = read(finished, ("learning_rate: 1e-4", "learning_rate: 1e-3"))
+    reproduce.warn_of_changed(study, cells)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("warning: ") and "0.0001, is 0.001" in line for line in lines)
+    reproduce.warn_of_changed(*read(finished))
+    assert capsys.readouterr().err == ""
+
+
 OTHER = [
     (("learning_rate: 1e-4", "learning_rate: 1e-3"), "learning_rate was 0.0001, is 0.001"),
     ((", learning_rate: 1e-4", ""), "learning_rate was 0.0001, is 2e-05"),
@@ -145,6 +162,8 @@ def test_another_test_is_refused(finished, change, said):
     with pytest.raises(InputError, match="pro_len2_8_seed42 was made with other settings: ") as caught:
         check(finished, change)
     assert ("max_new_tokens" in said or "model" in said) and said.split(" was")[0] in str(caught.value)
+    trained = not change[0].startswith("test:")  # else the training is kept: only the result has to go
+    assert str(caught.value).endswith("delete it)") == (not trained)
 
 
 def test_other_data_are_refused_and_a_damaged_result_is_left_to_the_report(finished):
@@ -204,7 +223,7 @@ def test_data_of_another_command_are_refused(tmp_path, monkeypatch):
         ("dev_rows: 4", "dev_rows: 4, decontaminate: true", "decontaminate was False, is True"),
     ):
         (tmp_path / "s.yaml").write_text(text.replace(old, new))
-        with pytest.raises(InputError, match=r"data/README\.md: what it describes was made with other ") as caught:
+        with pytest.raises(InputError, match=r"data/README\.md: the data was made with other ") as caught:
             check_data(read_study(tmp_path / "s.yaml", ()))
         assert said in str(caught.value)
     (study.root / "data/README.md").write_text("# Data card\n\nWritten by:\n\n    python prepare.py --gone 'x\n")

@@ -250,7 +250,7 @@ def test_a_run_that_ended_while_another_loaded_its_model_is_left_alone(files, dr
     with pytest.raises(InputError, match="this experiment was run with other settings: seed was 42, is 7"):
         train_reward.main([*argv, "--seed", "7"])
     at_call(monkeypatch, trainer, "hold_lock", 1, lambda *_: train_reward.main(argv))
-    with pytest.raises(InputError, match="model: another run has just trained this model"):
+    with pytest.raises(RunError, match="model: another run has just trained this model"):
         train_reward.main(argv)
     assert json.loads((tmp_path / "model" / "training_settings.json").read_text())["settings"]["seed"] == 42
 

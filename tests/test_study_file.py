@@ -162,8 +162,6 @@ REFUSED = [
     (MINE + 'cluster: {setup: "a\\0b"}\n', 7, "cluster.setup 'a\\x00b': holds the character '\\x00' (expected lines"),
     (MINE.replace("mine", "-x"), 1, "name '-x': expected a name"),
     (MINE.replace("[2, 4]", "[3]") + "  equal_budget: true\n", 7, "grid.equal_budget: ranking_lens 3: expected two"),
-    (MINE + "training: {max_new_tokens: 4}\ngeneration: {max_new_tokens: 5}\n", 7, "is 4 in training, but 5 in the"),
-    (MINE + "training: {max_new_tokens: 4}\n", 7, "is 4 in training, but 128 in the test"),
     ("name: w\nworld: {train_rows: 50}\ngrid: {sizes: [60]}\n", 3, "grid.sizes 60: expected"),
     ("name: w\nworld: {base_slip: 2}\ngrid: {sizes: [60]}\n", 2, "world.base_slip 2.0: expected"),
     ("name: w\nworld: {noise: 2}\ngrid: {sizes: [60]}\n", 2, "world.noise: unknown"),
@@ -195,10 +193,35 @@ def test_sizes_that_have_no_equal_budget_are_refused(tmp_path):
     assert study.grid.sizes == (12, 6)
 
 
+SHORTER = "warning: training generates 4 new tokens to choose a checkpoint, the test "
+
+
 def test_checkpoints_chosen_by_other_answers_are_told(tmp_path, capsys):
     for flags, told in ((["--max_new_tokens", "4"], True), (["--max_new_tokens", "128"], False), ([], False)):
         reproduce.main(["--profile", "opt-1.3b", "--dry_run", "--only", "pro_len4_3000_seed42", "--", *flags])
-        assert ("warning: max_new_tokens is 4 in training, but 128" in capsys.readouterr().err) == told
+        assert (f"{SHORTER}128" in capsys.readouterr().err) == told
+    study = tmp_path / "s.yaml"
+    for tokens, told in ((5, True), (4, False)):
+        study.write_text(MINE + f"training: {{max_new_tokens: 4}}\ngeneration: {{max_new_tokens: {tokens}}}\n")
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        reproduce.main(["--study", str(study), "--slurm", str(tmp_path / "job.sh")])
+        assert (f"{SHORTER}5" in capsys.readouterr().err) == told
+
+
+def test_jobs_find_the_reward_models_where_the_script_was_written(tmp_path, monkeypatch):
+    (tmp_path / "rm").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TEST_REWARD_MODEL", "rm")
+    monkeypatch.delenv("DEV_REWARD_MODEL", raising=False)
+    reproduce.main(["--profile", "opt-1.3b", "--slurm", str(tmp_path / "job.sh")])
+    text = (tmp_path / "job.sh").read_text()
+    assert f"export TEST_REWARD_MODEL={tmp_path}/rm\n" in text and "DEV_REWARD_MODEL" not in text
+
+
+def test_flags_after_two_hyphens_are_read_with_the_studys_own(tmp_path):
+    """By itself --block_size 200 contradicts the default of --max_prompt; the study has a smaller one."""
+    reproduce.main(["--profile", "toy", "--slurm", str(tmp_path / "job.sh"), "--", "--block_size", "200"])
+    assert "flags=(-- --block_size 200)" in (tmp_path / "job.sh").read_text()
 
 
 @pytest.mark.parametrize("flag", ["--dry_run", "--publish"])

@@ -137,7 +137,7 @@ def test_replicates_that_some_cells_lack_are_left_out_and_counted():
 def test_an_algorithm_that_was_not_run_is_named():
     both = make_grid(reward_of(0.0, 0.03), seeds=REPLICATES, draws=True)
     alone = [cell for cell in both if cell["algorithm"] == "PRO"]
-    line = "SFT takes no part: it has no such cells."
+    line = "SFT takes no part: it has no cells for this claim."
     for found, expected in ((both, False), (alone, True)):
         assert [line in one.details for one in verdicts(results_of(found))[:2]] == [expected] * 2
 

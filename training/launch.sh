@@ -43,7 +43,7 @@ set -- \
     ${DEV_REWARD_MODEL:+--dev_reward_model "$DEV_REWARD_MODEL"} \
     "$@"
 
-# One process without ZeRO needs no launcher, and checks settings and data itself.
+# One process without ZeRO needs no launcher: main.py checks settings and data before it loads a model.
 if [ "$num_processes" = 1 ] && [ "$zero_stage" = 0 ]; then
     export ACCELERATE_MIXED_PRECISION="$precision"
     cores=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-}} # a job has the cores that Slurm gave it

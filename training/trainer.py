@@ -30,7 +30,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.integrations import unset_hf_deepspeed_config
 
-from data_preprocess.command import InputError, RunError, Stopped, lack_of_memory, stop_requests
+from data_preprocess.command import InputError, RunError, Stopped, stop_requests
 from data_preprocess.dialogue import HH
 from data_preprocess.files import at_line, disk_full_as_oserror, hold_lock, sync
 from data_preprocess.hub import load_tokenizer
@@ -462,9 +462,8 @@ def _as_before_unless_begun(config: TrainConfig, run: RunFolder, new: list[Path]
     """
     try:
         yield
-    except Exception as error:
-        refused = isinstance(error, InputError | OSError) or lack_of_memory(error)
-        if refused and not run.states() and not read_metrics(config.metrics_file):
+    except Exception:
+        if not run.states() and not read_metrics(config.metrics_file):
             for path in new:
                 if path in (run.record, run.path, config.log_folder):
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -16,13 +16,13 @@ from eval_hh.cells import Setting
 
 Named = tuple[str, dict]  # (path or path:line, valid content of a result file)
 
-TELLING = 20  # so many equal rewards are no coincidence, unless all are one number
-# Settings of a run that follow from its cell, say where it ran, or change nothing that it learns.
+TELLING = 20  # so many different rewards are not equal by coincidence
+# Settings of a run that follow from its cell, say where it ran, or change neither what it learns nor which checkpoint
+# is tested.
 OF_ITS_OWN = {
     "seed", "index", "train_file_path", "training_stage_num", "model_name_or_path", "do_train", "preflight",
-    "validation_file_path", "validation_file_name", "dev_reward_model", "output_dir", "log_path", "keep_states",
-    "state_minutes", "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
-    "gradient_checkpointing", "report_to", "push_to_hub",
+    "validation_file_path", "output_dir", "log_path", "keep_states", "state_minutes", "per_device_train_batch_size",
+    "per_device_eval_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "report_to", "push_to_hub",
 }  # fmt: skip
 
 
@@ -30,8 +30,9 @@ def comparable(found: list[Named], warnings: list[str]) -> list[Named]:
     """Returns the cells that can stand in one report; for each of the others a line is added to `warnings`.
 
     These are left out: cells of another profile, reward, base model, evaluation or other test rows than most; PRO
-    trained on fewer responses than its data has (the table's K would be wrong); runs trained otherwise than most of
-    their setting's; and copies of another replicate's rewards. A setting trained otherwise than others is named only.
+    trained on fewer responses than its data has (the table's K would be wrong); runs trained with other
+    settings than most replicates of theirs; and copies of another replicate's rewards. Settings that were trained
+    differently from each other are named only.
     """
     found = _keep(found, "profile", lambda cell: cell["profile"], warnings)
     found = _keep(found, "reward_source", lambda cell: cell["reward_source"], warnings)
@@ -69,7 +70,7 @@ def _base_model(found: list[Named]) -> Callable[[dict], str]:
     sums = [(cell["data_sha256"] or {}).get("base_model") for _, cell in found]
     if all(sums):
         return lambda cell: str(cell["data_sha256"]["base_model"])
-    return lambda cell: PurePath(str(cell["config"].get("model_name_or_path"))).name
+    return lambda cell: _last_part(cell["config"].get("model_name_or_path"))
 
 
 def _trained_alike(found: list[Named], warnings: list[str]) -> list[Named]:
@@ -109,15 +110,14 @@ def _trained_differently(found: list[Named]) -> list[str]:
 
 
 def _without_copies(found: list[Named], warnings: list[str]) -> list[Named]:
-    """Leaves out cells with the rewards of another replicate of their setting on every prompt: they show no chance."""
+    """Leaves out cells with the rewards of another replicate on every prompt, which say nothing about chance."""
     first: dict[tuple, tuple[str, tuple]] = {}
     kept = []
     for path, cell in found:
         replicate = cell.get("draw", SEED), cell["seed"]
         rewards = tuple(tuple(cell["files"][file]["reward"]) for file in sorted(cell["files"]))
         other, its = first.setdefault((_setting(cell), rewards), (path, replicate))
-        distinct = len(set().union(*rewards)) > 1 and sum(map(len, rewards)) >= TELLING
-        if its != replicate and distinct:
+        if its != replicate and len(set().union(*rewards)) >= TELLING:
             why = "a copy, or training that changed nothing"
             warnings.append(f"left out {path}: the reward of every test prompt is that of {other} ({why})")
         else:
@@ -130,9 +130,19 @@ def _setting(cell: dict) -> Setting:
 
 
 def _training(cell: dict) -> dict[str, Any]:
-    """Returns the settings that decide what a run learns from its data, as far as its code recorded them."""
-    launch = {name: value for name, value in (cell["launch"] or {}).items() if name == "mixed_precision"}
-    return {name: value for name, value in cell["config"].items() if name not in OF_ITS_OWN} | launch
+    """Returns the settings that decide what a run learns and which checkpoint is tested, as far as it recorded them."""
+    found = {name: value for name, value in cell["config"].items() if name not in OF_ITS_OWN}
+    if "dev_reward_model" in found:
+        found["dev_reward_model"] = _last_part(found["dev_reward_model"])
+    for name, part, key in (("mixed_precision", "launch", "mixed_precision"), ("dev rows", "data_sha256", "dev")):
+        if key in (cell[part] or {}):
+            found[name] = cell[part][key]
+    return found
+
+
+def _last_part(place: object) -> str:
+    """Returns the last part of a path or hub name: the same model may lie in another folder."""
+    return PurePath(str(place)).name
 
 
 def _commonest(values: list) -> Any:

@@ -144,5 +144,5 @@ def _reservations(
     if n_left_out:
         what = "1 replicate is" if n_left_out == 1 else f"{n_left_out} replicates are"
         lines.append(f"{what} left out because some of the cells lack it.")
-    lines += [f"{name} takes no part: it has no such cells." for name in ALGORITHMS if name not in algorithms]
+    lines += [f"{name} takes no part: it has no cells for this claim." for name in ALGORITHMS if name not in algorithms]
     return lines

@@ -1,12 +1,12 @@
 """Whether what an earlier start of a study made has the settings that the study has now; otherwise it is not reused.
 
-A finished cell is not trained again, so that a changed study file would leave it as it is, and the report would compare
-cells that were trained in different ways.
+A finished cell is not trained again. A changed study file would leave it as it is, and the report would compare cells
+that were trained in different ways.
 """
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr
 from functools import cache
 from io import StringIO
@@ -19,8 +19,7 @@ from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.provenance import fingerprint
 from eval_hh.cells import BASE, load_cell
 from eval_hh.inference.prompt_format import resolved_format
-from eval_hh.inference.resumable_jobs import folder_identity
-from eval_hh.run_paths import TEST_REWARD_MODEL, ModelNames, below_root, model_name
+from eval_hh.run_paths import TEST_REWARD_MODEL, ModelNames, below_root
 from labelling.sampling import AnnotateConfig
 from study.grid import Cell
 from study.running.launched_study import LaunchedStudy
@@ -28,11 +27,13 @@ from training.config import DEV_REWARD_MODEL, TrainConfig
 from training.saving.checkpoints import RunFolder, changed_settings, default_settings
 from training.saving.manifest import folder_checksum
 
-FREE_FOR_DATA = {"batch_size", "endpoint"}  # limits of the machine, and where a model is served
+# Limits of the machine, where a model is served, and the largest K, from which smaller ones are cut.
+FREE_FOR_DATA = {"batch_size", "endpoint", "ranking_len"}
+MODELS = ("model_name_or_path", "dev_reward_model")  # known by the last part of their path, since folders are moved
 
 
-def check_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> None:
-    """Raises InputError for the first cell that was trained or tested with other settings than the study has now.
+def changed_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> Iterator[str]:
+    """Yields a line for each cell that was trained or tested with other settings than the study has now.
 
     What does not affect results may differ, as on resuming; an unfinished run may also become longer. An invalid result
     file is left to the report, which names it.
@@ -40,18 +41,19 @@ def check_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> None:
     for cell in cells:
         result, run = study.result(cell), RunFolder(study.names(cell).run_folder)
         if made := valid_result(result):
-            trained = changed_run(study, cell, made, is_finished=True)
-            _refuse(result, [*trained, *changed_test(study, made)], cell.name, f"this file and {run.path}")
+            trained, tested = changed_run(study, cell, made, is_finished=True), changed_test(study, made)
+            yield from _line(result, [*trained, *tested], cell.name, f"this file and {run.path}" if trained else "it")
         elif not result.is_file() and run.record.is_file():
-            _refuse(run.record, changed_run(study, cell, run.read_record(), is_finished=False), cell.name, run.path)
+            trained = changed_run(study, cell, run.read_record(), is_finished=False)
+            yield from _line(run.record, trained, cell.name, run.path)
 
 
-def check_rows(study: LaunchedStudy) -> None:
-    """Raises InputError for the first result of no cell (base model, floor, ceiling) that was tested in another way."""
+def changed_rows(study: LaunchedStudy) -> Iterator[str]:
+    """Yields a line for each result of no cell (base model, floor, ceiling) that was tested in another way."""
     for path in study.rows():
         if made := valid_result(path):
             texts = ModelNames(path.stem, study.root).generated("").parent
-            _refuse(path, changed_test(study, made), path.stem, f"this file and {texts}")
+            yield from _line(path, changed_test(study, made), path.stem, f"this file and {texts}")
 
 
 def check_data(study: LaunchedStudy) -> None:
@@ -66,7 +68,8 @@ def check_data(study: LaunchedStudy) -> None:
     if made and ours and made["command"] == ours["command"]:  # else the card is of data that were made apart
         names = [name for name in {**made, **ours} if name not in FREE_FOR_DATA and made.get(name) != ours.get(name)]
         changes = [f"{name} was {made.get(name)!r}, is {ours.get(name)!r}" for name in names]
-        _refuse(card, changes, "what it describes", study.root / "data")
+        for line in _line(card, changes, "the data", study.root / "data"):
+            raise InputError(line)
 
 
 def made_by(card: Path) -> dict[str, Any] | None:
@@ -98,11 +101,11 @@ def _last_part(value: Any) -> Any:
     return Path(value).name if isinstance(value, str | Path) else value
 
 
-def _refuse(path: Path, changes: list[str], name: str, made: object) -> None:
-    """Raises InputError if there are changes: of what a file says of a cell or row, which was `made` of these."""
+def _line(path: Path, changes: list[str], name: str, made: object) -> Iterator[str]:
+    """Yields a line if a file tells of changes in a cell, a row or data; `made` is what would have to be deleted."""
     if changes:
         hint = f"expected the same, or a study of another name; to make it anew, delete {made}"
-        raise InputError(f"{path}: {name} was made with other settings: {'; '.join(changes)} ({hint})")
+        yield f"{path}: {name} was made with other settings: {'; '.join(changes)} ({hint})"
 
 
 def valid_result(path: Path) -> dict[str, Any] | None:
@@ -140,7 +143,7 @@ def changed_run(study: LaunchedStudy, cell: Cell, made: dict[str, Any], is_finis
 
 def _below(config: dict[str, Any], root: Path) -> dict[str, Any]:
     """Returns settings as a result file has them, whose paths under the root are relative to it."""
-    return {name: below_root(value, root) for name, value in config.items()}
+    return {name: _last_part(value) if name in MODELS else below_root(value, root) for name, value in config.items()}
 
 
 def run_config(study: LaunchedStudy, cell: Cell) -> TrainConfig:
@@ -158,21 +161,26 @@ def run_config(study: LaunchedStudy, cell: Cell) -> TrainConfig:
     config = parse_settings(
         TrainConfig, ["--do_train", "--do_validation", *words, *of_launcher, *study.train_flags], ""
     )
-    return dataclasses.replace(config, prompt_format=resolved_format(config.prompt_format, study.model))
+    return dataclasses.replace(config, prompt_format=format_of(config.prompt_format, study.model))
 
 
 def changed_test(study: LaunchedStudy, made: dict[str, Any]) -> list[str]:
     """Describes how a result was tested otherwise than it would be now."""
     generation, rewarding = made["evaluation"]["generation"], made["evaluation"]["rewarding"]
-    reward_model = model_name(folder_identity(study.variable("TEST_REWARD_MODEL", TEST_REWARD_MODEL)), study.root)
-    both = {"reward_model": (rewarding["reward_model"], reward_model)}
+    both = {"reward_model": (rewarding["reward_model"], study.variable("TEST_REWARD_MODEL", TEST_REWARD_MODEL))}
     if made.get("name", BASE) == BASE:  # a cell's or the base model's: texts that a model generated
         both["max_new_tokens"] = (generation["max_new_tokens"], study.max_new_tokens)
     if made.get("name") == BASE:
-        asked = resolved_format((study.prompt_flags or (HH,))[-1], study.model)
-        both["model"] = (generation["model"], model_name(folder_identity(study.model), study.root))
+        asked = format_of((study.prompt_flags or (HH,))[-1], study.model)
+        both["model"] = (generation["model"], study.model)
         both["prompt_format"] = (generation.get("prompt_format", HH), asked)
+    both = {name: tuple(map(_last_part, values)) for name, values in both.items()}
     return [f"{name} was {old!r}, is {new!r}" for name, (old, new) in both.items() if old != new]
+
+
+@cache
+def format_of(asked: str, model: str) -> str:
+    return resolved_format(asked, model)
 
 
 @cache

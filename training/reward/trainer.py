@@ -6,6 +6,7 @@ its lock. At the end the best state's model gets the output's name.
 """
 
 import contextlib
+import inspect
 import math
 import os
 import re
@@ -246,6 +247,7 @@ class RewardTrainer(Trainer):
         Raises:
             InputError: it is another run's, or the output is no longer free. Another run may have come and gone while
                 this one loaded its model, so both are checked under the lock.
+            RunError: that run has trained the same model.
         """
         check_only_ours(f"{self.run_output.flag}: {self.run.path}", self.run.path, RUN_FILE.fullmatch)
         made_of = self.run_output.description
@@ -255,7 +257,7 @@ class RewardTrainer(Trainer):
         held.enter_context(quiet_tensorboard())
         held.callback(lambda: self.run.states() or remove_run(self.run.path))
         if self.run_output.is_finished():
-            raise InputError(f"{self.run_output.flag}: another run has just trained this model (nothing is left to do)")
+            raise RunError(f"{self.config.output_dir}: another run has just trained this model (start again to use it)")
         self.run_output.check_free(self.config.sources())
         self._check_run(description)
         if not self.run.states():  # other files are useless without one
@@ -272,8 +274,10 @@ class RewardTrainer(Trainer):
             kind = INTEGRATION_TO_CALLBACK.get(name)
             for callback in self.callback_handler.callbacks:
                 if kind is not None and type(callback) is kind and hasattr(callback, "setup"):
+                    asked = inspect.signature(callback.setup).parameters
+                    more = [self.processing_class] if "processing_class" in asked else []
                     with refused_tracker(name):
-                        callback.setup(self.args, self.state, self.model)
+                        callback.setup(self.args, self.state, self.model, *more)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW with torch's defaults and this weight decay for all weights."""
