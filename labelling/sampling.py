@@ -10,7 +10,7 @@ from data_preprocess.command import MAX_SEED, InputError, check_seed, check_sett
 from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.hub import TOKENIZER_FILE, source_options
 from data_preprocess.outputs import check_output_file
-from data_preprocess.preparing.export import check_ending
+from data_preprocess.preparing.export import check_json_lines
 from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
@@ -104,7 +104,7 @@ class AnnotateConfig(DataConfig, Sampling):
         if not self.to_rank:
             return
         check_output_file("to_rank", self.to_rank, {"source": [self.source]})
-        check_ending(self.to_rank, (".jsonl", ".json"), "to_rank")
+        check_json_lines(self.to_rank, "to_rank")
         defaults = {each.name: each.default for each in fields(self)}
         for flag in ("raw", "dev_rows", "test_rows", "train_rows", "decontaminate"):
             if getattr(self, flag) != defaults[flag]:

@@ -56,11 +56,10 @@ def test_a_row_is_named_to_every_step(shell, words, what, fakes):  # noqa: F811
     done = evaluate(shell, *words, "--max_new_tokens", "9", fakes=fakes, NUM_PROCESSES="1", PROFILE="toy")
     assert (done.returncode, done.stderr) == (0, "")
     for start, check in ((0, "--check "), (3, "")):
-        profile = "" if check else " --profile toy"
         assert calls(fakes)[start : start + 3] == [
             f"python generation.py {check}--name my base --max_new_tokens 9 {what}",
             f"python rewarding.py {check}--name my base",
-            f"python scoring.py {check}--name my base{profile}",
+            f"python scoring.py {check}--name my base --profile toy",
         ]
 
 

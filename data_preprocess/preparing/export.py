@@ -16,6 +16,7 @@ from data_preprocess.preparing.raw_hh import alternates
 
 ROW_GROUP = 10_000  # pairs held in memory at a time
 ENDINGS = (".jsonl", ".json", ".parquet")
+OTHER_FORMATS = (".csv", ".tsv", ".xlsx", ".parquet")  # than JSON lines
 ROLES = {"user": "human", "assistant": "gpt"}  # ShareGPT's names
 Pair = tuple[Candidates, str, str]  # prompt, better and worse response
 ToRow = Callable[[Candidates, str, str], dict]
@@ -97,10 +98,16 @@ def usage(tool: str, path: Path) -> str:
     }[tool]
 
 
-def check_ending(path: Path, endings: tuple[str, ...], flag: str = "output") -> None:
-    """Raises InputError, naming the flag, unless a file's name has one of these endings."""
+def check_ending(path: Path, endings: tuple[str, ...]) -> None:
+    """Raises InputError unless the name of the --output file has one of these endings."""
     if path.suffix.lower() not in endings:
-        raise InputError(f"--{flag} {path}: the ending chooses the format (expected {', '.join(endings)})")
+        raise InputError(f"--output {path}: the ending chooses the format (expected {', '.join(endings)})")
+
+
+def check_json_lines(path: Path, flag: str) -> None:
+    """Raises InputError, naming the flag, if a file of JSON lines would have the ending of another format."""
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise InputError(f"--{flag} {path}: JSON lines are written (expected a name that ends in .jsonl)")
 
 
 def write_pairs(path: Path, pool: Iterable[Candidates], to_row: ToRow) -> int:

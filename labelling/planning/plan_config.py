@@ -7,7 +7,7 @@ from pathlib import Path
 from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count, setting, within
 from data_preprocess.diversity import TOKENIZER_HELP
 from data_preprocess.outputs import check_output_file, is_same_file
-from data_preprocess.preparing.export import check_ending
+from data_preprocess.preparing.export import check_json_lines
 from data_preprocess.selection import STRATEGIES
 from labelling.planning.budget import STRATIFIED, Prices
 from labelling.planning.pilot import SHARE
@@ -107,7 +107,7 @@ class PlanConfig:
                 if is_same_file(path, earlier):
                     raise InputError(f"--{flag} {path}: is --{other}'s file too (expected another)")
         if self.output:
-            check_ending(self.output, (".jsonl", ".json"))
+            check_json_lines(self.output, "output")
 
     def _check_basis(self) -> None:
         """Raises InputError unless the plan rests on one thing, and every flag given applies to it."""

@@ -124,9 +124,9 @@ ROWS = [
             "--study {root}/a: is --output's file too"),
     refused("plan: two outputs of one file", f"{MONEY} --chart {{root}}/data/../a.jsonl --output {{root}}/a.jsonl",
             "--chart {root}/data/../a.jsonl: is --output's file too"),
-    refused("plan: JSON lines in a table's name", f"{MONEY} --output {{root}}/a.csv", "--output {root}/a.csv: the end"),
+    refused("plan: JSON lines in a table's name", f"{MONEY} --output {{root}}/a.csv", "--output {root}/a.csv: JSON"),
     refused("to rank in a table's name", "annotate.py --source {root}/prompts.jsonl --to_rank {root}/a.csv",
-            "--to_rank {root}/a.csv: the ending chooses the format (expected .jsonl, .json)"),
+            "--to_rank {root}/a.csv: JSON lines are written (expected a name that ends in .jsonl)"),
     refused("select: two outputs of one file", "select_prompts.py {root}/prompts.jsonl --size 1 "
             "--output {root}/a.jsonl --report {root}/data/../a.jsonl", "one file twice"),
     BadInput("prepare where a folder is", f"{PREPARE} --dev_rows 1 --test_rows 1",

@@ -158,8 +158,8 @@ class RunFolder:
         for step, reward in rewards.items() if isinstance(rewards, dict) else [("", None)]:
             number = type(reward) in (int, float) and 0 <= reward <= 1  # false for NaN
             if not number or not re.fullmatch(NUMBER, step):
-                expected = "expected {step: mean dev reward from 0 to 1}"
-                raise InputError(f"{path}: {expected}, found {step!r:.20}: {reward!r:.40}")
+                found = f"found {step!r:.20}: {reward!r:.40} (rewards are from 0 to 1)"
+                raise InputError(f"{path}: expected {{step: mean dev reward}}, {found}")
         return {int(step): reward for step, reward in rewards.items()}
 
     def _check_rewards(self) -> None:
