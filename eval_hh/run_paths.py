@@ -15,8 +15,6 @@ BEST_CHECKPOINT = "best_checkpoint"  # checkpoint folder that the trainer chose 
 TEST_REWARD_MODEL = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"  # the paper's
 MAX_NEW_TOKENS = 128  # of a tested response, the paper's
 PRECISIONS = ("bf16", "fp16", "no")  # of the weights; a CPU has bf16 or no, and float32 unless asked
-
-
 GIVEN = "instead_of_the_run"  # in the note of texts that are named like a run's but are another model's
 
 
@@ -157,10 +155,17 @@ def below_root(value: Any, root: Path | None = None) -> Any:
     return value
 
 
-def model_name(identity: dict[str, Any], root: Path | None = None) -> str:
-    """Returns the name of a model's `folder_identity`: its path under the root, else its folder or hub name."""
-    name = below_root(identity["name"], root)
-    return Path(name).name if Path(name).is_absolute() else name
+def last_part(value: Any) -> Any:
+    """Returns the last part of a path or hub name, by which a moved model is known, also in a list; else the value."""
+    if isinstance(value, list | tuple):
+        return [last_part(one) for one in value]
+    return Path(value).name if isinstance(value, str | Path) else value
+
+
+def model_name(identity: dict[str, Any]) -> str:
+    """Returns the name of a model's `folder_identity`: its path under STUDY_ROOT, else its folder or hub name."""
+    name = below_root(identity["name"])
+    return last_part(name) if Path(name).is_absolute() else name
 
 
 def check_same_model(path: Path, identity: dict[str, Any]) -> None:

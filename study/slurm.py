@@ -55,6 +55,16 @@ class Cluster:
             raise InputError(f"cluster.nodes {self.nodes}: expected to divide the {num_processes} processes of a cell")
         return num_processes // self.nodes if self.gpus is None else self.gpus
 
+    def of_each_kind(self, num_processes: int, data_on_gpu: bool) -> dict[str, list[str]]:
+        """Returns sbatch's flags of every job, and more of the data's, a cell's and the report's."""
+        gpus = self.gpus_per_node(num_processes)
+        return {
+            "every": self.of_every_job(),
+            "data": self.limits(1, gpus if data_on_gpu else 0),
+            "cell": self.limits(self.nodes, gpus),
+            "report": self.limits(1, 0),
+        }
+
     def of_every_job(self) -> list[str]:
         """Returns sbatch's flags that all jobs have."""
         placed = {"--partition": self.partition, "--account": self.account}
@@ -88,16 +98,12 @@ def write_jobs(
     Raises:
         InputError: the nodes cannot share the processes.
     """
-    gpus = cluster.gpus_per_node(num_processes)
     lines = [
         f"{OPENING}{path.name}   submits the jobs of the study {name}; study/slurm_jobs.sh says how they run",
         f"name={shlex.quote(name)}",
         f"logs={shlex.quote(str(logs))}",
         "# Flags of sbatch, from `cluster:` of the study file: of every job, of the data, of a cell and of the report.",
-        _array("every", cluster.of_every_job()),
-        _array("data", cluster.limits(1, gpus if data_on_gpu else 0)),
-        _array("cell", cluster.limits(cluster.nodes, gpus)),
-        _array("report", cluster.limits(1, 0)),
+        *(_array(kind, flags) for kind, flags in cluster.of_each_kind(num_processes, data_on_gpu).items()),
         f"at_once={'' if cluster.at_once is None else f'%{cluster.at_once}'}",
         f"scratch='{cluster.scratch.rstrip('/')}'",
         "setup() {",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from pathlib import PurePath
 from typing import Any
 from zlib import crc32
 
 from data_preprocess.ranking import SEED
 from eval_hh.cells import Setting
+from eval_hh.run_paths import last_part
 
 Named = tuple[str, dict]  # (path or path:line, valid content of a result file)
 
@@ -48,14 +48,14 @@ def comparable(found: list[Named], warnings: list[str]) -> list[Named]:
 def _keep(
     found: list[Named],
     what: str,
-    value: Callable[[dict], str | None],
+    value: Callable[[dict], Any],
     warnings: list[str],
     wanted: str | None = None,
 ) -> list[Named]:
     """Returns the cells whose value is `wanted` (default: the most common, on a tie the one read first)."""
     values = [value(cell) for _, cell in found]
     if wanted is None and values:
-        wanted = Counter(values).most_common(1)[0][0]
+        wanted = _commonest(values)
     kept = []
     for (path, cell), its in zip(found, values, strict=True):
         if its == wanted:
@@ -65,12 +65,12 @@ def _keep(
     return kept
 
 
-def _base_model(found: list[Named]) -> Callable[[dict], str]:
+def _base_model(found: list[Named]) -> Callable[[dict], Any]:
     """Returns what tells the base model of these cells: its checksum if all have one, else the name of its folder."""
     sums = [(cell["data_sha256"] or {}).get("base_model") for _, cell in found]
     if all(sums):
-        return lambda cell: str(cell["data_sha256"]["base_model"])
-    return lambda cell: _last_part(cell["config"].get("model_name_or_path"))
+        return lambda cell: cell["data_sha256"]["base_model"]
+    return lambda cell: last_part(cell["config"].get("model_name_or_path"))
 
 
 def _trained_alike(found: list[Named], warnings: list[str]) -> list[Named]:
@@ -133,16 +133,11 @@ def _training(cell: dict) -> dict[str, Any]:
     """Returns the settings that decide what a run learns and which checkpoint is tested, as far as it recorded them."""
     found = {name: value for name, value in cell["config"].items() if name not in OF_ITS_OWN}
     if "dev_reward_model" in found:
-        found["dev_reward_model"] = _last_part(found["dev_reward_model"])
+        found["dev_reward_model"] = last_part(found["dev_reward_model"])
     for name, part, key in (("mixed_precision", "launch", "mixed_precision"), ("dev rows", "data_sha256", "dev")):
         if key in (cell[part] or {}):
             found[name] = cell[part][key]
     return found
-
-
-def _last_part(place: object) -> str:
-    """Returns the last part of a path or hub name: the same model may lie in another folder."""
-    return PurePath(str(place)).name
 
 
 def _commonest(values: list) -> Any:

@@ -19,7 +19,7 @@ from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.provenance import fingerprint
 from eval_hh.cells import BASE, load_cell
 from eval_hh.inference.prompt_format import resolved_format
-from eval_hh.run_paths import TEST_REWARD_MODEL, ModelNames, below_root
+from eval_hh.run_paths import TEST_REWARD_MODEL, ModelNames, below_root, last_part
 from labelling.sampling import AnnotateConfig
 from study.grid import Cell
 from study.running.launched_study import LaunchedStudy
@@ -91,14 +91,7 @@ def data_settings(words: Sequence[str]) -> dict[str, Any] | None:
             settings = dataclasses.asdict(parse_settings(kind, list(words[2:]), ""))
     except (InputError, SystemExit):
         return None
-    return {"command": words[1], **{name: _last_part(value) for name, value in settings.items()}}
-
-
-def _last_part(value: Any) -> Any:
-    """Returns the last part of a path or hub name, also in a list of several, and any other value unchanged."""
-    if isinstance(value, list | tuple):
-        return [_last_part(one) for one in value]
-    return Path(value).name if isinstance(value, str | Path) else value
+    return {"command": words[1], **{name: last_part(value) for name, value in settings.items()}}
 
 
 def _line(path: Path, changes: list[str], name: str, made: object) -> Iterator[str]:
@@ -143,7 +136,7 @@ def changed_run(study: LaunchedStudy, cell: Cell, made: dict[str, Any], is_finis
 
 def _below(config: dict[str, Any], root: Path) -> dict[str, Any]:
     """Returns settings as a result file has them, whose paths under the root are relative to it."""
-    return {name: _last_part(value) if name in MODELS else below_root(value, root) for name, value in config.items()}
+    return {name: last_part(value) if name in MODELS else below_root(value, root) for name, value in config.items()}
 
 
 def run_config(study: LaunchedStudy, cell: Cell) -> TrainConfig:
@@ -174,7 +167,7 @@ def changed_test(study: LaunchedStudy, made: dict[str, Any]) -> list[str]:
         asked = format_of((study.prompt_flags or (HH,))[-1], study.model)
         both["model"] = (generation["model"], study.model)
         both["prompt_format"] = (generation.get("prompt_format", HH), asked)
-    both = {name: tuple(map(_last_part, values)) for name, values in both.items()}
+    both = {name: tuple(map(last_part, values)) for name, values in both.items()}
     return [f"{name} was {old!r}, is {new!r}" for name, (old, new) in both.items() if old != new]
 
 
