@@ -3,13 +3,13 @@
 Run: cd labelling; python annotate.py --raw DIR | --source DATA --reward_model MODEL [--candidates MODEL ...]
          [--endpoint URL --endpoint_model NAME ...] [flags]
      python annotate.py --source PROMPTS --candidates MODEL ... --to_rank FILE [--ranking_len K]
-         [--show best_worst|closest --reward_model MODEL]
+         [--show diverse | --show best_worst|closest --reward_model MODEL]
 
 Reads and writes the same data as data_preprocess/prepare.py: prompts, pairs or rankings become
 data/original/hh_train_lenK/train.json, dev and test files and the data card, under STUDY_ROOT, all or nothing. Each
 model of --candidates, and of --endpoint_model behind a server, samples further responses to every training prompt; K
 different responses are kept and ranked by the reward model. With --to_rank people rank: the prompts are written with K
-random responses each, or with two that --show chooses by the scores of --reward_model, and
+random or diverse responses each, or with two that --show chooses by the scores of --reward_model, and
 prepare.py --source FILE --join RANKINGS makes the training data.
 Also runs under training/launch.py, and resumes a killed run (data/original/annotation/).
 """
@@ -28,8 +28,9 @@ from data_preprocess.preparing.candidates import Candidates, add_responses, at_r
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prepared_data import Labels, prepare, read_pool
 from data_preprocess.preparing.returned_labels import unique_prompts
-from labelling.sampling import AnnotateConfig, check_models, only_first_process_prints
-from labelling.selecting.score_choices import RANDOM, choose_pair
+from labelling.sampling import BY_SCORES, AnnotateConfig, check_models, only_first_process_prints
+from labelling.selecting.diverse_responses import DIVERSE, choose_diverse
+from labelling.selecting.score_choices import choose_pair
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,11 +48,12 @@ def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
     """Writes the prompts of --source with K different responses each, of the data and of the candidate models."""
     pool, notes = read_pool(config)
     pool = sample_candidates(config, unique_prompts(pool, to_rank=True))
-    if config.show == RANDOM:
-        ranking_len, pick = config.ranking_len or commonest_len(pool), at_random
-    else:
+    if config.show in BY_SCORES:
         ranking_len, pick = 2, partial(pick_pair, how=config.show)
         pool = scores_of(config, list(map(distinct, pool)))
+    else:
+        ranking_len = config.ranking_len or commonest_len(pool)
+        pick = pick_diverse if config.show == DIVERSE else at_random
     kept, dropped = choose(pool, ranking_len, config.seed, pick)
     notes += [f"{number} prompts dropped: {why}" for why, number in dropped.items()]
     if not kept:
@@ -65,6 +67,11 @@ def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
 def pick_pair(candidates: Candidates, ranking_len: int, rng: Random, how: str) -> tuple[int, int]:
     """Returns the indices of the two responses that `how` chooses by their scores, for `choose`."""
     return choose_pair(candidates.rewards, how, rng)
+
+
+def pick_diverse(candidates: Candidates, ranking_len: int, rng: Random) -> list[int]:
+    """Returns the indices of diverse responses, for `choose`."""
+    return choose_diverse(candidates.responses, ranking_len, rng)
 
 
 def scores_of(config: AnnotateConfig, pool: list[Candidates]) -> list[Candidates]:

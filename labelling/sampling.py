@@ -15,7 +15,10 @@ from data_preprocess.preparing.prepare_config import DataConfig
 from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import is_main_process
-from labelling.selecting.score_choices import PAIRS, RANDOM
+from labelling.selecting.diverse_responses import DIVERSE
+from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
+
+BY_SCORES = (BEST_WORST, CLOSEST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +84,12 @@ class AnnotateConfig(DataConfig, Sampling):
         default=None,
     )
     show: str = setting(
-        "which responses --to_rank writes where a prompt has more: random, or two of them by --reward_model: "
-        "best_worst, of the highest and the lowest score, or closest, of the closest scores (minus random pairs in the "
-        "embedded world, 95% interval, points: best_worst PRO +8.03, +4.67 to +11.40, SFT +8.10, +5.34 to +10.87, "
-        "better; closest PRO -2.40, -4.95 to +0.15, SFT -2.56, -6.21 to +1.09, undecided)",
-        choices=PAIRS,
+        "which responses --to_rank writes where a prompt has more: random; diverse, unlike each other and like the "
+        "rest by their words; or two by --reward_model: best_worst, of the highest and the lowest score, or closest, "
+        "of the closest scores (two minus random two in the embedded world, 95% interval, points: best_worst PRO "
+        "+8.03, +4.67 to +11.40, SFT +8.10, +5.34 to +10.87, better; closest PRO -2.40, -4.95 to +0.15, SFT -2.56, "
+        "-6.21 to +1.09, undecided)",
+        choices=(RANDOM, DIVERSE, *BY_SCORES),
         default=RANDOM,
     )
     candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
@@ -114,12 +118,14 @@ class AnnotateConfig(DataConfig, Sampling):
 
     def check_show(self) -> None:
         """Raises InputError for flags that do not fit --show, which is of --to_rank."""
-        if self.show == RANDOM and self.reward_model and self.to_rank:
-            raise InputError("--reward_model: does not apply to --to_rank with --show random, which needs no scores")
-        if self.show == RANDOM:
-            return
-        if not self.to_rank:
+        by_scores = self.show in BY_SCORES
+        if self.reward_model and self.to_rank and not by_scores:
+            meant = f"--to_rank with --show {self.show}, which needs no scores"
+            raise InputError(f"--reward_model: does not apply to {meant}")
+        if self.show != RANDOM and not self.to_rank:
             raise InputError(f"--show {self.show}: expected --to_rank FILE beside it")
+        if not by_scores:
+            return
         if not self.reward_model:
             raise InputError(f"--show {self.show}: expected --reward_model MODEL beside it, whose scores it compares")
         if self.ranking_len not in (None, 2):

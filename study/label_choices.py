@@ -1,13 +1,13 @@
-"""Does it pay to choose by a reward model what people label? Choices and random controls on the embedded world.
+"""Does it pay to choose what people label? Choices and random controls on the embedded world.
 
 Run: cd study; python label_choices.py [--replicates 8] [--workers N] [--dry_run] [--publish]
 
-Of each prompt two of four responses are labelled: any two, those that the reward model scores highest and lowest, or
-those with the closest scores. Or all four responses of some prompts of a pool are labelled: of any, or of those with
-the highest or the lowest preference variance under the reward model. The labels are the world's annotators'; a choice
-and its control label equally many. PRO and SFT are trained on each and scored by the world's gold reward. Everything
-is under runs/toy-<hash>/label_choices, beside the small study, whose world, base model and reward model it uses;
-started again, the command does what is missing.
+Of each prompt two of four responses are labelled: any two, those that the reward model scores highest and lowest, those
+with the closest scores or, without a reward model, diverse ones by their words. Or all four responses of some prompts
+of a pool are labelled: of any, or of those with the highest or the lowest preference variance under the reward model.
+The labels are the world's annotators'; a choice and its control label equally many. PRO and SFT are trained on each and
+scored by the world's gold reward. Everything is under runs/toy-<hash>/label_choices, beside the small study, whose
+world, base model and reward model it uses; started again, the command does what is missing.
 """
 
 import shlex
@@ -36,6 +36,7 @@ from data_preprocess.ranking import cut_to, nested_subsets
 from data_preprocess.records import read_rows
 from data_preprocess.subsets import rankings_file
 from eval_hh.analysis.rules import MIN_REPLICATES
+from labelling.selecting.diverse_responses import DIVERSE, choose_diverse
 from labelling.selecting.score_choices import by_preference_variance, choose_pair
 from study.grid import Cell, fresh_replicates
 from study.running.workers import Workers, duration
@@ -164,11 +165,18 @@ def labelled(rows: Sequence[dict], scores: Sequence[Sequence[float]], choice: Ch
     rng = Random(f"{choice.name} {draw}")
     half = nested_subsets(list(range(len(rows))), [len(rows) // 2], draw)[len(rows) // 2]
     if choice.of_responses:
-        return [cut_to(rows[index], choose_pair(scores[index], choice.how, rng)) for index in half[: choice.size]]
+        return [cut_to(rows[index], pair_of(rows[index], scores[index], choice, rng)) for index in half[: choice.size]]
     if not choice.is_control:
         ordered = [half[place] for place in by_preference_variance([scores[index] for index in half], rng)]
         half = ordered if choice.how == "highest" else ordered[::-1]
     return [rows[index] for index in half[: choice.size]]
+
+
+def pair_of(row: dict, scores: Sequence[float], choice: Choice, rng: Random) -> Sequence[int]:
+    """Returns the indices of the two responses of a prompt that a choice labels."""
+    if choice.how == DIVERSE:
+        return choose_diverse(row["suffix"], choice.ranking_len, rng)
+    return choose_pair(scores, choice.how, rng)
 
 
 def plan_lines(found: ChoiceStudy, workers: int) -> list[str]:

@@ -188,6 +188,21 @@ def test_two_responses_for_people_by_score(tmp_path, tiny_reward_dir, capsys):
             assert not {"reward", "rewards", "score"} & set(row)
 
 
+def test_diverse_responses_for_people_need_no_reward_model(tmp_path, capsys):
+    """As many as --ranking_len says, or the data's commonest number; an outlier and a copy are not among them."""
+    source, output = tmp_path / "pool.jsonl", tmp_path / "out.jsonl"
+    texts = ["boil the water first", "boil the water now", "ask your doctor today", "ask your doctor first", "zzz"]
+    source.write_text("".join(json.dumps({"prompt": f"q{i}?", "responses": texts}) + "\n" for i in range(9)))
+    main(["--source", str(source), "--to_rank", str(output), "--show", "diverse", "--ranking_len", "2"])
+    assert "9 prompts with 2 responses each, to be ranked" in capsys.readouterr().out
+    for line in output.read_text().splitlines():
+        first, second = json.loads(line)["completions"]
+        assert first in texts[:2] and second in texts[2:4]
+    main(["--source", str(source), "--to_rank", str(tmp_path / "all.jsonl"), "--show", "diverse"])
+    written = (tmp_path / "all.jsonl").read_text().splitlines()
+    assert [json.loads(line)["completions"] for line in written] == [texts] * 9
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
@@ -198,6 +213,11 @@ def test_two_responses_for_people_by_score(tmp_path, tiny_reward_dir, capsys):
         ),
         (["--to_rank", "{root}/a", "--show", "closest"], "--show closest: expected --reward_model MODEL"),
         (["--reward_model", "m", "--show", "closest"], "--show closest: expected --to_rank FILE"),
+        (["--reward_model", "m", "--show", "diverse"], "--show diverse: expected --to_rank FILE"),
+        (
+            ["--to_rank", "{root}/a", "--reward_model", "m", "--show", "diverse"],
+            "--reward_model: does not apply to --to_rank with --show diverse",
+        ),
         (
             ["--to_rank", "{root}/a", "--reward_model", "m", "--show", "best_worst", "--ranking_len", "3"],
             "--ranking_len 3: --show best_worst shows two responses .expected 2.",

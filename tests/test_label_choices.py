@@ -63,7 +63,7 @@ def test_a_choice_labels_as_much_as_its_control(pool, draw):
         assert {len(row["suffix"]) for row in (*rows, *control)} == {choice.ranking_len}
         if choice.of_responses:
             assert prompts(rows) == prompts(control)
-    assert SMALLER[0].size * 2 == SMALLER[3].size * 4
+    assert SMALLER[0].size * 2 == SMALLER[-1].size * 4
 
 
 def test_what_is_labelled_is_what_a_slow_loop_chooses(pool):
@@ -75,6 +75,9 @@ def test_what_is_labelled_is_what_a_slow_loop_chooses(pool):
             gaps = {(a, b): abs(scores[index][a] - scores[index][b]) for b in range(4) for a in range(b)}
             assert row["suffix"] == [rows[index]["suffix"][place] for place in end(gaps, key=gaps.get)]
             assert row["reward"] == sorted(row["reward"], reverse=True)
+    for row, index in zip(named["diverse"], half, strict=False):
+        texts = rows[index]["suffix"]
+        assert row["suffix"] in [[texts[a], texts[b]] for b in range(4) for a in range(b)]
     by_variance = sorted(half, key=lambda index: preference_variance(scores[index]))
     assert prompts(named["prompts lowest"]) == by_variance[:4]
     assert prompts(named["prompts highest"]) == by_variance[::-1][:4]
@@ -110,7 +113,7 @@ def test_differences_are_paired_by_replicate():
     rows = rows_of(gain=20)
     found = comparisons(rows)
     assert [(choice.how, algorithm) for choice, algorithm, *_ in found] == [
-        (how, one) for how in ("best_worst", "closest", "highest", "lowest") for one in ALGORITHMS
+        (how, one) for how in ("best_worst", "closest", "diverse", "highest", "lowest") for one in ALGORITHMS
     ]
     sides = [
         [row["reward"] for row in rows if (row["choice"], row["algorithm"]) == (name, "PRO")]
@@ -120,7 +123,7 @@ def test_differences_are_paired_by_replicate():
     assert astuple(found[0][2]) == pytest.approx(astuple(by_hand))
     assert [p for *_, p in found] == holm([one.p for _, _, one, _ in found])
     words = [word(one, p) for _, _, one, p in found]
-    assert words == ["better", "better", *["undecided"] * 6]
+    assert words == ["better", "better", *["undecided"] * 8]
     assert [word(one, p) for _, _, one, p in comparisons(rows_of(gain=-20))][:2] == ["worse", "worse"]
     text = "\n".join(report_lines(rows, "Made by a test."))
     assert "4 replicates" in text and text.count("| better") == 2 and "Made by a test." in text
@@ -160,7 +163,7 @@ def test_choices_from_the_world_to_the_report(tmp_path, monkeypatch):
         made = {path: os.stat(path).st_mtime_ns for path in found.root.rglob("eval_hh/results/*.json")}
         assert simulate(found, 2, request)[0] == rows
     assert {path: os.stat(path).st_mtime_ns for path in found.root.rglob("eval_hh/results/*.json")} == made
-    assert len(made) == len(rows) == 24 and "than random" in text
+    assert len(made) == len(rows) == 28 and "than random" in text
     assert [json.loads(line) for line in (found.root / "cells.jsonl").read_text().splitlines()] == rows
 
 
@@ -170,13 +173,13 @@ def test_published_rows_are_what_the_report_the_readme_and_the_help_say(capsys):
     rows = [json.loads(line) for line in (folder / ROWS).read_text().splitlines()]
     table = [line for line in report_lines(rows, "") if line.startswith("|")]
     report, readme = ((path / name).read_text() for path, name in ((folder, "report.md"), (LABELLING, "README.md")))
-    assert all(line in report for line in table) and all(line in readme for line in table[:10])
+    assert all(line in report for line in table) and all(line in readme for line in table[: 2 + 2 * 5])
     quoted = {}
     for module in (annotate, select_prompts):
         with pytest.raises(SystemExit):
             module.main(["--help"])
         quoted[module] = " ".join(capsys.readouterr().out.split())
-    said = {"best_worst": annotate, "closest": annotate, "highest": select_prompts}
+    said = {"best_worst": annotate, "closest": annotate, "diverse": annotate, "highest": select_prompts}
     for choice, algorithm, found, p in comparisons(rows):
         if choice.how in said:
             numbers = f"{100 * found.difference:+.2f}, {100 * found.low:+.2f} to {100 * found.high:+.2f}"

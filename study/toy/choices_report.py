@@ -15,6 +15,7 @@ from eval_hh.cells import ALGORITHMS
 from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
 from eval_hh.reporting.markdown_table import markdown
+from labelling.selecting.diverse_responses import DIVERSE
 from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
 from study.publish import publish_rows_report, write_rows_report
 
@@ -53,6 +54,7 @@ CHOICES = (
     Choice("pair_random", "two of four responses at random", RANDOM, 2, 240),
     Choice("pair_best_worst", "highest and lowest score", BEST_WORST, 2, 240),
     Choice("pair_closest", "closest scores", CLOSEST, 2, 240),
+    Choice("pair_diverse", "diverse words", DIVERSE, 2, 240),
     Choice("prompt_random", "prompts at random", RANDOM, 4, 120),
     Choice("prompt_highest", "highest preference variance", HIGHEST, 4, 120),
     Choice("prompt_lowest", "lowest preference variance", LOWEST, 4, 120),
@@ -130,14 +132,14 @@ def report_lines(rows: Sequence[dict], made: str) -> list[str]:
     header = ["choice", "prompts x responses", "algorithm", "reward", "random", "difference", "95% interval"]
     replicates = len({row["draw"] for row in rows})
     return [
-        "# What people are asked, chosen by a reward model",
+        "# What people are asked, against random choices",
         "",
         f"Points of 100 x gold reward; {replicates} replicates, each with a draw of prompts and training seed for all "
         "choices. A choice and its random control label equally many responses: two of four of the same prompts, "
         "or all four of prompts from the same half of the pool. The interval is Student's over the paired replicates, "
         "Holm p corrects for the rows; the population is new draws and seeds of this world, with this base model and "
         "reward model and these test prompts. The reward model was trained on labels of its own, which the budget does "
-        "not count, and also selects every cell's checkpoint.",
+        "not count, and also selects every cell's checkpoint. Diverse words are chosen without it.",
         "",
         *markdown([*header, "p", "Holm p", "than random"], table),
         "## What was labelled",
