@@ -19,7 +19,7 @@ import threading
 import time
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, field, fields
 from functools import partial
@@ -351,6 +351,20 @@ def check_one_given(settings: Any, one: str, other: str, meaning: str) -> None:
     """Raises InputError unless exactly one of two flags is given; `meaning` briefly says what each is."""
     if bool(getattr(settings, one)) == bool(getattr(settings, other)):
         raise InputError(f"--{one} or --{other}: give one of them ({meaning})")
+
+
+def check_unused(settings: Any, mode: str, flags: Iterable[str]) -> None:
+    """Raises InputError for the first of `flags` that is given, which is to say not its default, beside a mode.
+
+    Args:
+        settings: a dataclass of `setting` fields.
+        mode: what does without these flags: a flag, perhaps with a word on what it does.
+        flags: their names.
+    """
+    defaults = {each.name: _default(each) for each in fields(settings)}
+    for flag in flags:
+        if getattr(settings, flag) != defaults[flag]:
+            raise InputError(f"--{flag}: does not apply to {mode}")
 
 
 def setting(help: str, check: Check | None = None, choices: Sequence[str] | None = None, metavar: str | None = None,

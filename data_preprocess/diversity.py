@@ -1,8 +1,8 @@
 """Prompt diversity D = sqrt(M) * U / T of the paper: M prompts with U distinct among T token n-grams.
 
 Run: cd data_preprocess; python diversity.py SOURCE [--column NAME] [--tokenizer PATH_OR_NAME] [--sizes M ...]
-Prints n, U, T, M and D. SOURCE is a JSONL file of prompts or rankings, a folder, or a data set on the hub. --compare
-adds distinct-n, compression ratio, self-BLEU, Vendi score and Jaccard, with intervals, for prompts and responses.
+Prints n, U, T, M and D. SOURCE is prompts or rankings in any format of README.md. --compare adds distinct-n,
+compression ratio, self-BLEU, Vendi score and Jaccard, with intervals, for prompts and responses.
 """
 
 import math
@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_settings, count, parse_settings, run, setting, study_root
 from data_preprocess.files import without_nan, write_json
-from data_preprocess.hub import load_tokenizer
+from data_preprocess.hub import SOURCES, load_tokenizer
 from data_preprocess.ngrams.new_ngrams import new_ngrams
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
 from data_preprocess.outputs import check_output_file
@@ -90,7 +90,7 @@ def _diversity(unique: int, total: int, samples: int) -> Diversity:
 class DiversityConfig:
     """Which prompts to measure, and how."""
 
-    source: str = setting("JSONL file, folder, or name of a data set on the hub", positional=True)
+    source: str = setting(f"prompts or rankings: {SOURCES}", positional=True)
     column: str | None = setting(
         "field of the prompt: text, tagged turns, or messages with role and content", default=None
     )

@@ -25,6 +25,7 @@ from data_preprocess.command import (
     InputError,
     check_seed,
     check_settings,
+    check_unused,
     count,
     parse_settings,
     run,
@@ -63,11 +64,14 @@ class Calibration:
     judged: bool = setting("only measure the intervals of judged win rates (judge.py)", default=False)
     rise: float = setting("rise of reward from the smallest to the largest size", POINTS, default=15.0)
     simulations: int = setting("simulated studies per case", count(), default=1000)
-    seed: int = setting("of the simulation", check_seed, default=0)
+    seed: int = setting("seed of the simulation", check_seed, default=0)
     workers: int = setting("processes", count(at_most=1000), default=2)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.judged:
+            of_studies = ("results", "sizes", "diversity", "replicates", "draw_sd", "seed_sd", "rise", "workers")
+            check_unused(self, "--judged, which simulates no studies", of_studies)
         if (self.sizes is None) != (self.diversity is None) or (self.sizes and len(self.sizes) != len(self.diversity)):
             raise InputError("--sizes and --diversity (expected both, with one D for each size)")
         for flag in ("sizes", "diversity"):
@@ -150,7 +154,7 @@ def cases(config: Calibration) -> Iterator[Case]:
     residuals = standardised_residuals(results)
     if not residuals:
         raise InputError("--results: no setting with three replicates (expected residuals to draw from)")
-    curves = (LINEAR, "log M", "saturation", "step")
+    curves = (LINEAR, "log M", "saturation", "step")  # each effect goes with one: no table reads both
     truths = [
         Truth(effect, curve, config.rise / 100) for effect, curve in zip((0, 0.03, 0.05, 0.08), curves, strict=True)
     ]

@@ -11,7 +11,7 @@
 #        sh eval.sh --worst_responses NAME [FLAGS]
 #
 #   --checkpoint NAME      evaluates this folder of the run, e.g. step_500; it gets its own result file
-#   --test_files NAME...   only these files of data/hh_test; the result file is written once all four are done
+#   --test_files NAME...   only these files of data/hh_test; the result file is written once all are done
 #   --max_new_tokens N     maximum number of generated tokens (default: 128, as in the paper)
 #   --prompt_format NAME   hh, chat or auto; default: the format in which the run was trained
 #   --model_path MODEL     generates with this model instead of the run's; the result keeps the run's name, and is

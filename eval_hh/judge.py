@@ -52,7 +52,7 @@ class Judging(EndpointFlags):
     reward_model: str | None = setting("judge: folder or hub name of a reward model", default=None)
     prompts: int | None = setting("judge N prompts of each test file, drawn with --seed (default: all)", count(),
                                   metavar="N", default=None)  # fmt: skip
-    seed: int = setting("of the drawn prompts", check_seed, default=SEED)
+    seed: int = setting("seed that draws the prompts", check_seed, default=SEED)
     judge_tokens: int = setting("maximum tokens of an LLM's answer", default=256)
     batch_size: int = setting("pairs asked, or dialogues scored, at a time", default=16)
     name: str | None = setting("of the result (default: A_vs_B_by_JUDGE)", check_name, default=None)

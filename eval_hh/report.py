@@ -35,7 +35,7 @@ class Report:
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = parse_settings(Report, argv, "Table, comparisons and verdicts from result files.")
+    config = parse_settings(Report, argv, __doc__)
     results = config.results or study_root() / "eval_hh" / "results"
     output = config.output or study_root() / "runs" / "report"
     if config.json:

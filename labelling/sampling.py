@@ -3,10 +3,19 @@
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from data_preprocess.command import MAX_SEED, InputError, check_seed, check_settings, check_text, setting, within
+from data_preprocess.command import (
+    MAX_SEED,
+    InputError,
+    check_seed,
+    check_settings,
+    check_text,
+    check_unused,
+    setting,
+    within,
+)
 from data_preprocess.dialogue import HH, PROMPT_FORMATS
 from data_preprocess.hub import TOKENIZER_FILE, source_options
 from data_preprocess.outputs import check_output_file
@@ -109,19 +118,14 @@ class AnnotateConfig(DataConfig, Sampling):
             return
         check_output_file("to_rank", self.to_rank, {"source": [self.source]})
         check_json_lines(self.to_rank, "to_rank")
-        defaults = {each.name: each.default for each in fields(self)}
-        for flag in ("raw", "dev_rows", "test_rows", "train_rows", "decontaminate"):
-            if getattr(self, flag) != defaults[flag]:
-                raise InputError(
-                    f"--{flag}: does not apply to --to_rank, which writes the prompts of --source for people"
-                )
+        of_training = ("raw", "dev_rows", "test_rows", "train_rows", "decontaminate")
+        check_unused(self, "--to_rank, which writes the prompts of --source for people", of_training)
 
     def check_show(self) -> None:
         """Raises InputError for flags that do not fit --show, which is of --to_rank."""
         by_scores = self.show in BY_SCORES
-        if self.reward_model and self.to_rank and not by_scores:
-            meant = f"--to_rank with --show {self.show}, which needs no scores"
-            raise InputError(f"--reward_model: does not apply to {meant}")
+        if self.to_rank and not by_scores:
+            check_unused(self, f"--to_rank with --show {self.show}, which needs no scores", ["reward_model"])
         if self.show != RANDOM and not self.to_rank:
             raise InputError(f"--show {self.show}: expected --to_rank FILE beside it")
         if not by_scores:

@@ -2,23 +2,31 @@
 
     cd pics
     python figures.py --paper            the paper's Figure 4, its MSEs and lines, and what its numbers can carry
-    python figures.py --results DIR      the same four panels from our result files (pics/diversity.png)
-    python figures.py --budgets DIR      rewards at equal budget (pics/quantitative.png)
+    python figures.py --results DIR      the same four panels from our result files
+    python figures.py --budgets DIR      rewards at equal budget
     python figures.py --fixed_size DIR   rewards of equal-size subsets selected for low and high D
-    python figures.py --intro            ways to spend one annotation budget (pics/intro.png)
+    python figures.py --intro            ways to spend one annotation budget
 
 Each writes one figure to --output (default: NAME.png in runs/figures/ under STUDY_ROOT). The file name sets the format:
 PNG, SVG (.svg) or SVG for a narrow window (_narrow.svg). The same input gives the same bytes.
 """
 
-from __future__ import annotations
-
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data_preprocess.command import InputError, OneLineParser, check_flags, check_text, run, study_root
+from data_preprocess.command import (
+    InputError,
+    check_settings,
+    check_text,
+    check_unused,
+    parse_settings,
+    run,
+    setting,
+    study_root,
+)
 from data_preprocess.outputs import check_opening, check_output_file
 from eval_hh.analysis.chosen_prompts import fixed_size_pairs
 from eval_hh.analysis.contrasts import comparisons
@@ -30,35 +38,57 @@ from pics.draw_rewards import draw_budgets, draw_panels
 from pics.figure_data import error_note, line_summary, paper_overlay, paper_points, result_facets, result_points
 from pics.style import OPENINGS, PNG
 
+# By flag, the name of its picture in runs/figures.
+OF_RESULTS = {"results": "diversity", "budgets": "quantitative", "fixed_size": "fixed_size"}
+FIGURES = {"paper": "paper", "intro": "intro", **OF_RESULTS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One figure, and where it goes."""
+
+    paper: bool = setting("the paper's Figure 4 from its published numbers", default=False)
+    results: Path | None = setting("the four panels from a folder of result files", metavar="DIR", default=None)
+    budgets: Path | None = setting("rewards at equal budget from a folder of result files", metavar="DIR", default=None)
+    fixed_size: Path | None = setting(
+        "rewards against D at one M from a folder of result files", metavar="DIR", default=None
+    )
+    intro: bool = setting("the diagram of ways to spend one annotation budget", default=False)
+    profile: str | None = setting("draw this profile's files (default: the most common one)", check_text, default=None)
+    compare_paper: bool = setting("with --results: also draw the paper's points", default=False)
+    output: Path | None = setting("PNG or SVG file to write (default: a PNG in runs/figures)", default=None)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        given = [flag for flag in FIGURES if getattr(self, flag)]
+        if len(given) != 1:
+            found = " and ".join(f"--{flag}" for flag in given) or "none"
+            raise InputError(f"--{', --'.join(FIGURES)}: {found} (expected one of them)")
+        unused = [*(() if given[0] in OF_RESULTS else ("profile",)), *(() if self.results else ("compare_paper",))]
+        check_unused(self, f"--{given[0]}", unused)
+        check_output_file("output", self.path, {flag: [getattr(self, flag)] for flag in OF_RESULTS})
+        check_opening(self.path, OPENINGS.get(self.path.suffix, PNG))
+
+    @property
+    def kind(self) -> str:
+        return next(name for flag, name in FIGURES.items() if getattr(self, flag))
+
+    @property
+    def path(self) -> Path:
+        return self.output or study_root() / "runs" / "figures" / f"{self.kind}.png"
+
 
 def main(argv: list[str] | None = None) -> None:
-    parser = OneLineParser(description="Draw one of the study's figures.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--paper", action="store_true", help="the paper's Figure 4 from its published numbers")
-    what.add_argument("--results", type=Path, help="the four panels from a folder of result files")
-    what.add_argument("--budgets", type=Path, help="rewards at equal budget from a folder of result files")
-    what.add_argument("--fixed_size", type=Path, help="rewards against D at one M from a folder of result files")
-    what.add_argument("--intro", action="store_true", help="the diagram of ways to spend one annotation budget")
-    parser.add_argument("--profile", help="draw this profile's files (default: the most common one)")
-    parser.add_argument("--compare_paper", action="store_true", help="with --results: also draw the paper's points")
-    parser.add_argument("--output", type=Path, help="PNG or SVG file to write (default: a PNG in runs/figures)")
-    args = parser.parse_args(argv)
-    folders = {"diversity": args.results, "quantitative": args.budgets, "fixed_size": args.fixed_size}
-    names = {"paper": args.paper, "intro": args.intro, **folders}
-    name = next(name for name, given in names.items() if given)
-    output = args.output or study_root() / "runs" / "figures" / f"{name}.png"
-    check_flags(vars(args), {"profile": check_text})
-    read = {flag: [getattr(args, flag)] for flag in ("results", "budgets", "fixed_size")}
-    check_output_file("output", output, read)
-    check_opening(output, OPENINGS.get(output.suffix, PNG))
-    if args.intro:
-        draw_intro(output)
-    elif args.paper:
-        draw_panels(paper_points(), output)
+    config = parse_settings(Figure, argv, __doc__)
+    if config.intro:
+        draw_intro(config.path)
+    elif config.paper:
+        draw_panels(paper_points(), config.path)
         print("\n".join([*line_summary(paper_points()), *paper_evidence()]))
     else:
-        draw_results(name, folders[name], output, args.profile, args.compare_paper)
-    print(f"Written to {output}")
+        folder = config.results or config.budgets or config.fixed_size
+        draw_results(config.kind, folder, config.path, config.profile, config.compare_paper)
+    print(f"Written to {config.path}")
 
 
 def draw_results(name: str, folder: Path, output: Path, profile: str | None, compare_paper: bool) -> None:

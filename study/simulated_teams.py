@@ -226,7 +226,7 @@ class Team:
         return LENS[int(np.argmax(rows[:, 1:] @ weak_prior(paper_studies()).mean))]
 
     def old_plan_cell(self) -> Cell:
-        """Returns the cell of the plan of before: our small study's lines on D, extrapolated, and max_d."""
+        """Returns the cell of the earlier planner: our small study's lines on D, extrapolated, and max_d."""
         from data_preprocess.dialogue import render_prompt
         from data_preprocess.hub import load_tokenizer
         from data_preprocess.ngrams.token_ids import encode_prompts

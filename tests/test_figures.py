@@ -244,9 +244,21 @@ def test_a_folder_without_results_is_an_error(tmp_path):
         figures.main(["--results", str(tmp_path), "--output", str(tmp_path / "a.png")])
     with pytest.raises(InputError, match="no such file or folder"):
         figures.main(["--budgets", str(tmp_path / "none")])
-    with pytest.raises(SystemExit) as caught:
-        figures.main([])
-    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "--paper, --intro, --results, --budgets, --fixed_size: none .expected one of them"),
+        (["--paper", "--intro"], "--paper and --intro .expected one of them"),
+        (["--paper", "--compare_paper"], "--compare_paper: does not apply to --paper"),
+        (["--budgets", "results", "--compare_paper"], "--compare_paper: does not apply to --budgets"),
+        (["--intro", "--profile", "toy"], "--profile: does not apply to --intro"),
+    ],
+)
+def test_flags_that_do_not_fit_the_figure_are_refused(words, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        figures.main([*words, "--output", str(tmp_path / "a.png")])
 
 
 def test_numbers_are_printed_as_the_paper_prints_them():

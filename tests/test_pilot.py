@@ -156,7 +156,8 @@ def test_a_reward_that_cannot_judge_recommends_nothing(pool, tokenizer, capsys, 
     said = refusal(capsys, *words)
     assert said.startswith(f"error: --pilot_results {folder}: The reward is not shown to score")
     assert not output.exists()
-    assert "recommended: none, the reward is not shown to judge" in planned(capsys, *words, "--ranking_len", 3)
+    text = planned(capsys, *words, "--ranking_len", 3)
+    assert "recommended: none, the reward is not shown to tell good responses from bad" in text
     assert len(output.read_text().splitlines()) == 74 - 16
     write_cell(folder / "models" / "floor.json", row_of("floor", 0.3, WORST_RESPONSES, seed=7))
     assert re.search(r"recommended: (one more stage|label the rest)", planned(capsys, *words))

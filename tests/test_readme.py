@@ -86,9 +86,9 @@ def test_the_results_quoted_are_those_of_the_report():
     """Every signed number and every p of the text, from the report or from what figures.py --paper prints."""
     quoted = section("README.md", "Main results") + section("study/README.md", "Experiments with selected prompts")
     reports = [text_of(f"eval_hh/results/{name}/report.md") for name in QUOTED]
-    known = "\n".join(reports + paper_evidence())
+    known = set(re.findall(r"(?<![\w.])[+-]?\d+\.\d+", "\n".join(reports + paper_evidence())))
     numbers = re.findall(r"(?<!\w)[+-]\d+\.\d+|\bp \d\.\d+", quoted)
-    assert len(numbers) == 57 and not [number for number in numbers if number.removeprefix("p ") not in known]
+    assert len(numbers) >= 50 and not [number for number in numbers if number.removeprefix("p ") not in known]
 
 
 def test_contributors_find_what_is_named():
@@ -146,7 +146,8 @@ def test_the_readmes_study_file_is_a_plan(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 1 + 3 + 6 * 2 + 3  # data, cut, three draws, six cells, three rows
     assert f"--source {EXAMPLE / 'rankings.jsonl'} " in lines[0]
-    assert all("--prompt_format chat --lora_r 8" in line for line in lines if "train_hh_pro" in line)
+    trained = [line for line in lines if "train_hh_pro" in line]
+    assert len(trained) == 6 and all("--prompt_format chat --lora_r 8" in line for line in trained)
 
 
 @pytest.mark.slow

@@ -106,7 +106,8 @@ def test_no_word_by_a_reward_that_cannot_judge(difference, span):
     assert note in results.warnings and all(note in one.details for one in found[:2])
     assert f"{100 * results.scale().spans['base'].difference:+.2f} points" in note and "120 test prompts" in note
     report = sections.make_report(analyse(results))
-    assert "No verdict on Harmless, Helpful, Global: the reward is not shown to judge there" in report
+    why = "the reward is not shown to tell good responses from bad there"
+    assert f"No verdict on Harmless, Helpful, Global: {why}" in report
     assert "**held**" not in report and "**did not hold**" not in report
 
 

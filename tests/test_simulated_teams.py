@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from decimal import Decimal
 
@@ -14,11 +15,11 @@ from eval_hh.estimates import over_replicates
 from study.publish import RESULTS
 from study.simulated_teams import KINDS, LENS, MOST_TEAMS, PROFILE, Design, Team, make_teams, simulate
 from study.toy.teams_report import (
-    BY_LOT,
     FIXED,
     NO_PILOT,
     OLD,
     PUBLISHED,
+    RANDOM_K,
     STAGED,
     coverage_line,
     policies,
@@ -59,8 +60,8 @@ def test_regret_by_hand():
     assert 100 * found[STAGED].regret == pytest.approx([50 - 50, 51 - 32, 40 - 58, 50 - 49])
     assert 100 * found[FIXED.format(4)].regret == pytest.approx([0, 0, 40 - 20, 50 - 20])
     assert 100 * found[OLD].regret == pytest.approx([3, 3, 23, 33])
-    assert 100 * found[BY_LOT].regret == pytest.approx([50 - 40, 51 - 41, 40 - 40, 50 - 125 / 3])
-    assert found[STAGED].lens == {4: 1, 2: 3} and not found[BY_LOT].lens
+    assert 100 * found[RANDOM_K].regret == pytest.approx([50 - 40, 51 - 41, 40 - 40, 50 - 125 / 3])
+    assert found[STAGED].lens == {4: 1, 2: 3} and not found[RANDOM_K].lens
 
 
 def test_intervals_that_hold_their_kinds_mean_by_hand():
@@ -83,12 +84,12 @@ def test_the_report_says_what_the_intervals_say():
         for i, (noise, gain) in enumerate(rng.normal(0, 1, (12, 2)))
     ]
     text = "\n".join(report_lines(rows, "Made by a test."))
-    assert "**Staged planning is better than a K drawn by lot**: +1" in text and "Made by a test." in text
+    assert "**Staged planning is better than a random K**: +1" in text and "Made by a test." in text
     worse = [{**one, "choices": {**one["choices"], STAGED: one["choices"][FIXED.format(2)]}} for one in rows]
-    assert "worse than a K drawn by lot" in report_lines(worse, "")[4]
+    assert "worse than a random K" in report_lines(worse, "")[4]
     level = [{**one, "choices": {**one["choices"], STAGED: {"K": 3, "M": 8, "reward": 40 + i}}} for i, one in
              enumerate(rows, -6)]  # fmt: skip
-    assert "not shown to be better than a K drawn by lot" in report_lines(level, "")[4]
+    assert "not shown to be better than a random K" in report_lines(level, "")[4]
 
 
 def test_words_need_a_corrected_p():
@@ -143,4 +144,11 @@ def test_the_readme_says_what_the_published_rows_say():
     rows = [json.loads(line) for line in (folder / "teams.jsonl").read_text().splitlines()]
     report, lines = (folder / "report.md").read_text(), report_lines(rows, "")
     assert len(rows) == 20 and "\n".join(lines).split("## How it was made")[0] in report
-    assert lines[4] in (REPOSITORY / "labelling" / "README.md").read_text()
+    readme = (REPOSITORY / "labelling" / "README.md").read_text()
+    [said] = re.findall(r"### Is it worth it\?\n(.*?)\n### ", readme, flags=re.DOTALL)
+    assert lines[4] in said
+    known = re.findall(r"[+-]?\d+\.\d+", "\n".join(lines))
+    quoted = re.findall(r"[+-]\d+\.\d+|(?<=p )\d\.\d+", said)
+    assert len(quoted) >= 14 and set(quoted) <= set(known)
+    assert next(one for one in lines if one.startswith("| staged planning")).split("|")[2].split(",")[0].strip() == "12"
+    assert "56 of 60 cases" in "\n".join(lines) and "held 56 of 60 means" in " ".join(said.split())

@@ -16,8 +16,7 @@ def load_pool(
     """Reads the prompts of a source; its responses and rewards are kept, and rewards that are no numbers left out.
 
     Args:
-        source: a JSONL file (.gz too), a folder, a data set on disk or on the hub, with a prompt per row in the formats
-            of data_preprocess/README.md.
+        source: a file, a folder or a data set, with a prompt per row in the formats of data_preprocess/README.md.
         column: the field of the prompt, if it has none of the usual names.
         split: which split of a data set.
         drop_duplicates: keep the first of prompts with the same text and system message instead of rejecting them.

@@ -63,9 +63,10 @@ class RewardScale:
 
     @property
     def note(self) -> str:
-        """What limits the verdicts: a reward not shown to judge, or a smaller margin than usual; empty if nothing."""
+        """What limits the verdicts: a reward that cannot judge, or a smaller margin than usual; empty if nothing."""
         if self.one_prompt:
-            return "The reward is not shown to judge on a single test prompt. No verdict rests on it: more are needed."
+            what = "The reward is not shown to tell good responses from bad on a single test prompt."
+            return f"{what} No verdict rests on it: more are needed."
         if self.margin == MARGIN:
             return ""
         lead = f"{CEILING} minus {self.below} is {contrast_text(self.lead, 'test prompts')}"

@@ -73,7 +73,8 @@ def cannot_judge(found: Sequence[Comparison]) -> str:
     pools = list(dict.fromkeys(one.pool for one in found if not one.can_judge))
     if not pools:
         return ""
-    return f" No verdict on {', '.join(pools)}: the reward is not shown to judge there (Table 1)."
+    why = "the reward is not shown to tell good responses from bad there (Table 1)"
+    return f" No verdict on {', '.join(pools)}: {why}."
 
 
 def _row(one: Comparison, most: int) -> list[str]:

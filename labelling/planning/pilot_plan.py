@@ -156,7 +156,8 @@ def find_labelled(config: PlanConfig, pool: list[Candidates]) -> set[int]:
 def load_stages(config: PlanConfig) -> list[Results]:
     """Returns the results of the pilot's stages, and prints their warnings.
 
-    InputError where a reward is not shown to judge: it recommends nothing, and --ranking_len must say which K to take.
+    InputError where a reward is not shown to tell good responses from bad: it recommends nothing, and --ranking_len
+    must say which K to take.
     """
     stages = []
     for folder in config.pilot_results:
@@ -192,7 +193,7 @@ def join_cells(config: PlanConfig, stages: list[Results]) -> tuple[PilotCells, s
 
 
 def format_decision(decision: Decision, can_judge: bool = True) -> list[str]:
-    """Returns the table of the splits and the recommendation; none by a reward that is not shown to judge."""
+    """Returns the table of the splits and the recommendation, if the reward can judge."""
     lines = [f"K       M {'cost':>10}   {'expected reward x 100 (95%)':<30} P(best)   expected regret"]
     for split, one in zip(decision.splits, decision.outlooks, strict=True):
         reward = f"{one.reward:.1f} ({one.low:.1f} to {one.high:.1f})"
@@ -202,7 +203,7 @@ def format_decision(decision: Decision, can_judge: bool = True) -> list[str]:
     now = f"label the rest with K = {best.ranking_len}, M = {best.size:,} in all"
     lines += ["", "Intervals: 95% credible intervals of the expected reward over new draws and seeds."]
     if not can_judge:
-        return [*lines, "recommended: none, the reward is not shown to judge"]
+        return [*lines, "recommended: none, the reward is not shown to tell good responses from bad"]
     if decision.gain == float("-inf"):
         return [*lines, f"recommended: {now} (the budget or the pool has no room for another stage)"]
     more = f"one more stage of {decision.stage:,} prompts: expected gain {decision.gain:+.2f} points over deciding now"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count, setting, within
 from data_preprocess.diversity import TOKENIZER_HELP
+from data_preprocess.hub import SOURCES
 from data_preprocess.outputs import check_output_file, is_same_file
 from data_preprocess.preparing.export import check_json_lines
 from data_preprocess.selection import STRATEGIES
@@ -34,9 +35,7 @@ class Spending:
 class PlanConfig:
     """One plan: a pool, a budget, what the rewards are predicted from, and the selection of prompts."""
 
-    source: str = setting(
-        "the pool: JSONL, Parquet, a folder, or a data set on the hub; one prompt per row", positional=True
-    )
+    source: str = setting(f"the pool, one prompt per row: {SOURCES}", positional=True)
     column: str | None = setting("field of the prompt, if it has none of the usual names", default=None)
     split: str = setting("split of a data set", default="train")
     drop_duplicates: bool = setting("drop prompts that repeat another one", default=False)

@@ -18,8 +18,8 @@ from study.publish import publish_rows_report, write_rows_report
 
 STAGED = "staged planning"
 NO_PILOT = "the plan without a pilot"
-OLD = "the plan of before (lines on D, max_d)"
-BY_LOT = "K by lot"
+OLD = "the earlier planner (lines on D, max_d)"
+RANDOM_K = "random K"
 FIXED = "fixed K={}"
 ROWS, CHART = "teams.jsonl", "regret.png"
 PUBLISHED = "simulated_teams"
@@ -32,14 +32,14 @@ class Policy:
     name: str
     rewards: np.ndarray  # [teams]
     regret: np.ndarray  # [teams]
-    lens: Counter[int]  # teams by the K that they chose; empty by lot
+    lens: Counter[int]  # teams by the K that they chose; empty if random
 
 
 def policies(rows: Sequence[dict]) -> list[Policy]:
     """Returns the policies, staged planning first.
 
     A team's regret is its own reward at the split that did best for the other teams of its kind, minus its reward at
-    the split chosen: taken from other teams, the best split is not the one that chance favoured. `BY_LOT` is the mean
+    the split chosen: taken from other teams, the best split is not the one that chance favoured. `RANDOM_K` is the mean
     over the fixed splits. Raises InputError where a kind has one team only.
     """
     names = list(rows[0]["choices"])
@@ -52,8 +52,8 @@ def policies(rows: Sequence[dict]) -> list[Policy]:
         Policy(name, rewards[name], best - rewards[name], Counter(row["choices"][name]["K"] for row in rows))
         for name in (STAGED, NO_PILOT, OLD, *fixed)
     ]
-    by_lot = splits.mean(axis=0)
-    return [*found, Policy(BY_LOT, by_lot, best - by_lot, Counter())]
+    random_k = splits.mean(axis=0)
+    return [*found, Policy(RANDOM_K, random_k, best - random_k, Counter())]
 
 
 def _best_of_others(splits: np.ndarray, kinds: np.ndarray, team: int) -> float:
@@ -65,7 +65,7 @@ def _best_of_others(splits: np.ndarray, kinds: np.ndarray, team: int) -> float:
 
 
 def comparisons(found: Sequence[Policy]) -> tuple[list[Contrast], list[float]]:
-    """Returns staged planning minus each other policy, paired by team, and Holm's p; the last, by lot, is primary."""
+    """Returns staged planning minus each other policy, paired by team, and Holm's p; the last, RANDOM_K, is primary."""
     staged, *others = found
     contrasts = [over_replicates(staged.rewards - one.rewards) for one in others]
     return contrasts, [*holm([one.p for one in contrasts[:-1]]), contrasts[-1].p]
@@ -104,9 +104,9 @@ def report_lines(rows: Sequence[dict], made: str) -> list[str]:
         f"{len(rows)} teams, each with its own prompts, seed and trained cells; points of 100 x gold reward. "
         "Regret is against the split of the budget that did best for the other teams of the same kind. Intervals: "
         "Student's over teams; the population is new teams of these kinds in this world, these test prompts. The "
-        "comparison with a K drawn by lot is the primary one; Holm p corrects for the others.",
+        "comparison with a random K is the primary one; Holm p corrects for the others.",
         "",
-        f"**Staged planning is {verdict[word(contrasts[-1], corrected[-1])]} a K drawn by lot**: "
+        f"**Staged planning is {verdict[word(contrasts[-1], corrected[-1])]} a random K**: "
         f"{100 * contrasts[-1].difference:{DIFFERENCE}} points ({interval_text(contrasts[-1])}).",
         "",
         *markdown(header, table),

@@ -71,7 +71,7 @@ def run_record(config: dict[str, Any], launch: dict[str, Any], data_sha256: dict
 
 
 class RunFolder:
-    """The folder of one run; no other code knows the file names in it."""
+    """The folder of one run, and the names of the files that training keeps in it."""
 
     def __init__(self, path: Path, hint: str = "another --index", kind: type = TrainConfig):
         """hint: what else the error suggests if the folder belongs to another run; kind: the class of its settings."""

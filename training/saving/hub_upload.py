@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, RunError
-from data_preprocess.dialogue import CHAT, render_prompt
+from data_preprocess.dialogue import ASSISTANT, CHAT, PROMPTER, render_prompt
 from data_preprocess.files import read_json
 from data_preprocess.hub import describe, looks_like_path
 from data_preprocess.records import data_file
@@ -23,7 +23,7 @@ LISTED = (
     "global_batch_size", "stop_criterion", "max_train_steps", "num_train_epochs", "sft_weight", "block_size",
     "max_prompt", "append_eos", "prompt_format", "lora_r", "seed",
 )  # fmt: skip
-EXAMPLE = ["<|prompter|>What is amber?", "<|assistant|>"]
+EXAMPLE = [f"{PROMPTER}What is amber?", ASSISTANT]
 
 
 def check_hub(repository: str) -> None:

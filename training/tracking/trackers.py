@@ -1,6 +1,7 @@
 """Trackers: where a run's metrics go besides its metrics file, through the classes of accelerate.
 
-TensorBoard comes with requirements.txt, the others with training/requirements-trackers.txt. A resumed run continues in
+TensorBoard comes with requirements.txt, wandb and mlflow with training/requirements-trackers.txt; trackio wants an
+older pillow than the pinned one, so it needs an environment of its own. A resumed run continues in
 TensorBoard, where the steps that it repeats are dropped; the others show each start as a run of the same name, from its
 first step on. Project: $WANDB_PROJECT, $TRACKIO_PROJECT or $MLFLOW_EXPERIMENT_NAME, by default PROJECT.
 """
@@ -15,7 +16,12 @@ from data_preprocess.command import InputError
 from data_preprocess.hub import describe
 
 # By name, the package that brings it.
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow-skinny", "trackio": "trackio"}
+TRACKERS = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow-skinny",
+    "trackio": "trackio, which wants an older pillow",
+}
 PROJECT = "data-diversity"
 NONE = "none"
 
