@@ -9,6 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GPTNeoXConfig,
+    LlamaConfig,
+    OPTConfig,
+)
 
 import reproduce
 from eval_hh.analysis.paper_numbers import paper_evidence
@@ -207,3 +215,31 @@ def test_every_step_by_hand(shell, tmp_path):
     assert len({row["id"] for row in chosen}) == len(chosen) >= 100
     for name in ("runs/report/report.md", "runs/figures/diversity.png", "plan.png"):
         assert (root / name).is_file()
+
+
+def test_the_memory_table_is_by_count():
+    """Bytes per parameter by the text above the table, of models with the published shapes that hold no weights."""
+    opt = OPTConfig(hidden_size=2048, num_hidden_layers=24, ffn_dim=8192, num_attention_heads=32)
+    pythia = GPTNeoXConfig(
+        vocab_size=50304, hidden_size=2048, num_hidden_layers=24, intermediate_size=8192, num_attention_heads=16,
+        num_labels=1,
+    )  # fmt: skip
+    larger = GPTNeoXConfig(
+        vocab_size=50432, hidden_size=4096, num_hidden_layers=32, intermediate_size=16384, num_attention_heads=32,
+        num_labels=1,
+    )  # fmt: skip
+    causal, scoring = AutoModelForCausalLM, AutoModelForSequenceClassification
+    with torch.device("meta"):
+        models = {
+            "OPT-1.3B": causal.from_config(opt),
+            "LLaMA-7B": causal.from_config(LlamaConfig()),
+            "pythia-1.4b": scoring.from_config(pythia),
+            "pythia-6.9b": scoring.from_config(larger),
+        }
+    rows = [line for line in section("training/README.md", "Precision and memory").splitlines() if "e9 |" in line]
+    assert len(rows) == len(models)
+    for row, (name, model) in zip(rows, models.items(), strict=True):
+        count = sum(weight.numel() for weight in model.parameters())
+        numbers = re.findall(r"\| (\d+\.\d)\b", row)
+        assert name in row and f"| {count / 1e9:.2f}e9 |" in row
+        assert numbers == [f"{size * count / 2**30:.1f}" for size in (16, 4, 2)], row
