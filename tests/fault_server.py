@@ -37,6 +37,7 @@ class FaultServer(ThreadingHTTPServer):
         self.bodies: list[Any] = []
         self.headers: list[dict[str, str]] = []
         self.models_status = 200
+        self.asked: list[str] = []  # paths that were got
         self.lock = threading.Lock()
 
     @property
@@ -64,6 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
     def do_GET(self) -> None:  # noqa: N802 (the library's name)
+        self.server.asked.append(self.path)
         self._send(self.server.models_status, json.dumps({"data": []}).encode(), {})
 
     def do_POST(self) -> None:  # noqa: N802

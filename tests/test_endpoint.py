@@ -138,6 +138,7 @@ def test_a_server_that_lists_no_models_is_reached(status):
     with FaultServer(lambda path, body, number: completion("a")) as server:
         server.models_status = status
         endpoint.reach(server.url)
+        assert server.asked == ["/v1/models"]
 
 
 def test_a_key_that_is_not_accepted_is_said_at_once():

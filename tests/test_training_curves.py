@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pics.draw_training_curves import TrainingCurve, draw_curves, opacity, running_mean
+from pics.style import PNG
 from study.page.training_logs import load_curves
 from tests.made_up import keep_figures, make_cell, make_grid, results_of
 from tests.made_up_runs import write_logs
@@ -143,5 +144,6 @@ def test_curves_of_which_a_half_is_lost_are_drawn(tmp_path):
     empty = np.array([])
     losses = TrainingCurve("PRO", 5, 100, 42, "random", np.arange(1, 11), np.ones(10), empty, empty)
     rewards = TrainingCurve("PRO", 2, 100, 42, "random", empty, empty, np.array([5]), np.array([0.5]))
-    for drawn_together in ([losses], [rewards], [losses, rewards]):
-        draw_curves(drawn_together, tmp_path / "a.png")
+    for name, together in {"losses": [losses], "rewards": [rewards], "both": [losses, rewards]}.items():
+        draw_curves(together, tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)
