@@ -96,8 +96,8 @@ class AnnotateConfig(DataConfig, Sampling):
         "which responses --to_rank writes where a prompt has more: random; diverse, unlike each other and like the "
         "rest by their words; or two by --reward_model: best_worst, of the highest and the lowest score, or closest, "
         "of the closest scores (two minus random two in the embedded world, 95% interval, points: best_worst PRO "
-        "+8.03, +4.67 to +11.40, SFT +8.10, +5.34 to +10.87, better; closest PRO -2.40, -4.95 to +0.15, SFT -2.56, "
-        "-6.21 to +1.09, undecided)",
+        "+9.97, +6.95 to +12.99, SFT +9.39, +6.64 to +12.13, better; closest PRO -1.21, -4.49 to +2.08, SFT -0.94, "
+        "-5.25 to +3.37, and diverse PRO +0.62, -2.44 to +3.67, SFT +0.70, -3.34 to +4.73, undecided)",
         choices=(RANDOM, DIVERSE, *BY_SCORES),
         default=RANDOM,
     )

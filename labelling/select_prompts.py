@@ -47,7 +47,7 @@ class SelectConfig:
         "how: random; clusters, random with every cluster's share; facility, typical of their surroundings; k_center, "
         "far from each other; novelty, as NovelSelect (none is shown to earn more reward than random); "
         "preference_variance, whose responses have the most different rewards in SOURCE (minus random prompts in the "
-        "embedded world, 95% interval, points: PRO +0.92, -1.50 to +3.35, SFT +1.51, -1.65 to +4.67, undecided)",
+        "embedded world, 95% interval, points: PRO +1.56, -0.39 to +3.51, SFT +1.38, -0.92 to +3.69, undecided)",
         choices=(*STRATEGIES, PREFERENCE_VARIANCE),
         default="clusters",
     )
