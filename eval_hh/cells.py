@@ -14,12 +14,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json, read_jsonl, write_json
+from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
 from eval_hh.estimates import bootstrap_interval
 
@@ -54,8 +56,25 @@ class Setting:
     num_prompts: int  # M
     selection: str = RANDOM  # how its prompts were chosen
 
+    @classmethod
+    def of(cls, cell: dict) -> Setting:
+        """Returns that of the content of a valid result file."""
+        return cls(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"])
+
     def __str__(self) -> str:
         return f"{self.algorithm} K={self.ranking_len} M={self.num_prompts}"
+
+
+class Replicate(NamedTuple):
+    """One run of a setting: the draw of its subset and the seed of its training."""
+
+    draw: int
+    seed: int
+
+    @classmethod
+    def of(cls, cell: dict) -> Replicate:
+        """Returns that of the content of a valid result file; one without a draw is of the published draw."""
+        return cls(cell.get("draw", SEED), cell["seed"])
 
 
 # Field -> its allowed types. bool, an int in Python, is refused separately.
