@@ -79,6 +79,10 @@ class Names(ResultPaths):
         return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
 
     @property
+    def metrics_file(self) -> Path:
+        return self.root / "logs" / self.index / str(self.stage) / "metrics.jsonl"
+
+    @property
     def run_record(self) -> Path:
         return self.run_folder / "run.json"
 

@@ -173,7 +173,7 @@ def measured_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> dict[Cell, Me
     """Returns what those of these cells took that are finished and have logged it."""
     found = {}
     for cell in cells:
-        log, metrics = study.log(cell.exp), study.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
+        log, metrics = study.log(cell.exp), study.names(cell).metrics_file
         took = TOOK.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
         rows = [row for row in read_metrics(metrics) if row.get("tokens_per_second", 0) > 0 and "seconds" in row]
         seconds = sum(map(float, took))
