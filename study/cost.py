@@ -93,7 +93,7 @@ def stage_means(study: LaunchedStudy, stage: int) -> Means:
     scored = score_flops(reward_weights(study) or weights, prompt + most)
     # With LoRA a checkpoint has the adapter alone, which is small.
     parameters = 0 if settings.lora_r else num_parameters(config)
-    has_copy = study.variable("ZERO_STAGE", "2") != "0" and study.variable("MIXED_PRECISION", "bf16") == "bf16"
+    has_copy = study.variable("ZERO_STAGE") != "0" and study.variable("MIXED_PRECISION") == "bf16"
     return Means(
         settings, *ranking_means(weights, rankings), count_rows(study, "hh_dev"), count_rows(study, "hh_test"),
         answer_flops(weights, prompt, most) + scored, parameters * (HALF_COPY if has_copy else WEIGHTS),
@@ -118,7 +118,7 @@ def model_config(name: str) -> "PretrainedConfig":
 
 def reward_weights(study: LaunchedStudy) -> Weights | None:
     """Returns the matrices of the test reward model; None if it cannot be read now."""
-    name = study.variable("TEST_REWARD_MODEL", "")
+    name = study.variable("TEST_REWARD_MODEL")
     try:
         return weights_of(model_config(name)) if name else None
     except (InputError, OSError):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from study.running.launched_study import LAUNCH_DEFAULTS
+
 TRAINING = Path(__file__).resolve().parents[1] / "training"
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
 MODEL = "a model's folder"  # blanks and quotes survive
@@ -91,6 +93,11 @@ def test_paper_settings(shell, sandbox, script, positional, stage, learning_rate
     assert main["--max_train_steps"] == "20"
     assert "--do_train" in main and "--do_validation" in main
     assert main["--dev_reward_model"] == str(sandbox / "my rm")
+
+
+def test_a_study_knows_the_launchers_defaults():
+    found = dict(re.findall(r"\$\{(\w+):-(\w+)\}", (TRAINING / "launch.sh").read_text()))
+    assert {name: found[name] for name in LAUNCH_DEFAULTS} == LAUNCH_DEFAULTS
 
 
 @pytest.mark.parametrize("shell", SHELLS)

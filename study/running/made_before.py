@@ -120,7 +120,7 @@ def changed_run(study: LaunchedStudy, cell: Cell, made: dict[str, Any], is_finis
     hashes = {name: file_hash(path) for name, path in data.items() if name in recorded and path.is_file()}
     if "base_model" in recorded:
         hashes["base_model"] = model_hash(study.model)
-    launch = {"mixed_precision": study.variable("MIXED_PRECISION", "bf16")}
+    launch = {"mixed_precision": study.variable("MIXED_PRECISION")}
     ours = {
         "config": _below(dataclasses.asdict(config), study.root),
         "launch": launch if made["launch"] else {},
