@@ -42,6 +42,7 @@ REWARD_MODELS = ("DEV_REWARD_MODEL", "TEST_REWARD_MODEL")
 STAND_INS = ("--index", "study", "--model_name_or_path", "model", "--train_file_path", "data")
 # Of training/launch.sh's variables.
 LAUNCH_DEFAULTS = {"NUM_PROCESSES": "8", "ZERO_STAGE": "2", "MIXED_PRECISION": "bf16", "PORT": "29500"}
+LEARNING_RATES = {"1b3": "2e-5", "7b": "5e-6"}  # that the launchers pass on
 USAGE = 2  # exit status of a usage error, which every cell would repeat
 
 
