@@ -2,7 +2,7 @@
 
 import re
 
-from eval_hh.estimates import Contrast
+from eval_hh.estimates import LEVEL, Contrast
 
 # Inline markup of CommonMark, GitHub and the page's Markdown. "_" counts only at a word boundary, and "://" turns the
 # text around it into a link.
@@ -37,6 +37,13 @@ def points_text(reward: float) -> str:
 def p_text(p: float) -> str:
     """Formats a p-value; "-" where there is none."""
     return "-" if p != p else f"{p:.4f}" if p >= 0.0001 else "<0.0001"
+
+
+def verdict_word(contrast: Contrast, p: float) -> str:
+    """Returns whether the first of two is better or worse, or whether that is undecided."""
+    if p >= LEVEL:
+        return "undecided"
+    return "better" if contrast.difference > 0 else "worse"
 
 
 def one_line(value: object) -> str:

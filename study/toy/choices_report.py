@@ -12,8 +12,8 @@ import numpy as np
 from data_preprocess.records import KIND, Record, load_records
 from data_preprocess.toy_world.gold_reward import gold_reward
 from eval_hh.cells import ALGORITHMS
-from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
-from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
+from eval_hh.estimates import Contrast, holm, over_replicates
+from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text, verdict_word
 from eval_hh.reporting.markdown_table import markdown
 from labelling.selecting.diverse_responses import DIVERSE
 from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
@@ -112,13 +112,6 @@ def comparisons(rows: Sequence[dict]) -> list[tuple[Choice, str, Contrast, float
     return [(*which, one, p) for which, one, p in zip(wanted, found, corrected, strict=True)]
 
 
-def word(contrast: Contrast, p: float) -> str:
-    """Returns whether a choice is better or worse than random, or undecided."""
-    if p >= LEVEL:
-        return "undecided"
-    return "better" if contrast.difference > 0 else "worse"
-
-
 def report_lines(rows: Sequence[dict], made: str) -> list[str]:
     """Returns Markdown: each choice against random, what was labelled, and how it was made."""
     table = []
@@ -127,7 +120,7 @@ def report_lines(rows: Sequence[dict], made: str) -> list[str]:
         budget = f"{choice.size} x {choice.ranking_len}"
         table.append([
             choice.words, budget, algorithm, *(f"{mean:{REWARD}}" for mean in means),
-            f"{100 * one.difference:{DIFFERENCE}}", interval_text(one), p_text(one.p), p_text(p), word(one, p),
+            f"{100 * one.difference:{DIFFERENCE}}", interval_text(one), p_text(one.p), p_text(p), verdict_word(one, p),
         ])  # fmt: skip
     header = ["choice", "prompts x responses", "algorithm", "reward", "random", "difference", "95% interval"]
     replicates = len({row["draw"] for row in rows})
