@@ -29,7 +29,7 @@ class Grid:
     ranking_lens: tuple[int, ...]  # K
     algorithms: tuple[str, ...] = ("PRO", "SFT")
     fixed_size: int = 0  # M of the subsets selected for low and high D, and by each strategy
-    match_kind: bool = True  # whether the rankings name the kind of each prompt, to be matched at low and high D
+    match_kind: bool = False  # whether low and high D match the kinds of prompts, which the rankings then name
     augmented: tuple[int, int] = (0, 0)  # M of the random subset to enlarge, and number of prompts added
     chosen_ranking_lens: tuple[int, ...] = (2, 4)  # K of the cells of these experiments
     equal_budget: bool = False  # of the random subsets only those of the largest equal budget

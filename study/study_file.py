@@ -93,7 +93,7 @@ class GridSection:
     seeds: tuple[int, ...] = setting("instead: training seeds, all of draw 42", check_seed, default=())
     equal_budget: bool = setting("run only the cells of the largest equal budget", default=False)
     fixed_size: int | None = setting("M of equal-size subsets (default: the smallest of sizes)", default=None)
-    match_kind: bool = setting("match the kinds of prompts at low and high D", default=False)
+    match_kind: bool = setting("match the kinds of prompts at low and high D", default=Grid.match_kind)
     augmented: tuple[int, ...] = setting("M of a subset to enlarge, and the number of prompts added", default=())
 
     def __post_init__(self) -> None:
