@@ -14,10 +14,9 @@ from data_preprocess.files import json_line, json_lines, write_files
 from data_preprocess.ranking import SEED, cut_ranking
 from data_preprocess.records import KIND, read_rankings
 from data_preprocess.response_diversity import Responses, responses_of
-from data_preprocess.selection import SELECTIONS, Selection
+from data_preprocess.selection import RANDOM, SELECTIONS, Selection
 
 FULL_LEN = 4
-RANDOM = "random"  # the published selection, omitted in the names of folders and records
 # Subsets enlarged by augment.py are named as if these were selections.
 AUGMENT_RANDOM, AUGMENT_OVERLAP, AUGMENT_DIVERSE = "augment_random", "augment_overlap", "augment_diverse"
 AUGMENTATIONS = (

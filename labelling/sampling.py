@@ -16,7 +16,7 @@ from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import is_main_process
 from labelling.selecting.diverse_responses import DIVERSE
-from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
+from labelling.selecting.score_choices import ANY_TWO, BEST_WORST, CLOSEST
 
 BY_SCORES = (BEST_WORST, CLOSEST)
 
@@ -89,8 +89,8 @@ class AnnotateConfig(DataConfig, Sampling):
         "of the closest scores (two minus random two in the embedded world, 95% interval, points: best_worst PRO "
         "+8.03, +4.67 to +11.40, SFT +8.10, +5.34 to +10.87, better; closest PRO -2.40, -4.95 to +0.15, SFT -2.56, "
         "-6.21 to +1.09, undecided)",
-        choices=(RANDOM, DIVERSE, *BY_SCORES),
-        default=RANDOM,
+        choices=(ANY_TWO, DIVERSE, *BY_SCORES),
+        default=ANY_TWO,
     )
     candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
     num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
@@ -122,7 +122,7 @@ class AnnotateConfig(DataConfig, Sampling):
         if self.reward_model and self.to_rank and not by_scores:
             meant = f"--to_rank with --show {self.show}, which needs no scores"
             raise InputError(f"--reward_model: does not apply to {meant}")
-        if self.show != RANDOM and not self.to_rank:
+        if self.show != ANY_TWO and not self.to_rank:
             raise InputError(f"--show {self.show}: expected --to_rank FILE beside it")
         if not by_scores:
             return

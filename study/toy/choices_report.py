@@ -16,7 +16,7 @@ from eval_hh.estimates import Contrast, holm, over_replicates
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text, verdict_word
 from eval_hh.reporting.markdown_table import markdown
 from labelling.selecting.diverse_responses import DIVERSE
-from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
+from labelling.selecting.score_choices import ANY_TWO, BEST_WORST, CLOSEST
 from study.publish import publish_rows_report, write_rows_report
 
 if TYPE_CHECKING:
@@ -46,16 +46,16 @@ class Choice:
 
     @property
     def is_control(self) -> bool:
-        return self.how == RANDOM
+        return self.how == ANY_TWO
 
 
 # 480 responses each; a tenth of the half of the world's prompts, as in the study of preference variance, is 150.
 CHOICES = (
-    Choice("pair_random", "two of four responses at random", RANDOM, 2, 240),
+    Choice("pair_random", "two of four responses at random", ANY_TWO, 2, 240),
     Choice("pair_best_worst", "highest and lowest score", BEST_WORST, 2, 240),
     Choice("pair_closest", "closest scores", CLOSEST, 2, 240),
     Choice("pair_diverse", "diverse words", DIVERSE, 2, 240),
-    Choice("prompt_random", "prompts at random", RANDOM, 4, 120),
+    Choice("prompt_random", "prompts at random", ANY_TWO, 4, 120),
     Choice("prompt_highest", "highest preference variance", HIGHEST, 4, 120),
     Choice("prompt_lowest", "lowest preference variance", LOWEST, 4, 120),
 )
