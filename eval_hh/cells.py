@@ -103,7 +103,7 @@ CELL_FIELDS: Fields = {
 }
 SHARED = ("profile", "reward_source", "world", "git", "versions", "evaluation", "files")  # fields of cells and rows
 ROW_FIELDS: Fields = {"schema": (int,), "name": (str,), **{name: CELL_FIELDS[name] for name in SHARED}}
-MAX_COUNT = 2**53  # up to here floats represent every integer
+MAX_EXACT = 2**53  # up to here floats represent every integer
 OPTIONAL: Fields = {
     "base_prompts": (int,),  # M of an enlarged subset's base subset
     "draw": (int,),  # seed of the draw of its subset; absent: the published one, or data of one's own
@@ -220,7 +220,7 @@ def _check_run(cell: dict, name: str) -> None:
 def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()) -> None:
     """Raises InputError "name: prefix+field: ..." unless `found` has exactly the expected fields, of their types.
 
-    Fields in `optional` may be present, with any value. Integers are at most MAX_COUNT.
+    Fields in `optional` may be present, with any value. Integers are at most MAX_EXACT.
     """
     for field in expected:
         if field not in found:
@@ -233,11 +233,11 @@ def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional
 
 
 def check_type(value: object, types: tuple[type, ...], where: str) -> None:
-    """Raises InputError "where: expected ..., found ..." unless `value` has one of the types, within MAX_COUNT."""
+    """Raises InputError "where: expected ..., found ..." unless `value` has one of the types, within MAX_EXACT."""
     wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
     if not isinstance(value, types) or isinstance(value, bool):
         raise InputError(f"{where}: expected {wanted}, found {value!r:.60}")
-    if isinstance(value, int) and abs(value) > MAX_COUNT:
+    if isinstance(value, int) and abs(value) > MAX_EXACT:
         raise InputError(f"{where}: expected {wanted} up to 2**53, found {value!r:.20}")
 
 
