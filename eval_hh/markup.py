@@ -46,16 +46,16 @@ def verdict_word(contrast: Contrast, p: float) -> str:
     return "better" if contrast.difference > 0 else "worse"
 
 
-def one_line(value: object) -> str:
+def printable_line(value: object) -> str:
     """Returns a value's text in one line, without control and other invisible characters."""
     return "".join(char for char in " ".join(str(value).split()) if char.isprintable())
 
 
 def markdown_text(value: object) -> str:
     """Returns a value's text as one line of Markdown, special characters as entities; not for the start of a line."""
-    return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", one_line(value))
+    return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable_line(value))
 
 
 def latex_text(value: object) -> str:
     """Returns a value's text as one line of LaTeX, special characters escaped."""
-    return one_line(value).translate(LATEX)
+    return printable_line(value).translate(LATEX)
