@@ -26,8 +26,9 @@ from data_preprocess.command import (
 )
 from data_preprocess.dialogue import HH
 from data_preprocess.files import hold_lock, read_json
+from data_preprocess.ranking import rankings_file
 from data_preprocess.records import numbered_rows, why_unranked
-from data_preprocess.subsets import FULL_LEN, rankings_file
+from data_preprocess.subsets import FULL_LEN
 from eval_hh.analysis.results import scale_of_rows
 from eval_hh.cells import BASE, CEILING, FLOOR
 from eval_hh.run_paths import MAX_NEW_TOKENS, ModelNames, Names
