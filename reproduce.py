@@ -53,7 +53,7 @@ from data_preprocess.files import LOCKS, hold_lock
 from data_preprocess.hub import from_here
 from data_preprocess.outputs import check_opening, check_output_file
 from data_preprocess.provenance import machine_with_gpus
-from study.cost import plan_lines
+from study.cost import cost_lines
 from study.finish import check_outputs, show_outcome
 from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, largest_budget, seeds_of_one_draw
 from study.publish import publish, publish_results
@@ -266,7 +266,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     cells = chosen(every_cell, config.only)
     if config.dry_run:
         print("\n".join(study.script(cells)), flush=True)
-        print("\n".join(plan_lines(study, cells, config.peak)), file=sys.stderr)
+        print("\n".join(cost_lines(study, cells, config.peak)), file=sys.stderr)
         return
     parts, failures = (config.part,) if config.part else PARTS, []
     began = time.monotonic()

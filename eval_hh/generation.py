@@ -254,9 +254,9 @@ def ask_files(
 ) -> int:
     """Asks the endpoint for each job's test file; returns how many were made."""
     from data_preprocess.hub import load_tokenizer
-    from eval_hh.inference.served_texts import Endpoint, Messages, ServedTexts, TokenPrompts, ask_parts
+    from eval_hh.inference.served_texts import ChatPrompts, Endpoint, ServedTexts, TokenPrompts, ask_parts
 
-    prompts = Messages() if model_path is None else TokenPrompts(load_tokenizer(model_path), format_name)
+    prompts = ChatPrompts() if model_path is None else TokenPrompts(load_tokenizer(model_path), format_name)
     endpoint = Endpoint(config.endpoint, config.endpoint_model, config.batch_size or AT_A_TIME)
     fill = partial(ask_parts, endpoint=endpoint)
     encoded = {name: encode_rows(prompts.encode, tests[name], job.source) for name, job in jobs.items()}

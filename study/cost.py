@@ -195,7 +195,7 @@ def estimate_over_time(costs: dict[Cell, Cost], found: dict[Cell, Measured]) -> 
     return ratios
 
 
-def plan_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) -> list[str]:
+def cost_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) -> list[str]:
     """Returns the plan's cost in words, or why it is not known.
 
     Args:

@@ -16,7 +16,7 @@ from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
 from study.slurm import Cluster
 
-STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
+COMPARED = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
 # Prompts added for high D are matched in length to random ones, as in the fixed-size experiment.
 ADDITIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE + MATCHED, AUGMENT_OVERLAP)
 
@@ -133,7 +133,7 @@ def cells_of(
     experiments = (
         (fixed_size, [(grid.fixed_size, selection) for selection in (low, RANDOM, high)]),
         (strategies, [(grid.fixed_size, RANDOM)]),
-        (strategies, [(grid.fixed_size, Selection(strategy, half=True).name) for strategy in STRATEGIES]),
+        (strategies, [(grid.fixed_size, Selection(strategy, half=True).name) for strategy in COMPARED]),
         (augment, [(base, RANDOM), *((base + added, selection) for selection in ADDITIONS)]),
     )
     for wanted, subsets in experiments:
