@@ -58,10 +58,10 @@ class Contrast:
     @property
     def spread(self) -> float:
         """The standard deviation of the difference over replicates."""
-        return (self.high - self.low) / 2 / half_width(1.0, self.df) * self.n_replicates**0.5
+        return (self.high - self.low) / 2 / t_half_width(1.0, self.df) * self.n_replicates**0.5
 
 
-def half_width(error: float | np.ndarray, df: float) -> float | np.ndarray:
+def t_half_width(error: float | np.ndarray, df: float) -> float | np.ndarray:
     """Returns half of Student's 95% interval about an estimate with this standard error on `df` degrees of freedom."""
     from scipy.special import stdtrit
 
@@ -112,7 +112,7 @@ def over_replicates(effects: Sequence[float]) -> Contrast:
     if np.ptp(effects) <= ROUNDING * np.abs(effects).max():
         return Contrast(mean, mean, mean, float(mean == 0), df, n)
     error = float(effects.std(ddof=1)) / n**0.5
-    half = half_width(error, df)
+    half = t_half_width(error, df)
     return Contrast(mean, mean - half, mean + half, float(2 * stdtr(df, -abs(mean) / error)), df, n)
 
 
@@ -154,7 +154,7 @@ def decision_power(effect: float, margin: float, n_replicates: int) -> float:
 
     df, scale = n_replicates - 1, n_replicates**0.5
     s = np.sqrt(chdtri(df, (np.arange(QUANTILES) + 0.5) / QUANTILES) / df)
-    half = half_width(s, df) / scale
+    half = t_half_width(s, df) / scale
     within = np.maximum(margin - half, 0)
     above, below = np.minimum(within, half), -within  # beyond `half` the interval excludes zero
     below_mean = [ndtr((bound - abs(effect)) * scale) for bound in (half, above, below)]
@@ -205,7 +205,7 @@ def prediction_difference(first: Prediction, second: Prediction) -> Prediction:
 
 
 def _prediction(value: float, error: float, df: float) -> Prediction:
-    half = half_width(error, df)
+    half = t_half_width(error, df)
     return Prediction(value, error, df, value - half, value + half)
 
 
@@ -283,7 +283,7 @@ def cluster_coefficients(design: np.ndarray, y: np.ndarray, clusters: Sequence[i
     errors = ((n - 1) / n * ((np.stack(without) - value) ** 2).sum(axis=0)) ** 0.5
     found = []
     for one, error in zip(value, errors, strict=True):
-        half = half_width(error, n - 1)
+        half = t_half_width(error, n - 1)
         p = float(2 * stdtr(n - 1, -abs(one) / error)) if error else float(one == 0)
         found.append(Contrast(float(one), float(one - half), float(one + half), p, n - 1, n))
     return found

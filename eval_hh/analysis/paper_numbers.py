@@ -7,7 +7,7 @@ import numpy as np
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import read_json
 from eval_hh.cells import Setting
-from eval_hh.estimates import budgets, fit_line, half_width
+from eval_hh.estimates import budgets, fit_line, t_half_width
 
 PAPER_MODELS = {"opt-1.3b": "OPT-1.3B", "llama-7b": "LLaMA-7B"}  # by profile
 # Burnham and Anderson (Model Selection and Multimodel Inference, 2nd ed., section 2.6): a model whose AIC is 4 to 7
@@ -64,6 +64,6 @@ def _equal_budget(sizes: list[int], scores: list[float], rewards: dict[str, list
     scatter = (sum(line.mse * n for line in lines) / df) ** 0.5
     at = sizes.index
     difference = float(np.mean([rewards["4"][at(one[4])] - rewards["2"][at(one[2])] for one in found]))
-    half = half_width(scatter, df) * (2 / len(found)) ** 0.5
+    half = t_half_width(scatter, df) * (2 / len(found)) ** 0.5
     low, high = 100 * (difference - half), 100 * (difference + half)
     return f"{100 * difference:+.2f} ({low:+.2f} to {high:+.2f} if the scatter about the lines were that of replicates)"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eval_hh.estimates import LEVEL, Contrast, half_width, over_replicates
+from eval_hh.estimates import LEVEL, Contrast, over_replicates, t_half_width
 
 TIE = 0.5  # the preference for neither
 # Keeps the fit finite where one side wins everywhere; with 40 prompts it moves a win rate of 0.7 by less than 0.001.
@@ -121,7 +121,7 @@ def _controlled_over_prompts(preference: np.ndarray, length_difference: Sequence
     n, df = len(preference), max(1, len(preference) - 2)
     if error == 0:  # all prompts alike
         return Contrast(_sigmoid(level) - TIE, *[_sigmoid(level) - TIE] * 2, float(level == 0), df, n)
-    half = half_width(error, df)
+    half = t_half_width(error, df)
     low, high = _sigmoid(level - half) - TIE, _sigmoid(level + half) - TIE
     return Contrast(_sigmoid(level) - TIE, low, high, float(2 * stdtr(df, -abs(level) / error)), df, n)
 
