@@ -53,13 +53,13 @@ from data_preprocess.files import LOCKS, hold_lock
 from data_preprocess.hub import from_here
 from data_preprocess.outputs import check_opening, check_output_file
 from data_preprocess.provenance import machine_with_gpus
-from study.cost import plan_lines
+from study.cost import cost_lines
 from study.finish import check_outputs, show_outcome
 from study.grid import Cell, Study, cells_of, chosen, fresh_replicates, largest_budget, seeds_of_one_draw
 from study.publish import publish, publish_results
 from study.running.launched_study import REWARD_MODELS, LaunchedStudy
 from study.running.workers import Workers, duration
-from study.slurm import OPENING, write_jobs
+from study.slurm import OPENING, Jobs, write_jobs
 from study.study_file import EXPERIMENTS, built_in, check_train_flags, other_answers, profile_names, read_study
 from study.toy import worlds
 from study.toy.toy_profile import ToyProfile
@@ -266,7 +266,7 @@ def run_launched(config: StudyConfig, study: LaunchedStudy, command: str, reques
     cells = chosen(every_cell, config.only)
     if config.dry_run:
         print("\n".join(study.script(cells)), flush=True)
-        print("\n".join(plan_lines(study, cells, config.peak)), file=sys.stderr)
+        print("\n".join(cost_lines(study, cells, config.peak)), file=sys.stderr)
         return
     parts, failures = (config.part,) if config.part else PARTS, []
     began = time.monotonic()
@@ -321,19 +321,19 @@ def write_slurm(config: StudyConfig, study: Study, train_flags: Sequence[str]) -
     same = {"slurm": None, "study": config.study and config.study.resolve()}
     if launched:  # what the environment says now
         same |= {"model": study.model, "tokenizer": study.tokenizer}
-    write_jobs(
-        config.slurm,
-        study.name,
-        study.cluster,
-        (study.root if launched else study.root()) / "logs" / "slurm",
-        ["python", "reproduce.py", *words_of(replace(config, **same))],
-        train_flags,
-        [cell.name for cell in cells] if launched else [],
-        study.num_processes if launched else 0,
-        launched and study.data_by_models,
-        launched and bool(study.rows()),
-        {name: os.environ[name] for name in REWARD_MODELS if os.environ.get(name)},
+    jobs = Jobs(
+        name=study.name,
+        cluster=study.cluster,
+        logs=(study.root if launched else study.root()) / "logs" / "slurm",
+        command=["python", "reproduce.py", *words_of(replace(config, **same))],
+        train_flags=train_flags,
+        cells=[cell.name for cell in cells] if launched else [],
+        num_processes=study.num_processes if launched else 0,
+        data_on_gpu=launched and study.data_by_models,
+        has_rows=launched and bool(study.rows()),
+        environment={name: os.environ[name] for name in REWARD_MODELS if os.environ.get(name)},
     )
+    write_jobs(config.slurm, jobs)
     print(f"written: {config.slurm} ({len(cells)} cells); submit it: bash {shlex.quote(str(config.slurm))}")
 
 

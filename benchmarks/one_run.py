@@ -38,12 +38,13 @@ TITLES = BENCHMARKS | GPU_BENCHMARKS | SERVER_BENCHMARKS
 
 @dataclass(frozen=True)
 class Result:
-    """What one benchmark measured, how long it took, and at which commit."""
+    """What one benchmark measured, how long it took, at which commit and where."""
 
     rows: list[dict]  # each a side_by_side.Row
     seconds: float
     commit: str
     failure: str = ""  # why there are no rows
+    where: str = ""  # machine and versions, in words
 
 
 def run_one(name: str, quick: bool, threads: int) -> Result:
@@ -72,6 +73,7 @@ def table(results: dict[str, Result]) -> list[str]:
     lines = []
     for name, result in results.items():
         made = f"`python benchmarks/run.py {name}`: {result.seconds:.0f} s, at commit {result.commit[:9]}"
+        made += f", on {result.where}" if result.where else ""
         lines += ["", f"## {TITLES[name]}", "", made, ""]
         if result.failure:
             lines.append(f"Did not run: {result.failure}")

@@ -13,7 +13,7 @@ other sections, e.g. those from a GPU, stay as they are.
 import argparse
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,6 +24,11 @@ from data_preprocess.command import OneLineParser, check_flags, run, study_root
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.provenance import machine, versions
 
+HEADING = (
+    "# Benchmarks\n\nMade by `python benchmarks/run.py --full`. Both ways run in one process in turns, medians are "
+    "given; a ratio is naive / ours. Seconds are the machine's, and it is shared, so only ratios mean anything "
+    "elsewhere."
+)
 RESULTS = Path(__file__).resolve().parent / "RESULTS.md"
 
 
@@ -37,29 +42,22 @@ def sections_of(text: str) -> dict[str, str]:
     return {part.split("\n")[0]: f"## {part.rstrip()}" for part in f"\n{text}".split("\n## ")[1:]}
 
 
-def write_results(results: dict[str, Result], threads: int) -> None:
+def write_results(results: dict[str, Result]) -> None:
     """Writes these results into RESULTS.md: in the benchmarks' order, then the sections that others make."""
     earlier = sections_of(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     sections = earlier | sections_of("\n".join(table(results)))
     titles = [title for title in BENCHMARKS.values() if title in sections]
     titles += [title for title in sections if title not in titles]
     with atomic_write(RESULTS) as file:
-        file.write("\n\n".join(["\n".join(heading(threads)), *map(sections.get, titles)]) + "\n")
+        file.write("\n\n".join([HEADING, *map(sections.get, titles)]) + "\n")
 
 
-def heading(threads: int) -> list[str]:
-    """Returns the title and what was run where."""
+def where(threads: int) -> str:
+    """Returns the machine, the versions and what the rows are."""
     from benchmarks.hh_like import source
 
     names = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return [
-        "# Benchmarks",
-        "",
-        f"Made by `python benchmarks/run.py --full` on {machine()}, {threads} threads. {names}. Rows: {source()}.",
-        "",
-        "Both ways run in one process in turns, medians are given; a ratio is naive / ours. Seconds are this "
-        "machine's, and it is shared, so only ratios mean anything elsewhere.",
-    ]
+    return f"{machine()}, {threads} threads; {names}; rows: {source()}"
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -92,10 +90,10 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{failed}[{result.seconds:.0f} s]", flush=True)
         failures += bool(failed)
         if args.full and not failed:
-            write_json(kept(name), asdict(result), indent=1)
+            write_json(kept(name), asdict(replace(result, where=where(args.threads))), indent=1)
     if args.full:
         results = {name: Result(**read_json(kept(name))) for name in BENCHMARKS if kept(name).exists()}
-        write_results(results, args.threads)
+        write_results(results)
         print(f"\nwritten: {RESULTS}")
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes")
     if failures:

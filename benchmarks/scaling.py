@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.side_by_side import Row, Settings, same, sized
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import read_jsonl, write_jsonl
+from eval_hh.run_paths import Names
 
 DATA = "hh_train_len4"
 WAYS = {"DDP": 0, "ZeRO-2": 2}
@@ -59,7 +60,7 @@ def metrics(root: Path, processes: int, zero_stage: int, sizes: Sizes) -> list[d
     done = subprocess.run([*command, *flags], env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: {exp}: the run failed:\n{done.stderr[-2000:]}")
-    return [row for _, row in read_jsonl(root / "logs" / exp / "4" / "metrics.jsonl")]
+    return [row for _, row in read_jsonl(Names(exp, 4, root=root).metrics_file)]
 
 
 def measure(sizes: Sizes) -> list[Row]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from benchmarks import hh_like
 from benchmarks.side_by_side import Row, Settings, in_turns, sized
 from data_preprocess.files import write_files, write_jsonl
-from data_preprocess.ranking import SEED, nested_subsets
-from data_preprocess.subsets import Subset, rankings_file, read_lines_of, subset_lines, write_split
+from data_preprocess.ranking import SEED, nested_subsets, rankings_file
+from data_preprocess.subsets import Subset, read_lines_of, subset_lines, write_split
 
 RANKING_LENS = (4, 3, 2)
 ROWS = 40_000

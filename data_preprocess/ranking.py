@@ -5,9 +5,15 @@ The random draws follow the published scripts call by call, so that a seed gives
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 
 SEED = 42  # for split.py's cuts and sample.py's shuffle, each with its own random stream
 RESPONSE_FROM = "response_from"  # in meta: the origin of each response, "data" or the model that sampled it
+
+
+def rankings_file(data: Path, ranking_len: int) -> Path:
+    """Returns the path of all rankings of K responses, under the data folder."""
+    return data / "original" / f"hh_train_len{ranking_len}" / "train.json"
 
 
 def cut_ranking(row: dict, rng: random.Random, ranking_len: int) -> dict:

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_preprocess.command import InputError
 from data_preprocess.ngrams.coverage import swap_for_diversity
-from data_preprocess.ngrams.strategies import ORDERS, STRATEGIES, Order, Pool
+from data_preprocess.ngrams.strategies import ORDERS, RANDOM, STRATEGIES, Order, Pool
 from data_preprocess.ngrams.token_ids import joined, packed
 from data_preprocess.ranking import SEED
 
@@ -40,7 +40,7 @@ class Selection(NamedTuple):
     @property
     def flags(self) -> list[str]:
         """The flags of sample.py for it; none for random."""
-        select = [] if self.strategy == "random" else ["--select", self.strategy]
+        select = [] if self.strategy == RANDOM else ["--select", self.strategy]
         return select + [f"--{field}" for field in ("match_length", "match_kind", "half") if getattr(self, field)]
 
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_preprocess.files import json_line, json_lines, write_files
-from data_preprocess.ranking import SEED, cut_ranking
+from data_preprocess.ranking import SEED, cut_ranking, rankings_file
 from data_preprocess.records import KIND, read_rankings
 from data_preprocess.response_diversity import Responses, responses_of
-from data_preprocess.selection import SELECTIONS, Selection
+from data_preprocess.selection import RANDOM, SELECTIONS, Selection
 
 FULL_LEN = 4
-RANDOM = "random"  # the published selection, omitted in the names of folders and records
 # Subsets enlarged by augment.py are named as if these were selections.
 AUGMENT_RANDOM, AUGMENT_OVERLAP, AUGMENT_DIVERSE = "augment_random", "augment_overlap", "augment_diverse"
 AUGMENTATIONS = (
@@ -86,11 +85,6 @@ def subset_named(folder: str | Path) -> Subset | None:
     if not named or named[4] not in (None, *(set(SELECTIONS) - {RANDOM}), *AUGMENTATIONS):
         return None
     return Subset(int(named[2]), int(named[3]), named[4] or RANDOM, int(named[1] or SEED))
-
-
-def rankings_file(data: Path, ranking_len: int) -> Path:
-    """Returns the path of all rankings of K responses, under the data folder."""
-    return data / "original" / f"hh_train_len{ranking_len}" / "train.json"
 
 
 def write_split(data: Path, full_len: int = FULL_LEN) -> dict[Path, int]:

@@ -14,12 +14,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json, read_jsonl, write_json
+from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
 from eval_hh.estimates import bootstrap_interval
 
@@ -54,8 +56,25 @@ class Setting:
     num_prompts: int  # M
     selection: str = RANDOM  # how its prompts were chosen
 
+    @classmethod
+    def of(cls, cell: dict) -> Setting:
+        """Returns that of the content of a valid result file."""
+        return cls(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"])
+
     def __str__(self) -> str:
         return f"{self.algorithm} K={self.ranking_len} M={self.num_prompts}"
+
+
+class Replicate(NamedTuple):
+    """One run of a setting: the draw of its subset and the seed of its training."""
+
+    draw: int
+    seed: int
+
+    @classmethod
+    def of(cls, cell: dict) -> Replicate:
+        """Returns that of the content of a valid result file; one without a draw is of the published draw."""
+        return cls(cell.get("draw", SEED), cell["seed"])
 
 
 # Field -> its allowed types. bool, an int in Python, is refused separately.
@@ -84,7 +103,7 @@ CELL_FIELDS: Fields = {
 }
 SHARED = ("profile", "reward_source", "world", "git", "versions", "evaluation", "files")  # fields of cells and rows
 ROW_FIELDS: Fields = {"schema": (int,), "name": (str,), **{name: CELL_FIELDS[name] for name in SHARED}}
-MAX_COUNT = 2**53  # up to here floats represent every integer
+MAX_EXACT = 2**53  # up to here floats represent every integer
 OPTIONAL: Fields = {
     "base_prompts": (int,),  # M of an enlarged subset's base subset
     "draw": (int,),  # seed of the draw of its subset; absent: the published one, or data of one's own
@@ -201,7 +220,7 @@ def _check_run(cell: dict, name: str) -> None:
 def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional: Iterable[str] = ()) -> None:
     """Raises InputError "name: prefix+field: ..." unless `found` has exactly the expected fields, of their types.
 
-    Fields in `optional` may be present, with any value. Integers are at most MAX_COUNT.
+    Fields in `optional` may be present, with any value. Integers are at most MAX_EXACT.
     """
     for field in expected:
         if field not in found:
@@ -214,11 +233,11 @@ def check_fields(found: dict, expected: Fields, name: str, prefix: str, optional
 
 
 def check_type(value: object, types: tuple[type, ...], where: str) -> None:
-    """Raises InputError "where: expected ..., found ..." unless `value` has one of the types, within MAX_COUNT."""
+    """Raises InputError "where: expected ..., found ..." unless `value` has one of the types, within MAX_EXACT."""
     wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
     if not isinstance(value, types) or isinstance(value, bool):
         raise InputError(f"{where}: expected {wanted}, found {value!r:.60}")
-    if isinstance(value, int) and abs(value) > MAX_COUNT:
+    if isinstance(value, int) and abs(value) > MAX_EXACT:
         raise InputError(f"{where}: expected {wanted} up to 2**53, found {value!r:.20}")
 
 

@@ -58,9 +58,14 @@ class Contrast:
     @property
     def spread(self) -> float:
         """The standard deviation of the difference over replicates."""
-        from scipy.special import stdtrit
+        return (self.high - self.low) / 2 / t_half_width(1.0, self.df) * self.n_replicates**0.5
 
-        return (self.high - self.low) / 2 / float(stdtrit(self.df, 1 - LEVEL / 2)) * self.n_replicates**0.5
+
+def t_half_width(error: float | np.ndarray, df: float) -> float | np.ndarray:
+    """Returns half of Student's 95% interval about an estimate with this standard error on `df` degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 1 - LEVEL / 2)) * error
 
 
 def contrast(a: np.ndarray, b: np.ndarray) -> Contrast:
@@ -97,7 +102,7 @@ def over_replicates(effects: Sequence[float]) -> Contrast:
 
     With zero variance the interval is the mean itself, and p is 0, or 1 if the mean is 0. ValueError for R < 2.
     """
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
     effects = np.asarray(effects, dtype=float)
     n = len(effects)
@@ -107,7 +112,7 @@ def over_replicates(effects: Sequence[float]) -> Contrast:
     if np.ptp(effects) <= ROUNDING * np.abs(effects).max():
         return Contrast(mean, mean, mean, float(mean == 0), df, n)
     error = float(effects.std(ddof=1)) / n**0.5
-    half = float(stdtrit(df, 1 - LEVEL / 2)) * error
+    half = t_half_width(error, df)
     return Contrast(mean, mean - half, mean + half, float(2 * stdtr(df, -abs(mean) / error)), df, n)
 
 
@@ -145,11 +150,11 @@ def decision_power(effect: float, margin: float, n_replicates: int) -> float:
     Args:
         effect, margin: in standard deviations of the difference over replicates; the effect's sign does not matter.
     """
-    from scipy.special import chdtri, ndtr, stdtrit
+    from scipy.special import chdtri, ndtr
 
     df, scale = n_replicates - 1, n_replicates**0.5
     s = np.sqrt(chdtri(df, (np.arange(QUANTILES) + 0.5) / QUANTILES) / df)
-    half = float(stdtrit(df, 1 - LEVEL / 2)) * s / scale
+    half = t_half_width(s, df) / scale
     within = np.maximum(margin - half, 0)
     above, below = np.minimum(within, half), -within  # beyond `half` the interval excludes zero
     below_mean = [ndtr((bound - abs(effect)) * scale) for bound in (half, above, below)]
@@ -200,9 +205,7 @@ def prediction_difference(first: Prediction, second: Prediction) -> Prediction:
 
 
 def _prediction(value: float, error: float, df: float) -> Prediction:
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(df, 1 - LEVEL / 2)) * error
+    half = t_half_width(error, df)
     return Prediction(value, error, df, value - half, value + half)
 
 
@@ -266,7 +269,7 @@ def cluster_coefficients(design: np.ndarray, y: np.ndarray, clusters: Sequence[i
 
     Raises ValueError if there are fewer than three clusters, or if without one of them the design loses rank.
     """
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
     design, y, clusters = np.asarray(design, dtype=float), np.asarray(y, dtype=float), np.asarray(clusters)
     names = np.unique(clusters)
@@ -280,7 +283,7 @@ def cluster_coefficients(design: np.ndarray, y: np.ndarray, clusters: Sequence[i
     errors = ((n - 1) / n * ((np.stack(without) - value) ** 2).sum(axis=0)) ** 0.5
     found = []
     for one, error in zip(value, errors, strict=True):
-        half = float(stdtrit(n - 1, 1 - LEVEL / 2)) * error
+        half = t_half_width(error, n - 1)
         p = float(2 * stdtr(n - 1, -abs(one) / error)) if error else float(one == 0)
         found.append(Contrast(float(one), float(one - half), float(one + half), p, n - 1, n))
     return found

@@ -27,18 +27,22 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, check_one_given, environment_count, parse_settings, run, setting
-from data_preprocess.dialogue import CHAT, HH, PROMPT_FORMATS, with_system
-from data_preprocess.files import at_line
+from data_preprocess.dialogue import CHAT, HH, PROMPT_FORMATS
 from eval_hh.cells import BEST_RESPONSES, SERVED, WORST_RESPONSES
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, read_note, run_job, run_step
-from eval_hh.run_paths import GIVEN, MAX_NEW_TOKENS, PRECISIONS, Evaluation, check_same_model, recorded_precision
+from eval_hh.run_paths import (
+    GIVEN,
+    MAX_NEW_TOKENS,
+    PRECISIONS,
+    Evaluation,
+    check_same_model,
+    encode_rows,
+    recorded_precision,
+)
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-    from eval_hh.inference.decoding import Decoder
-    from eval_hh.inference.served_texts import Messages, TokenPrompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +230,7 @@ def generate_files(
     tokenizer = load_tokenizer(model_path)
     decoder = Decoder(model, tokenizer, config.max_new_tokens, prompt_format(format_name, tokenizer))
     decoder.check()
-    encoded = {name: encode_rows(decoder, tests[name], job.source) for name, job in jobs.items()}
+    encoded = {name: encode_rows(decoder.encode, tests[name], job.source) for name, job in jobs.items()}
     made = 0
     for name, job in jobs.items():
         prompts = encoded[name]
@@ -250,12 +254,12 @@ def ask_files(
 ) -> int:
     """Asks the endpoint for each job's test file; returns how many were made."""
     from data_preprocess.hub import load_tokenizer
-    from eval_hh.inference.served_texts import Endpoint, Messages, ServedTexts, TokenPrompts, ask_parts
+    from eval_hh.inference.served_texts import ChatPrompts, Endpoint, ServedTexts, TokenPrompts, ask_parts
 
-    prompts = Messages() if model_path is None else TokenPrompts(load_tokenizer(model_path), format_name)
+    prompts = ChatPrompts() if model_path is None else TokenPrompts(load_tokenizer(model_path), format_name)
     endpoint = Endpoint(config.endpoint, config.endpoint_model, config.batch_size or AT_A_TIME)
     fill = partial(ask_parts, endpoint=endpoint)
-    encoded = {name: encode_rows(prompts, tests[name], job.source) for name, job in jobs.items()}
+    encoded = {name: encode_rows(prompts.encode, tests[name], job.source) for name, job in jobs.items()}
     made = 0
     for name, job in jobs.items():
         ask = ServedTexts(endpoint, prompts, encoded[name], config.max_new_tokens)
@@ -263,15 +267,6 @@ def ask_files(
         if state.is_main_process:
             print(f"{name}: {ask.said()}")
     return made
-
-
-def encode_rows(decoder: "Decoder | TokenPrompts | Messages", rows: list[dict], path: Path) -> list:
-    """Returns the encoded prompts of a test file. Raises InputError that names the line of a bad one."""
-    encoded = []
-    for number, row in enumerate(rows, 1):
-        with at_line(path, number):
-            encoded.append(decoder.encode(with_system(row["prefix"][0], row["meta"])))
-    return encoded
 
 
 def copy_own(job: Job, rows: list[dict], place: int, state: "PartialState") -> bool:

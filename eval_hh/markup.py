@@ -2,7 +2,7 @@
 
 import re
 
-from eval_hh.estimates import Contrast
+from eval_hh.estimates import LEVEL, Contrast
 
 # Inline markup of CommonMark, GitHub and the page's Markdown. "_" counts only at a word boundary, and "://" turns the
 # text around it into a link.
@@ -39,16 +39,23 @@ def p_text(p: float) -> str:
     return "-" if p != p else f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
-def one_line(value: object) -> str:
+def verdict_word(contrast: Contrast, p: float) -> str:
+    """Returns whether the first of two is better or worse, or whether that is undecided."""
+    if p >= LEVEL:
+        return "undecided"
+    return "better" if contrast.difference > 0 else "worse"
+
+
+def printable_line(value: object) -> str:
     """Returns a value's text in one line, without control and other invisible characters."""
     return "".join(char for char in " ".join(str(value).split()) if char.isprintable())
 
 
 def markdown_text(value: object) -> str:
     """Returns a value's text as one line of Markdown, special characters as entities; not for the start of a line."""
-    return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", one_line(value))
+    return SPECIAL.sub(lambda found: f"&#{ord(found[0])};", printable_line(value))
 
 
 def latex_text(value: object) -> str:
     """Returns a value's text as one line of LaTeX, special characters escaped."""
-    return one_line(value).translate(LATEX)
+    return printable_line(value).translate(LATEX)

@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data_preprocess.command import InputError, environment_count, parse_settings, run, setting
-from data_preprocess.dialogue import with_system
-from data_preprocess.files import at_line
 from eval_hh.inference.resumable_jobs import Job, folder_identity, run_job, run_step
 from eval_hh.run_paths import (
     PRECISIONS,
@@ -29,14 +27,13 @@ from eval_hh.run_paths import (
     AnyNames,
     Evaluation,
     check_made_of,
+    encode_rows,
     read_results,
     recorded_precision,
 )
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-    from eval_hh.reward_model import RewardModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +110,7 @@ def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") 
 
     rows = {name: generated_rows(config.names, name) for name in jobs}
     model = load_reward_model(config.reward_model, weights_dtype(config.precision))
-    encoded = {name: encode_rows(model, rows[name], job.source) for name, job in jobs.items()}
+    encoded = {name: encode_rows(model.encode, rows[name], job.source, "t") for name, job in jobs.items()}
     prompts_of = {name: [tuple(row["prefix"][0]) for row in rows[name]] for name in jobs}
     measured = {}
     with agreed(state):
@@ -134,15 +131,6 @@ def score_files(jobs: dict[str, Job], config: Rewarding, state: "PartialState") 
 
         made += run_job(replace(job, measured=measured), rows[name], batches, score, "score", state)
     return made
-
-
-def encode_rows(model: "RewardModel", rows: list[dict], path: Path) -> list[list[int]]:
-    """Returns the token ids of a generated file's dialogues. Raises InputError that names the line of a bad one."""
-    encoded = []
-    for number, row in enumerate(rows, 1):
-        with at_line(path, number):
-            encoded.append(model.encode(with_system(row["prefix"][0], row["meta"]), row["infer"]["t"]))
-    return encoded
 
 
 def sigmoid(logit: float) -> float:

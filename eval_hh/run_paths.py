@@ -1,13 +1,14 @@
 """Paths of an evaluated run and its results, the flags that name them, and the rows passed from step to step."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError, check_name, check_one_given, check_settings, count, setting, study_root
-from data_preprocess.dialogue import CHAT, HH
-from data_preprocess.files import read_json, read_jsonl
+from data_preprocess.dialogue import CHAT, HH, with_system
+from data_preprocess.files import at_line, read_json, read_jsonl
 from data_preprocess.records import check_row
 from eval_hh.cells import MODEL_ROWS, TEST_FILES
 
@@ -77,6 +78,10 @@ class Names(ResultPaths):
     @property
     def run_folder(self) -> Path:
         return self.root / "checkpoints" / f"index_{self.index}" / f"stage_{self.stage}"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.root / "logs" / self.index / str(self.stage) / "metrics.jsonl"
 
     @property
     def run_record(self) -> Path:
@@ -208,6 +213,15 @@ def read_results(path: Path, *keys: str) -> list[dict]:
         _check_result(row, keys, f"{path}:{number}")
         rows.append(row)
     return rows
+
+
+def encode_rows(encode: Callable[..., Any], rows: list[dict], path: Path, *keys: str) -> list:
+    """Returns encode(prompt's turns, infer[key] of every key) of a file's rows; InputError names a bad one's line."""
+    encoded = []
+    for number, row in enumerate(rows, 1):
+        with at_line(path, number):
+            encoded.append(encode(with_system(row["prefix"][0], row["meta"]), *(row["infer"][key] for key in keys)))
+    return encoded
 
 
 def check_made_of(rows: list[dict], path: Path, source_rows: list[dict], source: Path, hint: str) -> None:

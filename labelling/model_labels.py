@@ -24,7 +24,7 @@ from eval_hh.inference.models import device, load_causal_lm, weights_dtype
 from eval_hh.inference.prompt_format import prompt_format, resolved_format
 from eval_hh.inference.resumable_jobs import Job, folder_identity, format_setting, make_rows, processes, waiting_jobs
 from eval_hh.inference.seeded_sampling import Sampler, response_seeds
-from eval_hh.inference.served_texts import Drawn, Endpoint, Messages, ServedTexts, TokenPrompts, ask_parts
+from eval_hh.inference.served_texts import ChatPrompts, Drawn, Endpoint, ServedTexts, TokenPrompts, ask_parts
 from eval_hh.reward_model import check_finite, load_reward_model
 from eval_hh.run_paths import recorded_precision
 from labelling.sampling import Sampling
@@ -107,7 +107,7 @@ def _sample_served(job: Job, prompts: list[list[str]], model: str, sampling: Sam
     """Like `_sample`, by asking the endpoint."""
     state, count = processes(), job.settings["num_per_prompt"]
     endpoint = Endpoint(sampling.endpoint, model, sampling.at_a_time)
-    asked: TokenPrompts | Messages = Messages()
+    asked: TokenPrompts | ChatPrompts = ChatPrompts()
     if sampling.endpoint_tokenizer:
         asked = TokenPrompts(load_tokenizer(sampling.endpoint_tokenizer), job.settings.get("prompt_format", HH))
     encoded = [_named(i, asked.encode, turns) for i, turns in enumerate(prompts)]

@@ -45,7 +45,7 @@ CHART_STEPS = 60  # budgets in the chart, up to twice the plan's
 
 
 @dataclass(frozen=True)
-class Share:
+class PlannedShare:
     """The plan for one K."""
 
     split: Split
@@ -141,14 +141,14 @@ def count_tokens(config: PlanConfig, law: Law, pool: list[Candidates]) -> tuple[
     return name, token_ids, plan_warnings.tokenizer_warning(law, name, same)
 
 
-def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, Share]:
-    """Returns a Share for each K that the budget covers."""
+def make_rows(config: PlanConfig, law: Law, splits: list[Split], token_ids: TokenIds) -> dict[int, PlannedShare]:
+    """Returns a PlannedShare for each K that the budget covers."""
     paid = [split for split in splits if split.size]
     sizes = [split.size for split in paid]
     choices = choose_prompts(token_ids, sizes, config.select, config.match_length)
     at_random = random_diversity(token_ids, sizes)
     return {
-        split.ranking_len: Share(
+        split.ranking_len: PlannedShare(
             split,
             choices[split.size],
             law.outlook(split.ranking_len, at_random[split.size], config.extrapolate),
@@ -163,7 +163,7 @@ def selects_at_random(config: PlanConfig) -> bool:
     return config.select in (RANDOM, STRATIFIED) and not config.match_length
 
 
-def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: dict[int, Share]) -> list[str]:
+def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: dict[int, PlannedShare]) -> list[str]:
     """Formats a line per K: what is bought, D and predicted reward, for selected prompts beside as many random ones."""
     selection = Selection(config.select, config.match_length).name
     both = [] if selects_at_random(config) else [f"{'random: D, reward x 100':<31}"]
@@ -180,7 +180,7 @@ def format_table(config: PlanConfig, prices: Prices, splits: list[Split], rows: 
     return lines
 
 
-def notes(config: PlanConfig, rows: dict[int, Share]) -> list[str]:
+def notes(config: PlanConfig, rows: dict[int, PlannedShare]) -> list[str]:
     """Explains the table and names the recommended split."""
     lines = ["Intervals: 95% prediction intervals for a new subset of K responses."]
     if config.extrapolate and any(one.outside for row in rows.values() for one in (row.random, row.chosen)):
@@ -190,7 +190,7 @@ def notes(config: PlanConfig, rows: dict[int, Share]) -> list[str]:
     return [*lines, f"recommended: {advice(rows, {k: row.chosen for k, row in rows.items()})}"]
 
 
-def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
+def advice(rows: dict[int, PlannedShare], outlooks: dict[int, Outlook]) -> str:
     """Names the split with the highest predicted reward, the K that do not differ from it, and those not compared."""
     predictions = {k: outlook.prediction for k, outlook in outlooks.items() if outlook.prediction}
     if not predictions:
@@ -208,13 +208,13 @@ def advice(rows: dict[int, Share], outlooks: dict[int, Outlook]) -> str:
     return "; ".join([text, *parts, *left_out])
 
 
-def best_lens(rows: dict[int, Share]) -> list[int]:
+def best_lens(rows: dict[int, PlannedShare]) -> list[int]:
     """Returns the K with the highest prediction, in a list; empty without a prediction."""
     predictions = {k: row.chosen.prediction for k, row in rows.items() if row.chosen.prediction}
     return [recommend(predictions).ranking_len] if predictions else []
 
 
-def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
+def row_to_take(config: PlanConfig, rows: dict[int, PlannedShare]) -> PlannedShare:
     """Returns the split of --ranking_len, else the recommended one; InputError without a prediction or any prompt."""
     if config.ranking_len is not None:
         if config.ranking_len not in rows:
@@ -228,7 +228,9 @@ def row_to_take(config: PlanConfig, rows: dict[int, Share]) -> Share:
     raise InputError(f"{found} ({reasons}; --extrapolate predicts all the same)")
 
 
-def draw_chart(config: PlanConfig, money: Spending, law: Law, rows: dict[int, Share], token_ids: TokenIds) -> None:
+def draw_chart(
+    config: PlanConfig, money: Spending, law: Law, rows: dict[int, PlannedShare], token_ids: TokenIds
+) -> None:
     """Draws the predicted reward of random prompts at increasing budgets, and the plan's own splits."""
     from labelling.planning.plan_chart import Curve, Mark, draw_plan
 

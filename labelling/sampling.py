@@ -25,7 +25,7 @@ from data_preprocess.ranking import SEED
 from eval_hh.inference.endpoint import AT_A_TIME, EndpointFlags, reach
 from eval_hh.inference.resumable_jobs import is_main_process
 from labelling.selecting.diverse_responses import DIVERSE
-from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
+from labelling.selecting.score_choices import ANY_TWO, BEST_WORST, CLOSEST
 
 BY_SCORES = (BEST_WORST, CLOSEST)
 
@@ -98,8 +98,8 @@ class AnnotateConfig(DataConfig, Sampling):
         "of the closest scores (two minus random two in the embedded world, 95% interval, points: best_worst PRO "
         "+9.97, +6.95 to +12.99, SFT +9.39, +6.64 to +12.13, better; closest PRO -1.21, -4.49 to +2.08, SFT -0.94, "
         "-5.25 to +3.37, and diverse PRO +0.62, -2.44 to +3.67, SFT +0.70, -3.34 to +4.73, undecided)",
-        choices=(RANDOM, DIVERSE, *BY_SCORES),
-        default=RANDOM,
+        choices=(ANY_TWO, DIVERSE, *BY_SCORES),
+        default=ANY_TWO,
     )
     candidates: tuple[str, ...] = setting("causal LMs that sample additional responses", metavar="MODEL", default=())
     num_per_model: int = setting("responses per prompt sampled by each of --candidates", default=1)
@@ -126,7 +126,7 @@ class AnnotateConfig(DataConfig, Sampling):
         by_scores = self.show in BY_SCORES
         if self.to_rank and not by_scores:
             check_unused(self, f"--to_rank with --show {self.show}, which needs no scores", ["reward_model"])
-        if self.show != RANDOM and not self.to_rank:
+        if self.show != ANY_TWO and not self.to_rank:
             raise InputError(f"--show {self.show}: expected --to_rank FILE beside it")
         if not by_scores:
             return

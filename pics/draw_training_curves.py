@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_preprocess.subsets import RANDOM
 from pics.style import COLOURS, GREY, is_narrow, new_panels, share_y
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ SHARE = 20  # losses are smoothed by a running mean over 1/SHARE of the steps: s
 POINTS = 100  # maximum number of points drawn per loss
 FAINTEST = 0.35  # opacity of the smallest size: pale on a light background, dim on a dark one
 # First word of a subset's selection -> line style and legend label.
-DASHES = {"random": ("-", ""), "low": (":", "chosen for low D"), "max": ("--", "chosen for high D")}
+DASHES = {RANDOM: ("-", ""), "low": (":", "chosen for low D"), "max": ("--", "chosen for high D")}
 OTHERWISE = ("-.", "chosen otherwise")
 
 
@@ -132,5 +133,5 @@ def _legend(curves: Sequence[TrainingCurve], sizes: list[int]) -> list:
         Line2D([], [], color="black", alpha=opacity(place, len(sizes)), label=f"M = {size:,}")
         for place, size in enumerate(sizes)
     ]
-    chosen = sorted({_dash(curve.selection) for curve in curves} - {DASHES["random"]})
+    chosen = sorted({_dash(curve.selection) for curve in curves} - {DASHES[RANDOM]})
     return handles + [Line2D([], [], color=GREY, linestyle=dash, label=label) for dash, label in chosen]

@@ -17,6 +17,7 @@ import numpy as np
 from data_preprocess.files import atomic_write
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -57,6 +58,20 @@ STYLE = {
 NARROW = "_narrow"
 NARROW_WIDTH = 4.3  # inches; at this width, 10 pt text on a phone is about as large as a page's small print
 NAME_SIZE = 8  # font size in points of the names above a panel
+
+
+def page_environment(folder: Path) -> Environment:
+    """Returns what renders the templates of a folder, which may include page.css."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader([folder, LOOK]),
+        autoescape=True,  # a response can be any text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def is_narrow(path: Path) -> bool:

@@ -93,7 +93,7 @@ def stage_means(study: LaunchedStudy, stage: int) -> Means:
     scored = score_flops(reward_weights(study) or weights, prompt + most)
     # With LoRA a checkpoint has the adapter alone, which is small.
     parameters = 0 if settings.lora_r else num_parameters(config)
-    has_copy = study.variable("ZERO_STAGE", "2") != "0" and study.variable("MIXED_PRECISION", "bf16") == "bf16"
+    has_copy = study.variable("ZERO_STAGE") != "0" and study.variable("MIXED_PRECISION") == "bf16"
     return Means(
         settings, *ranking_means(weights, rankings), count_rows(study, "hh_dev"), count_rows(study, "hh_test"),
         answer_flops(weights, prompt, most) + scored, parameters * (HALF_COPY if has_copy else WEIGHTS),
@@ -118,7 +118,7 @@ def model_config(name: str) -> "PretrainedConfig":
 
 def reward_weights(study: LaunchedStudy) -> Weights | None:
     """Returns the matrices of the test reward model; None if it cannot be read now."""
-    name = study.variable("TEST_REWARD_MODEL", "")
+    name = study.variable("TEST_REWARD_MODEL")
     try:
         return weights_of(model_config(name)) if name else None
     except (InputError, OSError):
@@ -173,7 +173,7 @@ def measured_cells(study: LaunchedStudy, cells: Sequence[Cell]) -> dict[Cell, Me
     """Returns what those of these cells took that are finished and have logged it."""
     found = {}
     for cell in cells:
-        log, metrics = study.log(cell.exp), study.root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
+        log, metrics = study.log(cell.exp), study.names(cell).metrics_file
         took = TOOK.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
         rows = [row for row in read_metrics(metrics) if row.get("tokens_per_second", 0) > 0 and "seconds" in row]
         seconds = sum(map(float, took))
@@ -195,7 +195,7 @@ def estimate_over_time(costs: dict[Cell, Cost], found: dict[Cell, Measured]) -> 
     return ratios
 
 
-def plan_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) -> list[str]:
+def cost_lines(study: LaunchedStudy, cells: Sequence[Cell], peak: float | None) -> list[str]:
     """Returns the plan's cost in words, or why it is not known.
 
     Args:

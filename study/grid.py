@@ -16,7 +16,7 @@ from eval_hh.cells import Setting
 from eval_hh.estimates import budgets
 from study.slurm import Cluster
 
-STRATEGIES = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
+COMPARED = ("coverage", "per_token", "max_d", "facility", "k_center")  # of sample.py, each compared with random
 # Prompts added for high D are matched in length to random ones, as in the fixed-size experiment.
 ADDITIONS = (AUGMENT_RANDOM, AUGMENT_DIVERSE + MATCHED, AUGMENT_OVERLAP)
 
@@ -29,7 +29,7 @@ class Grid:
     ranking_lens: tuple[int, ...]  # K
     algorithms: tuple[str, ...] = ("PRO", "SFT")
     fixed_size: int = 0  # M of the subsets selected for low and high D, and by each strategy
-    match_kind: bool = True  # whether the rankings name the kind of each prompt, to be matched at low and high D
+    match_kind: bool = False  # whether low and high D match the kinds of prompts, which the rankings then name
     augmented: tuple[int, int] = (0, 0)  # M of the random subset to enlarge, and number of prompts added
     chosen_ranking_lens: tuple[int, ...] = (2, 4)  # K of the cells of these experiments
     equal_budget: bool = False  # of the random subsets only those of the largest equal budget
@@ -133,7 +133,7 @@ def cells_of(
     experiments = (
         (fixed_size, [(grid.fixed_size, selection) for selection in (low, RANDOM, high)]),
         (strategies, [(grid.fixed_size, RANDOM)]),
-        (strategies, [(grid.fixed_size, Selection(strategy, half=True).name) for strategy in STRATEGIES]),
+        (strategies, [(grid.fixed_size, Selection(strategy, half=True).name) for strategy in COMPARED]),
         (augment, [(base, RANDOM), *((base + added, selection) for selection in ADDITIONS)]),
     )
     for wanted, subsets in experiments:

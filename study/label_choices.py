@@ -32,9 +32,8 @@ from data_preprocess.command import (
     within,
 )
 from data_preprocess.files import hold_lock, json_lines, read_jsonl
-from data_preprocess.ranking import cut_to, nested_subsets
+from data_preprocess.ranking import cut_to, nested_subsets, rankings_file
 from data_preprocess.records import read_rows
-from data_preprocess.subsets import rankings_file
 from eval_hh.analysis.rules import MIN_REPLICATES
 from labelling.selecting.diverse_responses import DIVERSE, choose_diverse
 from labelling.selecting.score_choices import by_preference_variance, choose_pair

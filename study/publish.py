@@ -13,6 +13,7 @@ from data_preprocess.command import REPOSITORY
 from data_preprocess.files import atomic_write
 from data_preprocess.outputs import check_only_ours, clear_leftovers, replace_folder, temporary_folder
 from eval_hh.cells import STUDY_FILE, is_row, load_cell, validate_cell
+from eval_hh.run_paths import Names
 from study.grid import Cell
 
 RESULTS = REPOSITORY / "eval_hh" / "results"
@@ -45,7 +46,7 @@ def publish(name: str, root: Path, cells: Sequence[Cell], rows: Sequence[Path], 
     REFERENCE_LOGS.mkdir(exist_ok=True)
     for algorithm in sorted({cell.algorithm for cell in cells}):
         cell = next(cell for cell in cells if cell.algorithm == algorithm)
-        log = root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
+        log = Names(cell.exp, cell.stage, root=root).metrics_file
         shutil.copy(log, REFERENCE_LOGS / f"{algorithm.lower()}.jsonl")
     print(f"published: {RESULTS / name}, {REPOSITORY / 'pics'}, {REFERENCE_LOGS}")
 

@@ -35,8 +35,8 @@ from data_preprocess.command import (
     within,
 )
 from data_preprocess.files import hold_lock
-from data_preprocess.ranking import SEED
-from data_preprocess.subsets import RANDOM, rankings_file
+from data_preprocess.ranking import SEED, rankings_file
+from data_preprocess.subsets import RANDOM
 from data_preprocess.toy_world.world import WorldConfig, world_hash, write_world
 from labelling.planning.budget import Prices, split_budget
 from study.grid import Cell, Grid

@@ -75,48 +75,45 @@ class Cluster:
         ]  # fmt: skip
 
 
-def write_jobs(
-    path: Path, name: str, cluster: Cluster, logs: Path, command: Sequence[str], train_flags: Sequence[str],
-    cells: Sequence[str] = (), num_processes: int = 0, data_on_gpu: bool = False, has_rows: bool = False,
-    environment: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
-    """Writes the script that submits a study's jobs, and that they run.
+@dataclass(frozen=True, kw_only=True)
+class Jobs:
+    """The jobs of a study."""
 
-    Args:
-        path: of the script.
-        name: of the study and its jobs.
-        cluster: the jobs' limits.
-        logs: folder of their output.
-        command: the call of reproduce.py for the whole study, without what selects a part of it.
-        train_flags: flags for every training run.
-        cells: names of the cells, a task each; none: the study is one job.
-        num_processes: of a cell, on all its nodes, a GPU each.
-        data_on_gpu: whether models make the data.
-        has_rows: whether another task evaluates the base model, the floor and the ceiling.
-        environment: variables of the jobs that differ from those where the script is submitted.
+    name: str  # of the study and its jobs
+    cluster: Cluster  # the jobs' limits
+    logs: Path  # folder of their output
+    command: Sequence[str]  # the call of reproduce.py for the whole study, without what selects a part of it
+    train_flags: Sequence[str] = ()  # for every training run
+    cells: Sequence[str] = ()  # their names, a task each; none: the study is one job
+    num_processes: int = 0  # of a cell, on all its nodes, a GPU each
+    data_on_gpu: bool = False  # whether models make the data
+    has_rows: bool = False  # whether another task evaluates the base model, the floor and the ceiling
+    # Variables of the jobs that differ from those where the script is submitted.
+    environment: Mapping[str, str] = field(default_factory=dict)
 
-    Raises:
-        InputError: the nodes cannot share the processes.
-    """
+
+def write_jobs(path: Path, jobs: Jobs) -> None:
+    """Writes the script that submits the jobs, and that they run. InputError: the nodes cannot share the processes."""
+    cluster, train_flags = jobs.cluster, jobs.train_flags
     lines = [
-        f"{OPENING}{path.name}   submits the jobs of the study {name}; study/slurm_jobs.sh says how they run",
-        f"name={shlex.quote(name)}",
-        f"logs={shlex.quote(str(logs))}",
+        f"{OPENING}{path.name}   submits the jobs of the study {jobs.name}; study/slurm_jobs.sh says how they run",
+        f"name={shlex.quote(jobs.name)}",
+        f"logs={shlex.quote(str(jobs.logs))}",
         "# Flags of sbatch, from `cluster:` of the study file: of every job, of the data, of a cell and of the report.",
-        *(_array(kind, flags) for kind, flags in cluster.of_each_kind(num_processes, data_on_gpu).items()),
+        *(_array(kind, flags) for kind, flags in cluster.of_each_kind(jobs.num_processes, jobs.data_on_gpu).items()),
         f"at_once={'' if cluster.at_once is None else f'%{cluster.at_once}'}",
         f"scratch='{cluster.scratch.rstrip('/')}'",
         "setup() {",
         ":",  # a function of comments alone is no shell
         cluster.setup.rstrip("\n"),
         "}",
-        _array("study", command),
+        _array("study", jobs.command),
         _array("flags", ["--", *train_flags] if train_flags else []),
         "cells=(",
-        *(f"    {cell}" for cell in cells),
+        *(f"    {cell}" for cell in jobs.cells),
         ")",
-        f"last={len(cells) - 1 + has_rows}  # task",
-        *(f"export {key}={shlex.quote(value)}" for key, value in (environment or {}).items()),
+        f"last={len(jobs.cells) - 1 + jobs.has_rows}  # task",
+        *(f"export {key}={shlex.quote(value)}" for key, value in jobs.environment.items()),
         f"export STUDY_ROOT={shlex.quote(str(study_root()))}",
         f"repository={shlex.quote(str(REPOSITORY))}",
         '. "$repository/study/slurm_jobs.sh"',

@@ -18,7 +18,7 @@ from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.run_paths import MAX_NEW_TOKENS
 from labelling.sampling import AnnotateConfig
 from study.grid import Grid, Study, fresh_replicates, largest_budget, seeds_of_one_draw
-from study.running.launched_study import LaunchedStudy, train_config
+from study.running.launched_study import LEARNING_RATES, LaunchedStudy, train_config
 from study.slurm import Cluster
 from study.toy.toy_profile import ToyProfile
 from study.yaml_settings import Flags, read_yaml, settings_from
@@ -93,7 +93,7 @@ class GridSection:
     seeds: tuple[int, ...] = setting("instead: training seeds, all of draw 42", check_seed, default=())
     equal_budget: bool = setting("run only the cells of the largest equal budget", default=False)
     fixed_size: int | None = setting("M of equal-size subsets (default: the smallest of sizes)", default=None)
-    match_kind: bool = setting("match the kinds of prompts at low and high D", default=False)
+    match_kind: bool = setting("match the kinds of prompts at low and high D", default=Grid.match_kind)
     augmented: tuple[int, ...] = setting("M of a subset to enlarge, and the number of prompts added", default=())
 
     def __post_init__(self) -> None:
@@ -164,7 +164,7 @@ class StudyFile:
     title: str | None = setting("heading of its page", default=None)
     model: str | None = source("base model: folder or hub name")
     model_variable: str | None = setting("environment variable that, if set, names another base model", default=None)
-    launcher: str = setting("training/train_hh_*_LAUNCHER.sh is called", choices=("1b3", "7b"), default="1b3")
+    launcher: str = setting("training/train_hh_*_LAUNCHER.sh is called", choices=tuple(LEARNING_RATES), default="1b3")
     folder: str | None = setting("folder under STUDY_ROOT (default: runs/NAME)", default=None)
     tokenizer: str | None = source("tokenizer of the diversity D (default: the base model's)")
     grid: GridSection = setting("sizes, ranking_lens, algorithms, replicates")

@@ -225,6 +225,7 @@ def test_a_full_run_goes_on_and_says_what_was_made_when(monkeypatch, tmp_path, c
     run.main(["--full", "--only", "reward_scoring", "study_cost"])
     assert made == ["reward_scoring", "study_cost"] and "kept from an earlier run" in capfd.readouterr().out
     text = (tmp_path / "RESULTS.md").read_text()
+    assert text.count(f"1 s, at commit abc, on {run.where(run.CORES)}\n") == 2
     assert "| reward_scoring |  | 1 s |" in text and "| study_cost |  | 2 s |" in text
     others = "\n## On a GPU\n\n### PRO step\n\nmade elsewhere\n\n## Diversity\n\nmade in another clone\n"
     (tmp_path / "RESULTS.md").write_text(text + others)

@@ -3,6 +3,7 @@
 import pytest
 
 from data_preprocess.command import InputError, parse_settings
+from eval_hh.run_paths import Names
 from training.config import TrainConfig, micro_batches
 
 REQUIRED = ["--index", "e", "--model_name_or_path", "m", "--train_file_path", "t", "--training_stage_num", "4"]
@@ -21,8 +22,9 @@ def test_defaults_are_the_papers():
 
 
 def test_folders_follow_the_study_root(tmp_path):
-    assert config().run_folder == tmp_path / "checkpoints" / "index_e" / "stage_4"
-    assert config().log_folder == tmp_path / "logs" / "e" / "4"
+    read = Names("e", 4, root=tmp_path)  # by evaluation and study
+    assert config().run_folder == read.run_folder == tmp_path / "checkpoints" / "index_e" / "stage_4"
+    assert config().metrics_file == read.metrics_file == tmp_path / "logs" / "e" / "4" / "metrics.jsonl"
     assert config().dev_file == tmp_path / "data" / "hh_dev" / "sampled_dev.json"
 
 

@@ -16,6 +16,7 @@ from eval_hh.analysis.judgements import load_judgements, summarised, validate_ju
 from eval_hh.cells import TEST_FILES, write_cell
 from eval_hh.inference import endpoint
 from eval_hh.inference.resumable_jobs import folder_identity
+from eval_hh.judging.pairs import find_models, paired
 from eval_hh.judging.rubric import load_rubric
 from eval_hh.reward_model import load_reward_model
 
@@ -139,6 +140,14 @@ def test_answers_that_nobody_gave_do_not_make_up_for_prose(study):
     with FaultServer(answer) as server:
         with pytest.raises(RunError, match=r"llm: 30 of 48 answers hold no verdict"):
             judged(server, ALL, "--batch_size", "1")
+
+
+def test_a_result_without_a_draw_is_of_the_published_one(study, monkeypatch):
+    monkeypatch.setenv("STUDY_ROOT", str(study))
+    path = study / "eval_hh" / "results" / f"{ONE[0]}.json"
+    write_cell(path, {**read_json(path), "draw": 42})  # that of K=2 has none
+    pairs = paired(*(find_models("A", wanted) for wanted in ALL))
+    assert [a.replicate for a, b in pairs] == [b.replicate for a, b in pairs] == [(n, n) for n in SEEDS]
 
 
 def test_one_prompt_is_refused_before_it_is_asked(study, monkeypatch):

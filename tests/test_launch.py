@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from study.running.launched_study import LAUNCH_DEFAULTS, LEARNING_RATES
+
 TRAINING = Path(__file__).resolve().parents[1] / "training"
 SHELLS = [shell for shell in ("dash", "bash") if shutil.which(shell)]
+# What launch.sh itself gives to main.py.
+OF_LAUNCH = {
+    "--do_train", "--do_validation", "--model_name_or_path", "--index", "--train_file_path", "--training_stage_num",
+    "--seed", "--per_device_train_batch_size", "--dev_reward_model",
+}  # fmt: skip
 MODEL = "a model's folder"  # blanks and quotes survive
 RANKING = {
     "prefix": [["<|prompter|>Hi", "<|assistant|>"]] * 4,
@@ -87,10 +94,16 @@ def test_paper_settings(shell, sandbox, script, positional, stage, learning_rate
     assert main["--model_name_or_path"] == model and main["--index"] == "exp"
     assert main["--train_file_path"] == str(sandbox / "data" / "hh_train_len4_3")
     assert main["--training_stage_num"] == stage and main["--seed"] == "43"
-    assert main["--learning_rate"] == learning_rate
+    assert main["--learning_rate"] == learning_rate == LEARNING_RATES[script[len("train_hh_pro_") : -len(".sh")]]
+    assert not main.keys() - OF_LAUNCH - {"--learning_rate", "--max_train_steps"}, "made_before.py must know of it"
     assert main["--max_train_steps"] == "20"
     assert "--do_train" in main and "--do_validation" in main
     assert main["--dev_reward_model"] == str(sandbox / "my rm")
+
+
+def test_a_study_knows_the_launchers_defaults():
+    found = dict(re.findall(r"\$\{(\w+):-(\w+)\}", (TRAINING / "launch.sh").read_text()))
+    assert {name: found[name] for name in LAUNCH_DEFAULTS} == LAUNCH_DEFAULTS
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from data_preprocess.command import InputError
-from eval_hh.analysis.results import Replicate
-from eval_hh.cells import Setting
+from eval_hh.cells import Replicate, Setting
 from tests.made_up import diversity, make_cell, make_grid, results_of
 
 FEW_ROWS = {"harmless_base": 30, "helpful_base": 20, "helpful_online": 20, "helpful_rejection": 30}

@@ -11,7 +11,7 @@ from slurm_cluster import wait_for
 
 import reproduce
 from eval_hh.cells import load_cell
-from study.slurm import Cluster, write_jobs
+from study.slurm import Cluster, Jobs, write_jobs
 from tests.test_commands import rankings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -109,7 +109,7 @@ def work(tmp_path):
         script = tmp_path / "a job.sh"
         limits = Cluster(cpus=1, partition="low", **limits)
         command = ["python", str(tmp_path / "work.py"), str(seconds), str(status)]
-        write_jobs(script, "work", limits, tmp_path / "logs", command, [])
+        write_jobs(script, Jobs(name="work", cluster=limits, logs=tmp_path / "logs", command=command))
         return script
 
     return write
@@ -201,7 +201,8 @@ def test_the_small_study_is_one_job(cluster, root):
     """The whole of a tiny one, preempted in its first minute."""
     script, study = root / "job.sh", root / "runs"
     command = ["python", str(REPOSITORY / "tests" / "tiny_study.py"), "--only", "pro_len2_8_*"]
-    write_jobs(script, "toy", Cluster(cpus=2, partition="low"), root / "logs", command, [])
+    cluster = Cluster(cpus=2, partition="low")
+    write_jobs(script, Jobs(name="toy", cluster=cluster, logs=root / "logs", command=command))
     (job,) = submit(cluster, script)
     wait_for("base model", lambda: list(study.glob("toy-*/checkpoints/base")), 100)
     preempt(cluster)

@@ -342,7 +342,7 @@ def test_the_cost_of_a_plan_is_that_of_its_steps(tmp_path, tiny_causal_lm_dir):
     ],
 )  # fmt: skip
 def test_the_cost_of_a_damaged_model_is_not_known(tmp_path, tiny_causal_lm_dir, spoil):
-    from study.cost import plan_lines, reward_weights
+    from study.cost import cost_lines, reward_weights
     from tests.test_commands import rankings
 
     shutil.copytree(tiny_causal_lm_dir("opt"), tmp_path / "model")
@@ -350,7 +350,7 @@ def test_the_cost_of_a_damaged_model_is_not_known(tmp_path, tiny_causal_lm_dir, 
     config.write_text(json.dumps(spoil(json.loads(config.read_text()))))
     study = read(tmp_path, MINE.replace("owner/model", "./model") + "rewards: {test: ./model}\n")
     rankings(study.rankings, 2)
-    (line,) = plan_lines(study, reproduce.cells_of(study.grid, study.replicates[:1]), None)
+    (line,) = cost_lines(study, reproduce.cells_of(study.grid, study.replicates[:1]), None)
     assert f"cost not known ({tmp_path}/model: the model cannot be loaded (" in line and "\n" not in line
     assert reward_weights(study) is None
 

@@ -17,7 +17,14 @@ WORLD = WorldConfig(train_rows=96, dev_rows=8, test_rows=12, reward_rows=40, rew
 SMALL = ("--hidden_size", "16", "--num_layers", "1", "--num_heads", "2", "--max_steps", "4")
 PROFILE = replace(
     TOY,
-    grid=Grid(sizes=(8, 12, 16, 24), ranking_lens=(2, 3, 4), algorithms=("PRO",), fixed_size=12, augmented=(8, 4)),
+    grid=Grid(
+        sizes=(8, 12, 16, 24),
+        ranking_lens=(2, 3, 4),
+        algorithms=("PRO",),
+        fixed_size=12,
+        match_kind=True,
+        augmented=(8, 4),
+    ),
     pretrain=SMALL,
     train_reward=SMALL,
     train=(*TOY.train, "--max_train_steps", "4", "--checkpointing_step", "2"),

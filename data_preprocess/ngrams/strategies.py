@@ -143,8 +143,9 @@ def k_center_order(pool: Pool, available: np.ndarray) -> Iterator[int]:
 
 
 Order = Callable[[Pool, np.ndarray], Iterator[int]]
+RANDOM = "random"  # the published selection, omitted in the names of folders and records
 ORDERS: dict[str, Order] = {
-    "random": random_order,
+    RANDOM: random_order,
     "coverage": coverage_order,
     "per_token": per_token_order,
     "max_d": max_d_order,

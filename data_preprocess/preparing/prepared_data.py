@@ -35,6 +35,7 @@ from data_preprocess.preparing.recipes import check_columns, describe, named_rec
 from data_preprocess.preparing.returned_labels import join
 from data_preprocess.preparing.row_formats import UNREAD, open_rows, read_candidates
 from data_preprocess.preparing.rows import of_one_split
+from data_preprocess.ranking import rankings_file
 from data_preprocess.records import FLOAT32_MAX, read_rows
 from data_preprocess.words import HOW_COUNTED
 
@@ -96,7 +97,7 @@ def prepare(config: DataConfig, labels: Labels, command: str, writes: bool = Tru
         raise InputError("no training prompts left: " + "; ".join(splits.notes))
     outputs: dict[Path, list[dict]] = {}
     if rankings:
-        outputs[data / "original" / f"hh_train_len{len(rankings[0]['suffix'])}" / "train.json"] = rankings
+        outputs[rankings_file(data, len(rankings[0]["suffix"]))] = rankings
     if splits.dev:
         outputs[data / "hh_dev" / "sampled_dev.json"] = [plain_row(candidates) for candidates in splits.dev]
     for name, rows in tests.items():

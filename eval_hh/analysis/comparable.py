@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
-from data_preprocess.ranking import SEED
-from eval_hh.cells import Setting
+from eval_hh.cells import Replicate, Setting
 from eval_hh.run_paths import last_part
 
 Named = tuple[str, dict]  # (path or path:line, valid content of a result file)
@@ -78,11 +77,11 @@ def _trained_alike(found: list[Named], warnings: list[str]) -> list[Named]:
     values: dict[Setting, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for _, cell in found:
         for name, value in _training(cell).items():
-            values[_setting(cell)][name].append(value)
+            values[Setting.of(cell)][name].append(value)
     usual = {one: {name: _commonest(its) for name, its in named.items()} for one, named in values.items()}
     kept = []
     for path, cell in found:
-        setting, its = _setting(cell), _training(cell)
+        setting, its = Setting.of(cell), _training(cell)
         differing = [name for name, value in its.items() if value != usual[setting][name]]
         if differing:
             name = differing[0]
@@ -98,7 +97,7 @@ def _trained_differently(found: list[Named]) -> list[str]:
     values: dict[tuple[str, str], dict[str, set[Setting]]] = defaultdict(lambda: defaultdict(set))
     for _, cell in found:
         for name, value in _training(cell).items():
-            values[cell["algorithm"], name][repr(value)].add(_setting(cell))
+            values[cell["algorithm"], name][repr(value)].add(Setting.of(cell))
     lines = []
     for (algorithm, name), by_value in values.items():
         if len(by_value) > 1:
@@ -114,19 +113,15 @@ def _without_copies(found: list[Named], warnings: list[str]) -> list[Named]:
     first: dict[tuple, tuple[str, tuple]] = {}
     kept = []
     for path, cell in found:
-        replicate = cell.get("draw", SEED), cell["seed"]
+        replicate = Replicate.of(cell)
         rewards = tuple(tuple(cell["files"][file]["reward"]) for file in sorted(cell["files"]))
-        other, its = first.setdefault((_setting(cell), rewards), (path, replicate))
+        other, its = first.setdefault((Setting.of(cell), rewards), (path, replicate))
         if its != replicate and len(set().union(*rewards)) >= TELLING:
             why = "a copy, or training that changed nothing"
             warnings.append(f"left out {path}: the reward of every test prompt is that of {other} ({why})")
         else:
             kept.append((path, cell))
     return kept
-
-
-def _setting(cell: dict) -> Setting:
-    return Setting(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"])
 
 
 def _training(cell: dict) -> dict[str, Any]:

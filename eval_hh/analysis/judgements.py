@@ -13,7 +13,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.files import read_json
 from eval_hh.analysis.win_rates import TIE, win_contrasts
-from eval_hh.cells import MAX_COUNT, Fields, check_fields
+from eval_hh.cells import MAX_EXACT, Fields, check_fields
 from eval_hh.estimates import Contrast, holm
 
 JUDGED = "judged"  # folder, beside the cells', of these files
@@ -96,7 +96,7 @@ def _check_columns(columns: object, name: str, where: str) -> None:
             continue
         nullable = field in ("a_first", "b_first")
         numbers = [value for value in values or () if not (nullable and value is None)]
-        if any(type(value) not in (int, float) or not abs(value) <= MAX_COUNT for value in numbers):
+        if any(type(value) not in (int, float) or not abs(value) <= MAX_EXACT for value in numbers):
             raise InputError(f"{name}: {where}{field}: expected finite numbers only, up to 2**53")
         if field in ("preference", "a_first", "b_first") and any(not 0 <= value <= 1 for value in numbers):
             raise InputError(f"{name}: {where}{field}: expected numbers from 0 to 1")

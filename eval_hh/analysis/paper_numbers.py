@@ -7,7 +7,7 @@ import numpy as np
 from data_preprocess.command import REPOSITORY
 from data_preprocess.files import read_json
 from eval_hh.cells import Setting
-from eval_hh.estimates import LEVEL, budgets, fit_line
+from eval_hh.estimates import budgets, fit_line, t_half_width
 
 PAPER_MODELS = {"opt-1.3b": "OPT-1.3B", "llama-7b": "LLaMA-7B"}  # by profile
 # Burnham and Anderson (Model Selection and Multimodel Inference, 2nd ed., section 2.6): a model whose AIC is 4 to 7
@@ -58,14 +58,12 @@ def _equal_budget(sizes: list[int], scores: list[float], rewards: dict[str, list
     The scatter, sqrt(sum of squared residuals / (n - 2)) pooled over the lines, stands in for that of replicates, which
     the paper does not have: it includes draws and seeds, and any bend of the lines.
     """
-    from scipy.special import stdtrit
-
     n, found = len(sizes), budgets(sizes)
     lines = [fit_line(scores, values) for values in rewards.values()]
     df = len(lines) * (n - 2)
     scatter = (sum(line.mse * n for line in lines) / df) ** 0.5
     at = sizes.index
     difference = float(np.mean([rewards["4"][at(one[4])] - rewards["2"][at(one[2])] for one in found]))
-    half = float(stdtrit(df, 1 - LEVEL / 2)) * scatter * (2 / len(found)) ** 0.5
+    half = t_half_width(scatter, df) * (2 / len(found)) ** 0.5
     low, high = 100 * (difference - half), 100 * (difference + half)
     return f"{100 * difference:+.2f} ({low:+.2f} to {high:+.2f} if the scatter about the lines were that of replicates)"

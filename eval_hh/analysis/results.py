@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from data_preprocess.command import InputError
-from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.comparable import comparable, row_facts
 from eval_hh.analysis.reward_scale import ModelRow, RewardScale, reward_scale
@@ -21,19 +20,13 @@ from eval_hh.cells import (
     MODEL_ROWS,
     STUDY_FILE,
     WORST_RESPONSES,
+    Replicate,
     Setting,
     is_row,
     load_cells,
     pooled,
     pools_of,
 )
-
-
-class Replicate(NamedTuple):
-    """One run of a setting: the draw of its subset and the seed of its training."""
-
-    draw: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -77,8 +70,8 @@ class CellResult:
         """Builds it from the content of a valid result file."""
         same = ("exp", "stage", "profile", "world", "reward_source", "git", "versions", "diversity", "files")
         return cls(
-            setting=Setting(cell["algorithm"], cell["ranking_len"], cell["num_prompts"], cell["selection"]),
-            replicate=Replicate(cell.get("draw", SEED), cell["seed"]),
+            setting=Setting.of(cell),
+            replicate=Replicate.of(cell),
             checkpoint=cell["evaluation"]["checkpoint"],
             base_prompts=cell.get("base_prompts"),
             **{name: cell[name] for name in same},

@@ -17,8 +17,8 @@ from data_preprocess.subsets import AUGMENT_DIVERSE, AUGMENT_RANDOM
 from eval_hh.analysis.chosen_prompts import HIGH_D, LOW_D
 from eval_hh.analysis.equal_budget import RANKING_LENS
 from eval_hh.analysis.lines_on_d import excess, rival_curves
-from eval_hh.analysis.results import Replicate, Results
-from eval_hh.cells import ALGORITHMS, Setting
+from eval_hh.analysis.results import Results
+from eval_hh.cells import ALGORITHMS, Replicate, Setting
 from eval_hh.estimates import budgets, replicates_for
 
 ALL_K, CHOSEN_K = (2, 3, 4), (2, 4)

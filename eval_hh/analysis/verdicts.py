@@ -40,7 +40,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Predicted:
     """High minus low D at one M as the lines through random subsets predict it, on the same replicates."""
 
     predicted: Contrast
@@ -66,7 +66,7 @@ def verdicts(results: Results) -> list[Verdict]:
     ]
 
 
-def predict_from_lines(results: Results, pairs: Sequence[Pair]) -> Prediction | None:
+def predict_from_lines(results: Results, pairs: Sequence[Pair]) -> Predicted | None:
     """Returns what the lines on D predict for the mean difference of these pairs, and how far it is from the observed.
 
     The prediction of a replicate is its own slope, of the pair's algorithm and K, times its own difference in D. None
@@ -90,11 +90,11 @@ def predict_from_lines(results: Results, pairs: Sequence[Pair]) -> Prediction | 
         predicted.append(slopes * (high - low))
         observed.append(results.mean_rewards(first, units) - results.mean_rewards(second, units))
     predicted, observed = np.mean(predicted, axis=0), np.mean(observed, axis=0)
-    return Prediction(effect_of(predicted), effect_of(observed - predicted))
+    return Predicted(effect_of(predicted), effect_of(observed - predicted))
 
 
 def _on_effect(
-    claim: str, effect: Effect | None, scale: RewardScale, missing: str, prediction: Prediction | None = None
+    claim: str, effect: Effect | None, scale: RewardScale, missing: str, prediction: Predicted | None = None
 ) -> Verdict:
     if effect is None:
         return Verdict(claim, NOT_TESTED, None, (missing,))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from eval_hh.estimates import LEVEL, Contrast, over_replicates
+from eval_hh.estimates import LEVEL, Contrast, over_replicates, t_half_width
 
 TIE = 0.5  # the preference for neither
 # Keeps the fit finite where one side wins everywhere; with 40 prompts it moves a win rate of 0.7 by less than 0.001.
@@ -115,13 +115,13 @@ def _unanimous(n: int, preference: float) -> Contrast:
 
 
 def _controlled_over_prompts(preference: np.ndarray, length_difference: Sequence[float]) -> Contrast:
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
     level, error = fit_logistic(preference, length_term(length_difference))
     n, df = len(preference), max(1, len(preference) - 2)
     if error == 0:  # all prompts alike
         return Contrast(_sigmoid(level) - TIE, *[_sigmoid(level) - TIE] * 2, float(level == 0), df, n)
-    half = float(stdtrit(df, 1 - LEVEL / 2)) * error
+    half = t_half_width(error, df)
     low, high = _sigmoid(level - half) - TIE, _sigmoid(level + half) - TIE
     return Contrast(_sigmoid(level) - TIE, low, high, float(2 * stdtr(df, -abs(level) / error)), df, n)
 

@@ -23,11 +23,11 @@ from eval_hh.inference.memory import whole_memory
 from eval_hh.inference.models import MAX_PROMPT, MODEL_ERRORS, check_token_ids, position_limit
 from eval_hh.inference.packed_weights import PackedLinears
 from eval_hh.inference.prompt_format import PromptFormat, PublishedText
+from eval_hh.run_paths import MAX_NEW_TOKENS
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-MAX_NEW_TOKENS = 128  # the paper's setting
 REFILL = 8  # new rows start when 1/REFILL of the slots are free: together they cost less than one by one
 PROBE_LENGTHS, PROBE_TOKENS = (1, 9, 4), 3  # lengths of made-up prompts, and tokens decoded for each
 UNIT = 8  # batches' worth of rows per unit of resumable work, so that there are rows to refill from

@@ -101,7 +101,7 @@ class TokenPrompts:
         return self.format.cleaned(text)
 
 
-class Messages:
+class ChatPrompts:
     """Dialogues as chat messages, for /chat/completions; the server's template and end of turn hold."""
 
     kind = "chat/completions"
@@ -146,7 +146,7 @@ class ServedTexts:
     """
 
     def __init__(
-        self, endpoint: Endpoint, prompts: TokenPrompts | Messages, encoded: list[Any], max_new_tokens: int,
+        self, endpoint: Endpoint, prompts: TokenPrompts | ChatPrompts, encoded: list[Any], max_new_tokens: int,
         drawn: Drawn | None = None,
     ):  # fmt: skip
         self.endpoint, self.prompts, self.encoded = endpoint, prompts, encoded

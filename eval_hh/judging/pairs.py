@@ -10,7 +10,8 @@ from typing import Any
 from data_preprocess.command import InputError, study_root
 from data_preprocess.dialogue import with_system
 from data_preprocess.records import read_rows
-from eval_hh.cells import MODEL_ROWS, is_row, load_cell
+from data_preprocess.subsets import RANDOM
+from eval_hh.cells import MODEL_ROWS, Replicate, Setting, is_row, load_cell
 from eval_hh.run_paths import AnyNames, ModelNames, Names, all_test_files, read_results
 
 DATA = "data"  # the test data's own first responses, in place of a model
@@ -40,7 +41,7 @@ class Model:
 
     name: str  # of its result file, without .json
     setting: str  # in words, the same for all replicates
-    replicate: tuple[int | None, int] | None  # (draw, seed); None: of no run
+    replicate: Replicate | None  # None: of no run
     cell: dict[str, Any] | None  # None: the test data itself
 
     @property
@@ -103,9 +104,8 @@ def _model(path: Path) -> Model:
     cell = load_cell(path)
     if is_row(cell):
         return Model(path.stem, f"model {cell['name']}", None, cell)
-    chosen = "" if cell["selection"] == "random" else f" {cell['selection']}"
-    setting = f"{cell['algorithm']} K={cell['ranking_len']} M={cell['num_prompts']}{chosen}"
-    return Model(path.stem, setting, (cell.get("draw"), cell["seed"]), cell)
+    chosen = "" if cell["selection"] == RANDOM else f" {cell['selection']}"
+    return Model(path.stem, f"{Setting.of(cell)}{chosen}", Replicate.of(cell), cell)
 
 
 def paired(a: list[Model], b: list[Model]) -> list[tuple[Model, Model]]:

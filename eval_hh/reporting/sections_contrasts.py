@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from data_preprocess.subsets import RANDOM
 from eval_hh.analysis.contrasts import Comparison, Side
 from eval_hh.markup import DIFFERENCE, REWARD, interval_text, markdown_text, p_text
 from eval_hh.reporting.markdown_table import markdown
@@ -102,5 +103,5 @@ def _number(value: float, digits: str) -> str:
 
 def _name(side: Side) -> str:
     setting = side.setting
-    chosen = "" if setting.selection == "random" else f"{markdown_text(setting.selection)} "
+    chosen = "" if setting.selection == RANDOM else f"{markdown_text(setting.selection)} "
     return f"{chosen}K={setting.ranking_len} M={setting.num_prompts}"

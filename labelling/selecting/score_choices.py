@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from itertools import combinations
 from random import Random
 
-RANDOM = "random"
+ANY_TWO = "random"  # of a prompt's responses
 BEST_WORST, CLOSEST = "best_worst", "closest"
 PREFERENCE_VARIANCE = "preference_variance"
-PAIRS = (RANDOM, BEST_WORST, CLOSEST)
+PAIRS = (ANY_TWO, BEST_WORST, CLOSEST)
 
 
 def choose_pair(scores: Sequence[float], how: str, rng: Random) -> tuple[int, int]:
@@ -34,7 +34,7 @@ def choose_pair(scores: Sequence[float], how: str, rng: Random) -> tuple[int, in
     def distance(pair: tuple[int, int]) -> float:
         return abs(scores[pair[0]] - scores[pair[1]])
 
-    if how == RANDOM:
+    if how == ANY_TWO:
         return pairs[0]
     return (max if how == BEST_WORST else min)(pairs, key=distance)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data_preprocess.dialogue import split_turn
 from data_preprocess.files import atomic_write
@@ -14,7 +13,7 @@ from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.words import count_words, words
 from labelling.selecting.embedding_selection import k_means, nearest_similarity, random_prompts
 from labelling.selecting.prompt_filters import Dropped
-from pics.style import LOOK
+from pics.style import page_environment
 
 TOPICS = 12  # clusters that stand for topics
 TOPIC_WORDS = 4  # words that name one
@@ -77,14 +76,6 @@ def write_report(path: Path, report: Report) -> None:
     if report.languages:
         tables["Language"] = shares(report.languages, chosen)
     tables["Length"] = shares(length_classes(pool), chosen)
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, LOOK]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     values = {
         "report": report,
         "dropped": [one for one in report.dropped if one.count],
@@ -95,7 +86,7 @@ def write_report(path: Path, report: Report) -> None:
         "width": WIDTH,
         "height": HEIGHT,
     }
-    page = environment.get_template("selection_report.html").render(values)
+    page = page_environment(Path(__file__).parent).get_template("selection_report.html").render(values)
     with atomic_write(path) as file:
         file.write(page)
 

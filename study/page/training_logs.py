@@ -30,8 +30,8 @@ def load_curves(root: Path, results: Results) -> tuple[list[TrainingCurve], list
     missing: dict[str, list[str]] = {}
     for cell in results.cells:
         losses, rewards, orders = [], [], []
-        log = root / "logs" / cell.exp / str(cell.stage) / "metrics.jsonl"
-        scores = Names(cell.exp, cell.stage, root=root).run_folder / "dev_rewards.json"
+        names = Names(cell.exp, cell.stage, root=root)
+        log, scores = names.metrics_file, names.run_folder / "dev_rewards.json"
         files = {"training log": (log, read_log, losses, orders), "dev rewards": (scores, read_rewards, rewards)}
         for what, (path, read, *found) in files.items():
             if not path.is_file():

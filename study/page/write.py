@@ -10,12 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from data_preprocess.files import atomic_write
 from eval_hh.markup import DIFFERENCE, REWARD
-from pics.style import LOOK, NARROW
+from pics.style import NARROW, page_environment
 from study.page.inline_svg import inline_svg
 from study.page.markdown_to_html import split_report, to_part
 from study.page.sample_answers import Samples
@@ -88,14 +88,7 @@ def write_page(
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, LOOK]),
-        autoescape=True,  # a response can be any text
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment(Path(__file__).parent)
     environment.filters["html"] = Markup  # HTML of markdown_to_html.py and inline_svg.py
     environment.filters["points"] = lambda reward: f"{100 * reward:{REWARD}}"
     environment.filters["signed_points"] = lambda reward: f"{100 * reward:{DIFFERENCE}}"

@@ -26,8 +26,9 @@ from data_preprocess.command import (
 )
 from data_preprocess.dialogue import HH
 from data_preprocess.files import hold_lock, read_json
+from data_preprocess.ranking import rankings_file
 from data_preprocess.records import numbered_rows, why_unranked
-from data_preprocess.subsets import FULL_LEN, rankings_file
+from data_preprocess.subsets import FULL_LEN
 from eval_hh.analysis.results import scale_of_rows
 from eval_hh.cells import BASE, CEILING, FLOOR
 from eval_hh.run_paths import MAX_NEW_TOKENS, ModelNames, Names
@@ -40,6 +41,9 @@ from training.saving.model_folder import METRICS_FILE
 REWARD_MODELS = ("DEV_REWARD_MODEL", "TEST_REWARD_MODEL")
 # Stand-ins for main.py's required flags that a study sets for each cell.
 STAND_INS = ("--index", "study", "--model_name_or_path", "model", "--train_file_path", "data")
+# Of training/launch.sh's variables.
+LAUNCH_DEFAULTS = {"NUM_PROCESSES": "8", "ZERO_STAGE": "2", "MIXED_PRECISION": "bf16", "PORT": "29500"}
+LEARNING_RATES = {"1b3": "2e-5", "7b": "5e-6"}  # that the launchers pass on
 USAGE = 2  # exit status of a usage error, which every cell would repeat
 
 
@@ -70,12 +74,13 @@ class LaunchedStudy(Study):
     @property
     def num_processes(self) -> int:
         """Processes of a cell, over all machines."""
-        return int(self.train_environment.get("NUM_PROCESSES") or environment_count("NUM_PROCESSES", 8))
+        default = int(LAUNCH_DEFAULTS["NUM_PROCESSES"])
+        return int(self.train_environment.get("NUM_PROCESSES") or environment_count("NUM_PROCESSES", default))
 
-    def variable(self, name: str, default: str) -> str:
-        """Returns a launcher's variable: the study's, else the environment's, else the default."""
+    def variable(self, name: str, default: str = "") -> str:
+        """Returns a launcher's variable: the study's, else the environment's, else its default, else `default`."""
         made = {**self.train_environment, **self.eval_environment}
-        return made.get(name) or os.environ.get(name) or default
+        return made.get(name) or os.environ.get(name) or LAUNCH_DEFAULTS.get(name, default)
 
     @property
     def data_by_models(self) -> bool:
@@ -184,7 +189,7 @@ class LaunchedStudy(Study):
 
     def check_made(self) -> None:
         """Raises InputError if a model or raw data that the study names by its whole path is missing."""
-        names = [self.model, *(self.variable(name, "") for name in REWARD_MODELS)]
+        names = [self.model, *(self.variable(name) for name in REWARD_MODELS)]
         names += self.data_command if not self.rankings.is_file() else ()
         for name in names:
             if Path(name).is_absolute() and not Path(name).exists():
@@ -328,7 +333,7 @@ def machine_shares(workers: int, num_processes: int) -> list[dict[str, str]]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
     gpus = visible.split(",")
     groups = max(1, len(gpus) // num_processes)
-    first_port = environment_count("PORT", 29500)
+    first_port = environment_count("PORT", int(LAUNCH_DEFAULTS["PORT"]))
     shares = [{"PORT": str(first_port + worker)} for worker in range(workers)]
     if not torch.cuda.is_available() and not os.environ.get("OMP_NUM_THREADS"):
         for share in shares:

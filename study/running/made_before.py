@@ -13,7 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.command import REPOSITORY, InputError, parse_settings
+from data_preprocess.command import InputError, parse_settings
 from data_preprocess.dialogue import HH
 from data_preprocess.preparing.prepare_config import PrepareConfig
 from data_preprocess.provenance import fingerprint
@@ -22,7 +22,7 @@ from eval_hh.inference.prompt_format import resolved_format
 from eval_hh.run_paths import TEST_REWARD_MODEL, ModelNames, below_root, last_part
 from labelling.sampling import AnnotateConfig
 from study.grid import Cell
-from study.running.launched_study import LaunchedStudy
+from study.running.launched_study import LEARNING_RATES, LaunchedStudy
 from training.config import DEV_REWARD_MODEL, TrainConfig
 from training.saving.checkpoints import RunFolder, changed_settings, default_settings
 from training.saving.manifest import folder_checksum
@@ -120,7 +120,7 @@ def changed_run(study: LaunchedStudy, cell: Cell, made: dict[str, Any], is_finis
     hashes = {name: file_hash(path) for name, path in data.items() if name in recorded and path.is_file()}
     if "base_model" in recorded:
         hashes["base_model"] = model_hash(study.model)
-    launch = {"mixed_precision": study.variable("MIXED_PRECISION", "bf16")}
+    launch = {"mixed_precision": study.variable("MIXED_PRECISION")}
     ours = {
         "config": _below(dataclasses.asdict(config), study.root),
         "launch": launch if made["launch"] else {},
@@ -141,19 +141,15 @@ def _below(config: dict[str, Any], root: Path) -> dict[str, Any]:
 
 def run_config(study: LaunchedStudy, cell: Cell) -> TrainConfig:
     """Returns the settings of a run of the cell, as its launcher would give them to main.py."""
-    script = REPOSITORY / "training" / study.launcher_of(cell)
-    of_launcher = shlex.split(script.read_text(encoding="utf-8").splitlines()[-1])
-    of_launcher = of_launcher[of_launcher.index("$seed") + 1 : of_launcher.index("$@")]
     data = study.root / "data"
     given = {
         "index": cell.exp, "model_name_or_path": study.model, "train_file_path": data / cell.data,
         "training_stage_num": cell.stage, "seed": cell.seed, "validation_file_path": data / "hh_dev",
         "dev_reward_model": study.variable("DEV_REWARD_MODEL", DEV_REWARD_MODEL),
+        "learning_rate": LEARNING_RATES[study.launcher],
     }  # fmt: skip
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    config = parse_settings(
-        TrainConfig, ["--do_train", "--do_validation", *words, *of_launcher, *study.train_flags], ""
-    )
+    config = parse_settings(TrainConfig, ["--do_train", "--do_validation", *words, *study.train_flags], "")
     return dataclasses.replace(config, prompt_format=format_of(config.prompt_format, study.model))
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from data_preprocess.records import KIND, Record, load_records
 from data_preprocess.toy_world.gold_reward import gold_reward
 from eval_hh.cells import ALGORITHMS
-from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
-from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
+from eval_hh.estimates import Contrast, holm, over_replicates
+from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text, verdict_word
 from eval_hh.reporting.markdown_table import markdown
 from labelling.selecting.diverse_responses import DIVERSE
-from labelling.selecting.score_choices import BEST_WORST, CLOSEST, RANDOM
+from labelling.selecting.score_choices import ANY_TWO, BEST_WORST, CLOSEST
 from study.publish import publish_rows_report, write_rows_report
 
 if TYPE_CHECKING:
@@ -46,16 +46,16 @@ class Choice:
 
     @property
     def is_control(self) -> bool:
-        return self.how == RANDOM
+        return self.how == ANY_TWO
 
 
 # 480 responses each; a tenth of the half of the world's prompts, as in the study of preference variance, is 150.
 CHOICES = (
-    Choice("pair_random", "two of four responses at random", RANDOM, 2, 240),
+    Choice("pair_random", "two of four responses at random", ANY_TWO, 2, 240),
     Choice("pair_best_worst", "highest and lowest score", BEST_WORST, 2, 240),
     Choice("pair_closest", "closest scores", CLOSEST, 2, 240),
     Choice("pair_diverse", "diverse words", DIVERSE, 2, 240),
-    Choice("prompt_random", "prompts at random", RANDOM, 4, 120),
+    Choice("prompt_random", "prompts at random", ANY_TWO, 4, 120),
     Choice("prompt_highest", "highest preference variance", HIGHEST, 4, 120),
     Choice("prompt_lowest", "lowest preference variance", LOWEST, 4, 120),
 )
@@ -112,13 +112,6 @@ def comparisons(rows: Sequence[dict]) -> list[tuple[Choice, str, Contrast, float
     return [(*which, one, p) for which, one, p in zip(wanted, found, corrected, strict=True)]
 
 
-def word(contrast: Contrast, p: float) -> str:
-    """Returns whether a choice is better or worse than random, or undecided."""
-    if p >= LEVEL:
-        return "undecided"
-    return "better" if contrast.difference > 0 else "worse"
-
-
 def report_lines(rows: Sequence[dict], made: str) -> list[str]:
     """Returns Markdown: each choice against random, what was labelled, and how it was made."""
     table = []
@@ -127,7 +120,7 @@ def report_lines(rows: Sequence[dict], made: str) -> list[str]:
         budget = f"{choice.size} x {choice.ranking_len}"
         table.append([
             choice.words, budget, algorithm, *(f"{mean:{REWARD}}" for mean in means),
-            f"{100 * one.difference:{DIFFERENCE}}", interval_text(one), p_text(one.p), p_text(p), word(one, p),
+            f"{100 * one.difference:{DIFFERENCE}}", interval_text(one), p_text(one.p), p_text(p), verdict_word(one, p),
         ])  # fmt: skip
     header = ["choice", "prompts x responses", "algorithm", "reward", "random", "difference", "95% interval"]
     replicates = len({row["draw"] for row in rows})

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from data_preprocess.command import REPOSITORY, InputError
-from eval_hh.estimates import LEVEL, Contrast, holm, over_replicates
-from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text
+from eval_hh.estimates import Contrast, holm, over_replicates
+from eval_hh.markup import DIFFERENCE, REWARD, interval_text, p_text, verdict_word
 from eval_hh.reporting.markdown_table import markdown
 from study.publish import publish_rows_report, write_rows_report
 
@@ -71,13 +71,6 @@ def comparisons(found: Sequence[Policy]) -> tuple[list[Contrast], list[float]]:
     return contrasts, [*holm([one.p for one in contrasts[:-1]]), contrasts[-1].p]
 
 
-def word(contrast: Contrast, p: float) -> str:
-    """Returns whether staged planning is better, worse, or undecided."""
-    if p >= LEVEL:
-        return "undecided"
-    return "better" if contrast.difference > 0 else "worse"
-
-
 def report_lines(rows: Sequence[dict], made: str) -> list[str]:
     """Returns Markdown: regret of each policy, staged planning against each, and what the kinds of teams had."""
     found = policies(rows)
@@ -95,7 +88,7 @@ def report_lines(rows: Sequence[dict], made: str) -> list[str]:
         ]
         if contrast:
             row += [f"{100 * contrast.difference:{DIFFERENCE}}", interval_text(contrast), p_text(contrast.p), p_text(p)]
-            row += [word(contrast, p)]
+            row += [verdict_word(contrast, p)]
         table.append(row + ["-"] * (len(header) - len(row)))
     verdict = {"better": "better than", "worse": "worse than", "undecided": "not shown to be better than"}
     return [
@@ -106,7 +99,7 @@ def report_lines(rows: Sequence[dict], made: str) -> list[str]:
         "Student's over teams; the population is new teams of these kinds in this world, these test prompts. The "
         "comparison with a random K is the primary one; Holm p corrects for the others.",
         "",
-        f"**Staged planning is {verdict[word(contrasts[-1], corrected[-1])]} a random K**: "
+        f"**Staged planning is {verdict[verdict_word(contrasts[-1], corrected[-1])]} a random K**: "
         f"{100 * contrasts[-1].difference:{DIFFERENCE}} points ({interval_text(contrasts[-1])}).",
         "",
         *markdown(header, table),
@@ -157,7 +150,7 @@ def coverage_line(rows: Sequence[dict]) -> str:
 
 def draw_regret(found: Sequence[Policy], path: Path) -> None:
     """Draws each policy's mean regret with its 95% interval, and the teams' own."""
-    from pics.style import GREY, new_figure
+    from pics.style import COLOURS, GREY, new_figure
 
     with new_figure(path, (7.2, 3.6), "Mean regret with its 95% interval over teams; small dots are teams.") as figure:
         axes = figure.subplots()
@@ -165,7 +158,7 @@ def draw_regret(found: Sequence[Policy], path: Path) -> None:
             regret = over_replicates(one.regret)
             axes.plot(100 * one.regret, np.full(len(one.regret), place), ".", color=GREY, alpha=0.35, markersize=4)
             bars = 100 * np.array([[regret.difference - regret.low], [regret.high - regret.difference]])
-            colour = "#D55E00" if one.name == STAGED else "#0072B2"
+            colour = COLOURS[6 if one.name == STAGED else 2]
             axes.errorbar(100 * regret.difference, place, xerr=bars, fmt="o", color=colour, capsize=4)
         axes.set_yticks(range(len(found)), [one.name for one in reversed(found)])
         axes.axvline(0, color=GREY, linewidth=0.8)

@@ -11,9 +11,8 @@ from data_preprocess.dialogue import render_prompt
 from data_preprocess.diversity import RECORD
 from data_preprocess.files import read_json
 from data_preprocess.ngrams.token_ids import encode_prompts
-from data_preprocess.ranking import SEED, nested_subsets
+from data_preprocess.ranking import SEED, nested_subsets, rankings_file
 from data_preprocess.records import read_rows
-from data_preprocess.subsets import rankings_file
 from data_preprocess.toy_world.facts import STATEMENTS
 from data_preprocess.toy_world.gold_reward import GoldReward, read_prompt
 from data_preprocess.toy_world.word_tokenizer import filler_words

@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 
 from data_preprocess.files import atomic_write, read_json, write_json
-from data_preprocess.subsets import RANDOM, Subset, rankings_file
+from data_preprocess.ranking import rankings_file
+from data_preprocess.subsets import RANDOM, Subset
 from data_preprocess.toy_world.world import world_hash, write_world
 from eval_hh.cells import BASE, CEILING
 from eval_hh.estimates import budgets
