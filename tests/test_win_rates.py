@@ -63,7 +63,7 @@ def test_the_ridge_moves_a_rate_little():
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-@pytest.mark.parametrize("n", [2, 3, 12, 40])
+@pytest.mark.parametrize("n", [1, 2, 3, 12, 40])
 def test_prompts_that_all_go_one_way_give_the_exact_interval(value, n):
     from scipy.stats import binomtest
 
@@ -75,9 +75,10 @@ def test_prompts_that_all_go_one_way_give_the_exact_interval(value, n):
 
 
 def test_prompts_that_all_tie_are_half_a_win():
-    raw, controlled = win_contrasts([[0.5] * 12], [list(range(-6, 6))])
-    assert raw.difference == raw.low == raw.high == 0 and raw.p == 1
-    assert abs(controlled.difference) < 0.01 and controlled.low <= 0 <= controlled.high
+    """Of 12 prompts at least 73.5% tie (0.025^(1/12), Clopper and Pearson); the others may all go either way."""
+    for found in win_contrasts([[0.5] * 12], [list(range(-6, 6))]):
+        assert (found.difference, found.p) == (0, 1)
+        assert (found.low, found.high) == pytest.approx((-0.1323, 0.1323), abs=1e-4)
 
 
 def test_swapping_the_models_mirrors_the_rates():
@@ -98,8 +99,29 @@ def test_replicates_are_the_unit_where_there_are_several():
 
 
 def test_no_pair_is_an_error():
-    with pytest.raises(ValueError, match="no judged pair"):
-        win_contrasts([], [])
+    for pairs in ([], [[]], [[1.0], []]):
+        with pytest.raises(ValueError, match="no judged pair"):
+            win_contrasts(pairs, pairs)
+
+
+@pytest.mark.parametrize("n_pairs", [1, 3])
+def test_few_prompts_say_nothing_of_the_rate_at_equal_length(n_pairs):
+    """Below twenty the regression's interval covers too seldom: it is all rates, and p is 1."""
+    for n in (2, 19, 20):
+        pairs = [data(n, seed) for seed in range(n_pairs)]
+        raw, controlled = win_contrasts(*zip(*pairs, strict=True))
+        is_all = (controlled.low, controlled.high, controlled.p) == (-0.5, 0.5, 1)
+        agree = all(len(set(wins)) == 1 for wins, _ in pairs)
+        assert is_all == (n < 20 and not agree) and controlled.low <= controlled.difference <= controlled.high
+        assert raw.high - raw.low > 0
+
+
+def test_single_prompts_that_all_go_one_way_are_not_certain():
+    """Three pairs with one prompt each, all won: no variance, and one prompt's interval."""
+    for found in win_contrasts([[1.0]] * 3, [[5]] * 3):
+        assert (found.low + 0.5, found.high + 0.5, found.p) == pytest.approx((0.025, 1, 1))
+    for found in win_contrasts([[0.5]], [[5]]):
+        assert (found.difference, found.low, found.high, found.p) == pytest.approx((0, -0.4875, 0.4875, 1))
 
 
 def test_intervals_cover_the_truth(monkeypatch):
@@ -123,8 +145,9 @@ def test_win_rates_that_are_equal_by_chance_decide_nothing():
 
 
 def test_the_rate_at_equal_length_is_as_unsure_as_the_raw_one():
-    """Two replicates of five prompts, won four to one: their rates at equal length are close by chance."""
-    wins, lengths = [[1, 1, 1, 1, 0], [1, 1, 0, 1, 1]], [[1, 2, 3, 4, 5], [2, 4, 3, 1, 5]]
+    """Two replicates of twenty prompts, won twelve to eight: their rates at equal length are close by chance."""
+    rng = np.random.default_rng(0)
+    wins, lengths = [rng.permutation([1] * 12 + [0] * 8) for _ in range(2)], rng.normal(size=(2, 20))
     raw, controlled = win_contrasts(wins, lengths)
     own = [win_contrasts([one], [its])[1] for one, its in zip(wins, lengths, strict=True)]
     assert (controlled.low, controlled.high) == (min(one.low for one in own), max(one.high for one in own))

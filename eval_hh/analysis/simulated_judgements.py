@@ -12,7 +12,16 @@ from eval_hh.analysis.win_rates import TIE, controlled_win_rate, win_contrasts
 LEVELS, SLOPE, TIES = (0.0, 0.8), 1.0, 0.1  # logits at equal length and of a long answer; share of ties
 LENGTH = (0.5, 1.0)  # mean and standard deviation of the difference in length, in units of the latter
 REPLICATE_SD = 0.3  # of the level over replicates, in logits: 7 points of a win rate near 50%
-SHAPES = ((1, 40), (1, 100), (1, 360), (4, 100), (8, 100))  # pairs of models, prompts judged in each
+SHAPES = (
+    (1, 20),
+    (1, 40),
+    (1, 100),
+    (1, 360),
+    (2, 20),
+    (4, 20),
+    (4, 100),
+    (8, 100),
+)  # pairs of models, prompts judged in each
 TRUTH_SIZE = 4000, 100  # replicates and prompts that a truth is averaged over
 
 

@@ -13,6 +13,7 @@ TIE = 0.5  # the preference for neither
 # Keeps the fit finite where one side wins everywhere; with 40 prompts it moves a win rate of 0.7 by less than 0.001.
 RIDGE = 0.02
 MAX_STEPS = 100
+FEWEST_PROMPTS = 20  # judged in each pair: with 5 or 10 the regression's 95% interval may cover the truth in 88% only
 
 
 def length_term(length_difference: Sequence[float]) -> np.ndarray:
@@ -62,28 +63,34 @@ def win_contrasts(
 
     With two or more pairs of models, replicates, the unit is the pair: new draws and seeds, these prompts. With one, it
     is the prompt: these two models, new prompts; `n_replicates` then counts prompts. Win rates of few prompts may be
-    equal in all pairs by chance, which leaves no variance: then both intervals hold all the pairs' own.
+    equal in all pairs by chance, which leaves no variance: then both intervals hold all the pairs' own. The interval at
+    equal length holds every rate where a pair has fewer than FEWEST_PROMPTS, unless one side wins them all.
 
     Args:
         preferences: for each pair, one number a prompt: 1 the first wins, 0 the second, 0.5 a tie.
         length_differences: for each pair, the first's length minus the second's, in characters.
 
     Raises:
-        ValueError: no pair, or one pair with fewer than two prompts.
+        ValueError: no pair, or a pair without prompts.
     """
-    if len(preferences) > 1:
-        raw = over_replicates([np.mean(one) - TIE for one in preferences])
-        judged = list(zip(preferences, length_differences, strict=True))
-        controlled = over_replicates([controlled_win_rate(one, lengths) - TIE for one, lengths in judged])
-        if raw.low < raw.high or min(map(len, preferences)) < 2:
-            return raw, controlled
-        pairs = [win_contrasts([one], [lengths]) for one, lengths in judged]
-        return _around(raw, [one for one, _ in pairs]), _around(controlled, [one for _, one in pairs])
-    if not preferences:
-        raise ValueError("no judged pair")
-    values = np.asarray(preferences[0], dtype=float)
-    raw = _over_prompts(values)
-    return raw, raw if _is_unanimous(values) else _controlled_over_prompts(values, length_differences[0])
+    if not preferences or min(map(len, preferences)) < 1:
+        raise ValueError("no judged pair, or one without prompts")
+    judged = [
+        (np.asarray(one, dtype=float), lengths) for one, lengths in zip(preferences, length_differences, strict=True)
+    ]
+    raw, controlled = _over_pairs(judged) if len(judged) > 1 else _over_prompts(*judged[0])
+    is_enough = min(len(one) for one, _ in judged) >= FEWEST_PROMPTS or all(_is_unanimous(one) for one, _ in judged)
+    return raw, controlled if is_enough else replace(controlled, low=-TIE, high=1 - TIE, p=1.0)
+
+
+def _over_pairs(judged: Sequence[tuple[np.ndarray, Sequence[float]]]) -> tuple[Contrast, Contrast]:
+    """Returns both contrasts of several pairs, with intervals over pairs."""
+    raw = over_replicates([one.mean() - TIE for one, _ in judged])
+    controlled = over_replicates([controlled_win_rate(*pair) - TIE for pair in judged])
+    if raw.low < raw.high:
+        return raw, controlled
+    pairs = [_over_prompts(*pair) for pair in judged]
+    return _around(raw, [one for one, _ in pairs]), _around(controlled, [one for _, one in pairs])
 
 
 def _around(mean: Contrast, pairs: Sequence[Contrast]) -> Contrast:
@@ -92,26 +99,29 @@ def _around(mean: Contrast, pairs: Sequence[Contrast]) -> Contrast:
     return replace(mean, low=low, high=high, p=max(one.p for one in pairs))
 
 
-def _over_prompts(preference: Sequence[float]) -> Contrast:
-    """Returns one pair's win rate minus one half, with an interval over prompts."""
-    values = np.asarray(preference, dtype=float)
-    return _unanimous(len(values), values[0]) if _is_unanimous(values) else over_replicates(values - TIE)
+def _over_prompts(preference: np.ndarray, length_difference: Sequence[float]) -> tuple[Contrast, Contrast]:
+    """Returns both contrasts of one pair, with intervals over prompts."""
+    if _is_unanimous(preference):
+        raw = _unanimous(len(preference), preference[0])
+        return raw, raw
+    return over_replicates(preference - TIE), _controlled_over_prompts(preference, length_difference)
 
 
 def _is_unanimous(preference: np.ndarray) -> bool:
-    """Returns whether one side wins every one of several prompts."""
-    return len(preference) > 1 and np.ptp(preference) == 0 and preference[0] != TIE
+    """Returns whether one side wins every prompt, or all are ties."""
+    return np.ptp(preference) == 0
 
 
 def _unanimous(n: int, preference: float) -> Contrast:
-    """Returns the win rate of a side that wins (1) or loses (0) every one of n prompts, minus one half.
+    """Returns the win rate of a side that wins (1) or loses (0) every one of n prompts, or ties (0.5), minus one half.
 
     Prompts that all agree have no variance to make an interval from; the exact one of Clopper and Pearson (1934,
-    Biometrika 26) has one end at (0.05 / 2)^(1 / n). p is the sign test's.
+    Biometrika 26) has one end at (0.05 / 2)^(1 / n), a lower bound of the share of such prompts. After ties the others
+    may all go either way. p is the sign test's.
     """
     bound, p = (LEVEL / 2) ** (1 / n), min(1.0, 2 * 0.5**n)
-    low, high = (bound, 1.0) if preference == 1 else (0.0, 1 - bound)
-    return Contrast(preference - TIE, low - TIE, high - TIE, p, n - 1, n)
+    low, high = {1.0: (bound, 1.0), 0.0: (0.0, 1 - bound), TIE: (bound * TIE, 1 - bound * TIE)}[float(preference)]
+    return Contrast(preference - TIE, low - TIE, high - TIE, 1.0 if preference == TIE else p, max(1, n - 1), n)
 
 
 def _controlled_over_prompts(preference: np.ndarray, length_difference: Sequence[float]) -> Contrast:
@@ -119,8 +129,6 @@ def _controlled_over_prompts(preference: np.ndarray, length_difference: Sequence
 
     level, error = fit_logistic(preference, length_term(length_difference))
     n, df = len(preference), max(1, len(preference) - 2)
-    if error == 0:  # all prompts alike
-        return Contrast(_sigmoid(level) - TIE, *[_sigmoid(level) - TIE] * 2, float(level == 0), df, n)
     half = t_half_width(error, df)
     low, high = _sigmoid(level - half) - TIE, _sigmoid(level + half) - TIE
     return Contrast(_sigmoid(level) - TIE, low, high, float(2 * stdtr(df, -abs(level) / error)), df, n)
