@@ -14,7 +14,7 @@ import numpy as np
 from data_preprocess.command import InputError
 from data_preprocess.ranking import SEED
 from data_preprocess.subsets import RANDOM
-from eval_hh.analysis.comparable import comparable, row_facts
+from eval_hh.analysis.comparable import comparable, row_facts, shared_facts
 from eval_hh.analysis.reward_scale import ModelRow, RewardScale, reward_scale
 from eval_hh.cells import (
     BEST_RESPONSES,
@@ -71,6 +71,7 @@ class CellResult:
     diversity: dict[str, Any] | None  # score, unique, total, samples, tokenizer
     base_prompts: int | None  # M of an enlarged subset's base subset
     files: dict[str, dict[str, Any]]  # by test file, as cells.file_scores returns them
+    shared_facts: dict[str, Any]  # comparable.shared_facts
 
     @classmethod
     def of(cls, cell: dict) -> CellResult:
@@ -81,6 +82,7 @@ class CellResult:
             replicate=Replicate(cell.get("draw", SEED), cell["seed"]),
             checkpoint=cell["evaluation"]["checkpoint"],
             base_prompts=cell.get("base_prompts"),
+            shared_facts=shared_facts(cell),
             **{name: cell[name] for name in same},
         )
 
