@@ -207,9 +207,9 @@ class Team:
 
     def decide(self, stages: int) -> "Decision":
         """Returns the decision after some stages."""
-        from labelling.planning.pilot import decide
+        from labelling.planning.pilot import Stage, decide
 
-        more = self.pilot_size(1) if stages < self.design.max_stages else 0
+        more = Stage(self.pilot_size(1) if stages < self.design.max_stages else 0, self.pilot_size(stages + 1))
         spent = self.kind.budget, self.kind.prices, LENS, self.design.pool, self.pilot_size(stages)
         return decide(self.posterior(stages), *spent, more)
 

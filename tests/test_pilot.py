@@ -9,15 +9,18 @@ import pytest
 
 import reproduce
 from data_preprocess.command import InputError, run, stop_requests
+from eval_hh.analysis.comparable import fact_that_differs, shared_facts
 from eval_hh.cells import BEST_RESPONSES, WORST_RESPONSES, write_cell
 from labelling import plan
 from labelling.planning import pilot
 from labelling.planning.budget import Prices
-from labelling.planning.pilot import Decision, decide, default_prior, paper_studies, pilot_cells, pilot_size
+from labelling.planning.pilot import Decision, Stage, decide, default_prior, paper_studies, pilot_cells, pilot_size
 from labelling.planning.pilot_model import PilotCells, fit
 from labelling.planning.pilot_plan import format_decision
 from study.study_file import read_study
 from tests.made_up import make_cell, row_of
+
+STAGE = Stage(size=16, trained=21)  # of 32 prompts 3 are dev, 6 test, 2 spare
 
 
 @pytest.fixture
@@ -112,6 +115,12 @@ def write_results(folder, reward, cells=None, algorithm="PRO"):
     return folder
 
 
+def changed(folder, **fields):
+    for path in folder.glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    return folder
+
+
 def labelled(pool, n, tmp_path):
     path = tmp_path / "labelled.jsonl"
     path.write_text("".join(line + "\n" for line in pool.read_text().splitlines()[:n]))
@@ -128,7 +137,7 @@ def test_the_plan_of_the_rest_by_its_own_parts(pool, tokenizer, capsys, tmp_path
     cells = pilot_cells((2, 3, 4), 16)
     found = [100 * (rewards[k, m] + 0.01 * (draw == 43)) for k, m, draw in cells]
     posterior = fit(PilotCells(*map(np.array, zip(*cells, strict=True)), np.array(found)), default_prior())
-    decision = decide(posterior, Decimal(240), Prices(), (2, 3, 4), 80, 16, 16)
+    decision = decide(posterior, Decimal(240), Prices(), (2, 3, 4), 80, 16, STAGE)
     # 176 responses are left: 88 more prompts at K = 2, of which the pool has 64; 58 at K = 3; 44 at K = 4.
     assert [(one.ranking_len, one.size) for one in decision.splits] == [(2, 80), (3, 74), (4, 60)]
     for split, one in zip(decision.splits, decision.outlooks, strict=True):
@@ -167,10 +176,10 @@ def test_a_stage_is_recommended_only_where_it_gains(pool, tokenizer):
     """A gain of half a point or more: the stage first; below: label the rest. No room: the rest."""
     cells = pilot_cells((2, 3, 4), 16)
     posterior = fit(PilotCells(*map(np.array, zip(*cells, strict=True)), np.full(8, 30.0)), default_prior())
-    decision = decide(posterior, Decimal(240), Prices(), (2, 3, 4), 80, 16, 16)
+    decision = decide(posterior, Decimal(240), Prices(), (2, 3, 4), 80, 16, STAGE)
     for gain, text in ((0.6, "label them first"), (0.4, "label the rest with K ="), (float("-inf"), "no room")):
         assert text in format_decision(Decision(decision.splits, decision.outlooks, 16, gain))[-1]
-    assert decide(posterior, Decimal(64), Prices(), (2, 3, 4), 80, 16, 16).gain == float("-inf")
+    assert decide(posterior, Decimal(64), Prices(), (2, 3, 4), 80, 16, STAGE).gain == float("-inf")
 
 
 def test_a_next_stage_has_a_study_of_all_prompts(pool, tokenizer, capsys, tmp_path, monkeypatch):
@@ -231,3 +240,71 @@ def test_bad_results_end_in_one_line(pool, tokenizer, capsys, tmp_path):
     with pytest.raises(InputError, match="no prompt is left to label with K = 4"):
         flags = ["--algorithm", "PRO", "--output", tmp_path / "o.jsonl"]
         plan.main([str(word) for word in [*spent[:2], 64, *spent[3:], *flags, "--ranking_len", 4]])
+
+
+def test_stages_are_of_one_study_and_each_is_given_once(pool, tokenizer, capsys, tmp_path):
+    """Cells that are read twice would halve the intervals, and those of another reward would pass for more prompts."""
+    words = [pool, "--responses", 320, "--tokenizer", tokenizer, "--labelled", labelled(pool, 16, tmp_path)]
+    first = write_results(tmp_path / "first", lambda *_: 0.3)
+    again, second = tmp_path / "link", pilot_cells((2, 4), 32)
+    again.symlink_to(first)
+    assert f"--pilot_results {again}: is given twice" in refusal(capsys, *words, "--pilot_results", first, again)
+    copy = write_results(tmp_path / "copy", lambda *_: 0.3)
+    said = refusal(capsys, *words, "--pilot_results", first, copy)
+    assert f"{copy}: PRO K=2 M=8 draw=42 seed=42 selection=random: the rewards of {first}'s" in said
+    other = {name: write_results(tmp_path / name, lambda *_: 0.4, second) for name in ("reward", "world", "base")}
+    changed(other["reward"], reward_source="model")
+    changed(other["world"], world="another")
+    changed(other["base"], config={"model_name_or_path": "other"})
+    for name, found in (("reward", "reward_source: model, but gold"), ("world", "world: another, but abc"),
+                        ("base", "base model: other, but None")):  # fmt: skip
+        assert f"{other[name]}: {found} in {first}" in refusal(capsys, *words, "--pilot_results", first, other[name])
+    alike = write_results(tmp_path / "alike", lambda *_: 0.4, second)
+    assert "16 PRO cells" in planned(capsys, *words, "--pilot_results", first, alike)
+
+
+def test_a_renamed_base_model_is_known_by_its_checksum():
+    facts = shared_facts(make_cell("PRO", 2, 16, 42, 0.3) | {"data_sha256": {"base_model": "1f"}})
+    assert fact_that_differs(facts, facts | {"base model": "renamed"}) is None
+    assert fact_that_differs(facts, facts | {"base model's checksum": "2e"}) == "base model's checksum"
+    assert fact_that_differs(facts, facts | {"base model's checksum": None}) is None  # not known
+
+
+@pytest.mark.parametrize("lens", [(2, 3), (2, 8)])
+def test_the_labels_were_paid_at_the_pilots_largest_k(lens, pool, tokenizer, capsys, tmp_path):
+    folder = write_results(tmp_path / "results", lambda *_: 0.3)
+    words = [pool, "--responses", 320, "--tokenizer", tokenizer, "--labelled", labelled(pool, 16, tmp_path)]
+    said = refusal(capsys, *words, "--pilot_results", folder, "--ranking_lens", *lens)
+    assert f"--ranking_lens {lens[0]} {lens[1]}: the largest K of the pilot's cells is 4" in said
+
+
+def test_cells_that_are_missing_are_named(pool, tokenizer, capsys, tmp_path):
+    words = [pool, "--responses", 320, "--tokenizer", tokenizer, "--labelled", labelled(pool, 16, tmp_path)]
+    folder = write_results(tmp_path / "results", lambda *_: 0.3, pilot_cells((2, 4), 16)[:5])
+    warning = f"warning: {folder}: 5 of the 8 PRO cells that its K, M and draws make."
+    assert warning in planned(capsys, *words, "--pilot_results", folder)
+    write_results(folder, lambda *_: 0.3)
+    assert "that its K, M and draws make" not in planned(capsys, *words, "--pilot_results", folder)
+
+
+def test_a_stage_trains_on_the_prompts_that_do_not_test(pool, tokenizer, capsys, tmp_path, monkeypatch):
+    """Its gain is that of the cells that its study would have: 21 prompts of 32, not all."""
+    seen = []
+    monkeypatch.setattr(pilot, "expected_gain", lambda *args: seen.append(args[-1]) or 0.0)
+    folder, done = write_results(tmp_path / "results", lambda *_: 0.3), labelled(pool, 16, tmp_path)
+    planned(capsys, pool, "--responses", 240, "--pilot_results", folder, "--labelled", done, "--tokenizer", tokenizer)
+    assert seen == [pilot_cells((2, 3, 4), 21)]
+
+
+def test_a_study_that_is_not_needed_is_named(pool, tokenizer, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(pilot, "LEAST_GAIN", 100.0)
+    folder, done = write_results(tmp_path / "results", lambda *_: 0.3), labelled(pool, 16, tmp_path)
+    study = tmp_path / "second.yaml"
+    words = [pool, "--responses", 240, "--pilot_results", folder, "--labelled", done, "--tokenizer", tokenizer]
+    printed = planned(capsys, *words, "--output", tmp_path / "o.jsonl", "--study", study, "--model", tokenizer)
+    assert f"{study}: not written, since no further stage is labelled" in printed and not study.exists()
+
+
+def test_a_budget_is_printed_in_plain_digits(pool, tokenizer, capsys):
+    words = [pool, "--budget", "1e3", "--response_cost", "5e-1", "--pilot", 0.04, "--tokenizer", tokenizer]
+    assert "40.0 of 1,000 units of money" in planned(capsys, *words)

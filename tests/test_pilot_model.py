@@ -106,17 +106,48 @@ def test_more_cells_leave_the_variance_that_the_stage_promises(monkeypatch):
     assert expected_gain(posterior, splits, splits, stage) == pytest.approx(expected, rel=0.1)
 
 
-def test_intervals_cover_what_they_say_when_truths_are_drawn_from_the_prior():
-    """300 simulated pilots; the tolerance is three standard errors of a coverage of 95%."""
-    rng, covered, n = np.random.default_rng(3), 0, 300
+def simulated_pilots(n, splits, seed=3):
+    """Yields (posterior, true rewards of the splits) of pilots whose truths are drawn from the prior."""
+    rng = np.random.default_rng(seed)
     centre = float(np.mean(np.log2([m for _, m, _ in CELLS])))
     rows = pilot_model.design([k for k, _, _ in CELLS], [m for _, m, _ in CELLS], centre)
-    at = pilot_model.design([4], [320], centre)[0]
+    at = pilot_model.design(*zip(*splits, strict=True), centre)
     for _ in range(n):
         truth = np.append(rng.normal(50, 50), rng.normal(PRIOR.mean, PRIOR.sd))
         tau, sigma = np.abs(rng.normal(0, pilot_model.SPREAD_SCALE, 2))
         draws = np.repeat(rng.normal(0, tau, 2), 4)
-        posterior = fit(cells_with(rows @ truth + draws + rng.normal(0, sigma, len(CELLS))), PRIOR)
-        (one,) = outlooks(posterior, [(4, 320)])
-        covered += one.low <= at @ truth <= one.high
-    assert covered / n == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / n))
+        yield fit(cells_with(rows @ truth + draws + rng.normal(0, sigma, len(CELLS))), PRIOR), at @ truth
+
+
+def test_what_the_plan_says_is_so_when_truths_are_drawn_from_the_prior():
+    """Simulated pilots: intervals, P(best) and expected regret are right in the mean, to three standard errors."""
+    n, covered, right, regret = 300, [], [], []
+    for posterior, truth in simulated_pilots(n, SPLITS):
+        found = outlooks(posterior, SPLITS)
+        covered.append([one.low <= its <= one.high for one, its in zip(found, truth, strict=True)])
+        chosen = max(range(len(SPLITS)), key=lambda i: found[i].reward)
+        right.append((found[chosen].p_best, truth[chosen] == truth.max()))
+        regret.append(truth.max() - truth[chosen] - found[chosen].regret)
+    assert np.mean(covered, axis=0) == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / n))
+    said, was = np.array(right, dtype=float).T
+    for group in (said < 0.8, said >= 0.8):  # those that the plan calls undecided, and the others
+        expected = said[group].mean()
+        error = math.sqrt(expected * (1 - expected) / group.sum())
+        assert group.sum() > 50 and was[group].mean() == pytest.approx(expected, abs=3 * error)
+    assert np.mean(regret) == pytest.approx(0, abs=3 * np.std(regret) / math.sqrt(n))
+
+
+def test_what_a_stage_gains_is_what_refits_of_its_cells_gain():
+    """The expected gain against simulated stages: a truth and cells by the posterior, a refit, its best mean."""
+    posterior, stage = fit(fixture_cells(), PRIOR), [(k, m, draw + 2) for k, m, draw in CELLS]
+    rng, cells, gains = np.random.default_rng(5), fixture_cells(), []
+    rows = pilot_model.design([k for k, _, _ in stage], [m for _, m, _ in stage], posterior.centre)
+    for _ in range(120):
+        point = rng.choice(len(posterior.weights), p=posterior.weights)
+        truth = rng.multivariate_normal(posterior.means[point], posterior.covariances[point])
+        tau, sigma = posterior.spreads[point]
+        new = rows @ truth + np.repeat(rng.normal(0, tau, 2), 4) + rng.normal(0, sigma, len(stage))
+        both = fit(cells_with([*cells.rewards, *new], [*CELLS, *stage]), PRIOR)
+        gains.append(both.expected(SPLITS).max() - posterior.expected(SPLITS).max())
+    expected = expected_gain(posterior, SPLITS, SPLITS, stage)
+    assert expected > 0.2 and np.mean(gains) == pytest.approx(expected, abs=3 * np.std(gains) / math.sqrt(len(gains)))

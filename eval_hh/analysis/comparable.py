@@ -108,6 +108,23 @@ def _trained_differently(found: list[Named]) -> list[str]:
     return lines
 
 
+def shared_facts(cell: dict) -> dict[str, Any]:
+    """Returns what cells with other test rows must have in common to be fitted together; None is not known."""
+    return {
+        **{name: cell[name] for name in ("reward_source", "world")},
+        "base model": last_part(cell["config"].get("model_name_or_path")),
+        "base model's checksum": (cell["data_sha256"] or {}).get("base_model"),
+        "evaluation": evaluation_summary(cell),
+    }
+
+
+def fact_that_differs(ours: dict[str, Any], its: dict[str, Any]) -> str | None:
+    """Returns the name of the first of two cells' `shared_facts` that differs; a base model may have been renamed."""
+    by_sum = ours["base model's checksum"] and its["base model's checksum"]
+    unread = "base model" if by_sum else "base model's checksum"
+    return next((name for name in ours if name != unread and ours[name] != its[name]), None)
+
+
 def _without_copies(found: list[Named], warnings: list[str]) -> list[Named]:
     """Leaves out cells with the rewards of another replicate on every prompt, which say nothing about chance."""
     first: dict[tuple, tuple[str, tuple]] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_preprocess.command import InputError
 from data_preprocess.subsets import RANDOM
-from eval_hh.analysis.comparable import comparable, row_facts
+from eval_hh.analysis.comparable import comparable, row_facts, shared_facts
 from eval_hh.analysis.reward_scale import ModelRow, RewardScale, reward_scale
 from eval_hh.cells import (
     BEST_RESPONSES,
@@ -64,6 +64,7 @@ class CellResult:
     diversity: dict[str, Any] | None  # score, unique, total, samples, tokenizer
     base_prompts: int | None  # M of an enlarged subset's base subset
     files: dict[str, dict[str, Any]]  # by test file, as cells.file_scores returns them
+    shared_facts: dict[str, Any]  # comparable.shared_facts
 
     @classmethod
     def of(cls, cell: dict) -> CellResult:
@@ -74,6 +75,7 @@ class CellResult:
             replicate=Replicate.of(cell),
             checkpoint=cell["evaluation"]["checkpoint"],
             base_prompts=cell.get("base_prompts"),
+            shared_facts=shared_facts(cell),
             **{name: cell[name] for name in same},
         )
 

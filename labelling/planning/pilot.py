@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from labelling.planning.pilot_model import (
 
 SHARE = 0.15  # of the budget
 DRAWS = 2  # subsets of the pilot's prompts at each size, each with a training seed of its own
+# Of the pilot's prompts: those that select the checkpoints of its cells and those that test them.
+DEV_SHARE, TEST_SHARE = 0.1, 0.2
+SPARE_SHARE = 0.05  # and in no cell: some prompts come back without labels, or with fewer different responses
 LEAST_PROMPTS = 8
 LEAST_GAIN = 0.5  # points of 100 x reward for which one more stage's cells are worth training
 OUR_STUDY = REPOSITORY / "eval_hh" / "results" / "toy"
@@ -96,6 +100,27 @@ def cells_of(results: Results, algorithm: str) -> PilotCells:
     )
 
 
+class Parts(NamedTuple):
+    """The prompts of a pilot."""
+
+    train: int
+    dev: int
+    test: int
+    spare: int
+
+    @classmethod
+    def of(cls, size: int) -> Parts:
+        dev, test, spare = (max(1, round(share * size)) for share in (DEV_SHARE, TEST_SHARE, SPARE_SHARE))
+        return cls(size - dev - test - spare, dev, test, spare)
+
+
+class Stage(NamedTuple):
+    """One more stage of a pilot."""
+
+    size: int  # prompts that it labels at the largest K; 0: there is none
+    trained: int  # prompts of all stages that its largest cells are trained on
+
+
 @dataclass(frozen=True)
 class Decision:
     """What the pilot says: each K's split of the budget, and one more stage of the pilot."""
@@ -123,7 +148,7 @@ def decide(
     ranking_lens: Sequence[int],
     pool_size: int,
     labelled: int,
-    stage: int,
+    stage: Stage,
 ) -> Decision:
     """Returns what to do with the rest of a budget.
 
@@ -134,7 +159,7 @@ def decide(
         ranking_lens: the K to compare.
         pool_size: prompts in the pool.
         labelled: prompts labelled so far, at the largest K.
-        stage: prompts that one more stage would label.
+        stage: the one more that is weighed.
     """
 
     def affordable(n_labelled: int) -> list[Split]:
@@ -142,7 +167,8 @@ def decide(
 
     splits, gain = affordable(labelled), float("-inf")
     pairs = [(one.ranking_len, one.size) for one in splits]
-    if stage and labelled + stage <= pool_size and (labelled + stage) * prices.of_prompt(max(ranking_lens)) <= budget:
-        later = [(one.ranking_len, one.size) for one in affordable(labelled + stage)]
-        gain = expected_gain(posterior, pairs, later, pilot_cells(ranking_lens, labelled + stage))
-    return Decision(splits, outlooks(posterior, pairs), stage, gain)
+    then = labelled + stage.size
+    if stage.size and then <= pool_size and then * prices.of_prompt(max(ranking_lens)) <= budget:
+        later = [(one.ranking_len, one.size) for one in affordable(then)]
+        gain = expected_gain(posterior, pairs, later, pilot_cells(ranking_lens, stage.trained))
+    return Decision(splits, outlooks(posterior, pairs), stage.size, gain)

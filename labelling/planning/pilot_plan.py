@@ -1,8 +1,8 @@
 """The two steps of a plan with a pilot (plan.py): what to label first, and what its cells say of the rest."""
 
+import math
 import shlex
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import yaml
@@ -14,32 +14,26 @@ from data_preprocess.ngrams.token_ids import TokenIds
 from data_preprocess.preparing.candidates import Candidates, prompt_id
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prompt_pool import load_pool
+from eval_hh.analysis.comparable import fact_that_differs
 from eval_hh.analysis.results import Results, load_results
 from labelling.planning.budget import choose_prompts
-from labelling.planning.pilot import LEAST_PROMPTS, Decision, cells_of, decide, default_prior, pilot_cells, pilot_size
+from labelling.planning.pilot import (
+    LEAST_PROMPTS,
+    Decision,
+    Parts,
+    Stage,
+    cells_of,
+    decide,
+    default_prior,
+    pilot_cells,
+    pilot_size,
+)
 from labelling.planning.pilot_model import PilotCells, fit
 from labelling.planning.plan_config import PlanConfig
 from labelling.planning.plan_warnings import budget_warnings, edge_warning
 
-# Of the pilot's prompts: those that select the checkpoints of its cells and those that test them.
-DEV_SHARE, TEST_SHARE = 0.1, 0.2
-SPARE_SHARE = 0.05  # and in no cell: some prompts come back without labels, or with fewer different responses
 LABELS = "labels.csv"
 ALGORITHM = "PRO"
-
-
-class Parts(NamedTuple):
-    """The prompts of a pilot."""
-
-    train: int
-    dev: int
-    test: int
-    spare: int
-
-    @classmethod
-    def of(cls, size: int) -> "Parts":
-        dev, test, spare = (max(1, round(share * size)) for share in (DEV_SHARE, TEST_SHARE, SPARE_SHARE))
-        return cls(size - dev - test - spare, dev, test, spare)
 
 
 def plan_pilot(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -> None:
@@ -125,9 +119,8 @@ def plan_rest(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -
     cells, source = join_cells(config, stages)
     prior = default_prior()
     posterior = fit(cells, prior)
-    decision = decide(
-        posterior, money.budget, money.prices, config.ranking_lens, len(pool), len(labelled), len(labelled)
-    )
+    stage = Stage(len(labelled), Parts.of(2 * len(labelled)).train)
+    decision = decide(posterior, money.budget, money.prices, config.ranking_lens, len(pool), len(labelled), stage)
     spreads = posterior.weights @ posterior.spreads
     print(
         f"pilot:  {len(labelled):,} prompts labelled at K = {max(config.ranking_lens)}; {len(cells.rewards)} {source}\n"
@@ -135,7 +128,8 @@ def plan_rest(config: PlanConfig, pool: list[Candidates], token_ids: TokenIds) -
         f"points between draws, {spreads[1]:.1f} between cells of a draw\n"
     )
     print("\n".join([*format_decision(decision, all(one.scale().can_judge for one in stages)), ""]))
-    print("\n".join(f"warning: {line}." for line in warnings(config, decision, cells, len(pool))))
+    said = missing_cells(config, stages) + warnings(config, decision, cells, len(pool))
+    print("\n".join(f"warning: {line}." for line in said))
     write_next(config, decision, pool, token_ids, labelled)
 
 
@@ -169,7 +163,38 @@ def load_stages(config: PlanConfig) -> list[Results]:
         for line in results.warnings:
             print(f"warning: {line}")
         stages.append(results)
+    check_same_study({folder: one for folder, one in zip(config.pilot_results, stages, strict=True) if one.cells})
     return stages
+
+
+def check_same_study(stages: dict[str, Results]) -> None:
+    """Raises InputError where stages differ in model, reward, world or evaluation, or have a cell in common."""
+    seen: dict[tuple, str] = {}
+    for folder, results in stages.items():
+        first = next(iter(stages))
+        ours, its = stages[first].first.shared_facts, results.first.shared_facts
+        name = fact_that_differs(ours, its)
+        if name:
+            found = f"{name}: {its[name]}, but {ours[name]} in {first}"
+            raise InputError(f"--pilot_results {folder}: {found} (expected stages made alike)")
+        for cell in results.cells:
+            values = cell.setting, cell.replicate, tuple(cell.values("Global"))
+            if seen.setdefault(values, folder) != folder:
+                found = f"{cell}: the rewards of {seen[values]}'s"
+                raise InputError(f"--pilot_results {folder}: {found} (expected each stage once)")
+
+
+def missing_cells(config: PlanConfig, stages: list[Results]) -> list[str]:
+    """Returns a warning for each stage that lacks cells of its K x M x draws, as where a run failed."""
+    found = []
+    for folder, results in zip(config.pilot_results, stages, strict=True):
+        cells = {(one.setting, one.replicate.draw) for one in results.cells if one.setting in results.random}
+        for algorithm in {setting.algorithm for setting, _ in cells}:
+            own = [(one.ranking_len, one.num_prompts, draw) for one, draw in cells if one.algorithm == algorithm]
+            expected = math.prod(len(set(values)) for values in zip(*own, strict=True))
+            if len(own) < expected:
+                found.append(f"{folder}: {len(own)} of the {expected} {algorithm} cells that its K, M and draws make")
+    return found
 
 
 def join_cells(config: PlanConfig, stages: list[Results]) -> tuple[PilotCells, str]:
@@ -189,6 +214,10 @@ def join_cells(config: PlanConfig, stages: list[Results]) -> tuple[PilotCells, s
     if len(set(lens)) < 2 or len(set(sizes)) < 2:
         found = f"{len(lens)} {wanted} cells of K = {sorted(set(lens.tolist()))}, M = {sorted(set(sizes.tolist()))}"
         raise InputError(f"--pilot_results {folders}: {found} (expected two or more K and two or more M)")
+    if max(lens) != max(config.ranking_lens):
+        words = f"{' '.join(map(str, config.ranking_lens))}: the largest K of the pilot's cells is {max(lens)}"
+        expected = "expected the --ranking_lens of --pilot, whose labels were paid at the largest"
+        raise InputError(f"--ranking_lens {words} ({expected})")
     return PilotCells(lens, sizes, draws, rewards), f"{wanted} cells of {folders}"
 
 
@@ -201,7 +230,8 @@ def format_decision(decision: Decision, can_judge: bool = True) -> list[str]:
         lines.append(f"{head}   {reward:<30} {one.p_best:>7.2f}   {one.regret:>15.2f}")
     best = decision.splits[decision.best]
     now = f"label the rest with K = {best.ranking_len}, M = {best.size:,} in all"
-    lines += ["", "Intervals: 95% credible intervals of the expected reward over new draws and seeds."]
+    of = "the expected reward over new draws and seeds, on these test prompts"
+    lines += ["", f"Intervals: 95% credible intervals of {of}."]
     if not can_judge:
         return [*lines, "recommended: none, the reward is not shown to tell good responses from bad"]
     if decision.gain == float("-inf"):
@@ -256,3 +286,5 @@ def write_next(
         together = config.study.with_suffix(".prompts.jsonl")
         write_prompts(together, [*(pool[index] for index in sorted(labelled)), *more])
         write_study(config, together, len(labelled) + n_more)
+    elif config.study:
+        print(f"{config.study}: not written, since no further stage is labelled")

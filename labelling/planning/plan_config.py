@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
+from itertools import combinations
 from pathlib import Path
 
 from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count, setting, within
@@ -131,6 +132,10 @@ class PlanConfig:
         if len(set(self.ranking_lens)) < max(2, len(self.ranking_lens)):
             lens = " ".join(map(str, self.ranking_lens))
             raise InputError(f"--ranking_lens {lens}: expected two or more, each once")
+        for one, other in combinations(self.pilot_results or (), 2):
+            if is_same_file(one, other):
+                found = "is given twice (expected each stage once: its cells are no further measurements)"
+                raise InputError(f"--pilot_results {other}: {found}")
         if basis == "pilot_results" and not self.labelled:
             raise InputError("--pilot_results: needs --labelled, the pilot's prompts (they are paid for already)")
         if self.study and not (self.model and self.output):
@@ -178,4 +183,4 @@ def amount(flag: str, text: str | int) -> Decimal:
     if not value.is_finite() or not LEAST <= value <= MOST:
         expected = f"a number above zero, from {LEAST:f} to {MOST:g}; leave out a cost that you do not have"
         raise InputError(f"--{flag} {str(text)[:MAX_SHOWN]}: expected {expected}")
-    return value
+    return Decimal(f"{value:f}")  # 1e3 is printed as 1,000
