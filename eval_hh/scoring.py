@@ -26,7 +26,7 @@ from data_preprocess.diversity import RECORD, RECORD_RESPONSES, RECORD_TOKENIZER
 from data_preprocess.files import read_json, write_jsonl
 from data_preprocess.provenance import git_hash, versions
 from data_preprocess.records import read_rows
-from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset, draw_folder, subset_named
+from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, base_prompts, draw_folder, subset_named
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
@@ -266,11 +266,6 @@ def shape_of_rows(data: Path) -> tuple[int, int]:
     """Returns (K responses, M prompts) of a training set that sample.py did not make."""
     rows = read_rows(data)
     return len(rows[0]["suffix"]), len(rows)
-
-
-def base_prompts(data: Path) -> int:
-    """Returns how many rows of an enlarged subset come from its base subset."""
-    return sum(row["meta"].get(ORIGIN) == BASE for row in read_rows(data))
 
 
 def recorded_diversity(subset: Subset, stage: int) -> dict | None:
