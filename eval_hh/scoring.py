@@ -276,13 +276,14 @@ def recorded_diversity(subset: Subset, stage: int) -> dict | None:
     folder = draw_folder(study_root() / "data", subset.draw)
     record, tokenizers = (folder / name for name in (RECORD, RECORD_TOKENIZERS))
     entries = recorded(record)
-    if subset.key not in entries:
+    key = subset.name if subset.name in entries else subset.key  # of its own where other K have other prompts
+    if key not in entries:
         return None
-    where = f"{record}: entry {subset.key}"
-    bigrams = fields_of(entries[subset.key], {"2": (dict,)}, where)["2"]
+    where = f"{record}: entry {key}"
+    bigrams = fields_of(entries[key], {"2": (dict,)}, where)["2"]
     fields_of(bigrams, {name: (int, float) for name in RECORDED.values()}, f"{where}: 2")
     diversity = {field: bigrams[name] for field, name in RECORDED.items()}
-    diversity["tokenizer"] = recorded(tokenizers).get(subset.key, "not recorded")
+    diversity["tokenizer"] = recorded(tokenizers).get(key, "not recorded")
     check_diversity(diversity, subset.size, stage, where)
     responses = recorded_responses(folder / RECORD_RESPONSES, subset, stage, diversity["tokenizer"])
     if responses:
