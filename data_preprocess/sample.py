@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> None:
             for size, indices in selected.items():
                 subset = config.subset(ranking_len, size)
                 chosen[subset], diversity[subset] = indices, curve[size]
-                record.add(subset, curve[size], tokenizer_name, answers.get(size))
+                record.add(subset, curve[size], tokenizer_name, answers.get(size), ranking_lens)
     files = subset_lines(data, rankings, chosen)
     write_files({**files, **record.texts()})
     for file, subset in zip(files, chosen, strict=True):

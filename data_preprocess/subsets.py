@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from data_preprocess.files import json_line, json_lines, write_files
 from data_preprocess.ranking import SEED, cut_ranking, rankings_file
-from data_preprocess.records import KIND, read_rankings
+from data_preprocess.records import KIND, read_rankings, read_rows
 from data_preprocess.response_diversity import Responses, responses_of
 from data_preprocess.selection import RANDOM, SELECTIONS, Selection
 
@@ -85,6 +85,11 @@ def subset_named(folder: str | Path) -> Subset | None:
     if not named or named[4] not in (None, *(set(SELECTIONS) - {RANDOM}), *AUGMENTATIONS):
         return None
     return Subset(int(named[2]), int(named[3]), named[4] or RANDOM, int(named[1] or SEED))
+
+
+def base_prompts(data: Path) -> int:
+    """Returns how many rows of an enlarged subset come from its base subset; `data` is its folder or file."""
+    return sum(row["meta"].get(ORIGIN) == BASE for row in read_rows(data))
 
 
 def write_split(data: Path, full_len: int = FULL_LEN) -> dict[Path, int]:

@@ -295,7 +295,7 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     if base_model(path, options) is not None:
         model = load_with_head(path, tokenizer, dtype)
     else:
-        config = _read_config(path, options)
+        config = read_config(path, options)
         load = _load_oasst if config.get("model_type") == OASST_TYPE else _load_classifier
         model = load(path, config, options)
     reward_model = as_reward_model(model.to(device()), tokenizer, path)
@@ -304,7 +304,8 @@ def load_reward_model(path: str | Path, dtype: torch.dtype = torch.float32) -> R
     return reward_model
 
 
-def _read_config(path: str | Path, options: dict[str, Any]) -> dict[str, Any]:
+def read_config(path: str | Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the config.json of a reward model of these `source_options`. InputError if it cannot be one."""
     config = read_json(cached_file(str(path), "config.json", local_files_only=options["local_files_only"]))
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json: expected a JSON object, found {type(config).__name__}")
@@ -331,7 +332,7 @@ def load_with_head(
     base = base_model(path, options)
     if base is not None:
         return merged(load_with_head(base, tokenizer, dtype, **more), path, REWARD, options)
-    saved, options = _read_config(path, options), {**options, "dtype": dtype, **more}
+    saved, options = read_config(path, options), {**options, "dtype": dtype, **more}
     if saved.get("model_type") == OASST_TYPE:
         raise InputError(f"{path}: an OpenAssistant reward model can be used for scoring, but not trained further")
     names = saved.get("architectures") or []
@@ -475,15 +476,23 @@ def reads_chat(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path:
     return stored != HH and not isinstance(model, GPTNeoXReward) and tokenizer.chat_template is not None
 
 
-def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+def oasst_config(path: str | Path, config: dict[str, Any]) -> GPTNeoXConfig:
+    """Returns the configuration of an OpenAssistant model, whose type transformers does not know, from its config.json.
+
+    Raises:
+        InputError: it has an unknown pooling, or cannot be read.
+    """
     pooling = config.get("pooling") or "last"
     if pooling not in POOLINGS:
         raise InputError(f"{path}: config.json: pooling is {pooling!r} (expected {' or '.join(POOLINGS)})")
     fields = {key: value for key, value in config.items() if key != "model_type"}
-    neox = load_or_refuse(
+    return load_or_refuse(
         lambda: GPTNeoXConfig.from_dict({**fields, "pooling": pooling}), f"{path}: the model cannot be loaded"
     )
-    return load_weights(GPTNeoXReward, path, config=neox, ignored=OLD_BUFFERS, **options)
+
+
+def _load_oasst(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+    return load_weights(GPTNeoXReward, path, config=oasst_config(path, config), ignored=OLD_BUFFERS, **options)
 
 
 def _load_classifier(path: str | Path, config: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:

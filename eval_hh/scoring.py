@@ -26,7 +26,7 @@ from data_preprocess.diversity import RECORD, RECORD_RESPONSES, RECORD_TOKENIZER
 from data_preprocess.files import read_json, write_jsonl
 from data_preprocess.provenance import git_hash, versions
 from data_preprocess.records import read_rows
-from data_preprocess.subsets import AUGMENTATIONS, BASE, ORIGIN, RANDOM, Subset, draw_folder, subset_named
+from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, base_prompts, draw_folder, subset_named
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
 from eval_hh.cells import (
@@ -268,11 +268,6 @@ def shape_of_rows(data: Path) -> tuple[int, int]:
     return len(rows[0]["suffix"]), len(rows)
 
 
-def base_prompts(data: Path) -> int:
-    """Returns how many rows of an enlarged subset come from its base subset."""
-    return sum(row["meta"].get(ORIGIN) == BASE for row in read_rows(data))
-
-
 def recorded_diversity(subset: Subset, stage: int) -> dict | None:
     """Returns the diversity that sample.py recorded for a subset, or None.
 
@@ -281,13 +276,14 @@ def recorded_diversity(subset: Subset, stage: int) -> dict | None:
     folder = draw_folder(study_root() / "data", subset.draw)
     record, tokenizers = (folder / name for name in (RECORD, RECORD_TOKENIZERS))
     entries = recorded(record)
-    if subset.key not in entries:
+    key = subset.name if subset.name in entries else subset.key  # of its own where other K have other prompts
+    if key not in entries:
         return None
-    where = f"{record}: entry {subset.key}"
-    bigrams = fields_of(entries[subset.key], {"2": (dict,)}, where)["2"]
+    where = f"{record}: entry {key}"
+    bigrams = fields_of(entries[key], {"2": (dict,)}, where)["2"]
     fields_of(bigrams, {name: (int, float) for name in RECORDED.values()}, f"{where}: 2")
     diversity = {field: bigrams[name] for field, name in RECORDED.items()}
-    diversity["tokenizer"] = recorded(tokenizers).get(subset.key, "not recorded")
+    diversity["tokenizer"] = recorded(tokenizers).get(key, "not recorded")
     check_diversity(diversity, subset.size, stage, where)
     responses = recorded_responses(folder / RECORD_RESPONSES, subset, stage, diversity["tokenizer"])
     if responses:

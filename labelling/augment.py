@@ -40,7 +40,7 @@ from data_preprocess.hub import load_tokenizer
 from data_preprocess.ngrams.strategies import NGRAM
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.outputs import check_no_input
-from data_preprocess.preparing.candidates import Candidates, add_responses, choose
+from data_preprocess.preparing.candidates import Candidates, add_responses, choose, keep_responses
 from data_preprocess.preparing.near_duplicates import N_WORDS, without_near_copies
 from data_preprocess.preparing.row_formats import Mapping, read_source
 from data_preprocess.records import read_rankings
@@ -190,7 +190,7 @@ def encoded(tokenizer: "PreTrainedTokenizerBase", prompts: list[list[str]]) -> T
 def distinct_pool(config: AugmentConfig, rows: list[dict], work: Path) -> list[Candidates]:
     """Returns the prompts that may be added, unanswered and without near-copies of each other or of the subset's."""
     prompts, base = [row["prefix"][0] for row in rows], [with_system(row["prefix"][0], row["meta"]) for row in rows]
-    pool = [replace(one, responses=[], rewards=None, origins=[]) for one in read_pool(config, prompts, work)]
+    pool = [replace(keep_responses(one, []), rewards=None) for one in read_pool(config, prompts, work)]
     kept = without_near_copies([one.turns for one in pool], base, config.max_jaccard)
     print(
         f"{len(pool) - len(kept)} of {len(pool)} prompts dropped: near-copies "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from data_preprocess.command import InputError
 from data_preprocess.hub import base_model, load_or_refuse, load_tokenizer, source_options
 from data_preprocess.records import numbered_rows, to_record
+from eval_hh.run_paths import TEST_REWARD_MODEL
 from study.grid import Cell
 from study.running.launched_study import LaunchedStudy, train_config
 from training.config import TrainConfig
@@ -118,9 +119,14 @@ def model_config(name: str) -> "PretrainedConfig":
 
 def reward_weights(study: LaunchedStudy) -> Weights | None:
     """Returns the matrices of the test reward model; None if it cannot be read now."""
-    name = study.variable("TEST_REWARD_MODEL")
+    from eval_hh.reward_model import OASST_TYPE, oasst_config, read_config
+
+    name = study.variable("TEST_REWARD_MODEL", TEST_REWARD_MODEL)
     try:
-        return weights_of(model_config(name)) if name else None
+        options = source_options(name)
+        saved = {} if base_model(name, options) else read_config(name, options)
+        is_oasst = saved.get("model_type") == OASST_TYPE
+        return weights_of(oasst_config(name, saved) if is_oasst else model_config(name))
     except (InputError, OSError):
         return None
 

@@ -11,6 +11,7 @@ from data_preprocess.preparing.candidates import (
     commonest_len,
     distinct,
     drop_unjudged,
+    keep_responses,
     plain_row,
     prompt_id,
     training_row,
@@ -102,3 +103,13 @@ def test_training_row_is_sorted_with_ties_in_place():
 def test_plain_row_of_a_prompt_alone():
     assert plain_row(made([])) == {"prefix": [TURNS], "suffix": [""], "reward": [0.0], "meta": {"id": "x"}}
     assert plain_row(made(["a", ""], [0.0, 1.0]))["suffix"] == ["a", ""]
+
+
+def test_numbers_in_meta_go_where_their_responses_go():
+    """Sorted, sampled ones added, one dropped; a prompt whose answers are dropped has none."""
+    candidates = Candidates(TURNS, ["a", "b", "b "], [1.0, 2.0, 2.0], {"id": "x", "quality": [5, 7, 6]})
+    row = training_row(distinct(candidates))
+    assert (row["suffix"], row["meta"]["quality"]) == (["b", "a"], [7, 5])
+    more = add_responses(distinct(candidates), ["c", "d"], ["m", "n"])
+    assert more.meta["quality"] == [5, 7, None, None] and more.origins == ["data", "data", "m", "n"]
+    assert add_responses(keep_responses(candidates, []), ["c"], "m").meta["quality"] == []

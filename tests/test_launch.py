@@ -176,6 +176,11 @@ def test_one_process_without_zero_is_started_once(shell, sandbox):
         (["m", "e", "hh_train_len4_3", "4"], {}, "usage: sh train_hh_pro_1b3.sh MODEL EXP DATA RANKING_LEN SEED"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "5"}, "NUM_PROCESSES 5 .* use 4 or 7"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "x"}, "NUM_PROCESSES x: expected"),
+        (
+            ["m", "e", "hh_train_len4_3", "4", "42"],
+            {"NUM_PROCESSES": "1", "ZERO_STAGE": "0", "OMP_NUM_THREADS": "", "SLURM_CPUS_PER_TASK": "all"},
+            "SLURM_CPUS_PER_TASK all: expected a whole number from 1 to 99999",
+        ),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "9" * 30}, "NUM_PROCESSES 9+: expected"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_PROCESSES": "08"}, "NUM_PROCESSES 08: expected"),
         (["m", "e", "hh_train_len4_3", "4", "42"], {"NUM_MACHINES": "3"}, "NUM_PROCESSES 8: expected as many on each"),

@@ -15,6 +15,7 @@ from data_preprocess.command import InputError
 from data_preprocess.prepare import main
 from data_preprocess.preparing.raw_hh import SOURCES
 from data_preprocess.records import load_records, read_rows
+from data_preprocess.split import main as split
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURE = Path(__file__).parent / "fixtures" / "raw_pairs.jsonl"
@@ -348,3 +349,23 @@ def test_test_prompts_can_be_held_out_of_any_source(tmp_path, capsys):
     assert "0 of 24 train and dev prompts are near a test prompt" in capsys.readouterr().out
     with pytest.raises(InputError, match="--test_rows: 26 rows and 4 dev rows of 30 prompts"):
         main([*flags[:5], "26", *flags[6:]])
+
+
+def test_what_was_ranked_is_ranked_again_by_another_number(tmp_path, monkeypatch):
+    """prepare.py sorts responses, and split.py drops some: numbers in meta stay those of their responses."""
+    numbers = {"quality": [0.2, 0.7, 0.1], "by": {"safety": [3, 1, 2]}}
+    row = {"prefix": [["<|prompter|>Name a fruit.", "<|assistant|>"]] * 3, "suffix": ["0.2", "0.7", "0.1"],
+           "reward": [0, 0, 0], "meta": numbers}  # fmt: skip
+    source, safety = tmp_path / "rows.jsonl", {"0.2": 3, "0.7": 1, "0.1": 2}
+    source.write_text(json.dumps(row) + "\n")
+    for name, wanted in (("meta.quality", float), ("meta.by.safety", safety.get), ("meta.quality", float)):
+        monkeypatch.setenv("STUDY_ROOT", str(tmp_path / name))
+        main(["--source", str(source), "--rewards_from", name, "--dev_rows", "0"])
+        source = tmp_path / name / "data" / "original" / "hh_train_len3" / "train.json"
+        (found,) = load_records(source)
+        assert found.suffix == sorted(found.suffix, key=wanted, reverse=True)
+        assert found.reward == list(map(wanted, found.suffix))
+        assert found.meta["by"]["safety"] == list(map(safety.get, found.suffix))
+    split(["--ranking_len", "3"])
+    (cut,) = load_records(source.parents[1] / "hh_train_len2" / "train.json")
+    assert cut.meta["quality"] == list(map(float, cut.suffix))

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from data_preprocess.ranking import cut_ranking, nested_subsets
+from data_preprocess.ranking import cut_ranking, nested_subsets, values_of
 
 ROW = {
     "prefix": [["p0"], ["p1"], ["p2"], ["p3"]],
@@ -71,3 +71,19 @@ def test_the_responses_origins_are_cut_with_them():
         assert cut["meta"] == {"id": 1, "response_from": [text.upper() for text in cut["suffix"]]}
     for meta in ({}, {"response_from": ["A"]}, {"response_from": "ABCD"}):
         assert cut_ranking({**row, "meta": meta}, rng, 2)["meta"] == meta
+
+
+def test_a_number_of_each_response_is_cut_with_it():
+    """Whatever a later --rewards_from may name; what is no list of numbers, one per response, stays."""
+    rng, stays = (
+        random.Random(0),
+        {"tags": list("abcd"), "span": [3, 9], "flags": [True] * 4, "n": 4, "rows": [[1]] * 4},
+    )
+    meta = {"quality": [0, 1, 2, 3], "by": {"person": [0.0, 1, None, 3]}, **stays}
+    row = {"prefix": [["p"]] * 4, "suffix": list("0123"), "reward": [4.0, 3.0, 2.0, 1.0], "meta": meta}
+    for _ in range(20):
+        cut = cut_ranking(row, rng, 3)
+        kept = list(map(int, cut["suffix"]))
+        assert cut["meta"] == {"quality": kept, "by": {"person": [None if i == 2 else i for i in kept]}, **stays}
+    assert values_of({"a": [1, 2]}, 2, [1, 0, None]) == {"a": [2, 1, None]}
+    assert values_of({"a": []}, 0, [None]) == {"a": []}

@@ -27,6 +27,7 @@ from data_preprocess.records import read_rows
 from data_preprocess.sample import SIZES, main
 from data_preprocess.selection import SELECTIONS, select_max_diversity
 from data_preprocess.subsets import AUGMENTATIONS, Subset, subset_named
+from eval_hh.scoring import recorded_diversity
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FIXTURE = Path(__file__).parent / "fixtures" / "len4.json"
@@ -236,6 +237,31 @@ def test_prompts_that_k_share_are_tokenised_and_selected_once(tmp_path, tokenize
     main(["4", "3", "2", "--sizes", "1", "--tokenizer", tokenizer_dir, "--select", "max_d"])
     assert len(calls) == 3
     assert [selected(tmp_path, k, "1_max_d") == selected(tmp_path, 4, "1_max_d") for k in (3, 2)] == [True, False]
+
+
+@pytest.mark.parametrize("calls", [[["4", "3", "2"]], [["4"], ["3"], ["2"]], [["2"], ["4", "3"], ["2"], ["4"]]])
+def test_d_of_a_subset_is_that_of_its_own_prompts(tmp_path, tokenizer_dir, byte_tokenizer, monkeypatch, calls):
+    """Where K=2 has rankings of other prompts, by one call or several; and again when all K share them."""
+    monkeypatch.setenv("STUDY_ROOT", str(tmp_path))
+    install(tmp_path)
+
+    def check():
+        for k in (4, 3, 2):
+            subset = Subset(k, 3, draw=43)
+            prompts = [render_prompt(row["prefix"][0]) for row in read_rows(tmp_path / "data" / subset.folder)]
+            expected = prompt_diversity(encode_prompts(byte_tokenizer, prompts))
+            assert recorded_diversity(subset, k)["score"] == expected, k
+
+    other = tmp_path / "data" / "original" / "hh_train_len2" / "train.json"
+    shared = other.read_text(encoding="utf-8")
+    other.write_text(shared.replace("<|prompter|>", "<|prompter|>Oh, oh, oh: "), encoding="utf-8")
+    for ranking_lens in calls:
+        main([*ranking_lens, "--sizes", "3", "--tokenizer", tokenizer_dir, "--draw", "43"])
+    check()
+    other.write_text(shared, encoding="utf-8")
+    main(["4", "3", "2", "--sizes", "3", "--tokenizer", tokenizer_dir, "--draw", "43"])
+    check()
+    assert list(json.loads((tmp_path / "data" / "draw43" / RECORD).read_text())) == ["3"]
 
 
 def test_matched_lengths_are_part_of_the_name(tmp_path, tokenizer_dir):

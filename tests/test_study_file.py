@@ -420,6 +420,43 @@ def test_operations_of_an_answer_are_those_that_torch_counts(tiny_causal_lm_dir,
     assert score_flops(weights, prompt + answer) < answer_flops(weights, prompt, answer)
 
 
+@pytest.mark.parametrize("kind", ["llama", "mixtral", "qwen2_moe", "deepseek_v2", "jetmoe"])
+def test_operations_of_a_mixture_are_those_of_the_experts_of_a_token(kind):
+    """Against torch's count of a pass, up to what the experts' router and attention's mask leave open."""
+    import torch
+    from model_families import FAMILIES
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from training.flops import score_flops, weights_of
+
+    model = next(family for family in FAMILIES if family.kind == kind and not family.variant).model()
+    model.set_attn_implementation("eager")  # whose products are counted on every device, as are eager experts'
+    model.config._experts_implementation = "eager"
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model.base_model(torch.arange(3, 35).unsqueeze(0))
+    assert score_flops(weights_of(model.config), 32) == pytest.approx(counter.get_total_flops(), rel=0.2)
+
+
+def test_operations_of_scoring_are_those_of_the_test_reward_model(tmp_path, tiny_reward_dir, tiny_causal_lm_dir):
+    """Of OpenAssistant's, too, whose type transformers does not know; and of the paper's where a file names none."""
+    from transformers import AutoConfig
+
+    from study.cost import reward_weights
+    from training.flops import weights_of
+
+    config = json.loads((tiny_reward_dir / "config.json").read_text())
+    oasst = tmp_path / "oasst"
+    oasst.mkdir()
+    (oasst / "config.json").write_text(json.dumps(config | {"model_type": "gpt_neox_reward_model"}))
+    expected = weights_of(AutoConfig.from_pretrained(tiny_reward_dir))
+    for path in (oasst, tiny_reward_dir):
+        study = read(
+            tmp_path, MINE.replace("owner/model", str(tiny_causal_lm_dir("llama"))) + f"rewards: {{test: {path}}}\n"
+        )
+        assert reward_weights(study) == expected
+
+
 def test_a_path_in_a_study_file_is_relative_to_it(tmp_path, monkeypatch):
     (tmp_path / "base").mkdir()
     monkeypatch.chdir(Path("/"))

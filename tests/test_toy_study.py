@@ -1,12 +1,16 @@
 """study/toy/toy_study.py: the order of the tasks, and the judged comparison on the study's page."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from made_up import make_cell
 from made_up_runs import test_row, write_lines, write_texts
 
+from data_preprocess.command import InputError
+from data_preprocess.subsets import BASE, ORIGIN
 from eval_hh.analysis.results import load_results
 from eval_hh.cells import TEST_FILES, write_cell
 from eval_hh.inference.resumable_jobs import folder_identity
@@ -60,6 +64,19 @@ def test_what_is_done_is_not_run_again(study):
     plain, enlarged = study.missing(cells)
     assert {cell.draw for cell in plain} == {cell.draw for cell in enlarged} == {43}
     assert not [task for batch in study.batches(plain, enlarged) for task in batch if "draw43" not in task]
+
+
+def test_a_subset_enlarged_from_another_number_of_prompts_is_named(study):
+    """48 and 72 prompts have the names of 60 and 60: what is there is not taken for the other, done or not."""
+    cells = cells_of(TOY.grid, fresh_replicates(1), augment=True)
+    enlarged = next(cell for cell in cells if cell.is_augmented)
+    rows = [{**test_row("a", number), "meta": {ORIGIN: BASE if number < 48 else "pool"}} for number in range(120)]
+    write_lines(study.data(enlarged) / "train.json", rows)
+    study.check_enlarged(cells)
+    other = replace(TOY, grid=replace(TOY.grid, augmented=(60, 60)))
+    expected = f"{study.data(enlarged)}: was made of 48 prompts and 72 added, the study says 60 and 60 (expected"
+    with pytest.raises(InputError, match=re.escape(expected)):
+        ToyStudy(study.root, other).run_grid(None, cells)
 
 
 def test_the_page_s_report_judges_the_largest_equal_budget(study, tiny_reward_dir, monkeypatch, tmp_path):

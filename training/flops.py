@@ -2,7 +2,7 @@
 
 Only matrix products that depend on a token are counted: 2 operations per weight and token forward, twice that backward
 (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and attention's scores and sums for the pairs of positions that see
-each other. Elementwise operations and embeddings are left out.
+each other. Elementwise operations and embeddings are left out. Of a mixture, the experts of a token count.
 """
 
 from collections.abc import Sequence
@@ -65,6 +65,9 @@ def weights_of(config: "PretrainedConfig") -> CountedWeights:
     layers = [module for module in model.modules() if not isinstance(module, torch.nn.Embedding) and module is not head]
     weights = [weight for module in layers for weight in module.parameters(recurse=False)]
     body = sum(weight.numel() for weight in weights if weight.ndim == 2)  # linear layers, also those of GPT-2
+    experts = [weight for weight in weights if weight.ndim == 3]  # [experts, out, in]
+    if experts:
+        body += config.num_experts_per_tok * sum(weight[0].numel() for weight in experts)
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return CountedWeights(body, head.weight.numel(), config.num_hidden_layers, config.num_attention_heads * head_size)
 

@@ -46,8 +46,10 @@ set -- \
 # One process without ZeRO needs no launcher: main.py checks settings and data before it loads a model.
 if [ "$num_processes" = 1 ] && [ "$zero_stage" = 0 ]; then
     export ACCELERATE_MIXED_PRECISION="$precision"
-    cores=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-}} # a job has the cores that Slurm gave it
-    [ -z "$cores" ] || export OMP_NUM_THREADS="$cores"
+    if [ -z "${OMP_NUM_THREADS:-}" ] && [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then # a job has the cores of its allocation
+        check_whole SLURM_CPUS_PER_TASK "$SLURM_CPUS_PER_TASK" 1 99999
+        export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
+    fi
     exec "$python" "$here/main.py" "$@"
 fi
 

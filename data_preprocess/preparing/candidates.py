@@ -13,7 +13,7 @@ from typing import Any
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, SYSTEM_TAG, is_blank, render_prompt, split_system, with_system
-from data_preprocess.ranking import RESPONSE_FROM
+from data_preprocess.ranking import RESPONSE_FROM, values_of
 from data_preprocess.words import count_words
 
 FROM_DATA = "data"  # origin of a response that was not sampled by a model here
@@ -61,13 +61,15 @@ def responses_digest(responses: list[str]) -> str:
     return hashlib.sha256("\0".join(responses).encode("utf-8")).hexdigest()[:ID_LENGTH]
 
 
-def add_responses(candidates: Candidates, responses: list[str], origin: str) -> Candidates:
-    """Returns the candidates with further responses, without rewards."""
+def add_responses(candidates: Candidates, responses: list[str], origin: str | list[str]) -> Candidates:
+    """Returns the candidates with further responses of one origin, or one each, without rewards."""
+    number, origins = len(candidates.responses), [origin] * len(responses) if isinstance(origin, str) else origin
     return replace(
         candidates,
         responses=[*candidates.responses, *responses],
-        origins=[*candidates.response_from(), *[origin] * len(responses)],
+        origins=[*candidates.response_from(), *origins],
         rewards=None,
+        meta=values_of(candidates.meta, number, [*range(number), *[None] * len(responses)]),
     )
 
 
@@ -79,6 +81,7 @@ def keep_responses(candidates: Candidates, indices: list[int]) -> Candidates:
         responses=[candidates.responses[i] for i in indices],
         origins=[origins[i] for i in indices],
         rewards=None if rewards is None else [rewards[i] for i in indices],
+        meta=values_of(candidates.meta, len(candidates.responses), indices),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from data_preprocess.command import InputError
-from data_preprocess.preparing.candidates import Candidates, keep_responses
+from data_preprocess.preparing.candidates import Candidates, add_responses, keep_responses
 from data_preprocess.preparing.votes import copeland
 
 PAIR = [0.0, 1.0]  # sorted rewards of a pair that only says which response is better
@@ -46,9 +46,10 @@ def _merged(rows: list[Candidates]) -> Candidates:
     if unjudged and len(unjudged) < len(with_responses):
         where = f"{unjudged[0].meta['source']}:{unjudged[0].meta['line']}"
         raise InputError(f"{where}: no rewards, and another row of its prompt has some (expected all or none)")
-    texts = [text for row in with_responses for text in row.responses]
-    origins = [origin for row in with_responses for origin in row.response_from()]
-    together = replace(with_responses[0], responses=texts, origins=origins, rewards=None)
+    opening, *others = with_responses
+    added = [pair for row in others for pair in zip(row.responses, row.response_from(), strict=True)]
+    together = add_responses(opening, *map(list, zip(*added, strict=True)))
+    texts = together.responses
     first = {text.strip(): index for index, text in reversed(list(enumerate(texts)))}
     kept = keep_responses(together, sorted(first.values()))
     return kept if unjudged else replace(kept, rewards=_rewards(with_responses, kept.responses))

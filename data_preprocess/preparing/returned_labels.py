@@ -36,6 +36,7 @@ from data_preprocess.preparing.votes import (
     values_of_ranking,
 )
 from data_preprocess.preparing.xlsx_rows import is_xlsx, read_xlsx
+from data_preprocess.ranking import values_of
 
 OF_POOL = ("prompt",)  # columns of our own exports that the pool holds
 NAMED_GAPS = 5  # items named in a line; the rest are counted
@@ -299,7 +300,9 @@ def _candidates(candidates: Candidates, prompt: Returned, combine: str, gaps: di
             gaps["pairs of answers without a vote"] += lacking
     rewards = _rewards(prompt, judged, combine)
     texts, origins = ([source[name] for name in judged] for source in (prompt.answers, prompt.origins))
-    return Candidates(candidates.prefix, texts, rewards, candidates.meta, origins)
+    own = candidates.responses
+    places = [own.index(text) if text in own else None for text in texts]
+    return Candidates(candidates.prefix, texts, rewards, values_of(candidates.meta, len(own), places), origins)
 
 
 def _rewards(prompt: Returned, judged: list[str], combine: str) -> list[float]:

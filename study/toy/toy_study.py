@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
+from data_preprocess.command import InputError
 from data_preprocess.files import atomic_write, read_json, write_json
 from data_preprocess.ranking import rankings_file
-from data_preprocess.subsets import RANDOM, Subset
+from data_preprocess.subsets import RANDOM, Subset, base_prompts
 from data_preprocess.toy_world.world import world_hash, write_world
 from eval_hh.cells import BASE, CEILING
 from eval_hh.estimates import budgets
@@ -242,6 +243,7 @@ class ToyStudy:
 
     def run_grid(self, workers: Workers, cells: Sequence[Cell]) -> None:
         """Runs all cells without a result file, and makes what they need if it is missing."""
+        self.check_enlarged(cells)
         plain, enlarged = self.missing(cells)
         print(
             f"{sum(self.result(cell).exists() for cell in cells)} of {len(cells)} cells are done already",
@@ -251,6 +253,19 @@ class ToyStudy:
         for tasks in self.batches(plain, enlarged):
             if tasks:
                 workers.run("cells", tasks)
+
+    def check_enlarged(self, cells: Sequence[Cell]) -> None:
+        """Raises InputError for an enlarged subset that was made of more or fewer prompts than the study says now.
+
+        Names have the sum alone, and cells of any grid share the root.
+        """
+        size, added = self.profile.grid.augmented
+        for cell in _one_per_subset([cell for cell in cells if cell.is_augmented and not self.lacks_data(cell)]):
+            made = base_prompts(self.data(cell))
+            if made != size:
+                found = f"{made} prompts and {cell.num_prompts - made} added, the study says {size} and {added}"
+                hint = "expected the same, another sum, or a study of another name"
+                raise InputError(f"{self.data(cell)}: was made of {found} ({hint})")
 
     def missing(self, cells: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
         """Returns the cells to run, in order: those of subsets from sample.py, and those of enlarged subsets.
