@@ -522,6 +522,22 @@ def test_what_the_report_counts(vectors):
     assert (ours.mean, ours.most) == pytest.approx((0, 0), abs=2e-3) and at_random.mean == pytest.approx(0, abs=2e-3)
 
 
+def test_topics_have_names_in_every_script_and_values_are_cut(tmp_path, byte_tokenizer):
+    """A word of 3,000 letters hid the numbers beside it, and Chinese clusters had no name."""
+    prompts = ["红烧肉怎么做", "红烧肉好吃吗", "Why do whales sing?", "x" * 3000, "Who is he?"]
+    pool = tmp_path / "pool.jsonl"
+    rows = [{"prompt": text, "team": f"team {index} " + "y" * 3000} for index, text in enumerate(prompts)]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = str(static_folder(tmp_path / "model", byte_tokenizer))
+    written = ["--output", str(tmp_path / "out.jsonl"), "--report", str(tmp_path / "r.html")]
+    select_prompts.main([str(pool), "--size", "2", "--embeddings", folder, *written])
+    values = re.findall(r"<tr><td>(.*?)</td>", (tmp_path / "r.html").read_text())
+    assert any(re.fullmatch(r"\d: (\w\w, )*烧肉", value) for value in values), values
+    assert any(re.fullmatch(r"\d: sing, whales", value) for value in values), values
+    assert any(re.fullmatch(r"\d", value) for value in values), values  # no word is long
+    assert sum(value.startswith("team") for value in values) == 5 and max(map(len, values)) == 80
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_the_report(browser, tmp_path, byte_tokenizer, scheme):
