@@ -86,6 +86,15 @@ def test_novelty_is_the_greedy_order_of_its_definition(vectors):
     assert novelty(part, 30, 1) == chosen
 
 
+def test_density_is_of_the_nearest_other_prompts(vectors):
+    """A prompt's distance to itself is 0: as a root of rounding errors it made novelty depend on the threads."""
+    exact = vectors[:400].astype(np.float64)
+    distances = np.linalg.norm(exact[:, None] - exact, axis=2)
+    expected = 1 / np.sort(distances, axis=1)[:, 1 : embedding_selection.NEAREST + 1].sum(axis=1)
+    found = local_density(vectors[:400], np.zeros(400, dtype=int))
+    assert found == pytest.approx(expected, rel=3e-6)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_selects_each_prompt_once_and_the_same_again(vectors, strategy):
     for size in (0, 1, 37, 120):
