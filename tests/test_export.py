@@ -18,7 +18,8 @@ from data_preprocess.preparing.export import (
     write_pairs,
     write_prompts,
 )
-from data_preprocess.preparing.row_formats import Mapping, read_source
+from data_preprocess.preparing.recipes import Mapping
+from tests.test_formats import read_source
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Rice?", "<|assistant|>"]
 POOL = [Candidates(TURNS, ["Boil it.", "No.", "Rinse it."], [2.0, -1.0, 2.0], {"id": "p"})]
@@ -61,10 +62,10 @@ def test_pairs_come_back(shared, tmp_path, monkeypatch, conversational, ending):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[0][:50]
+    pool = read_source(str(shared / "data" / "finegrained_len4"), Mapping())[0][:50]
     path = tmp_path / "out" / f"pairs{ending}"
     count = write_pairs(path, pool, PAIR_FORMS["trl"] if conversational else trl_standard)
-    again, _ = read_source(str(path), "train", Mapping())
+    again, _ = read_source(str(path), Mapping())
     expected = [
         (c.prefix, [c.responses[a], c.responses[b]])
         for c in pool
@@ -83,7 +84,7 @@ def test_prompts_for_labelling(tmp_path):
     path = tmp_path / "prompts.jsonl"
     write_prompts(path, POOL)
     assert json.loads(path.read_text()) == {"id": "p", "prompt": MESSAGES}
-    [again], _ = read_source(str(path), "train", Mapping())
+    [again], _ = read_source(str(path), Mapping())
     assert again.prefix == TURNS and again.meta["id"] == "p"
 
 

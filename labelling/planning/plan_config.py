@@ -8,6 +8,7 @@ from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count
 from data_preprocess.diversity import TOKENIZER_HELP
 from data_preprocess.outputs import check_output_file, is_same_file
 from data_preprocess.preparing.export import check_json_lines
+from data_preprocess.preparing.prompt_pool import SPLIT
 from data_preprocess.selection import STRATEGIES
 from labelling.planning.budget import STRATIFIED, Prices
 from labelling.planning.pilot import SHARE
@@ -38,7 +39,7 @@ class PlanConfig:
         "the pool: JSONL, Parquet, a folder, or a data set on the hub; one prompt per row", positional=True
     )
     column: str | None = setting("field of the prompt, if it has none of the usual names", default=None)
-    split: str = setting("split of a data set", default="train")
+    split: str | None = setting(SPLIT, default=None)
     drop_duplicates: bool = setting("drop prompts that repeat another one", default=False)
     responses: int | None = setting("budget in labelled responses", within(), metavar="N", default=None)
     budget: str | None = setting("budget in money; needs at least one of the costs", metavar="X", default=None)
