@@ -227,6 +227,8 @@ def test_spellings_of_a_name(tmp_path):
     """Blanks around a name are dropped; other spellings stay two people, and a line says so."""
     given = joined(tmp_path, ranked(("ann", "x > y > z"), (" ann ", "y > x > z"), ("Ann", "z > y > x"))).notes
     assert given[0].startswith("warning: annotators Ann and ann count as different people")
+    given = joined(tmp_path, ranked(("Zo\u00eb", "x > y > z"), ("Zoe\u0308", "y > x > z"))).notes
+    assert given[0].startswith("warning: annotators Zoe\u0308 and Zo\u00eb count as different people")
     assert given[1].startswith("annotators: 2;")
 
 

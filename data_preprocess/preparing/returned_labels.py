@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_jsonl
-from data_preprocess.preparing.agreement import Judged, agreement_lines
+from data_preprocess.preparing.agreement import Judged, agreement_lines, name_key
 from data_preprocess.preparing.candidates import FROM_DATA, Candidates, responses_digest
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.row_formats import named
@@ -368,7 +368,7 @@ def _agreement(returned: dict[str, Returned], kind: str, by_name: bool) -> list[
             units.pairs[judge][first, second] = vote if first == a else -vote
         judged.append(units)
         for judge in (*units.values, *units.pairs):
-            spellings[judge.casefold()].add(judge)
+            spellings[name_key(judge)].add(judge)
     doubts = [
         f"warning: annotators {' and '.join(sorted(names))} count as different people (expected one spelling of a name)"
         for names in spellings.values()
