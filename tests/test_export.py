@@ -165,3 +165,17 @@ def test_a_system_message_that_is_left_out_is_counted(tmp_path, capsys):
         main(["--source", str(source), "--export", "trl", "--form", form, "--output", str(output)])
         line = "1 rankings: their system message is left out (--form conversational keeps it)"
         assert (line in capsys.readouterr().out) == said
+
+
+def test_no_pair_has_a_response_without_text(tmp_path, capsys):
+    """Nor one response twice: as in rankings, from which they are dropped."""
+    source, output = tmp_path / "in.jsonl", tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": "Name a fruit.", "completions": ["", "A plum.", "Rice.", " \u200b"], "scores": [3, 2, 1, 0]},
+        {"prompt": "Name a tree.", "completions": ["An oak.", "An oak. ", "A log."], "scores": [2, 2, 1]},
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["--source", str(source), "--export", "trl", "--form", "standard", "--output", str(output)])
+    pairs = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(pair["chosen"], pair["rejected"]) for pair in pairs] == [(" A plum.", " Rice."), (" An oak.", " A log.")]
+    assert "3 responses are left out: without text, or equal to another" in capsys.readouterr().out
