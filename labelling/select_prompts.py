@@ -68,7 +68,7 @@ class SelectConfig:
     )
     quota: str | None = setting("column of the pool whose every value keeps its share", metavar="COLUMN", default=None)
     embeddings: str = setting("wordllama, or the folder of an embedding model", default=WORDLLAMA)
-    vectors: Path | None = setting("file in which the embeddings are kept (.npz)", metavar="FILE", default=None)
+    vectors: Path | None = setting("file that keeps the embeddings, by text (.npz)", metavar="FILE", default=None)
     column: str | None = setting("field of the prompt, if it has none of the usual names", default=None)
     split: str | None = setting(SPLIT, default=None)
     report: Path | None = setting("write a page about the selection", metavar="FILE", default=None)

@@ -382,41 +382,45 @@ def test_wordllama_needs_no_network_and_knows_what_is_alike():
     assert found.shape == (3, 256) and found[0] @ found[1] > found[0] @ found[2] + 0.2
 
 
-def test_a_cache_is_used_and_checked(tmp_path, byte_tokenizer):
+def test_a_cache_is_used_and_extended(tmp_path, byte_tokenizer):
+    """A pool without what was labelled needs nothing new, and one with further prompts only these."""
+    folder, path = str(static_folder(tmp_path / "static", byte_tokenizer)), tmp_path / "v.npz"
+    first = embedded(["a", "b", "a"], folder, path)
+    before = path.read_bytes()
+    for texts, places in ((["a", "b", "a"], [0, 1, 2]), (["b", "a"], [1, 0]), (["b"], [1]), ([], [])):
+        assert (embedded(texts, folder, path) == first[places]).all() and path.read_bytes() == before
+    with np.load(path) as saved:
+        marked = dict(saved, vectors=np.roll(saved["vectors"], 1, axis=0))
+    np.savez(path, **marked)  # so that what is read is told from what is embedded
+    found = embedded(["c", "b", "a"], folder, path)
+    assert (found[1:] == first[:2]).all() and (found[0] == embedded(["c"], folder)[0]).all()
+    assert (embedded(["c", "b", "a"], folder, path) == found).all()
+    copy = static_folder(tmp_path / "other", byte_tokenizer)  # the same model at another place
+    assert (embedded(["c", "b", "a"], str(copy), path) == found).all()
+
+
+def test_a_cache_that_does_not_fit_is_refused(tmp_path, byte_tokenizer):
     from safetensors.numpy import save_file
 
-    folder, path = str(static_folder(tmp_path / "static", byte_tokenizer)), tmp_path / "v.npz"
-    first = embedded(["a", "b"], folder, path)
-    before = path.read_bytes()
-    assert (embedded(["a", "b"], folder, path) == first).all() and path.read_bytes() == before
-    with pytest.raises(InputError, match="v.npz: made of other prompts"):
-        embedded(["a", "c"], folder, path)
-    copy = static_folder(tmp_path / "other", byte_tokenizer)  # the same model at another place
-    assert (embedded(["a", "b"], str(copy), path) == first).all()
-    save_file({"embeddings": np.ones((400, 8), dtype=np.float32)}, copy / "model.safetensors")  # trained further
-    with pytest.raises(InputError, match=r"v.npz: made by another model .expected .*other on these prompts"):
-        embedded(["a", "b"], str(copy), path)
-    with open(path, "wb") as file:
-        np.savez(file, vectors=np.zeros((2, 5)), made_of=np.load(before_file(tmp_path, before))["made_of"])
-    with pytest.raises(InputError, match="v.npz: holds 2 x 5 numbers .expected 2 x 8"):
-        embedded(["a", "b"], folder, path)
-    for vectors, made_of in (
-        (first, "[1]"),
-        (first, "3"),
-        (first * np.nan, np.load(before_file(tmp_path, before))["made_of"]),
-    ):
-        with open(path, "wb") as file:
-            np.savez(file, vectors=vectors, made_of=made_of)
+    folder, path = static_folder(tmp_path / "static", byte_tokenizer), tmp_path / "v.npz"
+    embedded(["a", "b"], str(folder), path)
+    whole = dict(np.load(path))
+    other = static_folder(tmp_path / "other", byte_tokenizer)
+    save_file({"embeddings": np.ones((400, 8), dtype=np.float32)}, other / "model.safetensors")  # trained further
+    with pytest.raises(InputError, match=r"v.npz: made by another model .expected .*other; delete it"):
+        embedded(["a", "b"], str(other), path)
+    np.savez(path, **{**whole, "vectors": np.zeros((2, 5))})
+    with pytest.raises(InputError, match="v.npz: holds 2 x 5 numbers .expected 8 columns"):
+        embedded(["a", "b"], str(folder), path)
+    no_key = {name: array for name, array in whole.items() if name != "keys"}
+    cut = {**whole, "vectors": whole["vectors"][:1]}
+    for damaged in (no_key, cut, {**whole, "vectors": whole["vectors"] * np.nan}, {**whole, "keys": np.ones((2, 16))}):
+        np.savez(path, **damaged)
         with pytest.raises(InputError, match="v.npz: not a file of embeddings"):
-            embedded(["a", "b"], folder, path)
+            embedded(["a", "b"], str(folder), path)
     path.write_bytes(b"PK")
     with pytest.raises(InputError, match="v.npz: not a file of embeddings"):
-        embedded(["a", "b"], folder, path)
-
-
-def before_file(folder, content):
-    (folder / "before.npz").write_bytes(content)
-    return folder / "before.npz"
+        embedded(["a", "b"], str(folder), path)
 
 
 def test_folders_without_an_embedding_model_are_refused(tmp_path):

@@ -5,7 +5,6 @@ and others, so that Llama 2's licence bears on them.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from labelling.selecting.embedding_folders import Embed, folder_identity, load_f
 WORDLLAMA = "wordllama"  # the default model, from a package
 REQUIREMENTS = "pip install -r labelling/requirements-select.txt"
 CHUNK = 50_000  # texts embedded between two progress lines
+KEY = 16  # bytes of a text's sha256, by which a file of vectors knows it
 
 
 def embedded(texts: Sequence[str], model: str, cache: Path | None = None) -> np.ndarray:
@@ -26,17 +26,36 @@ def embedded(texts: Sequence[str], model: str, cache: Path | None = None) -> np.
     Args:
         texts: N texts.
         model: WORDLLAMA, or the folder of a model.
-        cache: .npz file from which the vectors are read, or to which they are written.
+        cache: .npz file of vectors by text. Those that it has are read, and the others are added to it, so that the
+            same pool without what was labelled, or with further prompts, is not embedded again.
 
     Raises:
-        InputError: a model that is not there or cannot be read, or whose vectors are not finite, or a cache of other
-            texts or of another model.
+        InputError: a model that is not there or cannot be read, or whose vectors are not finite, or a cache of another
+            model.
     """
     embed, dimensions = load_embedder(model)
-    made_of = _origin(texts, model) if cache else {}
-    if cache and cache.exists():
-        return _cached(cache, made_of, model, (len(texts), dimensions))
-    parts = []
+    if cache is None:
+        return _embed(texts, embed, model, dimensions)
+    identity = WORDLLAMA if model == WORDLLAMA else folder_identity(Path(model))
+    keys, vectors = _cached(cache, identity, model, dimensions) if cache.exists() else ([], _none(dimensions))
+    place = {key: index for index, key in enumerate(keys)}
+    wanted = [hashlib.sha256(text.encode("utf-8")).digest()[:KEY] for text in texts]
+    new = {key: text for key, text in zip(wanted, texts, strict=True) if key not in place}
+    if new or not cache.exists():
+        vectors = np.concatenate([vectors, _embed(list(new.values()), embed, model, dimensions)])
+        place |= {key: len(place) + index for index, key in enumerate(new)}
+        with atomic_write(cache, "wb") as file:
+            keys = np.frombuffer(b"".join(place), dtype=np.uint8).reshape(-1, KEY)
+            np.savez(file, vectors=vectors, keys=keys, model=identity)
+    return vectors[[place[key] for key in wanted]]
+
+
+def _none(dimensions: int) -> np.ndarray:
+    return np.zeros((0, dimensions), dtype=np.float32)
+
+
+def _embed(texts: Sequence[str], embed: Embed, model: str, dimensions: int) -> np.ndarray:
+    parts = [_none(dimensions)]
     for start in range(0, len(texts), CHUNK):
         part = np.asarray(embed(texts[start : start + CHUNK]), dtype=np.float32)
         if not np.isfinite(part).all():
@@ -44,34 +63,24 @@ def embedded(texts: Sequence[str], model: str, cache: Path | None = None) -> np.
         parts.append(unit(part))
         if len(texts) > CHUNK:
             print(f"embedded {min(start + CHUNK, len(texts)):,} of {len(texts):,} prompts", flush=True)
-    vectors = np.concatenate(parts) if parts else np.zeros((0, dimensions), dtype=np.float32)
-    if cache:
-        with atomic_write(cache, "wb") as file:
-            np.savez(file, vectors=vectors, made_of=json.dumps(made_of))
-    return vectors
+    return np.concatenate(parts)
 
 
-def _origin(texts: Sequence[str], model: str) -> dict[str, str]:
-    """Returns what tells the vectors of these texts by this model from others."""
-    identity = WORDLLAMA if model == WORDLLAMA else folder_identity(Path(model))
-    return {"model": identity, "texts": hashlib.sha256("\0".join(texts).encode("utf-8")).hexdigest()}
-
-
-def _cached(path: Path, made_of: dict[str, str], model: str, shape: tuple[int, int]) -> np.ndarray:
+def _cached(path: Path, identity: str, model: str, dimensions: int) -> tuple[list[bytes], np.ndarray]:
+    """Returns (keys of texts, their vectors) of a file that `embedded` wrote by this model."""
     try:
         with np.load(path, allow_pickle=False) as saved:
-            vectors, known = saved["vectors"], dict(json.loads(str(saved["made_of"])))
-        if not np.isfinite(vectors).all():
-            raise ValueError("numbers that are not finite")
-    except Exception as error:  # zipfile, numpy and json raise many kinds for a damaged file
+            vectors, keys, made_by = saved["vectors"], saved["keys"], str(saved["model"])
+        if not np.isfinite(vectors).all() or keys.shape != (len(vectors), KEY) or keys.dtype != np.uint8:
+            raise ValueError("numbers that are not finite, or not a key for each vector")
+    except Exception as error:  # zipfile and numpy raise many kinds for a damaged file
         raise InputError(f"{path}: not a file of embeddings that can be read ({type(error).__name__})") from None
-    for name, what in (("model", "by another model"), ("texts", "of other prompts")):
-        if known.get(name) != made_of[name]:
-            raise InputError(f"{path}: made {what} (expected {model} on these prompts; delete it or give another)")
-    if vectors.shape != shape:
+    if made_by != identity:
+        raise InputError(f"{path}: made by another model (expected {model}; delete it or give another)")
+    if vectors.shape[1:] != (dimensions,):
         found = " x ".join(map(str, vectors.shape))
-        raise InputError(f"{path}: holds {found} numbers (expected {shape[0]} x {shape[1]}; delete it or give another)")
-    return vectors
+        raise InputError(f"{path}: holds {found} numbers (expected {dimensions} columns; delete it or give another)")
+    return list(map(bytes, keys)), vectors
 
 
 def load_embedder(model: str) -> tuple[Embed, int]:
