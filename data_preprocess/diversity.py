@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_settings, count, parse_settings, run, setting, study_root
 from data_preprocess.files import without_nan, write_json
-from data_preprocess.hub import SOURCES, load_tokenizer
+from data_preprocess.hub import SOURCE_FORMS, load_tokenizer
 from data_preprocess.ngrams.new_ngrams import new_ngrams
 from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts, packed
 from data_preprocess.outputs import check_output_file
@@ -90,7 +90,7 @@ def _diversity(unique: int, total: int, samples: int) -> Diversity:
 class DiversityConfig:
     """Which prompts to measure, and how."""
 
-    source: str = setting(f"prompts or rankings: {SOURCES}", positional=True)
+    source: str = setting(f"prompts or rankings: {SOURCE_FORMS}", positional=True)
     column: str | None = setting(
         "field of the prompt: text, tagged turns, or messages with role and content", default=None
     )

@@ -27,7 +27,7 @@ PLAIN_WORDS = {
     "scaled_dot_product_attention yet": "transformers has no sdpa attention for a model of its kind",
 }
 # What a flag takes that names rows of prompts or responses (preparing/rows.py reads it).
-SOURCES = "JSONL, JSON array, CSV, TSV, Excel, Parquet, folder, or data set saved or on the hub"
+SOURCE_FORMS = "JSONL, JSON array, CSV, TSV, Excel, Parquet, folder, or data set saved or on the hub"
 NO_SCRIPTS = "scripts are no longer supported"  # from `datasets`' error
 PARQUET_COPY = "refs/convert/parquet"  # the branch on which the hub keeps a data set as Parquet
 ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # what ends a process, and is no failure of a library

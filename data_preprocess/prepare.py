@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import parse_settings, run
 from data_preprocess.outputs import check_only_ours, check_opening, check_output_file, check_place
-from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.candidates import Candidates, distinct
 from data_preprocess.preparing.export import (
     ENDINGS,
     PAIR_FORMS,
@@ -59,8 +59,11 @@ def export(config: PrepareConfig) -> None:
         export_to_label(config, unique_prompts(pool, to_rank=config.export != "prompts"))
         return
     form = trl_standard if config.form == "standard" else PAIR_FORMS[config.export]
-    count = write_pairs(config.output, require_rewards(pool), form)
+    own = [distinct(one) for one in require_rewards(pool)]  # as rankings have them
+    count = write_pairs(config.output, own, form)
     print(f"{config.output}: {count} pairs of {len(pool)} rankings")
+    if dropped := sum(len(one.responses) - len(kept.responses) for one, kept in zip(pool, own, strict=True)):
+        print(f"{dropped} responses are left out: without text, or equal to another one of their prompt")
     without = sum(one.turns != one.prefix for one in pool) if config.form == "standard" else 0
     if without:
         print(f"{without} rankings: their system message is left out (--form conversational keeps it)")

@@ -42,7 +42,7 @@ from data_preprocess.ngrams.token_ids import TokenIds, encode_prompts
 from data_preprocess.outputs import check_no_input
 from data_preprocess.preparing.candidates import Candidates, add_responses, choose, keep_responses
 from data_preprocess.preparing.near_duplicates import N_WORDS, without_near_copies
-from data_preprocess.preparing.row_formats import Mapping, read_source
+from data_preprocess.preparing.prompt_pool import read_prompts
 from data_preprocess.records import read_rankings
 from data_preprocess.response_diversity import encoder_of_responses, response_diversity, responses_of
 from data_preprocess.selection import Selection
@@ -205,8 +205,9 @@ def distinct_pool(config: AugmentConfig, rows: list[dict], work: Path) -> list[C
 def read_pool(config: AugmentConfig, prompts: list[list[str]], work: Path) -> list[Candidates]:
     """Returns the prompts of --pool, or those written by --generator from examples of the subset's prompts."""
     if config.pool:
-        pool, left_out = read_source(config.pool, "train", Mapping(needs_rewards=False))
-        print("".join(f"{line}\n" for line in left_out), end="")
+        placed, notes = read_prompts(config.pool, keep=False)
+        print("".join(f"{line}\n" for line in notes), end="")
+        pool = [one for _, one in placed]
         check_prompts(pool)
         return pool
     asked = requests(openings(prompts), config.write_prompts, config.seed)

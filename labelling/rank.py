@@ -38,6 +38,7 @@ from data_preprocess.command import (
 )
 from data_preprocess.files import disk_full_as_oserror, json_line, read_jsonl, sync, try_lock
 from data_preprocess.outputs import check_output_file
+from data_preprocess.preparing.agreement import name_key
 from data_preprocess.preparing.candidates import Candidates, responses_digest
 from data_preprocess.preparing.export import check_ending, prompt_messages
 from data_preprocess.preparing.labelling_tools import require_responses, shown_order
@@ -296,7 +297,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise InputError(f"annotator {name!r} (expected one of {', '.join(self.server.names)})")
             return name
         known = {annotator for annotator, _ in list(self.server.rankings.given)}
-        alike = [other for other in known if other.casefold() == name.casefold()]
+        alike = [other for other in known if name_key(other) == name_key(name)]
         if alike and name not in alike:
             raise InputError(f"annotator {name!r} (expected {alike[0]!r}, as it was written before, or another name)")
         return name

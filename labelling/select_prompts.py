@@ -24,7 +24,7 @@ from data_preprocess.outputs import check_output_file, is_same_file
 from data_preprocess.preparing.candidates import Candidates
 from data_preprocess.preparing.export import check_ending, write_prompts
 from data_preprocess.preparing.near_duplicates import N_WORDS
-from data_preprocess.preparing.prompt_pool import load_pool
+from data_preprocess.preparing.prompt_pool import SPLIT, load_pool
 from data_preprocess.ranking import SEED
 from labelling.selecting.embedding_selection import STRATEGIES, select_by_embedding, within_groups
 from labelling.selecting.embeddings import WORDLLAMA, embedded
@@ -68,9 +68,9 @@ class SelectConfig:
     )
     quota: str | None = setting("column of the pool whose every value keeps its share", metavar="COLUMN", default=None)
     embeddings: str = setting("wordllama, or the folder of an embedding model", default=WORDLLAMA)
-    vectors: Path | None = setting("file in which the embeddings are kept (.npz)", metavar="FILE", default=None)
+    vectors: Path | None = setting("file that keeps the embeddings, by text (.npz)", metavar="FILE", default=None)
     column: str | None = setting("field of the prompt, if it has none of the usual names", default=None)
-    split: str = setting("split of a data set", default="train")
+    split: str | None = setting(SPLIT, default=None)
     report: Path | None = setting("write a page about the selection", metavar="FILE", default=None)
     seed: int = setting("random seed", check_seed, default=SEED)
 

@@ -18,7 +18,8 @@ from data_preprocess.preparing.export import (
     write_pairs,
     write_prompts,
 )
-from data_preprocess.preparing.row_formats import Mapping, read_source
+from data_preprocess.preparing.recipes import Mapping
+from tests.test_formats import read_source
 
 TURNS = ["<|prompter|>Hi", "<|assistant|>Hello.", "<|prompter|>Rice?", "<|assistant|>"]
 POOL = [Candidates(TURNS, ["Boil it.", "No.", "Rinse it."], [2.0, -1.0, 2.0], {"id": "p"})]
@@ -61,10 +62,10 @@ def test_pairs_come_back(shared, tmp_path, monkeypatch, conversational, ending):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    pool = read_source(str(shared / "data" / "finegrained_len4"), "train", Mapping())[0][:50]
+    pool = read_source(str(shared / "data" / "finegrained_len4"), Mapping())[0][:50]
     path = tmp_path / "out" / f"pairs{ending}"
     count = write_pairs(path, pool, PAIR_FORMS["trl"] if conversational else trl_standard)
-    again, _ = read_source(str(path), "train", Mapping())
+    again, _ = read_source(str(path), Mapping())
     expected = [
         (c.prefix, [c.responses[a], c.responses[b]])
         for c in pool
@@ -83,7 +84,7 @@ def test_prompts_for_labelling(tmp_path):
     path = tmp_path / "prompts.jsonl"
     write_prompts(path, POOL)
     assert json.loads(path.read_text()) == {"id": "p", "prompt": MESSAGES}
-    [again], _ = read_source(str(path), "train", Mapping())
+    [again], _ = read_source(str(path), Mapping())
     assert again.prefix == TURNS and again.meta["id"] == "p"
 
 
@@ -164,3 +165,17 @@ def test_a_system_message_that_is_left_out_is_counted(tmp_path, capsys):
         main(["--source", str(source), "--export", "trl", "--form", form, "--output", str(output)])
         line = "1 rankings: their system message is left out (--form conversational keeps it)"
         assert (line in capsys.readouterr().out) == said
+
+
+def test_no_pair_has_a_response_without_text(tmp_path, capsys):
+    """Nor one response twice: as in rankings, from which they are dropped."""
+    source, output = tmp_path / "in.jsonl", tmp_path / "pairs.jsonl"
+    rows = [
+        {"prompt": "Name a fruit.", "completions": ["", "A plum.", "Rice.", " \u200b"], "scores": [3, 2, 1, 0]},
+        {"prompt": "Name a tree.", "completions": ["An oak.", "An oak. ", "A log."], "scores": [2, 2, 1]},
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["--source", str(source), "--export", "trl", "--form", "standard", "--output", str(output)])
+    pairs = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(pair["chosen"], pair["rejected"]) for pair in pairs] == [(" A plum.", " Rice."), (" An oak.", " A log.")]
+    assert "3 responses are left out: without text, or equal to another" in capsys.readouterr().out

@@ -13,7 +13,16 @@ from data_preprocess.command import InputError
 from data_preprocess.dialogue import parse_prompt, render_prompt
 from data_preprocess.prepare import main
 from data_preprocess.preparing.raw_hh import SOURCES, read_split
-from data_preprocess.preparing.row_formats import LeftOut, Mapping, load_texts, lookup, read_row, read_source
+from data_preprocess.preparing.recipes import NONE
+from data_preprocess.preparing.row_formats import (
+    LeftOut,
+    Mapping,
+    load_texts,
+    lookup,
+    open_source,
+    read_candidates,
+    read_row,
+)
 from data_preprocess.preparing.votes import BY_SIGN
 from data_preprocess.records import load_records
 
@@ -28,6 +37,11 @@ SHARED = [{"from": message["role"], "value": message["content"]} for message in 
 PLAIN = Mapping()
 
 
+def read_source(source, mapping):
+    """Rows by their own fields alone, whatever recipe their columns fit."""
+    return read_candidates(open_source(source, name=NONE)[1], source, mapping)
+
+
 def ranking(**meta):
     return {"prefix": [TURNS] * 2, "suffix": BOTH, "reward": [1, 0], "meta": meta}
 
@@ -35,7 +49,7 @@ def ranking(**meta):
 def read(tmp_path, *rows, mapping=PLAIN):
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return read_source(str(path), "train", mapping)[0]
+    return read_source(str(path), mapping)[0]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +128,7 @@ def test_what_gets_lost_is_counted(tmp_path):
         {"prompt": "Hi", "chosen": [*MESSAGES, PLUM], "rejected": [*MESSAGES, RICE], "messages": [*MESSAGES, PLUM]},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pool, left_out = read_source(str(path), "train", PLAIN)
+    pool, left_out = read_source(str(path), PLAIN)
     assert left_out == [
         "2 rows: a system message is left out of the prompt, which has no turn for it",
         "1 rows: the reply that ends the prompt's messages is left out",
@@ -122,7 +136,7 @@ def test_what_gets_lost_is_counted(tmp_path):
         "fields with text that are not read: topic (2 rows), models (1 rows), label (1 rows), messages (1 rows)",
     ]
     assert [one.meta.get("system") for one in pool] == ["Be brief.", None, "Be brief.\n\nIn Latin.", None, None]
-    assert read_source(str(path), "train", Mapping(ignore=("topic", "models", "label", "messages")))[1] == left_out[:3]
+    assert read_source(str(path), Mapping(ignore=("topic", "models", "label", "messages")))[1] == left_out[:3]
 
 
 def test_what_stands_beside_the_text_of_messages_and_responses_is_counted(tmp_path):
@@ -137,15 +151,15 @@ def test_what_stands_beside_the_text_of_messages_and_responses_is_counted(tmp_pa
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     unread = "fields with text that are not read: "
-    assert read_source(str(path), "train", PLAIN)[1] == [
+    assert read_source(str(path), PLAIN)[1] == [
         f"{unread}chosen.reasoning_content (1 rows), prompt.name (1 rows), completions.model (1 rows), "
         "completions.by (1 rows), prompt.citation (1 rows)"
     ]
     ignore = ("prompt.name", "chosen.reasoning_content", "prompt.citation", "completions.by")
-    assert read_source(str(path), "train", Mapping(ignore=ignore))[1] == [f"{unread}completions.model (1 rows)"]
+    assert read_source(str(path), Mapping(ignore=ignore))[1] == [f"{unread}completions.model (1 rows)"]
     path.write_text(json.dumps({"prompt": "Hi", "completions": answers}) + "\n")
     rated = Mapping(rewards=("completions.by.help",))
-    assert read_source(str(path), "train", rated)[1] == [f"{unread}completions.model (1 rows)"]
+    assert read_source(str(path), rated)[1] == [f"{unread}completions.model (1 rows)"]
 
 
 def test_diversity_reads_the_same_prompts_and_counts_the_same(tmp_path):
@@ -321,7 +335,7 @@ def test_a_rendered_prompt_comes_back_as_its_turns(shared):
 def test_human_ranked_sets_go_through_without_a_model(shared):
     for name, quality in (("oasst1_ranked", "meta.quality"), ("finegrained_len4", "reward")):
         rows = [json.loads(line) for line in open(shared / "data" / name / "train.json", encoding="utf-8")]
-        pool, left_out = read_source(str(shared / "data" / name), "train", Mapping(rewards=(quality,)))
+        pool, left_out = read_source(str(shared / "data" / name), Mapping(rewards=(quality,)))
         assert left_out == []
         for candidates, row in zip(pool, rows, strict=True):
             expected = row["meta"]["quality"] if "quality" in row["meta"] else row["reward"]
@@ -354,7 +368,7 @@ def test_a_text_that_opens_like_a_list_is_a_text(tmp_path, text):
     """Only messages written as JSON are read as such in any cell of a CSV file."""
     path = tmp_path / "data.csv"
     path.write_text(f'prompt,chosen,rejected\n"{text.replace(chr(34), chr(34) * 2)}",a,b\n')
-    [one] = read_source(str(path), "train", PLAIN)[0]
+    [one] = read_source(str(path), PLAIN)[0]
     assert one.prefix == [f"<|prompter|>{text}", "<|assistant|>"]
 
 

@@ -398,6 +398,17 @@ def test_a_damaged_sheet_is_refused_at_its_row(judged, change):
         list(read_table(judged[1](change)))
 
 
+def test_blank_cells_of_a_workbook_are_no_rows_and_no_columns(judged, tmp_path, capsys):
+    """Clicking and a blank leave such cells, also on a sheet that nobody uses."""
+    book, path = judged[0], tmp_path / "blank.xlsx"
+    expected = [row for _, row in read_table(judged[1](lambda text: text))]
+    book.create_sheet("Empty").append([" ", None, ""])
+    book.active.append([None, " "])
+    book.active.append([None, None, None, None, None, None, None, "  "])
+    book.save(path)
+    assert [row for _, row in read_table(str(path))] == expected and capsys.readouterr().err == ""
+
+
 def test_no_further_sheet_is_lost_without_a_word(judged, tmp_path, capsys):
     """A sheet per person is refused; other sheets are named."""
     book, path = judged[0], tmp_path / "two.xlsx"

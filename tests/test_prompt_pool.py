@@ -7,13 +7,15 @@ import pytest
 from data_preprocess import prepare
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import render_prompt
+from data_preprocess.preparing import rows
 from data_preprocess.preparing.candidates import prompt_id
 from data_preprocess.preparing.export import write_prompts
 from data_preprocess.preparing.prepare_config import TO_LABEL, DataConfig, PrepareConfig
 from data_preprocess.preparing.prepared_data import read_pool
-from data_preprocess.preparing.prompt_pool import load_pool
+from data_preprocess.preparing.prompt_pool import load_pool, read_prompts
 from data_preprocess.preparing.row_formats import LeftOut, load_texts
 from labelling.selecting.prompt_filters import wanted
+from tests.test_recipes import EXPECTED, FOLDER, fixture
 
 AMBER = ["<|prompter|>What is amber?", "<|assistant|>"]
 RANKING = {"prefix": [AMBER] * 2, "suffix": ["Resin.", "A tree."], "reward": [1, 0], "meta": {"id": "r1"}}
@@ -86,6 +88,40 @@ def test_a_column_is_named_as_for_diversity_py(source):
     assert [render_prompt(one.prefix) for one in load_pool(path, "text")[0]] == counted(path, "text")
 
 
+@pytest.mark.parametrize("name", EXPECTED)
+def test_published_data_sets_are_pools_by_their_recipe(name, tmp_path):
+    """Their responses are responses, to be ranked, and no columns; rows of one prompt are one prompt."""
+    pool, dropped, _ = load_pool(str(FOLDER / f"{name}.jsonl"))
+    expected = EXPECTED[name][1]
+    assert dropped == 0 and [one.prefix for one in pool][: len(expected)] == [prefix for prefix, _ in expected]
+    for one, (_, ranked) in zip(pool, expected, strict=False):
+        texts = [text for text, _ in ranked]
+        # One of UltraFeedback's responses has no rating; a pool needs none.
+        assert sorted(one.responses) == sorted([*texts, "Fruit."] if name == "ultrafeedback" else texts)
+        assert not set(texts) & set(map(str, one.columns().values()))
+
+
+def test_a_split_is_the_recipe_s_and_augment_reads_as_plan_does(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        rows, "load_data_set", lambda *where, subset: asked.append((*where, subset)) or fixture("helpsteer3")
+    )
+    [one, _] = load_pool("nvidia/HelpSteer3")[0]
+    assert load_pool("nvidia/HelpSteer3", split="test") and one.columns()["domain"] == "general"
+    [(_, same), _] = read_prompts("nvidia/HelpSteer3", keep=False)[0]
+    assert asked == [("nvidia/HelpSteer3", split, "preference") for split in ("train", "test", "train")]
+    assert same.prefix == one.prefix and same.columns() == {}
+
+
+def test_the_columns_of_a_message_of_a_tree_are_kept():
+    """So that --quota lang and a tool's metadata have them."""
+    path = str(FOLDER / "oasst.jsonl")
+    [one] = read_pool(DataConfig(source=path, keep_columns=True))[0]
+    assert one.columns()["lang"] == "en" and one.columns()["review_count"] == 3
+    assert not {"text", "role", "message_id", "parent_id", "rank"} & one.columns().keys()
+    assert load_pool(path)[0][0].columns() == one.columns() and read_pool(DataConfig(source=path))[0][0].columns() == {}
+
+
 def test_duplicates_are_named_or_dropped(source):
     rows = [{"prompt": text} for text in ["a", "b", "a", "c", "b", "a"]]
     with pytest.raises(InputError, match=r"3 prompts repeat a prompt .* line 3 .as 1., 5 .as 2., 6 .as 1.$"):
@@ -106,7 +142,7 @@ def test_duplicates_are_named_or_dropped(source):
             r"pool.jsonl:2: id 1 is already used by the prompt in line 1",
         ),
         ([{"prompt": "a"}, {"words": "b"}], r"pool.jsonl:2: fields are words"),
-        ([], r"pool.jsonl: no prompts"),
+        ([], r"pool.jsonl: no rows"),
     ],
 )
 def test_what_makes_no_pool_is_named_by_line(source, rows, message):

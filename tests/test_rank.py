@@ -236,8 +236,9 @@ def test_a_skipped_prompt_comes_again_after_the_others(served):
 def test_a_name_in_another_case_is_not_another_person(served):
     _, ask = served
     ask("POST", "/rank", {**RANKING, "annotator": "Zoë"})
-    status, answer = ask("GET", "/prompt?annotator=ZO%C3%8B")
-    assert (status, "expected 'Zoë', as it was written before" in answer["error"]) == (400, True)
+    for other in ("ZO%C3%8B", "Zoe%CC%88"):  # the last is a decomposed form, as macOS writes file names
+        status, answer = ask("GET", f"/prompt?annotator={other}")
+        assert (status, "expected 'Zoë', as it was written before" in answer["error"]) == (400, True)
     assert ask("GET", "/prompt?annotator=Zo%C3%AB")[1]["done"] == 1
 
 

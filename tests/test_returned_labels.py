@@ -112,7 +112,10 @@ def test_what_does_not_fit_is_named_by_line(tmp_path, row, message):
         ("", "a.csv:1: the file is empty .expected id and others of id, answer"),
         ("\ufeff\n \n", r"a.csv:2: no header, columns are ''"),
         ("p1,A plum.,0,1\n", "a.csv:1: no header, columns are 'p1', 'A plum.', '0', '1' .expected id and others"),
-        ("id;answer;score\np1;0;1\n", "a.csv:1: no header, columns are 'id;answer;score' .*with commas between"),
+        ("id|answer|score\np1|0|1\n", r"a.csv:1: no header, columns are 'id\|answer\|score' .*with commas between"),
+        ("id;answer,score\np1;0;1\n", "a.csv:1: no header, columns are 'id;answer', 'score'"),
+        ("id,score,\np1,1,\np1,1,note\n", "a.csv:3: more values than the 2 columns"),
+        ("id,score,,x\np1,1,,2\n,,\np1\n,,,,0", "a.csv:5: more values than the 4 columns"),
         ("id,text\np1,x\n", "a.csv:1: no header, columns are 'id', 'text'"),
         ("id,score,response,score\np1,1,x,2\n", "a.csv:1: two columns are called 'score'"),
         ("id,response,score\n", "a.csv: no rows"),
@@ -124,6 +127,30 @@ def test_bad_csv(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         list(read_table(str(path)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id;answer;score\np1;0;1\n",  # where the comma is the decimal mark
+        '\ufeffid;"answer";score\r\np1;0;1\r\n',
+        "id,answer,score,,\np1,0,1,,\n,,,,\n , ,,,\n",  # what spreadsheets write around the cells that were used
+        "id;answer;score;\n;;;\np1;0;1;\n",
+    ],
+)
+def test_tables_as_spreadsheets_write_them(tmp_path, content):
+    (tmp_path / "a.csv").write_text(content, newline="")
+    assert [row for _, row in read_table(str(tmp_path / "a.csv"))] == [{"id": "p1", "answer": "0", "score": "1"}]
+
+
+def test_line_ends_and_blanks_that_a_spreadsheet_changed_are_as_they_were(tmp_path):
+    texts = ["one\ntwo\n\nthree", "  indented\n", "a\rb", "plain", "same"]
+    pool = [Candidates(PROMPTS[0].prefix, texts, None, {**PROMPTS[0].meta, "id": "p1"})]
+    given = ["one\r\ntwo\r\n\r\nthree", "indented", "a\nb", "plain, edited", "same"]
+    rows = [{"id": "p1", "answer": i, "response": text, "rank": i} for i, text in enumerate(given)]
+    found = join(pool, [lines(tmp_path / "a.jsonl", rows)])
+    assert found.pool[0].responses == [*texts[:3], "plain, edited", "same"]
+    assert "answers that differ from the response of --source" in found.notes[0] and ": 1 (p1: 3)" in found.notes[0]
 
 
 def test_a_text_may_be_long_and_a_file_gzipped(tmp_path):
@@ -200,6 +227,8 @@ def test_spellings_of_a_name(tmp_path):
     """Blanks around a name are dropped; other spellings stay two people, and a line says so."""
     given = joined(tmp_path, ranked(("ann", "x > y > z"), (" ann ", "y > x > z"), ("Ann", "z > y > x"))).notes
     assert given[0].startswith("warning: annotators Ann and ann count as different people")
+    given = joined(tmp_path, ranked(("Zo\u00eb", "x > y > z"), ("Zoe\u0308", "y > x > z"))).notes
+    assert given[0].startswith("warning: annotators Zoe\u0308 and Zo\u00eb count as different people")
     assert given[1].startswith("annotators: 2;")
 
 

@@ -86,6 +86,15 @@ def test_novelty_is_the_greedy_order_of_its_definition(vectors):
     assert novelty(part, 30, 1) == chosen
 
 
+def test_density_is_of_the_nearest_other_prompts(vectors):
+    """A prompt's distance to itself is 0: as a root of rounding errors it made novelty depend on the threads."""
+    exact = vectors[:400].astype(np.float64)
+    distances = np.linalg.norm(exact[:, None] - exact, axis=2)
+    expected = 1 / np.sort(distances, axis=1)[:, 1 : embedding_selection.NEAREST + 1].sum(axis=1)
+    found = local_density(vectors[:400], np.zeros(400, dtype=int))
+    assert found == pytest.approx(expected, rel=3e-6)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_selects_each_prompt_once_and_the_same_again(vectors, strategy):
     for size in (0, 1, 37, 120):
@@ -170,8 +179,10 @@ def transformer_folder(tmp_path, tiny_causal_lm_dir, pooling):
     "pooling, message",
     [
         ([1], "expected an object, found list"),
-        ({"pooling_mode_max_tokens": True}, "pooling by max_tokens .expected cls_token, or mean_sqrt_len_tokens"),
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "pooling by cls_token, mean_tokens "),
+        ({"pooling_mode_max_tokens": True}, "pooling by max .expected one of cls, mean, mean_sqrt_len, lasttoken"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "pooling by cls, mean .expected one of"),
+        ({"pooling_mode": "max"}, "pooling by max .expected one of cls"),
+        ({"pooling_mode": ["cls", "mean"]}, "pooling by cls, mean .expected one of"),
     ],
 )
 def test_other_pooling_is_refused(tmp_path, tiny_causal_lm_dir, pooling, message):
@@ -207,21 +218,160 @@ def test_a_transformer_s_vectors_do_not_depend_on_the_texts_beside(tmp_path, tin
     assert beside == pytest.approx(alone, abs=1e-5)
 
 
-@pytest.mark.parametrize("by_first", [False, True])
-def test_transformers_are_pooled(tmp_path, tiny_causal_lm_dir, by_first):
-    """Mean over a text's own tokens, or its first token, whatever the padding."""
+def states_of(folder, text, **options):
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {"pooling_mode_cls_token": by_first})
-    texts = ["Tell me about whales.", "no"]
-    found = embedded(texts, str(folder))
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    for text, vector in zip(texts, found, strict=True):
-        with torch.no_grad():
-            states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
-        expected = states[0] if by_first else states.mean(dim=0)
-        assert vector == pytest.approx((expected / expected.norm()).numpy(), abs=1e-5)
+    with torch.no_grad():
+        return model(**tokenizer(text, return_tensors="pt", **options)).last_hidden_state[0].numpy()
+
+
+def unit(vector):
+    return vector / np.linalg.norm(vector)
+
+
+POOLED = {
+    "cls": lambda states: states[0],
+    "mean": lambda states: states.mean(axis=0),
+    "last": lambda states: states[-1],
+}
+
+
+@pytest.mark.parametrize(
+    "pooling, by",
+    [
+        ({}, "mean"),
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode": "mean"}, "mean"),  # as sentence-transformers writes it since 5.4
+        ({"pooling_mode": "mean_sqrt_len_tokens"}, "mean"),
+        ({"pooling_mode": "cls", "embedding_dimension": 32, "include_prompt": True}, "cls"),
+        ({"pooling_mode": ["lasttoken"]}, "last"),
+    ],
+)
+def test_transformers_are_pooled(tmp_path, tiny_causal_lm_dir, pooling, by):
+    """Over a text's own tokens, whatever the padding."""
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, pooling)
+    texts = ["Tell me about whales.", "no"]
+    for text, vector in zip(texts, embedded(texts, str(folder)), strict=True):
+        assert vector == pytest.approx(unit(POOLED[by](states_of(folder, text))), abs=1e-5)
+
+
+def listed_modules(folder, *modules):
+    """Makes a folder's modules.json; each module is (the end of its type, its path)."""
+    types = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in modules]
+    (folder / "modules.json").write_text(json.dumps(types))
+
+
+def dense_folder(folder, in_features, activation, saves_bin=False):
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    torch.manual_seed(0)
+    weights = torch.nn.Linear(in_features, 5).state_dict(prefix="linear.")
+    torch.save(weights, folder / "pytorch_model.bin") if saves_bin else save_file(weights, folder / "model.safetensors")
+    settings = {"in_features": in_features, "out_features": 5, "activation_function": activation}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return weights["linear.weight"].numpy(), weights["linear.bias"].numpy()
+
+
+@pytest.mark.parametrize("saves_bin", [False, True])
+@pytest.mark.parametrize("activation", ["torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity"])
+def test_modules_after_the_pooling_are_applied_in_order(tmp_path, tiny_causal_lm_dir, activation, saves_bin):
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {"pooling_mode": "mean"})
+    mean = states_of(folder, "Tell me").mean(axis=0)
+    weight, bias = dense_folder(folder / "3_Dense", len(mean), activation, saves_bin)
+    dense, normalize = ("Dense", "3_Dense"), ("Normalize", "2_Normalize")
+    for modules, pooled in (([dense], mean), ([normalize, dense], unit(mean)), ([dense, normalize], mean)):
+        listed_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), *modules)
+        expected = weight @ pooled + bias
+        expected = np.tanh(expected) if "Tanh" in activation else expected
+        assert embedded(["Tell me"], str(folder))[0] == pytest.approx(unit(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("kinds", [["Transformer"], ["Transformer", "Pooling", "LayerNorm"], ["BoW"], ["Dense"], []])
+def test_modules_that_are_not_read_are_refused_by_name(tmp_path, tiny_causal_lm_dir, kinds):
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
+    listed_modules(folder, *((kind, "") for kind in kinds))
+    found = ", ".join(kinds) or "none"
+    with pytest.raises(InputError, match=rf"modules.json: modules are {found} \(expected Transformer and Pooling, or"):
+        embedded(["a"], str(folder))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"activation_function": "mine.Swish"}, "activation_function Swish.* .expected Identity, Tanh"),
+        ({"module_input_name": "token_embeddings"}, "module_input_name token_embeddings .expected"),
+    ],
+)
+def test_another_dense_module_is_refused(tmp_path, tiny_causal_lm_dir, settings, message):
+    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
+    dense_folder(folder / "2_Dense", 7, "torch.nn.modules.activation.Tanh")
+    listed_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"))
+    with pytest.raises(InputError, match=r"2_Dense: linear.weight of \[5, 7\] .expected"):
+        embedded(["a"], str(folder))
+    (folder / "2_Dense/config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=f"2_Dense/config.json: .*{message}"):
+        embedded(["a"], str(folder))
+
+
+def test_a_model_s_own_prompt_limit_and_folder_are_followed(tmp_path, tiny_causal_lm_dir):
+    """As sentence-transformers has done since its first versions: a transformer in 0_Transformer, with its limit."""
+    root = tmp_path / "root"
+    inner = transformer_folder(tmp_path, tiny_causal_lm_dir, {}).rename(tmp_path / "0_Transformer")
+    root.mkdir()
+    inner = inner.rename(root / "0_Transformer")
+    listed_modules(root, ("Transformer", "0_Transformer"), ("Pooling", "1_Pooling"))
+    (inner / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6, "do_lower_case": True}))
+    prompts = {"prompts": {"query": "Q: "}, "default_prompt_name": "query"}
+    (root / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    expected = states_of(inner, "q: tell me about whales", truncation=True, max_length=6).mean(axis=0)
+    # The prompt comes before the text, which is then in lower case and cut.
+    assert embedded(["Tell me about Whales"], str(root))[0] == pytest.approx(unit(expected), abs=1e-5)
+    (root / "config_sentence_transformers.json").write_text(json.dumps(prompts | {"default_prompt_name": "other"}))
+    with pytest.raises(InputError, match="default_prompt_name is 'other' .expected a name among prompts"):
+        embedded(["a"], str(root))
+
+
+def test_an_encoder_decoder_embeds_by_its_encoder(tmp_path, byte_tokenizer):
+    import torch
+    from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
+
+    config = T5Config(vocab_size=400, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    byte_tokenizer.save_pretrained(tmp_path)
+    with torch.no_grad():
+        ids = torch.tensor([byte_tokenizer("whales")["input_ids"]])
+        states = T5EncoderModel.from_pretrained(tmp_path).eval()(ids).last_hidden_state[0].numpy()
+    assert embedded(["whales"], str(tmp_path))[0] == pytest.approx(unit(states.mean(axis=0)), abs=1e-5)
+
+
+@pytest.mark.parametrize("name, keeps_unknown", [("embeddings", False), ("embedding.weight", True)])
+def test_a_static_model_s_mapping_weights_and_unknown_tokens(tmp_path, name, keeps_unknown):
+    """As model2vec writes it: the mean of weight x table[mapping] over known tokens. Else an unknown token counts."""
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"[UNK]": 0, "red": 1, "plum": 2, "sea": 3}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    table, mapping = np.array([[1, 0], [0, 1], [1, 3]], np.float32), np.array([2, 0, 1, 1])
+    weights = np.array([5, 1, 2, 3], np.float32)
+    tables = {"mapping": mapping, "weights": weights} if name == "embeddings" else {}
+    table = table if tables else table[[2, 0, 1, 1]]
+    save_file({name: table, **tables}, tmp_path / "model.safetensors")
+    own = (
+        {"red": [1, 0], "plum": [0, 2], "[UNK]": [5, 15]}
+        if tables
+        else {"red": [1, 0], "plum": [0, 1], "[UNK]": [1, 3]}
+    )
+    tokens = ["red", "plum", *(["[UNK]"] if keeps_unknown else [])]
+    expected = np.mean([own[token] for token in tokens], axis=0)
+    assert embedded(["red plum zebra"], str(tmp_path))[0] == pytest.approx(unit(expected), abs=1e-6)
 
 
 def test_wordllama_needs_no_network_and_knows_what_is_alike():
@@ -232,37 +382,45 @@ def test_wordllama_needs_no_network_and_knows_what_is_alike():
     assert found.shape == (3, 256) and found[0] @ found[1] > found[0] @ found[2] + 0.2
 
 
-def test_a_cache_is_used_and_checked(tmp_path, byte_tokenizer):
+def test_a_cache_is_used_and_extended(tmp_path, byte_tokenizer):
+    """A pool without what was labelled needs nothing new, and one with further prompts only these."""
     folder, path = str(static_folder(tmp_path / "static", byte_tokenizer)), tmp_path / "v.npz"
-    first = embedded(["a", "b"], folder, path)
+    first = embedded(["a", "b", "a"], folder, path)
     before = path.read_bytes()
-    assert (embedded(["a", "b"], folder, path) == first).all() and path.read_bytes() == before
-    with pytest.raises(InputError, match="v.npz: made of other prompts"):
-        embedded(["a", "c"], folder, path)
-    other = str(static_folder(tmp_path / "other", byte_tokenizer))
-    with pytest.raises(InputError, match="v.npz: made by another model"):
-        embedded(["a", "b"], other, path)
-    with open(path, "wb") as file:
-        np.savez(file, vectors=np.zeros((2, 5)), made_of=np.load(before_file(tmp_path, before))["made_of"])
-    with pytest.raises(InputError, match="v.npz: holds 2 x 5 numbers .expected 2 x 8"):
-        embedded(["a", "b"], folder, path)
-    for vectors, made_of in (
-        (first, "[1]"),
-        (first, "3"),
-        (first * np.nan, np.load(before_file(tmp_path, before))["made_of"]),
-    ):
-        with open(path, "wb") as file:
-            np.savez(file, vectors=vectors, made_of=made_of)
+    for texts, places in ((["a", "b", "a"], [0, 1, 2]), (["b", "a"], [1, 0]), (["b"], [1]), ([], [])):
+        assert (embedded(texts, folder, path) == first[places]).all() and path.read_bytes() == before
+    with np.load(path) as saved:
+        marked = dict(saved, vectors=np.roll(saved["vectors"], 1, axis=0))
+    np.savez(path, **marked)  # so that what is read is told from what is embedded
+    found = embedded(["c", "b", "a"], folder, path)
+    assert (found[1:] == first[:2]).all() and (found[0] == embedded(["c"], folder)[0]).all()
+    assert (embedded(["c", "b", "a"], folder, path) == found).all()
+    copy = static_folder(tmp_path / "other", byte_tokenizer)  # the same model at another place
+    assert (embedded(["c", "b", "a"], str(copy), path) == found).all()
+
+
+def test_a_cache_that_does_not_fit_is_refused(tmp_path, byte_tokenizer):
+    from safetensors.numpy import save_file
+
+    folder, path = static_folder(tmp_path / "static", byte_tokenizer), tmp_path / "v.npz"
+    embedded(["a", "b"], str(folder), path)
+    whole = dict(np.load(path))
+    other = static_folder(tmp_path / "other", byte_tokenizer)
+    save_file({"embeddings": np.ones((400, 8), dtype=np.float32)}, other / "model.safetensors")  # trained further
+    with pytest.raises(InputError, match=r"v.npz: made by another model .expected .*other; delete it"):
+        embedded(["a", "b"], str(other), path)
+    np.savez(path, **{**whole, "vectors": np.zeros((2, 5))})
+    with pytest.raises(InputError, match="v.npz: holds 2 x 5 numbers .expected 8 columns"):
+        embedded(["a", "b"], str(folder), path)
+    no_key = {name: array for name, array in whole.items() if name != "keys"}
+    cut = {**whole, "vectors": whole["vectors"][:1]}
+    for damaged in (no_key, cut, {**whole, "vectors": whole["vectors"] * np.nan}, {**whole, "keys": np.ones((2, 16))}):
+        np.savez(path, **damaged)
         with pytest.raises(InputError, match="v.npz: not a file of embeddings"):
-            embedded(["a", "b"], folder, path)
+            embedded(["a", "b"], str(folder), path)
     path.write_bytes(b"PK")
     with pytest.raises(InputError, match="v.npz: not a file of embeddings"):
-        embedded(["a", "b"], folder, path)
-
-
-def before_file(folder, content):
-    (folder / "before.npz").write_bytes(content)
-    return folder / "before.npz"
+        embedded(["a", "b"], str(folder), path)
 
 
 def test_folders_without_an_embedding_model_are_refused(tmp_path):
@@ -375,6 +533,22 @@ def test_what_the_report_counts(vectors):
     assert [tuple(vars(one).values()) for one in shares(["a", "b", "b"], [1])] == [("b", 2, 1), ("a", 1, 0)]
     [ours, at_random] = distances(vectors, list(range(1200)), 1)
     assert (ours.mean, ours.most) == pytest.approx((0, 0), abs=2e-3) and at_random.mean == pytest.approx(0, abs=2e-3)
+
+
+def test_topics_have_names_in_every_script_and_values_are_cut(tmp_path, byte_tokenizer):
+    """A word of 3,000 letters hid the numbers beside it, and Chinese clusters had no name."""
+    prompts = ["红烧肉怎么做", "红烧肉好吃吗", "Why do whales sing?", "x" * 3000, "Who is he?"]
+    pool = tmp_path / "pool.jsonl"
+    rows = [{"prompt": text, "team": f"team {index} " + "y" * 3000} for index, text in enumerate(prompts)]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = str(static_folder(tmp_path / "model", byte_tokenizer))
+    written = ["--output", str(tmp_path / "out.jsonl"), "--report", str(tmp_path / "r.html")]
+    select_prompts.main([str(pool), "--size", "2", "--embeddings", folder, *written])
+    values = re.findall(r"<tr><td>(.*?)</td>", (tmp_path / "r.html").read_text())
+    assert any(re.fullmatch(r"\d: (\w\w, )*烧肉", value) for value in values), values
+    assert any(re.fullmatch(r"\d: sing, whales", value) for value in values), values
+    assert any(re.fullmatch(r"\d", value) for value in values), values  # no word is long
+    assert sum(value.startswith("team") for value in values) == 5 and max(map(len, values)) == 80
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011). The intervals
 units: that of alpha by a jackknife of whole prompts, those of an annotator by Student's t.
 """
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ MAX_VALUES = 100  # distinct values of one scale; more are rounded to as many st
 GROUPS = 200  # of prompts, at most; each is left out once for the interval of alpha
 CONFIDENCE = 0.95
 FEWEST = 20  # prompts below which no interval is given: at 10 that of alpha covers only 89 to 94%
+
+
+def name_key(name: str) -> str:
+    """Returns what two spellings of one name have in common: letters in upper or lower case, accents apart or not."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ All sources are read into this form.
 """
 
 import hashlib
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -18,6 +19,7 @@ from data_preprocess.words import count_words
 
 FROM_DATA = "data"  # origin of a response that was not sampled by a model here
 COLUMNS = "columns"  # in meta: the other fields of the prompt's row
+PLAIN = str | int | float | bool  # values of a column
 ID_LENGTH = 16  # hex digits: the chance of a collision among 10 million prompts is 3e-6
 
 
@@ -43,6 +45,15 @@ class Candidates:
 
     def response_from(self) -> list[str]:
         return self.origins or [FROM_DATA] * len(self.responses)
+
+
+def plain_fields(row: dict, apart: Collection[str]) -> dict[str, Any]:
+    """Returns the texts, numbers and truth values of a row, but for the fields `apart`.
+
+    A table may have NaN for what is missing; JSON has neither it nor infinity.
+    """
+    own = {name: value for name, value in row.items() if name not in apart and isinstance(value, PLAIN)}
+    return {name: value for name, value in own.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
 def prompt_id(turns: list[str]) -> str:

@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,8 @@ def read_csv(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields ("path:line", texts by column) of each record after the header.
 
+    Records and last columns that are blank, which spreadsheets write around what was filled in, are left out.
+
     Args:
         path: the file (.csv or .tsv, also packed).
         check_header: called with the header's place and column names (none in an empty file), raises InputError.
@@ -34,24 +37,34 @@ def read_csv(
     """
     records = _records(path)
     where, header = next(records, (f"{path}:1", []))
-    names = [name.strip() for name in header]
+    names = without_blank_end([name.strip() for name in header])
     check_header(where, names)
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise InputError(f"{where}: two columns are called {repeated[0]!r} (expected each name once)")
     for where, values in records:
-        if len(values) > len(names):
+        if not any(map(str.strip, values)):
+            continue
+        if any(map(str.strip, values[len(names) :])):
             raise InputError(f"{where}: more values than the {len(names)} columns")
         if len(values) < len(names) and not allow_short:
             raise InputError(f"{where}: {len(values)} values for the {len(names)} columns")
         yield where, dict(zip(names, values, strict=False))
 
 
+def without_blank_end(names: list[str]) -> list[str]:
+    """Returns a header without the blank names at its end, but for the first name."""
+    while len(names) > 1 and not names[-1]:
+        names = names[:-1]
+    return names
+
+
 def _records(path: str) -> Iterator[tuple[str, list[str]]]:
     """Yields ("path:line", values) of each non-blank record, with the line where it starts."""
     csv.field_size_limit(LINE_LIMIT)  # allows long answers; the default limit is 131,072 characters
     lines = (text for _, text in read_lines(path))  # with their ends: a cell may hold some
-    records = csv.reader(lines, delimiter=delimiter_of(path) or ",", strict=True)
+    header = next(lines, "")
+    records = csv.reader(chain([header], lines), delimiter=_delimiter(path, header), strict=True)
     while True:
         where = f"{path}:{records.line_num + 1}"
         try:
@@ -64,6 +77,15 @@ def _records(path: str) -> Iterator[tuple[str, list[str]]]:
             raise InputError(f"{where}: a NUL byte (expected text)")
         if values:
             yield where, values
+
+
+def _delimiter(path: str, header: str) -> str:
+    """Returns what separates the columns of a file whose first line is `header`.
+
+    Where the comma is the decimal mark, spreadsheets write semicolons into a .csv file.
+    """
+    delimiter = delimiter_of(path) or ","
+    return ";" if delimiter == "," and ";" in header and "," not in header else delimiter
 
 
 def csv_text(rows: Iterable[Sequence[Any]], delimiter: str) -> str:

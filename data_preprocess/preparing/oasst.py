@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from data_preprocess.command import InputError
 from data_preprocess.dialogue import ASSISTANT, PROMPTER, has_text
-from data_preprocess.preparing.candidates import Candidates
+from data_preprocess.preparing.candidates import COLUMNS, Candidates, plain_fields
 from data_preprocess.preparing.raw_hh import NO_ALTERNATION, alternates
 from data_preprocess.preparing.rows import row_number
 from data_preprocess.preparing.votes import number
@@ -17,7 +17,7 @@ def is_oasst(row: dict) -> bool:
     return all(name in row for name in FIELDS)
 
 
-def oasst_candidates(rows: list[tuple[str, dict]]) -> list[Candidates]:
+def oasst_candidates(rows: list[tuple[str, dict]], keep: bool = False) -> list[Candidates]:
     """Returns every user message with two or more ranked replies, with the dialogue that leads to it.
 
     A reply's reward is minus its rank (0 is the best). Deleted and unranked messages are left out. The id is the
@@ -25,6 +25,7 @@ def oasst_candidates(rows: list[tuple[str, dict]]) -> list[Candidates]:
 
     Args:
         rows: (where, message) of whole trees, in any order.
+        keep: keep the other plain fields of the user's message, such as its language, in meta.columns.
 
     Raises:
         InputError: naming the line: a row that is not a message of a tree, a duplicate id, a parent missing in the
@@ -43,7 +44,7 @@ def oasst_candidates(rows: list[tuple[str, dict]]) -> list[Candidates]:
             replies[row["parent_id"]].append(row)
     _check_trees(by_id, where_of)
     pool = [
-        _candidates(by_id, where_of, parent, answers)
+        _candidates(by_id, where_of, parent, answers, keep)
         for parent, answers in replies.items()
         if parent is not None and len(answers) > 1
     ]
@@ -78,7 +79,9 @@ def _check_trees(by_id: dict[str, dict], where_of: dict[str, str]) -> None:
         rooted.update(path)
 
 
-def _candidates(by_id: dict[str, dict], where_of: dict[str, str], parent: str, answers: list[dict]) -> Candidates:
+def _candidates(
+    by_id: dict[str, dict], where_of: dict[str, str], parent: str, answers: list[dict], keep: bool
+) -> Candidates:
     """Returns a message as a prompt with its ranked replies."""
     turns = [*_dialogue(by_id, parent), ASSISTANT]
     if not alternates(turns):
@@ -86,7 +89,9 @@ def _candidates(by_id: dict[str, dict], where_of: dict[str, str], parent: str, a
     if not has_text(turns):
         raise InputError(f"{where_of[parent]}: a prompt without text")
     ranks = [number(answer["rank"], f"{where_of[answer['message_id']]}: rank") for answer in answers]
-    meta = {"id": parent, "source": where_of[parent].rpartition(":")[0], "line": row_number(where_of[parent])}
+    columns = plain_fields(by_id[parent], (*FIELDS, "rank")) if keep else {}
+    meta = {COLUMNS: columns} if columns else {}
+    meta |= {"id": parent, "source": where_of[parent].rpartition(":")[0], "line": row_number(where_of[parent])}
     return Candidates(turns, [answer["text"] for answer in answers], [0.0 - rank for rank in ranks], meta)
 
 

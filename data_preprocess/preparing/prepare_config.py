@@ -13,7 +13,7 @@ from data_preprocess.command import (
     setting,
     within,
 )
-from data_preprocess.hub import SOURCES
+from data_preprocess.hub import SOURCE_FORMS
 from data_preprocess.preparing.export import PAIR_FORMS
 from data_preprocess.preparing.recipes import NONE, RECIPES, Mapping, Recipe
 from data_preprocess.preparing.votes import COMBINATIONS
@@ -28,7 +28,7 @@ class DataConfig:
     """Which data to read, and how to split it into train, dev and test files."""
 
     raw: str | None = setting("folder of raw HH-RLHF, or Anthropic/hh-rlhf (the hub)", metavar="DIR", default=None)
-    source: str | None = setting(f"any other data: {SOURCES}", metavar="DATA", default=None)
+    source: str | None = setting(f"any other data: {SOURCE_FORMS}", metavar="DATA", default=None)
     recipe: str | None = setting(
         "how to read a published data set (default: by its name or columns, if known; none: by the usual fields)",
         choices=(*(recipe.name for recipe in RECIPES), NONE),

@@ -31,10 +31,9 @@ from data_preprocess.preparing.merging import by_prompt, merge_rows
 from data_preprocess.preparing.near_duplicates import METHOD
 from data_preprocess.preparing.prepare_config import DEV_ROWS, DataConfig
 from data_preprocess.preparing.raw_hh import SOURCES, has_split, read_split
-from data_preprocess.preparing.recipes import check_columns, describe, named_recipe, recognised_recipe
+from data_preprocess.preparing.recipes import describe
 from data_preprocess.preparing.returned_labels import join
-from data_preprocess.preparing.row_formats import UNREAD, open_rows, read_candidates
-from data_preprocess.preparing.rows import of_one_split
+from data_preprocess.preparing.row_formats import UNREAD, open_source, read_candidates
 from data_preprocess.ranking import rankings_file
 from data_preprocess.records import FLOAT32_MAX, read_rows
 from data_preprocess.words import HOW_COUNTED
@@ -182,14 +181,9 @@ def read_other(config: DataConfig, labels: Labels) -> tuple[Splits, dict[str, li
 
 def read_pool(config: DataConfig) -> tuple[list[Candidates], list[str]]:
     """Reads --source; returns its prompts and notes on what was counted."""
-    recipe = named_recipe(config.recipe, config.source)
-    of_hub = None if of_one_split(config.source) else recipe  # a local copy need not have the splits of the hub
-    split = config.split or (of_hub.split if of_hub else "train")
-    (where, first), rows = open_rows(config.source, split, config.subset or (of_hub.subset if of_hub else None))
-    if recipe:
-        check_columns(recipe, first, where)
-    elif not config.recipe and not config.names_columns():
-        recipe = recognised_recipe(first)
+    recipe, rows = open_source(
+        config.source, config.split, config.subset, config.recipe, recognise=not config.names_columns()
+    )
     mapping = config.mapping(recipe)
     pool, left_out = read_candidates(rows, config.source, mapping, config.skip_invalid)
     pool, unjudged = drop_unjudged(pool if mapping.needs_rewards else forget_partial(pool))

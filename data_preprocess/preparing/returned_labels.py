@@ -10,6 +10,7 @@ For prepare.py --join. A file is JSONL, a JSON array, CSV or XLSX (with a header
 and `annotator` names who judged. Where no file holds answers, the prompts' own responses are judged, named 0, 1, ...
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from data_preprocess.command import InputError
 from data_preprocess.files import read_jsonl
-from data_preprocess.preparing.agreement import Judged, agreement_lines
+from data_preprocess.preparing.agreement import Judged, agreement_lines, name_key
 from data_preprocess.preparing.candidates import FROM_DATA, Candidates, responses_digest
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.row_formats import named
@@ -94,7 +95,7 @@ def join(prompts: list[Candidates], paths: Sequence[str], combine: str | None = 
     rows = [(path, where, row) for path, table in tables.items() for where, row in table]
     prompts = unique_prompts(prompts, to_rank=not any("response" in row for _, _, row in rows))
     returned = {candidates.meta["id"]: Returned() for candidates in prompts}
-    changed = _changed(prompts, rows)  # before answers without a name get one
+    changed = _restore(prompts, rows)  # before answers without a name get one
     _add_answers(prompts, returned, rows)
     kind, by_name = _add_judgements(returned, rows)
     combine = combine or (COPELAND if kind == "vote" else MEAN)
@@ -313,13 +314,29 @@ def _rewards(prompt: Returned, judged: list[str], combine: str) -> list[float]:
     return {COPELAND: copeland, BRADLEY_TERRY: bradley_terry}[combine](len(judged), votes)
 
 
-def _changed(prompts: list[Candidates], rows: Rows) -> list[str]:
-    """Returns a line that names the answers whose text is not the prompt's own response of the number they give."""
+def _restore(prompts: list[Candidates], rows: Rows) -> list[str]:
+    """Gives answers that a spreadsheet changed only in line ends or blanks around them the text that they had.
+
+    Returns:
+        A line that names the answers whose text is another than the prompt's own response of the number they give.
+    """
     own = {(one.meta["id"], str(index)): text for one in prompts for index, text in enumerate(one.responses)}
-    given = [((str(row.get("id")), str(row.get("answer"))), row["response"]) for *_, row in rows if "response" in row]
-    changed = dict.fromkeys(": ".join(name) for name, text in given if own.get(name, text) != text)
+    changed: dict[str, None] = {}
+    for *_, row in rows:
+        text, identity = row.get("response"), (str(row.get("id")), str(row.get("answer")))
+        if not isinstance(text, str) or own.get(identity, text) == text:
+            continue
+        if _as_lines(text) == _as_lines(own[identity]):
+            row["response"] = own[identity]
+        else:
+            changed[": ".join(identity)] = None
     what = "answers that differ from the response of --source (written anew, or changed by a spreadsheet)"
     return [f"{what}: {_listed(list(changed))}"] if changed else []
+
+
+def _as_lines(text: str) -> list[str]:
+    """Returns the lines of a text, whichever characters end them."""
+    return re.split("\r\n|\r|\n", text.strip())
 
 
 def _warnings(pool: list[Candidates], returned: dict[str, Returned]) -> list[str]:
@@ -354,7 +371,7 @@ def _agreement(returned: dict[str, Returned], kind: str, by_name: bool) -> list[
             units.pairs[judge][first, second] = vote if first == a else -vote
         judged.append(units)
         for judge in (*units.values, *units.pairs):
-            spellings[judge.casefold()].add(judge)
+            spellings[name_key(judge)].add(judge)
     doubts = [
         f"warning: annotators {' and '.join(sorted(names))} count as different people (expected one spelling of a name)"
         for names in spellings.values()

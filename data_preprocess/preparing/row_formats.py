@@ -4,7 +4,6 @@ data_preprocess/README.md shows one example of each format.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,11 +22,11 @@ from data_preprocess.dialogue import (
     split_turn,
     with_system,
 )
-from data_preprocess.preparing.candidates import COLUMNS, Candidates, prompt_id
+from data_preprocess.preparing.candidates import COLUMNS, Candidates, plain_fields, prompt_id
 from data_preprocess.preparing.oasst import is_oasst, oasst_candidates
 from data_preprocess.preparing.raw_hh import NO_ALTERNATION, alternates
-from data_preprocess.preparing.recipes import Mapping
-from data_preprocess.preparing.rows import row_number, source_rows
+from data_preprocess.preparing.recipes import Mapping, Recipe, check_columns, named_recipe, recognised_recipe
+from data_preprocess.preparing.rows import of_one_split, row_number, source_rows
 from data_preprocess.preparing.turns import (
     Dialogue,
     content_text,
@@ -51,7 +50,6 @@ LIST_FIELDS = ("completions", "responses")
 RESPONSE_FIELDS = ("response", "output", "completion")  # of a row with one response
 TEXT_KEYS = ("response", "text", "content", "value", "completion", "answer", "output")
 ID_FIELDS = ("id", "prompt_id")
-PLAIN = str | int | float | bool  # values of a column
 NAMED_FIELDS = 12  # fields named in a line
 UNREAD = "fields with text that are not read"
 LOST_SYSTEM = "a system message is left out of the prompt, which has no turn for it"
@@ -99,18 +97,30 @@ class Fields:
         return next((name for name in there if self.row[name] is not None), there[0] if there else None)
 
 
-def read_source(source: str, split: str, mapping: Mapping) -> tuple[list[Candidates], list[str]]:
-    """Reads any source supported by source_rows; the fields of each row determine its format.
+def open_source(
+    source: str, split: str | None = None, subset: str | None = None, name: str | None = None, recognise: bool = True
+) -> tuple[Recipe | None, Iterator[tuple[str, dict]]]:
+    """Returns (its recipe, if one is known; the rows of source_rows, read when they are used).
 
-    Returns:
-        (the prompts with their responses; lines that say what is left out).
+    Args:
+        source: what source_rows reads.
+        split: which split; None: the recipe's, else train.
+        subset: a configuration or folder of a data set; None: the recipe's.
+        name: of the recipe; None: that of the data set on the hub or, if `recognise`, of the first row's columns.
+        recognise: see there.
 
     Raises:
-        InputError: naming the line: missing fields, roles that do not alternate, invalid rewards, a prompt
-            without text, or a field with text that the prompt would lose.
+        InputError: no rows, or without the columns of the recipe that was named.
     """
-    _, rows = open_rows(source, split)
-    return read_candidates(rows, source, mapping)
+    recipe = named_recipe(name, source)
+    of_hub = None if of_one_split(source) else recipe  # a local copy need not have the splits of the hub
+    split = split or (of_hub.split if of_hub else "train")
+    (where, first), rows = open_rows(source, split, subset or (of_hub.subset if of_hub else None))
+    if recipe:
+        check_columns(recipe, first, where)
+    elif not name and recognise:
+        recipe = recognised_recipe(first)
+    return recipe, rows
 
 
 def open_rows(
@@ -127,15 +137,32 @@ def open_rows(
 def read_candidates(
     rows: Iterator[tuple[str, dict]], source: str, mapping: Mapping, skip_invalid: bool = False
 ) -> tuple[list[Candidates], list[str]]:
-    """Reads the rows of open_rows as read_source does; `skip_invalid` leaves out those that it would refuse."""
+    """Returns the prompts of `read_placed`, and its lines."""
+    placed, notes = read_placed(rows, source, mapping, skip_invalid)
+    return [one for _, one in placed], notes
+
+
+def read_placed(
+    rows: Iterator[tuple[str, dict]], source: str, mapping: Mapping, skip_invalid: bool = False
+) -> tuple[list[tuple[str, Candidates]], list[str]]:
+    """Reads the rows of open_rows; the fields of each row determine its format.
+
+    Returns:
+        (each prompt with its responses, after the place of its row; lines that say what is left out).
+
+    Raises:
+        InputError: naming the line: missing fields, roles that do not alternate, invalid rewards, a prompt
+            without text, or a field with text that the prompt would lose. `skip_invalid` leaves out such rows.
+    """
     first = next(rows)
     if is_oasst(first[1]) and not (mapping.prompt or mapping.responses):
         _check_flags_of_trees(mapping, skip_invalid)
-        return oasst_candidates([first, *rows]), []
+        trees = oasst_candidates([first, *rows], mapping.keep)
+        return [(f"{one.meta['source']}:{one.meta['line']}", one) for one in trees], []
     left_out, pool, refused = LeftOut(), [], []
     for where, row in chain([first], rows):
         try:
-            pool.append(read_row(row, where, source, mapping, left_out))
+            pool.append((where, read_row(row, where, source, mapping, left_out)))
         except InputError as error:
             if not skip_invalid:
                 raise
@@ -468,9 +495,7 @@ def _columns(fields: Fields, meta: dict, mapping: Mapping) -> dict[str, Any]:
     if not mapping.keep:
         return {}
     apart = (*fields.read, *mapping.ignore, *CONTEXT_FIELDS, *PROMPT_FIELDS, *ID_FIELDS)
-    own = {name: value for name, value in fields.row.items() if name not in apart and isinstance(value, PLAIN)}
-    # A table may have NaN for what is missing; JSON has neither it nor infinity.
-    own = {name: value for name, value in own.items() if not isinstance(value, float) or math.isfinite(value)}
+    own = plain_fields(fields.row, apart)
     fields.read |= own.keys()
     earlier = meta.get(COLUMNS)
     return {**(earlier if isinstance(earlier, dict) else {}), **own}

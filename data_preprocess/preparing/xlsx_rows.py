@@ -7,6 +7,7 @@ from typing import Any
 
 from data_preprocess.command import InputError
 from data_preprocess.files import atomic_write
+from data_preprocess.preparing.csv_rows import without_blank_end
 
 REQUIREMENTS = "pip install -r data_preprocess/requirements-xlsx.txt"
 MAX_CELL = 32_767  # characters, Excel's own limit
@@ -48,9 +49,9 @@ def read_xlsx(path: str, check_header: Callable[[str, list[str]], None]) -> Iter
         raise InputError(f"{path}:1: two columns of one name (expected each name once)")
     _check_other_sheets(path, names, others)
     for number, texts in enumerate(rows, start=2):
-        if any(texts[len(names) :]):
+        if any(map(str.strip, texts[len(names) :])):
             raise InputError(f"{path}:{number}: more values than the {len(names)} columns")
-        if any(texts):
+        if any(map(str.strip, texts)):
             missing = [""] * (len(names) - len(texts))
             yield f"{path}:{number}", dict(zip(names, texts + missing, strict=False))
 
@@ -71,10 +72,7 @@ def _rows(sheet: Any, path: str) -> Iterator[list[str]]:
 
 
 def _header(texts: list[str]) -> list[str]:
-    names = [text.strip() for text in texts]
-    while names and not names[-1]:
-        names.pop()
-    return names
+    return without_blank_end([text.strip() for text in texts])
 
 
 def _check_other_sheets(path: str, names: list[str], sheets: list[Any]) -> None:
@@ -82,11 +80,11 @@ def _check_other_sheets(path: str, names: list[str], sheets: list[Any]) -> None:
     for sheet in sheets:
         rows = _rows(sheet, path)
         header = _header(next(rows, []))
-        has_rows = any(map(any, rows))
+        has_rows = any(text.strip() for texts in rows for text in texts)
         if has_rows and set(header) == set(names):
             expected = "all rows in the first sheet, or a file for each sheet"
             raise InputError(f"{path}: sheet {sheet.title} has the columns of the first one (expected {expected})")
-        if header or has_rows:
+        if any(header) or has_rows:
             print(f"warning: {path}: sheet {sheet.title} is not read (only the first one is)", file=sys.stderr)
 
 

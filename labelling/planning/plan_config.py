@@ -7,9 +7,10 @@ from pathlib import Path
 
 from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count, setting, within
 from data_preprocess.diversity import TOKENIZER_HELP
-from data_preprocess.hub import SOURCES
+from data_preprocess.hub import SOURCE_FORMS
 from data_preprocess.outputs import check_output_file, is_same_file
 from data_preprocess.preparing.export import check_json_lines
+from data_preprocess.preparing.prompt_pool import SPLIT
 from data_preprocess.selection import STRATEGIES
 from labelling.planning.budget import STRATIFIED, Prices
 from labelling.planning.pilot import SHARE
@@ -36,9 +37,9 @@ class Spending:
 class PlanConfig:
     """One plan: a pool, a budget, what the rewards are predicted from, and the selection of prompts."""
 
-    source: str = setting(f"the pool, one prompt per row: {SOURCES}", positional=True)
+    source: str = setting(f"the pool, one prompt per row: {SOURCE_FORMS}", positional=True)
     column: str | None = setting("field of the prompt, if it has none of the usual names", default=None)
-    split: str = setting("split of a data set", default="train")
+    split: str | None = setting(SPLIT, default=None)
     drop_duplicates: bool = setting("drop prompts that repeat another one", default=False)
     responses: int | None = setting("budget in labelled responses", within(), metavar="N", default=None)
     budget: str | None = setting("budget in money; needs at least one of the costs", metavar="X", default=None)

@@ -199,6 +199,7 @@ def local_density(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for label in range(labels.max(initial=-1) + 1):
         for members in _parts(np.flatnonzero(labels == label), 4 * CLUSTER_SIZE):
             similarity = vectors[members] @ vectors[members].T
+            np.fill_diagonal(similarity, 1)  # near 1 the root below makes 4e-4 of a rounding error, which varies by CPU
             count = min(NEAREST + 1, len(members))
             nearest = -np.partition(-similarity, count - 1, axis=1)[:, :count]
             total = np.sqrt(np.maximum(2 - 2 * nearest, 0)).sum(axis=1)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from data_preprocess.dialogue import split_turn
 from data_preprocess.files import atomic_write
 from data_preprocess.preparing.candidates import Candidates
-from data_preprocess.words import count_words, words
+from data_preprocess.words import count_words, is_unspaced, words
 from labelling.selecting.embedding_selection import k_means, nearest_similarity, random_prompts
 from labelling.selecting.prompt_filters import Dropped
 from pics.style import page_environment
@@ -22,7 +23,7 @@ PER_TOPIC = 500  # prompts of a cluster whose words count
 MEASURED = 20_000  # prompts whose distance to the selection is measured
 RANDOM_DRAWS = 5  # selections that the distances are compared with
 ON_MAP = {"left out": 2500, "chosen": 1500}  # points drawn of each
-SHOWN = 80  # characters of a prompt on the map and in lists
+SHOWN = 80  # characters of a prompt or a value that are shown
 WIDTH, HEIGHT, MARGIN = 900, 560, 12  # of the map, in its own units
 
 
@@ -115,12 +116,15 @@ def topics(pool: Sequence[Candidates], vectors: np.ndarray) -> list[str]:
     names = []
     for label, counts in enumerate(inside):
         typical = sorted(counts, key=lambda word: (-(counts[word] ** 2) / everywhere[word], word))
-        names.append(f"{label + 1}: {', '.join(typical[:TOPIC_WORDS])}")
+        names.append(": ".join([str(label + 1), *([", ".join(typical[:TOPIC_WORDS])] if typical else [])]))
     return [names[label] for label in labels]
 
 
 def _long_words(one: Candidates) -> set[str]:
-    return {word for word in words(text_of(one).lower()) if len(word) > 3}
+    """Returns the words of over three letters and, of a script without spaces, the pairs of neighbouring characters."""
+    found = words(text_of(one).lower())
+    pairs = {one + other for one, other in pairwise(found) if is_unspaced(one) and is_unspaced(other)}
+    return pairs | {word for word in found if len(word) > 3}
 
 
 def text_of(one: Candidates) -> str:

@@ -150,8 +150,9 @@ ROWS = [
     # CSV.
     BadInput("empty csv source", CSV, ("{root}/in.csv:1: the file is empty",), csv("")),
     BadInput("csv source header alone", CSV, ("{root}/in.csv: no rows",), csv("prompt,chosen,rejected\n")),
-    BadInput("csv source with semicolons", CSV, ("{root}/in.csv:1: one column, 'prompt;chosen;rej", "commas"),
-             csv("prompt;chosen;rejected\na;b;c\n")),
+    BadInput("tsv source with semicolons", "prepare.py --source {root}/in.tsv",
+             ("{root}/in.tsv:1: one column, 'prompt;chosen;rej", "tabs in .tsv"),
+             (text("in.tsv", "prompt;chosen;rejected\na;b;c\n"),)),
     BadInput("csv source column twice", CSV, ("{root}/in.csv:1: two columns are called 'chosen'",),
              csv("prompt,chosen,chosen\na,b,c\n")),
     BadInput("csv source without header", CSV, ("{root}/in.csv:2: ", "fields are Hi, A plum., Rust."),
