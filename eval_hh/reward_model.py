@@ -111,7 +111,7 @@ def encode_dialogue(
     return ids[-max_length:]
 
 
-def check_finite(logits: Sequence[float], rows: Sequence[int], where: str) -> None:
+def check_finite(logits: Sequence[float], rows: Sequence[int | str], where: str) -> None:
     """Raises RunError that names the rows, after `where`, whose logits are not finite."""
     if bad := [row for row, logit in zip(rows, logits, strict=True) if not math.isfinite(logit)]:
         raise RunError(f"{where}{', '.join(map(str, sorted(set(bad))))}: the reward model's score is not finite")

@@ -90,11 +90,11 @@ def sample_candidates(config: AnnotateConfig, pool: list[Candidates]) -> list[Ca
     """Returns the prompts with responses of the candidate models added, model i with seed + i, served ones last."""
     from labelling.model_labels import sample_responses
 
-    prompts = [with_system(one.prefix, one.meta) for one in pool]
+    prompts, names = [with_system(one.prefix, one.meta) for one in pool], [one.where for one in pool]
     for index, model in enumerate(config.samplers):
         sampling, output = replace(config, seed=config.seed + index), work_folder() / f"responses_{index}.jsonl"
         served = index >= len(config.candidates)
-        texts = sample_responses(prompts, model, config.num_per_model, output, sampling, served)
+        texts = sample_responses(prompts, model, config.num_per_model, output, sampling, served, names)
         pool = [add_responses(one, responses, model) for one, responses in zip(pool, texts, strict=True)]
     return pool
 

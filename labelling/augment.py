@@ -234,7 +234,8 @@ def answered(
     def answer(indices: list[int]) -> dict[int, Candidates]:
         prompts = [with_system(pool[index].prefix, pool[index].meta) for index in indices]
         file = work / f"answers_{next(rounds)}.jsonl"
-        texts = sample_responses(prompts, model, count, file, config, served)
+        names = [pool[index].where for index in indices]
+        texts = sample_responses(prompts, model, count, file, config, served, names)
         found = {}
         for index, answers in zip(indices, texts, strict=True):
             kept, _ = choose([add_responses(pool[index], answers, model)], ranking_len, config.seed)

@@ -7,7 +7,7 @@ kills.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from labelling.sampling import Sampling
 
 def sample_responses(
     prompts: list[list[str]], model_path: str, num_per_prompt: int, output: Path, sampling: Sampling,
-    served: bool = False,
+    served: bool = False, names: Sequence[str] = (),
 ) -> list[list[str]]:  # fmt: skip
     """Samples responses to each prompt with temperature and top-p.
 
@@ -49,6 +49,7 @@ def sample_responses(
         sampling: the settings; without a precision the weights are bf16 on a GPU and float32 on the CPU.
         served: ask the endpoint of `sampling`. Each prompt's seeds are sent, but only the server knows what it makes of
             them; after a kill no answer is drawn again.
+        names: what errors call each prompt (default: prompt 1, ...).
 
     Returns:
         The responses, num_per_prompt per prompt, in every process.
@@ -57,6 +58,7 @@ def sample_responses(
         InputError: a model that cannot be loaded, or one with too few positions, or a prompt that its format refuses.
     """
     check_number("num_per_prompt", num_per_prompt, at_least=1)
+    names = names or default_names(len(prompts))
     tokenizer = sampling.endpoint_tokenizer if served else model_path
     format_name = resolved_format(sampling.prompt_format, tokenizer) if tokenizer else CHAT
     if format_name == HH:  # the published text has no system message, so none may change the seeds
@@ -74,13 +76,18 @@ def sample_responses(
     job = Job(f"sampling from {Path(model_path).name}", output, None, settings)
     if waiting_jobs([job], processes()):
         if served:
-            _sample_served(job, prompts, model_path, sampling)
+            _sample_served(job, prompts, names, model_path, sampling)
         else:
-            _sample(job, prompts, model_path, sampling.batch_size)
+            _sample(job, prompts, names, model_path, sampling.batch_size)
     return [row["responses"] for _, row in read_jsonl(output)]
 
 
-def _sample(job: Job, prompts: list[list[str]], model_path: str, given: int | None) -> None:
+def default_names(count: int) -> list[str]:
+    """Returns what errors call prompts that have no line in a file."""
+    return [f"prompt {number}" for number in range(1, count + 1)]
+
+
+def _sample(job: Job, prompts: list[list[str]], names: Sequence[str], model_path: str, given: int | None) -> None:
     """Runs a sampling job, in the batch size given if any. Its rows are numbered prompt * num_per_prompt + sample."""
     state = processes()
     count = job.settings["num_per_prompt"]
@@ -89,7 +96,7 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, given: int | No
     made_by = prompt_format(job.settings.get("prompt_format", HH), tokenizer)
     decoder = Decoder(model, tokenizer, job.settings["max_new_tokens"], made_by)
     decoder.check()
-    encoded = [_named(i, decoder.encode, turns) for i, turns in enumerate(prompts)]
+    encoded = [_named(name, decoder.encode, turns) for name, turns in zip(names, prompts, strict=True)]
     seeds = response_seeds(prompts, count, job.settings["seed"])
     batch_size = agreed_batch_size(given, decoder, len(encoded) * count, job.label, state)
     units = plan_units([len(ids) for ids in encoded for _ in range(count)], batch_size)
@@ -103,16 +110,16 @@ def _sample(job: Job, prompts: list[list[str]], model_path: str, given: int | No
     state.wait_for_everyone()
 
 
-def _sample_served(job: Job, prompts: list[list[str]], model: str, sampling: Sampling) -> None:
+def _sample_served(job: Job, prompts: list[list[str]], names: Sequence[str], model: str, sampling: Sampling) -> None:
     """Like `_sample`, by asking the endpoint."""
     state, count = processes(), job.settings["num_per_prompt"]
     endpoint = Endpoint(sampling.endpoint, model, sampling.at_a_time)
     asked: TokenPrompts | ChatPrompts = ChatPrompts()
     if sampling.endpoint_tokenizer:
         asked = TokenPrompts(load_tokenizer(sampling.endpoint_tokenizer), job.settings.get("prompt_format", HH))
-    encoded = [_named(i, asked.encode, turns) for i, turns in enumerate(prompts)]
+    encoded = [_named(name, asked.encode, turns) for name, turns in zip(names, prompts, strict=True)]
     drawn = Drawn(response_seeds(prompts, count, sampling.seed), sampling.temperature, sampling.top_p)
-    ask = ServedTexts(endpoint, asked, encoded, sampling.max_new_tokens, drawn)
+    ask = ServedTexts(endpoint, asked, encoded, sampling.max_new_tokens, drawn, names)
     fill = partial(ask_parts, endpoint=endpoint)
     make_rows(job, ask.units, ask, "t", state, partial(_by_prompt, count=count), fill)
     if state.is_main_process:
@@ -126,8 +133,9 @@ def _by_prompt(texts: list[str], count: int) -> list[dict]:
 
 
 def score_rankings(
-    prompts: list[list[str]], responses: list[list[str]], reward_model: str, output: Path, batch_size: int
-) -> list[list[float]]:
+    prompts: list[list[str]], responses: list[list[str]], reward_model: str, output: Path, batch_size: int,
+    names: Sequence[str] = (),
+) -> list[list[float]]:  # fmt: skip
     """Scores every response with a reward model.
 
     Args:
@@ -136,6 +144,7 @@ def score_rankings(
         reward_model: folder or hub name, of a kind supported by load_reward_model.
         output: the JSONL file to write, a row {"index": i, "rewards": [...]} per prompt.
         batch_size: dialogues per batch and process.
+        names: what errors call each prompt (default: prompt 1, ...).
 
     Returns:
         Raw logits, shaped as `responses`, in every process.
@@ -156,29 +165,32 @@ def score_rankings(
     }
     job = Job(f"scoring with {Path(reward_model).name}", output, None, settings)
     if waiting_jobs([job], processes()):
-        _score(job, prompts, responses, reward_model, batch_size)
+        _score(job, prompts, responses, names or default_names(len(prompts)), reward_model, batch_size)
     return [row["rewards"] for _, row in read_jsonl(output)]
 
 
 def scored(pool: list[Candidates], reward_model: str, output: Path, batch_size: int) -> list[Candidates]:
     """Returns the prompts with the reward model's raw logits as rewards; arguments as for `score_rankings`."""
     prompts, responses = [with_system(one.prefix, one.meta) for one in pool], [one.responses for one in pool]
-    rewards = score_rankings(prompts, responses, reward_model, output, batch_size)
+    rewards = score_rankings(prompts, responses, reward_model, output, batch_size, [one.where for one in pool])
     return [replace(one, rewards=row) for one, row in zip(pool, rewards, strict=True)]
 
 
-def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], reward_model: str, batch_size: int) -> None:
+def _score(
+    job: Job, prompts: list[list[str]], responses: list[list[str]], names: Sequence[str], reward_model: str,
+    batch_size: int,
+) -> None:  # fmt: skip
     """Runs a scoring job. Its rows are all (prompt, response) pairs, concatenated."""
     state = processes()
     model = load_reward_model(reward_model, weights_dtype("no"))
     pairs = [(i, text) for i, group in enumerate(responses) for text in group]
-    encoded = [_named(i, model.encode, prompts[i], text) for i, text in pairs]
+    encoded = [_named(names[i], model.encode, prompts[i], text) for i, text in pairs]
     numbers = [number for number, _ in pairs]
 
     def score(batch: list[int]) -> list[float]:
         of_prompts = [numbers[row] for row in batch]
         logits = model.score_batch([encoded[row] for row in batch], of_prompts)
-        check_finite(logits, of_prompts, f"{reward_model}: prompt ")
+        check_finite(logits, [names[number] for number in of_prompts], f"{reward_model}: ")
         return logits
 
     def by_prompt(scores: list[float]) -> list[dict]:
@@ -189,12 +201,12 @@ def _score(job: Job, prompts: list[list[str]], responses: list[list[str]], rewar
     state.wait_for_everyone()
 
 
-def _named(number: int, encode: Callable[..., list[int]], *dialogue: Any) -> list[int]:
-    """Returns the token ids of a dialogue. Raises InputError that names the number of a bad one."""
+def _named(name: str, encode: Callable[..., list[int]], *dialogue: Any) -> list[int]:
+    """Returns the token ids of a dialogue. Raises InputError that names a bad one."""
     try:
         return encode(*dialogue)
     except InputError as error:
-        raise InputError(f"prompt {number}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
 
 
 def _digest(value: Any) -> str:

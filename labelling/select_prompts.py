@@ -131,7 +131,7 @@ def select_by_rewards(pool: list[Candidates], size: int, groups: list[str] | Non
     given = [[reward for reward in one.rewards or [] if reward is not None] for one in pool]
     for one, rewards in zip(pool, given, strict=True):
         if len(rewards) < 2:
-            where = f"{one.meta['source']}:{one.meta['line']}"
+            where = one.where
             raise InputError(
                 f"{where}: no rewards of two responses (--select {PREFERENCE_VARIANCE} expects a reward model's, as "
                 "annotate.py --source POOL --reward_model MODEL writes them)"
@@ -167,7 +167,7 @@ def quota_groups(column: str | None, pool: list[Candidates]) -> list[str] | None
     for one in pool:
         if column not in one.columns():
             there = ", ".join(one.columns()) or "none"
-            where = f"{one.meta['source']}:{one.meta['line']}"
+            where = one.where
             raise InputError(f"{where}: no column {column} for --quota (columns: {there})")
     return [str(one.columns()[column]) for one in pool]
 

@@ -278,8 +278,11 @@ def test_a_logit_that_is_not_finite_is_named(tiny_reward_dir, tmp_path, monkeypa
         return [float("nan"), *[0.0] * (len(encoded) - 1)]  # the longest, which comes first
 
     monkeypatch.setattr(RewardModel, "score_batch", first)
-    with pytest.raises(RunError, match="reward_model.*prompt 3: .* not finite"):
-        score_rankings(PROMPTS, RESPONSES, str(tiny_reward_dir), tmp_path / "rewards.jsonl", 1)
+    output, names = tmp_path / "rewards.jsonl", [f"pool.jsonl:{line}" for line in range(7, 7 + len(PROMPTS))]
+    with pytest.raises(RunError, match="reward_model.*: prompt 4: .* not finite"):
+        score_rankings(PROMPTS, RESPONSES, str(tiny_reward_dir), output, 1)
+    with pytest.raises(RunError, match=r"reward_model.*: pool\.jsonl:10: .* not finite"):
+        score_rankings(PROMPTS, RESPONSES, str(tiny_reward_dir), output, 1, names)
     assert not list(tmp_path.iterdir())
 
 

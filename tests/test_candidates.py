@@ -113,3 +113,8 @@ def test_numbers_in_meta_go_where_their_responses_go():
     more = add_responses(distinct(candidates), ["c", "d"], ["m", "n"])
     assert more.meta["quality"] == [5, 7, None, None] and more.origins == ["data", "data", "m", "n"]
     assert add_responses(keep_responses(candidates, []), ["c"], "m").meta["quality"] == []
+
+
+def test_a_prompt_is_named_by_its_line_or_its_text():
+    assert Candidates(TURNS, [], None, {"source": "pool.csv", "line": 3}).where == "pool.csv:3"
+    assert "Hi" in Candidates(TURNS, [], None, {"id": "a"}).where

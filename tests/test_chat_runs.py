@@ -174,7 +174,7 @@ def test_candidates_are_sampled_in_the_asked_format(chat_study, tmp_path):
     note = json.loads((tmp_path / "1.jsonl.done.json").read_text())
     assert "prompt_format" not in note["settings"]
     chat_tokenizer("gemma").save_pretrained(chat_study / "model")
-    with pytest.raises(InputError, match="prompt 1: the chat template refuses the dialogue"):
+    with pytest.raises(InputError, match="prompt 2: the chat template refuses the dialogue"):
         sampled("chat", [ONE, system], 4)
 
 

@@ -39,6 +39,13 @@ class Candidates:
         """The prompt's turns after its system message, if it has one: what tells prompts apart."""
         return with_system(self.prefix, self.meta)
 
+    @property
+    def where(self) -> str:
+        """The source and line of the prompt's row, or its text where it is in none."""
+        if "line" in self.meta:
+            return f"{self.meta['source']}:{self.meta['line']}"
+        return f"prompt {render_prompt(self.prefix)!r:.60}"
+
     def columns(self) -> dict[str, Any]:
         """Returns the other fields of the prompt's row, where they were kept (`Mapping.keep`)."""
         return self.meta.get(COLUMNS, {})

@@ -34,7 +34,7 @@ def require_responses(pool: Sequence[Candidates]) -> int:
     """Returns the largest number of responses; InputError, naming the line, for a prompt with fewer than two."""
     for one in pool:
         if len(one.responses) < 2:
-            where, found = f"{one.meta['source']}:{one.meta['line']}", len(one.responses)
+            where, found = one.where, len(one.responses)
             raise InputError(f"{where}: {found} responses (expected at least two to rank, as annotate.py samples them)")
     return max(len(one.responses) for one in pool)
 

@@ -44,7 +44,7 @@ def _merged(rows: list[Candidates]) -> Candidates:
         return with_responses[0] if with_responses else rows[0]
     unjudged = [row for row in with_responses if row.rewards is None]
     if unjudged and len(unjudged) < len(with_responses):
-        where = f"{unjudged[0].meta['source']}:{unjudged[0].meta['line']}"
+        where = unjudged[0].where
         raise InputError(f"{where}: no rewards, and another row of its prompt has some (expected all or none)")
     opening, *others = with_responses
     added = [pair for row in others for pair in zip(row.responses, row.response_from(), strict=True)]

@@ -140,7 +140,7 @@ def unique_prompts(pool: list[Candidates], to_rank: bool = False) -> list[Candid
             found = f"prompt {candidates.meta['id']} has other responses than in line {first.meta['line']}"
             problem = f"{found} (expected all responses to a prompt in one row)"
         if problem:
-            raise InputError(f"{candidates.meta['source']}:{candidates.meta['line']}: {problem}")
+            raise InputError(f"{candidates.where}: {problem}")
     return list(by_id.values())
 
 

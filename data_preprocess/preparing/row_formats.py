@@ -158,7 +158,7 @@ def read_placed(
     if is_oasst(first[1]) and not (mapping.prompt or mapping.responses):
         _check_flags_of_trees(mapping, skip_invalid)
         trees = oasst_candidates([first, *rows], mapping.keep)
-        return [(f"{one.meta['source']}:{one.meta['line']}", one) for one in trees], []
+        return [(one.where, one) for one in trees], []
     left_out, pool, refused = LeftOut(), [], []
     for where, row in chain([first], rows):
         try:

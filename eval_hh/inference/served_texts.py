@@ -143,11 +143,12 @@ class ServedTexts:
         encoded: by `prompts.encode`.
         max_new_tokens: of a response.
         drawn: how responses are sampled; None: greedy decoding, one response to a prompt.
+        names: what errors call each prompt (default: prompt 1, ...).
     """
 
     def __init__(
         self, endpoint: Endpoint, prompts: TokenPrompts | ChatPrompts, encoded: list[Any], max_new_tokens: int,
-        drawn: Drawn | None = None,
+        drawn: Drawn | None = None, names: Sequence[str] = (),
     ):  # fmt: skip
         self.endpoint, self.prompts, self.encoded = endpoint, prompts, encoded
         how = {"temperature": drawn.temperature, "top_p": drawn.top_p} if drawn else {"temperature": 0.0}
@@ -155,6 +156,7 @@ class ServedTexts:
         self.seeds = drawn.seeds if drawn else None
         self.count = len(drawn.seeds[0]) if drawn and drawn.seeds else 1
         self.gives_n = True  # until it gives fewer
+        self.names = names
         self.differing: set[int] = set()  # prompts of which the server reads other tokens
 
     @property
@@ -185,7 +187,8 @@ class ServedTexts:
         try:
             return await client.ask(self.prompts.kind, body | ({"n": n} if n > 1 else {}), self.settings["max_tokens"])
         except Refused as error:
-            raise InputError(f"prompt {number + 1}: {error}") from error
+            name = self.names[number] if self.names else f"prompt {number + 1}"
+            raise InputError(f"{name}: {error}") from error
 
     def said(self) -> str:
         """Returns how the prompts were sent and how many were read as other tokens, for one line."""

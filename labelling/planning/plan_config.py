@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import combinations
 from pathlib import Path
 
-from data_preprocess.command import MAX_SHOWN, InputError, check_settings, count, setting, within
+from data_preprocess.command import MAX_SHOWN, InputError, check_settings, check_unused, count, setting, within
 from data_preprocess.diversity import TOKENIZER_HELP
 from data_preprocess.hub import SOURCE_FORMS
 from data_preprocess.outputs import check_output_file, is_same_file
@@ -19,9 +19,14 @@ PAPER_LAWS = {"paper-pro": "PRO", "paper-sft": "SFT"}
 COSTS = ("prompt_cost", "response_cost", "comparison_cost")
 # Limits of budgets and costs: a quotient of two has fewer digits than Decimal's precision.
 LEAST, MOST = Decimal("1e-9"), Decimal("1e15")
-BASES = ("law", "results", "pilot", "pilot_results")  # what a plan rests on: one of them
 OF_LINES = ("extrapolate", "trust_tokenizer", "chart", "profile")
-OF_PILOT = ("study", "model", "reward_model")
+OF_PILOT = ("labelled", "ranking_lens", "study", "model", "reward_model")
+UNUSED = {  # by what a plan rests on, one of these: the flags that do not apply to it
+    "law": (*OF_PILOT, "algorithm", "profile"),
+    "results": OF_PILOT,
+    "pilot": (*OF_LINES, "labelled", "ranking_len"),
+    "pilot_results": OF_LINES,
+}
 
 
 @dataclass(frozen=True)
@@ -112,21 +117,12 @@ class PlanConfig:
 
     def _check_basis(self) -> None:
         """Raises InputError unless the plan rests on one thing, and every flag given applies to it."""
-        given = [flag for flag in BASES if getattr(self, flag) is not None]
+        given = [flag for flag in UNUSED if getattr(self, flag) is not None]
         if len(given) != 1:
             found = " and ".join(f"--{flag}" for flag in given) or "none"
             means = "the paper's lines, those of result files, a pilot to label first, or a pilot's results"
-            raise InputError(f"--{', --'.join(BASES)}: {found} (expected one of them: {means})")
-        is_line = given[0] in ("law", "results")
-        refused = dict.fromkeys(("labelled", "ranking_lens", *OF_PILOT) if is_line else OF_LINES)
-        if given[0] == "pilot":
-            refused |= dict.fromkeys(("labelled", "ranking_len"))
-        if given[0] == "law":
-            refused |= dict.fromkeys(("algorithm", "profile"))
-        defaults = {"labelled": (), "ranking_lens": (2, 3, 4), "extrapolate": False, "trust_tokenizer": False}
-        for flag in refused:
-            if getattr(self, flag) != defaults.get(flag):
-                raise InputError(f"--{flag}: does not apply to --{given[0]}")
+            raise InputError(f"--{', --'.join(UNUSED)}: {found} (expected one of them: {means})")
+        check_unused(self, f"--{given[0]}", UNUSED[given[0]])
         self._check_pilot(given[0])
 
     def _check_pilot(self, basis: str) -> None:
