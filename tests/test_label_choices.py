@@ -14,6 +14,7 @@ from data_preprocess.records import Record
 from data_preprocess.toy_world.gold_reward import gold_reward
 from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import holm, over_replicates
+from eval_hh.markup import verdict_word
 from labelling import annotate, select_prompts
 from labelling.selecting.score_choices import preference_variance
 from study.label_choices import ChoiceStudy, labelled, simulate
@@ -27,7 +28,6 @@ from study.toy.choices_report import (
     control_of,
     label_facts,
     report_lines,
-    word,
 )
 from study.toy.choices_report import write_choices_report as write_report
 from tests.tiny_study import SMALL
@@ -122,9 +122,9 @@ def test_differences_are_paired_by_replicate():
     by_hand = over_replicates((np.array(sides[0]) - np.array(sides[1])) / 100)
     assert astuple(found[0][2]) == pytest.approx(astuple(by_hand))
     assert [p for *_, p in found] == holm([one.p for _, _, one, _ in found])
-    words = [word(one, p) for _, _, one, p in found]
+    words = [verdict_word(one, p) for _, _, one, p in found]
     assert words == ["better", "better", *["undecided"] * 8]
-    assert [word(one, p) for _, _, one, p in comparisons(rows_of(gain=-20))][:2] == ["worse", "worse"]
+    assert [verdict_word(one, p) for _, _, one, p in comparisons(rows_of(gain=-20))][:2] == ["worse", "worse"]
     text = "\n".join(report_lines(rows, "Made by a test."))
     assert "4 replicates" in text and text.count("| better") == 2 and "Made by a test." in text
 
@@ -184,7 +184,7 @@ def test_published_rows_are_what_the_report_the_readme_and_the_help_say(capsys):
         if choice.how in said:
             numbers = f"{100 * found.difference:+.2f}, {100 * found.low:+.2f} to {100 * found.high:+.2f}"
             assert f"{algorithm} {numbers}" in quoted[said[choice.how]]
-            assert word(found, p) == ("better" if choice.how == "best_worst" else "undecided")
+            assert verdict_word(found, p) == ("better" if choice.how == "best_worst" else "undecided")
     best = [[one["best"] for one in rows if one["choice"] == name and one["algorithm"] == "PRO"]
             for name in ("pair_best_worst", "pair_random")]  # fmt: skip
     assert "{:.2f} points, with random pairs\n{:.2f}".format(*map(np.mean, best)) in readme

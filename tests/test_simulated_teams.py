@@ -11,6 +11,7 @@ import pytest
 from data_preprocess.command import REPOSITORY, InputError, stop_requests
 from data_preprocess.toy_world.world import WorldConfig
 from eval_hh.estimates import over_replicates
+from eval_hh.markup import verdict_word
 from study.publish import RESULTS
 from study.simulated_teams import KINDS, LENS, MOST_TEAMS, PROFILE, Design, Team, make_teams, simulate
 from study.toy.teams_report import (
@@ -23,7 +24,6 @@ from study.toy.teams_report import (
     coverage_line,
     policies,
     report_lines,
-    word,
     write_teams_report,
 )
 from study.toy.toy_study import ToyStudy
@@ -93,7 +93,7 @@ def test_the_report_says_what_the_intervals_say():
 
 def test_words_need_a_corrected_p():
     contrast = over_replicates([0.02, 0.03, 0.025])
-    assert [word(contrast, p) for p in (0.01, 0.2)] == ["better", "undecided"]
+    assert [verdict_word(contrast, p) for p in (0.01, 0.2)] == ["better", "undecided"]
 
 
 def test_what_a_kind_pays(tmp_path):
