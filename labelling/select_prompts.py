@@ -111,6 +111,8 @@ def main(argv: list[str] | None = None) -> None:
         chosen = select_by_embedding(vectors, config.size, config.select, groups, config.seed)
     write_prompts(config.output, [pool[index] for index in chosen], with_responses=True)
     print(f"{config.output}: {len(chosen):,} prompts, selected by {config.select}")
+    if groups and (none := set(groups) - {groups[index] for index in chosen}):
+        print(f"--quota {config.quota}: {len(none):,} of {len(set(groups)):,} values have too few prompts for a share")
     if config.report:
         from labelling.selecting.selection_report import Report, write_report
 
@@ -168,7 +170,7 @@ def quota_groups(column: str | None, pool: list[Candidates]) -> list[str] | None
         if column not in one.columns():
             there = ", ".join(one.columns()) or "none"
             where = f"{one.meta['source']}:{one.meta['line']}"
-            raise InputError(f"{where}: no column {column} for --quota (columns: {there})")
+            raise InputError(f"{where}: no text or number in a column {column} for --quota (columns: {there})")
     return [str(one.columns()[column]) for one in pool]
 
 
