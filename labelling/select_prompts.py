@@ -111,6 +111,8 @@ def main(argv: list[str] | None = None) -> None:
         chosen = select_by_embedding(vectors, config.size, config.select, groups, config.seed)
     write_prompts(config.output, [pool[index] for index in chosen], with_responses=True)
     print(f"{config.output}: {len(chosen):,} prompts, selected by {config.select}")
+    if groups and (none := set(groups) - {groups[index] for index in chosen}):
+        print(f"--quota {config.quota}: {len(none):,} of {len(set(groups)):,} values have too few prompts for a share")
     if config.report:
         from labelling.selecting.selection_report import Report, write_report
 
@@ -131,9 +133,8 @@ def select_by_rewards(pool: list[Candidates], size: int, groups: list[str] | Non
     given = [[reward for reward in one.rewards or [] if reward is not None] for one in pool]
     for one, rewards in zip(pool, given, strict=True):
         if len(rewards) < 2:
-            where = one.where
             raise InputError(
-                f"{where}: no rewards of two responses (--select {PREFERENCE_VARIANCE} expects a reward model's, as "
+                f"{one.where}: no rewards of two responses (--select {PREFERENCE_VARIANCE} expects a reward model's, as "
                 "annotate.py --source POOL --reward_model MODEL writes them)"
             )
 
@@ -167,8 +168,8 @@ def quota_groups(column: str | None, pool: list[Candidates]) -> list[str] | None
     for one in pool:
         if column not in one.columns():
             there = ", ".join(one.columns()) or "none"
-            where = one.where
-            raise InputError(f"{where}: no column {column} for --quota (columns: {there})")
+            problem = f"no text or number in a column {column} for --quota"
+            raise InputError(f"{one.where}: {problem} (columns: {there})")
     return [str(one.columns()[column]) for one in pool]
 
 

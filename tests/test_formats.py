@@ -122,7 +122,7 @@ def test_what_gets_lost_is_counted(tmp_path):
     path = tmp_path / "data.jsonl"
     rows = [
         {"instruction": "Hi", "system": "Be brief.", "topic": "a", "models": ["m"], "votes": [1], "n": 3, "note": " "},
-        {"instruction": "Ho", "system": "", "topic": "b", "prompt_id": "x", "label": {"by": {"name": "z"}}},
+        {"instruction": "Ho", "system": "", "topic": "b", "prompt_id": "x", "label": {"by": {"name": "z"}}, "": "0"},
         {"prompt": [SYSTEM, {"role": "developer", "content": "In Latin."}, *MESSAGES, PLUM], "response": "Fig."},
         {"prefix": [TURNS] * 2, "suffix": BOTH, "reward": [1, 0], "meta": {}, "sft_index": 1},
         {"prompt": "Hi", "chosen": [*MESSAGES, PLUM], "rejected": [*MESSAGES, RICE], "messages": [*MESSAGES, PLUM]},
@@ -133,10 +133,11 @@ def test_what_gets_lost_is_counted(tmp_path):
         "2 rows: a system message is left out of the prompt, which has no turn for it",
         "1 rows: the reply that ends the prompt's messages is left out",
         "1 rows: sft_index is left out",
-        "fields with text that are not read: topic (2 rows), models (1 rows), label (1 rows), messages (1 rows)",
+        "fields with text that are not read: topic (2 rows), models (1 rows), label (1 rows), '' (1 rows), "
+        "messages (1 rows)",
     ]
     assert [one.meta.get("system") for one in pool] == ["Be brief.", None, "Be brief.\n\nIn Latin.", None, None]
-    assert read_source(str(path), Mapping(ignore=("topic", "models", "label", "messages")))[1] == left_out[:3]
+    assert read_source(str(path), Mapping(ignore=("topic", "models", "label", "messages", "")))[1] == left_out[:3]
 
 
 def test_what_stands_beside_the_text_of_messages_and_responses_is_counted(tmp_path):

@@ -51,6 +51,7 @@ def served(source, tmp_path):
             content
         ) if answer.headers.get_content_type() == "application/json" else content
 
+    ask.port = port
     yield rankings, ask
     server.shutdown()
     server.server_close()
@@ -315,6 +316,31 @@ class Session:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+
+@pytest.mark.slow
+def test_keys_in_a_browser(browser, served, tmp_path):
+    """A tie that waits is undone first, "=" before any rank is none, and a French keyboard needs no Shift."""
+    rankings, ask = served
+    tab = browser.new_page()
+    tab.goto(f"http://127.0.0.1:{ask.port}")
+    tab.fill("#name", "ann")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector(".card")
+    for keys, ranks in (
+        (["=", "1", "2"], ["rank 1", "rank 2", ""]),
+        (["=", "Backspace", "3"], ["rank 1", "rank 2", "rank 3"]),
+        (["Backspace", "=", "3"], ["rank 1", "rank 2", "rank 2"]),
+        (["Backspace", "Backspace"], ["rank 1", "", ""]),
+    ):
+        for key in keys:
+            tab.keyboard.press(key)
+        assert tab.locator(".place").all_inner_texts() == ranks
+    assert tab.inner_text("#status") == ""
+    french = "document.dispatchEvent(new KeyboardEvent('keydown', {key: 'é', code: 'Digit2'}))"
+    tab.evaluate(french)
+    assert tab.locator(".place").all_inner_texts() == ["rank 1", "rank 2", ""]
+    tab.close()
 
 
 @pytest.mark.slow

@@ -129,6 +129,20 @@ def test_bad_csv(tmp_path, content, message):
         list(read_table(str(path)))
 
 
+def test_whole_numbers_with_a_point_are_the_names_they_were(tmp_path):
+    """As pandas writes numbers beside gaps; a name that has such an end itself stays."""
+    pool = [
+        Candidates(PROMPTS[0].prefix, ["a", "b"], None, {**PROMPTS[0].meta, "id": "7"}),
+        Candidates(PROMPTS[1].prefix, ["c", "d"], None, {**PROMPTS[1].meta, "id": "8.0"}),
+    ]
+    (tmp_path / "a.csv").write_text("id,answer,score\n7.0,0.0,1\n7.0,1.0,2\n8.0,0,4\n8.0,1,3\n")
+    assert [one.rewards for one in join(pool, [str(tmp_path / "a.csv")]).pool] == [[1.0, 2.0], [4.0, 3.0]]
+    votes = [{"id": 7.0, "a": 0.0, "b": 1.0, "vote": "b"}]
+    assert join(pool, [lines(tmp_path / "v.jsonl", votes)]).pool[0].rewards == [-1.0, 1.0]
+    with pytest.raises(InputError, match=r"v.jsonl:1: answer '5.0' to prompt"):
+        join(pool, [lines(tmp_path / "v.jsonl", [{"id": 7.0, "answer": 5.0, "score": 1}])])
+
+
 @pytest.mark.parametrize(
     "content",
     [

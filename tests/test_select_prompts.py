@@ -535,6 +535,26 @@ def test_what_the_report_counts(vectors):
     assert (ours.mean, ours.most) == pytest.approx((0, 0), abs=2e-3) and at_random.mean == pytest.approx(0, abs=2e-3)
 
 
+def test_values_without_a_share_are_counted(tmp_path, byte_tokenizer, capsys):
+    """Two of five prompts cannot have all three values."""
+    pool = tmp_path / "pool.jsonl"
+    texts = ["What is amber?", "Name a fruit that is red.", "Why do whales sing?", "Who was Ada?", "Boil an egg."]
+    rows = [{"prompt": text, "topic": topic} for text, topic in zip(texts, "aaabc", strict=True)]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = [
+        "--embeddings",
+        str(static_folder(tmp_path / "model", byte_tokenizer)),
+        "--output",
+        str(tmp_path / "o.jsonl"),
+    ]
+    select_prompts.main([str(pool), "--size", "2", "--quota", "topic", *flags])
+    chosen = Counter(json.loads(line)["topic"] for line in (tmp_path / "o.jsonl").read_text().splitlines())
+    said = capsys.readouterr().out
+    assert len(chosen) < 3 and f"--quota topic: {3 - len(chosen)} of 3 values have too few prompts for a share" in said
+    select_prompts.main([str(pool), "--size", "5", "--quota", "topic", *flags])
+    assert "--quota" not in capsys.readouterr().out
+
+
 def test_topics_have_names_in_every_script_and_values_are_cut(tmp_path, byte_tokenizer):
     """A word of 3,000 letters hid the numbers beside it, and Chinese clusters had no name."""
     prompts = ["红烧肉怎么做", "红烧肉好吃吗", "Why do whales sing?", "x" * 3000, "Who is he?"]

@@ -12,7 +12,7 @@ and `annotator` names who judged. Where no file holds answers, the prompts' own 
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
@@ -180,8 +180,15 @@ def _check_header(where: str, names: list[str]) -> None:
 # --- reading rows
 
 
+def _as_known(name: object, names: Container[str]) -> str:
+    """Returns a name as it is known, 3 for the 3.0 that a table has where a column of numbers has gaps."""
+    text = str(name)
+    whole = text.removesuffix(".0")
+    return whole if text not in names and whole in names else text
+
+
 def _of(returned: dict[str, Returned], row: dict, where: str) -> Returned:
-    identity = str(row.get("id", ""))
+    identity = _as_known(row.get("id", ""), returned)
     if identity not in returned:
         raise InputError(f"{where}: id {identity!r:.40} (expected the id of a prompt of --source)")
     return returned[identity]
@@ -247,11 +254,12 @@ def _kind(row: dict, where: str) -> str | None:
 def _add_judgement(prompt: Returned, kind: str, row: dict, where: str, judge: str, is_named: bool) -> None:
     """Adds a judgement. That of a named annotator replaces the earlier one on the same answer, pair or prompt."""
 
-    def known(name: object) -> str:
-        if str(name) not in prompt.answers:
+    def known(given: object) -> str:
+        name = _as_known(given, prompt.answers)
+        if name not in prompt.answers:
             there = ", ".join(prompt.answers) or "none"
-            raise InputError(f"{where}: answer {str(name)!r:.40} to prompt {row['id']} (expected one of: {there})")
-        return str(name)
+            raise InputError(f"{where}: answer {name!r:.40} to prompt {row['id']} (expected one of: {there})")
+        return name
 
     if row.get("digest", digest := responses_digest(list(prompt.answers.values()))) != digest:
         raise InputError(f"{where}: prompt {row['id']} had other responses when it was ranked (expected the same pool)")

@@ -71,7 +71,10 @@ class LeftOut:
 
 def named(fields: Counter[str]) -> str:
     """Lists field names with their numbers of rows, only the first ones if there are many."""
-    names = [f"{name if name.isprintable() else repr(name)} ({count} rows)" for name, count in fields.items()]
+    names = [
+        f"{name if name.isprintable() and name.strip() else repr(name)} ({count} rows)"
+        for name, count in fields.items()
+    ]
     more = [f"and {len(names) - NAMED_FIELDS} more"] if len(names) > NAMED_FIELDS else []
     return ", ".join(names[:NAMED_FIELDS] + more)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.command import InputError
-from data_preprocess.files import parse_json, read_json, read_jsonl
+from data_preprocess.files import PACKED, parse_json, read_json, read_jsonl
 from data_preprocess.hub import load_data_set
 from data_preprocess.preparing.csv_rows import delimiter_of, read_csv
 from data_preprocess.preparing.turns import is_message
@@ -23,6 +23,10 @@ OTHER_FORMS = {
     b"PAR1": "a Parquet file (expected a name that ends in .parquet)",
     b"ARROW1": "an Arrow file (expected the folder that save_to_disk wrote, or Parquet)",
     b"PK\x03\x04": "a ZIP archive (expected JSONL, CSV, Parquet, or a workbook whose name ends in .xlsx)",
+    b"\x1f\x8b": "a gzip file (expected a name that ends in .gz)",
+    b"\xfd7zXZ": "an xz file (expected a name that ends in .xz)",
+    b"BZh": "a bzip2 file (expected text, .gz or .xz)",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file (expected text, .gz or .xz)",
     b"SQLite format 3": "an SQLite database (expected JSONL, CSV or Parquet)",
     codecs.BOM_UTF16_LE: "UTF-16 (expected UTF-8)",
     codecs.BOM_UTF16_BE: "UTF-16 (expected UTF-8)",
@@ -81,6 +85,8 @@ def _check_parts(source: str, split: str, subset: str | None) -> None:
 
 def _check_form(path: Path) -> None:
     """Raises InputError, which says what the file is, for one in a form that is not read."""
+    if path.suffix in PACKED:
+        return
     with open(path, "rb") as file:
         start = file.read(max(map(len, OTHER_FORMS)))
     for magic, form in OTHER_FORMS.items():
