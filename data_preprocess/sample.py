@@ -49,6 +49,7 @@ from data_preprocess.subsets import (
     Subset,
     by_shared_prompts,
     draw_folder,
+    not_cut,
     read_lines_of,
     subset_lines,
 )
@@ -114,6 +115,8 @@ def main(argv: list[str] | None = None) -> None:
     if config.max_tokens is None:
         for ranking_len, rows in rankings.items():
             check_sizes(config, len(rows), ranking_len)
+    for line in not_cut(rankings):
+        print(f"warning: {line}", file=sys.stderr)
     record = DiversityRecord(draw_folder(data, config.draw))
 
     tokenizer_name = config.tokenizer or default_tokenizer()

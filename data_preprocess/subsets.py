@@ -6,7 +6,7 @@ Each row is read, checked and serialised once, however many files it goes to.
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ class RankingLine(NamedTuple):
     line: bytes  # the serialised row
     prompt: Prompt
     responses: Responses
+    rewards: list[float]  # of its responses
 
 
 class Subset(NamedTuple):
@@ -121,9 +122,27 @@ def read_lines_of(data: Path, ranking_len: int, with_kind: bool = False) -> list
             json_line(row).encode(),
             Prompt(row["prefix"][0], row["meta"][KIND] if with_kind else None),
             responses_of(row),
+            row["reward"],
         )
         for row in rows
     ]
+
+
+def not_cut(rankings: dict[int, list[RankingLine]]) -> Iterator[str]:
+    """Yields a line for each K whose rankings by K are not those of the next larger K with fewer responses.
+
+    Then they may be of an earlier source, since split.py was not run again.
+    """
+    for larger, smaller in pairwise(sorted(rankings, reverse=True)):
+        whole, cut = (
+            [(row.prompt.turns, set(zip(row.responses.texts, row.rewards, strict=True))) for row in rankings[k]]
+            for k in (larger, smaller)
+        )
+        same = sum(turns == its and found <= of for (turns, found), (its, of) in zip(cut, whole, strict=False))
+        rows = max(len(cut), len(whole))
+        if same < rows:
+            found = f"{rows - same} of {rows} rankings of {smaller} responses are not cut from those of {larger}"
+            yield f"{found}: other prompts, responses or rewards (run split.py again if they should be)"
 
 
 def by_shared_prompts(rankings: dict[int, list[RankingLine]]) -> Iterator[tuple[list[Prompt], list[int]]]:

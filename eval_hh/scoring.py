@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_preprocess.command import InputError, check_name, parse_settings, run, setting, study_root
 from data_preprocess.diversity import RECORD, RECORD_RESPONSES, RECORD_TOKENIZERS
 from data_preprocess.files import read_json, write_jsonl
-from data_preprocess.provenance import git_hash, versions
-from data_preprocess.records import read_rows
+from data_preprocess.provenance import fingerprint, git_hash, versions
+from data_preprocess.records import data_file, read_rows
 from data_preprocess.subsets import AUGMENTATIONS, RANDOM, Subset, base_prompts, draw_folder, subset_named
 from data_preprocess.toy_world.gold_reward import GOLD, GoldReward
 from data_preprocess.words import is_unspaced
@@ -66,6 +66,7 @@ NULL = type(None)
 # Fields that a cell takes from run.json, from its configuration, and from the settings noted by both steps.
 RUN_FIELDS = {"config": (dict,), "git": (str, NULL), "versions": (dict,)}
 RUN_OPTIONAL = {"launch": (dict, NULL), "data_sha256": (dict, NULL)}
+CHANGED = "has changed since the run was trained on it"
 CONFIG_FIELDS = {"train_file_path": (str,), "seed": (int,)}
 GENERATION_SETTINGS = {"model": (dict,), "max_new_tokens": (int,), "mixed_precision": (str,)}
 REWARDING_SETTINGS = {"reward_model": (dict,), "mixed_precision": (str,)}
@@ -137,7 +138,11 @@ def describe_run(names: Names, profile: str | None) -> dict:
     fields_of(made["config"], CONFIG_FIELDS, f"{record}: config")
     data = Path(made["config"]["train_file_path"])
     data = data.parent if data.name == "train.json" else data
-    subset = subset_named(data)
+    subset, changed = subset_named(data), changed_data(made)
+    if changed and not subset:
+        raise InputError(f"{changed}: {CHANGED} (expected its rows, whose K and M the result would have)")
+    if changed:
+        print(f"warning: {changed}: {CHANGED}: the result has no D", file=sys.stderr)
     ranking_len, num_prompts = (subset.ranking_len, subset.size) if subset else shape_of_rows(data)
     is_enlarged = subset is not None and subset.selection in AUGMENTATIONS
     return {
@@ -150,7 +155,7 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "seed": made["config"]["seed"],
         "exp": names.index,
         "data": subset.folder if subset else data.name,
-        "diversity": recorded_diversity(subset, names.stage) if subset else None,
+        "diversity": recorded_diversity(subset, names.stage) if subset and not changed else None,
         "selection": subset.selection if subset else RANDOM,
         **describe_world(),
         "config": {name: below_root(value) for name, value in made["config"].items()},
@@ -159,8 +164,15 @@ def describe_run(names: Names, profile: str | None) -> dict:
         "launch": made.get("launch"),
         "data_sha256": made.get("data_sha256"),
         **({"draw": subset.draw} if subset else {}),
-        **({"base_prompts": base_prompts(data)} if is_enlarged else {}),
+        **({"base_prompts": base_prompts(data)} if is_enlarged and not changed else {}),
     }
+
+
+def changed_data(made: dict) -> Path | None:
+    """Returns the training file of a run if it is there and not what the run.json `made` has recorded; else None."""
+    file, trained_on = data_file(made["config"]["train_file_path"]), (made.get("data_sha256") or {}).get("train")
+    is_known = trained_on is not None and file.is_file()
+    return file if is_known and fingerprint({}, file) != trained_on else None
 
 
 def describe_row(names: ModelNames, profile: str | None) -> dict:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -105,12 +106,13 @@ def test_rankings_of_other_prompts_are_measured_by_themselves(tmp_path, tokenize
     other = tmp_path / "data" / "original" / "hh_train_len2" / "train.json"
     text = other.read_text(encoding="utf-8").replace("Bye", "Farewell, and a good night to you all")
     other.write_text(text, encoding="utf-8")
-    record = tmp_path / "data" / "record_hh_train.json"
-    entries = []
+    record, entries = tmp_path / "data" / "record_hh_train.json", []
     for ranking_lens in (["3"], ["2"], ["3", "2"]):
         main([*ranking_lens, "--sizes", "4", "--tokenizer", tokenizer_dir])
-        entries.append(json.loads(record.read_text())["4"]["2"])
-    assert entries[0] != entries[1] == entries[2]  # the entry of a size is that of the K sampled last
+        entries.append(json.loads(record.read_text()))
+    first, second, both = entries
+    assert list(first) == ["4"] and second == both == {**first, "len2_4": second["len2_4"]}
+    assert first["4"] != second["len2_4"]  # the entry of a size is that of the K sampled first
 
 
 def test_the_record_is_merged_and_a_size_replaced(tmp_path, tokenizer_dir):
@@ -262,6 +264,28 @@ def test_d_of_a_subset_is_that_of_its_own_prompts(tmp_path, tokenizer_dir, byte_
     main(["4", "3", "2", "--sizes", "3", "--tokenizer", tokenizer_dir, "--draw", "43"])
     check()
     assert list(json.loads((tmp_path / "data" / "draw43" / RECORD).read_text())) == ["3"]
+
+
+@pytest.mark.parametrize("other", [("Bye", "Farewell"), ('"reward": [', '"reward": [9, '), (None, "")])
+def test_rankings_that_are_not_cut_from_those_of_more_responses_are_named(tmp_path, tokenizer_dir, capsys, other):
+    """Prepared anew, with other prompts, rewards or fewer rows, and split.py not run again."""
+    install(tmp_path)
+    flags = ["4", "3", "2", "--sizes", "1", "--tokenizer", tokenizer_dir]
+    main(flags)
+    assert capsys.readouterr().err == ""
+    path = tmp_path / "data" / "original" / "hh_train_len4" / "train.json"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    if other[0] is None:
+        rows = rows[1:]
+    elif "reward" in other[0]:
+        rows[0]["reward"] = [reward + 1 for reward in rows[0]["reward"]]
+    else:
+        rows = json.loads(json.dumps(rows).replace(*other))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    main(flags)
+    (warning,) = capsys.readouterr().err.splitlines()
+    found = r"warning: [14] of 4 rankings of 3 responses are not cut from those of 4: other prompts, responses or"
+    assert re.match(found, warning)
 
 
 def test_matched_lengths_are_part_of_the_name(tmp_path, tokenizer_dir):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import sacrebleu
 from eval_study import TEST_FILES, build_study, read_lines, result_paths, write_lines, write_notes
 
 from data_preprocess.command import InputError
+from data_preprocess.provenance import fingerprint
 from eval_hh import scoring
 from eval_hh.cells import load_cell, pooled
 from eval_hh.run_paths import Names
@@ -180,6 +182,27 @@ def test_the_folder_tells_the_selection(study, folder, expected):
     diversity = cell["diversity"] or {"score": None, "tokenizer": None}
     assert (cell["ranking_len"], cell["num_prompts"], cell["selection"], diversity["score"]) == expected
     assert (cell["data"], diversity["tokenizer"]) == (folder, {7.5: "matched", 6.5: "plain"}.get(expected[3]))
+
+
+@pytest.mark.parametrize("folder", ["hh_train_len3_5", "my_rankings"])
+def test_data_that_changed_after_training_give_no_d(study, capsys, folder):
+    """The record is of the subset that is there now; K and M of a user's own data would be of other rows."""
+    run, file = study / "checkpoints/index_trial/stage_2/run.json", study / "data" / folder / "train.json"
+    turns = ["<|prompter|>Hi", "<|assistant|>"]
+    row = {"prefix": [turns] * 3, "suffix": list("abc"), "reward": [3, 2, 1], "meta": {}}
+    recorded_responses(study / "data", "len3_5")
+    write_lines(file, [row] * 5)
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"data_sha256": {"train": fingerprint({}, file)}}))
+    is_named = folder != "my_rankings"
+    assert bool(scored_as_trained_on(study, folder)["diversity"]) == is_named and not capsys.readouterr().err
+    write_lines(file, [row] * 6)
+    changed = f"{file}: has changed since the run was trained on it"
+    if is_named:
+        assert scored_as_trained_on(study, folder)["diversity"] is None
+        assert f"warning: {changed}: the result has no D" in capsys.readouterr().err
+    else:
+        with pytest.raises(InputError, match=re.escape(changed)):
+            scored_as_trained_on(study, folder)
 
 
 def recorded_responses(folder, name, tokenizer="mine"):
