@@ -24,8 +24,7 @@ def check_prompts(pool: Sequence[Candidates]) -> None:
     for candidates in pool:
         spoken = [text for tag, text in map(split_turn, candidates.prefix) if tag == PROMPTER]
         if not spoken or not spoken[-1].strip():
-            where = candidates.where
-            raise InputError(f"{where}: the prompt is empty (expected words)")
+            raise InputError(f"{candidates.where}: the prompt is empty (expected words)")
 
 
 def addition(

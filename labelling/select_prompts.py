@@ -134,8 +134,8 @@ def select_by_rewards(pool: list[Candidates], size: int, groups: list[str] | Non
     for one, rewards in zip(pool, given, strict=True):
         if len(rewards) < 2:
             raise InputError(
-                f"{one.where}: no rewards of two responses (--select {PREFERENCE_VARIANCE} expects a reward model's, as "
-                "annotate.py --source POOL --reward_model MODEL writes them)"
+                f"{one.where}: no rewards of two responses (--select {PREFERENCE_VARIANCE} expects a reward model's, "
+                "as annotate.py --source POOL --reward_model MODEL writes them)"
             )
 
     def highest(members: "np.ndarray", quota: int) -> list[int]:

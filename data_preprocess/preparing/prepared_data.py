@@ -49,9 +49,8 @@ def require_rewards(pool: list[Candidates]) -> list[Candidates]:
     """Returns the prompts unchanged; InputError, naming the line, if responses have no rewards."""
     for candidates in pool:
         if candidates.rewards is None:
-            where = candidates.where
             expected = "--rewards_from, --winner_from or --join of prepare.py, or a reward model: labelling/annotate.py"
-            raise InputError(f"{where}: responses without rewards (expected {expected})")
+            raise InputError(f"{candidates.where}: responses without rewards (expected {expected})")
     return pool
 
 
@@ -60,9 +59,10 @@ def check_spans(pool: list[Candidates]) -> None:
     for candidates in pool:
         rewards = [reward for reward in candidates.rewards or [] if reward is not None]
         if rewards and max(rewards) - min(rewards) > FLOAT32_MAX:
-            where = candidates.where
             found = f"rewards from {max(rewards):g} to {min(rewards):g}"
-            raise InputError(f"{where}: {found} (expected differences of at most {FLOAT32_MAX:.4g}, of float32)")
+            raise InputError(
+                f"{candidates.where}: {found} (expected differences of at most {FLOAT32_MAX:.4g}, of float32)"
+            )
 
 
 @dataclass(frozen=True)
