@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -165,43 +167,63 @@ def test_vectors_that_are_not_finite_are_refused(tmp_path, byte_tokenizer):
         embedded(["a"], str(folder))
 
 
-def transformer_folder(tmp_path, tiny_causal_lm_dir, pooling):
-    import shutil
-
-    folder = tmp_path / "model"
+def transformer_folder(folder, tiny_causal_lm_dir, pooling=None, **files):
+    """A tiny transformer as sentence-transformers has laid it out since its first versions, with files of one's own."""
     shutil.copytree(tiny_causal_lm_dir("qwen2"), folder)
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    (folder / "1_Pooling/config.json").write_text(
+        json.dumps({"word_embedding_dimension": 32} | (pooling or {"pooling_mode_mean_tokens": True}))
+    )
+    kinds = {"Transformer": "", "Pooling": "1_Pooling"}
+    modules = [
+        {"idx": idx, "name": str(idx), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for idx, (kind, path) in enumerate(kinds.items())
+    ]
+    for name, content in {"modules": modules, **files}.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
 
 
-@pytest.mark.parametrize(
-    "pooling, message",
-    [
-        ([1], "expected an object, found list"),
-        ({"pooling_mode_max_tokens": True}, "pooling by max .expected one of cls, mean, mean_sqrt_len, lasttoken"),
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True}, "pooling by cls, mean .expected one of"),
-        ({"pooling_mode": "max"}, "pooling by max .expected one of cls"),
-        ({"pooling_mode": ["cls", "mean"]}, "pooling by cls, mean .expected one of"),
-    ],
-)
-def test_other_pooling_is_refused(tmp_path, tiny_causal_lm_dir, pooling, message):
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, pooling)
-    with pytest.raises(InputError, match=f"1_Pooling/config.json: {message}"):
+@pytest.mark.parametrize("content", ["[1]", "{", '{"word_embedding_dimension": 32, "pooling_mode": "best"}'])
+def test_a_folder_that_the_library_cannot_load_is_one_line(tmp_path, tiny_causal_lm_dir, content):
+    folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir)
+    (folder / "1_Pooling/config.json").write_text(content)
+    with pytest.raises(InputError, match=r"--embeddings .*model: cannot be loaded \(") as caught:
         embedded(["a"], str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_modules_of_others_are_not_run(tmp_path, tiny_causal_lm_dir):
+    """The library runs code that it finds in a local folder."""
+    folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir)
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n\nclass Mine:\n    pass\n")
+    own = json.loads((folder / "modules.json").read_text())
+    for modules, found in (
+        ([*own, {"idx": 2, "name": "2", "path": "", "type": "mine.Mine"}], "mine.Mine"),
+        ([], "none"),
+        ({"a": 1}, "none"),
+    ):
+        (folder / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(InputError, match=f"modules.json: modules are {found} .expected those of sentence-trans"):
+            embedded(["a"], str(folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_library_is_named_where_it_is_not_installed(tmp_path, tiny_causal_lm_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(InputError, match="needs sentence-transformers, which is not installed .pip install -r labell"):
+        embedded(["a"], str(transformer_folder(tmp_path / "model", tiny_causal_lm_dir)))
 
 
 def test_a_transformer_with_fewer_embeddings_than_ids_is_refused(tmp_path, tiny_causal_lm_dir):
     from transformers import AutoModel
 
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
+    folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir)
     model = AutoModel.from_pretrained(folder)
     model.resize_token_embeddings(50)
     model.save_pretrained(folder)
-    with pytest.raises(
-        InputError, match=r"--embeddings .*model: its tokenizer gives the id \d+, its model has 50 embed"
-    ):
-        embedded(["a"], str(folder))
+    with pytest.raises(InputError, match=r"--embeddings .*model: fails on a text \(IndexError"):
+        embedded(["Tell me about whales."], str(folder))
 
 
 @pytest.mark.parametrize("side", ["left", "right", None])
@@ -209,7 +231,7 @@ def test_a_transformer_s_vectors_do_not_depend_on_the_texts_beside(tmp_path, tin
     """Whichever side the tokenizer pads on, and where it has no padding token."""
     from transformers import AutoTokenizer
 
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
+    folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.padding_side = side or "right"
     tokenizer.pad_token = tokenizer.pad_token if side else None
@@ -234,106 +256,42 @@ def unit(vector):
 POOLED = {
     "cls": lambda states: states[0],
     "mean": lambda states: states.mean(axis=0),
-    "last": lambda states: states[-1],
+    "max": lambda states: states.max(axis=0),
+    "lasttoken": lambda states: states[-1],
 }
 
 
-@pytest.mark.parametrize(
-    "pooling, by",
-    [
-        ({}, "mean"),
-        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}, "mean"),
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
-        ({"pooling_mode": "mean"}, "mean"),  # as sentence-transformers writes it since 5.4
-        ({"pooling_mode": "mean_sqrt_len_tokens"}, "mean"),
-        ({"pooling_mode": "cls", "embedding_dimension": 32, "include_prompt": True}, "cls"),
-        ({"pooling_mode": ["lasttoken"]}, "last"),
-    ],
-)
-def test_transformers_are_pooled(tmp_path, tiny_causal_lm_dir, pooling, by):
-    """Over a text's own tokens, whatever the padding."""
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, pooling)
+@pytest.mark.parametrize("by", POOLED)
+@pytest.mark.parametrize("is_new", [False, True])
+def test_transformers_are_pooled(tmp_path, tiny_causal_lm_dir, by, is_new):
+    """Over a text's own tokens, whatever the padding; also in the form of before sentence-transformers 5.4."""
+    names = {"mean": "mean_tokens", "cls": "cls_token", "max": "max_tokens", "lasttoken": "lasttoken"}
+    old = {f"pooling_mode_{name}": way == by for way, name in names.items()}
+    folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir, {"pooling_mode": by} if is_new else old)
     texts = ["Tell me about whales.", "no"]
     for text, vector in zip(texts, embedded(texts, str(folder)), strict=True):
         assert vector == pytest.approx(unit(POOLED[by](states_of(folder, text))), abs=1e-5)
 
 
-def listed_modules(folder, *modules):
-    """Makes a folder's modules.json; each module is (the end of its type, its path)."""
-    types = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in modules]
-    (folder / "modules.json").write_text(json.dumps(types))
+def test_a_transformer_alone_gets_the_mean(tmp_path, tiny_causal_lm_dir):
+    folder = tiny_causal_lm_dir("qwen2")
+    [vector] = embedded(["no"], str(folder))
+    assert vector == pytest.approx(unit(states_of(folder, "no").mean(axis=0)), abs=1e-5)
 
 
-def dense_folder(folder, in_features, activation, saves_bin=False):
+def test_a_model_s_own_modules_prompt_and_limit_are_followed(tmp_path, tiny_causal_lm_dir):
+    """Saved by the library itself: a dense layer after the pooling, a text before each text, six tokens at most."""
     import torch
-    from safetensors.torch import save_file
+    from sentence_transformers import SentenceTransformer, models
 
-    folder.mkdir()
-    torch.manual_seed(0)
-    weights = torch.nn.Linear(in_features, 5).state_dict(prefix="linear.")
-    torch.save(weights, folder / "pytorch_model.bin") if saves_bin else save_file(weights, folder / "model.safetensors")
-    settings = {"in_features": in_features, "out_features": 5, "activation_function": activation}
-    (folder / "config.json").write_text(json.dumps(settings))
-    return weights["linear.weight"].numpy(), weights["linear.bias"].numpy()
-
-
-@pytest.mark.parametrize("saves_bin", [False, True])
-@pytest.mark.parametrize("activation", ["torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity"])
-def test_modules_after_the_pooling_are_applied_in_order(tmp_path, tiny_causal_lm_dir, activation, saves_bin):
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {"pooling_mode": "mean"})
-    mean = states_of(folder, "Tell me").mean(axis=0)
-    weight, bias = dense_folder(folder / "3_Dense", len(mean), activation, saves_bin)
-    dense, normalize = ("Dense", "3_Dense"), ("Normalize", "2_Normalize")
-    for modules, pooled in (([dense], mean), ([normalize, dense], unit(mean)), ([dense, normalize], mean)):
-        listed_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), *modules)
-        expected = weight @ pooled + bias
-        expected = np.tanh(expected) if "Tanh" in activation else expected
-        assert embedded(["Tell me"], str(folder))[0] == pytest.approx(unit(expected), abs=1e-5)
-
-
-@pytest.mark.parametrize("kinds", [["Transformer"], ["Transformer", "Pooling", "LayerNorm"], ["BoW"], ["Dense"], []])
-def test_modules_that_are_not_read_are_refused_by_name(tmp_path, tiny_causal_lm_dir, kinds):
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
-    listed_modules(folder, *((kind, "") for kind in kinds))
-    found = ", ".join(kinds) or "none"
-    with pytest.raises(InputError, match=rf"modules.json: modules are {found} \(expected Transformer and Pooling, or"):
-        embedded(["a"], str(folder))
-
-
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        ({"activation_function": "mine.Swish"}, "activation_function Swish.* .expected Identity, Tanh"),
-        ({"module_input_name": "token_embeddings"}, "module_input_name token_embeddings .expected"),
-    ],
-)
-def test_another_dense_module_is_refused(tmp_path, tiny_causal_lm_dir, settings, message):
-    folder = transformer_folder(tmp_path, tiny_causal_lm_dir, {})
-    dense_folder(folder / "2_Dense", 7, "torch.nn.modules.activation.Tanh")
-    listed_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"))
-    with pytest.raises(InputError, match=r"2_Dense: linear.weight of \[5, 7\] .expected"):
-        embedded(["a"], str(folder))
-    (folder / "2_Dense/config.json").write_text(json.dumps(settings))
-    with pytest.raises(InputError, match=f"2_Dense/config.json: .*{message}"):
-        embedded(["a"], str(folder))
-
-
-def test_a_model_s_own_prompt_limit_and_folder_are_followed(tmp_path, tiny_causal_lm_dir):
-    """As sentence-transformers has done since its first versions: a transformer in 0_Transformer, with its limit."""
-    root = tmp_path / "root"
-    inner = transformer_folder(tmp_path, tiny_causal_lm_dir, {}).rename(tmp_path / "0_Transformer")
-    root.mkdir()
-    inner = inner.rename(root / "0_Transformer")
-    listed_modules(root, ("Transformer", "0_Transformer"), ("Pooling", "1_Pooling"))
-    (inner / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6, "do_lower_case": True}))
-    prompts = {"prompts": {"query": "Q: "}, "default_prompt_name": "query"}
-    (root / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    expected = states_of(inner, "q: tell me about whales", truncation=True, max_length=6).mean(axis=0)
-    # The prompt comes before the text, which is then in lower case and cut.
-    assert embedded(["Tell me about Whales"], str(root))[0] == pytest.approx(unit(expected), abs=1e-5)
-    (root / "config_sentence_transformers.json").write_text(json.dumps(prompts | {"default_prompt_name": "other"}))
-    with pytest.raises(InputError, match="default_prompt_name is 'other' .expected a name among prompts"):
-        embedded(["a"], str(root))
+    plain = tiny_causal_lm_dir("qwen2")
+    parts = [models.Transformer(str(plain), max_seq_length=6), models.Pooling(32, "mean"), models.Dense(32, 5)]
+    made = SentenceTransformer(modules=parts, device="cpu", prompts={"query": "Q: "}, default_prompt_name="query")
+    made.save(str(tmp_path / "made"))
+    layer = parts[2].linear
+    mean = torch.tensor(states_of(plain, "Q: Tell me about whales", truncation=True, max_length=6).mean(axis=0))
+    expected = torch.tanh(layer.weight @ mean + layer.bias).detach().numpy()
+    assert embedded(["Tell me about whales"], str(tmp_path / "made"))[0] == pytest.approx(unit(expected), abs=1e-5)
 
 
 def test_an_encoder_decoder_embeds_by_its_encoder(tmp_path, byte_tokenizer):

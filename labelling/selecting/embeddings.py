@@ -12,10 +12,10 @@ import numpy as np
 
 from data_preprocess.command import InputError
 from data_preprocess.files import atomic_write
-from labelling.selecting.embedding_folders import Embed, folder_identity, load_folder, unit
+from labelling.selecting.embedding_folders import REQUIREMENTS, Embed, folder_identity, load_folder, unit
 
 WORDLLAMA = "wordllama"  # the default model, from a package
-REQUIREMENTS = "pip install -r labelling/requirements-select.txt"
+
 CHUNK = 50_000  # texts embedded between two progress lines
 KEY = 16  # bytes of a text's sha256, by which a file of vectors knows it
 
