@@ -46,11 +46,14 @@ def main(argv: list[str] | None = None) -> None:
 def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
     """Writes the prompts of --source with K different responses each, of the data and of the candidate models."""
     pool, notes = read_pool(config)
-    pool = sample_candidates(config, unique_prompts(pool, to_rank=True))
+    pool = unique_prompts(pool, to_rank=True)
+    asked = 2 if config.show != RANDOM else config.ranking_len
+    check_enough(config, pool, asked or 2)
+    pool = sample_candidates(config, pool)
     if config.show == RANDOM:
-        ranking_len, pick = config.ranking_len or commonest_len(pool), at_random
+        ranking_len, pick = asked or commonest_len(pool), at_random
     else:
-        ranking_len, pick = 2, partial(pick_pair, how=config.show)
+        ranking_len, pick = asked, partial(pick_pair, how=config.show)
         pool = scores_of(config, list(map(distinct, pool)))
     kept, dropped = choose(pool, ranking_len, config.seed, pick)
     notes += [f"{number} prompts dropped: {why}" for why, number in dropped.items()]
@@ -60,6 +63,14 @@ def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
         write_prompts(config.to_rank, kept, with_responses=True)
         print("\n".join(notes))
         print(f"{config.to_rank}: {len(kept)} prompts with {ranking_len} responses each, to be ranked")
+
+
+def check_enough(config: AnnotateConfig, pool: list[Candidates], ranking_len: int) -> None:
+    """Raises InputError, before any model works, if no prompt can have that many different responses."""
+    most = max(len(distinct(one).responses) for one in pool) + config.n_sampled
+    if most < ranking_len:
+        found = f"no prompt has {ranking_len} different responses, but at most {most}, those sampled included"
+        raise InputError(f"--ranking_len: {found} (expected a smaller one, or more of --candidates or --num_per_model)")
 
 
 def pick_pair(candidates: Candidates, ranking_len: int, rng: Random, how: str) -> tuple[int, int]:
