@@ -47,13 +47,16 @@ def main(argv: list[str] | None = None) -> None:
 def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
     """Writes the prompts of --source with K different responses each, of the data and of the candidate models."""
     pool, notes = read_pool(config)
-    pool = sample_candidates(config, unique_prompts(pool, to_rank=True))
-    if config.show in BY_SCORES:
-        ranking_len, pick = 2, partial(pick_pair, how=config.show)
+    pool, by_scores = unique_prompts(pool, to_rank=True), config.show in BY_SCORES
+    asked = 2 if by_scores else config.ranking_len
+    check_enough(config, pool, asked or 2)
+    pool = sample_candidates(config, pool)
+    if by_scores:
+        pick = partial(pick_pair, how=config.show)
         pool = scores_of(config, list(map(distinct, pool)))
     else:
-        ranking_len = config.ranking_len or commonest_len(pool)
         pick = pick_diverse if config.show == DIVERSE else at_random
+    ranking_len = asked or commonest_len(pool)
     kept, dropped = choose(pool, ranking_len, config.seed, pick)
     notes += [f"{number} prompts dropped: {why}" for why, number in dropped.items()]
     if not kept:
@@ -62,6 +65,14 @@ def write_to_rank(config: AnnotateConfig, writes: bool) -> None:
         write_prompts(config.to_rank, kept, with_responses=True)
         print("\n".join(notes))
         print(f"{config.to_rank}: {len(kept)} prompts with {ranking_len} responses each, to be ranked")
+
+
+def check_enough(config: AnnotateConfig, pool: list[Candidates], ranking_len: int) -> None:
+    """Raises InputError, before any model works, if no prompt can have that many different responses."""
+    most = max(len(distinct(one).responses) for one in pool) + config.n_sampled
+    if most < ranking_len:
+        found = f"no prompt has {ranking_len} different responses, but at most {most}, those sampled included"
+        raise InputError(f"--ranking_len: {found} (expected a smaller one, or more of --candidates or --num_per_model)")
 
 
 def pick_pair(candidates: Candidates, ranking_len: int, rng: Random, how: str) -> tuple[int, int]:

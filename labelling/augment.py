@@ -119,6 +119,8 @@ class AugmentConfig(Sampling):
             raise InputError("--endpoint_model: several (expected one)")
         if self.generator and not self.write_prompts or self.write_prompts and not (self.generator or self.endpoint):
             raise InputError("--write_prompts and --generator: give both, or neither")
+        if self.write_prompts and self.write_prompts < self.add:
+            raise InputError(f"--write_prompts {self.write_prompts}: fewer than --add {self.add} (expected more)")
         if not self.answer_model and not self.endpoint:
             raise InputError("--answer_model: expected a model that answers, or --endpoint")
         if self.answer_model and self.endpoint and (self.generator or not self.write_prompts):
@@ -127,6 +129,13 @@ class AugmentConfig(Sampling):
             raise InputError(
                 "--match_length applies to --by diverse and overlap: random prompts have the pool's mean length"
             )
+
+    def answers_per_prompt(self, ranking_len: int) -> int:
+        """Returns the number of answers to sample for a ranking of K; InputError if K different ones cannot be had."""
+        count = self.num_per_prompt or SAMPLES_PER_RESPONSE * ranking_len
+        if count < ranking_len:
+            raise InputError(f"--num_per_prompt: {count} (expected at least the {ranking_len} of a ranking)")
+        return count
 
     def sampler(self, model: str | None) -> tuple[str, bool]:
         """Returns (name of the model that samples, whether it is the served one) where `model` was asked for."""
@@ -142,6 +151,7 @@ def main(argv: list[str] | None = None) -> None:
 def augment(config: AugmentConfig, is_first: bool) -> None:
     data = study_root() / "data"
     base = base_subset(config.subset)
+    config.answers_per_prompt(base.ranking_len)  # before a generator works for hours
     rows = list(read_rankings(data / base.folder, base.ranking_len))
     if len(rows) != base.size:
         raise InputError(f"{data / base.folder}: {len(rows)} rows (expected the {base.size} that its name says)")
@@ -224,9 +234,7 @@ def answered(
     config: AugmentConfig, pool: list[Candidates], ids: tuple[TokenIds, TokenIds], ranking_len: int, work: Path
 ) -> list[Candidates]:
     """Returns the prompts to add, in order, each with K different answers; `ids` are the subset's and the pool's."""
-    count = config.num_per_prompt or SAMPLES_PER_RESPONSE * ranking_len
-    if count < ranking_len:
-        raise InputError(f"--num_per_prompt: {count} (expected at least the {ranking_len} of a ranking)")
+    count = config.answers_per_prompt(ranking_len)
     from labelling.model_labels import sample_responses
 
     rounds, (model, served) = itertools.count(), config.sampler(config.answer_model)

@@ -163,6 +163,21 @@ def test_prompts_that_a_model_writes(flags, tmp_path, tiny_causal_lm_dir, capsys
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (["--num_per_prompt", "1"], "--num_per_prompt: 1 .expected at least the 2"),
+        (["--write_prompts", "2"], "--write_prompts 2: fewer than --add 3"),
+    ],
+)
+def test_flags_that_cannot_do_are_refused_before_a_generator_works(change, message, flags, tmp_path):
+    at = flags.index("--pool")
+    flags[at : at + 2] = ["--write_prompts", "12", "--generator", flags[flags.index("--answer_model") + 1]]
+    with pytest.raises(InputError, match=message):
+        main([*flags, *change])
+    assert not (tmp_path / "data" / "original").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         (["--write_prompts", "3"], "--pool or --write_prompts: give one of them"),
         (["--generator", "m"], "--write_prompts and --generator: give both, or neither"),
         (["--add", "0"], "--add 0"),

@@ -308,3 +308,31 @@ def test_a_study_that_is_not_needed_is_named(pool, tokenizer, capsys, tmp_path, 
 def test_a_budget_is_printed_in_plain_digits(pool, tokenizer, capsys):
     words = [pool, "--budget", "1e3", "--response_cost", "5e-1", "--pilot", 0.04, "--tokenizer", tokenizer]
     assert "40.0 of 1,000 units of money" in planned(capsys, *words)
+
+
+def test_a_study_file_of_the_users_is_kept(pool, tokenizer, capsys, tmp_path):
+    """The file is written again as long as it is ours alone; sections that the user added are not lost."""
+    study, output = tmp_path / "pilot.yaml", tmp_path / "pilot.jsonl"
+    words = [pool, "--responses", 320, "--output", output, "--study", study, "--model", tokenizer]
+    words += ["--tokenizer", tokenizer, "--pilot"]
+    planned(capsys, *words, 0.2)
+    planned(capsys, *words, 0.3)
+    mine = study.read_text() + "training: {learning_rate: 1e-4}\nmachine: {batch_size: 2}\n"
+    for content, found in ((mine, "has machine, training of yours"), ("name: a\n", "was not written by this command"),
+                           (study.read_text() + "a: [", "has changes of yours")):  # fmt: skip
+        study.write_text(content)
+        output.unlink(missing_ok=True)
+        assert found in refusal(capsys, *words, 0.2)
+        assert study.read_text() == content and not output.exists()
+
+
+def test_the_prompts_of_all_stages_lie_over_no_other_file(pool, tokenizer, capsys, tmp_path):
+    folder, study = write_results(tmp_path / "results", lambda *_: 0.3), tmp_path / "second.yaml"
+    done, together = labelled(pool, 16, tmp_path), tmp_path / "second.prompts.jsonl"
+    words = [pool, "--responses", 240, "--pilot_results", folder, "--tokenizer", tokenizer, "--study", study]
+    words += ["--model", tokenizer, "--output"]
+    said = refusal(capsys, *words, together, "--labelled", done)
+    assert f"--study {together}: is --output's file too" in said
+    done.rename(together)
+    assert "is read as --labelled" in refusal(capsys, *words, tmp_path / "o.jsonl", "--labelled", together)
+    assert len(together.read_text().splitlines()) == 16

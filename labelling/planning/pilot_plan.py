@@ -29,7 +29,7 @@ from labelling.planning.pilot import (
     pilot_size,
 )
 from labelling.planning.pilot_model import PilotCells, fit
-from labelling.planning.plan_config import PlanConfig
+from labelling.planning.plan_config import STUDY_OPENING, PlanConfig
 from labelling.planning.plan_warnings import budget_warnings, edge_warning
 
 LABELS = "labels.csv"
@@ -89,7 +89,7 @@ def write_study(config: PlanConfig, prompts: Path, size: int) -> None:
         },
     }  # fmt: skip
     with atomic_write(config.study) as file:
-        file.write("# A pilot, written by labelling/plan.py. Add training:, generation: and machine: as your model\n")
+        file.write(f"{STUDY_OPENING} Add training:, generation: and machine: as your model\n")
         file.write(
             f"# needs (study/README.md). {LABELS} beside this file holds all labels (data_preprocess/README.md).\n"
         )
@@ -283,7 +283,7 @@ def write_next(
     write_prompts(config.output, more)
     print(f"{config.output}: {n_more:,} prompts, to be given {ranking_len} responses each")
     if config.study and is_stage:
-        together = config.study.with_suffix(".prompts.jsonl")
+        together = config.prompts_of_stages
         write_prompts(together, [*(pool[index] for index in sorted(labelled)), *more])
         write_study(config, together, len(labelled) + n_more)
     elif config.study:

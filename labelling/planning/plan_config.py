@@ -5,10 +5,12 @@ from decimal import Decimal, InvalidOperation
 from itertools import combinations
 from pathlib import Path
 
+import yaml
+
 from data_preprocess.command import MAX_SHOWN, InputError, check_settings, check_unused, count, setting, within
 from data_preprocess.diversity import TOKENIZER_HELP
 from data_preprocess.hub import SOURCE_FORMS
-from data_preprocess.outputs import check_output_file, is_same_file
+from data_preprocess.outputs import check_opening, check_output_file, is_same_file
 from data_preprocess.preparing.export import check_json_lines
 from data_preprocess.preparing.prompt_pool import SPLIT
 from data_preprocess.selection import STRATEGIES
@@ -20,6 +22,9 @@ COSTS = ("prompt_cost", "response_cost", "comparison_cost")
 # Limits of budgets and costs: a quotient of two has fewer digits than Decimal's precision.
 LEAST, MOST = Decimal("1e-9"), Decimal("1e15")
 OF_LINES = ("extrapolate", "trust_tokenizer", "chart", "profile")
+# Of a study file that is written here; what else it needs is the user's to add.
+STUDY_OPENING = "# A pilot, written by labelling/plan.py."
+STUDY_SECTIONS = ("name", "model", "rewards", "prepare", "grid")
 OF_PILOT = ("labelled", "ranking_lens", "study", "model", "reward_model")
 UNUSED = {  # by what a plan rests on, one of these: the flags that do not apply to it
     "law": (*OF_PILOT, "algorithm", "profile"),
@@ -107,6 +112,8 @@ class PlanConfig:
         inputs = {"source": [self.source], "results": [self.results], "tokenizer": [self.tokenizer]}
         inputs |= {"labelled": list(self.labelled), "pilot_results": list(self.pilot_results or ())}
         outputs = [(flag, getattr(self, flag)) for flag in ("output", "chart", "study") if getattr(self, flag)]
+        if self.study and self.pilot_results:
+            outputs.append(("study", self.prompts_of_stages))
         for place, (flag, path) in enumerate(outputs):
             check_output_file(flag, path, inputs)
             for other, earlier in outputs[:place]:
@@ -114,6 +121,8 @@ class PlanConfig:
                     raise InputError(f"--{flag} {path}: is --{other}'s file too (expected another)")
         if self.output:
             check_json_lines(self.output, "output")
+        if self.study:
+            check_study_file(self.study)
 
     def _check_basis(self) -> None:
         """Raises InputError unless the plan rests on one thing, and every flag given applies to it."""
@@ -158,6 +167,11 @@ class PlanConfig:
         return Spending(amount("budget", self.budget), Prices(*values, self.comparisons), "units of money")
 
     @property
+    def prompts_of_stages(self) -> Path:
+        """The file, beside a next stage's study, of the prompts of all stages."""
+        return self.study.with_suffix(".prompts.jsonl")
+
+    @property
     def words_again(self) -> list[str]:
         """The words of the flags that say pool, budget, prices, K and how to select, for the plan after the pilot."""
         of_budget = ("responses", "budget", *COSTS, "comparisons", "ranking_lens")
@@ -169,6 +183,21 @@ class PlanConfig:
                 values = value if isinstance(value, tuple) else () if value is True else (value,)
                 words += [f"--{each.name}", *map(str, values)]
         return words
+
+
+def check_study_file(path: Path) -> None:
+    """Raises InputError where --study would overwrite a file of another origin, or one with sections of the user's."""
+    check_opening(path, STUDY_OPENING)
+    if not path.is_file():
+        return
+    try:
+        added = sorted(set(yaml.safe_load(path.read_text(encoding="utf-8"))) - set(STUDY_SECTIONS))
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError):
+        added = ["changes"]
+    if added:
+        raise InputError(
+            f"--study {path}: has {', '.join(map(str, added))} of yours, which would be lost (move it away)"
+        )
 
 
 def amount(flag: str, text: str | int) -> Decimal:

@@ -1,4 +1,4 @@
-"""Reads an embedding model in a folder: one that sentence-transformers reads, or a table of token vectors (model2vec)."""
+"""Reads an embedding model in a folder: one of sentence-transformers, or a table of token vectors (model2vec)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -39,6 +39,12 @@ ROWS = [
              ("{root}/in.jsonl:1: no rewards of two responses",), (RANKED,)),
     BadInput("show: no reward model", "annotate.py --source {root}/in.jsonl --to_rank {root}/out.jsonl --show closest",
              ("--show closest: expected --reward_model",), (RANKED,)),
+    BadInput("to rank: more than there can be", "annotate.py --source {root}/in.jsonl --to_rank {root}/out.jsonl "
+             "--candidates {root}/model --num_per_model 2 --ranking_len 5",
+             ("no prompt has 5 different responses, but at most 4",), (RANKED,)),
+    BadInput("show: one response", "annotate.py --source {root}/in.jsonl --to_rank {root}/out.jsonl --candidates "
+             "{root}/model --show closest --reward_model {root}/reward_model",
+             ("no prompt has 2 different responses, but at most 1",), (PROMPTS,)),
     BadInput("rank: prompts without responses", RANK, ("{root}/in.jsonl:1: 0 responses (expected at least two",),
              (PROMPTS,)),
     BadInput("rank: ten responses", RANK, ("a prompt has 10 responses (expected at most 9",),
