@@ -221,11 +221,32 @@ def test_a_reward_model_judges_by_its_scores(study, tiny_reward_dir, capsys):
     assert "agrees in both orders" not in capsys.readouterr().out
 
 
-def test_scores_that_are_there_are_used(study, tiny_reward_dir, monkeypatch):
-    settings = {"reward_model": folder_identity(tiny_reward_dir), "mixed_precision": "no"}
-    for path in (study / "eval_hh" / "inference_res").glob("infer_main_*.json"):
+def note_scores(study, reward_model):
+    """Notes that the recorded scores are of this model; returns their files."""
+    settings = {"reward_model": folder_identity(reward_model), "mixed_precision": "no"}
+    paths = list((study / "eval_hh" / "inference_res").glob("infer_main_*.json"))
+    for path in paths:
         note = {"fingerprint": "x", "settings": settings}
         path.with_name(path.name + ".done.json").write_text(json.dumps(note))
+    return paths
+
+
+def test_scores_that_are_rounded_to_one_are_not_used(study, tiny_reward_dir):
+    """The sigmoid of 40 and of 50 is 1: no tie where the logits differ."""
+    flags, found = [*ALL, "--reward_model", str(tiny_reward_dir), "--name", "found"], []
+    judge.main(flags)
+    found.append(result(study)["pairs"])
+    shutil.rmtree(study / "eval_hh" / "inference_res" / "judged")
+    for path in note_scores(study, tiny_reward_dir):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        write_lines(path, [row | {"infer": row["infer"] | {"score": 1.0}} for row in rows])
+    judge.main(flags)
+    found.append(result(study)["pairs"])
+    assert found[0] == found[1] and 1.0 in found[0][0]["files"]["harmless_base"]["preference"]
+
+
+def test_scores_that_are_there_are_used(study, tiny_reward_dir, monkeypatch):
+    note_scores(study, tiny_reward_dir)
     monkeypatch.setattr("eval_hh.reward_model.load_reward_model", None)
     judge.main([*ALL, "--reward_model", str(tiny_reward_dir), "--name", "found"])
     columns = result(study)["pairs"][0]["files"]["harmless_base"]

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from eval_hh.reward_model import RewardModel
 
 
+# A recorded score is the sigmoid of a logit: above that of 23, which is this, unequal logits may have equal ones.
+MOST_TOLD_APART = 1 - 1e-10
+
+
 def preferences(scores_a: list[float], scores_b: list[float]) -> list[float]:
     """Returns 1 where a's score is higher, 0 where b's is, and 0.5 where they are equal."""
     return [(one > other) + 0.5 * (one == other) for one, other in zip(scores_a, scores_b, strict=True)]
@@ -47,7 +51,7 @@ class RewardJudge:
         return preferences(scores[: len(a.texts)], scores[len(a.texts) :])
 
     def _recorded(self, answers: Answers) -> list[float] | None:
-        """Returns the scores that rewarding.py made with this model, or None."""
+        """Returns the scores that rewarding.py made with this model, or None, also if they do not tell logits apart."""
         if answers.scored is None:
             return None
         try:
@@ -55,7 +59,7 @@ class RewardJudge:
         except InputError:
             return None
         is_same = made.get("reward_model") == self.identity and made.get("mixed_precision") == "no"
-        return answers.scores if is_same else None
+        return answers.scores if is_same and max(answers.scores, default=0) < MOST_TOLD_APART else None
 
     def _score(self, job: Job, turns: list[list[str]], texts: list[str], state: "PartialState") -> None:
         from eval_hh.reward_model import check_finite, load_reward_model
