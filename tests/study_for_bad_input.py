@@ -12,7 +12,7 @@ ENTRIES = {
     "prepare.py": "data_preprocess.prepare", "diversity.py": "data_preprocess.diversity",
     "augment.py": "labelling.augment", "annotate.py": "labelling.annotate", "generation.py": "eval_hh.generation",
     "rewarding.py": "eval_hh.rewarding", "scoring.py": "eval_hh.scoring", "report.py": "eval_hh.report",
-    "judge.py": "eval_hh.judge",
+    "judge.py": "eval_hh.judge", "calibrate.py": "eval_hh.calibrate",
     "convert_weights.py": "eval_hh.convert_weights", "merge_adapter.py": "eval_hh.merge_adapter",
     "figures.py": "pics.figures", "reproduce.py": "reproduce", "run.py": "benchmarks.run",
     "gpu.py": "benchmarks.gpu",
