@@ -194,7 +194,7 @@ def test_a_folder_that_the_library_cannot_load_is_one_line(tmp_path, tiny_causal
 
 
 def test_modules_of_others_are_not_run(tmp_path, tiny_causal_lm_dir):
-    """The library runs code that it finds in a local folder."""
+    """Before version 6 the library ran code that it found in a local folder."""
     folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir)
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n\nclass Mine:\n    pass\n")
     own = json.loads((folder / "modules.json").read_text())

@@ -11,7 +11,7 @@ from data_preprocess.hub import load_or_refuse
 from data_preprocess.provenance import fingerprint
 
 MODULES = "modules.json"  # sentence-transformers' list of what a text goes through
-OWN_CODE = "sentence_transformers."  # modules of the library itself; it would run others from a local folder
+OWN_CODE = "sentence_transformers."  # of modules of the library itself; before version 6 it ran others of a folder
 MODEL2VEC_TABLE = "embeddings"  # its name for the token vectors
 OWN_FILES = (".json", ".safetensors", ".bin", ".txt", ".model")  # of a model, in which its vectors have their origin
 REQUIREMENTS = "pip install -r labelling/requirements-select.txt"
@@ -69,7 +69,7 @@ def _sentence_transformer(folder: Path) -> tuple[Embed, int]:
 
 
 def _check_modules(path: Path) -> None:
-    """Raises InputError for modules that are none, or whose code is not the library's: it would run it."""
+    """Raises InputError for a list without modules, or with one whose code is not the library's."""
     if not path.is_file():
         return
     listed = read_json(path)
