@@ -1,5 +1,6 @@
 """Selection by embeddings: against brute force, and what the command drops, keeps and shows."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -194,18 +195,36 @@ def test_a_folder_that_the_library_cannot_load_is_one_line(tmp_path, tiny_causal
 
 
 def test_modules_of_others_are_not_run(tmp_path, tiny_causal_lm_dir):
-    """Before version 6 the library ran code that it found in a local folder."""
+    """Before version 6 the library ran code of a local folder; a model among the modules may ask for that still."""
     folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir)
+    (folder / "2_Whole").mkdir()
+    (folder / "2_Whole/sentence_bert_config.json").write_text('{"trust_remote_code": true}')
+    whole = "sentence_transformers.SentenceTransformer"
     (folder / "mine.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n\nclass Mine:\n    pass\n")
     own = json.loads((folder / "modules.json").read_text())
     for modules, found in (
         ([*own, {"idx": 2, "name": "2", "path": "", "type": "mine.Mine"}], "mine.Mine"),
+        ([*own, {"idx": 2, "name": "2", "path": "2_Whole", "type": whole}], whole),
+        ([*own, {"idx": 2, "name": "2", "path": "", "type": "sentence_transformers.models.Router"}], ".*Router"),
         ([], "none"),
         ({"a": 1}, "none"),
     ):
         (folder / "modules.json").write_text(json.dumps(modules))
-        with pytest.raises(InputError, match=f"modules.json: modules are {found} .expected those of sentence-trans"):
+        with pytest.raises(InputError, match=f"modules.json: modules are {found} .expected sentence-trans"):
             embedded(["a"], str(folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_code_that_a_configuration_names_is_not_run(tmp_path, tiny_causal_lm_dir):
+    """config.json's auto_map, an activation of one's own, and files that ask for trust."""
+    trusting = {"trust_remote_code": True, "model_args": {"trust_remote_code": True}}
+    folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir, sentence_bert_config=trusting)
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\n")
+    config = json.loads((folder / "config.json").read_text())
+    auto = {"AutoConfig": "mine.Config", "AutoModel": "mine.Model"}
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": auto}))
+    with contextlib.suppress(InputError):
+        embedded(["a"], str(folder))
     assert not (tmp_path / "run").exists()
 
 

@@ -201,8 +201,8 @@ def test_the_small_study_is_one_job(cluster, root):
     """The whole of a tiny one, preempted in its first minute."""
     script, study = root / "job.sh", root / "runs"
     command = ["python", str(REPOSITORY / "tests" / "tiny_study.py"), "--only", "pro_len2_8_*"]
-    cluster = Cluster(cpus=2, partition="low")
-    write_jobs(script, Jobs(name="toy", cluster=cluster, logs=root / "logs", command=command))
+    limits = Cluster(cpus=2, partition="low")
+    write_jobs(script, Jobs(name="toy", cluster=limits, logs=root / "logs", command=command))
     (job,) = submit(cluster, script)
     wait_for("base model", lambda: list(study.glob("toy-*/checkpoints/base")), 100)
     preempt(cluster)

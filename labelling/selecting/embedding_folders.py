@@ -11,7 +11,10 @@ from data_preprocess.hub import load_or_refuse
 from data_preprocess.provenance import fingerprint
 
 MODULES = "modules.json"  # sentence-transformers' list of what a text goes through
-OWN_CODE = "sentence_transformers."  # of modules of the library itself; before version 6 it ran others of a folder
+# Its modules that are read, by the end of their type. Others are refused: before version 6 the library ran code that a
+# folder brings, and it still does for a whole model among the modules whose own file says so.
+OWN_CODE = "sentence_transformers."
+KINDS = ("Transformer", "Pooling", "StaticEmbedding", "Dense", "Normalize", "LayerNorm", "Dropout")
 MODEL2VEC_TABLE = "embeddings"  # its name for the token vectors
 OWN_FILES = (".json", ".safetensors", ".bin", ".txt", ".model")  # of a model, in which its vectors have their origin
 REQUIREMENTS = "pip install -r labelling/requirements-select.txt"
@@ -69,15 +72,15 @@ def _sentence_transformer(folder: Path) -> tuple[Embed, int]:
 
 
 def _check_modules(path: Path) -> None:
-    """Raises InputError for a list without modules, or with one whose code is not the library's."""
+    """Raises InputError for a list without modules, or with one that is none of KINDS."""
     if not path.is_file():
         return
     listed = read_json(path)
     kinds = [str(one.get("type")) for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    foreign = [kind for kind in kinds if not kind.startswith(OWN_CODE)]
-    if foreign or not kinds:
-        found = f"modules are {', '.join(foreign) or 'none'}"
-        raise InputError(f"{path}: {found} (expected those of sentence-transformers)")
+    others = [kind for kind in kinds if not kind.startswith(OWN_CODE) or kind.rpartition(".")[2] not in KINDS]
+    if others or not kinds:
+        found = f"modules are {', '.join(others) or 'none'}"
+        raise InputError(f"{path}: {found} (expected sentence-transformers' {', '.join(KINDS)})")
 
 
 def _static(folder: Path) -> tuple[Embed, int]:
