@@ -215,6 +215,19 @@ def test_modules_of_others_are_not_run(tmp_path, tiny_causal_lm_dir):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_activation_of_others_is_refused(tmp_path, tiny_causal_lm_dir):
+    """The library takes another, and only warns."""
+    folder = transformer_folder(tmp_path / "model", tiny_causal_lm_dir)
+    (folder / "2_Dense").mkdir()
+    dense = {"in_features": 32, "out_features": 5, "bias": True, "activation_function": "mine.Act"}
+    (folder / "2_Dense/config.json").write_text(json.dumps(dense))
+    own = json.loads((folder / "modules.json").read_text())
+    own.append({"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (folder / "modules.json").write_text(json.dumps(own))
+    with pytest.raises(InputError, match="2_Dense/config.json: activation_function mine.Act .expected one of torch"):
+        embedded(["a"], str(folder))
+
+
 def test_code_that_a_configuration_names_is_not_run(tmp_path, tiny_causal_lm_dir):
     """config.json's auto_map, an activation of one's own, and files that ask for trust."""
     trusting = {"trust_remote_code": True, "model_args": {"trust_remote_code": True}}

@@ -14,6 +14,7 @@ MODULES = "modules.json"  # sentence-transformers' list of what a text goes thro
 # Its modules that are read, by the end of their type. Others are refused: before version 6 the library ran code that a
 # folder brings, and it still does for a whole model among the modules whose own file says so.
 OWN_CODE = "sentence_transformers."
+TORCH = "torch."  # of functions that a Dense module may use
 KINDS = ("Transformer", "Pooling", "StaticEmbedding", "Dense", "Normalize", "LayerNorm", "Dropout")
 MODEL2VEC_TABLE = "embeddings"  # its name for the token vectors
 OWN_FILES = (".json", ".safetensors", ".bin", ".txt", ".model")  # of a model, in which its vectors have their origin
@@ -48,7 +49,7 @@ def _has_layers(folder: Path) -> bool:
 
 def _sentence_transformer(folder: Path) -> tuple[Embed, int]:
     """A model of sentence-transformers, or a transformer, which gets the mean over a text's tokens."""
-    _check_modules(folder / MODULES)
+    _check_modules(folder)
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -71,16 +72,29 @@ def _sentence_transformer(folder: Path) -> tuple[Embed, int]:
     return embed, embed(["a"]).shape[1]
 
 
-def _check_modules(path: Path) -> None:
+def _check_modules(folder: Path) -> None:
     """Raises InputError for a list without modules, or with one that is none of KINDS."""
+    path = folder / MODULES
     if not path.is_file():
         return
     listed = read_json(path)
-    kinds = [str(one.get("type")) for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    modules = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    kinds = [str(one.get("type")) for one in modules]
     others = [kind for kind in kinds if not kind.startswith(OWN_CODE) or kind.rpartition(".")[2] not in KINDS]
     if others or not kinds:
         found = f"modules are {', '.join(others) or 'none'}"
         raise InputError(f"{path}: {found} (expected sentence-transformers' {', '.join(KINDS)})")
+    for kind, one in zip(kinds, modules, strict=True):
+        if kind.endswith("Dense"):
+            _check_activation(folder / str(one.get("path")) / "config.json")
+
+
+def _check_activation(path: Path) -> None:
+    """Raises InputError for a Dense module with a function of others; the library would warn and take another."""
+    config = read_json(path) if path.is_file() else {}
+    used = config.get("activation_function", TORCH) if isinstance(config, dict) else None
+    if not str(used).startswith(TORCH):
+        raise InputError(f"{path}: activation_function {used} (expected one of torch)")
 
 
 def _static(folder: Path) -> tuple[Embed, int]:
