@@ -343,6 +343,11 @@ def test_keys_in_a_browser(browser, served, tmp_path):
     tab.close()
 
 
+def press(tab, *keys):
+    for key in keys:
+        tab.keyboard.press(key)
+
+
 @pytest.mark.slow
 def test_a_session_in_a_browser_survives_a_killed_server(browser, source, tmp_path):
     output = tmp_path / "rankings.jsonl"
@@ -361,19 +366,16 @@ def test_a_session_in_a_browser_survives_a_killed_server(browser, source, tmp_pa
         assert sorted(tab.locator(".card .text").all_inner_texts()) == sorted(TEXTS[0])
         shown = tab.locator(".card .text").all_inner_texts()
         tab.screenshot(path=tmp_path / "rank.png")
-        for key in ("2", "1", "=", "3"):
-            tab.keyboard.press(key)
+        press(tab, "2", "1", "=", "3")
         assert tab.locator(".place").all_inner_texts() == ["rank 2", "rank 1", "rank 2"]
-        tab.keyboard.press("Enter")
+        press(tab, "Enter")
         tab.locator("#who", has_text="prompt 2 of 4, 1 ranked").wait_for()
         place = {text: str(index) for index, text in enumerate(TEXTS[0])}
         first = json.loads(output.read_text())
         assert first["ranking"] == [[place[shown[1]]], [place[shown[0]], place[shown[2]]]]
 
         session.kill()  # with the second prompt half ranked
-        tab.keyboard.press("1")
-        tab.keyboard.press("2")
-        tab.keyboard.press("Enter")
+        press(tab, "1", "2", "Enter")
         tab.wait_for_selector("#status.trouble")
         assert "Not saved yet" in tab.inner_text("#status")
         assert session.start() == url
@@ -392,8 +394,7 @@ def test_a_session_in_a_browser_survives_a_killed_server(browser, source, tmp_pa
         tab.close()
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [(row["annotator"], row["id"]) for row in rows] == [("ann", "p0"), ("ann", "p1")]
-    assert told == [] and all(
-        url.startswith(f"http://127.0.0.1:{session.port}/") for url in asked if "data:" not in url
-    )
+    own = f"http://127.0.0.1:{session.port}/"
+    assert told == [] and all(url.startswith(own) for url in asked if "data:" not in url)
     prepare.main(["--source", source, "--join", str(output), "--dev_rows", "0", "--ranking_len", "2"])
     assert (tmp_path / "data" / "original" / "hh_train_len2" / "train.json").is_file()
