@@ -128,6 +128,8 @@ class AnnotateConfig(DataConfig, Sampling):
             check_unused(self, f"--to_rank with --show {self.show}, which needs no scores", ["reward_model"])
         if self.show != ANY_TWO and not self.to_rank:
             raise InputError(f"--show {self.show}: expected --to_rank FILE beside it")
+        if self.show == DIVERSE and self.ranking_len is None:
+            raise InputError(f"--show {self.show}: expected --ranking_len K beside it, of the responses of each prompt")
         if not by_scores:
             return
         if not self.reward_model:

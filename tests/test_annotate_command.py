@@ -189,7 +189,7 @@ def test_two_responses_for_people_by_score(tmp_path, tiny_reward_dir, capsys):
 
 
 def test_diverse_responses_for_people_need_no_reward_model(tmp_path, capsys):
-    """As many as --ranking_len says, or the data's commonest number; an outlier and a copy are not among them."""
+    """As many as --ranking_len says; an outlier and a copy are not among them."""
     source, output = tmp_path / "pool.jsonl", tmp_path / "out.jsonl"
     texts = ["boil the water first", "boil the water now", "ask your doctor today", "ask your doctor first", "zzz"]
     source.write_text("".join(json.dumps({"prompt": f"q{i}?", "responses": texts}) + "\n" for i in range(9)))
@@ -198,9 +198,9 @@ def test_diverse_responses_for_people_need_no_reward_model(tmp_path, capsys):
     for line in output.read_text().splitlines():
         first, second = json.loads(line)["completions"]
         assert first in texts[:2] and second in texts[2:4]
-    main(["--source", str(source), "--to_rank", str(tmp_path / "all.jsonl"), "--show", "diverse"])
-    written = (tmp_path / "all.jsonl").read_text().splitlines()
-    assert [json.loads(line)["completions"] for line in written] == [texts] * 9
+    with pytest.raises(InputError, match="--show diverse: expected --ranking_len K beside it"):
+        main(["--source", str(source), "--to_rank", str(tmp_path / "all.jsonl"), "--show", "diverse"])
+    assert not (tmp_path / "all.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_diverse_responses_for_people_need_no_reward_model(tmp_path, capsys):
         (["--reward_model", "m", "--show", "closest"], "--show closest: expected --to_rank FILE"),
         (["--reward_model", "m", "--show", "diverse"], "--show diverse: expected --to_rank FILE"),
         (
-            ["--to_rank", "{root}/a", "--reward_model", "m", "--show", "diverse"],
+            ["--to_rank", "{root}/a", "--reward_model", "m", "--show", "diverse", "--ranking_len", "2"],
             "--reward_model: does not apply to --to_rank with --show diverse",
         ),
         (

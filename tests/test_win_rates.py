@@ -81,6 +81,21 @@ def test_prompts_that_all_tie_are_half_a_win():
         assert (found.low, found.high) == pytest.approx((-0.1323, 0.1323), abs=1e-4)
 
 
+@pytest.mark.parametrize("n", [1, 2, 20])
+@pytest.mark.parametrize("value", [0.25, 0.75])
+def test_a_judge_of_two_minds_on_all_prompts_is_not_certain(value, n):
+    """Its verdict in one order is a tie: at least 0.025^(1/n) of prompts are so, the others may go either way."""
+    share = 0.025 ** (1 / n)
+    for found in win_contrasts([[value] * n], [list(range(n))]):
+        assert (found.difference, found.p) == (value - 0.5, 1)
+        assert (found.low, found.high) == pytest.approx((share * value - 0.5, share * value + 1 - share - 0.5))
+
+
+def test_pairs_that_are_won_by_opposite_sides_do_not_agree():
+    _, controlled = win_contrasts([[1.0] * 4, [0.0] * 4], [[1] * 4] * 2)
+    assert (controlled.low, controlled.high, controlled.p) == (-0.5, 0.5, 1)
+
+
 def test_swapping_the_models_mirrors_the_rates():
     wins, lengths = data(50, 5)
     for one, other in zip(win_contrasts([wins], [lengths]), win_contrasts([1 - wins], [-lengths]), strict=True):
@@ -111,7 +126,7 @@ def test_few_prompts_say_nothing_of_the_rate_at_equal_length(n_pairs):
         pairs = [data(n, seed) for seed in range(n_pairs)]
         raw, controlled = win_contrasts(*zip(*pairs, strict=True))
         is_all = (controlled.low, controlled.high, controlled.p) == (-0.5, 0.5, 1)
-        agree = all(len(set(wins)) == 1 for wins, _ in pairs)
+        agree = len({win for wins, _ in pairs for win in wins}) == 1
         assert is_all == (n < 20 and not agree) and controlled.low <= controlled.difference <= controlled.high
         assert raw.high - raw.low > 0
 

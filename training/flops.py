@@ -63,11 +63,13 @@ def weights_of(config: "PretrainedConfig") -> CountedWeights:
     model = _model_of(config)
     head = model.get_output_embeddings()
     layers = [module for module in model.modules() if not isinstance(module, torch.nn.Embedding) and module is not head]
-    weights = [weight for module in layers for weight in module.parameters(recurse=False)]
-    body = sum(weight.numel() for weight in weights if weight.ndim == 2)  # linear layers, also those of GPT-2
-    experts = [weight for weight in weights if weight.ndim == 3]  # [experts, out, in]
-    if experts:
-        body += config.num_experts_per_tok * sum(weight[0].numel() for weight in experts)
+    body = 0
+    for module in layers:
+        for weight in module.parameters(recurse=False):
+            if weight.ndim == 3 and not isinstance(module, torch.nn.Conv1d):  # [experts, out, in]
+                body += getattr(config, "num_experts_per_tok", len(weight)) * weight[0].numel()
+            elif weight.ndim > 1:  # linear layers, also those of GPT-2, and convolutions over tokens
+                body += weight.numel()
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return CountedWeights(body, head.weight.numel(), config.num_hidden_layers, config.num_attention_heads * head_size)
 

@@ -64,7 +64,7 @@ def win_contrasts(
     With two or more pairs of models, replicates, the unit is the pair: new draws and seeds, these prompts. With one, it
     is the prompt: these two models, new prompts; `n_replicates` then counts prompts. Win rates of few prompts may be
     equal in all pairs by chance, which leaves no variance: then both intervals hold all the pairs' own. The interval at
-    equal length holds every rate where a pair has fewer than FEWEST_PROMPTS, unless one side wins them all.
+    equal length holds every rate where a pair has fewer than FEWEST_PROMPTS, unless all prompts agree.
 
     Args:
         preferences: for each pair, one number a prompt: 1 the first wins, 0 the second, 0.5 a tie.
@@ -79,7 +79,8 @@ def win_contrasts(
         (np.asarray(one, dtype=float), lengths) for one, lengths in zip(preferences, length_differences, strict=True)
     ]
     raw, controlled = _over_pairs(judged) if len(judged) > 1 else _over_prompts(*judged[0])
-    is_enough = min(len(one) for one, _ in judged) >= FEWEST_PROMPTS or all(_is_unanimous(one) for one, _ in judged)
+    is_enough = min(len(one) for one, _ in judged) >= FEWEST_PROMPTS
+    is_enough |= _is_unanimous(np.concatenate([one for one, _ in judged]))
     return raw, controlled if is_enough else replace(controlled, low=-TIE, high=1 - TIE, p=1.0)
 
 
@@ -108,20 +109,21 @@ def _over_prompts(preference: np.ndarray, length_difference: Sequence[float]) ->
 
 
 def _is_unanimous(preference: np.ndarray) -> bool:
-    """Returns whether one side wins every prompt, or all are ties."""
+    """Returns whether all prompts have one preference."""
     return np.ptp(preference) == 0
 
 
 def _unanimous(n: int, preference: float) -> Contrast:
-    """Returns the win rate of a side that wins (1) or loses (0) every one of n prompts, or ties (0.5), minus one half.
+    """Returns the win rate, minus one half, of a side that every one of n prompts prefers equally, from 0 to 1.
 
-    Prompts that all agree have no variance to make an interval from; the exact one of Clopper and Pearson (1934,
-    Biometrika 26) has one end at (0.05 / 2)^(1 / n), a lower bound of the share of such prompts. After ties the others
-    may all go either way. p is the sign test's.
+    Prompts that all agree have no variance to make an interval from. Of Clopper and Pearson (1934, Biometrika 26),
+    (0.05 / 2)^(1 / n) is an exact lower bound of the share of such prompts; the others may all go either way. p is the
+    sign test's where one side wins them all, else 1.
     """
-    bound, p = (LEVEL / 2) ** (1 / n), min(1.0, 2 * 0.5**n)
-    low, high = {1.0: (bound, 1.0), 0.0: (0.0, 1 - bound), TIE: (bound * TIE, 1 - bound * TIE)}[float(preference)]
-    return Contrast(preference - TIE, low - TIE, high - TIE, 1.0 if preference == TIE else p, max(1, n - 1), n)
+    bound = (LEVEL / 2) ** (1 / n)
+    low, high = bound * preference, 1 - bound * (1 - preference)
+    p = min(1.0, 2 * 0.5**n) if preference in (0, 1) else 1.0
+    return Contrast(preference - TIE, low - TIE, high - TIE, p, max(1, n - 1), n)
 
 
 def _controlled_over_prompts(preference: np.ndarray, length_difference: Sequence[float]) -> Contrast:

@@ -20,7 +20,7 @@ TRACKERS = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
     "mlflow": "mlflow-skinny",
-    "trackio": "trackio, which wants an older pillow",
+    "trackio": "trackio",
 }
 PROJECT = "data-diversity"
 NONE = "none"
