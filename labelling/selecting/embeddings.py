@@ -74,7 +74,8 @@ def _cached(path: Path, identity: str, model: str, dimensions: int) -> tuple[lis
         if not np.isfinite(vectors).all() or keys.shape != (len(vectors), KEY) or keys.dtype != np.uint8:
             raise ValueError("numbers that are not finite, or not a key for each vector")
     except Exception as error:  # zipfile and numpy raise many kinds for a damaged file
-        raise InputError(f"{path}: not a file of embeddings that can be read ({type(error).__name__})") from None
+        why = f"{type(error).__name__}; a file of an earlier version has no keys: delete it or give another"
+        raise InputError(f"{path}: not a file of embeddings that can be read ({why})") from None
     if made_by != identity:
         raise InputError(f"{path}: made by another model (expected {model}; delete it or give another)")
     if vectors.shape[1:] != (dimensions,):
