@@ -75,13 +75,18 @@ def test_what_is_labelled_is_what_a_slow_loop_chooses(pool):
             gaps = {(a, b): abs(scores[index][a] - scores[index][b]) for b in range(4) for a in range(b)}
             assert row["suffix"] == [rows[index]["suffix"][place] for place in end(gaps, key=gaps.get)]
             assert row["reward"] == sorted(row["reward"], reverse=True)
-    for row, index in zip(named["diverse"], half, strict=False):
-        texts = rows[index]["suffix"]
-        assert row["suffix"] in [[texts[a], texts[b]] for b in range(4) for a in range(b)]
     by_variance = sorted(half, key=lambda index: preference_variance(scores[index]))
     assert prompts(named["prompts lowest"]) == by_variance[:4]
     assert prompts(named["prompts highest"]) == by_variance[::-1][:4]
     assert prompts(named["prompts random"]) == half[:4]
+
+
+def test_diverse_words_are_one_of_each_kind_whatever_the_scores(pool):
+    rows, scores = pool
+    texts = ["boil the water first", "boil the water now", "ask your doctor today", "ask your doctor first"]
+    [choice] = [one for one in SMALLER if one.how == "diverse"]
+    found = labelled([{**row, "suffix": texts} for row in rows], scores, choice, 42)
+    assert {sum(text in texts[:2] for text in row["suffix"]) for row in found} == {1}
 
 
 def test_labels_choose_nothing(pool):
